@@ -1,0 +1,220 @@
+"""Configuration: TOML files → frozen dataclasses → command-line overrides. An unknown key is an error.
+
+A run's Config has the shared sections below plus one section per learner it uses, declared in that learner's file.
+Order of precedence: defaults, configs/base.toml, configs/<env>/<algo>.toml, --config FILE, the command line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+import types
+import typing
+from dataclasses import MISSING, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from puffer_il.registry import get_learner, unknown
+from puffer_il.types import InputError
+
+
+def setting(default: Any, help: str, *, choices: tuple[Any, ...] = (), low: float | None = None,
+            high: float | None = None) -> Any:
+    """A config field: its default, one sentence for --help, and what values are allowed."""
+    metadata = {"help": help, "choices": choices, "low": low, "high": high}
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    name: str = setting("", "environment: a folder under envs/, a Gymnasium id, or module:function")
+    num_envs: int = setting(256, "rows of a vector step: environments times agents", low=1)
+    backend: str = setting("auto", "how environments are stepped", choices=("auto", "native", "serial", "multiprocessing"))
+    num_workers: int = setting(0, "worker processes for multiprocessing; 0 chooses by the cores", low=0)
+    num_groups: int = setting(0, "groups of workers that step while another is inferred; 0 chooses", low=0)
+    kwargs: dict = setting({}, "keyword parameters of the environment, a TOML table")
+
+
+@dataclass(frozen=True)
+class DemosConfig:
+    source: str = setting("", "demonstrations: a file, or 'shipped' for those that come with the environment")
+    episodes: int = setting(0, "use only the first episodes; 0 uses all", low=0)
+    clip_actions: bool = setting(False, "clip recorded continuous actions to the environment's range instead of refusing them")
+    subsample: int = setting(1, "keep every n-th transition, from a random offset per episode", low=1)
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    hidden: tuple[int, ...] = setting((64, 64), "units of each hidden layer", low=1)
+    activation: str = setting("tanh", "nonlinearity of the hidden layers", choices=("tanh", "relu", "silu", "elu"))
+    shared: bool = setting(False, "actor and critic share their hidden layers")
+    obs_norm: bool = setting(True, "normalise observations by running mean and variance, frozen within an iteration")
+    lstm: int = setting(0, "units of an LSTM between encoder and heads; 0 for none", low=0)
+    squash: bool = setting(False, "tanh-squash continuous actions into the environment's range")
+    init_log_std: float = setting(0.0, "initial log standard deviation of continuous actions")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    total_steps: int = setting(1_000_000, "environment steps of the whole run (BC: samples)", low=1)
+    num_steps: int = setting(64, "steps per environment and rollout", low=1)
+    seed: int = setting(1, "one seed decides everything", low=0)
+    device: str = setting("auto", "where the learner runs", choices=("auto", "cpu", "cuda"))
+    threads: int = setting(0, "torch threads on the CPU; 0 chooses", low=0)
+    run_dir: str = setting("", "where the run is written; empty: runs/<env>-<algo>-<seed>-<time>")
+    checkpoint_minutes: float = setting(5.0, "minutes between checkpoints; 0 for none in between", low=0)
+    checkpoint_steps: int = setting(0, "environment steps between checkpoints; 0 for none in between", low=0)
+    keep_checkpoints: int = setting(2, "how many checkpoints stay on disk", low=1)
+    stop_at_expert: float = setting(0.0, "stop once an evaluation reaches this normalised score; 0 never stops", low=0)
+    tensorboard: bool = setting(False, "write TensorBoard events too (extra 'tensorboard')")
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    interval_steps: int = setting(0, "environment steps between evaluations; 0 evaluates at the end only", low=0)
+    episodes: int = setting(20, "episodes of an evaluation in between", low=1)
+    final_episodes: int = setting(100, "episodes of the last evaluation", low=1)
+    deterministic: bool = setting(True, "act greedily (the mode) when evaluated")
+
+
+SHARED: dict[str, type] = {"env": EnvConfig, "demos": DemosConfig, "policy": PolicyConfig, "train": TrainConfig,
+                           "eval": EvalConfig}
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run: the algorithm's name and a frozen dataclass per section, also reachable as attributes."""
+
+    algo: str
+    sections: dict[str, Any]
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["sections"][name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def replace(self, section: str, **changes: Any) -> Config:
+        """A copy with some keys of one section changed, checked as any other input."""
+        tables = self.to_dict()
+        tables[section] |= changes
+        return build(self.algo, [("override", tables)])
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        return {name: dataclasses.asdict(section) for name, section in self.sections.items()}
+
+    def to_toml(self) -> str:
+        import tomli_w
+
+        return tomli_w.dumps({"algo": self.algo, **self.to_dict()})
+
+
+def section_types(algo: str) -> dict[str, type]:
+    """Section name → dataclass for the shared sections and those of the learner and what it uses."""
+    cls = get_learner(algo)
+    used = {name: get_learner(name).Config for name in getattr(cls, "uses", ())}
+    return SHARED | used | {algo: cls.Config}
+
+
+def build(algo: str, layers: list[tuple[str, dict[str, Any]]]) -> Config:
+    """Merge `layers` (where it comes from, tables), later over earlier, and check every key and value."""
+    types_ = section_types(algo)
+    known = [f"{s}.{f.name}" for s, cls in types_.items() for f in dataclasses.fields(cls)]
+    values: dict[str, dict[str, Any]] = {name: {} for name in types_}
+    for origin, tables in layers:
+        for section, table in tables.items():
+            if section == "algo":
+                continue
+            if section not in types_ or not isinstance(table, dict):
+                raise InputError(f"{origin}: {unknown('section', section, list(types_))}")
+            for key, value in table.items():
+                key = key.replace("-", "_")
+                fields = {f.name: f for f in dataclasses.fields(types_[section])}
+                if key not in fields:
+                    raise InputError(f"{origin}: {unknown('key', f'{section}.{key}', known)}")
+                values[section][key] = convert(f"{section}.{key}", value, types_[section], fields[key])
+    return Config(algo, {name: cls(**values[name]) for name, cls in types_.items()})
+
+
+def convert(key: str, value: Any, owner: type, field: dataclasses.Field) -> Any:
+    """`value` (from TOML, or a string from the command line) as the field's type; InputError names key and remedy."""
+    wanted = typing.get_type_hints(owner)[field.name]
+    try:
+        result = _as_type(value, wanted)
+    except (ValueError, TypeError):
+        name = getattr(wanted, "__name__", str(wanted)) if not typing.get_args(wanted) else str(wanted)
+        raise InputError(f"{key} = {value!r}: expected {name}, such as {_example(field)!r}") from None
+    meta = field.metadata
+    if meta.get("choices") and result not in meta["choices"]:
+        raise InputError(f"{key} = {value!r}: choose one of {', '.join(map(str, meta['choices']))}")
+    numbers = result if isinstance(result, tuple) else (result,)
+    for bound, wrong in (("low", lambda x, b: x < b), ("high", lambda x, b: x > b)):
+        limit = meta.get(bound)
+        if limit is not None and any(wrong(x, limit) for x in numbers):
+            raise InputError(f"{key} = {value!r}: must be at {'least' if bound == 'low' else 'most'} {limit}")
+    return result
+
+
+def _example(field: dataclasses.Field) -> Any:
+    return field.default if field.default is not MISSING else {}
+
+
+def _as_type(value: Any, wanted: Any) -> Any:
+    """Strict for TOML values, lenient for command-line strings ('2e6' is an int, '64,64' a tuple)."""
+    text = isinstance(value, str)
+    origin = typing.get_origin(wanted)
+    if wanted is bool:
+        if isinstance(value, bool):
+            return value
+        return {"true": True, "false": False}[value.lower()] if text and value.lower() in ("true", "false") else _no()
+    if wanted is int:
+        number = float(value) if text and re.search(r"[.eE]", value) else value
+        if isinstance(number, bool) or int(number) != float(number):
+            _no()
+        return int(number)
+    if wanted is float:
+        number = _no() if isinstance(value, bool) else float(value)
+        return number if number == number and abs(number) != float("inf") else _no()
+    if wanted is str:
+        return value if text else _no()
+    if wanted is dict or origin is dict:
+        return tomllib.loads(f"x = {value}")["x"] if text else value if isinstance(value, dict) else _no()
+    if origin is tuple:
+        parts = [p for p in value.strip("[]() ").split(",") if p.strip()] if text else value
+        if not isinstance(parts, (list, tuple)):
+            _no()
+        return tuple(_as_type(p, typing.get_args(wanted)[0]) for p in parts)
+    if isinstance(wanted, types.UnionType):
+        return None if value is None else _as_type(value, typing.get_args(wanted)[0])
+    raise TypeError(f"config fields of type {wanted} are not supported")
+
+
+def _no() -> Any:
+    raise ValueError
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Tables of a TOML file; InputError names the file and the line that cannot be read."""
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"config file {path} does not exist; check the path") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"config file {path} cannot be read: {error}") from None
+
+
+def config_folder() -> Path:
+    """Where the shipped experiments are (the repository's configs/, installed as puffer_il.configs)."""
+    return Path(next(iter(import_module("puffer_il.configs").__path__)))
+
+
+def experiment_layers(algo: str, env: str) -> list[tuple[str, dict[str, Any]]]:
+    """The shipped files for this algorithm and environment: base.toml, then <env>/<algo>.toml if there is one."""
+    folder = config_folder()
+    short = re.sub(r"-v\d+$", "", env.rsplit("/", 1)[-1]).lower()
+    files = [folder / "base.toml", folder / short / f"{algo}.toml"]
+    return [(str(f), read_toml(f)) for f in files if f.is_file()]

@@ -1,0 +1,238 @@
+"""What every layer agrees on: specs of an environment, demonstrations, one vector step, the learner protocol.
+
+Arrays are time-major, `(num_steps, num_envs, …)`. `num_envs` counts rows of a vector step: one per agent, so an
+environment with two agents contributes two. Only numpy is imported here, so that every layer may import it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from puffer_il.buffer import RolloutBuffer
+
+Array = np.ndarray
+Metrics = dict[str, float]
+
+
+class InputError(Exception):
+    """The user's input was wrong: one line that names the key or file, the value and the remedy (exit code 2)."""
+
+
+class EnvFailure(RuntimeError):
+    """An environment or its worker process died; the message holds its traceback or signal (exit code 1)."""
+
+
+@dataclass(frozen=True)
+class ActionSpec:
+    """Actions of one agent. Discrete and multi-discrete ones have `nvec`; continuous ones have `low` and `high`.
+
+    A batch of actions is always two-dimensional: int32 `(n, len(nvec))` or float32 `(n, prod(shape))`.
+    """
+
+    nvec: tuple[int, ...] = ()
+    low: Array | None = None  # float32, flat
+    high: Array | None = None
+    shape: tuple[int, ...] = ()  # what the environment itself expects for one action
+
+    @property
+    def discrete(self) -> bool:
+        return bool(self.nvec)
+
+    @property
+    def dim(self) -> int:
+        """Columns of a stored action row."""
+        return len(self.nvec) if self.nvec else int(np.prod(self.shape))
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(np.int32 if self.nvec else np.float32)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ActionSpec) and (self.nvec, self.shape) == (other.nvec, other.shape) and (
+            self.discrete or (np.array_equal(self.low, other.low) and np.array_equal(self.high, other.high)))
+
+
+@dataclass(frozen=True)
+class ObsField:
+    """One leaf of an observation inside its flat row, as PufferLib's emulation lays it out (byte offset, dtype, shape).
+
+    `categories` is nonzero for a leaf that holds a category number: the policy sees it one-hot.
+    """
+
+    name: str
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    offset: int = 0
+    categories: int = 0
+
+    @property
+    def image(self) -> bool:
+        """uint8 with three axes: the policy sends it through its convolutional encoder."""
+        return self.dtype == np.uint8 and len(self.shape) == 3
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """What a learner may know of an environment: the shapes of one agent's observation and action."""
+
+    name: str
+    obs_shape: tuple[int, ...]
+    obs_dtype: np.dtype
+    action: ActionSpec
+    obs_fields: tuple[ObsField, ...] = ()  # one per leaf of a Dict or Tuple; a single one otherwise
+    num_agents: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "obs_dtype", np.dtype(self.obs_dtype))
+        if not self.obs_fields:
+            object.__setattr__(self, "obs_fields", (ObsField("obs", self.obs_dtype, self.obs_shape),))
+
+    @property
+    def structured(self) -> bool:
+        """True if the row must be cut into fields before a network can read it."""
+        only = self.obs_fields[0]
+        return len(self.obs_fields) > 1 or only.categories > 0 or only.dtype != self.obs_dtype
+
+
+@dataclass(slots=True)
+class Batch:
+    """One vector step of the environments in `rows`, after the actions sent for them.
+
+    obs          (n, *obs_shape)  what to act on next: after an end, the first observation of the next episode, or,
+                                  where `valid` will be False next, the final one (next-step autoreset)
+    rewards      (n,) float32     for the actions sent
+    terminations (n,) bool        those actions ended the episode
+    truncations  (n,) bool        a time limit cut it (never together with a termination)
+    valid        (n,) bool        False where the action was ignored: a resetting environment or an absent agent
+    final_obs    (n, *obs_shape)  true successor of the rows that ended; other rows are undefined. May alias `obs`.
+    episode_returns, episode_lengths, (k,): true return and length of the episodes that ended in this step
+    Views are good until the next `send` for the same rows.
+    """
+
+    rows: slice
+    obs: Array
+    rewards: Array
+    terminations: Array
+    truncations: Array
+    valid: Array
+    final_obs: Array
+    episode_returns: Array
+    episode_lengths: Array
+
+
+@dataclass(frozen=True)
+class Demos:
+    """Demonstrations: flat transitions plus episode offsets, checked on construction and read-only afterwards.
+
+    obs, next_obs   (n, *obs_shape); next_obs is the true successor, never the next episode's first observation
+    actions         (n, dim): int32 for discrete and multi-discrete ones, float32 otherwise
+    terminations, truncations  (n,) bool, set on at most the last row of an episode, never both
+    episode_starts  (episodes,) int64, increasing, the first 0
+    rewards         (n,) float32 or None, the true reward
+    """
+
+    obs: Array
+    actions: Array
+    next_obs: Array
+    terminations: Array
+    truncations: Array
+    episode_starts: Array
+    rewards: Array | None = None
+    source: str = "memory"
+    notes: tuple[str, ...] = field(default=(), compare=False)  # what the reader skipped or assumed
+
+    def __post_init__(self) -> None:
+        n = len(self.obs)
+        if n == 0:
+            raise InputError(f"demos {self.source}: no transitions; collect at least one episode")
+        for name in ("actions", "next_obs", "terminations", "truncations", "rewards"):
+            array = getattr(self, name)
+            if array is not None and len(array) != n:
+                raise InputError(f"demos {self.source}: {name} has {len(array)} rows but obs has {n}; "
+                                 "every array must hold one row per transition")
+        if self.next_obs.shape != self.obs.shape:
+            raise InputError(f"demos {self.source}: next_obs has shape {self.next_obs.shape} but obs {self.obs.shape}; "
+                             "they must agree")
+        if self.actions.ndim != 2:
+            raise InputError(f"demos {self.source}: actions has {self.actions.ndim} axes instead of 2 (row, dimension)")
+        starts = self.episode_starts
+        if len(starts) == 0 or starts[0] != 0 or starts[-1] >= n or np.any(np.diff(starts) <= 0):
+            raise InputError(f"demos {self.source}: episode_starts must rise from 0 and stay below {n} transitions, "
+                             f"got {starts[:5].tolist()}…")
+        for name in ("obs", "next_obs", "actions", "rewards"):
+            array = getattr(self, name)
+            if array is not None and array.dtype.kind == "f" and not np.isfinite(array).all():
+                bad = int(np.argwhere(~np.isfinite(array))[0][0])
+                raise InputError(f"demos {self.source}: {name} is NaN or infinite in row {bad}; "
+                                 "remove that episode or repair the recording")
+        ends = self.terminations | self.truncations
+        inner = np.setdiff1d(np.flatnonzero(ends), self.episode_ends - 1)
+        if len(inner):
+            raise InputError(f"demos {self.source}: row {inner[0]} ends an episode but episode_starts has no start at "
+                             f"row {inner[0] + 1}; split the episodes there")
+        both = np.flatnonzero(self.terminations & self.truncations)
+        if len(both):
+            raise InputError(f"demos {self.source}: row {both[0]} is both a termination and a truncation; keep one "
+                             "(a time limit is a truncation)")
+        for name in ("obs", "actions", "next_obs", "terminations", "truncations", "episode_starts", "rewards"):
+            array = getattr(self, name)
+            if array is not None:
+                array.setflags(write=False)
+
+    def __len__(self) -> int:
+        return len(self.obs)
+
+    @property
+    def num_episodes(self) -> int:
+        return len(self.episode_starts)
+
+    @property
+    def episode_ends(self) -> Array:
+        """(episodes,) one past the last row of each episode."""
+        return np.append(self.episode_starts[1:], len(self.obs))
+
+    @property
+    def lengths(self) -> Array:
+        return self.episode_ends - self.episode_starts
+
+    @property
+    def returns(self) -> Array | None:
+        """(episodes,) undiscounted true returns, None without rewards."""
+        return None if self.rewards is None else np.add.reduceat(self.rewards, self.episode_starts, dtype=np.float64)
+
+
+class Learner(Protocol):
+    """One algorithm: it sees arrays and demonstrations, never a vector environment.
+
+    Built as `Learner(spec, demos, config, device, seed)`; `config` is the run's Config, whose attributes are the
+    sections (`config.ppo`, `config.policy`, …). A learner that needs no rollouts gets `buffer=None` in `update`, and
+    one update is one pass of its own (BC: an epoch); `done` then tells the trainer that it has converged.
+    `progress` is the share of the run that is over, in [0, 1].
+    """
+
+    name: ClassVar[str]
+    Config: ClassVar[type]
+    needs_rollouts: ClassVar[bool]
+    needs_demos: ClassVar[bool]
+    promised_metrics: ClassVar[tuple[str, ...]]  # keys that every `update` reports
+
+    policy: Any
+    done: bool
+
+    def relabel(self, buffer: RolloutBuffer) -> Metrics:
+        """Write what the learner optimises into `buffer.rewards`, in one pass over the whole rollout."""
+
+    def advantages(self, buffer: RolloutBuffer) -> None:
+        """Fill `buffer.advantages` and `buffer.returns`."""
+
+    def update(self, buffer: RolloutBuffer | None, progress: float) -> Metrics:
+        """Learn from the rollout (or from the demonstrations) and report the promised metrics as plain floats."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that `load_state_dict` needs to go on exactly: tensors, numbers, strings, dicts and lists."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...

@@ -1,0 +1,39 @@
+"""Compiled extensions only: every puffer_il/*.pyx and every envs/<name>/ with an env.toml. No network, no torch, no CUDA."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import numpy
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+if shutil.which("gcc") is None and shutil.which("cc") is None:
+    sys.exit("puffer_il needs a C compiler: install gcc (Debian: apt install gcc) and run this again")
+
+sys.path.insert(0, str(Path(__file__).parent))
+from puffer_il.glue import env_extension  # noqa: E402  (pure standard library)
+
+FLAGS = ["-O3", "-fno-math-errno", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function"]
+
+kernels = cythonize(
+    [Extension(f"puffer_il.{pyx.stem}", [str(pyx)], include_dirs=["csrc", numpy.get_include()],
+               define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")], extra_compile_args=FLAGS)
+     for pyx in sorted(Path("puffer_il").glob("*.pyx"))],
+    compiler_directives={"language_level": 3, "boundscheck": False, "wraparound": False, "cdivision": True,
+                         "initializedcheck": False, "embedsignature": True},
+    build_dir="build/cython",
+)
+env_folders = sorted(toml.parent for toml in Path("envs").glob("*/env.toml"))
+envs = [env_extension(folder, extra_compile_args=FLAGS) for folder in env_folders]
+
+DATA = ["*.toml", "*.h", "*.md", "demos/*", "*/*.toml"]
+setup(
+    ext_modules=[*kernels, *envs],
+    # The top-level folders envs/, configs/ and csrc/ are installed inside the package, never as "envs" of their own.
+    package_dir={"puffer_il": "puffer_il", "puffer_il.envs": "envs", "puffer_il.configs": "configs",
+                 "puffer_il.csrc": "csrc"},
+    packages=["puffer_il", "puffer_il.learners", "puffer_il.demos", "puffer_il.envs", "puffer_il.configs",
+              "puffer_il.csrc", *(f"puffer_il.envs.{folder.name}" for folder in env_folders)],
+    package_data={"": DATA},
+)

@@ -133,6 +133,8 @@ class Demos:
     terminations, truncations  (n,) bool, set on at most the last row of an episode, never both
     episode_starts  (episodes,) int64, increasing, the first 0
     rewards         (n,) float32 or None, the true reward
+    episode_returns, episode_lengths, episode_terminations  (episodes,) float64, int64, bool of the whole episodes;
+                    given where the rows are only a part of each (subsampled), None otherwise
     """
 
     obs: Array
@@ -142,6 +144,9 @@ class Demos:
     truncations: Array
     episode_starts: Array
     rewards: Array | None = None
+    episode_returns: Array | None = None
+    episode_lengths: Array | None = None
+    episode_terminations: Array | None = None
     source: str = "memory"
     notes: tuple[str, ...] = field(default=(), compare=False)  # what the reader skipped or assumed
 
@@ -163,6 +168,11 @@ class Demos:
         if len(starts) == 0 or starts[0] != 0 or starts[-1] >= n or np.any(np.diff(starts) <= 0):
             raise InputError(f"demos {self.source}: episode_starts must rise from 0 and stay below {n} transitions, "
                              f"got {starts[:5].tolist()}…")
+        for name in ("episode_returns", "episode_lengths", "episode_terminations"):
+            array = getattr(self, name)
+            if array is not None and array.shape != starts.shape:
+                raise InputError(f"demos {self.source}: {name} has shape {array.shape} but there are {len(starts)} "
+                                 "episodes; give one number per episode")
         for name in ("obs", "next_obs", "actions", "rewards"):
             array = getattr(self, name)
             if array is not None and array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -178,7 +188,8 @@ class Demos:
         if len(both):
             raise InputError(f"demos {self.source}: row {both[0]} is both a termination and a truncation; keep one "
                              "(a time limit is a truncation)")
-        for name in ("obs", "actions", "next_obs", "terminations", "truncations", "episode_starts", "rewards"):
+        for name in ("obs", "actions", "next_obs", "terminations", "truncations", "episode_starts", "rewards",
+                     "episode_returns", "episode_lengths", "episode_terminations"):
             array = getattr(self, name)
             if array is not None:
                 array.setflags(write=False)
@@ -197,12 +208,25 @@ class Demos:
 
     @property
     def lengths(self) -> Array:
+        """(episodes,) rows stored of each episode."""
         return self.episode_ends - self.episode_starts
 
     @property
+    def whole_lengths(self) -> Array:
+        """(episodes,) steps of each whole episode: more than its rows where they are subsampled."""
+        return self.lengths if self.episode_lengths is None else self.episode_lengths
+
+    @property
+    def terminated(self) -> Array:
+        """(episodes,) bool, True where the whole episode ended in a termination."""
+        return self.terminations[self.episode_ends - 1] if self.episode_terminations is None else self.episode_terminations
+
+    @property
     def returns(self) -> Array | None:
-        """(episodes,) undiscounted true returns, None without rewards."""
-        return None if self.rewards is None else np.add.reduceat(self.rewards, self.episode_starts, dtype=np.float64)
+        """(episodes,) undiscounted true returns of the whole episodes, None without rewards."""
+        if self.episode_returns is not None or self.rewards is None:
+            return self.episode_returns
+        return np.add.reduceat(self.rewards, self.episode_starts, dtype=np.float64)
 
 
 class Learner(Protocol):

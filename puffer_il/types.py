@@ -219,7 +219,9 @@ class Demos:
     @property
     def terminated(self) -> Array:
         """(episodes,) bool, True where the whole episode ended in a termination."""
-        return self.terminations[self.episode_ends - 1] if self.episode_terminations is None else self.episode_terminations
+        if self.episode_terminations is not None:
+            return self.episode_terminations
+        return self.terminations[self.episode_ends - 1]
 
     @property
     def returns(self) -> Array | None:

@@ -1,0 +1,44 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`. Both set up .venv first, once.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SOURCES := $(wildcard setup.py pyproject.toml constraints.txt puffer_il/*.pyx puffer_il/glue.py csrc/*.h envs/*/*.h envs/*/env.toml)
+
+.PHONY: setup demo test lint bench quality clean check-tools
+
+setup: $(STAMP)
+
+$(STAMP): $(SOURCES) | check-tools
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt setuptools wheel cython numpy
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]'
+	@touch $(STAMP)
+
+check-tools:
+	@command -v $(PYTHON) >/dev/null || { echo "puffer_il needs Python 3.11 or newer: install it, or name one with 'make PYTHON=…'" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "puffer_il needs Python 3.11 or newer, but $(PYTHON) is $$($(PYTHON) -V 2>&1); name another with 'make PYTHON=python3.11'" >&2; exit 2; }
+	@command -v gcc >/dev/null || { echo "puffer_il needs a C compiler: install gcc (Debian and Ubuntu: apt install gcc)" >&2; exit 2; }
+
+demo: setup
+	@$(BIN)/puffer-il train gail cartpole
+
+test: setup
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/cython-lint puffer_il/*.pyx
+
+bench: setup
+	$(BIN)/puffer-il bench throughput
+
+# Every learning claim of the README, over its seeds: minutes, not for every commit.
+quality: setup
+	$(BIN)/python -m pytest -m slow -v -s --override-ini addopts= tests/quality
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name '*.so' -path './*/*' -delete

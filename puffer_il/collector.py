@@ -1,0 +1,111 @@
+"""Vector environments + policy → one rollout in the buffer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from puffer_il.buffer import RolloutBuffer
+from puffer_il.policy import Policy
+from puffer_il.types import Batch
+from puffer_il.vec import Vec
+
+
+class Collector:
+    """Fills the buffer with `num_steps` steps of every environment, group by group.
+
+    A group's environments step while the next group's actions are inferred. `obs`, the recurrent state and
+    `episode_starts` carry over from one rollout to the next, so episodes run across rollouts.
+    """
+
+    def __init__(self, vec: Vec, policy: Policy, buffer: RolloutBuffer, device: torch.device, seed: int) -> None:
+        self.vec, self.policy, self.buffer, self.device = vec, policy, buffer, device
+        self.generator = torch.Generator(device).manual_seed(seed)
+        self.state = policy.initial_state(vec.num_envs)
+        self.episode_starts = np.ones(vec.num_envs, bool)
+        self.episode_returns: list[np.ndarray] = []
+        self.episode_lengths: list[np.ndarray] = []
+        vec.reset(seed)
+
+    def collect(self) -> RolloutBuffer:
+        """One rollout; true returns and lengths of the episodes that ended in it are in `episode_returns`, …"""
+        self.episode_returns, self.episode_lengths = [], []
+        buffer, groups = self.buffer, self.vec.groups
+        buffer.start()
+        if self.state is not None:
+            buffer.initial_state[:] = self.state.cpu().numpy()
+        for t in range(buffer.num_steps):
+            for group, rows in enumerate(groups):
+                if t > 0:
+                    self._receive(t - 1, group)
+                self._act(t, group, rows)
+        for group in range(len(groups)):
+            self._receive(buffer.num_steps - 1, group)
+        self._bootstrap()
+        return buffer
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"generator": self.generator.get_state(), "state": self.state,
+                "episode_starts": torch.from_numpy(self.episode_starts), "vec": _tensors(self.vec.get_state())}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.generator.set_state(state["generator"].cpu())
+        self.vec.set_state({k: v.numpy() for k, v in state["vec"].items()})
+        if self.vec.exact_state:  # otherwise the environments began new episodes
+            self.episode_starts[:] = state["episode_starts"].numpy()
+            self.state = None if state["state"] is None else state["state"].to(self.device)
+
+    def _act(self, t: int, group: int, rows: slice) -> None:
+        starts, obs = self.episode_starts[rows], self.vec.obs[rows]
+        self.buffer.episode_starts[t, rows] = starts
+        state = None
+        if self.state is not None:
+            state = self.state[rows] * (1 - self._tensor(starts).float()).unsqueeze(1)
+        actions, logprobs, values, state = self.policy.act(self._tensor(obs), state, self.generator)
+        if self.state is not None and state is not None:
+            self.state[rows] = state
+        host_actions = actions.cpu().numpy()
+        self.buffer.write_actions(t, rows, obs, host_actions, logprobs.cpu().numpy(), values.cpu().numpy())
+        self.vec.send(host_actions, group)
+
+    def _receive(self, t: int, group: int) -> None:
+        batch = self.vec.recv(group)
+        self.buffer.write_outcome(t, batch.rows, batch.rewards, batch.terminations, batch.truncations, batch.valid,
+                                  batch.final_obs)
+        if len(batch.episode_returns):
+            self.episode_returns.append(batch.episode_returns.copy())
+            self.episode_lengths.append(batch.episode_lengths.copy())
+        ended = batch.terminations | batch.truncations
+        # A row that was ignored belongs to the reset between two episodes: what follows it is a start as well.
+        self.episode_starts[batch.rows] = ended | ~batch.valid
+        if self.state is not None and batch.truncations.any():
+            self._bootstrap_recurrent(t, batch)
+
+    def _bootstrap(self) -> None:
+        """Values of the observations at which truncated episodes and the rollout itself were cut."""
+        buffer = self.buffer
+        buffer.last_obs[:] = self.vec.obs
+        buffer.last_values[:] = self.policy.value(self._tensor(buffer.last_obs), self.state).cpu().numpy()
+        if self.state is None and len(buffer.final_index):
+            truncated = buffer.truncations.reshape(-1)[buffer.final_index]
+            if truncated.any():
+                values = self.policy.value(self._tensor(buffer.final_obs[truncated])).cpu().numpy()
+                buffer.final_values.reshape(-1)[buffer.final_index[truncated]] = values
+
+    def _bootstrap_recurrent(self, t: int, batch: Batch) -> None:
+        # The recurrent state at the cut is gone after the next step, so these few values cannot wait for the end.
+        assert self.state is not None
+        rows = np.flatnonzero(batch.truncations)
+        columns = np.arange(batch.rows.start, batch.rows.stop)[rows]
+        values = self.policy.value(self._tensor(batch.final_obs[rows]), self.state[torch.from_numpy(columns)])
+        self.buffer.final_values[t, columns] = values.cpu().numpy()
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self.device, non_blocking=True)
+
+
+def _tensors(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
+    return {k: torch.from_numpy(np.ascontiguousarray(v).copy()) for k, v in arrays.items()}

@@ -1,0 +1,137 @@
+"""A policy on the true reward, in a vector environment of its own, against the expert and a random policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from puffer_il import checkpoint, stats
+from puffer_il.config import Config, EnvConfig, build, read_toml
+from puffer_il.policy import Policy
+from puffer_il.types import Array, EnvSpec, InputError
+from puffer_il.vec import Vec, make_vec
+
+Actor = Callable[[Array, Array], Array]  # (obs (n, …), episode_starts (n,) bool) → actions (n, dim)
+MAX_ROWS = 100  # environments of an evaluation; more would only run for the slowest episode
+EVAL_SEED = 1_000_003  # far from the training seeds, so that no training episode is seen again
+
+
+@dataclass(frozen=True)
+class Scores:
+    """True returns and lengths of complete episodes, (episodes,) each."""
+
+    returns: Array
+    lengths: Array
+
+    def summary(self, random_return: float | None, expert_return: float | None) -> dict[str, Any]:
+        """The `eval` part of summary.json. `ci95` is the bootstrap interval of the mean, in normalised units if it can be."""
+        mean = float(self.returns.mean())
+        score = stats.normalized(mean, random_return, expert_return)
+        low, high = stats.bootstrap_ci(self.returns)
+        if score is not None:
+            low, high = (stats.normalized(x, random_return, expert_return) for x in (low, high))
+        return {"episodes": len(self.returns), "return_mean": mean, "return_std": float(self.returns.std()),
+                "length_mean": float(self.lengths.mean()), "normalized": score, "ci95": [low, high]}
+
+
+def evaluate(vec: Vec, act: Actor, episodes: int, seed: int) -> Scores:
+    """Play `episodes` complete episodes. Each row plays its own fixed share, so short episodes are not favoured."""
+    quota = np.full(vec.num_envs, episodes // vec.num_envs)
+    quota[:episodes % vec.num_envs] += 1
+    returns: list[list[float]] = [[] for _ in range(vec.num_envs)]
+    lengths: list[list[int]] = [[] for _ in range(vec.num_envs)]
+    running, steps = np.zeros(vec.num_envs), np.zeros(vec.num_envs, np.int64)
+    obs, starts, missing = vec.reset(seed), np.ones(vec.num_envs, bool), quota.copy()
+    while missing.any():
+        batch = vec.step(act(obs, starts))
+        obs = batch.obs
+        running += batch.rewards * batch.valid
+        steps += batch.valid
+        ended = (batch.terminations | batch.truncations) & batch.valid
+        starts = ended | ~batch.valid
+        for row in np.flatnonzero(ended):
+            if missing[row]:
+                returns[row].append(float(running[row]))
+                lengths[row].append(int(steps[row]))
+                missing[row] -= 1
+        running[ended], steps[ended] = 0, 0
+    return Scores(np.concatenate([r for r in returns if r]), np.concatenate([n for n in lengths if n]))
+
+
+def policy_actor(policy: Policy, n: int, deterministic: bool, seed: int) -> Actor:
+    """An Actor for n rows that keeps the recurrent state between calls."""
+    device = next(policy.parameters()).device
+    generator = torch.Generator(device).manual_seed(seed)
+    state = policy.initial_state(n)
+
+    def act(obs: Array, starts: Array) -> Array:
+        nonlocal state
+        if state is not None:
+            state = state * (1 - torch.as_tensor(starts, dtype=torch.float32, device=device)).unsqueeze(1)
+        actions, _, _, state = policy.act(torch.from_numpy(obs).to(device), state, generator, deterministic)
+        return actions.cpu().numpy()
+
+    return act
+
+
+def random_actor(spec: EnvSpec, seed: int) -> Actor:
+    """Uniform over the action space; standard normal where a continuous range has no bounds."""
+    rng, action = np.random.default_rng(seed), spec.action
+    if action.discrete:
+        return lambda obs, starts: rng.integers(0, action.nvec, (len(obs), action.dim)).astype(np.int32)
+    assert action.low is not None and action.high is not None
+    bounded = np.isfinite(action.low) & np.isfinite(action.high)
+    low, high = np.where(bounded, action.low, 0), np.where(bounded, action.high, 1)
+
+    def act(obs: Array, starts: Array) -> Array:
+        uniform = rng.uniform(low, high, (len(obs), action.dim))
+        return np.where(bounded, uniform, rng.standard_normal(uniform.shape)).astype(np.float32)
+
+    return act
+
+
+def make_eval_vec(env: EnvConfig, episodes: int) -> Vec:
+    """The environment of a run once more, with no more rows than episodes to play. C environments step natively."""
+    backend = env.backend if env.backend in ("native", "multiprocessing") else "auto"
+    rows = min(episodes, MAX_ROWS, env.num_envs)
+    if backend == "multiprocessing" and env.num_workers:
+        rows = max(env.num_workers, rows - rows % env.num_workers)
+    return make_vec(env.name, num_envs=rows, backend=backend, num_workers=env.num_workers, num_groups=1,
+                    kwargs=env.kwargs)
+
+
+def load_policy(run_dir: Path, device: str = "cpu") -> tuple[Policy, Config, dict[str, Any]]:
+    """The newest policy of a run, its config, and the checkpoint's state. Needs no environment."""
+    config = load_config(run_dir)
+    state = checkpoint.load(checkpoint.latest(run_dir), device)
+    policy = Policy(checkpoint.spec_from_state(state["spec"]), config.policy).to(device)
+    policy.load_state_dict(state["policy"])
+    return policy.eval(), config, state
+
+
+def load_config(run_dir: Path) -> Config:
+    """The resolved config that a run wrote; InputError if the folder is not a run."""
+    path = Path(run_dir) / "config.toml"
+    if not path.is_file():
+        raise InputError(f"{run_dir} is not a run directory (no config.toml); give one that 'puffer-il train' wrote")
+    tables = read_toml(path)
+    return build(tables["algo"], [(str(path), tables)])
+
+
+def evaluate_run(run_dir: Path, episodes: int, seed: int) -> dict[str, Any]:
+    """Play a run's newest policy: the `eval` part of summary.json plus `expert_return` and `random_return`."""
+    policy, config, state = load_policy(Path(run_dir))
+    with make_eval_vec(config.env, episodes) as vec:
+        if vec.spec != policy.spec:
+            raise InputError(f"{run_dir}: the environment {config.env.name!r} has changed since the run "
+                             f"(observations {vec.spec.obs_shape} against {policy.spec.obs_shape}); train again")
+        scores = evaluate(vec, policy_actor(policy, vec.num_envs, config.eval.deterministic, seed), episodes,
+                          EVAL_SEED + seed)
+    expert, random = state["expert_return"], state["random_return"]
+    return {**scores.summary(random, expert), "expert_return": expert, "random_return": random,
+            "env_steps": state["env_steps"]}

@@ -1,0 +1,152 @@
+"""Proximal policy optimisation (Schulman et al. 2017): trains experts, and is the engine under GAIL.
+
+    for each epoch, for each minibatch of environment columns:
+        L = clipped surrogate − ent_coef · entropy + vf_coef · value loss;  one Adam step
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from puffer_il.buffer import RolloutBuffer, Rows
+from puffer_il.config import Config, setting
+from puffer_il.losses import (
+    approx_kl,
+    clip_fraction,
+    clipped_value_loss,
+    explained_variance,
+    masked_mean,
+    ppo_policy_loss,
+)
+from puffer_il.policy import Policy
+from puffer_il.registry import register
+from puffer_il.types import Demos, EnvSpec, Metrics
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    learning_rate: float = setting(1e-3, "Adam's step size", low=0)
+    anneal_lr: bool = setting(True, "let the learning rate fall linearly to zero over the run")
+    gamma: float = setting(0.99, "discount factor", low=0, high=1)
+    gae_lambda: float = setting(0.95, "bias-variance trade-off of the advantage estimate (GAE)", low=0, high=1)
+    update_epochs: int = setting(4, "passes over each rollout", low=1)
+    num_minibatches: int = setting(4, "minibatches per epoch", low=1)
+    minibatch: str = setting("auto", "what a minibatch is made of: whole environment columns, or rows drawn at random",
+                             choices=("auto", "columns", "rows"))
+    clip_coef: float = setting(0.2, "clip range of the probability ratio", low=0)
+    vf_clip_coef: float = setting(0.0, "clip range of the value update; 0 does not clip", low=0)
+    ent_coef: float = setting(0.0, "weight of the entropy bonus")
+    vf_coef: float = setting(0.5, "weight of the value loss", low=0)
+    norm_advantages: bool = setting(True, "normalise advantages to zero mean and unit variance over the rollout")
+    max_grad_norm: float = setting(0.5, "clip the gradient's norm; 0 does not clip", low=0)
+    target_kl: float = setting(0.0, "end the update after an epoch whose KL divergence passes this; 0 never", low=0)
+
+
+@register("ppo")
+class PPO:
+    """Proximal policy optimisation on `buffer.rewards`. Paper: Schulman et al. 2017, arXiv:1707.06347."""
+
+    Config = PPOConfig
+    needs_rollouts = True
+    needs_demos = False
+    promised_metrics = ("losses/policy", "losses/value", "losses/entropy", "losses/approx_kl", "losses/clip_fraction",
+                        "losses/explained_variance", "losses/learning_rate", "losses/grad_norm")
+    done = False
+
+    def __init__(self, spec: EnvSpec, demos: Demos | None, config: Config, device: torch.device, seed: int) -> None:
+        self.config: PPOConfig = config.ppo
+        self.device = device
+        self.policy = Policy(spec, config.policy).to(device)
+        self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=self.config.learning_rate, eps=1e-5,
+                                          fused=True)
+        self.rng = np.random.default_rng(seed)
+
+    def relabel(self, buffer: RolloutBuffer) -> Metrics:
+        return {}  # the environment's own reward is what PPO optimises
+
+    def advantages(self, buffer: RolloutBuffer) -> None:
+        buffer.compute_advantages(self.config.gamma, self.config.gae_lambda)
+
+    def update(self, buffer: RolloutBuffer | None, progress: float) -> Metrics:
+        assert buffer is not None
+        cfg = self.config
+        learning_rate = cfg.learning_rate * ((1 - progress) if cfg.anneal_lr else 1.0)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        advantage_moments = self._advantage_moments(buffer)
+        log: list[Tensor] = []
+        for _ in range(cfg.update_epochs):
+            epoch = [self._step(rows, advantage_moments) for rows in self._minibatches(buffer)]
+            log += epoch
+            if cfg.target_kl and float(torch.stack(epoch)[:, 3].mean()) > cfg.target_kl:
+                break
+        flat = buffer.flat()
+        weight = None if flat.valid.all() else self._tensor(flat.valid).float()
+        self.policy.update_norm(self._tensor(flat.obs), weight)
+        names = ("policy", "value", "entropy", "approx_kl", "clip_fraction", "grad_norm")
+        means = torch.stack(log).mean(0).tolist()  # the update's only read from the device
+        return {**{f"losses/{k}": v for k, v in zip(names, means, strict=True)}, "losses/learning_rate": learning_rate,
+                "losses/explained_variance": float(explained_variance(self._tensor(flat.values),
+                                                                      self._tensor(flat.returns), weight))}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"policy": self.policy.state_dict(), "optimizer": self.optimizer.state_dict(),
+                "rng": self.rng.bit_generator.state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.policy.load_state_dict(state["policy"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.rng.bit_generator.state = state["rng"]
+
+    def _step(self, rows: Rows, advantage_moments: tuple[float, float]) -> Tensor:
+        """One Adam step on a minibatch; the losses' values, still on the device."""
+        cfg = self.config
+        obs, actions, starts = self._tensor(rows.obs), self._tensor(rows.actions), self._tensor(rows.episode_starts)
+        state = self._tensor(rows.initial_state) if self.policy.lstm is not None else None
+        old_logprobs, old_values, advantages, returns = (
+            self._tensor(x).reshape(-1) for x in (rows.logprobs, rows.values, rows.advantages, rows.returns))
+        weight = None if rows.valid.all() else self._tensor(rows.valid).reshape(-1).float()
+        advantages = (advantages - advantage_moments[0]) / (advantage_moments[1] + 1e-8)
+
+        logprobs, entropy, values = self.policy.evaluate(obs, actions, state, starts)
+        policy_loss = ppo_policy_loss(logprobs, old_logprobs, advantages, cfg.clip_coef, weight)
+        value_loss = clipped_value_loss(values, old_values, returns, cfg.vf_clip_coef, weight)
+        mean_entropy = masked_mean(entropy, weight)
+        loss = policy_loss - cfg.ent_coef * mean_entropy + cfg.vf_coef * value_loss
+
+        self.optimizer.zero_grad()
+        loss.backward()
+        grad_norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), cfg.max_grad_norm or float("inf"))
+        self.optimizer.step()
+        with torch.no_grad():
+            return torch.stack((policy_loss, value_loss, mean_entropy, approx_kl(logprobs, old_logprobs, weight),
+                                clip_fraction(logprobs, old_logprobs, cfg.clip_coef, weight), grad_norm)).detach()
+
+    def _minibatches(self, buffer: RolloutBuffer) -> Iterator[Rows]:
+        """Columns of environments where there are enough of them to be a fair sample, else rows drawn at random."""
+        count, kind = self.config.num_minibatches, self.config.minibatch
+        if kind == "auto":
+            kind = "columns" if self.policy.lstm is not None or buffer.num_envs >= 32 * count else "rows"
+        if kind == "columns":
+            for columns in buffer.columns(count, self.rng):
+                yield buffer.minibatch(columns)
+        else:
+            order = self.rng.permutation(buffer.num_steps * buffer.num_envs)
+            for index in np.array_split(order, count):
+                yield buffer.minibatch_rows(index)
+
+    def _advantage_moments(self, buffer: RolloutBuffer) -> tuple[float, float]:
+        if not self.config.norm_advantages:
+            return 0.0, 1.0
+        advantages, valid = buffer.advantages, buffer.valid
+        chosen = advantages if valid.all() else advantages[valid]
+        return float(chosen.mean()), float(chosen.std())
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self.device, non_blocking=True)

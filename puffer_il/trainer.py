@@ -1,0 +1,334 @@
+"""The loop: collect → relabel → advantages → update → report."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+
+import puffer_il
+from puffer_il import checkpoint
+from puffer_il.buffer import RolloutBuffer
+from puffer_il.collector import Collector
+from puffer_il.config import Config
+from puffer_il.demos import load_demos
+from puffer_il.evaluate import EVAL_SEED, evaluate, make_eval_vec, policy_actor, random_actor
+from puffer_il.registry import get_learner
+from puffer_il.sinks import RunInfo, Sink
+from puffer_il.types import Demos, EnvFailure, InputError, Metrics
+from puffer_il.vec import make_vec
+
+EXPERT_LEVEL = 0.95  # the normalised score from which `time_to_expert_s` counts
+
+
+def train(config: Config, sinks: list[Sink], run_dir: Path, resume: bool = False) -> dict[str, Any]:
+    """Run an experiment to its end and return summary.json's content. `resume` goes on from run_dir's last checkpoint.
+
+    An interrupt (SIGINT, SIGTERM) ends the run after the current iteration, with a checkpoint; a second one at once.
+    EnvFailure is raised after a checkpoint was written.
+    """
+    with ExitStack() as stack:
+        run = Run(config, sinks, run_dir, stack)
+        if resume:
+            run.restore()
+        stop = stack.enter_context(_interruptible())
+        run.start()
+        try:
+            while run.status == "running":
+                run.iterate()
+                if stop:
+                    run.status = "interrupted"
+        except EnvFailure:
+            run.checkpoint(environments=False)
+            raise
+        return run.finish()
+
+
+class Run:
+    """One experiment in progress: its parts, its counters and its clock."""
+
+    def __init__(self, config: Config, sinks: list[Sink], run_dir: Path, stack: ExitStack) -> None:
+        cfg, self.config, self.sinks, self.run_dir = config.train, config, sinks, run_dir
+        self.device = choose_device(cfg.device)
+        torch.set_num_threads(cfg.threads or default_threads())
+        torch.manual_seed(cfg.seed)
+        self.env_steps = self.updates = 0
+        self.wall_before = 0.0  # seconds of the run before it was resumed
+        self.train_s, self.phases = 0.0, dict.fromkeys(PHASES, 0.0)
+        self.time_to_expert: float | None = None
+        self.last_eval: dict[str, Any] | None = None
+        self.last_eval_steps = -1
+        self.status = "running"
+        self.started = self.last_checkpoint = self.last_evaluation = time.monotonic()
+
+        cls = get_learner(config.algo)
+        env = config.env
+        # The evaluation's environments tell the spec, so demonstrations are checked before workers start.
+        self.eval_vec = stack.enter_context(make_eval_vec(env, max(config.eval.episodes, config.eval.final_episodes)))
+        self.spec = self.eval_vec.spec
+        self.demos = self._load_demos() if cls.needs_demos else None
+        self.learner = cls(self.spec, self.demos, config, self.device, cfg.seed)
+        self.collector: Collector | None = None
+        if cls.needs_rollouts:
+            vec = stack.enter_context(make_vec(env.name, num_envs=env.num_envs, backend=env.backend,
+                                               num_workers=env.num_workers, num_groups=env.num_groups,
+                                               kwargs=env.kwargs, seed=cfg.seed))
+            buffer = RolloutBuffer(self.spec, cfg.num_steps, vec.num_envs, state_dim=self.learner.policy.state_dim,
+                                   allocate=_allocator(self.device))
+            self.collector = Collector(vec, self.learner.policy, buffer, self.device, cfg.seed)
+            self.steps_per_update = cfg.num_steps * vec.num_envs
+        else:
+            self.steps_per_update = self.learner.steps_per_update
+        returns = None if self.demos is None else self.demos.returns
+        self.expert_return = None if returns is None else float(returns.mean())
+        self.random_return: float | None = None
+
+    def start(self) -> None:
+        """Measure the random policy once, and introduce the run to the sinks."""
+        if self.random_return is None:
+            scores = evaluate(self.eval_vec, random_actor(self.spec, self.config.train.seed),
+                              self.config.eval.final_episodes, EVAL_SEED)
+            self.random_return = float(scores.returns.mean())
+        cfg, vec = self.config, self.collector.vec if self.collector else None
+        info = RunInfo(algo=cfg.algo, env=cfg.env.name, seed=cfg.train.seed, run_dir=str(self.run_dir),
+                       total_steps=cfg.train.total_steps, num_envs=vec.num_envs if vec else 0,
+                       backend=vec.backend if vec else "none", device=str(self.device),
+                       expert_return=self.expert_return, random_return=self.random_return, demos=self._describe_demos(),
+                       parameters=sum(p.numel() for p in self.learner.policy.parameters()))
+        for sink in self.sinks:
+            sink.start(info)
+        for note in (*(self.demos.notes if self.demos else ()), *(vec.notices if vec else ())):
+            self._message(note)
+
+    def iterate(self) -> None:
+        """One pass of the loop."""
+        self.phases = dict.fromkeys(PHASES, 0.0)
+        begin = time.monotonic()
+        learner, buffer = self.learner, None
+        metrics: Metrics = {}
+        if self.collector is not None:
+            with self._phase("collect"):
+                buffer = self.collector.collect()
+            with self._phase("reward"):
+                metrics |= learner.relabel(buffer)
+            with self._phase("advantages"):
+                learner.advantages(buffer)
+        with self._phase("update"):
+            metrics |= learner.update(buffer, self.progress)
+        self.env_steps += self.steps_per_update
+        self.updates += 1
+        elapsed = time.monotonic() - begin
+        self.train_s += elapsed
+        self.report(metrics, elapsed)
+
+    def report(self, metrics: Metrics, elapsed: float) -> None:
+        """Evaluate and checkpoint when due, decide whether to go on, and tell the sinks."""
+        cfg = self.config
+        if not all(map(math.isfinite, metrics.values())):
+            self.status = "diverged"
+        elif self.progress >= 1 or self.learner.done:
+            self.status = "finished"
+        if self.status == "running" and self._due(cfg.eval.interval_steps):
+            metrics |= self.evaluate(cfg.eval.episodes)
+            target = cfg.train.stop_at_expert
+            if target and self.last_eval and (self.last_eval["normalized"] or 0) >= target:
+                self.status = "finished"
+        metrics |= {f"time/{name}": seconds for name, seconds in self.phases.items()}
+        metrics |= {"SPS": self.steps_per_update / elapsed, "SPS_mean": self.env_steps / self.train_s,
+                    "env_steps": self.env_steps, "updates": self.updates, "wall_s": self.wall_s,
+                    "progress": self.progress} | self._rollout_metrics()
+        for sink in self.sinks:
+            sink.log(self.env_steps, metrics)
+        for notice in getattr(self.learner, "notices", []):
+            self._message(notice)
+        getattr(self.learner, "notices", []).clear()
+        minutes = cfg.train.checkpoint_minutes
+        late = minutes and time.monotonic() - self.last_checkpoint > 60 * minutes
+        if self.status == "running" and (late or self._due(cfg.train.checkpoint_steps)):
+            self.checkpoint()
+
+    def evaluate(self, episodes: int) -> Metrics:
+        """Play the present policy on the true reward; the same starting states every time."""
+        cfg = self.config
+        with self._phase("eval"):
+            act = policy_actor(self.learner.policy, self.eval_vec.num_envs, cfg.eval.deterministic, cfg.train.seed)
+            scores = evaluate(self.eval_vec, act, episodes, EVAL_SEED + cfg.train.seed)
+        self.last_eval = scores.summary(self.random_return, self.expert_return)
+        normalized = self.last_eval["normalized"]
+        if self.time_to_expert is None and normalized is not None and normalized >= EXPERT_LEVEL:
+            self.time_to_expert = self.wall_s
+        low, high = self.last_eval["ci95"]
+        values = {k: v for k, v in self.last_eval.items() if isinstance(v, float)} | {"ci_low": low, "ci_high": high}
+        return {f"eval/{k}": v for k, v in values.items()}
+
+    def finish(self) -> dict[str, Any]:
+        """Last evaluation, checkpoint and summary. A diverged run keeps its last good checkpoint; an interrupted one
+        writes its own and does not keep the user waiting."""
+        if self.status == "finished":
+            if hasattr(self.learner, "finish"):
+                self.learner.finish()
+            metrics = self.evaluate(self.config.eval.final_episodes)
+            for sink in self.sinks:
+                sink.log(self.env_steps, metrics | {"env_steps": self.env_steps, "wall_s": self.wall_s,
+                                                    "progress": self.progress})
+        if self.status != "diverged":
+            self.checkpoint()
+        summary = self.summary()
+        checkpoint.write_json(self.run_dir / "summary.json", summary)
+        for sink in self.sinks:
+            sink.finish(summary)
+        return summary
+
+    def summary(self) -> dict[str, Any]:
+        cfg, demos = self.config, self.demos
+        return {
+            "status": self.status, "algo": cfg.algo, "env": cfg.env.name, "seed": cfg.train.seed,
+            "env_steps": self.env_steps, "wall_s": self.wall_s, "train_s": self.train_s,
+            "sps": self.env_steps / self.train_s if self.train_s else None,
+            "demos": demos and {"source": demos.source, "episodes": demos.num_episodes,
+                                "return_mean": self.expert_return},
+            "expert_return": self.expert_return, "random_return": self.random_return, "eval": self.last_eval,
+            "time_to_expert_s": self.time_to_expert, "device": str(self.device),
+            "versions": {"puffer_il": puffer_il.__version__, "torch": torch.__version__, "numpy": np.__version__,
+                         "python": platform.python_version()},
+        }
+
+    def checkpoint(self, environments: bool = True) -> None:
+        """Write everything that `restore` needs; without the environments' state if they have just failed."""
+        self.last_checkpoint = time.monotonic()
+        state = {
+            "learner": self.learner.state_dict(), "policy": self.learner.policy.state_dict(),
+            "collector": self.collector.state_dict() if self.collector and environments else None,
+            "spec": checkpoint.spec_to_state(self.spec), "torch_rng": torch.get_rng_state(),
+            "env_steps": self.env_steps, "updates": self.updates, "wall_s": self.wall_s, "train_s": self.train_s,
+            "time_to_expert": self.time_to_expert, "last_eval": self.last_eval,
+            "expert_return": self.expert_return, "random_return": self.random_return,
+        }
+        checkpoint.save(self.run_dir / "checkpoints", self.env_steps, state, self.config.train.keep_checkpoints)
+
+    def restore(self) -> None:
+        """Take up the newest checkpoint of run_dir."""
+        state = checkpoint.load(checkpoint.latest(self.run_dir), "cpu")
+        self.learner.load_state_dict(state["learner"])
+        if self.collector is not None and state["collector"] is not None:
+            self.collector.load_state_dict(state["collector"])
+        torch.set_rng_state(state["torch_rng"])
+        self.env_steps, self.updates, self.train_s = state["env_steps"], state["updates"], state["train_s"]
+        self.wall_before, self.time_to_expert = state["wall_s"], state["time_to_expert"]
+        self.last_eval, self.random_return = state["last_eval"], state["random_return"]
+        if self.progress >= 1:
+            raise InputError(f"{self.run_dir} has done its {self.config.train.total_steps:,} steps; "
+                             "raise --total-steps to go on")
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is over, in [0, 1]."""
+        return min(1.0, self.env_steps / self.config.train.total_steps)
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds since the process started, plus those of the run before it was resumed."""
+        return self.wall_before + time.time() - psutil.Process().create_time()
+
+    def _due(self, interval: int) -> bool:
+        """True if the iteration that has just ended passed a multiple of `interval` steps."""
+        return interval > 0 and self.env_steps // interval > (self.env_steps - self.steps_per_update) // interval
+
+    @contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        yield
+        self.phases[name] += time.perf_counter() - begin
+
+    def _rollout_metrics(self) -> Metrics:
+        if self.collector is None or not self.collector.episode_returns:
+            return {}
+        returns = np.concatenate(self.collector.episode_returns)
+        return {"rollout/return_mean": float(returns.mean()), "rollout/episodes": float(len(returns)),
+                "rollout/length_mean": float(np.concatenate(self.collector.episode_lengths).mean())}
+
+    def _load_demos(self) -> Demos:
+        cfg = self.config.demos
+        if not cfg.source:
+            raise InputError(f"demos.source is empty and {self.config.algo} learns from demonstrations; give a file with --demos")
+        return load_demos(cfg.source, self.spec, episodes=cfg.episodes, clip_actions=cfg.clip_actions,
+                          subsample=cfg.subsample, seed=self.config.train.seed)
+
+    def _describe_demos(self) -> str:
+        if self.demos is None:
+            return "none"
+        mean = "unknown return" if self.expert_return is None else f"mean return {self.expert_return:.1f}"
+        return f"{self.demos.num_episodes} episodes, {len(self.demos):,} transitions, {mean}"
+
+    def _message(self, text: str) -> None:
+        for sink in self.sinks:
+            sink.message(text)
+
+
+PHASES = ("collect", "reward", "advantages", "update", "eval")
+
+
+def choose_device(name: str) -> torch.device:
+    """auto takes CUDA where there is one; InputError if CUDA is asked for and absent."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("train.device = 'cuda': no CUDA device is visible; use --device cpu or auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def default_threads() -> int:
+    """Small networks gain nothing from more than a few threads, and environments need cores too."""
+    return max(1, min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+
+
+def prepare_run_dir(config: Config) -> Path:
+    """Create the run's directory and write the resolved config into it; InputError if it cannot be or is a run already."""
+    train_cfg = config.train
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    short = config.env.name.replace("/", "-").replace(":", "-")
+    run_dir = Path(train_cfg.run_dir or f"runs/{short}-{config.algo}-{train_cfg.seed}-{stamp}")
+    if (run_dir / "config.toml").exists():
+        raise InputError(f"train.run_dir = {str(run_dir)!r} holds a run already; resume it with --resume or choose another")
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        checkpoint.write_text(run_dir / "config.toml", config.to_toml())
+    except OSError as error:
+        raise InputError(f"train.run_dir = {str(run_dir)!r} cannot be written ({error.strerror}); choose another") from None
+    return run_dir
+
+
+@contextmanager
+def _interruptible() -> Iterator[list[int]]:
+    """Signals are noted in the list that is yielded; a second one interrupts at once."""
+    received: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        received.append(number)
+        if len(received) > 1:
+            raise KeyboardInterrupt
+
+    previous = {}
+    with suppress(ValueError):  # only the main thread may set handlers; elsewhere the caller handles signals
+        previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _allocator(device: torch.device) -> Any:
+    """Zeroed arrays; page-locked where the learner is on a GPU, so that copies need not wait."""
+    if device.type == "cpu":
+        return np.zeros
+    return lambda shape, dtype: torch.zeros(shape, dtype=torch.from_numpy(np.zeros(0, dtype)).dtype, pin_memory=True).numpy()

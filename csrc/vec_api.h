@@ -1,0 +1,41 @@
+/* What a compiled environment offers to its callers, Python or C: one exported table, `vec_api`.
+ *
+ * A caller owns all memory. It fills a VecEnv, calls `seed` and `reset` once, then writes actions and calls `step`.
+ * Every function works on the environments [lo, hi) only, so that threads can share a batch, and a caller that moves
+ * the buffers between calls (a copy of the VecEnv with other pointers) has its rows written where it wants them.
+ * A row is one agent: row = environment * agents + agent. */
+#ifndef PUFFER_IL_VEC_API_H
+#define PUFFER_IL_VEC_API_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define VEC_ABI_VERSION 1
+
+typedef struct {
+    void *slots;               // num_envs * slot_bytes: state, generator and clock of each environment; plain values,
+                               // so that copying these bytes saves and restores it exactly
+    const void *params;        // params_bytes, the same for all
+    const void *actions;       // (rows, action_size) float or int32_t
+    void *observations;        // (rows, obs_size)
+    float *rewards;            // (rows,)
+    bool *terminals;           // (rows,) the action ended the episode
+    bool *truncations;         // (rows,) a limit cut it; never together with a termination
+    bool *masks;               // (rows,) false where an agent was already gone and its action ignored
+    void *final_observations;  // (rows, obs_size) written for rows that ended, otherwise left alone
+} VecEnv;
+
+typedef struct {
+    int32_t abi_version;   // VEC_ABI_VERSION; read nothing else where it differs
+    int32_t agents;
+    int64_t slot_bytes;    // one environment
+    int64_t params_bytes;
+    int64_t obs_bytes;     // one row
+    int64_t action_bytes;  // one row
+    const char *source_hash;  // of all that was compiled
+    void (*seed)(const VecEnv *vec, uint64_t seed, uint64_t first_env, int64_t lo, int64_t hi);
+    void (*reset)(const VecEnv *vec, int64_t lo, int64_t hi);
+    void (*step)(const VecEnv *vec, int64_t lo, int64_t hi);
+} VecApi;
+
+#endif

@@ -1,0 +1,139 @@
+/* The batch loop around one environment: the end of every generated translation unit (see glue.py and vec_api.h).
+ * An episode ends when each of its agents has terminated or been truncated; the next one starts in the same step. */
+#ifndef PUFFER_IL_VEC_ENV_H
+#define PUFFER_IL_VEC_ENV_H
+
+#include <stddef.h>
+
+#include "vec_api.h"
+
+typedef struct {
+    Env env;  // first: a reader of saved states finds it at the start
+    Rng rng;
+    int64_t elapsed;         // steps of this episode
+    bool ended[ENV_AGENTS];  // agents whose part in this episode is over
+} Slot;
+
+_Static_assert(_Alignof(Slot) <= 16, "callers align slots to 16 bytes");
+_Static_assert(sizeof(bool) == 1, "callers hold flags in bytes");
+
+static inline Io io_of(const VecEnv *vec, const Params *params, int64_t i) {
+    const int64_t row = i * ENV_AGENTS;
+    return (Io){
+        .params = params,
+        .rng = &((Slot *)vec->slots)[i].rng,
+        .actions = (const Action *)vec->actions + row * ENV_ACTION_SIZE,
+        .observations = (Obs *)vec->observations + row * ENV_OBS_SIZE,
+        .final_observations = (Obs *)vec->final_observations + row * ENV_OBS_SIZE,
+        .rewards = vec->rewards + row,
+        .terminations = vec->terminals + row,
+        .truncations = vec->truncations + row,
+    };
+}
+
+static inline void start_episode(Slot *slot, Io io) {
+    slot->elapsed = 0;
+    memset(slot->ended, 0, sizeof slot->ended);
+    c_reset(&slot->env, io);
+}
+
+/* Comparisons are written so that a NaN ends at the lower bound. */
+static inline void clip_actions(Action *clipped, const Action *actions) {
+    for (int k = 0; k < ENV_AGENTS * ENV_ACTION_SIZE; k++) {
+        const Action low = ACTION_LOW[k % ENV_ACTION_SIZE], high = ACTION_HIGH[k % ENV_ACTION_SIZE];
+        clipped[k] = actions[k] > low ? (actions[k] < high ? actions[k] : high) : low;
+    }
+}
+
+/* Settles who has ended, keeps their final observations, and tells whether anybody is left. */
+static inline bool settle_ends(Slot *slot, Io io, bool *masks) {
+    const int64_t limit = io.params->max_episode_steps;
+    const bool timeout = limit > 0 && slot->elapsed >= limit;
+    bool running = false;
+    for (int a = 0; a < ENV_AGENTS; a++) {
+        masks[a] = !slot->ended[a];
+        if (slot->ended[a]) {
+            io.rewards[a] = 0;
+            io.terminations[a] = io.truncations[a] = false;
+            continue;
+        }
+        io.truncations[a] = (io.truncations[a] | timeout) & !io.terminations[a];
+        slot->ended[a] = io.terminations[a] | io.truncations[a];
+        if (slot->ended[a])
+            memcpy(io.final_observations + a * ENV_OBS_SIZE, io.observations + a * ENV_OBS_SIZE,
+                   ENV_OBS_SIZE * sizeof(Obs));
+        else
+            running = true;
+    }
+    return running;
+}
+
+static inline void step_one(Slot *slot, Io io, bool *masks) {
+    Action actions[ENV_AGENTS * ENV_ACTION_SIZE];
+    clip_actions(actions, io.actions);
+    io.actions = actions;
+    for (int a = 0; a < ENV_AGENTS; a++) {
+        io.rewards[a] = 0;
+        io.terminations[a] = io.truncations[a] = false;
+    }
+    c_step(&slot->env, io);
+    slot->elapsed++;
+    if (ENV_AUTORESET) {
+        if (!settle_ends(slot, io, masks))
+            start_episode(slot, io);
+    } else {
+        for (int a = 0; a < ENV_AGENTS; a++) {
+            masks[a] = true;
+            io.truncations[a] &= !io.terminations[a];
+        }
+    }
+}
+
+static void vec_seed(const VecEnv *vec, uint64_t seed, uint64_t first_env, int64_t lo, int64_t hi) {
+    Slot *slots = vec->slots;
+    for (int64_t i = lo; i < hi; i++) {
+        memset(&slots[i], 0, sizeof(Slot));  // nothing of earlier episodes outlives a seed
+        rng_seed(&slots[i].rng, seed, first_env + (uint64_t)i);
+    }
+}
+
+static void vec_reset(const VecEnv *vec, int64_t lo, int64_t hi) {
+    for (int64_t i = lo; i < hi; i++) {
+        const Io io = io_of(vec, vec->params, i);
+        start_episode((Slot *)vec->slots + i, io);
+        for (int a = 0; a < ENV_AGENTS; a++) {
+            io.rewards[a] = 0;
+            io.terminations[a] = io.truncations[a] = false;
+            vec->masks[i * ENV_AGENTS + a] = true;
+        }
+    }
+}
+
+static void vec_step(const VecEnv *caller, int64_t lo, int64_t hi) {
+    const VecEnv vec = *caller;  // copies: the compiler keeps them in registers, as no store can change them
+    const Params params = *(const Params *)vec.params;
+    for (int64_t i = lo; i < hi; i++)
+        step_one((Slot *)vec.slots + i, io_of(&vec, &params, i), vec.masks + i * ENV_AGENTS);
+}
+
+#if defined(_WIN32)
+__declspec(dllexport)
+#else
+__attribute__((visibility("default")))
+#endif
+extern const VecApi vec_api;
+
+const VecApi vec_api = {
+    .abi_version = VEC_ABI_VERSION,
+    .agents = ENV_AGENTS,
+    .slot_bytes = sizeof(Slot),
+    .params_bytes = sizeof(Params),
+    .obs_bytes = ENV_OBS_SIZE * sizeof(Obs),
+    .action_bytes = ENV_ACTION_SIZE * sizeof(Action),
+    .source_hash = ENV_SOURCE_HASH,
+    .seed = vec_seed,
+    .reset = vec_reset,
+    .step = vec_step,
+};
+
+#endif

@@ -1,0 +1,114 @@
+"""Small runs for tests: a config, a run, what it reported."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from puffer_il import checkpoint
+from puffer_il.config import Config, build
+from puffer_il.demos import write_demos
+from puffer_il.trainer import prepare_run_dir, train
+from puffer_il.types import Demos
+
+TINY: dict[str, dict[str, Any]] = {
+    "env": {"name": "cartpole", "num_envs": 8},
+    "train": {"num_steps": 32, "total_steps": 4 * 8 * 32, "threads": 1},
+    "eval": {"interval_steps": 0, "episodes": 2, "final_episodes": 3},
+    "policy": {"hidden": [16, 16]},
+    "gail": {"disc_updates": 2, "disc_batch_size": 64, "disc_hidden": [16]},
+    "bc": {"batch_size": 32},
+}
+
+
+class Recorder:
+    """A sink that keeps everything, and interrupts the run after `interrupt_after` updates if asked to."""
+
+    def __init__(self, interrupt_after: int | None = None) -> None:
+        self.metrics: list[dict[str, float]] = []
+        self.messages: list[str] = []
+        self.info: Any = None
+        self.summary: dict[str, Any] | None = None
+        self.interrupt_after = interrupt_after
+
+    def start(self, run: Any) -> None:
+        self.info = run
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        self.metrics.append(dict(metrics))
+        if self.interrupt_after == len(self.metrics):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        self.summary = summary
+
+
+def tiny(algo: str, run_dir: Path, **overrides: Any) -> Config:
+    """A run of a second at most; overrides as `ppo__gamma=0.9`."""
+    from puffer_il.config import section_types
+
+    tables = {name: dict(table) for name, table in TINY.items() if name in section_types(algo)}
+    tables["train"]["run_dir"] = str(run_dir)
+    for key, value in overrides.items():
+        section, name = key.split("__")
+        tables.setdefault(section, {})[name] = value
+    return build(algo, [("test", tables)])
+
+
+def run(config: Config, *, resume: bool = False, interrupt_after: int | None = None) -> Recorder:
+    recorder = Recorder(interrupt_after)
+    run_dir = Path(config.train.run_dir)
+    if not resume:
+        prepare_run_dir(config)
+    train(config, [recorder], run_dir, resume)
+    return recorder
+
+
+def final_state(run_dir: Path) -> dict[str, Any]:
+    return checkpoint.load(checkpoint.latest(run_dir))
+
+
+def same(a: Any, b: Any) -> bool:
+    """Deep equality, tensors bit by bit."""
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and a.shape == b.shape and bool(torch.equal(a, b))
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)):
+        return isinstance(b, (list, tuple)) and len(a) == len(b) and all(map(same, a, b))
+    return a == b or (a != a and b != b)
+
+
+def scripted_cartpole_demos(path: Path, episodes: int = 6, length: int = 60, seed: int = 0) -> Path:
+    """Demonstrations of a hand-written controller in Gymnasium's own CartPole; half fall at the end, half are cut."""
+    import gymnasium
+
+    env = gymnasium.make("CartPole-v1")
+    obs, actions, next_obs, rewards, terminations, starts = [], [], [], [], [], []
+    for episode in range(episodes):
+        state, _ = env.reset(seed=seed + episode)
+        starts.append(len(obs))
+        fall = episode % 2 == 0
+        for step in range(length):
+            action = int(state[2] + 0.5 * state[3] + 0.1 * state[0] + 0.2 * state[1] > 0)
+            action = 1 if fall and step > length - 30 else action
+            successor, reward, terminated, _, _ = env.step(action)
+            obs.append(state), actions.append([action]), next_obs.append(successor), rewards.append(reward)
+            terminations.append(terminated)
+            state = successor
+            if terminated:
+                break
+    ends = np.append(starts[1:], len(obs)) - 1
+    truncations = np.zeros(len(obs), bool)
+    truncations[ends] = ~np.array(terminations)[ends]
+    write_demos(path, Demos(np.float32(obs), np.int32(actions), np.float32(next_obs), np.array(terminations),
+                            truncations, np.array(starts, np.int64), np.float32(rewards), source=str(path)))
+    return path

@@ -133,8 +133,8 @@ class Demos:
     terminations, truncations  (n,) bool, set on at most the last row of an episode, never both
     episode_starts  (episodes,) int64, increasing, the first 0
     rewards         (n,) float32 or None, the true reward
-    episode_returns, episode_lengths, episode_terminations  (episodes,) float64, int64, bool of the whole episodes;
-                    given where the rows are only a part of each (subsampled), None otherwise
+    episode_returns, episode_lengths, episode_terminations, episode_truncations  (episodes,) float64, int64, bool, bool
+                    of the whole episodes; given where the rows are only a part of each (subsampled), None otherwise
     """
 
     obs: Array
@@ -147,6 +147,7 @@ class Demos:
     episode_returns: Array | None = None
     episode_lengths: Array | None = None
     episode_terminations: Array | None = None
+    episode_truncations: Array | None = None
     source: str = "memory"
     notes: tuple[str, ...] = field(default=(), compare=False)  # what the reader skipped or assumed
 
@@ -168,7 +169,7 @@ class Demos:
         if len(starts) == 0 or starts[0] != 0 or starts[-1] >= n or np.any(np.diff(starts) <= 0):
             raise InputError(f"demos {self.source}: episode_starts must rise from 0 and stay below {n} transitions, "
                              f"got {starts[:5].tolist()}…")
-        for name in ("episode_returns", "episode_lengths", "episode_terminations"):
+        for name in ("episode_returns", "episode_lengths", "episode_terminations", "episode_truncations"):
             array = getattr(self, name)
             if array is not None and array.shape != starts.shape:
                 raise InputError(f"demos {self.source}: {name} has shape {array.shape} but there are {len(starts)} "
@@ -189,7 +190,7 @@ class Demos:
             raise InputError(f"demos {self.source}: row {both[0]} is both a termination and a truncation; keep one "
                              "(a time limit is a truncation)")
         for name in ("obs", "actions", "next_obs", "terminations", "truncations", "episode_starts", "rewards",
-                     "episode_returns", "episode_lengths", "episode_terminations"):
+                     "episode_returns", "episode_lengths", "episode_terminations", "episode_truncations"):
             array = getattr(self, name)
             if array is not None:
                 array.setflags(write=False)
@@ -222,6 +223,13 @@ class Demos:
         if self.episode_terminations is not None:
             return self.episode_terminations
         return self.terminations[self.episode_ends - 1]
+
+    @property
+    def truncated(self) -> Array:
+        """(episodes,) bool, True where a time limit cut the whole episode."""
+        if self.episode_truncations is not None:
+            return self.episode_truncations
+        return self.truncations[self.episode_ends - 1]
 
     @property
     def returns(self) -> Array | None:

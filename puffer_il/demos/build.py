@@ -1,0 +1,71 @@
+"""Raw arrays of any recorder → Demos: shapes and dtypes made uniform, whatever cannot be is refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from puffer_il.types import Array, Demos, InputError
+
+WHOLE = {"episode_returns": np.float64, "episode_lengths": np.int64, "episode_terminations": bool,
+         "episode_truncations": bool}  # of whole episodes, where the rows are not
+
+
+def build_demos(source: str, *, obs: Array, actions: Array, next_obs: Array, terminations: Array, truncations: Array,
+                episode_starts: Array, rewards: Array | None = None, notes: Sequence[str] = (),
+                **whole: Array | None) -> Demos:
+    """Demos from numeric arrays of any dtype; `whole` may hold the arrays named in WHOLE.
+
+    Floating-point observations, actions and rewards become float32; actions of integers become int32; actions of one
+    transition are flattened to a row. Integer observations keep their dtype. Raises InputError as Demos does.
+    """
+    obs = _numbers(source, "obs", obs)
+    actions = _numbers(source, "actions", actions)
+    return Demos(
+        obs=_compact(obs),
+        actions=_actions(source, actions),
+        next_obs=_compact(_numbers(source, "next_obs", next_obs)),
+        terminations=_numbers(source, "terminations", terminations).astype(bool).reshape(-1),
+        truncations=_numbers(source, "truncations", truncations).astype(bool).reshape(-1),
+        episode_starts=_numbers(source, "episode_starts", episode_starts).astype(np.int64).reshape(-1),
+        rewards=None if rewards is None else _single(_numbers(source, "rewards", rewards)).reshape(-1),
+        source=source, notes=tuple(notes),
+        **{name: None if array is None else _numbers(source, name, array).astype(WHOLE[name])
+           for name, array in whole.items()})
+
+
+def shifted(obs: Array, final_obs: Array, episode_starts: Array) -> Array:
+    """True successors: the next row's observation, and `final_obs` (episodes, …) for the last row of each episode."""
+    following = np.empty_like(obs)
+    following[:-1] = obs[1:]
+    following[np.append(episode_starts[1:], len(obs)) - 1] = final_obs
+    return following
+
+
+def _numbers(source: str, name: str, array: Array) -> Array:
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"demos {source}: {name} has dtype {array.dtype}; give plain numbers")
+    if array.ndim == 0:
+        raise InputError(f"demos {source}: {name} is a single number; give one row per transition or episode")
+    return array
+
+
+def _compact(array: Array) -> Array:
+    return _single(array) if array.dtype.kind == "f" else array
+
+
+def _single(array: Array) -> Array:
+    """float32; what is too large becomes infinite, which Demos refuses by row."""
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)
+
+
+def _actions(source: str, actions: Array) -> Array:
+    rows = actions.reshape(len(actions), int(np.prod(actions.shape[1:])))
+    if rows.dtype.kind == "f":
+        return _single(rows)
+    whole = rows.astype(np.int32)
+    if not np.array_equal(whole, rows):
+        raise InputError(f"demos {source}: actions reach {rows.max()}, too large for int32; renumber them")
+    return whole

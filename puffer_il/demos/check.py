@@ -1,0 +1,172 @@
+"""What demonstrations are, whether they fit an environment, and what looks wrong with them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from puffer_il.types import ActionSpec, Array, Demos, EnvSpec, InputError
+
+TOLERANCE = 1e-5  # how far an action may lie outside its range, relative to it: float32 rounding of a recorder
+SHOWN = 5  # how many columns or episodes a finding names
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of `demos check`. `fatal` ones make the demonstrations unusable in that environment."""
+
+    fatal: bool
+    text: str
+
+
+def check_fit(demos: Demos, spec: EnvSpec) -> None:
+    """InputError, naming both sides, unless observations and actions are those of `spec`."""
+    for misfit in _misfits(demos, spec):
+        raise InputError(f"demos {demos.source}: {misfit}")
+
+
+def findings(demos: Demos, spec: EnvSpec | None = None) -> list[Finding]:
+    """Everything suspicious, worst first; with `spec` also what does not fit it. Empty if all is well."""
+    fatal = [Finding(True, text) for text in (_misfits(demos, spec) if spec else ())]
+    doubts = (*_odd_columns(demos, spec), *_odd_episodes(demos), *_odd_ends(demos), *_odd_successors(demos))
+    return fatal + [Finding(False, text) for text in doubts]
+
+
+def describe(demos: Demos) -> dict[str, Any]:
+    """Numbers for people and JSON: episodes, transitions, lengths, returns, ends, arrays, notes.
+
+    Lengths and returns are those of whole episodes, `sd` is the population's; `open` episodes have no end flag.
+    """
+    returns = demos.returns
+    terminated, truncated = int(demos.terminated.sum()), int(demos.truncated.sum())
+    return {
+        "source": demos.source,
+        "episodes": demos.num_episodes,
+        "transitions": len(demos),
+        "lengths": _summary(demos.whole_lengths),
+        "returns": None if returns is None else _summary(returns),
+        "terminated": terminated,
+        "truncated": truncated,
+        "open": demos.num_episodes - terminated - truncated,
+        "obs": _array_summary(demos.obs),
+        "actions": _array_summary(demos.actions),
+        "notes": list(demos.notes),
+    }
+
+
+def _summary(values: Array) -> dict[str, float]:
+    return {"mean": float(values.mean()), "sd": float(values.std()), "min": float(values.min()),
+            "max": float(values.max())}
+
+
+def _array_summary(array: Array) -> dict[str, Any]:
+    return {"shape": list(array.shape[1:]), "dtype": str(array.dtype), "min": array.min().item(),
+            "max": array.max().item()}
+
+
+def _misfits(demos: Demos, spec: EnvSpec) -> Iterator[str]:
+    shape = demos.obs.shape[1:]
+    if shape != spec.obs_shape:
+        yield (f"observations have shape {shape} but {spec.name} has {spec.obs_shape}; use demonstrations of this "
+               "environment")
+    elif (bad := _inexact(demos.obs, spec.obs_dtype)) is not None:
+        yield (f"obs holds {bad} but {spec.name} has {spec.obs_dtype} observations; record them as the environment "
+               "gives them")
+    columns, action = demos.actions.shape[1], spec.action
+    if columns != action.dim:
+        yield f"actions have {columns} columns but {spec.name} takes {action.dim}; use demonstrations of it"
+    elif action.discrete:
+        yield from _discrete_misfits(demos.actions, spec)
+    else:
+        yield from _range_misfits(demos.actions, action, spec.name)
+
+
+def _inexact(array: Array, dtype: np.dtype) -> Any:
+    """A value that `dtype`, if it is one of integers, cannot hold; None if there is none."""
+    if dtype.kind not in "biu" or array.dtype == dtype:
+        return None
+    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    wrong = (array < low) | (array > high) | (array != np.floor(array))
+    return array[wrong][0].item() if wrong.any() else None
+
+
+def _discrete_misfits(actions: Array, spec: EnvSpec) -> Iterator[str]:
+    for column, count in enumerate(spec.action.nvec):
+        values = actions[:, column]
+        wrong = np.flatnonzero((values < 0) | (values >= count) | (values != np.floor(values)))
+        if len(wrong):
+            yield (f"action {values[wrong[0]].item()} in row {wrong[0]} but {spec.name} takes whole numbers "
+                   f"0..{count - 1} in column {column}; use demonstrations of that environment")
+
+
+def _range_misfits(actions: Array, action: ActionSpec, name: str) -> Iterator[str]:
+    low, high = np.asarray(action.low, np.float64), np.asarray(action.high, np.float64)
+    finite = np.isfinite(low) & np.isfinite(high)
+    slack = TOLERANCE * np.where(finite, high - low, 1.0)
+    wrong = (actions < low - slack) | (actions > high + slack)
+    if wrong.any():
+        column = int(np.argmax(wrong.any(0)))
+        values = actions[:, column]
+        yield (f"actions in column {column} range over [{values.min():.4g}, {values.max():.4g}] but {name} takes "
+               f"[{low[column]:.4g}, {high[column]:.4g}] ({wrong.any(1).sum()} of {len(actions)} rows lie outside); "
+               "if the recorder's environment clipped them itself, give --demos.clip-actions true")
+
+
+def _odd_columns(demos: Demos, spec: EnvSpec | None) -> Iterator[str]:
+    obs = demos.obs.reshape(len(demos), -1)
+    constant = np.flatnonzero((obs == obs[0]).all(0)) if len(demos) > 1 else ()
+    if len(constant):
+        yield f"{len(constant)} of {obs.shape[1]} observation columns never change ({_some(constant)})"
+    constant = np.flatnonzero((demos.actions == demos.actions[0]).all(0)) if len(demos) > 1 else ()
+    if len(constant):
+        yield (f"{len(constant)} of {demos.actions.shape[1]} action columns never change ({_some(constant)}); "
+               "a demonstrator that does nothing teaches nothing")
+    elif spec is not None and spec.action.discrete and demos.actions.shape[1] == spec.action.dim:
+        for column, count in enumerate(spec.action.nvec):
+            unused = np.setdiff1d(np.arange(count), demos.actions[:, column])
+            if len(unused):
+                yield f"{len(unused)} of {count} actions are never taken ({_some(unused)})"
+
+
+def _odd_episodes(demos: Demos) -> Iterator[str]:
+    spans = list(zip(demos.episode_starts, demos.episode_ends, strict=True))
+    bodies = [demos.obs[a:b].tobytes() + demos.actions[a:b].tobytes() for a, b in spans]
+    counts = Counter(bodies)
+    copies = [i for i, body in enumerate(bodies) if counts[body] > 1]
+    if copies:
+        yield f"{len(copies)} episodes are copies of one another ({_some(copies)}); they count as more than they are"
+    short = np.flatnonzero(demos.whole_lengths == 1)
+    if len(short):
+        yield f"{len(short)} episodes are one step long ({_some(short)})"
+    if demos.returns is None:
+        yield "no rewards are stored; a policy cannot be compared with the demonstrator's return"
+
+
+def _odd_ends(demos: Demos) -> Iterator[str]:
+    cut_off = np.flatnonzero(~(demos.terminated | demos.truncated))
+    if len(cut_off):
+        yield (f"{len(cut_off)} of {demos.num_episodes} episodes neither terminate nor are truncated "
+               f"({_some(cut_off)}); they count as cut off")
+    lengths = demos.whole_lengths[demos.terminated]
+    if len(lengths) > 2 and len(set(lengths.tolist())) == 1:
+        yield (f"all {len(lengths)} terminated episodes are {lengths[0]} steps long; if that is a time limit, "
+               "they are truncations")
+
+
+def _odd_successors(demos: Demos) -> Iterator[str]:
+    """Subsampled rows do not follow on one another, so they are left alone."""
+    if demos.episode_lengths is not None:
+        return
+    inner = np.setdiff1d(np.arange(len(demos)), demos.episode_ends - 1)
+    broken = inner[(demos.next_obs[inner] != demos.obs[inner + 1]).reshape(len(inner), -1).any(1)]
+    if len(broken):
+        yield (f"next_obs differs from the next row's obs in {len(broken)} rows, first in row {broken[0]}; "
+               "episodes are split wrongly, or rows are missing")
+
+
+def _some(numbers: Any) -> str:
+    return ", ".join(str(int(x)) for x in numbers[:SHOWN]) + ("…" if len(numbers) > SHOWN else "")

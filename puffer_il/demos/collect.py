@@ -1,0 +1,65 @@
+"""An expert acts in vector environments until every row has its share of complete episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from puffer_il.demos.build import build_demos
+from puffer_il.types import ActionSpec, Array, Demos, InputError
+
+Act = Callable[[Array, Array], Array]  # obs (n, *obs_shape), episode_start (n,) bool → actions (n, dim)
+
+MAX_EPISODE_STEPS = 100_000  # an episode without an end would otherwise fill the memory
+
+
+def collect(vec: Any, act: Act, episodes: int, source: str, *, seed: int = 0) -> Demos:
+    """`episodes` complete episodes of `act` in `vec` (a Vec), which is reset with `seed` first.
+
+    Every row contributes its first `episodes // num_envs` episodes (the first rows one more), however long they are:
+    taking whichever end first would favour short ones. Episodes are ordered by row. Stored actions are those executed,
+    continuous ones clipped to the range; rows that are not valid are left out; successors are the true ones.
+    Raises InputError if an episode does not end within MAX_EPISODE_STEPS.
+    """
+    if episodes < 1:
+        raise InputError(f"{source}: {episodes} episodes asked for; collect at least one")
+    quota = np.full(vec.num_envs, episodes // vec.num_envs)
+    quota[:episodes % vec.num_envs] += 1
+    obs, episode_start = vec.reset(seed), np.ones(vec.num_envs, bool)
+    steps = np.zeros(vec.num_envs, np.int64)
+    parts: list[tuple[Array, ...]] = []
+    while quota.any():
+        live = np.flatnonzero(quota)
+        actions, before = _executed(act(obs, episode_start), vec.spec.action), obs[live]
+        batch = vec.step(actions)
+        kept = batch.valid[live]
+        rows = live[kept]
+        ended = batch.valid & (batch.terminations | batch.truncations)
+        next_obs = batch.obs[rows]
+        next_obs[ended[rows]] = batch.final_obs[rows][ended[rows]]
+        parts.append((rows, before[kept], actions[rows], next_obs, batch.terminations[rows], batch.truncations[rows],
+                      batch.rewards[rows]))
+        quota[rows] -= ended[rows]
+        steps = np.where(ended, 0, steps + 1)
+        if steps[live].max() >= MAX_EPISODE_STEPS:
+            raise InputError(f"{source}: an episode has not ended after {MAX_EPISODE_STEPS} steps; "
+                             "give the environment a time limit")
+        obs, episode_start = batch.obs, ended | ~batch.valid
+    return _ordered(parts, source)
+
+
+def _executed(actions: Array, action: ActionSpec) -> Array:
+    rows = np.asarray(actions).reshape(-1, action.dim)
+    return (rows if action.discrete else np.clip(rows, action.low, action.high)).astype(action.dtype)
+
+
+def _ordered(parts: list[tuple[Array, ...]], source: str) -> Demos:
+    """Vector steps, the rows side by side → episodes one after the other."""
+    row, *columns = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.argsort(row, kind="stable")
+    obs, actions, next_obs, terminations, truncations, rewards = (column[order] for column in columns)
+    ends = np.flatnonzero(terminations | truncations)
+    return build_demos(source, obs=obs, actions=actions, next_obs=next_obs, terminations=terminations,
+                       truncations=truncations, episode_starts=np.append(0, ends[:-1] + 1), rewards=rewards)

@@ -1,0 +1,106 @@
+"""Our own file: one .npz without pickles whose keys are the fields of Demos, plus `meta`, a JSON string.
+
+    obs, actions, terminations, truncations, episode_starts     as in types.Demos
+    rewards, episode_returns, episode_lengths, episode_terminations, episode_truncations     where there are any
+    final_obs (episodes, *obs_shape)   the last successor of each episode; the others are the next row's obs
+    next_obs  (n, *obs_shape)          instead of final_obs where that does not hold (subsampled rows)
+    meta      {"format": "puffer_il demos", "version": 1, "env": …, "collected": …, "notes": […]}
+
+`meta` may be missing: a recorder of one's own needs only `np.savez(path, obs=…, actions=…, next_obs=…, …)`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from puffer_il.demos.build import WHOLE, build_demos, shifted
+from puffer_il.demos.npz import Npz
+from puffer_il.types import Array, Demos, InputError
+
+NAME, VERSION = "puffer_il demos", 1
+ALWAYS = ("obs", "actions", "terminations", "truncations", "episode_starts")
+OPTIONAL = ("rewards", *WHOLE)
+KNOWN = {*ALWAYS, *OPTIONAL, "next_obs", "final_obs", "meta"}
+
+
+def write_demos(path: Path | str, demos: Demos, *, env: str = "", collected: str = "") -> None:
+    """Write `demos` to `path`: compressed to a temporary file beside it, then renamed; the folder is made if missing.
+
+    `env` names the environment, `collected` says how they came about (a command). The same demonstrations give the
+    same bytes. Raises InputError if the file cannot be written.
+    """
+    meta = {"format": NAME, "version": VERSION, "env": env, "collected": collected, "notes": list(demos.notes)}
+    arrays = {name: getattr(demos, name) for name in (*ALWAYS, *OPTIONAL) if getattr(demos, name) is not None}
+    arrays |= _successors(demos) | {"meta": np.array(json.dumps(meta))}
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as file:
+                np.savez_compressed(file, **arrays)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"demos {path}: cannot be written ({error.strerror or error}); choose another place") from None
+
+
+def decode(file: Npz) -> Demos:
+    """Demos of an open file of ours; a hand-made one may lack `meta`."""
+    starts = file["episode_starts"]
+    obs = file["obs"]
+    notes = list(_meta(file)["notes"])
+    foreign = sorted(file.keys - KNOWN)
+    if foreign:
+        notes.append(f"ignored {', '.join(foreign)}: no part of the format")
+    return build_demos(
+        str(file.path), obs=obs, actions=file["actions"], next_obs=_next_obs(file, obs, starts),
+        terminations=file["terminations"], truncations=file["truncations"], episode_starts=starts, notes=notes,
+        **{name: file.get(name) for name in OPTIONAL})
+
+
+def read_meta(path: Path | str) -> dict[str, Any]:
+    """What a file of ours says about itself: env, collected, notes, version. Empty strings where it says nothing."""
+    with Npz(path) as file:
+        return _meta(file)
+
+
+def _successors(demos: Demos) -> dict[str, Array]:
+    finals = demos.next_obs[demos.episode_ends - 1]
+    if np.array_equal(shifted(demos.obs, finals, demos.episode_starts), demos.next_obs):
+        return {"final_obs": finals}
+    return {"next_obs": demos.next_obs}
+
+
+def _next_obs(file: Npz, obs: Array, starts: Array) -> Array:
+    if "next_obs" in file or "final_obs" not in file:
+        return file["next_obs"]
+    finals = file["final_obs"]
+    if obs.ndim == 0 or starts.ndim != 1 or finals.shape != (len(starts), *obs.shape[1:]):
+        file.refuse(f"final_obs has shape {finals.shape} but there are {starts.size} episodes of observations "
+                    f"{obs.shape[1:]}; give one final observation per episode")
+    if starts.dtype.kind not in "iu" or not len(obs) or not len(starts) or starts.min() < 0 or starts.max() >= len(obs):
+        file.refuse(f"episode_starts must be row numbers below {len(obs)}, got {starts[:5].tolist()}")
+    return shifted(obs, finals, starts)
+
+
+def _meta(file: Npz) -> dict[str, Any]:
+    blank: dict[str, Any] = {"version": VERSION, "env": "", "collected": "", "notes": []}
+    if "meta" not in file:
+        return blank
+    try:
+        found = dict(json.loads(str(file["meta"])))
+        meta = blank | {key: type(blank[key])(found[key]) for key in blank if key in found}
+    except (ValueError, TypeError, RecursionError):
+        file.refuse("meta is no JSON object of ours; remove it or write the file with `puffer-il demos import`")
+    if found.get("format", NAME) != NAME or meta["version"] > VERSION:
+        file.refuse(f"is {found.get('format')!r} version {meta['version']}, but this puffer_il reads {NAME!r} up to "
+                    f"version {VERSION}; upgrade it")
+    meta["notes"] = [str(note) for note in meta["notes"]]
+    return meta

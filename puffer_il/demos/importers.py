@@ -1,0 +1,112 @@
+"""Other people's files → Demos, recognised by their keys. One function per format; `READERS` lists them.
+
+Recorders of the `done` era store one flag for both kinds of end, so a time limit looks like a termination. We take an
+episode for cut off (a truncation) if its length is the time limit: the caller's `time_limit`, or else one that the
+file itself shows, which is the longest length if it is a multiple of 50 and both two episodes and a tenth of all reach
+it. What was assumed is said in `Demos.notes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from puffer_il.demos import format
+from puffer_il.demos.build import build_demos, shifted
+from puffer_il.demos.npz import Npz
+from puffer_il.types import Array, Demos
+
+ROUND, SHARE = 50, 0.1  # what makes the longest length of a file a time limit
+
+
+def read_demos(path: Path | str, time_limit: int | None = None) -> Demos:
+    """Demonstrations of a file: ours, the `imitation` package's flat npz, or that of Berkeley's CS 285.
+
+    `time_limit` is the environment's own, in steps; it matters only for files that do not tell the two ends apart.
+    Nothing is ever unpickled. Raises InputError for what is missing, damaged, unknown or inconsistent.
+    """
+    with Npz(path) as file:
+        for marks, reader in READERS.items():
+            if file.keys.issuperset(marks):
+                return reader(file, time_limit)
+        known = "; ".join(" ".join(marks) for marks in READERS)
+        file.refuse(f"holds {file.listing()}, no format we know by its keys ({known}); save it with those")
+
+
+def from_imitation(file: Npz, time_limit: int | None = None) -> Demos:
+    """`imitation`: trajectories end to end, split at `indices`; `obs` also holds each one's final observation."""
+    actions, lengths = file["acts"], _lengths(file)
+    obs, terminal = file["obs"], file["terminal"].reshape(-1)
+    if obs.ndim == 0 or len(obs) != len(actions) + len(lengths) or len(terminal) != len(lengths):
+        file.refuse(f"obs has {len(np.atleast_1d(obs))} rows and terminal {len(terminal)}, but {len(actions)} actions "
+                    f"in {len(lengths)} episodes need {len(actions) + len(lengths)} and {len(lengths)}")
+    last = np.cumsum(lengths + 1) - 1  # where each episode's final observation lies in `obs`
+    real = lengths > 0
+    notes = [] if real.all() else [f"skipped {np.sum(~real)} episodes without a step"]
+    if "infos" in file:
+        notes.append("skipped infos: pickled Python objects, never loaded")
+    final_obs, first_obs = obs[last][real], np.delete(obs, last, axis=0)
+    lengths, terminal = lengths[real], terminal[real]
+    starts = np.cumsum(lengths) - lengths
+    terminations, truncations = _ends(lengths, terminal, time_limit, notes)
+    return build_demos(str(file.path), obs=first_obs, actions=actions, next_obs=shifted(first_obs, final_obs, starts),
+                       terminations=terminations, truncations=truncations, episode_starts=starts,
+                       rewards=file.get("rews"), notes=notes)
+
+
+def from_cs285(file: Npz, time_limit: int | None = None) -> Demos:
+    """CS 285: one row per transition with its own successor; episodes begin at `episode_starts` or after a terminal."""
+    terminal = file["terminal"].reshape(-1).astype(bool)
+    starts = file.get("episode_starts")
+    if starts is None:
+        starts = np.append(0, np.flatnonzero(terminal[:-1]) + 1)
+    ends = np.append(starts[1:], len(terminal)) - 1
+    if starts.ndim != 1 or starts.dtype.kind not in "iu" or np.any(ends < starts) or ends.min() < 0 or starts[0] != 0:
+        file.refuse(f"episode_starts must rise from 0 and stay below {len(terminal)} rows, got {starts[:5].tolist()}")
+    inner = np.setdiff1d(np.flatnonzero(terminal), ends)
+    if len(inner):
+        file.refuse(f"terminal is set in row {inner[0]}, in the middle of an episode; split the episodes there")
+    notes: list[str] = []
+    terminations, truncations = _ends(ends - starts + 1, terminal[ends], time_limit, notes)
+    return build_demos(str(file.path), obs=file["observation"], actions=file["action"],
+                       next_obs=file["next_observation"], terminations=terminations, truncations=truncations,
+                       episode_starts=starts, rewards=file.get("reward"), notes=notes)
+
+
+READERS: dict[tuple[str, ...], Callable[[Npz, int | None], Demos]] = {
+    ("obs", "actions"): lambda file, _: format.decode(file),
+    ("obs", "acts"): from_imitation,
+    ("observation", "action"): from_cs285,
+}
+
+
+def _lengths(file: Npz) -> Array:
+    """(episodes,) steps between the split points of `imitation`."""
+    total, splits = len(np.atleast_1d(file["acts"])), file["indices"]
+    bounds = np.concatenate([[0], splits.reshape(-1), [total]])
+    if bounds.dtype.kind not in "iu" or np.any(np.diff(bounds) < 0):
+        file.refuse(f"indices must rise between 0 and {total} actions, got {splits.reshape(-1)[:5].tolist()}…")
+    return np.diff(bounds)
+
+
+def _ends(lengths: Array, terminal: Array, time_limit: int | None, notes: list[str]) -> tuple[Array, Array]:
+    """Terminations and truncations (transitions,) of episodes whose one flag (episodes,) may mean either."""
+    limits = [limit for limit in (time_limit, _implied_limit(lengths)) if limit is not None]
+    cut = np.isin(lengths, limits)
+    for limit in sorted(set(lengths[cut].tolist())):
+        origin = "the environment's time limit" if limit == time_limit else "a time limit, as the file shows"
+        notes.append(f"{np.sum(lengths == limit)} of {len(lengths)} episodes are {limit} steps long, {origin}: "
+                     "truncated, not terminated")
+    last = np.cumsum(lengths) - 1
+    terminations, truncations = np.zeros((2, int(lengths.sum())), bool)
+    terminations[last] = terminal.astype(bool) & ~cut
+    truncations[last] = cut
+    return terminations, truncations
+
+
+def _implied_limit(lengths: Array) -> int | None:
+    longest = int(lengths.max(initial=0))
+    reached = int(np.sum(lengths == longest))
+    return longest if longest and longest % ROUND == 0 and reached >= max(2, SHARE * len(lengths)) else None

@@ -1,0 +1,104 @@
+"""Demonstrations for a learner: read, limited to the first episodes, made to fit the environment, subsampled."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from puffer_il.demos.build import WHOLE
+from puffer_il.demos.check import check_fit
+from puffer_il.demos.importers import read_demos
+from puffer_il.registry import env_folders
+from puffer_il.types import Array, Demos, EnvSpec, InputError
+
+PER_ROW = ("obs", "actions", "next_obs", "terminations", "truncations", "rewards")
+
+
+def load_demos(source: str | Path, spec: EnvSpec, *, episodes: int = 0, clip_actions: bool = False, subsample: int = 1,
+               seed: int = 0, time_limit: int | None = None) -> Demos:
+    """Demonstrations from `source`, a file or "shipped", that fit `spec`, in its dtypes.
+
+    episodes      only the first so many; 0 takes all, and a note says so if the file has fewer
+    clip_actions  clip continuous actions to the range instead of refusing what lies beyond it
+    subsample     keep every n-th transition (see `subsample_rows`); `seed` draws the offsets
+    time_limit    the environment's own, in steps; see `read_demos`
+    Raises InputError for what cannot be read or does not fit.
+    """
+    demos = read_demos(_path(source, spec), time_limit)
+    if episodes:
+        demos = first_episodes(demos, episodes)
+    demos = fit(demos, spec, clip_actions=clip_actions)
+    return subsample_rows(demos, subsample, seed) if subsample > 1 else demos
+
+
+def first_episodes(demos: Demos, count: int) -> Demos:
+    """The first `count` episodes; all of them, and a note that says so, if there are no more."""
+    if count >= demos.num_episodes:
+        fewer = (f"asked for {count} episodes, there are {demos.num_episodes}",) if count > demos.num_episodes else ()
+        return replace(demos, notes=demos.notes + fewer)
+    end = demos.episode_starts[count]
+    return replace(demos, **_some(demos, PER_ROW, slice(end)), **_some(demos, ("episode_starts", *WHOLE), slice(count)))
+
+
+def fit(demos: Demos, spec: EnvSpec, *, clip_actions: bool = False) -> Demos:
+    """The demonstrations in the environment's dtypes, actions within its range; InputError where they don't fit."""
+    if demos.obs.ndim == 1 and spec.obs_shape == (1,):
+        demos = replace(demos, obs=demos.obs[:, None], next_obs=demos.next_obs[:, None])
+    if clip_actions and not spec.action.discrete and demos.actions.shape[1] == spec.action.dim:
+        demos = _clip(demos, spec)
+    check_fit(demos, spec)
+    actions = demos.actions.astype(spec.action.dtype)
+    if not spec.action.discrete:
+        actions = np.clip(actions, spec.action.low, spec.action.high)  # what check_fit lets pass for rounding
+    return replace(demos, obs=demos.obs.astype(spec.obs_dtype), next_obs=demos.next_obs.astype(spec.obs_dtype),
+                   actions=actions)
+
+
+def subsample_rows(demos: Demos, every: int, seed: int = 0) -> Demos:
+    """Every `every`-th transition of each episode from a random offset, as Ho & Ermon (2016) subsample theirs.
+
+    A kept row stays a transition of its own with its true successor and its own end flag, so an end is flagged only
+    where the last row was kept; whole returns, lengths and terminations are kept beside. An episode shorter than the
+    offset would be lost, so offsets are drawn below its length.
+    """
+    rng = np.random.default_rng(seed)
+    offsets = rng.integers(np.minimum(every, demos.lengths))
+    kept = [np.arange(start + offset, end, every) for start, offset, end in
+            zip(demos.episode_starts, offsets, demos.episode_ends, strict=True)]
+    counts = np.array([len(rows) for rows in kept])
+    note = f"every {every}th transition: {counts.sum()} of {len(demos)}"
+    return replace(demos, **_some(demos, PER_ROW, np.concatenate(kept)), episode_starts=np.cumsum(counts) - counts,
+                   episode_returns=demos.returns, episode_lengths=demos.whole_lengths,
+                   episode_terminations=demos.terminated, episode_truncations=demos.truncated,
+                   notes=(*demos.notes, note))
+
+
+def _some(demos: Demos, names: tuple[str, ...], index: Array | slice) -> dict[str, Any]:
+    """Some rows of the arrays `names`, None where there is none."""
+    arrays = {name: getattr(demos, name) for name in names}
+    return {name: None if array is None else array[index] for name, array in arrays.items()}
+
+
+def _clip(demos: Demos, spec: EnvSpec) -> Demos:
+    actions = np.clip(demos.actions, spec.action.low, spec.action.high).astype(np.float32)
+    changed = int(np.sum(actions != demos.actions))
+    if not changed:
+        return demos
+    note = f"clipped {changed} of {actions.size} action values, up to {np.abs(demos.actions).max():.4g}, to the range"
+    return replace(demos, actions=actions, notes=(*demos.notes, note))
+
+
+def _path(source: str | Path, spec: EnvSpec) -> Path:
+    if not source:
+        raise InputError("demos.source is empty; give --demos FILE, or --demos shipped")
+    if source != "shipped":
+        return Path(source).expanduser()
+    folder = env_folders().get(spec.name, Path(spec.name))
+    path = folder / "demos" / "expert.npz"
+    if not path.is_file():
+        raise InputError(f"demos shipped: {spec.name} comes with none; give a file: --demos FILE, "
+                         "for instance from `puffer-il demos collect`")
+    return path

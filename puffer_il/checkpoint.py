@@ -22,7 +22,7 @@ FORMAT = 1
 
 
 def save(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
-    """Write `state` as the checkpoint of `step` and remove all but the newest `keep`. A full disk leaves the old ones."""
+    """Write `state` as the checkpoint of `step` and drop all but the newest `keep`. A full disk leaves the old ones."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step_{step:012d}.pt"
     temporary = path.with_suffix(".tmp")

@@ -33,7 +33,8 @@ def setting(default: Any, help: str, *, choices: tuple[Any, ...] = (), low: floa
 class EnvConfig:
     name: str = setting("", "environment: a folder under envs/, a Gymnasium id, or module:function")
     num_envs: int = setting(256, "rows of a vector step: environments times agents", low=1)
-    backend: str = setting("auto", "how environments are stepped", choices=("auto", "native", "serial", "multiprocessing"))
+    backend: str = setting("auto", "how environments are stepped",
+                           choices=("auto", "native", "serial", "multiprocessing"))
     num_workers: int = setting(0, "worker processes for multiprocessing; 0 chooses by the cores", low=0)
     num_groups: int = setting(0, "groups of workers that step while another is inferred; 0 chooses", low=0)
     kwargs: dict = setting({}, "keyword parameters of the environment, a TOML table")
@@ -43,7 +44,7 @@ class EnvConfig:
 class DemosConfig:
     source: str = setting("", "demonstrations: a file, or 'shipped' for those that come with the environment")
     episodes: int = setting(0, "use only the first episodes; 0 uses all", low=0)
-    clip_actions: bool = setting(False, "clip recorded continuous actions to the environment's range instead of refusing them")
+    clip_actions: bool = setting(False, "clip recorded continuous actions to the environment's range")
     subsample: int = setting(1, "keep every n-th transition, from a random offset per episode", low=1)
 
 

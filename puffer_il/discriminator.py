@@ -58,8 +58,9 @@ class Discriminator(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Logits (n,) of inputs made by `rows`; differentiable with respect to them."""
-        features = self.encoder.encode(rows[:, :self.flatten.dim])
-        return self.net(torch.cat((features, rows[:, self.flatten.dim:]), 1) if self.encoder.convs else rows).squeeze(-1)
+        if self.encoder.convs:
+            rows = torch.cat((self.encoder.encode(rows[:, :self.flatten.dim]), rows[:, self.flatten.dim:]), 1)
+        return self.net(rows).squeeze(-1)
 
 
 class Replay:

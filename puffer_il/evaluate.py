@@ -29,7 +29,7 @@ class Scores:
     lengths: Array
 
     def summary(self, random_return: float | None, expert_return: float | None) -> dict[str, Any]:
-        """The `eval` part of summary.json. `ci95` is the bootstrap interval of the mean, in normalised units if it can be."""
+        """The `eval` part of summary.json. `ci95` is the bootstrap interval of the mean, normalised if that can be."""
         mean = float(self.returns.mean())
         score = stats.normalized(mean, random_return, expert_return)
         low, high = stats.bootstrap_ci(self.returns)

@@ -36,7 +36,7 @@ def mlp(inputs: int, hidden: tuple[int, ...], outputs: int | None, activation: s
 
 
 class Flatten:
-    """Raw observation rows (n, *obs_shape) → float32 (n, dim): numeric columns, then one-hot ones, then pixels in [0, 1].
+    """Raw rows (n, *obs_shape) → float32 (n, dim): numeric columns, then one-hot ones, then pixels in [0, 1].
 
     Cuts the flat rows that PufferLib's emulation makes of Dict, Tuple and Discrete observations into their leaves.
     """
@@ -59,7 +59,8 @@ class Flatten:
             return obs.reshape(-1, self.dim).float() / 255.0
         raw = obs.reshape(-1, math.prod(self.spec.obs_shape)).contiguous().view(torch.uint8)
         parts = [self._leaf(raw, f).float() for f in self.numeric]
-        parts += [nn.functional.one_hot(self._leaf(raw, f)[:, 0].long(), f.categories).float() for f in self.categorical]
+        parts += [nn.functional.one_hot(self._leaf(raw, f)[:, 0].long(), f.categories).float()
+                  for f in self.categorical]
         parts += [self._leaf(raw, f).float() / 255.0 for f in self.images]
         return torch.cat(parts, dim=1)
 

@@ -105,13 +105,14 @@ class Policy(nn.Module):
         """
         rows, batched = self._pack(obs)
         if self.lstm is not None:
-            hidden = torch.as_tensor(state[0], device=self._device) if state is not None else self.initial_state(len(rows))
+            hidden = self.initial_state(len(rows)) if state is None else torch.as_tensor(state[0], device=self._device)
             if episode_start is not None and hidden is not None:
                 keep = 1 - torch.as_tensor(np.atleast_1d(episode_start), dtype=torch.float32, device=self._device)
                 hidden = hidden * keep.unsqueeze(1)
         else:
             hidden = None
-        actions, _, _, hidden = self.act(torch.as_tensor(rows, device=self._device), hidden, deterministic=deterministic)
+        tensor = torch.as_tensor(rows, device=self._device)
+        actions, _, _, hidden = self.act(tensor, hidden, deterministic=deterministic)
         result = self.to_env_actions(actions.cpu().numpy())
         return (result if batched else result[0]), (None if hidden is None else (hidden.cpu().numpy(),))
 

@@ -261,7 +261,8 @@ class Run:
     def _load_demos(self) -> Demos:
         cfg = self.config.demos
         if not cfg.source:
-            raise InputError(f"demos.source is empty and {self.config.algo} learns from demonstrations; give a file with --demos")
+            raise InputError(f"demos.source is empty and {self.config.algo} learns from demonstrations; "
+                             "give a file with --demos")
         return load_demos(cfg.source, self.spec, episodes=cfg.episodes, clip_actions=cfg.clip_actions,
                           subsample=cfg.subsample, seed=self.config.train.seed)
 
@@ -292,18 +293,19 @@ def default_threads() -> int:
 
 
 def prepare_run_dir(config: Config) -> Path:
-    """Create the run's directory and write the resolved config into it; InputError if it cannot be or is a run already."""
+    """Create the run's directory and write the resolved config into it; InputError if that cannot be."""
     train_cfg = config.train
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     short = config.env.name.replace("/", "-").replace(":", "-")
     run_dir = Path(train_cfg.run_dir or f"runs/{short}-{config.algo}-{train_cfg.seed}-{stamp}")
     if (run_dir / "config.toml").exists():
-        raise InputError(f"train.run_dir = {str(run_dir)!r} holds a run already; resume it with --resume or choose another")
+        raise InputError(f"train.run_dir = {str(run_dir)!r} holds a run already; go on with --resume or choose another")
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         checkpoint.write_text(run_dir / "config.toml", config.to_toml())
     except OSError as error:
-        raise InputError(f"train.run_dir = {str(run_dir)!r} cannot be written ({error.strerror}); choose another") from None
+        raise InputError(f"train.run_dir = {str(run_dir)!r} cannot be written ({error.strerror}); "
+                         "choose another") from None
     return run_dir
 
 
@@ -331,4 +333,8 @@ def _allocator(device: torch.device) -> Any:
     """Zeroed arrays; page-locked where the learner is on a GPU, so that copies need not wait."""
     if device.type == "cpu":
         return np.zeros
-    return lambda shape, dtype: torch.zeros(shape, dtype=torch.from_numpy(np.zeros(0, dtype)).dtype, pin_memory=True).numpy()
+
+    def pinned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        return torch.zeros(shape, dtype=torch.from_numpy(np.zeros(0, dtype)).dtype, pin_memory=True).numpy()
+
+    return pinned

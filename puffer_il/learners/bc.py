@@ -16,7 +16,7 @@ from torch import Tensor
 from puffer_il.config import Config, setting
 from puffer_il.policy import Policy
 from puffer_il.registry import register
-from puffer_il.types import Array, Demos, EnvSpec, InputError, Metrics
+from puffer_il.types import Array, Demos, EnvSpec, Metrics
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,8 @@ class GAILConfig:
     disc_activation: str = setting("tanh", "its nonlinearity", choices=("tanh", "relu", "silu", "elu"))
     weight_decay: float = setting(1e-4, "decoupled weight decay of the discriminator (AdamW)", low=0)
     gp_coef: float = setting(10.0, "weight of the gradient penalty; 0 for none", low=0)
-    gp_kind: str = setting("interpolated", "where the gradient is penalised: between expert and policy rows (above norm "
-                           "1), or on expert rows (towards 0)", choices=("interpolated", "zero_centred"))
+    gp_kind: str = setting("interpolated", "penalise gradients above norm 1 between expert and policy rows, or all on "
+                           "expert rows", choices=("interpolated", "zero_centred"))
     spectral_norm: bool = setting(False, "bound every discriminator layer's spectral norm by 1")
     disc_ent_coef: float = setting(1e-3, "weight of the entropy bonus of the discriminator's output")
     label_smoothing: float = setting(0.0, "expert label 1 − x and policy label x", low=0, high=0.5)
@@ -49,7 +49,7 @@ class GAILConfig:
                           choices=("softplus", "logsigmoid", "logit"))
     reward_clip: float = setting(10.0, "bound of the learned reward before scaling; 0 for none", low=0)
     reward_scale: bool = setting(True, "divide the learned reward by its running std (the mean is never subtracted)")
-    absorbing: bool = setting(True, "absorbing state after terminations, so that no reward form pays for dying or living")
+    absorbing: bool = setting(True, "absorbing state after terminations: no reward form pays for dying or living")
     true_reward_coef: float = setting(0.0, "weight of the true reward, added to the learned one")
     debug_use_ground_truth: bool = setting(False, "train on the true reward alone: tells a broken learner from a bad "
                                            "discriminator")
@@ -67,7 +67,8 @@ class GAIL:
     Config = GAILConfig
     needs_rollouts = True
     needs_demos = True
-    promised_metrics = (*PPO.promised_metrics, *DISC_METRICS, "disc/reward_mean", "disc/reward_std", "disc/absorbing_reward")
+    promised_metrics = (*PPO.promised_metrics, *DISC_METRICS, "disc/reward_mean", "disc/reward_std",
+                        "disc/absorbing_reward")
     done = False
 
     def __init__(self, spec: EnvSpec, demos: Demos | None, config: Config, device: torch.device, seed: int) -> None:
@@ -88,7 +89,8 @@ class GAIL:
             raise InputError("ppo.gamma = 1.0: absorbing states last for ever and need gamma < 1; lower ppo.gamma or "
                              "set gail.absorbing to false")
         # The demonstrations live on the device; their moments and their share of absorbing rows never change.
-        self.demo_obs, self.demo_actions = torch.tensor(demos.obs, device=device), torch.tensor(demos.actions, device=device)
+        self.demo_obs = torch.tensor(demos.obs, device=device)
+        self.demo_actions = torch.tensor(demos.actions, device=device)
         self.demo_moments = moments(self.discriminator.numeric(self.demo_obs))
         self.demo_absorbing = self._absorbing_share(int(demos.terminations.sum()), len(demos))
         self.notices: list[str] = []
@@ -199,7 +201,7 @@ class GAIL:
         return {"disc/reward_mean": mean, "disc/reward_std": std, "disc/absorbing_reward": end}
 
     def _update_norm(self, obs: Tensor) -> None:
-        """Merge an equal mix of expert and policy rows into the discriminator's statistics; frozen until the next rollout."""
+        """Merge an equal mix of expert and policy rows into the statistics; frozen until the next rollout."""
         policy_mean, policy_var = moments(self.discriminator.numeric(obs))
         mean = (self.demo_moments[0] + policy_mean) / 2
         var = (self.demo_moments[1] + policy_var) / 2 + (policy_mean - mean).square()
@@ -210,8 +212,8 @@ class GAIL:
         bias = survival_bias(self.config.reward)
         if terminations and not self.config.absorbing and not self.warned:
             self.warned = True
-            self.notices.append(f"gail.absorbing is off, episodes terminate and the reward form {self.config.reward!r} {bias}; "
-                                "set gail.absorbing to true unless that is what you want")
+            self.notices.append(f"gail.absorbing is off, episodes terminate and reward form {self.config.reward!r} "
+                                f"{bias}; set gail.absorbing to true unless that is what you want")
 
     def _clone(self, spec: EnvSpec, demos: Demos, config: Config, seed: int) -> None:
         clone = BC(spec, demos, config, self.device, seed, policy=self.policy)

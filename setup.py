@@ -25,7 +25,7 @@ kernels = cythonize(
     build_dir="build/cython",
 )
 env_folders = sorted(toml.parent for toml in Path("envs").glob("*/env.toml"))
-envs = [env_extension(folder, extra_compile_args=FLAGS) for folder in env_folders]
+envs = [env_extension(folder) for folder in env_folders]
 
 DATA = ["*.toml", "*.h", "*.md", "demos/*", "*/*.toml"]
 setup(

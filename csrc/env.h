@@ -33,4 +33,9 @@ typedef struct {
     bool *truncations;        // [ENV_AGENTS] it is cut short, for a reason other than the time limit
 } Io;
 
+/* x in [low, high]; a NaN becomes low. */
+static inline double clip(double x, double low, double high) {
+    return x > low ? (x < high ? x : high) : low;
+}
+
 #endif

@@ -13,8 +13,9 @@
 #define VEC_ABI_VERSION 1
 
 typedef struct {
-    void *slots;               // num_envs * slot_bytes: state, generator and clock of each environment; plain values,
-                               // so that copying these bytes saves and restores it exactly
+    void *envs;                // num_envs * env_bytes: the states
+    void *clocks;              // num_envs * clock_bytes: their generators and episode clocks. Both are plain values:
+                               // copying the bytes of both saves and restores an environment exactly
     const void *params;        // params_bytes, the same for all
     const void *actions;       // (rows, action_size) float or int32_t
     void *observations;        // (rows, obs_size)
@@ -28,7 +29,8 @@ typedef struct {
 typedef struct {
     int32_t abi_version;   // VEC_ABI_VERSION; read nothing else where it differs
     int32_t agents;
-    int64_t slot_bytes;    // one environment
+    int64_t env_bytes;     // one environment, as
+    int64_t clock_bytes;
     int64_t params_bytes;
     int64_t obs_bytes;     // one row
     int64_t action_bytes;  // one row

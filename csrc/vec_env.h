@@ -17,21 +17,21 @@
 #define INDEPENDENT
 #endif
 
+/* What the glue knows of an environment. Apart from Env, so that the physics walks through memory that is all its own. */
 typedef struct {
-    Env env;  // first: a reader of saved states finds it at the start
     Rng rng;
     int64_t elapsed;         // steps of this episode
     bool ended[ENV_AGENTS];  // agents whose part in this episode is over
-} Slot;
+} Clock;
 
-_Static_assert(_Alignof(Slot) <= 16, "callers align slots to 16 bytes");
+_Static_assert(_Alignof(Env) <= 16, "callers align states to 16 bytes");
 _Static_assert(sizeof(bool) == 1, "callers hold flags in bytes");
 
 static inline Io io_of(const VecEnv *vec, const Params *params, int64_t i) {
     const int64_t row = i * ENV_AGENTS;
     return (Io){
         .params = params,
-        .rng = &((Slot *)vec->slots)[i].rng,
+        .rng = &((Clock *)vec->clocks)[i].rng,
         .actions = (const Action *)vec->actions + row * ENV_ACTION_SIZE,
         .observations = (Obs *)vec->observations + row * ENV_OBS_SIZE,
         .final_observations = (Obs *)vec->final_observations + row * ENV_OBS_SIZE,
@@ -41,10 +41,10 @@ static inline Io io_of(const VecEnv *vec, const Params *params, int64_t i) {
     };
 }
 
-static inline void start_episode(Slot *slot, Io io) {
-    slot->elapsed = 0;
-    memset(slot->ended, 0, sizeof slot->ended);
-    c_reset(&slot->env, io);
+static inline void start_episode(Env *env, Clock *clock, Io io) {
+    clock->elapsed = 0;
+    memset(clock->ended, 0, sizeof clock->ended);
+    c_reset(env, io);
 }
 
 /* Comparisons are written so that a NaN ends at the lower bound. */
@@ -56,7 +56,7 @@ static inline void clip_actions(Action *clipped, const Action *actions) {
 }
 
 /* One step of one environment, but for the bookkeeping of ends. */
-static inline void act(Slot *slot, Io io) {
+static inline void act(Env *env, Io io) {
     Action actions[ENV_AGENTS * ENV_ACTION_SIZE];
     clip_actions(actions, io.actions);
     io.actions = actions;
@@ -64,17 +64,17 @@ static inline void act(Slot *slot, Io io) {
         io.rewards[a] = 0;
         io.terminations[a] = io.truncations[a] = false;
     }
-    c_step(&slot->env, io);
+    c_step(env, io);
 }
 
 /* Settles which agents have ended, keeps what they saw last, and starts the next episode once nobody is left. */
-static inline void settle(Slot *slot, Io io, bool *masks) {
+static inline void settle(Env *env, Clock *clock, Io io, bool *masks) {
     const int64_t limit = io.params->max_episode_steps;
-    const bool timeout = ++slot->elapsed >= limit && limit > 0;
+    const bool timeout = ++clock->elapsed >= limit && limit > 0;
     bool running = !ENV_AUTORESET;
     for (int a = 0; a < ENV_AGENTS; a++) {
-        masks[a] = !slot->ended[a];
-        if (slot->ended[a]) {
+        masks[a] = !clock->ended[a];
+        if (clock->ended[a]) {
             io.rewards[a] = 0;
             io.terminations[a] = io.truncations[a] = false;
             continue;
@@ -83,27 +83,29 @@ static inline void settle(Slot *slot, Io io, bool *masks) {
         if (!(io.terminations[a] | io.truncations[a])) {
             running = true;
         } else if (ENV_AUTORESET) {
-            slot->ended[a] = true;
+            clock->ended[a] = true;
             memcpy(io.final_observations + a * ENV_OBS_SIZE, io.observations + a * ENV_OBS_SIZE,
                    ENV_OBS_SIZE * sizeof(Obs));
         }
     }
     if (!running)
-        start_episode(slot, io);
+        start_episode(env, clock, io);
 }
 
 static void vec_seed(const VecEnv *vec, uint64_t seed, uint64_t first_env, int64_t lo, int64_t hi) {
-    Slot *slots = vec->slots;
+    Env *envs = vec->envs;
+    Clock *clocks = vec->clocks;
     for (int64_t i = lo; i < hi; i++) {
-        memset(&slots[i], 0, sizeof(Slot));  // nothing of earlier episodes outlives a seed
-        rng_seed(&slots[i].rng, seed, first_env + (uint64_t)i);
+        memset(&envs[i], 0, sizeof(Env));  // nothing of earlier episodes outlives a seed
+        memset(&clocks[i], 0, sizeof(Clock));
+        rng_seed(&clocks[i].rng, seed, first_env + (uint64_t)i);
     }
 }
 
 static void vec_reset(const VecEnv *vec, int64_t lo, int64_t hi) {
     for (int64_t i = lo; i < hi; i++) {
         const Io io = io_of(vec, vec->params, i);
-        start_episode((Slot *)vec->slots + i, io);
+        start_episode((Env *)vec->envs + i, (Clock *)vec->clocks + i, io);
         for (int a = 0; a < ENV_AGENTS; a++) {
             io.rewards[a] = 0;
             io.terminations[a] = io.truncations[a] = false;
@@ -118,14 +120,15 @@ CLONED static void vec_step(const VecEnv *caller, int64_t lo, int64_t hi) {
     enum { BLOCK = 256 };
     const VecEnv vec = *caller;  // copies: the compiler keeps them in registers, as no store can change them
     const Params params = *(const Params *)vec.params;
-    Slot *slots = vec.slots;
+    Env *envs = vec.envs;
+    Clock *clocks = vec.clocks;
     for (int64_t start = lo; start < hi; start += BLOCK) {
         const int64_t end = start + BLOCK < hi ? start + BLOCK : hi;
         INDEPENDENT
         for (int64_t i = start; i < end; i++)
-            act(&slots[i], io_of(&vec, &params, i));
+            act(&envs[i], io_of(&vec, &params, i));
         for (int64_t i = start; i < end; i++)
-            settle(&slots[i], io_of(&vec, &params, i), vec.masks + i * ENV_AGENTS);
+            settle(&envs[i], &clocks[i], io_of(&vec, &params, i), vec.masks + i * ENV_AGENTS);
     }
 }
 
@@ -139,7 +142,8 @@ extern const VecApi vec_api;
 const VecApi vec_api = {
     .abi_version = VEC_ABI_VERSION,
     .agents = ENV_AGENTS,
-    .slot_bytes = sizeof(Slot),
+    .env_bytes = sizeof(Env),
+    .clock_bytes = sizeof(Clock),
     .params_bytes = sizeof(Params),
     .obs_bytes = ENV_OBS_SIZE * sizeof(Obs),
     .action_bytes = ENV_ACTION_SIZE * sizeof(Action),

@@ -51,7 +51,7 @@ BUFFERS = ("actions", "observations", "rewards", "terminals", "truncations", "ma
 class VecEnv(ctypes.Structure):
     """The struct of the same name in csrc/vec_api.h: addresses of a batch's memory."""
 
-    _fields_ = [(name, ctypes.c_void_p) for name in ("slots", "params", *BUFFERS)]
+    _fields_ = [(name, ctypes.c_void_p) for name in ("envs", "clocks", "params", *BUFFERS)]
 
 
 def _function(*arguments: type) -> Any:
@@ -62,7 +62,8 @@ class VecApi(ctypes.Structure):
     """The struct of the same name in csrc/vec_api.h: what a compiled environment exports. Calls release the GIL."""
 
     _fields_ = [("abi_version", ctypes.c_int32), ("agents", ctypes.c_int32),
-                *((name, ctypes.c_int64) for name in ("slot_bytes", "params_bytes", "obs_bytes", "action_bytes")),
+                *((name, ctypes.c_int64) for name in ("env_bytes", "clock_bytes", "params_bytes", "obs_bytes",
+                                                       "action_bytes")),
                 ("source_hash", ctypes.c_char_p),
                 ("seed", _function(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_int64, ctypes.c_int64)),
                 ("reset", _function(ctypes.c_int64, ctypes.c_int64)),
@@ -124,10 +125,11 @@ class NativeEnv(pufferlib.PufferEnv):
         self._check_buffers(env)
 
         self._api = load_api(env)
-        self._slots = np.zeros((num_envs, self._api.slot_bytes), np.uint8)
+        self._envs = np.zeros(num_envs * self._api.env_bytes, np.uint8)
+        self._clocks = np.zeros(num_envs * self._api.clock_bytes, np.uint8)
         self._params = np.frombuffer(struct.pack("=" + "".join("d" if type(v) is float else "q" for v in
                                                                values.values()), *values.values()), np.uint8)
-        self._arrays = (self._slots, self._params, *(getattr(self, name) for name in BUFFERS))
+        self._arrays = (self._envs, self._clocks, self._params, *(getattr(self, name) for name in BUFFERS))
         self._vec = VecEnv(*(array.ctypes.data for array in self._arrays))
         self._step = self._api.step  # looked up once: each look-up makes a new function object
         self._api.seed(self._vec, seed % 2**64, first_env, 0, num_envs)
@@ -163,18 +165,23 @@ class NativeEnv(pufferlib.PufferEnv):
         return self.observations, self.rewards, self.terminals, self.truncations, []
 
     def get_state(self) -> Array:
-        """uint8 (bytes,): environments, generators, clocks and current observations; `set_state` goes on exactly."""
-        return np.concatenate([self._slots.reshape(-1), self.observations.reshape(-1).view(np.uint8)])
+        """uint8 (bytes,): states, generators, clocks, current observations; `set_state` goes on exactly."""
+        return np.concatenate(self._state_parts())
 
     def set_state(self, state: Array) -> None:
         """Continue from what `get_state` returned; ValueError if it came from another environment or size."""
-        own = self._slots.nbytes
-        if state.dtype != np.uint8 or state.shape != (own + self.observations.nbytes,):
-            raise ValueError(f"environment {self.spec_name}: the state is {state.dtype} {state.shape}, but {self.num_envs} "
-                             f"environments need uint8 ({own + self.observations.nbytes},)")
-        self._slots.reshape(-1)[:] = state[:own]
-        self.observations.reshape(-1).view(np.uint8)[:] = state[own:]
+        parts = self._state_parts()
+        sizes = [len(part) for part in parts]
+        if state.dtype != np.uint8 or state.shape != (sum(sizes),):
+            raise ValueError(f"environment {self.spec_name}: the state is {state.dtype} {state.shape}, but "
+                             f"{self.num_envs} environments need uint8 ({sum(sizes)},)")
+        for part, saved in zip(parts, np.split(state, np.cumsum(sizes)[:-1]), strict=True):
+            part[:] = saved
         self._started = True
+
+    def _state_parts(self) -> tuple[Array, Array, Array]:
+        """Views of all that changes, as bytes: states, clocks, observations."""
+        return self._envs, self._clocks, self.observations.reshape(-1).view(np.uint8)
 
     def close(self) -> None:
         """Nothing to give back: the memory is numpy's."""

@@ -19,6 +19,8 @@ from typing import Any, BinaryIO, Protocol, TextIO
 from puffer_il.types import InputError, Metrics
 
 Clock = Callable[[], float]  # seconds, monotonic
+PLAIN = {"rollout/return_mean": "return", "rollout/length_mean": "length", "bc/train_nll": "train nll",
+         "bc/val_nll": "validation nll", "bc/accuracy": "accuracy"}  # what a plain line tells besides the progress
 
 
 @dataclass(frozen=True)
@@ -28,25 +30,30 @@ class RunInfo:
     algo: str
     env: str
     seed: int
-    run_dir: Path
+    run_dir: str
     total_steps: int
-    num_envs: int  # 0 for a learner that needs no rollouts
+    num_envs: int  # 0 for a learner that needs no rollouts, whose steps are samples
     backend: str
     device: str
     expert_return: float | None
     random_return: float | None
-    demos: str  # such as "10 episodes, mean return 500.0"; empty without demonstrations
+    demos: str  # such as "10 episodes, mean return 500.0", or "none"
     parameters: int
 
-    def facts(self) -> list[str]:
-        """The run in a few words each, for a header."""
-        envs = f"{self.num_envs:,} envs {self.backend}" if self.num_envs else ""
-        parameters = f"{quantity(self.parameters)} parameters"
-        return [fact for fact in (f"seed {self.seed}", self.device, envs, parameters, self.demos) if fact]
+    @property
+    def unit(self) -> str:
+        """What a step of this run is called."""
+        return "steps" if self.num_envs else "samples"
+
+    @property
+    def setting(self) -> str:
+        """Seed, device, environments and size of the policy in one line."""
+        envs = [f"{self.num_envs:,} envs {self.backend}"] if self.num_envs else []
+        return " · ".join([f"seed {self.seed}", self.device, *envs, f"{quantity(self.parameters)} parameters"])
 
 
 class Sink(Protocol):
-    """One place that metrics go to. `close` is called however the run ended, and may be called twice."""
+    """One place that metrics go to."""
 
     def start(self, run: RunInfo) -> None:
         """Once, before the first iteration; InputError or OSError if nothing can be written."""
@@ -58,10 +65,7 @@ class Sink(Protocol):
         """A notice or warning of one line."""
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Once, with the run's summary; not called if the run failed."""
-
-    def close(self) -> None:
-        """Release files, threads and the terminal."""
+        """Once, with the run's summary; not called if the run failed. Those below have a `close` for that case."""
 
 
 class JsonlSink:
@@ -76,7 +80,7 @@ class JsonlSink:
         self._fresh = True
 
     def start(self, run: RunInfo) -> None:
-        self.path = run.run_dir / "metrics.jsonl"
+        self.path = Path(run.run_dir) / "metrics.jsonl"
         self._open()
 
     def log(self, step: int, metrics: Metrics) -> None:
@@ -135,7 +139,7 @@ class TensorBoardSink:
 
     def log(self, step: int, metrics: Metrics) -> None:
         if self._writer is None:  # purge_step hides what an earlier process logged after the checkpoint
-            self._writer = self._make(log_dir=str(self.run_dir), purge_step=int(step))
+            self._writer = self._make(log_dir=self.run_dir, purge_step=int(step))
         for key, value in metrics.items():
             if math.isfinite(value):
                 self._writer.add_scalar(key, value, int(step))
@@ -159,24 +163,22 @@ class PlainSink:
         self._stream, self._clock, self._every = stream, clock, every
         self._time_left = TimeLeft(clock)
         self._printed = -math.inf
-        self._unit = "steps"
 
     def start(self, run: RunInfo) -> None:
-        self._unit = "steps" if run.num_envs else "samples"
+        self._unit = run.unit
         known = {"expert": run.expert_return, "random": run.random_return}
-        returns = [f"{name} {number(value)}" for name, value in known.items() if value is not None]
-        self._print(" · ".join([f"{run.algo} on {run.env}", *run.facts(), *returns]))
-        self._print(f"run directory {run.run_dir}")
+        returns = ", ".join(f"{name} {number(value)}" for name, value in known.items() if value is not None)
+        self._print(f"{run.algo} on {run.env} · {run.setting}")
+        self._print(f"demonstrations: {run.demos} · returns: {returns or 'unknown'} · run directory: {run.run_dir}")
 
     def log(self, step: int, metrics: Metrics) -> None:
-        self._time_left.update(metrics.get("progress", 0.0))
-        evaluated = "eval/return_mean" in metrics
-        now = self._clock()
-        if evaluated or now - self._printed >= self._every:
-            self._printed = now
-            self._print(self._progress(step, metrics))
-        if evaluated:
-            self._print(f"      evaluation: return {evaluation(metrics)}")
+        self._time_left.update(metrics["progress"])
+        due = self._clock() - self._printed >= self._every
+        evaluated = [f"evaluated: return {evaluation(metrics)}"] if "eval/return_mean" in metrics else []
+        if due or evaluated:
+            self._printed = self._clock()
+            self._print("  ".join([f"{metrics['progress']:4.0%}  {step:,} {self._unit}", f"{self._time_left} left",
+                                   *self._facts(metrics), *evaluated]))
 
     def message(self, text: str) -> None:
         self._print(text)
@@ -187,13 +189,9 @@ class PlainSink:
     def close(self) -> None:
         """The stream belongs to the caller."""
 
-    def _progress(self, step: int, metrics: Metrics) -> str:
-        parts = [f"{metrics.get('progress', 0.0):4.0%}  {step:,} {self._unit}", f"{self._time_left} left",
-                 f"{quantity(metrics.get('SPS', math.nan))} {self._unit}/s"]
-        shown = {"return": "rollout/return_mean", "length": "rollout/length_mean", "train nll": "bc/train_nll",
-                 "validation nll": "bc/val_nll", "accuracy": "bc/accuracy"}
-        parts += [f"{label} {number(metrics[key])}" for label, key in shown.items() if key in metrics]
-        return "  ".join(parts)
+    def _facts(self, metrics: Metrics) -> list[str]:
+        speed = [f"{quantity(metrics['SPS'])} {self._unit}/s"] if "SPS" in metrics else []
+        return speed + [f"{label} {number(metrics[key])}" for key, label in PLAIN.items() if key in metrics]
 
     def _print(self, text: str) -> None:
         print(text, file=self._stream or sys.stdout, flush=True)
@@ -224,15 +222,19 @@ class TimeLeft:
         return duration(self.seconds())
 
 
-def evaluation(metrics: Metrics, prefix: str = "eval/") -> str:
-    """Such as "487.2 ± 8.1, 0.97 of the expert (95% CI 0.95 to 0.99)"; the second half where the expert is known."""
-    text = f"{number(metrics[prefix + 'return_mean'])} ± {number(metrics[prefix + 'return_std'])}"
-    score = metrics.get(prefix + "normalized", math.nan)
-    if not math.isfinite(score):
-        return text
-    low, high = (metrics.get(prefix + key, math.nan) for key in ("ci_low", "ci_high"))
-    interval = f" (95% CI {low:.2f} to {high:.2f})" if math.isfinite(low) and math.isfinite(high) else ""
-    return f"{text}, {score:.2f} of the expert{interval}"
+def evaluation(metrics: Metrics) -> str:
+    """Such as "487.2 ± 8.1, 0.97 of the expert (95% CI 0.95 to 0.99)"; the interval is of the return where no expert
+    is known."""
+    text = f"{number(metrics['eval/return_mean'])} ± {number(metrics['eval/return_std'])}"
+    score = metrics.get("eval/normalized", math.nan)
+    return text + (f", {score:.2f} of the expert" if math.isfinite(score) else "") + f" (95% CI {interval(metrics)})"
+
+
+def interval(metrics: Metrics) -> str:
+    """The evaluation's confidence interval in the unit that it is given in: the score's, or else the return's."""
+    score = math.isfinite(metrics.get("eval/normalized", math.nan))
+    low, high = (metrics.get(f"eval/ci_{end}", math.nan) for end in ("low", "high"))
+    return f"{low:.2f} to {high:.2f}" if score else f"{number(low)} to {number(high)}"
 
 
 def number(value: float) -> str:

@@ -46,8 +46,6 @@ def shifted(obs: Array, final_obs: Array, episode_starts: Array) -> Array:
 def _numbers(source: str, name: str, array: Array) -> Array:
     if array.dtype.kind not in "biuf":
         raise InputError(f"demos {source}: {name} has dtype {array.dtype}; give plain numbers")
-    if array.ndim == 0:
-        raise InputError(f"demos {source}: {name} is a single number; give one row per transition or episode")
     return array
 
 

@@ -53,15 +53,14 @@ def write_demos(path: Path | str, demos: Demos, *, env: str = "", collected: str
 
 def decode(file: Npz) -> Demos:
     """Demos of an open file of ours; a hand-made one may lack `meta`."""
-    starts = file["episode_starts"]
-    obs = file["obs"]
+    obs, starts = file.rows("obs"), file.rows("episode_starts")
     notes = list(_meta(file)["notes"])
     foreign = sorted(file.keys - KNOWN)
     if foreign:
         notes.append(f"ignored {', '.join(foreign)}: no part of the format")
     return build_demos(
-        str(file.path), obs=obs, actions=file["actions"], next_obs=_next_obs(file, obs, starts),
-        terminations=file["terminations"], truncations=file["truncations"], episode_starts=starts, notes=notes,
+        str(file.path), obs=obs, actions=file.rows("actions"), next_obs=_next_obs(file, obs, starts),
+        terminations=file.rows("terminations"), truncations=file.rows("truncations"), episode_starts=starts, notes=notes,
         **{name: file.get(name) for name in OPTIONAL})
 
 
@@ -80,9 +79,9 @@ def _successors(demos: Demos) -> dict[str, Array]:
 
 def _next_obs(file: Npz, obs: Array, starts: Array) -> Array:
     if "next_obs" in file or "final_obs" not in file:
-        return file["next_obs"]
-    finals = file["final_obs"]
-    if obs.ndim == 0 or starts.ndim != 1 or finals.shape != (len(starts), *obs.shape[1:]):
+        return file.rows("next_obs")
+    finals = file.rows("final_obs")
+    if starts.ndim != 1 or finals.shape != (len(starts), *obs.shape[1:]):
         file.refuse(f"final_obs has shape {finals.shape} but there are {starts.size} episodes of observations "
                     f"{obs.shape[1:]}; give one final observation per episode")
     if starts.dtype.kind not in "iu" or not len(obs) or not len(starts) or starts.min() < 0 or starts.max() >= len(obs):

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from puffer_il.demos import format
 from puffer_il.demos.build import build_demos, shifted
+from puffer_il.demos.format import decode
 from puffer_il.demos.npz import Npz
 from puffer_il.types import Array, Demos
 
@@ -28,19 +28,19 @@ def read_demos(path: Path | str, time_limit: int | None = None) -> Demos:
     Nothing is ever unpickled. Raises InputError for what is missing, damaged, unknown or inconsistent.
     """
     with Npz(path) as file:
-        for marks, reader in READERS.items():
+        for marks, reader in READERS.values():
             if file.keys.issuperset(marks):
                 return reader(file, time_limit)
-        known = "; ".join(" ".join(marks) for marks in READERS)
-        file.refuse(f"holds {file.listing()}, no format we know by its keys ({known}); save it with those")
+        known = "; ".join(f"{name}: {' '.join(marks)} …" for name, (marks, _) in READERS.items())
+        file.refuse(f"holds {file.listing()}, no format we know by its keys ({known}); save it in one of them")
 
 
 def from_imitation(file: Npz, time_limit: int | None = None) -> Demos:
     """`imitation`: trajectories end to end, split at `indices`; `obs` also holds each one's final observation."""
-    actions, lengths = file["acts"], _lengths(file)
-    obs, terminal = file["obs"], file["terminal"].reshape(-1)
-    if obs.ndim == 0 or len(obs) != len(actions) + len(lengths) or len(terminal) != len(lengths):
-        file.refuse(f"obs has {len(np.atleast_1d(obs))} rows and terminal {len(terminal)}, but {len(actions)} actions "
+    actions, lengths = file.rows("acts"), _lengths(file)
+    obs, terminal = file.rows("obs"), file["terminal"].reshape(-1)
+    if len(obs) != len(actions) + len(lengths) or len(terminal) != len(lengths):
+        file.refuse(f"obs has {len(obs)} rows and terminal {len(terminal)}, but {len(actions)} actions "
                     f"in {len(lengths)} episodes need {len(actions) + len(lengths)} and {len(lengths)}")
     last = np.cumsum(lengths + 1) - 1  # where each episode's final observation lies in `obs`
     real = lengths > 0
@@ -70,24 +70,24 @@ def from_cs285(file: Npz, time_limit: int | None = None) -> Demos:
         file.refuse(f"terminal is set in row {inner[0]}, in the middle of an episode; split the episodes there")
     notes: list[str] = []
     terminations, truncations = _ends(ends - starts + 1, terminal[ends], time_limit, notes)
-    return build_demos(str(file.path), obs=file["observation"], actions=file["action"],
-                       next_obs=file["next_observation"], terminations=terminations, truncations=truncations,
+    return build_demos(str(file.path), obs=file.rows("observation"), actions=file.rows("action"),
+                       next_obs=file.rows("next_observation"), terminations=terminations, truncations=truncations,
                        episode_starts=starts, rewards=file.get("reward"), notes=notes)
 
 
-READERS: dict[tuple[str, ...], Callable[[Npz, int | None], Demos]] = {
-    ("obs", "actions"): lambda file, _: format.decode(file),
-    ("obs", "acts"): from_imitation,
-    ("observation", "action"): from_cs285,
+READERS: dict[str, tuple[tuple[str, ...], Callable[[Npz, int | None], Demos]]] = {
+    "ours": (("obs", "actions"), lambda file, _: decode(file)),
+    "imitation": (("obs", "acts"), from_imitation),
+    "CS 285": (("observation", "action"), from_cs285),
 }
 
 
 def _lengths(file: Npz) -> Array:
     """(episodes,) steps between the split points of `imitation`."""
-    total, splits = len(np.atleast_1d(file["acts"])), file["indices"]
-    bounds = np.concatenate([[0], splits.reshape(-1), [total]])
+    total, splits = len(file.rows("acts")), file["indices"].reshape(-1)
+    bounds = np.concatenate([[0], splits, [total]])
     if bounds.dtype.kind not in "iu" or np.any(np.diff(bounds) < 0):
-        file.refuse(f"indices must rise between 0 and {total} actions, got {splits.reshape(-1)[:5].tolist()}…")
+        file.refuse(f"indices must rise between 0 and {total} actions, got {splits[:5].tolist()}…")
     return np.diff(bounds)
 
 

@@ -52,6 +52,13 @@ class Npz:
             self.refuse(f"member {key!r} is no array; save the file with np.savez")
         return array
 
+    def rows(self, key: str) -> Array:
+        """An array with one row per transition or episode."""
+        array = self[key]
+        if array.ndim == 0:
+            self.refuse(f"{key} is a single number; give one row per transition or episode")
+        return array
+
     def raw(self, key: str) -> bytes:
         """A member that is no array, undecoded."""
         try:
@@ -60,7 +67,7 @@ class Npz:
             self.refuse(f"member {key!r} is missing or damaged ({_reason(error)}); copy the file again")
 
     def get(self, key: str) -> Array | None:
-        return self[key] if key in self.keys else None
+        return self.rows(key) if key in self.keys else None
 
     def listing(self) -> str:
         return ", ".join(sorted(self.keys)) or "nothing"
@@ -85,7 +92,7 @@ class Npz:
             self.refuse(PICKLED)
         if head == b"\x93NUMPY":
             self.refuse("is a single array (.npy); save all arrays together with np.savez")
-        self.refuse("is no .npz file; `puffer-il demos info` lists what can be read")
+        self.refuse("is no .npz file; save plain arrays with np.savez")
 
 
 def _reason(error: BaseException) -> str:

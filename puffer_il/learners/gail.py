@@ -92,7 +92,7 @@ class GAIL:
         self.demo_obs = torch.tensor(demos.obs, device=device)
         self.demo_actions = torch.tensor(demos.actions, device=device)
         self.demo_moments = moments(self.discriminator.numeric(self.demo_obs))
-        self.demo_absorbing = self._absorbing_share(int(demos.terminations.sum()), len(demos))
+        self.demo_absorbing = self._absorbing_share(int(demos.terminated.sum()), int(demos.whole_lengths.sum()))
         self.notices: list[str] = []
         self.warned = False
         if self.config.bc_epochs:

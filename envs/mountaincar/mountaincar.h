@@ -1,0 +1,37 @@
+/* Mountain car of Moore (1990), equal to Gymnasium's MountainCar-v0 step for step. */
+#include "env.h"
+#include "trig.h"
+
+static const double MIN_POSITION = -1.2, MAX_POSITION = 0.6, MAX_SPEED = 0.07, GOAL_POSITION = 0.5;
+
+typedef struct {
+    double position, velocity;
+} Env;
+
+static inline void observe(const Env *env, Io io) {
+    io.observations[0] = (float)env->position;
+    io.observations[1] = (float)env->velocity;
+}
+
+static inline void c_reset(Env *env, Io io) {
+    env->position = rng_uniform(io.rng, -0.6, -0.4);
+    env->velocity = 0;
+    observe(env, io);
+}
+
+static inline void c_step(Env *env, Io io) {
+    const Params *p = io.params;
+    double sine, slope;
+    sin_cos(3 * env->position, &sine, &slope);
+
+    double velocity = env->velocity + ((io.actions[0] - 1) * p->force - slope * p->gravity);
+    velocity = clip(velocity, -MAX_SPEED, MAX_SPEED);
+    const double position = env->position + velocity;
+    velocity = (position <= MIN_POSITION) & (velocity < 0) ? 0 : velocity;  // the wall on the left stops the car
+
+    env->position = clip(position, MIN_POSITION, MAX_POSITION);
+    env->velocity = velocity;
+    io.rewards[0] = -1;
+    io.terminations[0] = (position >= GOAL_POSITION) & (velocity >= p->goal_velocity);
+    observe(env, io);
+}

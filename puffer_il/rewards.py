@@ -1,0 +1,73 @@
+"""Learned rewards: discriminator logits → what the policy is paid. Expert is 1: a high logit means expert."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+# With D = σ(logit), each in the form that does not overflow.
+REWARDS: dict[str, Callable[[Tensor], Tensor]] = {
+    "softplus": F.softplus,  # −log(1 − D)
+    "logsigmoid": F.logsigmoid,  # log D
+    "logit": lambda logits: logits,  # log D − log(1 − D)
+}
+
+_BIAS = {
+    "softplus": "is never negative and so pays for staying alive, whatever the policy does",
+    "logsigmoid": "is never positive and so pays for ending the episode, whatever the policy does",
+    "logit": "takes both signs and so pays now for staying alive, now for ending the episode",
+}
+
+MEMORY = 100  # rollouts: the learned reward drifts as the discriminator learns, so its early scale is to be forgotten
+LEAST_STD = 0.1  # of the root mean square: rewards that hardly differ must not be blown up
+
+
+def reward_from_logits(logits: Tensor, form: str, clip: float | None = None) -> Tensor:
+    """Rewards of the named form, clipped to ±clip if that is given. Same shape as `logits`."""
+    rewards = REWARDS[form](logits)
+    return rewards if clip is None else rewards.clamp(-clip, clip)
+
+
+def survival_bias(form: str) -> str:
+    """What the sign of this reward form teaches by itself where episodes terminate; the end of a sentence."""
+    return _BIAS[form]
+
+
+class RewardScale:
+    """Divides rewards by their running standard deviation. The mean is never subtracted: that would turn signs, and
+    with them what a terminating environment pays for.
+
+    Each `update` is one rollout and counts as much as any of the last MEMORY ones (moments merged as by Chan et al.
+    1979); older ones fade exponentially. Before the first, rewards pass as they are. The divisor is at least LEAST_STD
+    of the rewards' root mean square.
+    """
+
+    def __init__(self) -> None:
+        self.mean, self.var, self.updates = torch.zeros(()), torch.zeros(()), 0
+
+    @torch.no_grad()
+    def update(self, rewards: Tensor) -> None:
+        """Merge the moments of one rollout's rewards, of any shape."""
+        self.updates += 1
+        share = 1 / min(self.updates, MEMORY)
+        mean, var = self.mean.to(rewards.device), self.var.to(rewards.device)
+        delta = rewards.mean() - mean
+        self.var = var + share * (rewards.var(unbiased=False) - var + (1 - share) * delta.square())
+        self.mean = mean + share * delta
+
+    def __call__(self, rewards: Tensor) -> Tensor:
+        if self.updates == 0:
+            return rewards
+        mean_square = self.mean.square() + self.var
+        scale = torch.maximum(self.var, LEAST_STD**2 * mean_square).sqrt().clamp_min(torch.finfo(torch.float32).eps)
+        return rewards / scale
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"mean": self.mean, "var": self.var, "updates": self.updates}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.mean, self.var, self.updates = state["mean"], state["var"], state["updates"]

@@ -35,7 +35,8 @@ typedef struct {
 
 /* x in [low, high]; a NaN becomes low. */
 static inline double clip(double x, double low, double high) {
-    return x > low ? (x < high ? x : high) : low;
+    x = x > low ? x : low;
+    return x < high ? x : high;
 }
 
 #endif

@@ -16,7 +16,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from puffer_il.glue import EnvFile, Space, compile_env, read_env, source_hash
+from puffer_il.envfile import EnvFile, Space, read_env
+from puffer_il.glue import compile_env, source_hash
 from puffer_il.types import Array, InputError
 
 
@@ -29,7 +30,8 @@ def import_pufferlib() -> ModuleType:
     """
     if "pufferlib" not in sys.modules:
         blocked = [name for name in ("pufferlib.pytorch", "pufferlib.models") if name not in sys.modules]
-        sys.modules.update(dict.fromkeys(blocked))  # None makes `import` raise ImportError, which PufferLib expects
+        for name in blocked:
+            sys.modules[name] = None  # type: ignore[assignment]  # makes `import` raise ImportError, which it expects
         try:
             with contextlib.chdir("."), contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
                 importlib.import_module("pufferlib")
@@ -42,7 +44,8 @@ def import_pufferlib() -> ModuleType:
     return package
 
 
-pufferlib = import_pufferlib()
+import_pufferlib()
+from pufferlib import APIUsageError, PufferEnv  # noqa: E402 (no side effects any more)
 
 ABI_VERSION = 1
 BUFFERS = ("actions", "observations", "rewards", "terminals", "truncations", "masks", "final_observations")
@@ -84,14 +87,16 @@ def load_api(env: EnvFile) -> VecApi:
 
 def gymnasium_space(space: Space) -> gymnasium.Space:
     """The same space as Gymnasium describes it."""
+    if space.nvec and not space.shape:
+        return gymnasium.spaces.Discrete(space.nvec[0])
     if space.nvec:
-        return gymnasium.spaces.MultiDiscrete(space.nvec) if space.shape else gymnasium.spaces.Discrete(space.nvec[0])
+        return gymnasium.spaces.MultiDiscrete(np.array(space.nvec, np.int32), np.int32)
     low, high = (np.broadcast_to(np.array(bound, dtype=space.dtype), space.size).reshape(space.shape)
                  for bound in (space.low, space.high))
     return gymnasium.spaces.Box(low, high, dtype=np.dtype(space.dtype).type)
 
 
-class NativeEnv(pufferlib.PufferEnv):
+class NativeEnv(PufferEnv):
     """`num_envs` copies of the C environment in `folder`, stepped by one call that holds no GIL.
 
     Episodes restart in the step that ends them (unless env.toml says that the agents restart by themselves):
@@ -132,15 +137,15 @@ class NativeEnv(pufferlib.PufferEnv):
         self._arrays = (self._envs, self._clocks, self._params, *(getattr(self, name) for name in BUFFERS))
         self._vec = VecEnv(*(array.ctypes.data for array in self._arrays))
         self._step = self._api.step  # looked up once: each look-up makes a new function object
-        self._api.seed(self._vec, seed % 2**64, first_env, 0, num_envs)
+        self._api.seed(self._vec, int(seed) % 2**64, first_env, 0, num_envs)
         self._started = False
 
     def _check_buffers(self, env: EnvFile) -> None:
-        obs = (env.observation.dtype, (self.num_agents, *env.observation.shape))
-        flags, n = "bool", self.num_agents
-        wanted = {"actions": (env.action.dtype, (n, *env.action.shape)), "observations": obs, "rewards": ("float32", (n,)),
-                  "terminals": (flags, (n,)), "truncations": (flags, (n,)), "masks": (flags, (n,)),
-                  "final_observations": obs}
+        n = self.num_agents
+        obs, flags = (env.observation.dtype, (n, *env.observation.shape)), ("bool", (n,))
+        wanted = {"actions": (env.action.dtype, (n, *env.action.shape)), "rewards": ("float32", (n,)),
+                  "observations": obs, "final_observations": obs, "terminals": flags, "truncations": flags,
+                  "masks": flags}
         for name, (dtype, shape) in wanted.items():
             array = getattr(self, name)
             if array.dtype != dtype or array.shape != shape or not array.flags.carray:
@@ -150,7 +155,7 @@ class NativeEnv(pufferlib.PufferEnv):
     def reset(self, seed: int | None = None) -> tuple[Array, list]:
         """Begin new episodes; with a `seed` the generators start anew, otherwise they go on."""
         if seed is not None:
-            self._api.seed(self._vec, seed % 2**64, self.first_env, 0, self.num_envs)
+            self._api.seed(self._vec, int(seed) % 2**64, self.first_env, 0, self.num_envs)
         self._api.reset(self._vec, 0, self.num_envs)
         self._started = True
         return self.observations, []
@@ -158,7 +163,7 @@ class NativeEnv(pufferlib.PufferEnv):
     def step(self, actions: Array) -> tuple[Array, Array, Array, Array, list]:
         """One step of every environment; `actions` may have any shape and dtype that fit `self.actions`."""
         if not self._started:
-            raise pufferlib.APIUsageError(f"environment {self.spec_name}: call reset before step")
+            raise APIUsageError(f"environment {self.spec_name}: call reset before step")
         if actions is not self.actions:
             np.copyto(self.actions, np.asarray(actions).reshape(self.actions.shape), casting="same_kind")
         self._step(self._vec, 0, self.num_envs)

@@ -60,8 +60,8 @@ def decode(file: Npz) -> Demos:
         notes.append(f"ignored {', '.join(foreign)}: no part of the format")
     return build_demos(
         str(file.path), obs=obs, actions=file.rows("actions"), next_obs=_next_obs(file, obs, starts),
-        terminations=file.rows("terminations"), truncations=file.rows("truncations"), episode_starts=starts, notes=notes,
-        **{name: file.get(name) for name in OPTIONAL})
+        terminations=file.rows("terminations"), truncations=file.rows("truncations"), episode_starts=starts,
+        notes=notes, **{name: file.get(name) for name in OPTIONAL})
 
 
 def read_meta(path: Path | str) -> dict[str, Any]:
@@ -81,11 +81,10 @@ def _next_obs(file: Npz, obs: Array, starts: Array) -> Array:
     if "next_obs" in file or "final_obs" not in file:
         return file.rows("next_obs")
     finals = file.rows("final_obs")
-    if starts.ndim != 1 or finals.shape != (len(starts), *obs.shape[1:]):
-        file.refuse(f"final_obs has shape {finals.shape} but there are {starts.size} episodes of observations "
+    file.check_starts(starts, len(obs))
+    if finals.shape != (len(starts), *obs.shape[1:]):
+        file.refuse(f"final_obs has shape {finals.shape} but there are {len(starts)} episodes of observations "
                     f"{obs.shape[1:]}; give one final observation per episode")
-    if starts.dtype.kind not in "iu" or not len(obs) or not len(starts) or starts.min() < 0 or starts.max() >= len(obs):
-        file.refuse(f"episode_starts must be row numbers below {len(obs)}, got {starts[:5].tolist()}")
     return shifted(obs, finals, starts)
 
 

@@ -62,9 +62,8 @@ def from_cs285(file: Npz, time_limit: int | None = None) -> Demos:
     starts = file.get("episode_starts")
     if starts is None:
         starts = np.append(0, np.flatnonzero(terminal[:-1]) + 1)
+    file.check_starts(starts, len(terminal))
     ends = np.append(starts[1:], len(terminal)) - 1
-    if starts.ndim != 1 or starts.dtype.kind not in "iu" or np.any(ends < starts) or ends.min() < 0 or starts[0] != 0:
-        file.refuse(f"episode_starts must rise from 0 and stay below {len(terminal)} rows, got {starts[:5].tolist()}")
     inner = np.setdiff1d(np.flatnonzero(terminal), ends)
     if len(inner):
         file.refuse(f"terminal is set in row {inner[0]}, in the middle of an episode; split the episodes there")

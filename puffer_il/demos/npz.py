@@ -59,6 +59,13 @@ class Npz:
             self.refuse(f"{key} is a single number; give one row per transition or episode")
         return array
 
+    def check_starts(self, starts: Array, count: int) -> None:
+        """Refuse `starts` (episodes,) unless they cut `count` transitions into episodes."""
+        if (starts.ndim != 1 or starts.dtype.kind not in "iu" or not len(starts) or starts[0] != 0
+                or starts[-1] >= count or np.any(np.diff(starts.astype(np.int64)) <= 0)):
+            self.refuse(f"episode_starts must rise from 0 and stay below {count} transitions, got "
+                        f"{starts.reshape(-1)[:5].tolist()}; give the row that each episode begins in")
+
     def raw(self, key: str) -> bytes:
         """A member that is no array, undecoded."""
         try:

@@ -1,0 +1,132 @@
+"""What does not fit is refused with the numbers; what is odd is found; what is described is right."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from puffer_il.demos import check_fit, describe, findings, read_demos, subsample_rows
+from puffer_il.types import ActionSpec, EnvSpec, InputError
+
+FLOAT = np.dtype(np.float32)
+BINARY = EnvSpec("x", (2,), FLOAT, ActionSpec(nvec=(2,)))
+
+
+def box(low, high, shape=None):
+    low, high = np.array(low, np.float32), np.array(high, np.float32)
+    return ActionSpec(low=low, high=high, shape=shape or low.shape)
+
+
+def test_what_fits_passes(make_demos, discrete_spec, continuous_spec):
+    check_fit(make_demos(), discrete_spec)
+    check_fit(make_demos(continuous=True), continuous_spec)
+    check_fit(make_demos(continuous=True, columns=2), EnvSpec("x", (2,), FLOAT, box([-np.inf, -1], [np.inf, 1])))
+    check_fit(make_demos(columns=3), EnvSpec("x", (2,), FLOAT, ActionSpec(nvec=(2, 3, 2))))
+    check_fit(make_demos(obs_dtype="uint8"), EnvSpec("x", (2,), np.dtype(np.uint8), ActionSpec(nvec=(2,))))
+
+
+@pytest.mark.parametrize(("changes", "spec", "message"), [
+    ({}, EnvSpec("x", (3,), FLOAT, ActionSpec(nvec=(2,))), r"shape \(2,\) but x has \(3,\)"),
+    ({}, EnvSpec("x", (2,), FLOAT, ActionSpec(nvec=(2, 2))), "actions have 1 columns but x takes 2"),
+    ({}, EnvSpec("x", (2,), FLOAT, ActionSpec(nvec=(1,))), r"action 1 in row \d but x takes whole numbers 0\.\.0"),
+    ({"actions": np.full((8, 1), -1, np.int32)}, BINARY, r"action -1 in row 0"),
+    ({"actions": np.full((8, 1), 0.5, np.float32)}, BINARY, r"action 0\.5"),
+    ({"actions": np.full((8, 1), 1.01, np.float32)}, EnvSpec("x", (2,), FLOAT, box([-1], [1])),
+     r"column 0 range over \[1\.01, 1\.01\] but x takes \[-1, 1\] \(8 of 8 rows lie outside\)"),
+    ({"actions": np.full((8, 1), -3, np.float32)}, EnvSpec("x", (2,), FLOAT, box([-2], [np.inf])),
+     r"takes \[-2, inf\]"),
+    ({"obs": np.full((8, 2), 0.5, np.float32)}, EnvSpec("x", (2,), np.dtype(np.uint8), ActionSpec(nvec=(2,))),
+     r"obs holds 0\.5 but x has uint8"),
+    ({"obs": np.full((8, 2), -1.0, np.float32)}, EnvSpec("x", (2,), np.dtype(np.uint8), ActionSpec(nvec=(2,))),
+     r"obs holds -1\.0"),
+])
+def test_misfits_name_both_sides(make_demos, changes, spec, message):
+    demos = replace(make_demos(), **changes)
+    with pytest.raises(InputError, match=message) as error:
+        check_fit(demos, spec)
+    assert "\n" not in str(error.value)
+    assert demos.source in str(error.value)
+    assert findings(demos, spec)[0].fatal
+
+
+def test_every_misfit_is_listed(make_demos):
+    spec = EnvSpec("x", (3,), FLOAT, ActionSpec(nvec=(1,)))
+    assert [finding.fatal for finding in findings(make_demos([9, 8, 10]), spec)] == [True, True]
+
+
+def test_describe(make_demos):
+    demos = make_demos([3, 1, 4])
+    summary = describe(demos)
+    assert (summary["episodes"], summary["transitions"]) == (3, 8)
+    assert (summary["terminated"], summary["truncated"], summary["open"]) == (2, 1, 0)
+    assert summary["lengths"] == {"mean": 8 / 3, "sd": pytest.approx(np.std([3, 1, 4])), "min": 1, "max": 4}
+    assert summary["returns"]["mean"] == pytest.approx(demos.rewards.sum() / 3)
+    assert summary["obs"] == {"shape": [2], "dtype": "float32", "min": demos.obs.min(), "max": demos.obs.max()}
+    assert summary["actions"]["dtype"] == "int32"
+    json.dumps(summary)
+
+
+def test_describe_subsampled_ones_by_their_whole_episodes(make_demos):
+    whole = make_demos([30, 10, 40])
+    summary, before = describe(subsample_rows(whole, 10)), describe(whole)
+    assert (summary["transitions"], before["transitions"]) == (8, 80)
+    for key in ("episodes", "lengths", "returns", "terminated", "truncated", "open"):
+        assert summary[key] == before[key]
+
+
+def test_describe_without_rewards_or_ends(make_demos):
+    summary = describe(make_demos(rewards=False, ends="open"))
+    assert summary["returns"] is None
+    assert summary["open"] == 3
+
+
+def test_nothing_to_find(make_demos, discrete_spec):
+    assert findings(make_demos([9, 8, 10]), discrete_spec) == []
+
+
+def constant_column(demos):
+    obs = demos.obs.copy()
+    obs[:, 1] = 3
+    return replace(demos, obs=obs, next_obs=np.append(demos.next_obs[:, :1], np.full((len(obs), 1), 3, FLOAT), 1))
+
+
+def twins(demos):
+    rows = np.tile(np.arange(demos.episode_ends[0]), 2)
+    names = ("obs", "actions", "next_obs", "terminations", "truncations", "rewards")
+    return replace(demos, episode_starts=demos.episode_starts[:2],
+                   **{name: getattr(demos, name)[rows] for name in names})
+
+
+@pytest.mark.parametrize(("spoil", "kwargs", "message"), [
+    (constant_column, {}, "1 of 2 observation columns never change (1)"),
+    (lambda d: replace(d, actions=np.zeros_like(d.actions)), {}, "does nothing teaches nothing"),
+    (lambda d: replace(d, rewards=None), {}, "no rewards are stored"),
+    (lambda d: d, {"ends": "open"}, "3 of 3 episodes neither terminate nor are truncated (0, 1, 2)"),
+    (lambda d: d, {"lengths": [9, 1, 8]}, "1 episodes are one step long (1)"),
+    (lambda d: d, {"lengths": [9, 9, 9], "ends": "terminated"}, "all 3 terminated episodes are 9 steps long"),
+    (lambda d: replace(d, next_obs=d.next_obs[::-1]), {}, "next_obs differs from the next row's obs"),
+])
+def test_oddities_are_found(make_demos, spoil, kwargs, message):
+    demos = spoil(make_demos(**{"lengths": [9, 8, 10], **kwargs}))
+    assert any(message in finding.text and not finding.fatal for finding in findings(demos))
+
+
+def test_copies_are_found(make_demos):
+    texts = [finding.text for finding in findings(twins(make_demos([9, 9, 3])))]
+    assert any("2 episodes are copies of one another (0, 1)" in text for text in texts)
+
+
+def test_actions_never_taken(make_demos):
+    spec = EnvSpec("x", (2,), FLOAT, ActionSpec(nvec=(9,)))
+    assert "7 of 9 actions are never taken (2, 3, 4, 5, 6…)" in [f.text for f in findings(make_demos([9, 8, 10]), spec)]
+
+
+def test_subsampled_rows_need_not_follow_on_one_another(make_demos, discrete_spec):
+    assert findings(subsample_rows(make_demos([90, 80, 100]), 3), discrete_spec) == []
+
+
+def test_the_real_files_are_clean(test_data):
+    for name in ("imitation_testdata/cartpole_0_final", "imitation_testdata/pendulum_0_final",
+                 "cs285_mujoco_v4/Hopper-v4"):
+        assert findings(read_demos(test_data / f"{name}.npz")) == []

@@ -1,0 +1,163 @@
+"""From a file to what a learner gets: first episodes, fit, subsampling."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from puffer_il.demos import first_episodes, fit, load_demos, subsample_rows, write_demos
+from puffer_il.types import ActionSpec, EnvSpec, InputError
+
+
+@pytest.fixture
+def saved(tmp_path, make_demos):
+    """Writes demonstrations and hands back the path."""
+
+    def save(*args, **kwargs):
+        write_demos(tmp_path / "x.npz", make_demos(*args, **kwargs))
+        return tmp_path / "x.npz"
+
+    return save
+
+
+def test_whole_file(saved, discrete_spec, make_demos, same):
+    same(load_demos(saved(), discrete_spec), make_demos())
+
+
+def test_first_episodes(saved, discrete_spec, make_demos):
+    demos, whole = load_demos(saved(), discrete_spec, episodes=2), make_demos()
+    assert demos.lengths.tolist() == [3, 1]
+    np.testing.assert_array_equal(demos.obs, whole.obs[:4])
+    np.testing.assert_array_equal(demos.next_obs, whole.next_obs[:4])
+    np.testing.assert_array_equal(demos.returns, whole.returns[:2])
+    assert demos.notes == ()
+
+
+def test_fewer_episodes_than_asked_for_is_said(saved, discrete_spec):
+    demos = load_demos(saved(), discrete_spec, episodes=5)
+    assert demos.num_episodes == 3
+    assert demos.notes == ("asked for 5 episodes, there are 3",)
+
+
+def test_first_episodes_of_subsampled_ones_keep_their_totals(make_demos):
+    demos = first_episodes(subsample_rows(make_demos([9, 7, 8]), 4), 2)
+    assert demos.whole_lengths.tolist() == [9, 7]
+    np.testing.assert_array_equal(demos.returns, make_demos([9, 7, 8]).returns[:2])
+
+
+@pytest.mark.parametrize("obs_dtype", ["float64", "float32", "uint8"])
+def test_observations_get_the_environments_dtype(saved, obs_dtype):
+    spec = EnvSpec("toy", (2,), np.dtype(obs_dtype), ActionSpec(nvec=(2,)))
+    demos = load_demos(saved(), spec)
+    assert demos.obs.dtype == demos.next_obs.dtype == obs_dtype
+
+
+def test_bare_numbers_become_rows(saved):
+    spec = EnvSpec("toy", (1,), np.dtype(np.int64), ActionSpec(nvec=(2,)))
+    assert load_demos(saved(obs_shape=(), obs_dtype="int32"), spec).obs.shape == (8, 1)
+
+
+def test_whole_float_actions_become_discrete(discrete_spec, make_demos):
+    demos = make_demos()
+    object.__setattr__(demos, "actions", demos.actions.astype(np.float32))
+    assert fit(demos, discrete_spec).actions.dtype == np.int32
+
+
+def test_actions_beyond_the_range_need_a_word(saved, continuous_spec):
+    half = np.full(1, 0.5, np.float32)
+    narrow = EnvSpec("narrow", (2,), np.dtype(np.float32), ActionSpec(low=-half, high=half, shape=(1,)))
+    path = saved(continuous=True)
+    assert load_demos(path, continuous_spec).notes == ()
+    with pytest.raises(InputError, match=r"\[-0\.5, 0\.5\].*--demos\.clip-actions true"):
+        load_demos(path, narrow)
+    demos = load_demos(path, narrow, clip_actions=True)
+    assert np.abs(demos.actions).max() == 0.5
+    assert "clipped" in demos.notes[0]
+    assert load_demos(path, continuous_spec, clip_actions=True).notes == ()
+
+
+def test_rounding_beyond_the_range_is_cut_off(make_demos, continuous_spec):
+    demos = make_demos(continuous=True)
+    object.__setattr__(demos, "actions", np.full((8, 1), 1 + 1e-6, np.float32))
+    assert fit(demos, continuous_spec).actions.max() == 1
+
+
+@pytest.mark.parametrize("every", [2, 5, 20])
+def test_subsampled_rows_are_whole_transitions(make_demos, every):
+    whole = make_demos([40, 3, 61], obs_shape=(4,))
+    demos = subsample_rows(whole, every, seed=3)
+    position = {row.tobytes(): i for i, row in enumerate(whole.obs)}
+    kept = np.array([position[row.tobytes()] for row in demos.obs])
+    for name in ("actions", "next_obs", "rewards", "terminations", "truncations"):
+        np.testing.assert_array_equal(getattr(demos, name), getattr(whole, name)[kept])
+    for episode in range(3):
+        rows = kept[demos.episode_starts[episode]:demos.episode_ends[episode]] - whole.episode_starts[episode]
+        assert (np.diff(rows) == every).all()
+        assert 0 <= rows[0] < min(every, whole.lengths[episode])
+        assert rows[-1] + every >= whole.lengths[episode]
+    np.testing.assert_array_equal(demos.returns, whole.returns)
+    np.testing.assert_array_equal(demos.whole_lengths, whole.lengths)
+    np.testing.assert_array_equal(demos.terminated, whole.terminated)
+    np.testing.assert_array_equal(demos.truncated, whole.truncated)
+
+
+def test_offsets_are_random_and_seeded(make_demos, same):
+    whole = make_demos([100] * 50)
+    same(subsample_rows(whole, 20, seed=1), subsample_rows(whole, 20, seed=1))
+    flags = [subsample_rows(whole, 20, seed).terminations.sum() for seed in range(40)]
+    assert 0.8 < np.mean(flags) / (25 / 20) < 1.2  # each end is kept once in twenty
+    assert len(set(flags)) > 1
+
+
+def test_subsampling_is_said_and_can_be_repeated(saved, discrete_spec, make_demos):
+    demos = load_demos(saved([10, 20]), discrete_spec, subsample=5, seed=2)
+    assert demos.notes == ("every 5th transition: 6 of 30",)
+    again = subsample_rows(demos, 2)
+    np.testing.assert_array_equal(again.returns, make_demos([10, 20]).returns)
+    assert again.whole_lengths.tolist() == [10, 20]
+
+
+def test_seed_reaches_the_offsets(saved, discrete_spec):
+    path = saved([30] * 5)
+    loaded = [load_demos(path, discrete_spec, subsample=10, seed=seed).obs for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(loaded[0], loaded[1])
+    assert not np.array_equal(loaded[0], loaded[2])
+
+
+@pytest.fixture
+def folders(monkeypatch, tmp_path):
+    """One environment, `toy`, whose folder may ship demonstrations."""
+    monkeypatch.setattr(sys.modules["puffer_il.demos.load"], "env_folders", lambda: {"toy": tmp_path / "toy"})
+    return tmp_path
+
+
+def test_shipped(folders, discrete_spec, make_demos, same):
+    with pytest.raises(InputError, match=r"toy comes with none; give a file: --demos FILE"):
+        load_demos("shipped", discrete_spec)
+    write_demos(folders / "toy" / "demos" / "expert.npz", make_demos())
+    same(load_demos("shipped", discrete_spec), make_demos())
+
+
+def test_shipped_by_an_environment_outside_the_library(folders, make_demos, same):
+    write_demos(folders / "own" / "demos" / "expert.npz", make_demos())
+    spec = EnvSpec(str(folders / "own"), (2,), np.dtype(np.float32), ActionSpec(nvec=(2,)))
+    same(load_demos("shipped", spec), make_demos())
+
+
+def test_no_source(discrete_spec):
+    with pytest.raises(InputError, match="give --demos FILE"):
+        load_demos("", discrete_spec)
+
+
+def test_the_real_files_fit_their_environments(test_data):
+    limits = np.ones(6, np.float32)
+    cheetah = EnvSpec("HalfCheetah-v4", (17,), np.dtype(np.float64), ActionSpec(low=-limits, high=limits, shape=(6,)))
+    path = test_data / "cs285_mujoco_v4" / "HalfCheetah-v4.npz"
+    with pytest.raises(InputError, match=r"but HalfCheetah-v4 takes \[-1, 1\]"):
+        load_demos(path, cheetah)
+    demos = load_demos(path, cheetah, clip_actions=True, subsample=20, time_limit=1000)
+    assert (len(demos), demos.obs.dtype, demos.actions.max()) == (100, np.float64, 1)
+    assert demos.returns == pytest.approx((4067.7, 4001.9), abs=0.05)
+    cartpole = EnvSpec("cartpole", (4,), np.dtype(np.float32), ActionSpec(nvec=(2,)))
+    demos = load_demos(test_data / "imitation_testdata" / "cartpole_0_final.npz", cartpole, episodes=10)
+    assert (demos.num_episodes, len(demos), demos.terminated.sum()) == (10, 4624, 8)

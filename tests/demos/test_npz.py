@@ -1,0 +1,106 @@
+"""Files that are no demonstrations: one line that names the file and the remedy, and no unpickling."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from puffer_il.demos import load_expert, read_demos, write_demos
+from puffer_il.types import InputError
+
+
+class Bomb:
+    """Unpickling it would leave a file behind."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def refused(path) -> str:
+    with pytest.raises(InputError) as error:
+        read_demos(path)
+    text = str(error.value)
+    assert str(path) in text
+    assert "\n" not in text
+    assert ";" in text, "no remedy"
+    return text
+
+
+@pytest.fixture
+def good(tmp_path, make_demos):
+    path = tmp_path / "good.npz"
+    write_demos(path, make_demos([40, 60], obs_shape=(8,)))
+    return path
+
+
+def test_missing(tmp_path):
+    assert "no such file" in refused(tmp_path / "nowhere.npz")
+
+
+def test_folder(tmp_path):
+    assert "is a folder" in refused(tmp_path)
+
+
+def test_empty(tmp_path):
+    (tmp_path / "x.npz").touch()
+    assert "is empty" in refused(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.9, 0.999])
+def test_cut_off(tmp_path, good, share):
+    data = good.read_bytes()
+    (tmp_path / "x.npz").write_bytes(data[:max(4, int(share * len(data)))])
+    assert "cut off" in refused(tmp_path / "x.npz")
+
+
+def test_flipped_bytes_are_noticed(tmp_path, good):
+    data = bytearray(good.read_bytes())
+    middle = data.index(b"obs.npy") + 200
+    data[middle:middle + 20] = bytes(20)
+    (tmp_path / "x.npz").write_bytes(data)
+    assert "damaged" in refused(tmp_path / "x.npz")
+
+
+def test_text(tmp_path):
+    (tmp_path / "x.npz").write_text("obs,actions\n1,2\n")
+    assert "no .npz file" in refused(tmp_path / "x.npz")
+
+
+def test_single_array(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros(3))
+    assert "single array" in refused(tmp_path / "x.npy")
+
+
+def test_pickle_is_never_loaded(tmp_path):
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps(Bomb(tmp_path / "bang")))
+    assert "never loaded" in refused(tmp_path / "x.pkl")
+    assert not (tmp_path / "bang").exists()
+
+
+def test_pickled_array_is_never_loaded(tmp_path):
+    bomb = np.empty(1, object)
+    bomb[0] = Bomb(tmp_path / "bang")
+    np.savez(tmp_path / "x.npz", obs=bomb, actions=bomb, episode_starts=np.zeros(1, int))
+    assert "'obs' holds pickled Python objects" in refused(tmp_path / "x.npz")
+    assert not (tmp_path / "bang").exists()
+
+
+def test_unknown_keys_are_listed(tmp_path):
+    np.savez(tmp_path / "x.npz", states=np.zeros(3), moves=np.zeros(3))
+    text = refused(tmp_path / "x.npz")
+    assert "moves, states" in text
+    assert "imitation: obs acts" in text
+
+
+def test_no_permission(tmp_path, monkeypatch):
+    (tmp_path / "x.npz").write_bytes(b"PK")
+    monkeypatch.setattr("pathlib.Path.open", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+    assert "Permission denied" in refused(tmp_path / "x.npz")
+
+
+def test_an_expert_file_is_called_one(tmp_path, discrete_spec):
+    with pytest.raises(InputError, match=r"^expert .*no such file"):
+        load_expert(tmp_path / "nowhere.npz", discrete_spec)

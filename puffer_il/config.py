@@ -7,14 +7,15 @@ Order of precedence: defaults, configs/base.toml, configs/<env>/<algo>.toml, --c
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import tomllib
-import types
 import typing
 from dataclasses import MISSING, dataclass
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from puffer_il.registry import get_learner, unknown
 from puffer_il.types import InputError
@@ -122,23 +123,41 @@ def section_types(algo: str) -> dict[str, type]:
 
 
 def build(algo: str, layers: list[tuple[str, dict[str, Any]]]) -> Config:
-    """Merge `layers` (where it comes from, tables), later over earlier, and check every key and value."""
+    """Merge `layers` (where it comes from, tables), later over earlier, and check every key and value.
+
+    A key that is itself a table, such as env.kwargs, is merged entry by entry.
+    """
     types_ = section_types(algo)
-    known = [f"{s}.{f.name}" for s, cls in types_.items() for f in dataclasses.fields(cls)]
     values: dict[str, dict[str, Any]] = {name: {} for name in types_}
     for origin, tables in layers:
         for section, table in tables.items():
             if section == "algo":
                 continue
-            if section not in types_ or not isinstance(table, dict):
+            if section not in types_:
                 raise InputError(f"{origin}: {unknown('section', section, list(types_))}")
-            for key, value in table.items():
-                key = key.replace("-", "_")
-                fields = {f.name: f for f in dataclasses.fields(types_[section])}
+            if not isinstance(table, dict):
+                raise InputError(f"{origin}: {section} = {table!r}: that is a section; write [{section}] and its keys")
+            fields = {f.name: f for f in dataclasses.fields(types_[section])}
+            for name, value in table.items():
+                key = name.replace("-", "_")
                 if key not in fields:
-                    raise InputError(f"{origin}: {unknown('key', f'{section}.{key}', known)}")
-                values[section][key] = convert(f"{section}.{key}", value, types_[section], fields[key])
+                    raise InputError(f"{origin}: {_unknown_key(section, key, types_)}")
+                try:
+                    value = convert(f"{section}.{key}", value, types_[section], fields[key])
+                except InputError as error:
+                    raise InputError(f"{origin}: {error}") from None
+                values[section][key] = values[section].get(key, {}) | value if isinstance(value, dict) else value
     return Config(algo, {name: cls(**values[name]) for name, cls in types_.items()})
+
+
+def _unknown_key(section: str, key: str, types_: dict[str, type]) -> str:
+    """One line that names the section's nearest key and the sections that have a key of that very name."""
+    own = [f"{section}.{f.name}" for f in dataclasses.fields(types_[section])]
+    same = [f"{s}.{key}" for s, cls in types_.items() if key in {f.name for f in dataclasses.fields(cls)}]
+    meant = get_close_matches(f"{section}.{key}", own, n=1, cutoff=0.7) + same
+    if not meant:
+        return unknown("key", f"{section}.{key}", own)
+    return f"unknown key '{section}.{key}'; did you mean {' or '.join(map(repr, meant))}?"
 
 
 def convert(key: str, value: Any, owner: type, field: dataclasses.Field) -> Any:
@@ -146,56 +165,62 @@ def convert(key: str, value: Any, owner: type, field: dataclasses.Field) -> Any:
     wanted = typing.get_type_hints(owner)[field.name]
     try:
         result = _as_type(value, wanted)
-    except (ValueError, TypeError):
-        name = getattr(wanted, "__name__", str(wanted)) if not typing.get_args(wanted) else str(wanted)
-        raise InputError(f"{key} = {value!r}: expected {name}, such as {_example(field)!r}") from None
-    meta = field.metadata
-    if meta.get("choices") and result not in meta["choices"]:
-        raise InputError(f"{key} = {value!r}: choose one of {', '.join(map(str, meta['choices']))}")
+    except (ValueError, TypeError, OverflowError):
+        raise InputError(f"{key} = {value!r}: expected {_in_words(wanted)}, such as {_example(field)}") from None
+    choices, low, high = (field.metadata.get(name) for name in ("choices", "low", "high"))
+    if choices and result not in choices:
+        raise InputError(f"{key} = {value!r}: choose one of {', '.join(map(str, choices))}")
     numbers = result if isinstance(result, tuple) else (result,)
-    for bound, wrong in (("low", lambda x, b: x < b), ("high", lambda x, b: x > b)):
-        limit = meta.get(bound)
-        if limit is not None and any(wrong(x, limit) for x in numbers):
-            raise InputError(f"{key} = {value!r}: must be at {'least' if bound == 'low' else 'most'} {limit}")
+    if low is not None and any(x < low for x in numbers):
+        raise InputError(f"{key} = {value!r}: must be at least {low}")
+    if high is not None and any(x > high for x in numbers):
+        raise InputError(f"{key} = {value!r}: must be at most {high}")
     return result
-
-
-def _example(field: dataclasses.Field) -> Any:
-    return field.default if field.default is not MISSING else {}
 
 
 def _as_type(value: Any, wanted: Any) -> Any:
     """Strict for TOML values, lenient for command-line strings ('2e6' is an int, '64,64' a tuple)."""
     text = isinstance(value, str)
-    origin = typing.get_origin(wanted)
+    if typing.get_origin(wanted) is tuple:
+        parts = [p for p in value.strip("[]() ").split(",") if p.strip()] if text else value
+        item = typing.get_args(wanted)[0]
+        return tuple(_as_type(p, item) for p in parts) if isinstance(parts, list | tuple) else _no()
     if wanted is bool:
-        if isinstance(value, bool):
-            return value
-        return {"true": True, "false": False}[value.lower()] if text and value.lower() in ("true", "false") else _no()
+        named = {"true": True, "false": False}.get(value.lower()) if text else value
+        return named if isinstance(named, bool) else _no()
+    if isinstance(value, bool):
+        _no()
     if wanted is int:
-        number = float(value) if text and re.search(r"[.eE]", value) else value
-        if isinstance(number, bool) or int(number) != float(number):
-            _no()
-        return int(number)
+        number = (float(value) if re.search(r"[.eE]", value) else int(value)) if text else value
+        return int(number) if int(number) == number else _no()
     if wanted is float:
-        number = _no() if isinstance(value, bool) else float(value)
-        return number if number == number and abs(number) != float("inf") else _no()
+        number = float(value)
+        return number if math.isfinite(number) else _no()
+    if wanted is dict:
+        value = tomllib.loads(f"x = {value}")["x"] if text else value
+        return value if isinstance(value, dict) else _no()
     if wanted is str:
         return value if text else _no()
-    if wanted is dict or origin is dict:
-        return tomllib.loads(f"x = {value}")["x"] if text else value if isinstance(value, dict) else _no()
-    if origin is tuple:
-        parts = [p for p in value.strip("[]() ").split(",") if p.strip()] if text else value
-        if not isinstance(parts, (list, tuple)):
-            _no()
-        return tuple(_as_type(p, typing.get_args(wanted)[0]) for p in parts)
-    if isinstance(wanted, types.UnionType):
-        return None if value is None else _as_type(value, typing.get_args(wanted)[0])
-    raise TypeError(f"config fields of type {wanted} are not supported")
+    raise NotImplementedError(f"config fields of type {wanted} are not supported")
 
 
-def _no() -> Any:
+def _no() -> NoReturn:
     raise ValueError
+
+
+def _in_words(wanted: Any) -> str:
+    if typing.get_origin(wanted) is tuple:
+        return f"a list, each {_in_words(typing.get_args(wanted)[0])}"
+    return {bool: "true or false", int: "a whole number", float: "a number", str: "text", dict: "a table"}[wanted]
+
+
+def _example(field: dataclasses.Field) -> str:
+    """The field's default as it would be typed."""
+    if isinstance(field.default, tuple):
+        return ",".join(map(str, field.default))
+    if isinstance(field.default, str):
+        return repr(field.default)
+    return "{ name = 1.5 }" if field.default is MISSING else str(field.default).lower()
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -216,6 +241,6 @@ def config_folder() -> Path:
 def experiment_layers(algo: str, env: str) -> list[tuple[str, dict[str, Any]]]:
     """The shipped files for this algorithm and environment: base.toml, then <env>/<algo>.toml if there is one."""
     folder = config_folder()
-    short = re.sub(r"-v\d+$", "", env.rsplit("/", 1)[-1]).lower()
+    short = re.sub(r"-v\d+$", "", env.rstrip("/").rsplit("/", 1)[-1]).lower()
     files = [folder / "base.toml", folder / short / f"{algo}.toml"]
     return [(str(f), read_toml(f)) for f in files if f.is_file()]

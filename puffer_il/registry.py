@@ -35,7 +35,7 @@ def register(name: str, *, uses: tuple[str, ...] = ()) -> Callable[[C], C]:
 def learner_names() -> list[str]:
     """All names, without importing a learner: built-in files, entry points, and what was registered by hand."""
     package = importlib.import_module("puffer_il.learners")
-    built_in = [module.name for module in pkgutil.iter_modules(package.__path__)]
+    built_in = [module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")]
     offered = [entry.name for entry in entry_points(group="puffer_il.learners")]
     return sorted({*built_in, *offered, *_learners})
 
@@ -45,7 +45,9 @@ def get_learner(name: str) -> type[Learner]:
     if name not in _learners:
         offered = {entry.name: entry for entry in entry_points(group="puffer_il.learners")}
         if name in offered:
-            register(name)(offered[name].load()) if name not in _learners else None
+            cls = offered[name].load()
+            if name not in _learners:  # loading it may have run a @register of its own
+                register(name, uses=getattr(cls, "uses", ()))(cls)
         elif name in learner_names():
             importlib.import_module(f"puffer_il.learners.{name}")
         else:

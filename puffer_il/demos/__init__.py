@@ -3,9 +3,11 @@
 from puffer_il.demos.check import Finding, check_fit, describe, findings
 from puffer_il.demos.collect import collect
 from puffer_il.demos.experts import load_expert
+from puffer_il.demos.exporters import write_imitation, write_minari
 from puffer_il.demos.format import read_meta, write_demos
 from puffer_il.demos.importers import read_demos
 from puffer_il.demos.load import first_episodes, fit, load_demos, subsample_rows
 
 __all__ = ["Finding", "check_fit", "collect", "describe", "findings", "first_episodes", "fit", "load_demos",
-           "load_expert", "read_demos", "read_meta", "subsample_rows", "write_demos"]
+           "load_expert", "read_demos", "read_meta", "subsample_rows", "write_demos", "write_imitation",
+           "write_minari"]

@@ -43,6 +43,12 @@ def shifted(obs: Array, final_obs: Array, episode_starts: Array) -> Array:
     return following
 
 
+def follows_on(demos: Demos) -> bool:
+    """True if every successor is the next row's observation, except at the episodes' ends."""
+    finals = demos.next_obs[demos.episode_ends - 1]
+    return np.array_equal(shifted(demos.obs, finals, demos.episode_starts), demos.next_obs)
+
+
 def _numbers(source: str, name: str, array: Array) -> Array:
     if array.dtype.kind not in "biuf":
         raise InputError(f"demos {source}: {name} has dtype {array.dtype}; give plain numbers")

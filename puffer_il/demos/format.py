@@ -12,15 +12,14 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from puffer_il.demos.build import WHOLE, build_demos, shifted
-from puffer_il.demos.npz import Npz
-from puffer_il.types import Array, Demos, InputError
+from puffer_il.demos.build import WHOLE, build_demos, follows_on, shifted
+from puffer_il.demos.npz import Npz, save_npz
+from puffer_il.types import Array, Demos
 
 NAME, VERSION = "puffer_il demos", 1
 ALWAYS = ("obs", "actions", "terminations", "truncations", "episode_starts")
@@ -29,7 +28,7 @@ KNOWN = {*ALWAYS, *OPTIONAL, "next_obs", "final_obs", "meta"}
 
 
 def write_demos(path: Path | str, demos: Demos, *, env: str = "", collected: str = "") -> None:
-    """Write `demos` to `path`: compressed to a temporary file beside it, then renamed; the folder is made if missing.
+    """Write `demos` to `path`, all or nothing; the folder is made if it is missing.
 
     `env` names the environment, `collected` says how they came about (a command). The same demonstrations give the
     same bytes. Raises InputError if the file cannot be written.
@@ -37,18 +36,7 @@ def write_demos(path: Path | str, demos: Demos, *, env: str = "", collected: str
     meta = {"format": NAME, "version": VERSION, "env": env, "collected": collected, "notes": list(demos.notes)}
     arrays = {name: getattr(demos, name) for name in (*ALWAYS, *OPTIONAL) if getattr(demos, name) is not None}
     arrays |= _successors(demos) | {"meta": np.array(json.dumps(meta))}
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as file:
-                np.savez_compressed(file, **arrays)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"demos {path}: cannot be written ({error.strerror or error}); choose another place") from None
+    save_npz(path, arrays)
 
 
 def decode(file: Npz) -> Demos:
@@ -71,9 +59,8 @@ def read_meta(path: Path | str) -> dict[str, Any]:
 
 
 def _successors(demos: Demos) -> dict[str, Array]:
-    finals = demos.next_obs[demos.episode_ends - 1]
-    if np.array_equal(shifted(demos.obs, finals, demos.episode_starts), demos.next_obs):
-        return {"final_obs": finals}
+    if follows_on(demos):
+        return {"final_obs": demos.next_obs[demos.episode_ends - 1]}
     return {"next_obs": demos.next_obs}
 
 

@@ -14,19 +14,24 @@ from pathlib import Path
 import numpy as np
 
 from puffer_il.demos.build import build_demos, shifted
+from puffer_il.demos.exporters import import_minari
 from puffer_il.demos.format import decode
 from puffer_il.demos.npz import Npz
-from puffer_il.types import Array, Demos
+from puffer_il.types import Array, Demos, InputError
 
+MINARI = "minari:"  # begins the name of a dataset that is no file
 ROUND, SHARE = 50, 0.1  # what makes the longest length of a file a time limit
 
 
 def read_demos(path: Path | str, time_limit: int | None = None) -> Demos:
     """Demonstrations of a file: ours, the `imitation` package's flat npz, or that of Berkeley's CS 285.
 
+    A path "minari:ID" is a local Minari dataset, see `from_minari`.
     `time_limit` is the environment's own, in steps; it matters only for files that do not tell the two ends apart.
     Nothing is ever unpickled. Raises InputError for what is missing, damaged, unknown or inconsistent.
     """
+    if str(path).startswith(MINARI):
+        return from_minari(str(path).removeprefix(MINARI))
     with Npz(path) as file:
         for marks, reader in READERS.values():
             if file.keys.issuperset(marks):
@@ -72,6 +77,31 @@ def from_cs285(file: Npz, time_limit: int | None = None) -> Demos:
     return build_demos(str(file.path), obs=file.rows("observation"), actions=file.rows("action"),
                        next_obs=file.rows("next_observation"), terminations=terminations, truncations=truncations,
                        episode_starts=starts, rewards=file.get("reward"), notes=notes)
+
+
+def from_minari(dataset_id: str) -> Demos:
+    """A Minari dataset on this machine, such as "D4RL/door/human-v2"; array observations only. Needs that extra."""
+    minari, source = import_minari(), f"{MINARI}{dataset_id}"
+    try:
+        dataset = minari.load_dataset(dataset_id)
+        episodes = list(dataset.iterate_episodes())
+    except FileNotFoundError:
+        raise InputError(f"demos {source}: not on this machine; fetch it with `minari download {dataset_id}`") from None
+    except (ValueError, OSError, KeyError, ImportError) as error:
+        raise InputError(f"demos {source}: cannot be read ({error}); delete it and fetch it again") from None
+    if not all(isinstance(part, np.ndarray) for e in episodes for part in (e.observations, e.actions)):
+        raise InputError(f"demos {source}: has Dict or Tuple observations or actions; only arrays can be read")
+    lengths = np.array([len(e.actions) for e in episodes])
+    last = np.cumsum(lengths) - 1
+    first_action = getattr(dataset.action_space, "start", 0)  # ours count from 0
+    terminations, truncations = np.zeros((2, lengths.sum()), bool)
+    terminations[last] = [bool(e.terminations[-1]) for e in episodes]
+    truncations[last] = [bool(e.truncations[-1] and not e.terminations[-1]) for e in episodes]
+    return build_demos(source, obs=np.concatenate([e.observations[:-1] for e in episodes]),
+                       actions=np.concatenate([e.actions for e in episodes]) - first_action,
+                       next_obs=np.concatenate([e.observations[1:] for e in episodes]), terminations=terminations,
+                       truncations=truncations, episode_starts=np.append(0, last[:-1] + 1),
+                       rewards=np.concatenate([e.rewards for e in episodes]))
 
 
 READERS: dict[str, tuple[tuple[str, ...], Callable[[Npz, int | None], Demos]]] = {

@@ -1,7 +1,8 @@
-"""Reading an .npz that somebody else made: without unpickling, every defect one line that names the file."""
+"""An .npz from outside: never unpickled, every defect one line that names the file. One of ours: written whole."""
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
 from pathlib import Path
@@ -100,6 +101,25 @@ class Npz:
         if head == b"\x93NUMPY":
             self.refuse("is a single array (.npy); save all arrays together with np.savez")
         self.refuse("is no .npz file; save plain arrays with np.savez")
+
+
+def save_npz(path: Path | str, arrays: dict[str, Array]) -> None:
+    """Compress `arrays` to a temporary file beside `path`, then rename it; the folder is made if it is missing.
+
+    The same arrays give the same bytes. Raises InputError if the file cannot be written; an old one then stays.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as file:
+                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"demos {path}: cannot be written ({_reason(error)}); choose another place") from None
 
 
 def _reason(error: BaseException) -> str:

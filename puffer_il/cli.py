@@ -1,0 +1,233 @@
+"""The command line: what may be typed, and which exit code an ending gives. `commands.py` does the work.
+
+Only the standard library's light modules are imported here, so that --help answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import re
+import shlex
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+
+import puffer_il
+
+OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+OVERRIDE = re.compile(r"--([A-Za-z_]\w*(?:\.[\w-]+)+)(?:=(.*))?", re.DOTALL)
+EXAMPLES = """\
+examples:
+  puffer-il train gail cartpole                      from the demonstrations that come with CartPole
+  puffer-il train ppo cartpole --seed 2              an expert, from the environment's own reward
+  puffer-il train bc HalfCheetah-v4 --demos d.npz    a Gymnasium environment, demonstrations of your own
+  puffer-il train gail path/to/my_env --demos d.npz  your own environment: a folder, or module:function
+  puffer-il train gail cartpole --ppo.learning-rate 1e-3 --env.kwargs.gravity 9.9
+                                                     any key of the config, any parameter of the environment
+  puffer-il train gail cartpole --config mine.toml   your keys from a file, over the shipped ones
+  puffer-il train --resume runs/cartpole-gail-…      go on exactly where a run stopped
+  puffer-il train gail cartpole --help               every key, its value in this experiment, what it does
+"""
+
+
+class UsageError(Exception):
+    """The command line itself is wrong: one line that says what to type instead."""
+
+
+class Parser(argparse.ArgumentParser):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see '{self.prog} --help'")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 it failed, 2 wrong input, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a "±" must not end a run where the locale has none
+    try:
+        with _sigterm_interrupts():
+            return _run(sys.argv[1:] if arguments is None else arguments)
+    except SystemExit as request:  # of --help and --version
+        return int(request.code or OK)
+    except KeyboardInterrupt:
+        return _complain("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains when it flushes at exit
+        return FAILED
+    except Exception as error:
+        return _report(error)
+
+
+def _run(arguments: list[str]) -> int:
+    if arguments[:1] == ["bench"]:
+        return import_module("puffer_il.bench").main(arguments[1:])
+    typed = shlex.join(["puffer-il", *arguments])
+    overrides: list[tuple[str, str]] = []
+    if arguments[:1] == ["train"]:
+        overrides, arguments = split_overrides(arguments)
+    args, extra = _parser().parse_known_args(arguments)
+    args.typed, args.overrides = typed, overrides
+    if extra and "algo" in args and args.env is None and not extra[0].startswith("-"):
+        args.env = extra.pop(0)  # argparse gives up on the second name if an option stands between the two
+    if args.command == "train" and args.show_help and not (args.algo and args.env):
+        print(args.usage())
+        return OK
+    commands = import_module("puffer_il.commands")
+    if extra:
+        raise UsageError(commands.options.unknown_argument(extra[0], args))
+    return getattr(commands, args.command)(args)
+
+
+def split_overrides(arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """Take `--section.key VALUE` and `--section.key=VALUE` out of the arguments; UsageError if a value is missing."""
+    found, rest, words = [], [], list(arguments)
+    while words:
+        word = words.pop(0)
+        match = OVERRIDE.fullmatch(word)
+        if match is None:
+            rest.append(word)
+        elif match[2] is not None:
+            found.append((match[1], match[2]))
+        elif words and not words[0].startswith("--"):
+            found.append((match[1], words.pop(0)))
+        else:
+            raise UsageError(f"{word} needs a value: {word} VALUE, or {word} true for a switch")
+    return found, rest
+
+
+def _report(error: Exception) -> int:
+    """One line for wrong input and a full disk, the environment's own traceback for its failure, ours for the rest."""
+    from puffer_il.types import EnvFailure, InputError
+
+    if isinstance(error, UsageError | InputError):
+        return _complain(f"error: {error}", BAD_INPUT)
+    if _disk_is_full(error):
+        return _complain("error: the disk is full; free some space and try again", BAD_INPUT)
+    if isinstance(error, EnvFailure):
+        print(f"puffer-il: {error}", file=sys.stderr)
+    else:
+        traceback.print_exception(error)
+    return FAILED
+
+
+def _complain(text: str, code: int) -> int:
+    print("puffer-il:", " ".join(text.split()), file=sys.stderr)
+    return code
+
+
+def _disk_is_full(error: BaseException | None) -> bool:
+    """True if a full disk is behind the error, which torch and zipfile may wrap in one of their own."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="puffer-il", description="Fast imitation learning on PufferLib vector environments.",
+                    epilog="start with: puffer-il train --help")
+    parser.add_argument("--version", action="version", version=f"puffer-il {puffer_il.__version__}")
+    commands = parser.add_subparsers(metavar="command", required=True)
+    _add_train(commands)
+    _add_eval(commands)
+    _add_demos(commands)
+    env = commands.add_parser("env", help="environments: list").add_subparsers(metavar="command", required=True)
+    _add(env, "list", "env_list", "the environments that come with puffer_il and with installed packages")
+    _add(commands, "bench", "bench", "measure throughput, stage by stage")  # only listed: it parses its own arguments
+    _add(commands, "algos", "algos", "the algorithms: what they need and where they come from")
+    return parser
+
+
+def _add(group: Any, name: str, command: str, help: str, **options: Any) -> Parser:
+    """A sub-command that calls the function `command` of commands.py."""
+    parser = group.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.", **options)
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _add_train(commands: Any) -> None:
+    train = _add(commands, "train", "train", "train a policy", epilog=EXAMPLES, add_help=False,
+                 usage="puffer-il train <algo> <env> [options] [--<section>.<key> VALUE …]")
+    train.set_defaults(usage=train.format_help)
+    train.add_argument("algo", nargs="?", help="see 'puffer-il algos'")
+    train.add_argument("env", nargs="?", help="see 'puffer-il env list'; or a folder with an env.toml, a Gymnasium id, "
+                                              "module:function")
+    train.add_argument("-h", "--help", action="store_true", dest="show_help",
+                       help="show this; after <algo> <env> also every config key")
+    train.add_argument("--demos", metavar="SRC", help="a file of demonstrations, or 'shipped' (the default) for those "
+                                                      "that come with the environment")
+    train.add_argument("--config", metavar="FILE", type=Path, help="TOML file with keys that go over the shipped ones")
+    train.add_argument("--run-dir", metavar="DIR", help="where the run is written (default: a new folder in runs/)")
+    train.add_argument("--seed", metavar="N", help="one seed decides everything")
+    train.add_argument("--device", metavar="NAME", help="auto, cpu or cuda")
+    train.add_argument("--total-steps", metavar="N", help="environment steps of the whole run, such as 2e6")
+    train.add_argument("--resume", metavar="RUN", type=Path, help="go on from the newest checkpoint of a run directory")
+
+
+def _add_eval(commands: Any) -> None:
+    evaluate = _add(commands, "eval", "evaluate", "play a run's newest policy on the true reward")
+    evaluate.add_argument("run_dir", type=Path, metavar="run-dir")
+    evaluate.add_argument("--episodes", type=_count, default=100, metavar="N", help="default 100")
+    evaluate.add_argument("--seed", type=int, default=0, metavar="N", help="another one starts elsewhere")
+    evaluate.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def _add_demos(commands: Any) -> None:
+    demos = commands.add_parser("demos", help="demonstrations: info, check, import, export, collect")
+    group = demos.add_subparsers(metavar="command", required=True)
+    info = _add(group, "info", "demos_info", "what a file of demonstrations holds")
+    check = _add(group, "check", "demos_check", "what looks wrong with a file of demonstrations")
+    convert = _add(group, "import", "demos_import", "read another package's file and write ours")
+    export = _add(group, "export", "demos_export", "write a file in the format of the package 'imitation'")
+    for parser in (info, check, convert, export):
+        parser.add_argument("file", type=Path)
+    for parser in (convert, export):
+        parser.add_argument("out", type=Path)
+    info.add_argument("--json", action="store_true", help="print JSON instead of lines")
+    check.add_argument("--env", help="the environment that it should fit")
+    convert.add_argument("--time-limit", type=_count, metavar="STEPS",
+                         help="the environment's, for a file that takes its time limit for a termination")
+    collect = _add(group, "collect", "demos_collect", "record whole episodes of a policy")
+    collect.add_argument("env", help="as in 'puffer-il train'")
+    who = collect.add_mutually_exclusive_group(required=True)
+    who.add_argument("--policy", type=Path, metavar="RUN_OR_FILE",
+                     help="a run directory, a zip of Stable-Baselines3, or an npz of the GAIL paper's experts")
+    who.add_argument("--random", action="store_true", help="uniformly random actions")
+    collect.add_argument("--episodes", type=_count, required=True, metavar="N")
+    collect.add_argument("--out", type=Path, required=True, metavar="FILE", help="an .npz file")
+    collect.add_argument("--stochastic", action="store_true", help="sample actions instead of taking the likeliest")
+    collect.add_argument("--seed", type=int, default=0, metavar="N")
+
+
+def _count(text: str) -> int:
+    if (value := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

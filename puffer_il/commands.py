@@ -1,0 +1,252 @@
+"""What each command does. Wrong input is raised as InputError; `cli.py` maps endings to exit codes.
+
+torch is imported inside the functions that need it: it takes seconds, and most of these answer in a tenth of one.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import shlex
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from puffer_il import options
+from puffer_il.config import Config
+from puffer_il.registry import env_folders, get_learner, learner_names
+from puffer_il.sinks import JsonlSink, PlainSink, TensorBoardSink, duration, evaluation, number, quantity
+from puffer_il.types import InputError
+
+EXIT = {"finished": 0, "interrupted": 130}
+
+
+def train(args: Namespace) -> int:
+    """Train, print the result, and say by the exit code how it ended."""
+    if args.show_help:
+        print(f"{args.usage()}\n{options.keys_help(args.algo, args.env)}")
+        return 0
+    config = options.resolve(args)
+    from puffer_il import trainer
+
+    sinks: list[Any] = [JsonlSink(), terminal_sink()]
+    if config.train.tensorboard:
+        sinks.append(TensorBoardSink())
+    try:
+        with run_directory(config, args.resume) as run_dir:
+            summary = trainer.train(config, sinks, run_dir, resume=args.resume is not None)
+    finally:
+        for sink in sinks:
+            sink.close()
+    print("\n".join(result(summary, run_dir)))
+    return EXIT.get(summary["status"], 1)
+
+
+@contextmanager
+def run_directory(config: Config, resume: Path | None) -> Iterator[Path]:
+    """The run's directory with the resolved config in it; what fails before the run begins leaves no trace."""
+    from puffer_il import checkpoint, trainer
+
+    run_dir = resume or trainer.prepare_run_dir(config)
+    path = run_dir / "config.toml"
+    before = path.read_text()
+    try:
+        if resume:
+            checkpoint.write_text(path, config.to_toml())
+        yield run_dir
+    except BaseException as error:
+        if resume and isinstance(error, InputError):
+            checkpoint.write_text(path, before)
+        elif not resume and list(run_dir.iterdir()) == [path]:
+            path.unlink()
+            run_dir.rmdir()
+        raise
+
+
+def terminal_sink() -> Any:
+    """The dashboard where the terminal can show it, plain lines elsewhere."""
+    if not sys.stdout.isatty():
+        return PlainSink()
+    from rich.console import Console
+
+    from puffer_il.dashboard import Dashboard
+
+    console = Console(highlight=False)
+    able = not console.is_dumb_terminal and console.encoding.startswith("utf") and console.width >= 60
+    return Dashboard(console) if able else PlainSink()
+
+
+def result(summary: dict[str, Any], run_dir: Path) -> list[str]:
+    """The end of a run, for people: the score, what it took, and what to type next."""
+    run = shlex.quote(str(run_dir))
+    took = f"{duration(summary['wall_s'])}, {summary['env_steps']:,} steps"
+    took += f" at {quantity(summary['sps'])}/s" if summary["sps"] else ""
+    if summary["time_to_expert_s"] is not None:
+        took += f"; at the expert's level after {summary['time_to_expert_s']:.1f} s"
+    then = {"finished": [("evaluate", f"puffer-il eval {run}"),
+                         ("train on", f"puffer-il train --resume {run} --total-steps {2 * summary['env_steps']}")],
+            "interrupted": [("go on", f"puffer-il train --resume {run}")],
+            "diverged": [("advice", "a loss is not finite; lower the learning rates, see metrics.jsonl")]}
+    title = f"{summary['status']}: {summary['algo']} on {summary['env']}, seed {summary['seed']}"
+    return ["", title, *scores(summary, summary["eval"]),
+            *_lines([("time", took), ("run", str(run_dir)), *then[summary["status"]]])]
+
+
+def scores(known: dict[str, Any], played: dict[str, Any] | None) -> list[str]:
+    """Returns of the policy (an `eval` part, None if it has not played), the expert and the random policy."""
+    lines = [("policy", "not evaluated")]
+    if played is not None:
+        metrics = {f"eval/{key}": value for key, value in played.items() if isinstance(value, int | float)}
+        metrics |= dict(zip(("eval/ci_low", "eval/ci_high"), played["ci95"], strict=True))
+        lines = [("policy", f"{evaluation(metrics)}, {played['episodes']} episodes")]
+    returns = ((name, known[f"{name}_return"]) for name in ("expert", "random"))
+    return _lines(lines + [(name, number(value)) for name, value in returns if value is not None])
+
+
+def evaluate(args: Namespace) -> int:
+    from puffer_il.evaluate import evaluate_run
+
+    played = evaluate_run(args.run_dir, args.episodes, args.seed)
+    if args.json:
+        print(json.dumps(played, indent=2))
+    else:
+        print("\n".join([f"{args.run_dir}, after {played['env_steps']:,} steps", *scores(played, played)]))
+    return 0
+
+
+def demos_info(args: Namespace) -> int:
+    from puffer_il.demos import describe, read_demos
+
+    facts = describe(read_demos(args.file))
+    if args.json:
+        print(json.dumps(facts, indent=2))
+        return 0
+    lengths, returns = facts["lengths"], facts["returns"]
+    lines = [("episodes", f"{facts['episodes']}: {facts['terminated']} terminated, {facts['truncated']} truncated, "
+                          f"{facts['open']} without an end"),
+             ("transitions", f"{facts['transitions']:,}, {_spread(lengths)} an episode"),
+             ("returns", _spread(returns) if returns else "unknown: no rewards")]
+    for name in ("obs", "actions"):
+        array = facts[name]
+        lines.append((name, f"{array['dtype']} {tuple(array['shape'])}, from {array['min']:.4g} to {array['max']:.4g}"))
+    print("\n".join([facts["source"], *_lines(lines + [("note", note) for note in facts["notes"]])]))
+    return 0
+
+
+def _spread(summary: dict[str, float]) -> str:
+    return (f"{number(summary['mean'])} ± {number(summary['sd'])}, from {number(summary['min'])} to "
+            f"{number(summary['max'])}")
+
+
+def demos_check(args: Namespace) -> int:
+    """Print what looks wrong; demonstrations that cannot be used are wrong input."""
+    from puffer_il.demos import findings, read_demos
+
+    found = findings(read_demos(args.file), _spec(args.env) if args.env else None)
+    for finding in found:
+        if not finding.fatal:
+            print(f"look: {finding.text}")
+    for finding in found:
+        if finding.fatal:
+            raise InputError(f"demos {args.file}: {finding.text}")
+    print(f"{args.file}: {'usable' if found else 'nothing looks wrong'}")
+    return 0
+
+
+def demos_import(args: Namespace) -> int:
+    from puffer_il.demos import read_demos, write_demos
+
+    demos = read_demos(args.file, args.time_limit)
+    write_demos(args.out, demos, collected=args.typed)
+    return _written(args.out, demos)
+
+
+def demos_export(args: Namespace) -> int:
+    from puffer_il.demos import read_demos, write_imitation
+
+    demos = read_demos(args.file)
+    write_imitation(args.out, demos)
+    return _written(args.out, demos)
+
+
+def demos_collect(args: Namespace) -> int:
+    """Record a run's policy in its own environment's parameters, an expert's file, or random actions."""
+    from puffer_il.demos import collect, load_expert, write_demos
+    from puffer_il.evaluate import load_policy, policy_actor, random_actor
+    from puffer_il.vec import make_vec
+
+    policy, kwargs = None, dict[str, Any]()
+    if args.policy and args.policy.is_dir():
+        policy, config, _ = load_policy(args.policy)
+        kwargs = config.env.kwargs if config.env.name == args.env else {}
+    with make_vec(args.env, num_envs=1, kwargs=kwargs) as one:
+        agents = one.spec.num_agents
+    with make_vec(args.env, num_envs=min(args.episodes, 64) * agents, kwargs=kwargs, seed=args.seed) as vec:
+        if args.random:
+            act = random_actor(vec.spec, args.seed)
+        elif policy is None:
+            act = load_expert(args.policy, vec.spec, not args.stochastic, args.seed)
+        elif replace(policy.spec, name="") != replace(vec.spec, name=""):
+            raise InputError(f"--policy {args.policy}: a policy for {policy.spec.name}, whose observations "
+                             f"{policy.spec.obs_shape} or actions are not those of {args.env}; use a run on {args.env}")
+        else:
+            act = policy_actor(policy, vec.num_envs, not args.stochastic, args.seed)
+        demos = collect(vec, act, args.episodes, args.typed, seed=args.seed)
+    write_demos(args.out, demos, env=args.env, collected=args.typed)
+    return _written(args.out, demos)
+
+
+def _written(path: Path, demos: Any) -> int:
+    returns = "" if demos.returns is None else f", mean return {number(demos.returns.mean())}"
+    size = math.ceil(path.stat().st_size / 1000)
+    print(f"{path}: {demos.num_episodes} episodes, {len(demos):,} transitions{returns}, {size} kB")
+    return 0
+
+
+def _spec(env: str) -> Any:
+    from puffer_il.vec import make_vec
+
+    with make_vec(env, num_envs=1) as vec:
+        return vec.spec
+
+
+def env_list(args: Namespace) -> int:
+    from puffer_il.envfile import Space, read_env
+
+    def space(space: Space) -> str:
+        if space.nvec:
+            return f"{'×'.join(map(str, space.nvec))} choices"
+        return f"{space.dtype} {'×'.join(map(str, space.shape))}"
+
+    files = [read_env(folder) for _, folder in sorted(env_folders().items())]
+    print(table(("name", "observations", "actions", "task"),
+                [(file.name, space(file.observation), space(file.action), file.description) for file in files]))
+    print("\nAny Gymnasium id, module:function or folder with an env.toml works as well.")
+    return 0
+
+
+def algos(args: Namespace) -> int:
+    rows = []
+    for name in learner_names():
+        cls = get_learner(name)
+        what, _, paper = " ".join((inspect.getdoc(cls) or "").partition("\n\n")[0].split()).partition(" Paper: ")
+        needs = ["demonstrations"] * cls.needs_demos + ["environment"] * cls.needs_rollouts
+        rows.append((name, ", ".join(needs), what.rstrip("."), paper.rstrip(".")))
+    print(table(("name", "needs", "what", "paper"), rows))
+    return 0
+
+
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    """Columns as wide as their widest cell, the last as it is."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = [head, tuple("─" * width for width in widths), *rows]
+    return "\n".join("  ".join(f"{cell:<{w}}" for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def _lines(pairs: list[tuple[str, str]]) -> list[str]:
+    return [f"  {name:<12}{value}" for name, value in pairs]

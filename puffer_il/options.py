@@ -1,0 +1,126 @@
+"""From the command line to a run's Config, and back: every key as an option, with its value and its sentence."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from puffer_il import config as configs
+from puffer_il.config import Config
+from puffer_il.registry import env_folders, get_learner
+from puffer_il.types import InputError
+
+Tables = dict[str, dict[str, Any]]
+
+
+def resolve(args: Namespace) -> Config:
+    """The shipped files or the resumed run's, over it --config, over it the command line.
+
+    `args` is what `puffer-il train` was given, with `overrides`: pairs of a dotted key and the text of its value.
+    """
+    if args.resume and not (args.resume / "config.toml").is_file():
+        raise InputError(f"--resume {args.resume}: no run directory (it has no config.toml); give one that 'puffer-il "
+                         "train' wrote")
+    if args.resume and args.run_dir:
+        raise InputError(f"--run-dir {args.run_dir}: a resumed run goes on in its own directory; leave it out")
+    files = (args.resume / "config.toml" if args.resume else None, args.config)
+    layers = [(str(file), configs.read_toml(file)) for file in files if file]
+    algo, env = _task(args, layers)
+    if not args.resume:
+        layers = configs.experiment_layers(algo, env) + layers
+    run_dir = str(args.resume) if args.resume else args.run_dir  # the run may have been moved since it was written
+    flags = {"env": {"name": env}, "demos": {"source": args.demos},
+             "train": {"seed": args.seed, "device": args.device, "total_steps": args.total_steps, "run_dir": run_dir}}
+    layers.append(("command line", {section: {key: value for key, value in table.items() if value is not None}
+                                    for section, table in flags.items()}))
+    layers += [("command line", override(key, text)) for key, text in args.overrides]
+    config = configs.build(algo, layers)
+    if get_learner(algo).needs_demos and not config.demos.source:
+        config = config.replace("demos", source="shipped")
+    return config
+
+
+def _task(args: Namespace, layers: list[tuple[str, Tables]]) -> tuple[str, str]:
+    """Algorithm and environment as typed, or else as the config files name them."""
+    named: dict[str, Any] = {}
+    for _, tables in layers:
+        section = tables.get("env", {})
+        found = {"algo": tables.get("algo"), "env": section.get("name") if isinstance(section, dict) else None}
+        named |= {key: value for key, value in found.items() if value}
+    algo, env = args.algo or named.get("algo"), args.env or named.get("env")
+    if not algo or not env:
+        raise InputError("train needs an algorithm and an environment, such as 'puffer-il train gail cartpole'; "
+                         "see 'puffer-il train --help'")
+    if args.resume and (algo, env) != (named.get("algo"), named.get("env")):
+        raise InputError(f"--resume {args.resume}: that is a run of {named.get('algo')} on {named.get('env')}, not of "
+                         f"{algo} on {env}; leave both out")
+    return algo, env
+
+
+def override(key: str, text: str) -> Tables:
+    """`env.kwargs.gravity`, "9.9" → {"env": {"kwargs": {"gravity": 9.9}}}. A key of a section keeps its text."""
+    section, name, *path = key.replace("-", "_").split(".")
+    value: Any = _literal(text) if path else text
+    for part in reversed(path):
+        value = {part: value}
+    return {section: {name: value}}
+
+
+def _literal(text: str) -> Any:
+    """The TOML value that `text` is, or `text` itself."""
+    try:
+        return tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def keys_help(algo: str, env: str) -> str:
+    """Every key of `train <algo> <env>` as an option: its value in that experiment, its sentence, its choices."""
+    config = configs.build(algo, [*configs.experiment_layers(algo, env), ("command line", {"env": {"name": env}})])
+    lines = [f"keys, with their values in 'puffer-il train {algo} {env}':"]
+    for section, cls in configs.section_types(algo).items():
+        lines.append("")
+        for field in dataclasses.fields(cls):
+            value, choices = getattr(getattr(config, section), field.name), field.metadata.get("choices")
+            allowed = f" ({', '.join(map(str, choices))})" if choices else ""
+            lines.append(_option(f"{section}.{field.name}", value, field.metadata.get("help", "") + allowed))
+    return "\n".join([*lines, *_parameters(env)])
+
+
+def _parameters(env: str) -> list[str]:
+    """The parameters of an environment that describes them."""
+    folder = env_folders().get(env, Path(env))
+    if not (folder / "env.toml").is_file():
+        return []
+    from puffer_il.envfile import read_env
+
+    return ["", *(_option(f"env.kwargs.{p.name}", p.default, p.help) for p in read_env(folder).parameters)]
+
+
+def _option(key: str, value: Any, help: str) -> str:
+    return f"  {f'--{key} {_typed(value)}':<46} {help}"
+
+
+def _typed(value: Any) -> str:
+    """A value as it would be typed."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(map(_typed, value)) or "''"
+    return str(value) or "''"
+
+
+def unknown_argument(argument: str, args: Namespace) -> str:
+    """What to type instead of something that no command knows: the config key that may be meant."""
+    if not argument.startswith("-"):
+        return f"unexpected argument {argument!r}; see 'puffer-il --help'"
+    if not getattr(args, "algo", None):
+        return f"unknown option {argument!r}; see 'puffer-il --help'"
+    name = argument.lstrip("-").partition("=")[0].replace("-", "_")
+    meant = [f"--{section}.{field.name}" for section, cls in configs.section_types(args.algo).items()
+             for field in dataclasses.fields(cls) if field.name == name]
+    hint = f"did you mean {' or '.join(meant)}?" if meant else f"see 'puffer-il train {args.algo} <env> --help'"
+    return f"unknown option {argument!r}; {hint}"

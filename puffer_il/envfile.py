@@ -113,10 +113,11 @@ def read_env(folder: Path | str) -> EnvFile:
         raise InputError(f"{path}: max_episode_steps = {limit}: without autoreset c_step sets the limits; leave it out")
     clock = Parameter("max_episode_steps", limit, 0, 2**62 if autoreset else 0, "steps of an episode; 0 for no limit")
     parameters = [_parameter(path, name, entry) for name, entry in top.get("parameters", dict, default={}).items()]
-    texts = [top.get(key, str, default="") for key in ("description", "source", "gymnasium_id")]
+    description, source, gymnasium_id = (top.get(key, str, default="")
+                                         for key in ("description", "source", "gymnasium_id"))
     box = _Table(path, "observation.", top.get("observation", dict), ("dtype", "shape", "low", "high"))
-    return EnvFile(folder, *texts, agents, autoreset, _box(box, tuple(RANGES)), _action(path, top.get("action", dict)),
-                   (clock, *parameters))
+    return EnvFile(folder, description, source, gymnasium_id, agents, autoreset, _box(box, tuple(RANGES)),
+                   _action(path, top.get("action", dict)), (clock, *parameters))
 
 
 class _Table:

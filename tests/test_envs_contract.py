@@ -1,0 +1,276 @@
+"""What every folder under envs/ must keep to; a new environment is tested without another line here."""
+
+import subprocess
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+from puffer_il.envfile import read_env
+from puffer_il.glue import CSRC, FLAGS, c_source
+from puffer_il.native import BUFFERS, NativeEnv, SingleEnv, VecEnv, import_pufferlib
+from puffer_il.types import InputError
+from tests.env_helpers import FOLDERS, random_actions, record, same
+
+STEPS = 60
+pytestmark = pytest.mark.parametrize("folder", FOLDERS.values(), ids=FOLDERS)
+
+
+def make(folder: Path, num_envs: int = 8, seed: int = 1, **options) -> NativeEnv:
+    env = NativeEnv(folder, num_envs, seed=seed, **options)
+    env.reset()
+    return env
+
+
+def short(folder: Path, limit: int = 9) -> dict[str, int]:
+    """A time limit that a short test meets, where the environment has one at all."""
+    return {"max_episode_steps": limit} if read_env(folder).autoreset else {}
+
+
+def test_describes_itself(folder: Path):
+    env = read_env(folder)
+    assert env.description and env.source
+    assert not env.gymnasium_id or env.gymnasium_id in gymnasium.registry
+
+
+def test_arrays_and_bounds(folder: Path):
+    env = make(folder, **short(folder, 150))
+    n = 8 * env.env_file.agents
+    assert env.num_agents == n
+    assert env.observations.shape == (n, *env.single_observation_space.shape) == env.final_observations.shape
+    assert env.observations.dtype == env.single_observation_space.dtype
+    assert env.actions.dtype == (np.int32 if env.env_file.action.nvec else np.float32)
+    assert [getattr(env, name).dtype for name in ("rewards", "terminals", "masks")] == [np.float32, bool, bool]
+    for actions in random_actions(env, 400):
+        obs, rewards, terminals, truncations, infos = env.step(actions)
+        assert np.isfinite(rewards).all() and infos == []
+        for seen in (*obs, *env.final_observations[terminals | truncations]):
+            assert env.single_observation_space.contains(seen)
+
+
+def test_observations_vary(folder: Path):
+    seen = record(make(folder), random_actions(make(folder), STEPS))["observations"]
+    assert (seen != seen[0]).any(axis=0).all(axis=0).any()  # some element changes in every environment
+    assert (seen[0] != seen[0, 0]).any()  # and they do not all start alike
+
+
+def test_same_seed_same_bytes(folder: Path):
+    actions = random_actions(make(folder), STEPS)
+    first = record(make(folder, **short(folder)), actions)
+    assert same(first, record(make(folder, **short(folder)), actions))
+    assert not same(first, record(make(folder, seed=2, **short(folder)), actions))
+    used = make(folder, seed=7, **short(folder))
+    record(used, actions[::-1])
+    used.reset(1)
+    assert same(first, record(used, actions))
+
+
+@pytest.mark.parametrize("split", [(1,) * 8, (3, 5), (4, 4)])
+def test_does_not_matter_how_a_batch_is_split(folder: Path, split: tuple[int, ...]):
+    agents = read_env(folder).agents
+    actions = random_actions(make(folder), STEPS)
+    whole = record(make(folder, **short(folder)), actions)
+    parts, start = [], 0
+    for size in split:
+        part = make(folder, size, first_env=start, **short(folder))
+        parts.append(record(part, actions[:, start * agents:(start + size) * agents]))
+        start += size
+    assert same(whole, {name: np.concatenate([part[name] for part in parts], axis=1) for name in whole})
+
+
+def test_c_callers_may_step_ranges_into_other_buffers(folder: Path):
+    whole, pieces = make(folder, **short(folder)), make(folder, **short(folder))
+    elsewhere = {name: np.zeros_like(getattr(pieces, name)) for name in BUFFERS}
+    moved = VecEnv.from_buffer_copy(pieces._vec)
+    for name, array in elsewhere.items():
+        setattr(moved, name, array.ctypes.data)
+    for actions in random_actions(whole, STEPS):
+        whole.step(actions)
+        elsewhere["actions"][:] = actions
+        for lo, hi in ((5, 8), (0, 2), (2, 5), (3, 3)):
+            pieces._api.step(moved, lo, hi)
+        for name, array in elsewhere.items():
+            assert array.tobytes() == getattr(whole, name).tobytes()
+
+
+def test_time_limit_truncates_and_terminations_come_apart(folder: Path):
+    if not read_env(folder).autoreset:
+        pytest.skip("its agents restart by themselves")
+    limit, agents = 7, read_env(folder).agents
+    env = make(folder, 64, max_episode_steps=limit)
+    steps = record(env, random_actions(env, 40))
+    assert steps["truncations"].any()
+    assert not (steps["terminals"] & steps["truncations"]).any()
+    age, ended = np.zeros(64, int), np.zeros((64, agents), bool)
+    for now, masks in zip(steps["terminals"] | steps["truncations"], steps["masks"], strict=True):
+        assert (masks.reshape(64, agents) == ~ended).all()  # absent from the step after its end
+        assert not (now.reshape(64, agents) & ended).any()  # nobody ends twice
+        ended |= now.reshape(64, agents)
+        age += 1
+        over = ended.all(axis=1)
+        assert over[age == limit].all()
+        age[over], ended[over] = 0, False
+
+
+def test_final_observation_is_the_true_successor(folder: Path):
+    """The same environments without the limit go on to what the truncated ones saw last."""
+    if not read_env(folder).autoreset:
+        pytest.skip("its agents restart by themselves")
+    limit = 5
+    cut, free = make(folder, 64, max_episode_steps=limit), make(folder, 64, max_episode_steps=0)
+    actions = random_actions(cut, limit)
+    a, b = record(cut, actions), record(free, actions)
+    rows = a["truncations"][-1] & ~(b["terminals"] | b["truncations"]).any(axis=0)
+    assert rows.any()
+    assert a["final_observations"][-1][rows].tobytes() == b["observations"][-1][rows].tobytes()
+    assert a["rewards"][:, rows].tobytes() == b["rewards"][:, rows].tobytes()
+    assert a["observations"][-1][rows].tobytes() == free.reset()[0][rows].tobytes()  # and begin anew at once
+
+
+def test_final_observations_of_others_are_left_alone(folder: Path):
+    env = make(folder, 64, **short(folder))
+    for actions in random_actions(env, STEPS):
+        before = env.final_observations.copy()
+        env.step(actions)
+        going = ~(env.terminals | env.truncations)
+        assert env.final_observations[going].tobytes() == before[going].tobytes()
+
+
+def test_saved_state_goes_on_exactly(folder: Path):
+    env = make(folder, **short(folder))
+    record(env, random_actions(env, 25, seed=1))
+    saved, obs = env.get_state(), env.observations.copy()
+    actions = random_actions(env, STEPS, seed=2)
+    expected = record(env, actions)
+    assert saved.dtype == np.uint8 and saved.ndim == 1
+    other = NativeEnv(folder, 8, seed=99, **short(folder))  # never reset
+    for restored in (env, other):
+        restored.set_state(saved)
+        assert restored.observations.tobytes() == obs.tobytes()
+        assert same(expected, record(restored, actions))
+    with pytest.raises(ValueError, match=r"uint8 \(\d+,\), but 8 environments need uint8 \(\d+,\)"):
+        env.set_state(saved[:-1])
+
+
+def test_writes_only_where_it_may(folder: Path):
+    """Its buffers are parts of larger ones, whose other bytes must keep their pattern."""
+    plain = make(folder, **short(folder))
+    guarded, views = {}, {}
+    for name in BUFFERS:
+        array = getattr(plain, name)
+        guarded[name] = np.full(array.nbytes + 128, 0xA5, np.uint8)
+        views[name] = guarded[name][64:-64].view(array.dtype).reshape(array.shape)
+    env = make(folder, buf=views, **short(folder))
+    actions = random_actions(env, STEPS)
+    assert same(record(plain, actions), record(env, actions))
+    for array in guarded.values():
+        assert (array[:64] == 0xA5).all() and (array[-64:] == 0xA5).all()
+
+
+def test_actions_out_of_range_are_clipped(folder: Path):
+    space = read_env(folder).action
+    a, b = make(folder, **short(folder)), make(folder, **short(folder))
+    shape = (STEPS, *a.actions.shape)
+    rng = np.random.default_rng(0)
+    if space.nvec:
+        wild = rng.choice(np.array([-2**31, -1, 0, 2**31 - 1, max(space.nvec)], np.int32), shape)
+        tame = np.clip(wild, 0, np.array(space.nvec).reshape(space.shape) - 1).astype(np.int32)
+    else:
+        wild = rng.choice(np.array([-np.inf, -1e30, np.nan, 1e30, np.inf], np.float32), shape)
+        low, high = a.single_action_space.low, a.single_action_space.high
+        tame = np.where(np.isnan(wild), low, np.clip(wild, low, high))
+    assert same(record(a, wild), record(b, tame))
+
+
+def test_parameters_are_checked(folder: Path):
+    for parameter in read_env(folder).parameters:
+        with pytest.raises(InputError, match=parameter.name) as error:
+            NativeEnv(folder, **{parameter.name: "much"})
+        assert "\n" not in str(error.value)
+        with pytest.raises(InputError, match=f"did you mean '{parameter.name}'"):
+            NativeEnv(folder, **{parameter.name + "_x": 1})
+
+
+@pytest.mark.parametrize("backend", ["PufferEnv", "Serial"])
+def test_pufferlib_steps_it(folder: Path, backend: str):
+    vector = import_pufferlib().vector
+    copies = 1 if backend == "PufferEnv" else 2
+    vec = vector.make(NativeEnv, env_args=[folder], env_kwargs={"num_envs": 4}, num_envs=copies,
+                      backend=vector.PufferEnv if backend == "PufferEnv" else backend)
+    obs, infos = vec.reset(seed=3)
+    own = [make(folder, 4, seed=3 + i) for i in range(copies)]  # PufferLib's own numbering of seeds
+    assert obs.tobytes() == b"".join(env.observations.tobytes() for env in own) and not infos
+    actions = np.concatenate([random_actions(env, 20, seed=i) for i, env in enumerate(own)], axis=1)
+    for row in actions:
+        obs, rewards, *_ = vec.step(row)
+        for env, part in zip(own, np.split(row, copies), strict=True):
+            env.step(part)
+        assert obs.tobytes() == b"".join(env.observations.tobytes() for env in own)
+        assert rewards.tobytes() == b"".join(env.rewards.tobytes() for env in own)
+    vec.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")  # advice about symmetric or unbounded spaces
+def test_gymnasium_accepts_the_single_view(folder: Path):
+    if read_env(folder).agents > 1:
+        with pytest.raises(InputError, match="agents"):
+            SingleEnv(folder)
+        return
+    check_env(SingleEnv(folder), skip_render_check=True)
+    single, batch = SingleEnv(folder, **short(folder)), make(folder, 1, seed=5, **short(folder))
+    obs, info = single.reset(seed=5)
+    assert obs.tobytes() == batch.observations[0].tobytes() and info == {}
+    for actions in random_actions(batch, 5):
+        obs, reward, terminated, truncated, _ = single.step(actions[0])
+        batch.step(actions)
+        ended = batch.terminals[0] or batch.truncations[0]
+        expected = batch.final_observations if ended else batch.observations
+        assert (obs.tobytes(), reward) == (expected[0].tobytes(), batch.rewards[0])
+        assert (terminated, truncated) == (batch.terminals[0], batch.truncations[0])
+
+
+DRIVER = r"""
+#include <stdio.h>
+#include <stdlib.h>
+
+int main(void) {
+    const VecApi *api = &vec_api;
+    enum { N = 17 };
+    const int64_t rows = (int64_t)N * api->agents;
+    const Params params = PARAMS;
+    VecEnv vec = {
+        malloc(N * api->env_bytes), malloc(N * api->clock_bytes), &params, malloc(rows * api->action_bytes),
+        malloc(rows * api->obs_bytes), malloc(rows * sizeof(float)), malloc(rows), malloc(rows), malloc(rows),
+        malloc(rows * api->obs_bytes),
+    };
+    api->seed(&vec, 1, 0, 0, N);
+    api->reset(&vec, 0, N);
+    for (int t = 0; t < 1000; t++) {
+        for (int64_t k = 0; k < rows * api->action_bytes; k++)
+            ((unsigned char *)vec.actions)[k] = t % 3 ? rand() % 3 * (k % 4 == 0) : rand();
+        api->step(&vec, 0, 5);
+        api->step(&vec, 5, N);
+    }
+    float sum = 0;
+    for (int64_t k = 0; k < rows; k++)
+        sum += vec.rewards[k];
+    printf("%g\n", sum);
+}
+"""
+
+
+def test_sanitizers_find_nothing(folder: Path, tmp_path: Path):
+    """A plain C program steps it with random and wild actions, every buffer allocated to the byte; no warnings."""
+    env = read_env(folder)
+    values = ", ".join(str(float(v)) for v in env.values(short(folder)).values())
+    source = tmp_path / "driver.c"
+    source.write_text(c_source(env) + DRIVER.replace("PARAMS", "{" + values + "}"))
+    flags = [f for f in FLAGS if f != "-fvisibility=hidden"]
+    subprocess.run(["gcc", *flags, "-O1", "-g", "-Werror", "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
+                    f"-I{env.folder}", f"-I{CSRC}", str(source), "-o", str(tmp_path / "driver"), "-lm"], check=True)
+    done = subprocess.run([tmp_path / "driver"], capture_output=True, text=True,
+                          env={"ASAN_OPTIONS": "detect_leaks=0"})
+    assert done.returncode == 0, done.stderr
+    assert np.isfinite(float(done.stdout))

@@ -176,8 +176,8 @@ class RolloutBuffer:
     def minibatch(self, columns: slice | Array) -> Rows:
         """All steps of some environments, (num_steps, m, …): views for a slice, staged copies for numbers (m,).
 
-        Staged copies are contiguous and good until the next call of `minibatch` or `minibatch_rows`; calls of equal
-        size return the same `Rows` in the same memory.
+        Staged copies are contiguous and good until the next call of `minibatch` or `minibatch_rows`. Calls of equal
+        size return the same `Rows` in the same memory, unless a larger minibatch than ever came in between.
         """
         if isinstance(columns, slice):
             return Rows(**{name: getattr(self, name)[:, columns] for name in ROW_FIELDS},

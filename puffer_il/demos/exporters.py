@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from puffer_il.demos.build import follows_on
-from puffer_il.demos.npz import save_npz
+from puffer_il.demos.npz import one_line, save_npz
 from puffer_il.types import ActionSpec, Array, Demos, EnvSpec, InputError
 
 
@@ -51,7 +51,7 @@ def write_minari(dataset_id: str, demos: Demos, spec: EnvSpec) -> None:
                                                action_space=_action_space(spec.action), description=demos.source,
                                                jpeg_encoding=False)
     except (ValueError, OSError, ImportError) as error:
-        raise InputError(f"minari dataset {dataset_id}: {' '.join(str(error).split())}") from None
+        raise InputError(f"minari {dataset_id}: cannot be written ({one_line(error)}); choose another name") from None
 
 
 def import_minari() -> Any:
@@ -60,7 +60,7 @@ def import_minari() -> Any:
         import minari
         import minari.data_collector
     except ImportError as error:
-        raise InputError(f"minari: {error}; pip install 'puffer-il[minari]'") from None
+        raise InputError(f"minari cannot be imported ({one_line(error)}); pip install 'puffer-il[minari]'") from None
     return minari
 
 

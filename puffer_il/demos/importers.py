@@ -16,7 +16,7 @@ import numpy as np
 from puffer_il.demos.build import build_demos, shifted
 from puffer_il.demos.exporters import import_minari
 from puffer_il.demos.format import decode
-from puffer_il.demos.npz import Npz
+from puffer_il.demos.npz import Npz, one_line
 from puffer_il.types import Array, Demos, InputError
 
 MINARI = "minari:"  # begins the name of a dataset that is no file
@@ -84,11 +84,13 @@ def from_minari(dataset_id: str) -> Demos:
     minari, source = import_minari(), f"{MINARI}{dataset_id}"
     try:
         dataset = minari.load_dataset(dataset_id)
-        episodes = list(dataset.iterate_episodes())
+        episodes = [e for e in dataset.iterate_episodes() if len(e.actions)]
     except FileNotFoundError:
         raise InputError(f"demos {source}: not on this machine; fetch it with `minari download {dataset_id}`") from None
     except (ValueError, OSError, KeyError, ImportError) as error:
-        raise InputError(f"demos {source}: cannot be read ({error}); delete it and fetch it again") from None
+        raise InputError(f"demos {source}: cannot be read ({one_line(error)}); delete it and fetch it again") from None
+    if not episodes:
+        raise InputError(f"demos {source}: holds no episodes; choose another dataset")
     if not all(isinstance(part, np.ndarray) for e in episodes for part in (e.observations, e.actions)):
         raise InputError(f"demos {source}: has Dict or Tuple observations or actions; only arrays can be read")
     lengths = np.array([len(e.actions) for e in episodes])

@@ -28,7 +28,7 @@ class Npz:
             self._check_container()
             self._file = np.load(self.path, allow_pickle=False)
         except DAMAGED as error:
-            self.refuse(f"cannot be read ({_reason(error)}); copy or record it again")
+            self.refuse(f"cannot be read ({one_line(error)}); copy or record it again")
         self.keys = frozenset(self._file.files)
 
     def __enter__(self) -> Npz:
@@ -48,7 +48,7 @@ class Npz:
         except DAMAGED as error:
             if "pickle" in str(error):
                 self.refuse(f"array {key!r} {PICKLED}")
-            self.refuse(f"array {key!r} is damaged ({_reason(error)}); copy or record the file again")
+            self.refuse(f"array {key!r} is damaged ({one_line(error)}); copy or record the file again")
         if not isinstance(array, np.ndarray):
             self.refuse(f"member {key!r} is no array; save the file with np.savez")
         return array
@@ -72,7 +72,7 @@ class Npz:
         try:
             return self._file.zip.read(key)
         except (KeyError, *DAMAGED) as error:
-            self.refuse(f"member {key!r} is missing or damaged ({_reason(error)}); copy the file again")
+            self.refuse(f"member {key!r} is missing or damaged ({one_line(error)}); copy the file again")
 
     def get(self, key: str) -> Array | None:
         return self.rows(key) if key in self.keys else None
@@ -119,9 +119,9 @@ def save_npz(path: Path | str, arrays: dict[str, Array]) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise InputError(f"demos {path}: cannot be written ({_reason(error)}); choose another place") from None
+        raise InputError(f"demos {path}: cannot be written ({one_line(error)}); choose another place") from None
 
 
-def _reason(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """The error's own words on one line."""
     return " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())

@@ -2,11 +2,13 @@
 
 import sys
 
+import gymnasium
 import numpy as np
 import pytest
 
-from puffer_il.demos import collect
+from puffer_il.demos import collect, findings
 from puffer_il.types import ActionSpec, Batch, EnvSpec, InputError
+from puffer_il.vec import make_vec
 
 NAN = np.nan
 
@@ -110,3 +112,20 @@ def test_an_episode_without_an_end_is_an_error(monkeypatch):
 def test_no_episodes_is_an_error():
     with pytest.raises(InputError, match="0 episodes asked for"):
         collect(FakeVec([[3]], False), number, 0, "x")
+
+
+@pytest.mark.parametrize("name", ["cartpole", "CartPole-v1"])
+def test_real_environments_replay(name):
+    """Every collected row, put into Gymnasium's CartPole, gives the successor and the end that was collected."""
+    with make_vec(name, num_envs=3) as vec:
+        demos = collect(vec, lambda obs, _: (obs[:, 2:3] > 0).astype(np.int32), 5, "leaning", seed=1)
+        assert [finding.text for finding in findings(demos, vec.spec)] == []
+    assert demos.num_episodes == 5
+    env = gymnasium.make("CartPole-v1").unwrapped
+    for t in range(len(demos)):
+        env.reset()
+        env.state = demos.obs[t].astype(np.float64)
+        following, reward, terminated, _, _ = env.step(int(demos.actions[t, 0]))
+        np.testing.assert_allclose(following, demos.next_obs[t], rtol=1e-5, atol=1e-6)
+        assert (reward, terminated) == (demos.rewards[t], demos.terminations[t])
+    assert demos.terminated.all()

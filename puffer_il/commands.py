@@ -34,9 +34,7 @@ def train(args: Namespace) -> int:
     config = options.resolve(args)
     from puffer_il import trainer
 
-    sinks: list[Any] = [JsonlSink(), terminal_sink()]
-    if config.train.tensorboard:
-        sinks.append(TensorBoardSink())
+    sinks = make_sinks(config)
     try:
         with run_directory(config, args.resume) as run_dir:
             summary = trainer.train(config, sinks, run_dir, resume=args.resume is not None)
@@ -66,6 +64,11 @@ def run_directory(config: Config, resume: Path | None) -> Iterator[Path]:
             path.unlink()
             run_dir.rmdir()
         raise
+
+
+def make_sinks(config: Config) -> list[Any]:
+    """metrics.jsonl, what the terminal shows, and TensorBoard if asked for."""
+    return [JsonlSink(), terminal_sink(), *([TensorBoardSink()] if config.train.tensorboard else [])]
 
 
 def terminal_sink() -> Any:

@@ -46,11 +46,11 @@ class History:
     def spark(self, width: int) -> str:
         """At most `width` block characters, the start of the run on the left; empty before there are two points."""
         points = self._means
+        if min(len(points), width) < 2:
+            return ""
         if len(points) > width:
             cuts = [round(i * len(points) / width) for i in range(width + 1)]
             points = [sum(points[a:b]) / (b - a) for a, b in pairwise(cuts)]
-        if len(points) < 2:
-            return ""
         low, high = min(points), max(points)
         scale = (len(SPARKS) - 1) / (high - low) if high > low else 0.0
         return "".join(SPARKS[round((p - low) * scale)] for p in points)
@@ -170,6 +170,8 @@ def discriminator(state: State, width: int) -> Panel:
     word, style = verdict(state.latest)
     lines = []
     for side in ("expert", "policy"):
+        if f"disc/accuracy_{side}" not in state.latest:
+            continue
         accuracy = state.get(f"disc/accuracy_{side}")
         logit = fact("logit ", cell(_signed(state.get(f"disc/logit_{side}")), 7, "right"))
         lines.append(Text.assemble(cell(Text(side, LABEL), 8), bar(accuracy, width - 35, style),
@@ -188,12 +190,14 @@ def verdict(metrics: Metrics) -> tuple[str, str]:
     Accuracy alone does not tell a saturated discriminator from a smooth one that still shows the way (as under a
     gradient penalty), so that "too strong" needs a gap as well: 6 is D = 0.95 on the expert against 0.05.
     """
-    expert, policy = (metrics.get(f"disc/accuracy_{side}", math.nan) for side in ("expert", "policy"))
-    gap = metrics.get("disc/logit_expert", math.nan) - metrics.get("disc/logit_policy", math.nan)
-    if not math.isfinite(expert + policy):
+    if not all(math.isfinite(value) for key, value in metrics.items() if key.startswith("disc/")):
         return "not finite: it has diverged", BAD
+    if not metrics.keys() >= {"disc/accuracy_expert", "disc/accuracy_policy"}:
+        return "", LABEL
+    expert, policy = metrics["disc/accuracy_expert"], metrics["disc/accuracy_policy"]
+    gap = metrics.get("disc/logit_expert", math.inf) - metrics.get("disc/logit_policy", 0.0)
     accuracy = (expert + policy) / 2
-    if accuracy > 0.95 and not gap < 6:
+    if accuracy > 0.95 and gap > 6:
         return "too strong for the policy", WARN
     if accuracy < 0.55:
         return "cannot tell expert from policy", ACCENT

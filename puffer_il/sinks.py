@@ -238,7 +238,7 @@ def interval(metrics: Metrics) -> str:
 
 
 def number(value: float) -> str:
-    """Three to five significant figures for a column: 12,346 · 487.2 · −9.84 · 0.0031 · 2.1e-05."""
+    """Two to five significant figures: 12,346 · 487.2 · -9.84 · 0.021 · 0.0031 · 2.1e-05."""
     size = abs(value)
     if not math.isfinite(value):
         return "–" if math.isnan(value) else str(value)
@@ -246,7 +246,7 @@ def number(value: float) -> str:
         return f"{value:,.0f}"
     if size >= 0.995:
         return f"{value:.1f}" if size >= 9.95 else f"{value:.2f}"
-    return f"{value:.3f}" if size >= 0.0995 else f"{value:.2g}"
+    return f"{value:.3f}" if size >= 0.00995 else f"{value:.2g}"
 
 
 def quantity(count: float) -> str:

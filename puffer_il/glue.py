@@ -123,7 +123,7 @@ def compile_env(env: EnvFile, cache: Path | None = None) -> Path:
             done = subprocess.run([*compiler.split(), *FLAGS, "-shared", "-fPIC", f"-I{env.folder}", f"-I{CSRC}",
                                    str(source), "-o", str(built), "-lm"], capture_output=True, text=True)
             if done.returncode:
-                first = next((x for x in done.stderr.splitlines() if "error" in x), done.stderr.strip() or "no message")
+                first = next((x for x in done.stderr.splitlines() if "error:" in x), "the compiler gives no reason")
                 raise InputError(f"environment {env.name} does not compile: {first}")
             built.replace(target)
     except OSError as error:

@@ -21,7 +21,7 @@ from rich.table import Table
 from puffer_il.config import build
 from puffer_il.evaluate import random_actor
 from puffer_il.sinks import RunInfo
-from puffer_il.trainer import PHASES, Run, default_threads
+from puffer_il.trainer import PHASES, Run
 from puffer_il.types import Metrics
 from puffer_il.vec import make_vec
 
@@ -93,7 +93,7 @@ def _rate(step: Callable[[], Any], rows: int, seconds: float) -> float:
 
 
 def machine() -> dict[str, Any]:
-    return {"cpu": _cpu_name(), "threads": default_threads(), "python": platform.python_version(),
+    return {"cpu": _cpu_name(), "python": platform.python_version(),
             "torch": torch.__version__, "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None}
 
 
@@ -120,7 +120,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
     args = parser.parse_args(arguments)
     console, host = Console(), machine()
-    console.print(f"[dim]{host['cpu']}, {host['threads']} torch threads, torch {host['torch']}[/]")
+    console.print(f"[dim]{host['cpu']}, torch {host['torch']}[/]")
     if args.what == "throughput":
         results = [throughput(algo, args.num_envs or 4096, args.num_steps, args.epochs, args.updates)
                    for algo in args.algos.split(",")]

@@ -29,6 +29,7 @@ from puffer_il.sinks import RunInfo, Sink
 from puffer_il.types import Demos, EnvFailure, InputError, Metrics
 from puffer_il.vec import make_vec
 
+WIDE_ROLLOUT = 65_536
 EXPERT_LEVEL = 0.95  # the normalised score from which `time_to_expert_s` counts
 
 
@@ -61,7 +62,7 @@ class Run:
     def __init__(self, config: Config, sinks: list[Sink], run_dir: Path, stack: ExitStack) -> None:
         cfg, self.config, self.sinks, self.run_dir = config.train, config, sinks, run_dir
         self.device = choose_device(cfg.device)
-        torch.set_num_threads(cfg.threads or default_threads())
+        torch.set_num_threads(cfg.threads or default_threads(cfg.num_steps * config.env.num_envs))
         torch.manual_seed(cfg.seed)
         self.env_steps = self.updates = 0
         self.wall_before = 0.0  # seconds of the run before it was resumed
@@ -287,9 +288,11 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def default_threads() -> int:
-    """Small networks gain nothing from more than a few threads, and environments need cores too."""
-    return max(1, min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+def default_threads(rows: int) -> int:
+    """torch threads for rollouts of `rows` rows. Waking a second thread costs more than it saves on small batches, and
+    more than a few have nothing to do in small networks."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(4, cores) if rows >= WIDE_ROLLOUT else 1
 
 
 def prepare_run_dir(config: Config) -> Path:

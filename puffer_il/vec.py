@@ -126,7 +126,8 @@ class Vec:
         self._terminations, self._truncations, self._ended = np.zeros((3, num_envs), bool)
         self._returns, self._lengths = np.zeros(num_envs), np.zeros(num_envs, np.int64)
         # Emulated environments reset one step later, so that their final observation is still in place.
-        self._final_obs: Array = puffer.final_observations if facts.has_final else puffer.observations
+        final: Array | None = puffer.final_observations
+        self._final_obs: Array = puffer.observations if final is None else final
         self._copies_obs = facts.native and not facts.has_final
         if self._copies_obs:
             self._final_obs = np.zeros_like(puffer.observations)
@@ -205,11 +206,11 @@ class Vec:
             self._begin(int(np.random.SeedSequence((self._seed, self._resumes)).generate_state(1)[0]))
             return
         self._begin(self._seed)
-        own = self._puffer.get_state()
-        if state["environments"].shape != own.shape:
-            raise InputError(f"environment {self.spec.name!r}: the saved state is {state['environments'].shape} (workers, "
-                             f"bytes), not {own.shape}; keep env.num_envs, env.backend and env.num_workers")
-        self._puffer.set_state(state["environments"])
+        saved, own = state["environments"], self._puffer.get_state()
+        if saved.shape != own.shape:
+            raise InputError(f"environment {self.spec.name!r}: the saved state is {saved.shape} (workers, bytes), not "
+                             f"{own.shape}; keep env.num_envs, env.backend and env.num_workers")
+        self._puffer.set_state(saved)
         self._returns[:], self._lengths[:] = state["returns"], state["lengths"]
 
     def close(self) -> None:

@@ -27,7 +27,8 @@ __attribute__((visibility("default"))) void below(uint64_t seed, uint32_t limit,
     rng_seed(&rng, seed, 0);
     LOOP out[i] = rng_below(&rng, limit);
 }
-__attribute__((visibility("default"))) void trig(const double *x, double *sine, double *cosine, double *wrapped, int n) {
+__attribute__((visibility("default"))) void trig(const double *x, double *sine, double *cosine, double *wrapped,
+                                                   int n) {
     LOOP {
         sin_cos(x[i], &sine[i], &cosine[i]);
         wrapped[i] = wrap_angle(x[i]);

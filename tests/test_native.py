@@ -5,11 +5,14 @@ import subprocess
 import sys
 import threading
 import time
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from puffer_il.envfile import read_env
+from puffer_il.glue import compile_env
 from puffer_il.native import APIUsageError, NativeEnv, SingleEnv, load_api
 from puffer_il.types import InputError
 from tests.env_helpers import FOLDERS, write_env
@@ -326,10 +329,10 @@ def test_stale_library_is_not_used(tmp_path: Path, left_behind: str):
     assert NativeEnv(FOLDERS["cartpole"], 16).reset()[0].min() < 0
 
 
-def test_shipped_library_is_used_where_it_fits(monkeypatch: pytest.MonkeyPatch):
+def test_library_beside_its_sources_is_used(pair: Path, monkeypatch: pytest.MonkeyPatch):
+    shutil.copy(compile_env(read_env(pair)), pair / f"_pair{EXTENSION_SUFFIXES[0]}")
     monkeypatch.setattr("puffer_il.native.compile_env", lambda env: pytest.fail("compiled again"))
-    env = NativeEnv(FOLDERS["cartpole"]).env_file
-    assert load_api(env).agents == 1
+    assert load_api(read_env(pair)).agents == 2
 
 
 def test_single_env_draws_its_own_seed():

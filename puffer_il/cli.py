@@ -55,6 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a "±" must not end a run where the locale has none
+    # torch's threads otherwise spin while they wait, which on shared cores stalls them and the environments for seconds.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         with _sigterm_interrupts():
             return _run(sys.argv[1:] if arguments is None else arguments)
@@ -202,13 +204,14 @@ def _add_demos(commands: Any) -> None:
     info = _add(group, "info", "demos_info", "what a file of demonstrations holds")
     check = _add(group, "check", "demos_check", "what looks wrong with a file of demonstrations")
     convert = _add(group, "import", "demos_import", "read another package's file and write ours")
-    export = _add(group, "export", "demos_export", "write a file in the format of the package 'imitation'")
+    export = _add(group, "export", "demos_export", "write ours in the format of the package 'imitation' or of Minari")
     for parser in (info, check, convert, export):
-        parser.add_argument("file", type=Path)
-    for parser in (convert, export):
-        parser.add_argument("out", type=Path)
+        parser.add_argument("file", help="an .npz of ours, of the package 'imitation' or of CS 285, or minari:ID")
+    convert.add_argument("out", help="an .npz file")
+    export.add_argument("out", help="an .npz file, or minari:ID for a local Minari dataset")
     info.add_argument("--json", action="store_true", help="print JSON instead of lines")
-    check.add_argument("--env", help="the environment that it should fit")
+    for parser in (check, convert, export):
+        parser.add_argument("--env", help="the environment that they should fit")
     convert.add_argument("--time-limit", type=_count, metavar="STEPS",
                          help="the environment's, for a file that takes its time limit for a termination")
     collect = _add(group, "collect", "demos_collect", "record whole episodes of a policy")
@@ -218,7 +221,7 @@ def _add_demos(commands: Any) -> None:
                      help="a run directory, a zip of Stable-Baselines3, or an npz of the GAIL paper's experts")
     who.add_argument("--random", action="store_true", help="uniformly random actions")
     collect.add_argument("--episodes", type=_count, required=True, metavar="N")
-    collect.add_argument("--out", type=Path, required=True, metavar="FILE", help="an .npz file")
+    collect.add_argument("--out", required=True, metavar="FILE", help="an .npz file")
     collect.add_argument("--stochastic", action="store_true", help="sample actions instead of taking the likeliest")
     collect.add_argument("--seed", type=int, default=0, metavar="N")
 

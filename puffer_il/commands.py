@@ -21,7 +21,7 @@ from puffer_il import options
 from puffer_il.config import Config
 from puffer_il.registry import env_folders, get_learner, learner_names
 from puffer_il.sinks import JsonlSink, PlainSink, TensorBoardSink, duration, evaluation, number, quantity
-from puffer_il.types import InputError
+from puffer_il.types import Demos, EnvSpec, InputError
 
 EXIT = {"finished": 0, "interrupted": 130}
 
@@ -162,18 +162,28 @@ def demos_check(args: Namespace) -> int:
 
 
 def demos_import(args: Namespace) -> int:
-    from puffer_il.demos import read_demos, write_demos
+    from puffer_il.demos import check_fit, read_demos, write_demos
 
     demos = read_demos(args.file, args.time_limit)
-    write_demos(args.out, demos, collected=args.typed)
+    if args.env:
+        check_fit(demos, _spec(args.env))
+    write_demos(args.out, demos, env=args.env or "", collected=args.typed)
     return _written(args.out, demos)
 
 
 def demos_export(args: Namespace) -> int:
-    from puffer_il.demos import read_demos, write_imitation
+    from puffer_il.demos import fit, read_demos, read_meta, write_imitation, write_minari
 
     demos = read_demos(args.file)
-    write_imitation(args.out, demos)
+    if not args.out.startswith("minari:"):
+        write_imitation(args.out, demos)
+        return _written(args.out, demos)
+    env = args.env or read_meta(args.file)["env"]
+    if not env:
+        raise InputError(f"demos {args.file}: does not say which environment it is of; give --env ENV")
+    spec = _spec(env)
+    demos = fit(demos, spec)
+    write_minari(args.out.removeprefix("minari:"), demos, spec)
     return _written(args.out, demos)
 
 
@@ -204,14 +214,14 @@ def demos_collect(args: Namespace) -> int:
     return _written(args.out, demos)
 
 
-def _written(path: Path, demos: Any) -> int:
+def _written(path: str, demos: Demos) -> int:
     returns = "" if demos.returns is None else f", mean return {number(demos.returns.mean())}"
-    size = math.ceil(path.stat().st_size / 1000)
-    print(f"{path}: {demos.num_episodes} episodes, {len(demos):,} transitions{returns}, {size} kB")
+    size = f", {math.ceil(Path(path).stat().st_size / 1000)} kB" if Path(path).is_file() else ""
+    print(f"{path}: {demos.num_episodes} episodes, {len(demos):,} transitions{returns}{size}")
     return 0
 
 
-def _spec(env: str) -> Any:
+def _spec(env: str) -> EnvSpec:
     from puffer_il.vec import make_vec
 
     with make_vec(env, num_envs=1) as vec:

@@ -52,8 +52,10 @@ class ActionSpec:
         return np.dtype(np.int32 if self.nvec else np.float32)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ActionSpec) and (self.nvec, self.shape) == (other.nvec, other.shape) and (
-            self.discrete or (np.array_equal(self.low, other.low) and np.array_equal(self.high, other.high)))
+        if not isinstance(other, ActionSpec) or (self.nvec, self.shape) != (other.nvec, other.shape):
+            return False
+        bounds = ((self.low, other.low), (self.high, other.high))
+        return self.discrete or all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in bounds)
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,7 @@ class Demos:
             if array is not None and array.shape != starts.shape:
                 raise InputError(f"demos {self.source}: {name} has shape {array.shape} but there are {len(starts)} "
                                  "episodes; give one number per episode")
-        for name in ("obs", "next_obs", "actions", "rewards"):
+        for name in ("obs", "next_obs", "actions", "rewards", "episode_returns"):
             array = getattr(self, name)
             if array is not None and array.dtype.kind == "f" and not np.isfinite(array).all():
                 bad = int(np.argwhere(~np.isfinite(array))[0][0])

@@ -20,19 +20,16 @@ def build_demos(source: str, *, obs: Array, actions: Array, next_obs: Array, ter
     Floating-point observations, actions and rewards become float32; actions of integers become int32; actions of one
     transition are flattened to a row. Integer observations keep their dtype. Raises InputError as Demos does.
     """
-    obs = _numbers(source, "obs", obs)
-    actions = _numbers(source, "actions", actions)
     return Demos(
         obs=_compact(obs),
         actions=_actions(source, actions),
-        next_obs=_compact(_numbers(source, "next_obs", next_obs)),
-        terminations=_numbers(source, "terminations", terminations).astype(bool).reshape(-1),
-        truncations=_numbers(source, "truncations", truncations).astype(bool).reshape(-1),
-        episode_starts=_numbers(source, "episode_starts", episode_starts).astype(np.int64).reshape(-1),
-        rewards=None if rewards is None else _single(_numbers(source, "rewards", rewards)).reshape(-1),
+        next_obs=_compact(next_obs),
+        terminations=terminations.astype(bool).reshape(-1),
+        truncations=truncations.astype(bool).reshape(-1),
+        episode_starts=episode_starts.astype(np.int64),
+        rewards=None if rewards is None else _single(rewards).reshape(-1),
         source=source, notes=tuple(notes),
-        **{name: None if array is None else _numbers(source, name, array).astype(WHOLE[name])
-           for name, array in whole.items()})
+        **{name: None if array is None else array.astype(WHOLE[name]) for name, array in whole.items()})
 
 
 def shifted(obs: Array, final_obs: Array, episode_starts: Array) -> Array:
@@ -47,12 +44,6 @@ def follows_on(demos: Demos) -> bool:
     """True if every successor is the next row's observation, except at the episodes' ends."""
     finals = demos.next_obs[demos.episode_ends - 1]
     return np.array_equal(shifted(demos.obs, finals, demos.episode_starts), demos.next_obs)
-
-
-def _numbers(source: str, name: str, array: Array) -> Array:
-    if array.dtype.kind not in "biuf":
-        raise InputError(f"demos {source}: {name} has dtype {array.dtype}; give plain numbers")
-    return array
 
 
 def _compact(array: Array) -> Array:

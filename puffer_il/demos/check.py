@@ -70,7 +70,7 @@ def _array_summary(array: Array) -> dict[str, Any]:
 
 def _misfits(demos: Demos, spec: EnvSpec) -> Iterator[str]:
     shape = demos.obs.shape[1:]
-    if shape != spec.obs_shape:
+    if shape != spec.obs_shape and (shape, spec.obs_shape) != ((), (1,)):  # `fit` makes rows of bare numbers
         yield (f"observations have shape {shape} but {spec.name} has {spec.obs_shape}; use demonstrations of this "
                "environment")
     elif (bad := _inexact(demos.obs, spec.obs_dtype)) is not None:

@@ -41,7 +41,8 @@ def write_demos(path: Path | str, demos: Demos, *, env: str = "", collected: str
 
 def decode(file: Npz) -> Demos:
     """Demos of an open file of ours; a hand-made one may lack `meta`."""
-    obs, starts = file.rows("obs"), file.rows("episode_starts")
+    obs = file.rows("obs")
+    starts = file.starts(len(obs))
     notes = list(_meta(file)["notes"])
     foreign = sorted(file.keys - KNOWN)
     if foreign:
@@ -49,7 +50,7 @@ def decode(file: Npz) -> Demos:
     return build_demos(
         str(file.path), obs=obs, actions=file.rows("actions"), next_obs=_next_obs(file, obs, starts),
         terminations=file.rows("terminations"), truncations=file.rows("truncations"), episode_starts=starts,
-        notes=notes, **{name: file.get(name) for name in OPTIONAL})
+        notes=notes, rewards=file.get("rewards"), **{name: _totals(file, name) for name in WHOLE})
 
 
 def read_meta(path: Path | str) -> dict[str, Any]:
@@ -68,11 +69,17 @@ def _next_obs(file: Npz, obs: Array, starts: Array) -> Array:
     if "next_obs" in file or "final_obs" not in file:
         return file.rows("next_obs")
     finals = file.rows("final_obs")
-    file.check_starts(starts, len(obs))
     if finals.shape != (len(starts), *obs.shape[1:]):
         file.refuse(f"final_obs has shape {finals.shape} but there are {len(starts)} episodes of observations "
                     f"{obs.shape[1:]}; give one final observation per episode")
     return shifted(obs, finals, starts)
+
+
+def _totals(file: Npz, name: str) -> Array | None:
+    array = file.get(name)
+    if array is not None and not np.can_cast(array.dtype, WHOLE[name], "same_kind"):
+        file.refuse(f"{name} has dtype {array.dtype}, not {np.dtype(WHOLE[name])}; save it as that")
+    return array
 
 
 def _meta(file: Npz) -> dict[str, Any]:

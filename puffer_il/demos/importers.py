@@ -43,12 +43,14 @@ def read_demos(path: Path | str, time_limit: int | None = None) -> Demos:
 def from_imitation(file: Npz, time_limit: int | None = None) -> Demos:
     """`imitation`: trajectories end to end, split at `indices`; `obs` also holds each one's final observation."""
     actions, lengths = file.rows("acts"), _lengths(file)
-    obs, terminal = file.rows("obs"), file["terminal"].reshape(-1)
+    obs, terminal = file.rows("obs"), file.rows("terminal").reshape(-1)
     if len(obs) != len(actions) + len(lengths) or len(terminal) != len(lengths):
         file.refuse(f"obs has {len(obs)} rows and terminal {len(terminal)}, but {len(actions)} actions "
                     f"in {len(lengths)} episodes need {len(actions) + len(lengths)} and {len(lengths)}")
     last = np.cumsum(lengths + 1) - 1  # where each episode's final observation lies in `obs`
     real = lengths > 0
+    if not real.any():
+        file.refuse("holds no transitions; record it again")
     notes = [] if real.all() else [f"skipped {np.sum(~real)} episodes without a step"]
     if "infos" in file:
         notes.append("skipped infos: pickled Python objects, never loaded")
@@ -63,11 +65,13 @@ def from_imitation(file: Npz, time_limit: int | None = None) -> Demos:
 
 def from_cs285(file: Npz, time_limit: int | None = None) -> Demos:
     """CS 285: one row per transition with its own successor; episodes begin at `episode_starts` or after a terminal."""
-    terminal = file["terminal"].reshape(-1).astype(bool)
-    starts = file.get("episode_starts")
-    if starts is None:
+    terminal = file.rows("terminal").reshape(-1).astype(bool)
+    if not len(terminal):
+        file.refuse("holds no transitions; record it again")
+    if "episode_starts" in file:
+        starts = file.starts(len(terminal))
+    else:
         starts = np.append(0, np.flatnonzero(terminal[:-1]) + 1)
-    file.check_starts(starts, len(terminal))
     ends = np.append(starts[1:], len(terminal)) - 1
     inner = np.setdiff1d(np.flatnonzero(terminal), ends)
     if len(inner):
@@ -91,8 +95,9 @@ def from_minari(dataset_id: str) -> Demos:
         raise InputError(f"demos {source}: cannot be read ({one_line(error)}); delete it and fetch it again") from None
     if not episodes:
         raise InputError(f"demos {source}: holds no episodes; choose another dataset")
-    if not all(isinstance(part, np.ndarray) for e in episodes for part in (e.observations, e.actions)):
-        raise InputError(f"demos {source}: has Dict or Tuple observations or actions; only arrays can be read")
+    parts = [part for e in episodes for part in (e.observations, e.actions)]
+    if not all(isinstance(part, np.ndarray) and part.dtype.kind in "biuf" for part in parts):
+        raise InputError(f"demos {source}: has Dict, Tuple or Text observations or actions; only arrays can be read")
     lengths = np.array([len(e.actions) for e in episodes])
     last = np.cumsum(lengths) - 1
     first_action = getattr(dataset.action_space, "start", 0)  # ours count from 0
@@ -115,10 +120,11 @@ READERS: dict[str, tuple[tuple[str, ...], Callable[[Npz, int | None], Demos]]] =
 
 def _lengths(file: Npz) -> Array:
     """(episodes,) steps between the split points of `imitation`."""
-    total, splits = len(file.rows("acts")), file["indices"].reshape(-1)
-    bounds = np.concatenate([[0], splits, [total]])
-    if bounds.dtype.kind not in "iu" or np.any(np.diff(bounds) < 0):
-        file.refuse(f"indices must rise between 0 and {total} actions, got {splits[:5].tolist()}…")
+    total, splits = len(file.rows("acts")), file.rows("indices").reshape(-1)
+    inner = splits.astype(np.int64) if splits.dtype.kind in "iu" else [-1]
+    bounds = np.concatenate([[0], inner, [total]])
+    if np.any(np.diff(bounds) < 0):
+        file.refuse(f"indices must rise between 0 and {total} actions, got {splits[:5].tolist()}; record it again")
     return np.diff(bounds)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from puffer_il.config import read_toml
 from puffer_il.demos.build import WHOLE
 from puffer_il.demos.check import check_fit
 from puffer_il.demos.importers import read_demos
@@ -24,10 +25,10 @@ def load_demos(source: str | Path, spec: EnvSpec, *, episodes: int = 0, clip_act
     episodes      only the first so many; 0 takes all, and a note says so if the file has fewer
     clip_actions  clip continuous actions to the range instead of refusing what lies beyond it
     subsample     keep every n-th transition (see `subsample_rows`); `seed` draws the offsets
-    time_limit    the environment's own, in steps; see `read_demos`
+    time_limit    the recorder's, in steps, see `read_demos`; None takes the default of the environment `spec.name`
     Raises InputError for what cannot be read or does not fit.
     """
-    demos = read_demos(_path(source, spec), time_limit)
+    demos = read_demos(_path(source, spec), time_limit or _default_limit(spec.name))
     if episodes:
         demos = first_episodes(demos, episodes)
     demos = fit(demos, spec, clip_actions=clip_actions)
@@ -102,3 +103,14 @@ def _path(source: str | Path, spec: EnvSpec) -> Path:
         raise InputError(f"demos shipped: {spec.name} comes with none; give a file: --demos FILE, "
                          "for instance from `puffer-il demos collect`")
     return path
+
+
+def _default_limit(name: str) -> int | None:
+    """Steps after which the environment cuts an episode unless told otherwise: likely the limit of its recordings."""
+    spec_file = env_folders().get(name, Path(name)) / "env.toml"
+    if spec_file.is_file():
+        return read_toml(spec_file).get("max_episode_steps")
+    import gymnasium
+
+    registered = gymnasium.registry.get(name)
+    return None if registered is None else registered.max_episode_steps

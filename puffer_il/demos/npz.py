@@ -54,18 +54,22 @@ class Npz:
         return array
 
     def rows(self, key: str) -> Array:
-        """An array with one row per transition or episode."""
+        """An array of plain numbers, one row per transition or episode."""
         array = self[key]
+        if array.dtype.kind not in "biuf":
+            self.refuse(f"{key} has dtype {array.dtype}; save plain numbers")
         if array.ndim == 0:
             self.refuse(f"{key} is a single number; give one row per transition or episode")
         return array
 
-    def check_starts(self, starts: Array, count: int) -> None:
-        """Refuse `starts` (episodes,) unless they cut `count` transitions into episodes."""
-        if (starts.ndim != 1 or starts.dtype.kind not in "iu" or not len(starts) or starts[0] != 0
-                or starts[-1] >= count or np.any(np.diff(starts.astype(np.int64)) <= 0)):
+    def starts(self, count: int) -> Array:
+        """`episode_starts` (episodes,) int64, refused unless they cut `count` transitions into episodes."""
+        given = self.rows("episode_starts")
+        starts = given.astype(np.int64) if given.dtype.kind in "iu" else np.empty(0, np.int64)
+        if starts.ndim != 1 or not len(starts) or starts[0] != 0 or starts[-1] >= count or np.any(np.diff(starts) <= 0):
             self.refuse(f"episode_starts must rise from 0 and stay below {count} transitions, got "
-                        f"{starts.reshape(-1)[:5].tolist()}; give the row that each episode begins in")
+                        f"{given.reshape(-1)[:5].tolist()}; give the row that each episode begins in")
+        return starts
 
     def raw(self, key: str) -> bytes:
         """A member that is no array, undecoded."""

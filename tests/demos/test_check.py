@@ -23,6 +23,7 @@ def test_what_fits_passes(make_demos, discrete_spec, continuous_spec):
     check_fit(make_demos(continuous=True), continuous_spec)
     check_fit(make_demos(continuous=True, columns=2), EnvSpec("x", (2,), FLOAT, box([-np.inf, -1], [np.inf, 1])))
     check_fit(make_demos(columns=3), EnvSpec("x", (2,), FLOAT, ActionSpec(nvec=(2, 3, 2))))
+    check_fit(make_demos(obs_shape=()), EnvSpec("x", (1,), FLOAT, ActionSpec(nvec=(2,))))
     check_fit(make_demos(obs_dtype="uint8"), EnvSpec("x", (2,), np.dtype(np.uint8), ActionSpec(nvec=(2,))))
 
 

@@ -85,7 +85,7 @@ def test_minari_datasets_of_others(minari_folder):
     assert (demos.terminated.tolist(), demos.truncated.tolist()) == ([True], [False])  # Minari may flag both
     assert demos.next_obs[:, 0].tolist() == [1, 2]
     record("b-v0", {"x": np.arange(3.0)[:, None]}, Dict(x=box))
-    with pytest.raises(InputError, match="has Dict or Tuple observations"):
+    with pytest.raises(InputError, match="has Dict, Tuple or Text observations"):
         read_demos("minari:b-v0")
 
 

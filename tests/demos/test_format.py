@@ -118,6 +118,8 @@ def _rewrite(path, **changes):
     ({"episode_starts": np.array([0.0, 3.0, 4.0])}, "episode_starts must rise"),
     ({"episode_starts": np.array([1, 3, 4])}, "episode_starts must rise from 0"),
     ({"episode_returns": np.zeros(2)}, r"episode_returns has shape \(2,\) but there are 3 episodes"),
+    ({"episode_returns": np.full(3, np.nan)}, "episode_returns is NaN"),
+    ({"episode_lengths": np.ones(3)}, "episode_lengths has dtype float64, not int64"),
     ({"terminations": np.ones(8, bool)}, "row 0 ends an episode"),
 ])
 def test_inconsistent_files_are_refused_by_name(tmp_path, make_demos, changes, message):

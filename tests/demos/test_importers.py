@@ -18,6 +18,16 @@ def write_imitation(path, lengths, terminal=None, **changes):
     return path
 
 
+def write_ours(path, lengths):
+    n, starts = sum(lengths), np.cumsum([0, *lengths[:-1]])
+    ends = np.zeros(n, bool)
+    ends[-1] = True
+    np.savez(path, obs=np.zeros((n, 2)), actions=np.zeros(n, int), final_obs=np.zeros((len(lengths), 2)), meta="{}",
+             terminations=ends, truncations=~ends & False, episode_starts=starts, rewards=np.zeros(n),
+             episode_returns=np.zeros(2), episode_lengths=np.array(lengths))
+    return path
+
+
 def write_cs285(path, lengths, **changes):
     n = sum(lengths)
     terminal = np.zeros(n, bool)
@@ -99,7 +109,9 @@ def test_cs285_episodes_may_begin_after_each_terminal(tmp_path):
     (write_cs285, {"episode_starts": np.array([0, 9])}, "episode_starts must rise"),
     (write_cs285, {"episode_starts": np.array([0, 4, 2])}, "episode_starts must rise"),
     (write_cs285, {"episode_starts": np.array([], int)}, "episode_starts must rise"),
-    (write_cs285, {"terminal": np.array([], bool)}, "episode_starts must rise"),
+    (write_cs285, {"terminal": np.array([], bool), "episode_starts": None}, "holds no transitions"),
+    (write_imitation, {"acts": np.zeros(0), "obs": np.zeros((1, 1)), "terminal": np.ones(1),
+                       "indices": np.zeros(0, int)}, "holds no transitions"),
     (write_cs285, {"next_observation": np.zeros((6, 3))}, r"next_obs has shape \(6, 3\) but obs \(6, 2\)"),
     (write_cs285, {"reward": np.zeros(5)}, "rewards has 5 rows but obs has 6"),
 ])
@@ -107,6 +119,37 @@ def test_inconsistent_files_are_refused(tmp_path, writer, changes, message):
     with pytest.raises(InputError, match=message) as error:
         read_demos(writer(tmp_path / "x.npz", [2, 4], **changes))
     assert "\n" not in str(error.value)
+
+
+STRANGE = [np.array(3), np.array("x"), np.zeros(0), np.zeros((0, 2)), np.zeros((6, 0)), np.zeros((6, 2, 2)),
+           np.arange(6), -np.arange(6), np.arange(6) * 1e300, np.full(6, 2**63, np.uint64), np.zeros(6, complex),
+           np.array(["a"] * 6), np.zeros(6, "datetime64[s]"), np.zeros(6, [("a", "f4")]), np.ones(6, bool),
+           np.zeros(6, np.float16), np.array([0, 2]), np.array([2, 0]), np.array([[0], [2]]), np.array([[0, 2]] * 6),
+           np.array([0, np.nan])]
+
+
+@pytest.mark.parametrize("writer", [write_imitation, write_cs285, write_ours])
+def test_strange_arrays_give_one_line_or_demonstrations(tmp_path, writer):
+    """Whatever one key of a file holds, the outcome is sound demonstrations or an InputError of one line."""
+    with np.load(writer(tmp_path / "x.npz", [2, 4]), allow_pickle=True) as file:
+        whole = {key: file[key] for key in file.files if key != "infos"}
+    outcomes = []
+    for key in whole:
+        for strange in STRANGE:
+            np.savez(tmp_path / "y.npz", **(whole | {key: strange}))
+            try:
+                demos = read_demos(tmp_path / "y.npz")
+            except InputError as error:
+                assert "\n" not in str(error)
+                assert "y.npz" in str(error)
+                outcomes.append(False)
+            else:
+                assert len(demos) == 6
+                assert demos.lengths.sum() == 6
+                assert np.isfinite(demos.actions).all()
+                outcomes.append(True)
+    assert any(outcomes)
+    assert not all(outcomes)
 
 
 @pytest.mark.parametrize("limit", [None, 500])

@@ -144,6 +144,19 @@ def test_shipped_by_an_environment_outside_the_library(folders, make_demos, same
     same(load_demos("shipped", spec), make_demos())
 
 
+@pytest.mark.parametrize(("limit", "truncated"), [("max_episode_steps = 7", [True, False]), ("", [False, False])])
+def test_the_time_limit_comes_from_the_environment(folders, discrete_spec, limit, truncated):
+    (folders / "toy").mkdir()
+    (folders / "toy" / "env.toml").write_text(limit)
+    obs, done = np.zeros((14, 2), np.float32), np.ones(2, bool)
+    np.savez(folders / "x.npz", obs=obs, acts=np.zeros(12, int), indices=np.array([7]), terminal=done)
+    assert load_demos(folders / "x.npz", discrete_spec).truncated.tolist() == truncated
+    assert load_demos(folders / "x.npz", discrete_spec, time_limit=5).truncated.tolist() == [False, True]
+    registered = EnvSpec("CartPole-v1", (2,), np.dtype(np.float32), ActionSpec(nvec=(2,)))
+    np.savez(folders / "y.npz", obs=np.zeros((533, 2)), acts=np.zeros(531, int), indices=np.array([500]), terminal=done)
+    assert load_demos(folders / "y.npz", registered).truncated.tolist() == [True, False]
+
+
 def test_no_source(discrete_spec):
     with pytest.raises(InputError, match="give --demos FILE"):
         load_demos("", discrete_spec)

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define VEC_ABI_VERSION 1
+#define VEC_ABI_VERSION 1  // raise it with every change of these structs, in native.py too
 
 typedef struct {
     void *envs;                // num_envs * env_bytes: the states

@@ -1,7 +1,22 @@
 """env.toml: what an environment says about itself, read and checked.
 
-An environment is a folder `<name>/` with `<name>.h` (its contract is csrc/env.h) and `env.toml`; those under envs/ are
-the examples to follow.
+An environment is a folder `<name>/` with `<name>.h` (its contract is csrc/env.h) and `env.toml`:
+
+    description = "…"            # what it is about, in a sentence; also `source`, where it comes from, and
+    gymnasium_id = "CartPole-v1"  # what it equals step for step, if anything
+    agents = 1                   # per environment; 1 if left out
+    max_episode_steps = 500      # truncates; 0 or left out: no limit
+    autoreset = true             # false: c_step itself restarts each agent that it ends
+    [observation]                # of one agent; dtype float32, uint8, int8, int16 or int32
+    dtype = "float32"
+    shape = [4]
+    low = -inf                   # one number for all elements, or a flat list
+    high = [4.8, inf, 0.42, inf]
+    [action]                     # `discrete` choices, a list of them, or a box like the observation's (float32)
+    discrete = 2
+    [parameters]                 # keyword arguments with their defaults: true or false, whole numbers, numbers
+    gravity = 9.8
+    tau = { default = 0.02, low = 1e-6, high = 1.0, help = "seconds per step" }
 """
 
 from __future__ import annotations

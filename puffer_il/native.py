@@ -120,7 +120,7 @@ class NativeEnv(PufferEnv):
             raise InputError(f"environment {env.name}: num_envs = {num_envs}: must be at least 1")
         values = env.values(params)
         self.spec_name = env.name
-        self.num_envs, self.first_env = num_envs, first_env
+        self.num_envs, self.first_env = int(num_envs), int(first_env)
         self.num_agents = num_envs * env.agents
         self.single_observation_space = gymnasium_space(env.observation)
         self.single_action_space = gymnasium_space(env.action)
@@ -137,7 +137,7 @@ class NativeEnv(PufferEnv):
         self._arrays = (self._envs, self._clocks, self._params, *(getattr(self, name) for name in BUFFERS))
         self._vec = VecEnv(*(array.ctypes.data for array in self._arrays))
         self._step = self._api.step  # looked up once: each look-up makes a new function object
-        self._api.seed(self._vec, int(seed) % 2**64, first_env, 0, num_envs)
+        self._api.seed(self._vec, int(seed) % 2**64, self.first_env, 0, self.num_envs)
         self._started = False
 
     def _check_buffers(self, env: EnvFile) -> None:

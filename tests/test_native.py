@@ -270,6 +270,26 @@ def test_seed_of_any_size_and_reset_without_one():
     assert len(neighbours) == 64  # no (seed, index) repeats another
 
 
+def test_a_seed_forgets_what_a_reset_forgot(tmp_path: Path):
+    """c_reset leaves a field alone: the episode depends on the one before, but not across a seed."""
+    folder = write_env(tmp_path, "leaky", """
+[observation]
+dtype = "int32"
+shape = [1]
+low = 0
+high = 9
+[action]
+discrete = 2
+""", """
+typedef struct { int32_t count; } Env;
+static inline void c_reset(Env *env, Io io) { io.observations[0] = env->count; }
+static inline void c_step(Env *env, Io io) { io.observations[0] = ++env->count; }
+""")
+    env = NativeEnv(folder)
+    assert [env.reset(1)[0].item(), env.step([0])[0].item(), env.reset()[0].item()] == [0, 1, 1]
+    assert env.reset(1)[0].item() == 0
+
+
 @pytest.mark.parametrize("num_envs", [0, -3])
 def test_number_of_environments(num_envs: int):
     with pytest.raises(InputError, match=f"cartpole: num_envs = {num_envs}: must be at least 1"):

@@ -1,0 +1,72 @@
+"""Who may import whom: a module imports from its own layer or those before it, some things in one place only."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LAYERS = (  # a folder counts as one module; a new module is given its place here
+    "types config registry",  # numpy alone
+    "_buffer buffer demos networks distributions policy discriminator losses rewards stats",
+    "envfile glue native emulation creators serial workers vec collector learners checkpoint",
+    "sinks evaluate trainer bench",
+    "panels dashboard options commands",
+    "cli",
+)
+LAYER = {module: k for k, modules in enumerate(LAYERS) for module in modules.split()}
+VEC = {"native", "emulation", "creators", "serial", "workers", "vec"}  # vec.py and what it is made of
+ENVS, PACKAGE = (sorted(str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob("*.py"))
+                 for folder in ("envs", "puffer_il"))
+
+
+def imports(file: str) -> tuple[set[str], set[str]]:
+    """Modules of ours and packages of others that a file imports, also in functions, but not for type checkers."""
+    nodes = list(ast.walk(ast.parse((ROOT / file).read_text())))
+    hidden = {child for node in nodes if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+              for child in ast.walk(node)}
+    names = [name for node in nodes if node not in hidden for name in (
+        [alias.name for alias in node.names] if isinstance(node, ast.Import) else
+        [f"{node.module}.{alias.name}" for alias in node.names] if isinstance(node, ast.ImportFrom) else [])]
+    ours = {name.split(".")[1] for name in names if name.startswith("puffer_il.") and "__" not in name}
+    # `from puffer_il.emulation import pufferlib` is an import of PufferLib as well.
+    others = {name.split(".")[0] for name in names} | {"pufferlib" for name in names if name.endswith(".pufferlib")}
+    return ours, others - sys.stdlib_module_names - {"puffer_il"}
+
+
+@pytest.mark.parametrize("file", [file for file in PACKAGE if file != "puffer_il/__init__.py"])
+def test_imports_point_down(file: str) -> None:
+    module, (ours, others) = Path(file).with_suffix("").parts[1], imports(file)
+    assert {module, *ours} <= LAYER.keys(), "give the new module a layer"
+    assert not {name for name in ours if LAYER[name] > LAYER[module]}, "imports a later layer"
+    if LAYER[module] == 0:
+        assert others <= ({"numpy", "tomli_w"} if module == "config" else {"numpy"})
+    if module in VEC:
+        assert not ours & {"learners", "policy", "collector"}, "a vec never sees a learner"
+    else:
+        assert "pufferlib" not in others
+    if module == "learners":
+        assert not ours & {*VEC, "collector"}, "a learner sees arrays and demonstrations, never a vec"
+    if module != "cli":
+        assert "cli" not in ours, "nothing imports cli"
+
+
+@pytest.mark.parametrize("file", ENVS)
+def test_environments_know_nothing_of_learning(file: str) -> None:
+    ours, others = imports(file)
+    assert ours <= {"types", "native"}
+    assert others <= {"numpy", "gymnasium"}
+
+
+def test_importing_the_package_costs_nothing() -> None:
+    assert imports("puffer_il/__init__.py") == (set(), set())
+
+
+@pytest.mark.parametrize("header", sorted((ROOT / "csrc").glob("*.h")), ids=lambda path: path.name)
+def test_headers_know_only_c(header: Path) -> None:
+    included = {line.split()[1] for line in header.read_text().splitlines() if line.startswith("#include")}
+    standard = {f"<{name}.h>" for name in ("math", "stdbool", "stddef", "stdint", "stdio", "stdlib", "string")}
+    assert included <= standard | {f'"{path.name}"' for path in header.parent.glob("*.h")}

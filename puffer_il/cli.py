@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a "±" must not end a run where the locale has none
-    # torch's threads otherwise spin while they wait, which on shared cores stalls them and the environments for seconds.
+    # torch's threads otherwise spin while they wait, which on shared cores stalls them and the environments for long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         with _sigterm_interrupts():
@@ -109,17 +109,19 @@ def split_overrides(arguments: list[str]) -> tuple[list[tuple[str, str]], list[s
 
 
 def _report(error: Exception) -> int:
-    """One line for wrong input and a full disk, the environment's own traceback for its failure, ours for the rest."""
+    """One line for what the user can put right, the environment's own traceback for its failure, ours for the rest."""
     from puffer_il.types import EnvFailure, InputError
 
     if isinstance(error, UsageError | InputError):
         return _complain(f"error: {error}", BAD_INPUT)
-    if _disk_is_full(error):
-        return _complain("error: the disk is full; free some space and try again", BAD_INPUT)
     if isinstance(error, EnvFailure):
         print(f"puffer-il: {error}", file=sys.stderr)
-    else:
-        traceback.print_exception(error)
+        return FAILED
+    if _disk_is_full(error):
+        return _complain("error: the disk is full; free some space and try again", BAD_INPUT)
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and error.filename:
+        return _complain(f"error: {error.filename}: {error.strerror}; change that or use another place", BAD_INPUT)
+    traceback.print_exception(error)
     return FAILED
 
 
@@ -194,7 +196,7 @@ def _add_eval(commands: Any) -> None:
     evaluate = _add(commands, "eval", "evaluate", "play a run's newest policy on the true reward")
     evaluate.add_argument("run_dir", type=Path, metavar="run-dir")
     evaluate.add_argument("--episodes", type=_count, default=100, metavar="N", help="default 100")
-    evaluate.add_argument("--seed", type=int, default=0, metavar="N", help="another one starts elsewhere")
+    evaluate.add_argument("--seed", type=_seed, default=0, metavar="N", help="another one starts elsewhere")
     evaluate.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
@@ -223,13 +225,21 @@ def _add_demos(commands: Any) -> None:
     collect.add_argument("--episodes", type=_count, required=True, metavar="N")
     collect.add_argument("--out", required=True, metavar="FILE", help="an .npz file")
     collect.add_argument("--stochastic", action="store_true", help="sample actions instead of taking the likeliest")
-    collect.add_argument("--seed", type=int, default=0, metavar="N")
+    collect.add_argument("--seed", type=_seed, default=0, metavar="N")
 
 
 def _count(text: str) -> int:
-    if (value := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return value
+    return _at_least(1, text)
+
+
+def _seed(text: str) -> int:
+    return _at_least(0, text)
+
+
+def _at_least(low: int, text: str) -> int:
+    if not text.isdecimal() or int(text) < low:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {low} on")
+    return int(text)
 
 
 if __name__ == "__main__":

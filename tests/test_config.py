@@ -52,8 +52,8 @@ def as_kind(name, value):
 
 @pytest.mark.parametrize("name, value, result", [
     ("switch", False, False), ("switch", "true", True), ("switch", "False", False),
-    ("count", 7, 7), ("count", "7", 7), ("count", "2e6", 2_000_000), ("count", 2e6, 2_000_000), ("count", "1_000", 1000),
-    ("count", str(2**53 + 1), 2**53 + 1), ("count", "5.0", 5),
+    ("count", 7, 7), ("count", "7", 7), ("count", "2e6", 2_000_000), ("count", 2e6, 2_000_000),
+    ("count", "1_000", 1000), ("count", str(2**53 + 1), 2**53 + 1), ("count", "5.0", 5),
     ("share", 1, 1.0), ("share", "1e-3", 0.001), ("share", ".5", 0.5), ("plain", "-3", -3.0),
     ("word", "relu", "relu"),
     ("sizes", [32], (32,)), ("sizes", "32,16", (32, 16)), ("sizes", "[32, 16]", (32, 16)), ("sizes", "128", (128,)),
@@ -72,15 +72,17 @@ def test_values_that_are_understood(name, value, result):
     ("count", "1.5", "a whole number"), ("count", True, "a whole number"), ("count", "", "a whole number"),
     ("count", float("inf"), "a whole number"), ("count", "1e999", "a whole number"), ("count", "nan", "a whole number"),
     ("count", [1], "a whole number"), ("count", {}, "a whole number"), ("count", "0x10", "a whole number"),
-    ("share", "half", "expected a number, such as 0.5"), ("share", "nan", "a number"), ("share", float("nan"), "a number"),
-    ("share", "inf", "a number"), ("share", 10**400, "a number"), ("share", False, "a number"), ("share", [], "a number"),
+    ("share", "half", "expected a number, such as 0.5"), ("share", "nan", "a number"), ("share", [], "a number"),
+    ("share", float("nan"), "a number"), ("share", "inf", "a number"), ("share", 10**400, "a number"),
+    ("share", False, "a number"),
     ("word", 5, "expected text, such as 'tanh'"), ("word", True, "expected text"),
     ("sizes", 64, "expected a list, each a whole number, such as 64,64"), ("sizes", "64,x", "a list"),
     ("sizes", [64, "x"], "a list"), ("sizes", [[64]], "a list"), ("sizes", True, "a list"),
     ("table", 5, "expected a table, such as { name = 1.5 }"), ("table", "5", "a table"), ("table", "{", "a table"),
     ("table", [1], "a table"), ("table", False, "a table"),
-    ("count", 0, "must be at least 1"), ("count", "1e30", f"must be at most {2**60}"), ("share", -0.1, "must be at least 0"),
-    ("share", "1.5", "must be at most 1"), ("sizes", "64,0", "must be at least 1"),
+    ("count", 0, "must be at least 1"), ("count", "1e30", f"must be at most {2**60}"),
+    ("share", -0.1, "must be at least 0"), ("share", "1.5", "must be at most 1"),
+    ("sizes", "64,0", "must be at least 1"),
     ("word", "gelu", "choose one of tanh, relu"),
 ])
 def test_values_that_are_refused(name, value, words):
@@ -91,7 +93,7 @@ def test_values_that_are_refused(name, value, words):
 
 
 def test_a_type_that_no_file_can_hold_is_a_programmers_mistake():
-    with pytest.raises(NotImplementedError, match="maybe|None"):
+    with pytest.raises(NotImplementedError, match="are not supported"):
         convert("odd.maybe", 1, Odd, dataclasses.fields(Odd)[0])
 
 
@@ -180,9 +182,9 @@ def test_any_value_survives_the_file(gamma, seed, run_dir, squash, hidden):
 def test_replace_checks_and_leaves_the_original_alone():
     config = build("ppo", [])
     assert config.replace("train", seed=9).train.seed == 9 and config.train.seed == 1
-    with pytest.raises(InputError, match="train.seed = -1: must be at least 0"):
+    with pytest.raises(InputError, match=r"train\.seed = -1: must be at least 0"):
         config.replace("train", seed=-1)
-    with pytest.raises(InputError, match="unknown key 'train.sed'"):
+    with pytest.raises(InputError, match=r"unknown key 'train\.sed'"):
         config.replace("train", sed=1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 
 import pytest
@@ -55,7 +56,7 @@ def test_eighty_columns_are_stacked(frames):
     assert lines[1].strip() == "10 episodes, 5,000 transitions, mean return 500.0"
     assert lines[2].strip() == "seed 1 · cpu · 4,096 envs native · 9.35k parameters"
     assert lines[4].strip().endswith("40%") and lines[4].count("━") == round(0.4 * 71)
-    assert lines[5].split() == "400 of 1k steps 312k steps/s, 298k mean 0:00 elapsed · –:–– left".split()
+    assert re.sub(" +", " ", lines[5].strip()) == "400 of 1k steps 312k steps/s, 298k mean 0:00 elapsed · –:–– left"
     titles = [line.split("─ ")[1].split(" ")[0] for line in lines if line.startswith("╭")]
     assert titles == ["return", "discriminator", "losses", "time"]
     assert max(map(len, lines)) == 80
@@ -67,7 +68,7 @@ def test_hundred_and_twenty_columns_are_paired(frames):
     lines = frame.lines()
     assert lines[1].startswith("  10 episodes") and lines[1].endswith("9.35k parameters")
     tops = [line for line in lines if line.startswith("╭")]
-    assert ["return" in tops[0], "discriminator · healthy" in tops[0], "losses" in tops[1], "time" in tops[1]] == [True] * 4
+    assert "return" in tops[0] and "discriminator · healthy" in tops[0] and "losses" in tops[1] and "time" in tops[1]
     assert {len(line) for line in lines if line[:1] in "╭│╰" and line} == {120}
 
 

@@ -6,12 +6,24 @@ import math
 
 import pytest
 
-from puffer_il.panels import History, State, applicable, bar, cell, discriminator, gauge, losses, phases, returns, verdict
+from puffer_il.panels import (
+    History,
+    State,
+    applicable,
+    bar,
+    cell,
+    discriminator,
+    gauge,
+    losses,
+    phases,
+    returns,
+    verdict,
+)
 from tests.test_sinks import info
 
 DISC = {"disc/accuracy_expert": 0.7, "disc/accuracy_policy": 0.7, "disc/logit_expert": 0.9, "disc/logit_policy": -0.7}
-SCORES = {"rollout/return_mean": 261.15, "rollout/length_mean": 261.15, "eval/return_mean": 452.0, "eval/return_std": 8.0,
-          "eval/normalized": 0.9, "eval/ci_low": 0.8, "eval/ci_high": 0.95}
+SCORES = {"rollout/return_mean": 261.15, "rollout/length_mean": 261.15, "eval/return_mean": 452.0,
+          "eval/return_std": 8.0, "eval/normalized": 0.9, "eval/ci_low": 0.8, "eval/ci_high": 0.95}
 
 
 def state(metrics: dict[str, float], **changes) -> State:
@@ -145,4 +157,5 @@ def test_frames_are_exactly_as_wide_and_as_high_as_asked(panel, width):
 def test_bar_and_cell():
     assert bar(0.5, 10, "").plain == "━━━━━─────" and bar(7.0, 4, "").plain == "━━━━"
     assert bar(math.nan, 3, "").plain == "───"
-    assert cell("abc", 5).plain == "abc  " and cell("abc", 5, "right").plain == "  abc" and cell("abcdef", 4).plain == "abc…"
+    assert cell("abc", 5).plain == "abc  " and cell("abc", 5, "right").plain == "  abc"
+    assert cell("abcdef", 4).plain == "abc…"

@@ -36,7 +36,8 @@ def test_built_in_learners():
 
 
 def test_names_do_not_import_the_learners(monkeypatch):
-    monkeypatch.setattr(registry.importlib, "import_module", _only("puffer_il.learners", registry.importlib.import_module))
+    original = registry.importlib.import_module
+    monkeypatch.setattr(registry.importlib, "import_module", _only("puffer_il.learners", original))
     assert "gail" in learner_names()
 
 

@@ -19,8 +19,8 @@ from tests.helpers import tiny
 
 
 def info(run_dir: Path | str = "runs/x", **changes) -> RunInfo:
-    facts = {"algo": "gail", "env": "cartpole", "seed": 1, "run_dir": str(run_dir), "total_steps": 1000, "num_envs": 4096,
-             "backend": "native", "device": "cpu", "expert_return": 500.0, "random_return": 22.3,
+    facts = {"algo": "gail", "env": "cartpole", "seed": 1, "run_dir": str(run_dir), "total_steps": 1000,
+             "num_envs": 4096, "backend": "native", "device": "cpu", "expert_return": 500.0, "random_return": 22.3,
              "demos": "10 episodes, 5,000 transitions, mean return 500.0", "parameters": 9347}
     return RunInfo(**(facts | changes))
 
@@ -157,8 +157,8 @@ def test_plain_lines_of_behaviour_cloning_without_a_known_expert():
                    "eval/return_mean": -98.0, "eval/return_std": 4.0, "eval/ci_low": -99.5, "eval/ci_high": -96.5})
     header, demos, line = stream.getvalue().splitlines()
     assert "envs" not in header and "returns: unknown" in demos
-    assert line == (" 50%  256 samples  –:–– left  2M samples/s  train nll 0.310  validation nll 0.350  accuracy 0.875  "
-                    "evaluated: return -98.0 ± 4.00 (95% CI -99.5 to -96.5)")
+    assert line == (" 50%  256 samples  –:–– left  2M samples/s  train nll 0.310  validation nll 0.350  "
+                    "accuracy 0.875  evaluated: return -98.0 ± 4.00 (95% CI -99.5 to -96.5)")
 
 
 def test_time_left_follows_the_last_minute_and_counts_down():

@@ -97,7 +97,6 @@ static void vec_seed(const VecEnv *vec, uint64_t seed, uint64_t first_env, int64
     Clock *clocks = vec->clocks;
     for (int64_t i = lo; i < hi; i++) {
         memset(&envs[i], 0, sizeof(Env));  // nothing of earlier episodes outlives a seed
-        memset(&clocks[i], 0, sizeof(Clock));
         rng_seed(&clocks[i].rng, seed, first_env + (uint64_t)i);
     }
 }

@@ -60,6 +60,22 @@ def test_pcg32_gives_its_authors_numbers(lib: ctypes.CDLL):
     assert numbers.tolist() == [0xa15c02b7, 0x7b47f409, 0xba1d3330, 0x83d2f293, 0xbfa4784b, 0xcbed606e]
 
 
+def mix(x: int) -> int:
+    """One output of SplitMix64."""
+    x = (x + 0x9e3779b97f4a7c15) % 2**64
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9 % 2**64
+    x = (x ^ x >> 27) * 0x94d049bb133111eb % 2**64
+    return x ^ x >> 31
+
+
+def test_seeding_stays_what_it_is(lib: ctypes.CDLL):
+    """Recorded runs depend on it: the generator of (seed, index), told once more, skips one number of its stream."""
+    key = mix(mix(12) ^ 34)
+    bits = call(lib.pcg32, ctypes.c_uint64(key), ctypes.c_uint64(mix(key) | 1), dtype=np.uint32, count=9)[1:]
+    expected = [4 * ((int(high) >> 5 << 26 | int(low) >> 6) * 2.0**-53) - 1 for high, low in bits.reshape(4, 2)]
+    assert call(lib.doubles, ctypes.c_uint64(12), ctypes.c_uint64(34), count=4).tolist() == expected
+
+
 def test_generators_are_uniform_and_unrelated(lib: ctypes.CDLL):
     count = 20_000
     streams = np.array([call(lib.doubles, ctypes.c_uint64(seed), ctypes.c_uint64(index), count=count)

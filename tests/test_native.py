@@ -140,6 +140,10 @@ def test_agents_leave_one_by_one(pair: Path):
     second_ends = [[0, 13], [False, False], [False, True], [False, True], [-1, 4]]
     episode = [[[1, 1], *going], [[2, 2], *going], [[3, 3], *first_ends], [[0, 0], *second_ends]]
     assert seen == episode * 2
+    for _ in range(3):
+        env.step(env.actions)
+    env.reset()
+    assert env.masks.all() and not (env.rewards.any() or env.terminals.any() or env.truncations.any())
 
 
 def test_time_limit_cuts_those_who_are_left(pair: Path):
@@ -177,7 +181,7 @@ typedef struct { int32_t age[ENV_AGENTS]; } Env;
 
 static inline void c_reset(Env *env, Io io) {
     for (int a = 0; a < ENV_AGENTS; a++)
-        io.observations[2 * a] = io.observations[2 * a + 1] = env->age[a] = 0;
+        io.observations[2 * a] = io.observations[2 * a + 1] = 100 + (env->age[a] = 0);
 }
 
 static inline void c_step(Env *env, Io io) {
@@ -194,7 +198,7 @@ static inline void c_step(Env *env, Io io) {
 }
 """)
     env = NativeEnv(folder)
-    env.reset()
+    assert (env.reset()[0] == 100).all()
     for t in range(1, 25):
         obs, rewards, terminals, truncations, _ = env.step(env.actions)
         periods = np.array([2, 3, 4])

@@ -65,8 +65,10 @@ class Dashboard:
             lines = [*self._header(width), *self._progress(width)]
             panels = list(rows(self._state, width))
         for row in panels:
-            if len(lines) + len(row) < console.height:  # one line stays free, for the cursor
+            if len(lines) + len(row) < console.height:
                 lines += row
+        if self._live:  # the cursor's line: a ^C that the terminal echoes after a full line would shift the picture
+            lines.append(Text(""))
         yield Text("\n", no_wrap=True, overflow="crop").join(lines)
 
     def _header(self, width: int) -> list[Text]:

@@ -265,7 +265,7 @@ def _facts(*facts: Text) -> Text:
 
 def _return_line(mark: tuple[str, str, str], value: Text, share: float, rest: Text) -> Text:
     sign, label, style = mark
-    score = Text(f"{share:.2f}" if math.isfinite(share) else "", "bold")
+    score = Text(f"{round(share, 2) + 0.0:.2f}" if math.isfinite(share) else "", "bold")  # + 0.0: never "-0.00"
     return Text.assemble((sign, style), cell(Text(label, LABEL), 12), cell(value, 15), cell(score, 6), rest)
 
 

@@ -98,6 +98,12 @@ def test_below_is_unbiased(lib: ctypes.CDLL, limit: int):
     assert ((histogram - 30_000 / bins)**2 / (30_000 / bins)).sum() < 40  # 9 degrees, p = 1e-5
 
 
+def test_below_rejects_what_would_favour_some(lib: ctypes.CDLL):
+    """2^32 is 4/3 of this limit: scaling alone would give every third number twice as often as the others."""
+    numbers = call(lib.below, ctypes.c_uint64(1), ctypes.c_uint32(3 * 2**30), dtype=np.uint32, count=30_000)
+    assert np.abs(np.bincount(numbers % 3) - 10_000).max() < 400
+
+
 def trig(lib: ctypes.CDLL, x: np.ndarray) -> list[np.ndarray]:
     outs = [np.zeros_like(x) for _ in range(3)]
     lib.trig(*(a.ctypes.data_as(ctypes.c_void_p) for a in (x, *outs)), len(x))

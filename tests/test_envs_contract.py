@@ -74,7 +74,8 @@ def test_does_not_matter_how_a_batch_is_split(folder: Path, split: tuple[int, ..
     whole = record(make(folder, **short(folder)), actions)
     parts, start = [], 0
     for size in split:
-        part = make(folder, size, first_env=start, **short(folder))
+        part = make(folder, size, seed=9, first_env=start, **short(folder))
+        part.reset(1)
         parts.append(record(part, actions[:, start * agents:(start + size) * agents]))
         start += size
     assert same(whole, {name: np.concatenate([part[name] for part in parts], axis=1) for name in whole})
@@ -222,7 +223,7 @@ def test_gymnasium_accepts_the_single_view(folder: Path):
     single, batch = SingleEnv(folder, **short(folder)), make(folder, 1, seed=5, **short(folder))
     obs, info = single.reset(seed=5)
     assert obs.tobytes() == batch.observations[0].tobytes() and info == {}
-    for actions in random_actions(batch, 5):
+    for actions in random_actions(batch, 20):
         obs, reward, terminated, truncated, _ = single.step(actions[0])
         batch.step(actions)
         ended = batch.terminals[0] or batch.truncations[0]

@@ -79,7 +79,7 @@ def check_step(env: NativeEnv, theirs: gymnasium.Env, actions: np.ndarray) -> tu
     np.testing.assert_allclose(rewards, their_rewards, rtol=1e-6, atol=1e-6)
     np.testing.assert_array_equal(terminals, their_terminations)
     going = ~(terminals | truncations)
-    np.testing.assert_allclose(states(env)[going], their_states[going], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(states(env)[going], their_states[going], rtol=1e-10, atol=1e-10)  # doubles
     return terminals.sum(), truncations.sum()
 
 

@@ -140,8 +140,16 @@ def test_agents_leave_one_by_one(pair: Path):
     second_ends = [[0, 13], [False, False], [False, True], [False, True], [-1, 4]]
     episode = [[[1, 1], *going], [[2, 2], *going], [[3, 3], *first_ends], [[0, 0], *second_ends]]
     assert seen == episode * 2
-    for _ in range(3):
-        env.step(env.actions)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+def test_reset_clears_what_the_last_step_left(pair: Path, steps: int):
+    env = NativeEnv(pair)
+    env.reset()
+    for _ in range(steps):
+        env.step(np.ones((2, 2), np.int32))
+    assert env.rewards.any() and (env.terminals.any(), env.truncations.any(), env.masks.all()) == (
+        steps == 3, steps == 4, steps < 4)
     env.reset()
     assert env.masks.all() and not (env.rewards.any() or env.terminals.any() or env.truncations.any())
 

@@ -222,7 +222,6 @@ class Parallel(PettingZooPufferEnv):
         result = super().reset(seed)
         self._acting[:] = [self.mask[agent] for agent in self.possible_agents]
         self._gone[:] = False
-        self.masks[:] = self._acting
         return result
 
     def step(self, actions: Array) -> tuple:

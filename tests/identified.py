@@ -179,13 +179,14 @@ def puffer_without_buf():
 class Parallel:
     """PettingZoo without the package: agent k ends after step 2 + k, the last one by truncation.
 
-    In odd episodes agent 1 vanishes without a last observation; agent 2 arrives in step 1.
+    In odd episodes agent 1 vanishes without a last observation; agent 2 arrives in step 1. A `silent` episode is over
+    without a flag.
     """
 
     possible_agents = ("agent0", "agent1", "agent2")
 
-    def __init__(self, action="discrete"):
-        self.action, self.episode, self.agents = ACTIONS[action], -1, []
+    def __init__(self, action="discrete", silent=False):
+        self.action, self.silent, self.episode, self.agents = ACTIONS[action], silent, -1, []
 
     def observation_space(self, agent):
         return WHERE
@@ -205,16 +206,17 @@ class Parallel:
         assert all(self.action.contains(action) for action in actions.values())
         rewards = {agent: code(3 * self.index + int(agent[-1]), self.episode, self.step_) for agent in self.agents}
         self.step_ += 1
-        over = {agent: self.step_ == 2 + int(agent[-1]) for agent in self.agents}
-        terminations = {agent: over[agent] and agent != "agent2" for agent in self.agents}
-        truncations = {agent: over[agent] and agent == "agent2" for agent in self.agents}
-        seen = [agent for agent in self.agents if not (over[agent] and agent == "agent1" and self.episode % 2)]
-        self.agents = [agent for agent in self.agents if not over[agent]]
+        acting, over = self.agents, {agent: self.step_ == 2 + int(agent[-1]) for agent in self.agents}
+        self.agents = [agent for agent in acting if not over[agent]]
+        if self.silent and not self.agents:
+            over = dict.fromkeys(acting, False)
+        terminations = {agent: over[agent] and agent != "agent2" for agent in acting}
+        truncations = {agent: over[agent] and agent == "agent2" for agent in acting}
+        seen = [agent for agent in acting if not (over[agent] and agent == "agent1" and self.episode % 2)]
         if self.step_ == 1:
             self.agents.append("agent2")
             seen.append("agent2")
-            for table, value in ((rewards, 0.0), (terminations, False), (truncations, False)):
-                table["agent2"] = value
+            rewards["agent2"], terminations["agent2"], truncations["agent2"] = 5.0, False, False  # not its own doing
         observations = {agent: self.observe(agent) for agent in seen}
         return observations, rewards, terminations, truncations, {agent: {} for agent in seen}
 
@@ -223,6 +225,14 @@ class Parallel:
 
     def close(self):
         pass
+
+
+class Careless(Gymnasium):
+    """Draws its first observation from NumPy's global generator."""
+
+    def reset(self, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.random.random(4).astype(np.float32), {}
 
 
 class Fragile(Gymnasium):

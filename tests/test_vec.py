@@ -147,6 +147,15 @@ def test_agents_that_come_and_go(split):
             assert np.array_equal(batch.obs[:, 1], [episode + 1, episode + 1, 0] * 4)
 
 
+def test_an_episode_that_ends_without_a_flag_is_a_termination():
+    with make_vec("tests.identified:Parallel", num_envs=3, backend="serial", kwargs={"silent": True}) as vec:
+        vec.reset(SEED)
+        batches = [vec.step(np.zeros((3, 1), np.int32)) for _ in range(4)]
+        assert np.array_equal(batches[-1].terminations, [False, False, True]) and not batches[-1].truncations.any()
+        assert np.array_equal(batches[-1].final_obs[2], [2, 0, 4, 0])
+        assert not vec.step(np.zeros((3, 1), np.int32)).valid.any()
+
+
 @pytest.mark.parametrize("name, kwargs", [("CartPole-v1", {}), ("cartpole", {}), (GYMNASIUM, {"observation": "dict"})])
 def test_same_seed_same_bytes_for_any_split(name, kwargs):
     def bytes_of(split, seed=3):
@@ -175,6 +184,11 @@ def test_every_environment_has_a_seed_of_its_own():
         again = vec.reset(1).copy()
         assert np.array_equal(first, again)
         assert not np.isin(vec.reset(2)[:, 0], first[:, 0]).any()
+
+
+def test_workers_do_not_share_the_state_of_the_global_generators():
+    with make_vec("tests.identified:Careless", num_envs=4, **TWO) as vec:
+        assert len(np.unique(vec.reset(1)[:, 0])) == 4
 
 
 def test_a_c_environment_goes_on_exactly_from_its_state():

@@ -30,7 +30,7 @@ test: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/cython-lint puffer_il/*.pyx
+	PATH="$(BIN):$$PATH" $(BIN)/cython-lint puffer_il/*.pyx
 
 bench: setup
 	$(BIN)/puffer-il bench throughput

@@ -1,4 +1,4 @@
-"""Compiled extensions only: every puffer_il/*.pyx and every envs/<name>/ with an env.toml. No network, no torch, no CUDA."""
+"""Compiled extensions only: puffer_il/*.pyx and envs/*/. No network, no torch, no CUDA at build time."""
 
 import shutil
 import sys
@@ -12,7 +12,7 @@ if shutil.which("gcc") is None and shutil.which("cc") is None:
     sys.exit("puffer_il needs a C compiler: install gcc (Debian: apt install gcc) and run this again")
 
 sys.path.insert(0, str(Path(__file__).parent))
-from puffer_il.glue import env_extension  # noqa: E402  (needs nothing but numpy)
+from puffer_il.glue import env_extension
 
 FLAGS = ["-O3", "-fno-math-errno", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function"]
 

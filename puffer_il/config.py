@@ -118,8 +118,8 @@ class Config:
 def section_types(algo: str) -> dict[str, type]:
     """Section name → dataclass for the shared sections and those of the learner and what it uses."""
     cls = get_learner(algo)
-    used = {name: get_learner(name).Config for name in getattr(cls, "uses", ())}
-    return SHARED | used | {algo: cls.Config}
+    used = {name: get_learner(name).section for name in getattr(cls, "uses", ())}
+    return SHARED | used | {algo: cls.section}
 
 
 def build(algo: str, layers: list[tuple[str, dict[str, Any]]]) -> Config:

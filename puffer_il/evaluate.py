@@ -32,11 +32,11 @@ class Scores:
         """The `eval` part of summary.json. `ci95` is the bootstrap interval of the mean, normalised if that can be."""
         mean = float(self.returns.mean())
         score = stats.normalized(mean, random_return, expert_return)
-        low, high = stats.bootstrap_ci(self.returns)
+        interval: list[float | None] = list(stats.bootstrap_ci(self.returns))
         if score is not None:
-            low, high = (stats.normalized(x, random_return, expert_return) for x in (low, high))
+            interval = [stats.normalized(x, random_return, expert_return) for x in interval]
         return {"episodes": len(self.returns), "return_mean": mean, "return_std": float(self.returns.std()),
-                "length_mean": float(self.lengths.mean()), "normalized": score, "ci95": [low, high]}
+                "length_mean": float(self.lengths.mean()), "normalized": score, "ci95": interval}
 
 
 def evaluate(vec: Vec, act: Actor, episodes: int, seed: int) -> Scores:

@@ -140,6 +140,7 @@ class Encoder(nn.Module):
         start = self.num_numeric + self.num_onehot
         parts = [x[:, :start]]
         for conv in self.convs:
+            assert isinstance(conv, SmallCNN)
             parts.append(conv(x[:, start:start + conv.pixels]))
             start += conv.pixels
         return torch.cat(parts, dim=1)

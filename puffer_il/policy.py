@@ -32,7 +32,7 @@ class Policy(nn.Module):
         inputs = config.lstm or self.encoder.dim
         # A small last actor layer starts the policy near uniform, whatever the observation (Andrychowicz et al. 2021).
         if config.shared:
-            self.trunk = mlp(inputs, config.hidden, None, config.activation)
+            self.trunk: nn.Module = mlp(inputs, config.hidden, None, config.activation)
             self.actor = orthogonal(nn.Linear(config.hidden[-1], self.dist.num_params), 0.01)
             self.critic = orthogonal(nn.Linear(config.hidden[-1], 1), 1.0)
         else:

@@ -151,9 +151,9 @@ class Run:
                     "progress": self.progress} | self._rollout_metrics()
         for sink in self.sinks:
             sink.log(self.env_steps, metrics)
-        for notice in getattr(self.learner, "notices", []):
+        for notice in self.learner.notices:
             self._message(notice)
-        getattr(self.learner, "notices", []).clear()
+        self.learner.notices.clear()
         minutes = cfg.train.checkpoint_minutes
         late = minutes and time.monotonic() - self.last_checkpoint > 60 * minutes
         if self.status == "running" and (late or self._due(cfg.train.checkpoint_steps)):
@@ -177,8 +177,7 @@ class Run:
         """Last evaluation, checkpoint and summary. A diverged run keeps its last good checkpoint; an interrupted one
         writes its own and does not keep the user waiting."""
         if self.status == "finished":
-            if hasattr(self.learner, "finish"):
-                self.learner.finish()
+            self.learner.finish()
             metrics = self.evaluate(self.config.eval.final_episodes)
             for sink in self.sinks:
                 sink.log(self.env_steps, metrics | {"env_steps": self.env_steps, "wall_s": self.wall_s,

@@ -13,6 +13,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from puffer_il.buffer import RolloutBuffer
+    from puffer_il.config import Config
 
 Array = np.ndarray
 Metrics = dict[str, float]
@@ -251,13 +252,17 @@ class Learner(Protocol):
     """
 
     name: ClassVar[str]
-    Config: ClassVar[type]
+    section: ClassVar[type]  # the dataclass of its config section
     needs_rollouts: ClassVar[bool]
     needs_demos: ClassVar[bool]
-    promised_metrics: ClassVar[tuple[str, ...]]  # keys that every `update` reports
+    promised_metrics: ClassVar[tuple[str, ...]]  # keys that `relabel` and `update` report together, every time
 
     policy: Any
     done: bool
+    steps_per_update: int  # samples of one update, for learners without rollouts
+    notices: list[str]  # warnings for the user; the trainer hands them on and clears the list
+
+    def __init__(self, spec: EnvSpec, demos: Demos | None, config: Config, device: Any, seed: int) -> None: ...
 
     def relabel(self, buffer: RolloutBuffer) -> Metrics:
         """Write what the learner optimises into `buffer.rewards`, in one pass over the whole rollout."""
@@ -272,3 +277,6 @@ class Learner(Protocol):
         """Everything that `load_state_dict` needs to go on exactly: tensors, numbers, strings, dicts and lists."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+    def finish(self) -> None:
+        """Called once when the run has reached its end, before the last evaluation."""

@@ -36,7 +36,7 @@ class BCConfig:
 class BC:
     """Supervised learning of the demonstrated actions; one `update` is one epoch. Paper: Pomerleau 1991."""
 
-    Config = BCConfig
+    section = BCConfig
     needs_rollouts = False
     needs_demos = True
     promised_metrics = ("bc/train_nll", "bc/val_nll", "bc/accuracy", "losses/entropy", "losses/grad_norm")
@@ -55,6 +55,7 @@ class BC:
         self.steps_per_update = len(train)
         self.epochs_without_gain, self.best_loss, self.done = 0, math.inf, False
         self.best_weights: dict[str, Tensor] = {}
+        self.notices: list[str] = []
         self.policy.update_norm(self.train.obs.reshape(-1, *spec.obs_shape))
 
     def relabel(self, buffer: Any) -> Metrics:

@@ -64,12 +64,13 @@ DISC_METRICS = ("disc/loss", "disc/accuracy_expert", "disc/accuracy_policy", "di
 class GAIL:
     """A discriminator is the reward, PPO the policy optimiser. Paper: Ho & Ermon 2016, arXiv:1606.03476."""
 
-    Config = GAILConfig
+    section = GAILConfig
     needs_rollouts = True
     needs_demos = True
     promised_metrics = (*PPO.promised_metrics, *DISC_METRICS, "disc/reward_mean", "disc/reward_std",
                         "disc/absorbing_reward")
     done = False
+    steps_per_update = 0  # the rollout's steps count
 
     def __init__(self, spec: EnvSpec, demos: Demos | None, config: Config, device: torch.device, seed: int) -> None:
         assert demos is not None
@@ -132,6 +133,9 @@ class GAIL:
         self.generator.set_state(state["generator"].cpu())
         self.replay.load_state_dict(state["replay"])
         self.warned = state["warned"]
+
+    def finish(self) -> None:
+        """The last weights are the result."""
 
     def _update_discriminator(self, obs: Tensor, actions: Tensor, valid: Tensor | None, absorbing: float) -> Tensor:
         """One AdamW step on equally many expert and policy rows; what DISC_METRICS names, still on the device."""

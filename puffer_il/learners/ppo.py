@@ -52,12 +52,13 @@ class PPOConfig:
 class PPO:
     """Proximal policy optimisation on `buffer.rewards`. Paper: Schulman et al. 2017, arXiv:1707.06347."""
 
-    Config = PPOConfig
+    section = PPOConfig
     needs_rollouts = True
     needs_demos = False
     promised_metrics = ("losses/policy", "losses/value", "losses/entropy", "losses/approx_kl", "losses/clip_fraction",
                         "losses/explained_variance", "losses/learning_rate", "losses/grad_norm")
     done = False
+    steps_per_update = 0  # the rollout's steps count
 
     def __init__(self, spec: EnvSpec, demos: Demos | None, config: Config, device: torch.device, seed: int) -> None:
         self.config: PPOConfig = config.ppo
@@ -66,6 +67,7 @@ class PPO:
         self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=self.config.learning_rate, eps=1e-5,
                                           fused=True)
         self.rng = np.random.default_rng(seed)
+        self.notices: list[str] = []
 
     def relabel(self, buffer: RolloutBuffer) -> Metrics:
         return {}  # the environment's own reward is what PPO optimises
@@ -103,6 +105,9 @@ class PPO:
         self.policy.load_state_dict(state["policy"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.rng.bit_generator.state = state["rng"]
+
+    def finish(self) -> None:
+        """The last weights are the result."""
 
     def _step(self, rows: Rows, advantage_moments: tuple[float, float]) -> Tensor:
         """One Adam step on a minibatch; the losses' values, still on the device."""

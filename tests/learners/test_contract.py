@@ -118,7 +118,7 @@ def alternatives(key: str, field: dataclasses.Field) -> list[Any]:
 @pytest.mark.parametrize(("algo", "key"), [(a, f"{a}.{f.name}") for a in LEARNERS
                                            for f in dataclasses.fields(section_types(a)[a])])
 def test_every_config_key_changes_something(algo, key, tmp_path, demos):
-    field = {f.name: f for f in dataclasses.fields(get_learner(algo).Config)}[key.split(".")[1]]
+    field = {f.name: f for f in dataclasses.fields(get_learner(algo).section)}[key.split(".")[1]]
     context = CONTEXT.get(key, {})
     run(config(algo, tmp_path / "default", demos, **context))
     before = final_state(tmp_path / "default")

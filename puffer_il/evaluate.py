@@ -32,9 +32,8 @@ class Scores:
         """The `eval` part of summary.json. `ci95` is the bootstrap interval of the mean, normalised if that can be."""
         mean = float(self.returns.mean())
         score = stats.normalized(mean, random_return, expert_return)
-        interval: list[float | None] = list(stats.bootstrap_ci(self.returns))
-        if score is not None:
-            interval = [stats.normalized(x, random_return, expert_return) for x in interval]
+        bounds = stats.bootstrap_ci(self.returns)
+        interval = list(bounds) if score is None else [stats.normalized(x, random_return, expert_return) for x in bounds]
         return {"episodes": len(self.returns), "return_mean": mean, "return_std": float(self.returns.std()),
                 "length_mean": float(self.lengths.mean()), "normalized": score, "ci95": interval}
 

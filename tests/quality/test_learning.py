@@ -1,0 +1,110 @@
+"""What the README claims about learning, by the command line, over its seeds: `make quality`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+SEEDS = (1, 2, 3, 4, 5)
+
+
+def puffer_il(*arguments: object) -> str:
+    done = subprocess.run([sys.executable, "-m", "puffer_il.cli", *map(str, arguments)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def train(algo: str, env: str, seed: int, folder: Path, *arguments: object) -> tuple[dict[str, Any], float]:
+    """A run's summary and its wall time in seconds, the process's start included."""
+    run_dir, begin = folder / f"{algo}-{seed}", time.perf_counter()
+    puffer_il("train", algo, env, "--seed", seed, "--run-dir", run_dir, *arguments)
+    wall = time.perf_counter() - begin
+    summary = json.loads((run_dir / "summary.json").read_text())
+    played = summary["eval"]
+    print(f"\n{algo} {env} seed {seed}: return {played['return_mean']:.1f} of {played['episodes']} episodes, "
+          f"normalised {played['normalized']}, {summary['env_steps']:,} steps, {wall:.1f} s")
+    assert played["episodes"] == 100
+    return summary, wall
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_gail_on_cartpole_from_the_shipped_demonstrations(seed, tmp_path):
+    summary, wall = train("gail", "cartpole", seed, tmp_path)
+    assert summary["eval"]["return_mean"] >= 475 and wall < 60
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_bc_on_cartpole_from_the_shipped_demonstrations(seed, tmp_path):
+    assert train("bc", "cartpole", seed, tmp_path)[0]["eval"]["return_mean"] >= 475
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_ppo_on_cartpole(seed, tmp_path):
+    summary, wall = train("ppo", "cartpole", seed, tmp_path)
+    assert summary["eval"]["return_mean"] >= 475 and wall < 30
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_gail_on_cartpole_from_other_peoples_demonstrations(seed, tmp_path, test_data):
+    file = test_data / "imitation_testdata" / "cartpole_0_final.npz"
+    summary, _ = train("gail", "cartpole", seed, tmp_path, "--demos", file, "--demos.episodes", 10)
+    assert summary["demos"]["episodes"] == 10
+    assert summary["eval"]["return_mean"] >= 473  # of all 57 demonstrated episodes
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_bc_on_cartpole_from_other_peoples_demonstrations(seed, tmp_path, test_data):
+    file = test_data / "imitation_testdata" / "cartpole_0_final.npz"
+    summary, _ = train("bc", "cartpole", seed, tmp_path, "--demos", file, "--demos.episodes", 10)
+    assert summary["eval"]["normalized"] >= 0.95
+
+
+@pytest.fixture(scope="module")
+def mountaincar_demos(tmp_path_factory, test_data):
+    out = tmp_path_factory.mktemp("mountaincar") / "demos.npz"
+    puffer_il("demos", "collect", "mountaincar", "--policy", test_data / "gail_paper_experts" / "classic_MountainCar.npz",
+              "--episodes", 10, "--out", out)
+    return out
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_gail_on_mountaincar_from_the_papers_expert(seed, tmp_path, mountaincar_demos):
+    summary, _ = train("gail", "mountaincar", seed, tmp_path, "--demos", mountaincar_demos)
+    assert summary["eval"]["normalized"] >= 0.95
+
+
+@pytest.fixture(scope="module")
+def acrobot_demos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("acrobot")
+    puffer_il("train", "ppo", "acrobot", "--run-dir", folder / "expert")
+    puffer_il("demos", "collect", "acrobot", "--policy", folder / "expert", "--episodes", 10, "--out", folder / "demos.npz")
+    return folder / "demos.npz"
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_gail_on_acrobot_from_our_expert(seed, tmp_path, acrobot_demos):
+    summary, _ = train("gail", "acrobot", seed, tmp_path, "--demos", acrobot_demos)
+    assert summary["eval"]["normalized"] >= 0.95
+
+
+@pytest.mark.parametrize("seed", SEEDS[:3])
+def test_gail_on_pendulum_from_other_peoples_demonstrations(seed, tmp_path, test_data):
+    summary, _ = train("gail", "pendulum", seed, tmp_path, "--demos",
+                       test_data / "imitation_testdata" / "pendulum_0_final.npz")
+    assert summary["eval"]["normalized"] >= 0.9
+
+
+def test_bc_on_halfcheetah_through_gymnasium(tmp_path, test_data):
+    pytest.importorskip("mujoco")
+    puffer_il("train", "bc", "HalfCheetah-v4", "--run-dir", tmp_path / "run", "--demos",
+              test_data / "cs285_mujoco_v4" / "HalfCheetah-v4.npz")
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    print(f"\nbc HalfCheetah-v4: {summary['eval']}")
+    assert summary["status"] == "finished" and summary["eval"]["normalized"] > 0.1

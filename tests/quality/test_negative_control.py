@@ -1,0 +1,53 @@
+"""The classic failure: demonstrations of a policy that does nothing, and a reward whose sign alone teaches survival.
+
+An always-left "expert" drops the pole within 10 steps, so imitating it well means a return near 9. A reward form that
+pays for staying alive balances the pole instead. `make quality` prints what every form does.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from puffer_il.config import build, experiment_layers
+from puffer_il.demos import collect, write_demos
+from puffer_il.vec import make_vec
+from tests.helpers import run
+
+STEPS = 500_000
+
+
+@pytest.fixture(scope="module")
+def do_nothing(tmp_path_factory):
+    path = tmp_path_factory.mktemp("control") / "left.npz"
+    with make_vec("cartpole", num_envs=20) as vec:
+        demos = collect(vec, lambda obs, starts: np.zeros((len(obs), 1), np.int32), 200, str(path))
+    assert demos.returns.max() < 15
+    write_demos(path, demos)
+    return path
+
+
+def best_return(demos, folder, **gail) -> float:
+    """The best evaluation during a run of the default experiment on these demonstrations."""
+    layers = [*experiment_layers("gail", "cartpole"),
+              ("control", {"env": {"name": "cartpole"}, "demos": {"source": str(demos)}, "gail": gail,
+                           "train": {"total_steps": STEPS, "stop_at_expert": 0, "run_dir": str(folder / "run")}})]
+    recorder = run(build("gail", layers))
+    return max(m["eval/return_mean"] for m in recorder.metrics if "eval/return_mean" in m)
+
+
+def test_the_default_imitates_a_policy_that_does_nothing(do_nothing, tmp_path):
+    assert best_return(do_nothing, tmp_path) < 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("absorbing", [True, False])
+@pytest.mark.parametrize("form", ["softplus", "logsigmoid", "logit"])
+def test_what_each_reward_form_does(form, absorbing, do_nothing, tmp_path, record_property):
+    best = best_return(do_nothing, tmp_path, reward=form, absorbing=absorbing)
+    record_property("best_return", best)
+    print(f"\ndo-nothing demonstrations, reward {form}, absorbing {absorbing}: best return {best:.1f}")
+    if absorbing:
+        assert best < 100
+    elif form == "softplus":
+        assert best > 100  # the failure itself: without it this control would control nothing

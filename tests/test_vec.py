@@ -274,7 +274,7 @@ def test_misuse_is_told():
     ({"num_envs": 4, "backend": "serial", "num_workers": 2}, "env.num_workers = 2: the serial backend has no workers"),
     ({"num_envs": 4, "backend": "native"}, "env.backend = 'native': .* does not step 4 environments by itself"),
     ({"num_envs": 4, "backend": "ray"}, "env.backend = 'ray': choose one of auto, native"),
-    ({"num_envs": 0}, "env.num_envs = 0"),
+    ({"num_envs": 0}, "env.num_envs = 0: .*; use 1"),
 ])
 def test_impossible_splits_name_the_remedy(settings, message):
     with pytest.raises(InputError, match=message):
@@ -282,7 +282,7 @@ def test_impossible_splits_name_the_remedy(settings, message):
 
 
 def test_rows_are_agents():
-    with pytest.raises(InputError, match=r"env\.num_envs = 256: .* 3 agents, one row each; use 255 or 258"):
+    with pytest.raises(InputError, match=r"env\.num_envs = 256: must be a multiple of 3, .*; use 255 or 258"):
         make_vec("tests.identified:Parallel", num_envs=256)
 
 

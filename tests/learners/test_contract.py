@@ -21,7 +21,8 @@ LEARNERS = learner_names()
 CHANGED: dict[str, list[Any]] = {
     "ppo.target_kl": [1e-9], "ppo.vf_clip_coef": [1e-3], "ppo.max_grad_norm": [1e-3], "ppo.clip_coef": [1e-4],
     "ppo.minibatch": ["columns"], "gail.reward_clip": [1e-3], "gail.max_grad_norm": [1e-3], "gail.bc_epochs": [1],
-    "gail.replay_size": [64], "bc.patience": [1], "bc.validation": [0.4], "bc.max_grad_norm": [1e-3], "gail.true_reward_coef": [1.0],
+    "gail.replay_size": [64], "bc.patience": [1], "bc.validation": [0.4],
+    "bc.max_grad_norm": [1e-3], "gail.true_reward_coef": [1.0],
 }
 CONTEXT: dict[str, dict[str, Any]] = {
     "gail.gp_coef": {"gail__gp_kind": "zero_centred"},  # small networks are below the one-sided penalty's norm

@@ -69,8 +69,8 @@ def test_bc_on_cartpole_from_other_peoples_demonstrations(seed, tmp_path, test_d
 @pytest.fixture(scope="module")
 def mountaincar_demos(tmp_path_factory, test_data):
     out = tmp_path_factory.mktemp("mountaincar") / "demos.npz"
-    puffer_il("demos", "collect", "mountaincar", "--policy", test_data / "gail_paper_experts" / "classic_MountainCar.npz",
-              "--episodes", 10, "--out", out)
+    expert = test_data / "gail_paper_experts" / "classic_MountainCar.npz"
+    puffer_il("demos", "collect", "mountaincar", "--policy", expert, "--episodes", 10, "--out", out)
     return out
 
 
@@ -83,9 +83,10 @@ def test_gail_on_mountaincar_from_the_papers_expert(seed, tmp_path, mountaincar_
 @pytest.fixture(scope="module")
 def acrobot_demos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("acrobot")
-    puffer_il("train", "ppo", "acrobot", "--run-dir", folder / "expert")
-    puffer_il("demos", "collect", "acrobot", "--policy", folder / "expert", "--episodes", 10, "--out", folder / "demos.npz")
-    return folder / "demos.npz"
+    expert, out = folder / "expert", folder / "demos.npz"
+    puffer_il("train", "ppo", "acrobot", "--run-dir", expert)
+    puffer_il("demos", "collect", "acrobot", "--policy", expert, "--episodes", 10, "--out", out)
+    return out
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -25,7 +25,7 @@ demo: setup
 	@$(BIN)/puffer-il train gail cartpole
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .

@@ -105,6 +105,8 @@ class RunningNorm(nn.Module):
 
 def moments(x: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Column mean and variance of (n, dim); rows count by `weight` (n,) if given."""
+    if x.shape[1] == 0:  # pixels and categories are not normalised
+        return x.new_zeros(0), x.new_zeros(0)
     if weight is None:
         return x.mean(0), x.var(0, unbiased=False)
     w = (weight / weight.sum()).unsqueeze(1)

@@ -143,6 +143,19 @@ def test_lstm_policies_train_and_resume(tmp_path):
     assert same(final_state(tmp_path / "whole")["policy"], final_state(tmp_path / "cut")["policy"])
 
 
+def test_workers_resume_exactly_too(tmp_path):
+    workers = {"env__backend": "multiprocessing", "env__num_workers": 2, "env__num_groups": 2}
+    run(tiny("ppo", tmp_path / "whole", **workers))
+    run(tiny("ppo", tmp_path / "cut", **workers), interrupt_after=2)
+    run(tiny("ppo", tmp_path / "cut", **workers), resume=True)
+    assert same(final_state(tmp_path / "whole")["policy"], final_state(tmp_path / "cut")["policy"])
+
+
+def test_subsampled_demonstrations_have_no_sequences_for_an_lstm(tmp_path, demos):
+    with pytest.raises(InputError, match=r"demos\.subsample = 3: an LSTM"):
+        run(tiny("bc", tmp_path / "run", demos__source=str(demos), demos__subsample=3, policy__lstm=4))
+
+
 # One check per shared key: two runs that differ in it alone must differ where the key says so.
 WEIGHTS = {
     "env.name": "acrobot", "env.num_envs": 16, "env.kwargs": {"gravity": 20.0},

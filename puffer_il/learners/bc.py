@@ -16,7 +16,7 @@ from torch import Tensor
 from puffer_il.config import Config, setting
 from puffer_il.policy import Policy
 from puffer_il.registry import register
-from puffer_il.types import Array, Demos, EnvSpec, Metrics
+from puffer_il.types import Array, Demos, EnvSpec, InputError, Metrics
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,9 @@ class BC:
     def __init__(self, spec: EnvSpec, demos: Demos | None, config: Config, device: torch.device, seed: int,
                  policy: Policy | None = None) -> None:
         assert demos is not None
+        if config.policy.lstm and config.demos.subsample > 1:
+            raise InputError(f"demos.subsample = {config.demos.subsample}: an LSTM learns from consecutive steps; "
+                             "set it to 1, or policy.lstm to 0")
         self.config: BCConfig = config.bc
         self.device = device
         self.policy = policy if policy is not None else Policy(spec, config.policy).to(device)

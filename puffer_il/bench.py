@@ -109,7 +109,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="puffer-il bench", description=__doc__)
     parser.add_argument("what", choices=("throughput", "env"), nargs="?", default="throughput",
                         help="whole training iterations of the C CartPole; or stepping, serial against workers")
-    parser.add_argument("--algos", default="ppo,gail,bc", help="algorithms of `throughput`")
+    parser.add_argument("--algos", default="ppo,gail", help="algorithms of `throughput`")
     parser.add_argument("--env", default="CartPole-v1", help="environment of `env`")
     parser.add_argument("--num-envs", type=int, default=0, help="default 4096 for throughput, 64 for env")
     parser.add_argument("--num-steps", type=int, default=64)

@@ -48,9 +48,9 @@ def train(args: Namespace) -> int:
 @contextmanager
 def run_directory(config: Config, resume: Path | None) -> Iterator[Path]:
     """The run's directory with the resolved config in it; what fails before the run begins leaves no trace."""
-    from puffer_il import checkpoint, trainer
+    from puffer_il import checkpoint, runtime
 
-    run_dir = resume or trainer.prepare_run_dir(config)
+    run_dir = resume or runtime.prepare_run_dir(config)
     path = run_dir / "config.toml"
     before = path.read_text()
     try:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 import platform
-import signal
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from datetime import datetime
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +22,12 @@ from puffer_il.config import Config
 from puffer_il.demos import load_demos
 from puffer_il.evaluate import EVAL_SEED, evaluate, make_eval_vec, policy_actor, random_actor
 from puffer_il.registry import get_learner
+from puffer_il.runtime import allocator, choose_device, default_threads, interruptible
 from puffer_il.sinks import RunInfo, Sink
 from puffer_il.types import Demos, EnvFailure, InputError, Metrics
 from puffer_il.vec import make_vec
 
-WIDE_ROLLOUT = 65_536
+PHASES = ("collect", "reward", "advantages", "update", "eval")
 EXPERT_LEVEL = 0.95  # the normalised score from which `time_to_expert_s` counts
 
 
@@ -43,12 +41,12 @@ def train(config: Config, sinks: list[Sink], run_dir: Path, resume: bool = False
         run = Run(config, sinks, run_dir, stack)
         if resume:
             run.restore()
-        stop = stack.enter_context(_interruptible())
+        stop = stack.enter_context(interruptible())
         run.start()
         try:
             while run.status == "running":
                 run.iterate()
-                if stop:
+                if stop and run.status == "running":
                     run.status = "interrupted"
         except EnvFailure:
             run.checkpoint(environments=False)
@@ -69,9 +67,8 @@ class Run:
         self.train_s, self.phases = 0.0, dict.fromkeys(PHASES, 0.0)
         self.time_to_expert: float | None = None
         self.last_eval: dict[str, Any] | None = None
-        self.last_eval_steps = -1
         self.status = "running"
-        self.started = self.last_checkpoint = self.last_evaluation = time.monotonic()
+        self.last_checkpoint = time.monotonic()
 
         cls = get_learner(config.algo)
         env = config.env
@@ -86,7 +83,7 @@ class Run:
                                                num_workers=env.num_workers, num_groups=env.num_groups,
                                                kwargs=env.kwargs, seed=cfg.seed))
             buffer = RolloutBuffer(self.spec, cfg.num_steps, vec.num_envs, state_dim=self.learner.policy.state_dim,
-                                   allocate=_allocator(self.device))
+                                   allocate=allocator(self.device))
             self.collector = Collector(vec, self.learner.policy, buffer, self.device, cfg.seed)
             self.steps_per_update = cfg.num_steps * vec.num_envs
         else:
@@ -275,68 +272,3 @@ class Run:
     def _message(self, text: str) -> None:
         for sink in self.sinks:
             sink.message(text)
-
-
-PHASES = ("collect", "reward", "advantages", "update", "eval")
-
-
-def choose_device(name: str) -> torch.device:
-    """auto takes CUDA where there is one; InputError if CUDA is asked for and absent."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("train.device = 'cuda': no CUDA device is visible; use --device cpu or auto")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def default_threads(rows: int) -> int:
-    """torch threads for rollouts of `rows` rows. Waking a second thread costs more than it saves on small batches, and
-    more than a few have nothing to do in small networks."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(4, cores) if rows >= WIDE_ROLLOUT else 1
-
-
-def prepare_run_dir(config: Config) -> Path:
-    """Create the run's directory and write the resolved config into it; InputError if that cannot be."""
-    train_cfg = config.train
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    short = config.env.name.replace("/", "-").replace(":", "-")
-    run_dir = Path(train_cfg.run_dir or f"runs/{short}-{config.algo}-{train_cfg.seed}-{stamp}")
-    if (run_dir / "config.toml").exists():
-        raise InputError(f"train.run_dir = {str(run_dir)!r} holds a run already; go on with --resume or choose another")
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        checkpoint.write_text(run_dir / "config.toml", config.to_toml())
-    except OSError as error:
-        raise InputError(f"train.run_dir = {str(run_dir)!r} cannot be written ({error.strerror}); "
-                         "choose another") from None
-    return run_dir
-
-
-@contextmanager
-def _interruptible() -> Iterator[list[int]]:
-    """Signals are noted in the list that is yielded; a second one interrupts at once."""
-    received: list[int] = []
-
-    def note(number: int, frame: Any) -> None:
-        received.append(number)
-        if len(received) > 1:
-            raise KeyboardInterrupt
-
-    previous = {}
-    with suppress(ValueError):  # only the main thread may set handlers; elsewhere the caller handles signals
-        previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def _allocator(device: torch.device) -> Any:
-    """Zeroed arrays; page-locked where the learner is on a GPU, so that copies need not wait."""
-    if device.type == "cpu":
-        return np.zeros
-
-    def pinned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        return torch.zeros(shape, dtype=torch.from_numpy(np.zeros(0, dtype)).dtype, pin_memory=True).numpy()
-
-    return pinned

@@ -13,7 +13,8 @@ import torch
 from puffer_il import checkpoint
 from puffer_il.config import Config, build
 from puffer_il.demos import write_demos
-from puffer_il.trainer import prepare_run_dir, train
+from puffer_il.runtime import prepare_run_dir
+from puffer_il.trainer import train
 from puffer_il.types import Demos
 
 TINY: dict[str, dict[str, Any]] = {

@@ -13,7 +13,7 @@ LAYERS = (  # a folder counts as one module; a new module is given its place her
     "types config registry",  # numpy alone
     "_buffer buffer demos networks distributions policy discriminator losses rewards stats",
     "envfile glue native emulation creators serial workers vec collector learners checkpoint",
-    "sinks evaluate trainer bench",
+    "sinks evaluate runtime trainer bench",
     "panels dashboard options commands",
     "cli",
 )

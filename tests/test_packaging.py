@@ -1,4 +1,4 @@
-"""The sdist holds all that a build needs: a wheel made from it must not lack a kernel, an environment or an experiment."""
+"""The sdist holds all that a build needs: a wheel made from it lacks no kernel, environment or experiment."""
 
 import subprocess
 import sys
@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 def test_the_sdist_has_every_source(tmp_path):
     if not (ROOT / "setup.py").is_file():
         pytest.skip("runs in the repository only")
-    subprocess.run([sys.executable, "setup.py", "-q", "egg_info", "--egg-base", tmp_path, "sdist", "--dist-dir", tmp_path],
-                   cwd=ROOT, check=True, capture_output=True)
+    command = [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", tmp_path, "sdist", "--dist-dir", tmp_path]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     archive, = tmp_path.glob("*.tar.gz")
     with tarfile.open(archive) as tar:
         held = {name.split("/", 1)[1] for name in tar.getnames() if "/" in name}

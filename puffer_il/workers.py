@@ -1,7 +1,7 @@
 """PufferLib's Multiprocessing backend, made fit for any number of cores and for environments that die.
 
 The stock one spins: workers that wait keep the processor from those that work, and a dead one is waited for for ever.
-Here a wait yields a few times, then sleeps on a semaphore and looks after the processes meanwhile.
+Here a wait yields for a moment, then sleeps on a semaphore and looks after the processes meanwhile.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from multiprocessing import connection, util
 from typing import Any
 
@@ -26,9 +27,9 @@ from puffer_il.serial import Serial, allocate, layout
 from puffer_il.types import Array, EnvFailure, InputError
 
 STEP, RESET, GET_STATE, SET_STATE, CLOSE, FAILED = range(6)
-# A yield takes about 0.5 µs on an idle core, and as long as others need it on a busy one. Waking a sleeper takes
-# 20 to 50 µs, so that a wait of this many yields is worth it where the answer comes soon, and costs little otherwise.
-YIELDS = 100
+# To sleep and be woken costs 20 to 100 µs on a virtual machine: a wait of that order is better spent yielding the
+# processor. Yielding for longer gained nothing and would disturb the learner, which needs the same cores in between.
+YIELD_S = 200e-6
 PATIENCE_S = 0.1  # between two looks at whether the workers are alive
 GRACE_S = 1.0  # for environments to close
 MESSAGE_CHARACTERS = 16_000  # fewer than a pipe holds, so that a failing worker never waits for its parent to read
@@ -68,7 +69,10 @@ class Workers(pufferlib.vector.Multiprocessing):
             process = context.Process(target=_work, name=f"puffer_il worker {worker}", args=(
                 worker, creator, facts, count, self._rows_each, num_workers, memory, seed, theirs, self._commands,
                 self._go[worker], self._done[worker]))
-            process.start()
+            with warnings.catch_warnings():
+                # Forking beside threads is warned of from Python 3.12 on; workers use nothing that threads may hold.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                process.start()
             self.processes.append(process)
             self._pipes.append(ours)
             theirs.close()  # so that reading from a dead worker ends
@@ -165,11 +169,12 @@ class Workers(pufferlib.vector.Multiprocessing):
 
 def _acquire(semaphore: Any, timeout: float | None = None) -> bool:
     """Wait for a semaphore: yielding at first, then asleep. False if `timeout` seconds were not enough."""
-    for _ in range(YIELDS):
-        if semaphore.acquire(False):
-            return True
+    asleep = time.perf_counter() + YIELD_S
+    while not semaphore.acquire(False):
+        if time.perf_counter() > asleep:
+            return semaphore.acquire(True, timeout)
         _yield()
-    return semaphore.acquire(True, timeout)
+    return True
 
 
 def _work(worker: int, creator: Creator, facts: Facts, count: int, rows: int, num_workers: int, memory: dict[str, Any],

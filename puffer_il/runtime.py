@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -38,7 +39,7 @@ def prepare_run_dir(config: Config) -> Path:
     """Create the run's directory and write the resolved config into it; InputError if that cannot be."""
     train_cfg = config.train
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    short = config.env.name.replace("/", "-").replace(":", "-")
+    short = re.sub(r"[^\w.]+", "-", config.env.name).strip("-.")
     run_dir = Path(train_cfg.run_dir or f"runs/{short}-{config.algo}-{train_cfg.seed}-{stamp}")
     if (run_dir / "config.toml").exists():
         raise InputError(f"train.run_dir = {str(run_dir)!r} holds a run already; go on with --resume or choose another")

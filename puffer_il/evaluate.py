@@ -12,6 +12,7 @@ import torch
 
 from puffer_il import checkpoint, stats
 from puffer_il.config import Config, EnvConfig, build, read_toml
+from puffer_il.creators import find_creator
 from puffer_il.policy import Policy
 from puffer_il.types import Array, EnvSpec, InputError
 from puffer_il.vec import Vec, make_vec
@@ -97,13 +98,11 @@ def random_actor(spec: EnvSpec, seed: int) -> Actor:
 
 
 def make_eval_vec(env: EnvConfig, episodes: int) -> Vec:
-    """The environment of a run once more, with no more rows than episodes to play. C environments step natively."""
-    backend = env.backend if env.backend in ("native", "multiprocessing") else "auto"
-    rows = min(episodes, MAX_ROWS, env.num_envs)
-    if backend == "multiprocessing" and env.num_workers:
-        rows = max(env.num_workers, rows - rows % env.num_workers)
-    return make_vec(env.name, num_envs=rows, backend=backend, num_workers=env.num_workers, num_groups=1,
-                    kwargs=env.kwargs)
+    """The environment of a run once more, with no more rows than episodes to play; the rows decide the workers."""
+    agents = find_creator(env.name, env.kwargs).facts().num_agents
+    rows = max(agents, min(episodes, MAX_ROWS, env.num_envs) // agents * agents)
+    backend = "multiprocessing" if env.num_workers else env.backend
+    return make_vec(env.name, num_envs=rows, backend=backend, kwargs=env.kwargs)
 
 
 def load_policy(run_dir: Path, device: str = "cpu") -> tuple[Policy, Config, dict[str, Any]]:

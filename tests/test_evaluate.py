@@ -66,6 +66,15 @@ def test_random_policy_of_cartpole_scores_what_is_known_of_it():
     assert np.array_equal(scores.returns, again.returns)
 
 
+@pytest.mark.parametrize(("env", "rows"), [
+    (EnvConfig(name="cartpole", num_envs=256), 50), (EnvConfig(name="cartpole", num_envs=8, num_workers=2), 8),
+    (EnvConfig(name="tests.identified:Parallel", num_envs=6, backend="serial"), 6),
+    (EnvConfig(name="tests.identified:Parallel", num_envs=300, backend="serial"), 48)])
+def test_evaluation_takes_no_more_rows_than_it_needs_and_whole_environments(env, rows):
+    with make_eval_vec(env, 50) as vec:
+        assert vec.num_envs == rows
+
+
 def test_random_actor_covers_a_box_and_survives_an_unbounded_one():
     action = ActionSpec(low=np.float32([-3, -np.inf]), high=np.float32([1, np.inf]), shape=(2,))
     spec = EnvSpec("x", (1,), np.dtype(np.float32), action)

@@ -20,6 +20,7 @@ from puffer_il.vec import Vec, make_vec
 Actor = Callable[[Array, Array], Array]  # (obs (n, …), episode_starts (n,) bool) → actions (n, dim)
 MAX_ROWS = 100  # environments of an evaluation; more would only run for the slowest episode
 EVAL_SEED = 1_000_003  # far from the training seeds, so that no training episode is seen again
+FINAL_SEED = 2_000_003  # the result is scored on episodes that had no say in when training stopped
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def evaluate_run(run_dir: Path, episodes: int, seed: int) -> dict[str, Any]:
             raise InputError(f"{run_dir}: the environment {config.env.name!r} has changed since the run "
                              f"(observations {vec.spec.obs_shape} against {policy.spec.obs_shape}); train again")
         scores = evaluate(vec, policy_actor(policy, vec.num_envs, config.eval.deterministic, seed), episodes,
-                          EVAL_SEED + seed)
+                          FINAL_SEED + seed)
     expert, random = state["expert_return"], state["random_return"]
     return {**scores.summary(random, expert), "expert_return": expert, "random_return": random,
             "env_steps": state["env_steps"]}

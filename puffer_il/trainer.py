@@ -20,7 +20,7 @@ from puffer_il.buffer import RolloutBuffer
 from puffer_il.collector import Collector
 from puffer_il.config import Config
 from puffer_il.demos import load_demos
-from puffer_il.evaluate import EVAL_SEED, evaluate, make_eval_vec, policy_actor, random_actor
+from puffer_il.evaluate import EVAL_SEED, FINAL_SEED, evaluate, make_eval_vec, policy_actor, random_actor
 from puffer_il.registry import get_learner
 from puffer_il.runtime import allocator, choose_device, default_threads, interruptible
 from puffer_il.sinks import RunInfo, Sink
@@ -156,12 +156,12 @@ class Run:
         if self.status == "running" and (late or self._due(cfg.train.checkpoint_steps)):
             self.checkpoint()
 
-    def evaluate(self, episodes: int) -> Metrics:
-        """Play the present policy on the true reward; the same starting states every time."""
+    def evaluate(self, episodes: int, seed: int = EVAL_SEED) -> Metrics:
+        """Play the present policy on the true reward; the same starting states for the same seed."""
         cfg = self.config
         with self._phase("eval"):
             act = policy_actor(self.learner.policy, self.eval_vec.num_envs, cfg.eval.deterministic, cfg.train.seed)
-            scores = evaluate(self.eval_vec, act, episodes, EVAL_SEED + cfg.train.seed)
+            scores = evaluate(self.eval_vec, act, episodes, seed + cfg.train.seed)
         self.last_eval = scores.summary(self.random_return, self.expert_return)
         normalized = self.last_eval["normalized"]
         if self.time_to_expert is None and normalized is not None and normalized >= EXPERT_LEVEL:
@@ -175,7 +175,7 @@ class Run:
         writes its own and does not keep the user waiting."""
         if self.status == "finished":
             self.learner.finish()
-            metrics = self.evaluate(self.config.eval.final_episodes)
+            metrics = self.evaluate(self.config.eval.final_episodes, FINAL_SEED)
             for sink in self.sinks:
                 sink.log(self.env_steps, metrics | {"env_steps": self.env_steps, "wall_s": self.wall_s,
                                                     "progress": self.progress})

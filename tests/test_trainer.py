@@ -49,6 +49,21 @@ def test_stops_at_the_experts_level_if_asked(tmp_path, demos):
     assert recorder.summary["status"] == "finished" and recorder.summary["env_steps"] < 10**5
 
 
+def test_the_result_is_scored_on_episodes_that_did_not_decide_when_to_stop(tmp_path, demos, monkeypatch):
+    starts = []
+    evaluate = trainer.evaluate
+
+    def noted(vec, act, episodes, seed):
+        starts.append(vec.reset(seed).copy())
+        return evaluate(vec, act, episodes, seed)
+
+    monkeypatch.setattr(trainer, "evaluate", noted)
+    run(tiny("ppo", tmp_path / "run", eval__interval_steps=256))
+    random, *between, last = starts
+    assert len(between) == 3 and all(np.array_equal(between[0], other) for other in between)
+    assert not np.isin(last, between[0]).any() and not np.isin(last, random).any()
+
+
 def test_time_to_expert_counts_from_the_first_evaluation_at_that_level(tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "EXPERT_LEVEL", -10.0)  # any policy passes at once
     demos = scripted_cartpole_demos(tmp_path / "d.npz")

@@ -80,6 +80,17 @@ def test_episodes_run_across_rollouts_and_are_counted_whole(kind):
 
 
 @pytest.mark.parametrize("kind", VECS)
+def test_every_first_row_of_an_episode_is_marked_as_a_start(kind):
+    before = np.zeros(6, bool)  # the last step of a rollout: what it says of the first of the next
+    for k, collector in enumerate(rollouts(kind, 3)):
+        buffer = collector.buffer
+        follows_an_end = buffer.terminations | buffer.truncations | ~buffer.valid
+        expected = np.concatenate((before[None] | (k == 0), follows_an_end[:-1]))
+        assert expected.sum() > 6 and np.array_equal(buffer.episode_starts, expected)
+        before = follows_an_end[-1]
+
+
+@pytest.mark.parametrize("kind", VECS)
 def test_recurrent_rows_can_be_evaluated_again_from_the_state_that_was_stored(kind):
     for collector in rollouts(kind, 2, lstm=4):
         buffer = collector.buffer

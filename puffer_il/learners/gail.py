@@ -112,7 +112,7 @@ class GAIL:
         log = [self._update_discriminator(obs, actions, valid, absorbing) for _ in range(self.config.disc_updates)]
         self.replay.add(obs, actions, valid, self.generator)
         metrics = dict(zip(DISC_METRICS, torch.stack(log).mean(0).tolist(), strict=True))
-        return metrics | self._write_rewards(buffer, obs, actions)
+        return metrics | self._write_rewards(buffer, obs, actions, valid)
 
     def advantages(self, buffer: RolloutBuffer) -> None:
         self.ppo.advantages(buffer)
@@ -186,7 +186,7 @@ class GAIL:
         return weight / (weight + rows)
 
     @torch.no_grad()
-    def _write_rewards(self, buffer: RolloutBuffer, obs: Tensor, actions: Tensor) -> Metrics:
+    def _write_rewards(self, buffer: RolloutBuffer, obs: Tensor, actions: Tensor, valid: Tensor | None) -> Metrics:
         cfg = self.config
         logits = torch.cat([self.discriminator(self.discriminator.rows(o, a))
                             for o, a in zip(obs.split(RELABEL_ROWS), actions.split(RELABEL_ROWS), strict=True)])
@@ -194,9 +194,10 @@ class GAIL:
         absorbing = reward_from_logits(self.discriminator(self.discriminator.absorbing_rows(1)), cfg.reward,
                                        cfg.reward_clip or None)
         if cfg.reward_scale:
-            self.scale.update(rewards)
+            self.scale.update(rewards if valid is None else rewards[valid])
             rewards, absorbing = self.scale(rewards), self.scale(absorbing)
-        mean, std, end = torch.cat((rewards.mean()[None], rewards.std()[None], absorbing)).tolist()
+        counted = rewards if valid is None else rewards[valid]
+        mean, std, end = torch.cat((counted.mean()[None], counted.std()[None], absorbing)).tolist()
         if not cfg.debug_use_ground_truth:
             learned = rewards.cpu().numpy().reshape(buffer.rewards.shape)
             np.add(learned, cfg.true_reward_coef * buffer.env_rewards, out=buffer.rewards)

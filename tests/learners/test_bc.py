@@ -88,14 +88,17 @@ def test_the_best_weights_come_back_when_validation_gets_worse():
 
 
 def test_an_lstm_starts_every_chunk_where_a_running_policy_would_be():
-    demos = make_demos()
+    lengths = [4, 17, 2, 10, 7]  # the waves of chunks lose episodes from their middle
+    ends, none = np.isin(np.arange(40), np.cumsum(lengths) - 1), np.zeros(40, bool)
+    demos = dataclasses.replace(make_demos(), terminations=ends, truncations=none,
+                                episode_starts=np.cumsum([0, *lengths[:-1]]))
     learner = make(demos, policy={"lstm": 4}.items(), sequence_length=3, validation=0.0)
     chunks = learner.train
     assert isinstance(chunks, Sequences)
     chunks.refresh(learner.policy)
-    obs = torch.tensor(demos.obs).reshape(4, 10, 3).transpose(0, 1)
-    features, _ = learner.policy.unroll(obs, torch.zeros(4, learner.policy.state_dim))
-    whole = learner.policy.actor(features).reshape(10, 4, -1).transpose(0, 1).reshape(40, -1)  # by episode, in order
+    episodes = torch.tensor(demos.obs).split(lengths)
+    start = torch.zeros(1, learner.policy.state_dim)
+    whole = torch.cat([learner.policy.actor(learner.policy.unroll(obs.unsqueeze(1), start)[0]) for obs in episodes])
     actions = torch.tensor(demos.actions)
     expected = learner.policy.dist.log_prob(whole, actions)
     logprobs, _, _ = chunks.evaluate(learner.policy, torch.arange(len(chunks)))

@@ -81,15 +81,17 @@ def test_the_discriminator_tells_the_expert_from_the_policy():
     assert buffer.rewards[right].mean() > buffer.rewards[~right].mean() + 0.5
 
 
-def test_invalid_rows_teach_the_discriminator_nothing():
-    states = []
+def test_invalid_rows_teach_nothing():
+    states, rewards, metrics = [], [], []
     for spoil in (False, True):
         learner, buffer = make(), make_buffer(invalid=True)
         if spoil:
             buffer.obs[~buffer.valid] = 1e3
-        learner.relabel(buffer)
+        metrics.append(learner.relabel(buffer))
         states.append(learner.discriminator.state_dict())
+        rewards.append(buffer.rewards[buffer.valid])
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
+    assert np.array_equal(*rewards) and metrics[0] == metrics[1]  # nor do they enter the reward's scale
 
 
 def test_the_true_reward_can_be_mixed_in_or_taken_alone():

@@ -14,10 +14,11 @@ if shutil.which("gcc") is None and shutil.which("cc") is None:
 sys.path.insert(0, str(Path(__file__).parent))
 from puffer_il.glue import env_extension
 
+HEADERS = sorted(map(str, Path("csrc").rglob("*.h")))
 FLAGS = ["-O3", "-fno-math-errno", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function"]
 
 kernels = cythonize(
-    [Extension(f"puffer_il.{pyx.stem}", [str(pyx)], include_dirs=["csrc", numpy.get_include()],
+    [Extension(f"puffer_il.{pyx.stem}", [str(pyx)], include_dirs=["csrc", numpy.get_include()], depends=HEADERS,
                define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")], extra_compile_args=FLAGS)
      for pyx in sorted(Path("puffer_il").glob("*.pyx"))],
     compiler_directives={"language_level": 3, "boundscheck": False, "wraparound": False, "cdivision": True,

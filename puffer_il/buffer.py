@@ -136,6 +136,11 @@ class RolloutBuffer:
                            self.terminations.view(np.uint8), self.truncations.view(np.uint8), self.valid.view(np.uint8),
                            gamma, gae_lambda, self.advantages, self.returns)
 
+    def keep_ends(self, index: Array, final_obs: Array) -> None:
+        """Note the rows t·num_envs + i that ended, (k,) int64, and their true successors (k, *obs_shape), where whoever
+        writes the arrays does so without `write_outcome`."""
+        self._keep_final(index, final_obs)
+
     @property
     def final_index(self) -> Array:
         """(k,) int64: flat row numbers t·num_envs + i of the valid rows that ended, in the order they were written."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,14 @@ import torch
 from torch import Tensor
 
 from puffer_il.buffer import RolloutBuffer
+from puffer_il.distributions import Noise
+from puffer_il.fast import FastPolicy
 from puffer_il.policy import Policy
 from puffer_il.types import Batch
 from puffer_il.vec import Vec
+
+
+FEW_ROWS = 16  # a rollout of fewer rows is not worth the kernels' blocks
 
 
 class Collector:
@@ -23,7 +29,7 @@ class Collector:
 
     def __init__(self, vec: Vec, policy: Policy, buffer: RolloutBuffer, device: torch.device, seed: int) -> None:
         self.vec, self.policy, self.buffer, self.device = vec, policy, buffer, device
-        self.generator = torch.Generator(device).manual_seed(seed)
+        self.noise = Noise.on(device, seed)
         self.state = policy.initial_state(vec.num_envs)
         self.episode_starts = np.ones(vec.num_envs, bool)
         self.episode_returns: list[np.ndarray] = []
@@ -35,6 +41,8 @@ class Collector:
         self.episode_returns, self.episode_lengths = [], []
         buffer, groups = self.buffer, self.vec.groups
         buffer.start()
+        if self._collect_natively():
+            return buffer
         if self.state is not None:
             buffer.initial_state[:] = self.state.cpu().numpy()
         for t in range(buffer.num_steps):
@@ -45,18 +53,33 @@ class Collector:
         for group in range(len(groups)):
             self._receive(buffer.num_steps - 1, group)
         self._bootstrap()
+        self.noise.step += buffer.num_steps
         return buffer
 
     def state_dict(self) -> dict[str, Any]:
-        return {"generator": self.generator.get_state(), "state": self.state,
+        return {"noise_step": self.noise.step, "generator": self.noise.generator.get_state(), "state": self.state,
                 "episode_starts": torch.from_numpy(self.episode_starts), "vec": _tensors(self.vec.get_state())}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.generator.set_state(state["generator"].cpu())
+        self.noise.step = state["noise_step"]
+        self.noise.generator.set_state(state["generator"].cpu())
         self.vec.set_state({k: v.numpy() for k, v in state["vec"].items()})
         if self.vec.exact_state:  # otherwise the environments began new episodes
             self.episode_starts[:] = state["episode_starts"].numpy()
             self.state = None if state["state"] is None else state["state"].to(self.device)
+
+    def _collect_natively(self) -> bool:
+        """The same rollout as one call without Python, for a C batch and a policy that the kernels cover."""
+        batch, policy = self.vec.native_batch(), FastPolicy.of(self.policy)
+        if batch is None or policy is None or self.vec.num_envs < FEW_ROWS:
+            return False
+        returns, lengths = policy.rollout(batch, self.buffer, self.episode_starts, self.noise)
+        if len(returns):
+            self.episode_returns.append(returns)
+            self.episode_lengths.append(lengths)
+        self._bootstrap()
+        self.noise.step += self.buffer.num_steps
+        return True
 
     def _act(self, t: int, group: int, rows: slice) -> None:
         starts, obs = self.episode_starts[rows], self.vec.obs[rows]
@@ -64,7 +87,8 @@ class Collector:
         state = None
         if self.state is not None:
             state = self.state[rows] * (1 - self._tensor(starts).float()).unsqueeze(1)
-        actions, logprobs, values, state = self.policy.act(self._tensor(obs), state, self.generator)
+        noise = replace(self.noise, step=self.noise.step + t)
+        actions, logprobs, values, state = self.policy.act(self._tensor(obs), state, noise, rows.start)
         if self.state is not None and state is not None:
             self.state[rows] = state
         host_actions = actions.cpu().numpy()

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from puffer_il import fast
 from puffer_il.distributions import make_distribution
 from puffer_il.networks import Encoder, Flatten, mlp
 from puffer_il.types import EnvSpec
@@ -31,23 +32,23 @@ class Discriminator(nn.Module):
             parameter.requires_grad_(False)  # only its action features are used
         self.num_actions = sum(spec.action.nvec) or spec.action.dim
         self.net = mlp(self.encoder.dim + self.num_actions + 1, hidden, 1, activation)
+        self.spectral_norm = spectral_norm
         if spectral_norm:
             for layer in self.net:
                 if isinstance(layer, nn.Linear):
                     nn.utils.parametrizations.spectral_norm(layer)
 
-    def numeric(self, obs: Tensor) -> Tensor:
-        """The columns of raw rows that are normalised, float32 (n, num_numeric)."""
-        return self.flatten(obs)[:, :self.flatten.num_numeric]
-
-    def update_norm(self, mean: Tensor, var: Tensor, count: int) -> None:
+    def update_norm(self, mean: Tensor, var: Tensor, count: float) -> None:
         """Merge the moments of `count` rows into the running statistics."""
-        if self.encoder.norm is not None:
-            self.encoder.norm.update(mean, var, count)
+        self.encoder.update_norm(mean, var, count)
 
     @torch.no_grad()
-    def rows(self, obs: Tensor, actions: Tensor) -> Tensor:
-        """Raw rows (n, *obs_shape), (n, dim) → inputs (n, flat observation + action features + 1)."""
+    def rows(self, obs: Tensor, actions: Tensor, index: Tensor | None = None) -> Tensor:
+        """Raw rows (n, *obs_shape), (n, dim), of them those of `index` → inputs (n, observation + action features + 1)."""
+        made = fast.pair_rows(self, obs, actions, index)
+        if made is not None:
+            return made
+        obs, actions = (obs, actions) if index is None else (obs[index], actions[index])
         features = self.encoder.prepare(self.flatten(obs))
         return torch.cat((features, self.actions.features(actions), features.new_zeros(len(features), 1)), 1)
 

@@ -6,15 +6,35 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from puffer_il.types import ActionSpec, InputError
+from puffer_il import _kernels as kernels
+from puffer_il.types import ActionSpec, Array, InputError
 
 LOG_2PI = math.log(2 * math.pi)
 SQUASH_LIMIT = 1 - 1e-6  # float32 cannot tell tanh(u) from 1 beyond |u| of about 8
+
+
+@dataclass
+class Noise:
+    """Where the noise of actions comes from.
+
+    On the CPU it is a function of (seed, step, row, dimension), Philox4x32-10 (Salmon et al. 2011), so that it does not
+    matter who draws it, in which order or beside which rows; `step` counts vector steps. Elsewhere, and for squashed
+    actions, it is torch's `generator`.
+    """
+
+    seed: int
+    generator: torch.Generator
+    step: int = 0
+
+    @classmethod
+    def on(cls, device: torch.device, seed: int) -> Noise:
+        return cls(seed, torch.Generator(device).manual_seed(seed))
 
 
 class Categorical(nn.Module):
@@ -24,11 +44,16 @@ class Categorical(nn.Module):
         super().__init__()
         self.nvec = action.nvec
         self.num_params = sum(action.nvec)
+        self.kernel = make_kernel(self.nvec, (), ())
 
-    def sample(self, params: Tensor, generator: torch.Generator | None) -> Tensor:
+    def sample(self, params: Tensor, noise: Noise | None = None, first_row: int = 0) -> tuple[Tensor, Tensor]:
+        """Actions (n, dim) and their log-probabilities (n,); without `noise` from torch's global generator."""
+        if noise is not None and self.kernel is not None and params.device.type == "cpu":
+            return draw(self.kernel, None, params, noise, first_row, torch.int32)
         # Gumbel-max: the argmax of logits plus Gumbel noise is a sample of the softmax.
-        noise = torch.empty_like(params).exponential_(generator=generator).log_()
-        return self.mode(params - noise)
+        gumbel = torch.empty_like(params).exponential_(generator=noise and noise.generator).log_()
+        actions = self.mode(params - gumbel)
+        return actions, self.log_prob(params, actions)
 
     def mode(self, params: Tensor) -> Tensor:
         return torch.stack([part.argmax(-1) for part in params.split(self.nvec, -1)], -1).int()
@@ -78,15 +103,20 @@ class Gaussian(nn.Module):
         self.log_std = nn.Parameter(torch.full((action.dim,), init_log_std))
         self.register_buffer("center", torch.as_tensor((low + high) / 2, dtype=torch.float32), persistent=False)
         self.register_buffer("scale", torch.as_tensor((high - low) / 2, dtype=torch.float32), persistent=False)
+        self.kernel = None if squash else make_kernel((), (low + high) / 2, (high - low) / 2)
         self.register_buffer("low", torch.as_tensor(action.low), persistent=False)
         self.register_buffer("high", torch.as_tensor(action.high), persistent=False)
         nodes, weights = np.polynomial.hermite_e.hermegauss(7)  # ∫ f(x) N(x; 0, 1) dx by quadrature
         self.register_buffer("nodes", torch.as_tensor(nodes, dtype=torch.float32), persistent=False)
         self.register_buffer("weights", torch.as_tensor(weights / weights.sum(), dtype=torch.float32), persistent=False)
 
-    def sample(self, params: Tensor, generator: torch.Generator | None) -> Tensor:
-        noise = torch.empty_like(params).normal_(generator=generator)
-        return self._to_action(params + self.log_std.exp() * noise)
+    def sample(self, params: Tensor, noise: Noise | None = None, first_row: int = 0) -> tuple[Tensor, Tensor]:
+        """Actions (n, dim) and their log-probabilities (n,); without `noise` from torch's global generator."""
+        if noise is not None and self.kernel is not None and params.device.type == "cpu":
+            return draw(self.kernel, self.log_std, params, noise, first_row, torch.float32)
+        normal = torch.empty_like(params).normal_(generator=noise and noise.generator)
+        actions = self._to_action(params + self.log_std.exp() * normal)
+        return actions, self.log_prob(params, actions)
 
     def mode(self, params: Tensor) -> Tensor:
         return self._to_action(params)
@@ -116,6 +146,25 @@ class Gaussian(nn.Module):
         if self.squash:
             unit = unit.tanh().clamp(-SQUASH_LIMIT, SQUASH_LIMIT)
         return self.center + self.scale * unit
+
+
+def make_kernel(choices: tuple[int, ...], center: Array, scale: Array) -> kernels.Distribution | None:
+    """The C kernels' form of a distribution, None if it is larger than they are made for."""
+    dims = len(choices) or len(center)
+    if dims > kernels.MAX_ACTION_DIMS or sum(choices) > kernels.MAX_ACTION_PARAMS:
+        return None
+    return kernels.Distribution(tuple(choices), tuple(map(float, center)), tuple(map(float, scale)))
+
+
+def draw(kernel: kernels.Distribution, log_std: Tensor | None, params: Tensor, noise: Noise, first_row: int,
+         dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Samples and log-probabilities in one pass."""
+    params = params.float().contiguous()
+    n = len(params)
+    actions, logprobs = torch.empty((n, kernel.dims), dtype=dtype), torch.empty(n)
+    kernels.sample(kernel, 0 if log_std is None else log_std.data_ptr(), params.data_ptr(), n, noise.seed, noise.step,
+                   first_row, actions.data_ptr(), logprobs.data_ptr())
+    return actions, logprobs
 
 
 def _log_tanh_slope(u: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from puffer_il import checkpoint, stats
 from puffer_il.config import Config, EnvConfig, build, read_toml
 from puffer_il.creators import find_creator
+from puffer_il.distributions import Noise
 from puffer_il.policy import Policy
 from puffer_il.types import Array, EnvSpec, InputError
 from puffer_il.vec import Vec, make_vec
@@ -69,14 +70,15 @@ def evaluate(vec: Vec, act: Actor, episodes: int, seed: int) -> Scores:
 def policy_actor(policy: Policy, n: int, deterministic: bool, seed: int) -> Actor:
     """An Actor for n rows that keeps the recurrent state between calls."""
     device = next(policy.parameters()).device
-    generator = torch.Generator(device).manual_seed(seed)
+    noise = Noise.on(device, seed)
     state = policy.initial_state(n)
 
     def act(obs: Array, starts: Array) -> Array:
         nonlocal state
         if state is not None:
             state = state * (1 - torch.as_tensor(starts, dtype=torch.float32, device=device)).unsqueeze(1)
-        actions, _, _, state = policy.act(torch.from_numpy(obs).to(device), state, generator, deterministic)
+        actions, _, _, state = policy.act(torch.from_numpy(obs).to(device), state, noise, deterministic=deterministic)
+        noise.step += 1
         return actions.cpu().numpy()
 
     return act

@@ -85,7 +85,7 @@ def bernoulli_entropy(logits: Tensor) -> Tensor:
 
 def gradient_penalty(discriminator: Callable[[Tensor], Tensor], expert: Tensor, policy: Tensor,
                      kind: str = "interpolated", target: float = 1.0, one_sided: bool = True,
-                     generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+                     mix: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Penalty on the discriminator's gradient g(x) = ∂logit/∂x, to be weighted by the caller; and the mean of ‖g‖.
 
     interpolated   mean (‖g(x)‖ − target)², x = u·expert + (1 − u)·policy, u ~ U[0, 1] per row; one-sided: only where
@@ -93,11 +93,11 @@ def gradient_penalty(discriminator: Callable[[Tensor], Tensor], expert: Tensor, 
     zero_centred   mean ‖g(x)‖² on the expert's rows (Mescheder et al. 2018, arXiv:1801.04406, R1)
 
     `discriminator` maps rows (n, …) to logits (n,); `expert` and `policy` are equally many rows, and zero_centred
-    reads only the first.
+    reads only the first. `mix` (n,) gives the shares u; without it they are drawn.
     """
     if kind == "interpolated":
-        share = torch.rand((len(expert), *[1] * (expert.ndim - 1)), generator=generator, device=expert.device,
-                           dtype=expert.dtype)
+        share = torch.rand(len(expert), device=expert.device, dtype=expert.dtype) if mix is None else mix
+        share = share.reshape(-1, *[1] * (expert.ndim - 1))
         x = share * expert.detach() + (1 - share) * policy.detach()
     elif kind == "zero_centred":
         x = expert.detach()

@@ -169,6 +169,12 @@ class NativeEnv(PufferEnv):
         self._step(self._vec, 0, self.num_envs)
         return self.observations, self.rewards, self.terminals, self.truncations, []
 
+    def addresses(self) -> tuple[int, int]:
+        """Where a C caller finds the VecEnv and the step function of csrc/vec_api.h, while this object lives."""
+        step = ctypes.cast(self._step, ctypes.c_void_p).value
+        assert step is not None
+        return ctypes.addressof(self._vec), step
+
     def get_state(self) -> Array:
         """uint8 (bytes,): states, generators, clocks, current observations; `set_state` goes on exactly."""
         return np.concatenate(self._state_parts())

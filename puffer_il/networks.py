@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
+from puffer_il.fused import FusedMLP
 from puffer_il.types import EnvSpec, ObsField
 
 
@@ -46,14 +47,17 @@ def orthogonal(layer: nn.Linear | nn.Conv2d, gain: float = math.sqrt(2)) -> nn.M
 
 
 def mlp(inputs: int, hidden: tuple[int, ...], outputs: int | None, activation: str, gain: float = 1.0) -> nn.Sequential:
-    """Linear and activation per hidden layer, then a linear output of the given gain (none if `outputs` is None)."""
+    """Linear and activation per hidden layer, then a linear output of the given gain (none if `outputs` is None).
+
+    Whole MLPs are fused: on the CPU they run as C kernels (see fused.py).
+    """
     layers: list[nn.Module] = []
     for units in hidden:
         layers += [orthogonal(nn.Linear(inputs, units)), ACTIVATIONS[activation]()]
         inputs = units
-    if outputs is not None:
-        layers.append(orthogonal(nn.Linear(inputs, outputs), gain))
-    return nn.Sequential(*layers)
+    if outputs is None or not hidden:
+        return nn.Sequential(*layers, *([] if outputs is None else [orthogonal(nn.Linear(inputs, outputs), gain)]))
+    return FusedMLP(*layers, orthogonal(nn.Linear(inputs, outputs), gain), activation=activation)
 
 
 class Flatten:
@@ -99,6 +103,8 @@ class RunningNorm(nn.Module):
     `forward` is therefore frozen within an iteration; all state is in buffers, so checkpoints hold it.
     """
 
+    EPS: Final = 1e-8
+
     mean: Tensor
     var: Tensor
     count: Tensor
@@ -121,7 +127,7 @@ class RunningNorm(nn.Module):
         self.count.copy_(total)
 
     def forward(self, x: Tensor) -> Tensor:
-        return ((x - self.mean) * torch.rsqrt(self.var + 1e-8)).clamp(-OBS_CLIP, OBS_CLIP)
+        return ((x - self.mean) * torch.rsqrt(self.var + self.EPS)).clamp(-OBS_CLIP, OBS_CLIP)
 
 
 def moments(x: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -168,11 +174,10 @@ class Encoder(nn.Module):
             start += conv.pixels
         return torch.cat(parts, dim=1)
 
-    def update_norm(self, x: Tensor, weight: Tensor | None = None) -> None:
-        """Merge flat observations (n, Flatten.dim) into the running statistics; rows of weight 0 do not count."""
+    def update_norm(self, mean: Tensor, var: Tensor, count: float) -> None:
+        """Merge the moments of `count` rows' numeric columns into the running statistics."""
         if self.norm is not None:
-            count = len(x) if weight is None else weight.sum().double()
-            self.norm.update(*moments(x[:, :self.num_numeric], weight), count)
+            self.norm.update(mean, var, count)
 
 
 class SmallCNN(nn.Module):

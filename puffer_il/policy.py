@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from puffer_il.config import PolicyConfig
-from puffer_il.distributions import make_distribution
+from puffer_il.distributions import Noise, make_distribution
+from puffer_il.fused import Layers
 from puffer_il.networks import Encoder, Flatten, mlp, orthogonal
 from puffer_il.types import Array, EnvSpec
 
@@ -35,8 +36,11 @@ class Policy(nn.Module):
             self.trunk: nn.Module = mlp(inputs, config.hidden, None, config.activation)
             self.actor = orthogonal(nn.Linear(config.hidden[-1], self.dist.num_params), 0.01)
             self.critic = orthogonal(nn.Linear(config.hidden[-1], 1), 1.0)
+            self.joint = Layers([layer for layer in self.trunk if isinstance(layer, nn.Linear)],  # type: ignore[union-attr]
+                                [self.actor, self.critic], config.activation)
         else:
             self.trunk = nn.Identity()
+            self.joint = None
             self.actor = mlp(inputs, config.hidden, self.dist.num_params, config.activation, 0.01)
             self.critic = mlp(inputs, config.hidden, 1, config.activation, 1.0)
 
@@ -45,18 +49,34 @@ class Policy(nn.Module):
         return torch.zeros(n, self.state_dim, device=self._device) if self.lstm is not None else None
 
     @torch.no_grad()
-    def act(self, obs: Tensor, state: Tensor | None = None, generator: torch.Generator | None = None,
+    def act(self, obs: Tensor, state: Tensor | None = None, noise: Noise | None = None, first_row: int = 0,
             deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """One step of n rows: actions (n, dim), log-probabilities (n,), values (n,), next recurrent state."""
+        """One step of n rows: actions (n, dim), log-probabilities (n,), values (n,), next recurrent state.
+
+        `noise` is that of the vector's step, `first_row` the place of these rows in the vector.
+        """
         features, state = self._encode(obs, state)
-        params = self.actor(features)
-        actions = self.dist.mode(params) if deterministic else self.dist.sample(params, generator)
-        return actions, self.dist.log_prob(params, actions), self.critic(features).squeeze(-1), state
+        params, values = self.heads(features)
+        if deterministic:
+            actions = self.dist.mode(params)
+            logprobs = self.dist.log_prob(params, actions)
+        else:
+            actions, logprobs = self.dist.sample(params, noise, first_row)
+        return actions, logprobs, values, state
+
+    def heads(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Parameters of the action distribution (n, num_params) and values (n,) of the encoder's or LSTM's features."""
+        if self.joint is not None and self.joint.usable(features):
+            both = self.joint(features)
+            return both[:, :-1], both[:, -1]
+        features = self.trunk(features)
+        return self.actor(features), self.critic(features).squeeze(-1)
 
     @torch.no_grad()
     def value(self, obs: Tensor, state: Tensor | None = None) -> Tensor:
         """Critic's values (n,) of raw observations, the recurrent state being that before them."""
-        return self.critic(self._encode(obs, state)[0]).squeeze(-1)
+        features = self._encode(obs, state)[0]
+        return self.critic(features).squeeze(-1) if self.joint is None else self.heads(features)[1]
 
     def evaluate(self, obs: Tensor, actions: Tensor, state: Tensor | None = None,
                  episode_starts: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -66,16 +86,21 @@ class Policy(nn.Module):
         before every step where `episode_starts` (num_steps, m) is set; the results are flattened in the same order.
         """
         if self.lstm is None:
-            features = self.trunk(self.encoder(self.flatten(obs.reshape(-1, *self.spec.obs_shape))))
+            features = self.encoder(self.flatten(obs.reshape(-1, *self.spec.obs_shape)))
         else:
             assert state is not None
             features, _ = self.unroll(obs, state, episode_starts)
-        logprobs, entropy = self.dist.log_prob_entropy(self.actor(features), actions.reshape(len(features), -1))
-        return logprobs, entropy, self.critic(features).squeeze(-1)
+        params, values = self.heads(features)
+        logprobs, entropy = self.dist.log_prob_entropy(params, actions.reshape(len(features), -1))
+        return logprobs, entropy, values
 
     def action_params(self, obs: Tensor) -> Tensor:
         """Parameters of the action distribution for raw rows (n, *obs_shape), with gradients (no LSTM)."""
-        return self.actor(self.trunk(self.encoder(self.flatten(obs))))
+        return self.params(self.encoder(self.flatten(obs)))
+
+    def params(self, features: Tensor) -> Tensor:
+        """The same for features of the encoder or the LSTM."""
+        return self.actor(features) if self.joint is None else self.heads(features)[0]
 
     def unroll(self, obs: Tensor, state: Tensor, episode_starts: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The LSTM over sequences (num_steps, m, *obs_shape): features (num_steps·m, units) and the state after."""
@@ -90,11 +115,12 @@ class Policy(nn.Module):
                 hidden, cell = hidden * keep[t], cell * keep[t]
             hidden, cell = self.lstm(features[t], (hidden, cell))
             outputs.append(hidden)
-        return self.trunk(torch.cat(outputs)), torch.cat((hidden, cell), 1)
+        return torch.cat(outputs), torch.cat((hidden, cell), 1)
 
-    def update_norm(self, obs: Tensor, weight: Tensor | None = None) -> None:
-        """Merge raw observations into the running statistics (once per iteration; rows of weight 0 do not count)."""
-        self.encoder.update_norm(self.flatten(obs), weight)
+    def update_norm(self, mean: Tensor, var: Tensor, count: float) -> None:
+        """Merge the moments of `count` observations (see fast.obs_moments) into the running statistics, once per
+        iteration."""
+        self.encoder.update_norm(mean, var, count)
 
     def predict(self, obs: Array, state: Any = None, episode_start: Array | None = None,
                 deterministic: bool = True) -> tuple[Array, Any]:
@@ -146,7 +172,7 @@ class Policy(nn.Module):
             assert state is not None
             hidden, cell = self.lstm(features, tuple(state.chunk(2, dim=1)))
             features, state = hidden, torch.cat((hidden, cell), 1)
-        return self.trunk(features), state
+        return features, state
 
     @property
     def _device(self) -> torch.device:

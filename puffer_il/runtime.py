@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from puffer_il import checkpoint
-from puffer_il.config import Config
+from puffer_il import _kernels as kernels
+from puffer_il import checkpoint, fused
+from puffer_il.config import Config, TrainConfig
 from puffer_il.types import InputError
 
 WIDE_ROLLOUT = 65_536  # rows from which a second torch thread pays
@@ -28,11 +29,22 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+def set_threads(config: TrainConfig, rows: int) -> None:
+    """One budget for torch and the C kernels, which never work at the same time; rollouts have `rows` rows."""
+    fused.enable(config.fused)
+    torch.set_num_threads(config.threads or default_threads(rows))
+    kernels.set_threads(config.threads or cores())
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def default_threads(rows: int) -> int:
     """torch threads for rollouts of `rows` rows. Waking a second thread costs more than it saves on small batches, and
     more than a few have nothing to do in small networks."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(4, cores) if rows >= WIDE_ROLLOUT else 1
+    return min(4, cores()) if rows >= WIDE_ROLLOUT else 1
 
 
 def prepare_run_dir(config: Config) -> Path:

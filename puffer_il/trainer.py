@@ -15,14 +15,14 @@ import psutil
 import torch
 
 import puffer_il
-from puffer_il import checkpoint
+from puffer_il import checkpoint, fused
 from puffer_il.buffer import RolloutBuffer
 from puffer_il.collector import Collector
 from puffer_il.config import Config
 from puffer_il.demos import load_demos
 from puffer_il.evaluate import EVAL_SEED, FINAL_SEED, evaluate, make_eval_vec, policy_actor, random_actor
 from puffer_il.registry import get_learner
-from puffer_il.runtime import allocator, choose_device, default_threads, interruptible
+from puffer_il.runtime import allocator, choose_device, interruptible, set_threads
 from puffer_il.sinks import RunInfo, Sink
 from puffer_il.types import Demos, EnvFailure, InputError, Metrics
 from puffer_il.vec import make_vec
@@ -60,7 +60,7 @@ class Run:
     def __init__(self, config: Config, sinks: list[Sink], run_dir: Path, stack: ExitStack) -> None:
         cfg, self.config, self.sinks, self.run_dir = config.train, config, sinks, run_dir
         self.device = choose_device(cfg.device)
-        torch.set_num_threads(cfg.threads or default_threads(cfg.num_steps * config.env.num_envs))
+        set_threads(cfg, cfg.num_steps * config.env.num_envs)
         torch.manual_seed(cfg.seed)
         self.env_steps = self.updates = 0
         self.wall_before = 0.0  # seconds of the run before it was resumed
@@ -148,7 +148,7 @@ class Run:
                     "progress": self.progress} | self._rollout_metrics()
         for sink in self.sinks:
             sink.log(self.env_steps, metrics)
-        for notice in self.learner.notices:
+        for notice in (*self.learner.notices, *fused.take_notices()):
             self._message(notice)
         self.learner.notices.clear()
         minutes = cfg.train.checkpoint_minutes

@@ -8,12 +8,13 @@ truncated at once, resets emulated environments in the step after an end and nat
 from __future__ import annotations
 
 import os
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
 from puffer_il.creators import Facts, find_creator
+from puffer_il.native import NativeEnv
 from puffer_il.serial import Serial, allocate
 from puffer_il.types import Array, Batch, EnvSpec, InputError
 from puffer_il.workers import Workers
@@ -98,6 +99,19 @@ def _divisors(number: int, near: int) -> str:
 def _multiples(number: int, of: int) -> str:
     below = number // of * of
     return f"{below} or {below + of}" if below > 0 else str(of)
+
+
+@dataclass(frozen=True, slots=True)
+class NativeBatch:
+    """One C environment batch: addresses of its VecEnv and of its step function (csrc/vec_api.h), agents of one
+    environment, and the vector's running returns (num_envs,) float64 and lengths (num_envs,) int64."""
+
+    vec: int
+    step: int
+    agents: int
+    returns: Array
+    lengths: Array
+    owner: NativeEnv  # keeps the memory alive
 
 
 class Vec:
@@ -212,6 +226,16 @@ class Vec:
                              f"{own.shape}; keep env.num_envs, env.backend and env.num_workers")
         self._puffer.set_state(saved)
         self._returns[:], self._lengths[:] = state["returns"], state["lengths"]
+
+    def native_batch(self) -> NativeBatch | None:
+        """What a rollout needs to step the vector by itself; None unless it is one C batch in this process.
+
+        To be asked for after a reset, between a `recv` and the next `send`.
+        """
+        env = self._puffer.envs[0] if self.backend == "native" and isinstance(self._puffer, Serial) else None
+        if not isinstance(env, NativeEnv) or self._sent is None or any(self._sent):
+            return None
+        return NativeBatch(*env.addresses(), env.num_agents // env.num_envs, self._returns, self._lengths, env)
 
     def close(self) -> None:
         """End the environments and their processes; a second time does nothing."""

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from puffer_il.config import Config, setting
+from puffer_il.fast import clone_epoch, obs_moments
+from puffer_il.optim import FlatAdam
 from puffer_il.policy import Policy
 from puffer_il.registry import register
 from puffer_il.types import Array, Demos, EnvSpec, InputError, Metrics
@@ -50,8 +52,11 @@ class BC:
         self.config: BCConfig = config.bc
         self.device = device
         self.policy = policy if policy is not None else Policy(spec, config.policy).to(device)
-        self.optimizer = torch.optim.AdamW(self.policy.parameters(), lr=self.config.learning_rate,
-                                           weight_decay=self.config.weight_decay, fused=True)
+        # The critic comes last among the policy's parameters, and learns nothing here.
+        critic = {id(p) for p in self.policy.critic.parameters()}
+        self.optimizer = FlatAdam([p for p in self.policy.parameters() if id(p) not in critic],
+                                  learning_rate=self.config.learning_rate, weight_decay=self.config.weight_decay,
+                                  max_grad_norm=self.config.max_grad_norm)
         self.rng = np.random.default_rng(seed)
         train, held_out = self._split(demos)
         self.train, self.held_out = self._load(demos, train), self._load(demos, held_out)
@@ -59,7 +64,7 @@ class BC:
         self.epochs_without_gain, self.best_loss, self.done = 0, math.inf, False
         self.best_weights: dict[str, Tensor] = {}
         self.notices: list[str] = []
-        self.policy.update_norm(self.train.obs.reshape(-1, *spec.obs_shape))
+        self.policy.update_norm(*obs_moments(self.policy.flatten, self.train.obs.reshape(-1, *spec.obs_shape)))
 
     def relabel(self, buffer: Any) -> Metrics:
         return {}
@@ -68,7 +73,7 @@ class BC:
         """Nothing to do: behaviour cloning learns from the demonstrations alone."""
 
     def update(self, buffer: Any, progress: float) -> Metrics:
-        losses = torch.stack([self._step(index) for index in self._minibatches()]).mean(0).tolist()
+        losses = self._epoch()
         with torch.no_grad():
             checked = self.held_out if len(self.held_out) else self.train
             nll, accuracy = (float(x) for x in self._score(checked))
@@ -93,20 +98,25 @@ class BC:
         if self.best_weights:
             self.policy.load_state_dict(self.best_weights)
 
-    def _minibatches(self) -> list[Array]:
-        order = self.rng.permutation(len(self.train))
+    def _epoch(self) -> list[float]:
+        """One pass over the training rows; the means of loss, entropy and gradient norm."""
+        cfg, order = self.config, self.rng.permutation(len(self.train))
+        if type(self.train) is Rows:
+            means = clone_epoch(self.policy, self.train.obs, self.train.actions, order, cfg.batch_size, cfg.ent_coef,
+                                self.optimizer)
+            if means is not None:
+                return means.tolist()
         self.train.refresh(self.policy)
-        return [order[i:i + self.config.batch_size] for i in range(0, len(order), self.config.batch_size)]
+        self.optimizer.prepare()
+        batches = [order[i:i + cfg.batch_size] for i in range(0, len(order), cfg.batch_size)]
+        return torch.stack([self._step(index) for index in batches]).mean(0).tolist()
 
     def _step(self, index: Array) -> Tensor:
-        cfg = self.config
         logprobs, entropy, _ = self.train.evaluate(self.policy, torch.from_numpy(index))
         nll, mean_entropy = -logprobs.mean(), entropy.mean()
         self.optimizer.zero_grad()
-        (nll - cfg.ent_coef * mean_entropy).backward()
-        grad_norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), cfg.max_grad_norm or float("inf"))
-        self.optimizer.step()
-        return torch.stack((nll, mean_entropy, grad_norm)).detach()
+        (nll - self.config.ent_coef * mean_entropy).backward()
+        return torch.stack((nll.detach(), mean_entropy.detach(), self.optimizer.step()))
 
     def _score(self, data: Rows) -> tuple[Tensor, Tensor]:
         """Mean negative log-likelihood, and the share of actions that the policy's mode gets right (for continuous
@@ -210,6 +220,6 @@ class Sequences(Rows):
     def evaluate(self, policy: Policy, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         valid = self.valid[index].T.reshape(-1)
         features, _ = policy.unroll(self.obs[index].transpose(0, 1), self.states[index])
-        params = policy.actor(features)[valid]
+        params = policy.params(features)[valid]
         actions = self.actions[index].transpose(0, 1).reshape(len(valid), -1)[valid]
         return *policy.dist.log_prob_entropy(params, actions), policy.dist.mode(params.detach())

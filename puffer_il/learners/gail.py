@@ -17,10 +17,11 @@ from torch import Tensor
 from puffer_il.buffer import RolloutBuffer
 from puffer_il.config import Config, setting
 from puffer_il.discriminator import Discriminator, Replay
+from puffer_il.fast import discriminator_gradients, obs_moments
 from puffer_il.learners.bc import BC
 from puffer_il.learners.ppo import PPO
 from puffer_il.losses import bce_discriminator_loss, bernoulli_entropy, gradient_penalty
-from puffer_il.networks import moments
+from puffer_il.optim import FlatAdam
 from puffer_il.registry import register
 from puffer_il.rewards import RewardScale, reward_from_logits, survival_bias
 from puffer_il.types import Demos, EnvSpec, InputError, Metrics
@@ -80,8 +81,9 @@ class GAIL:
         self.policy = self.ppo.policy
         self.discriminator = Discriminator(spec, self.config.disc_hidden, self.config.disc_activation,
                                            self.config.spectral_norm).to(device)
-        self.optimizer = torch.optim.AdamW(self.discriminator.parameters(), lr=self.config.disc_learning_rate,
-                                           weight_decay=self.config.weight_decay, fused=True)
+        self.optimizer = FlatAdam((p for p in self.discriminator.parameters() if p.requires_grad),
+                                  learning_rate=self.config.disc_learning_rate,
+                                  weight_decay=self.config.weight_decay, max_grad_norm=self.config.max_grad_norm)
         self.scale = RewardScale()
         self.generator = torch.Generator(device).manual_seed(seed)
         self.replay = Replay(self.config.replay_size, spec, device)
@@ -92,7 +94,7 @@ class GAIL:
         # The demonstrations live on the device; their moments and their share of absorbing rows never change.
         self.demo_obs = torch.tensor(demos.obs, device=device)
         self.demo_actions = torch.tensor(demos.actions, device=device)
-        self.demo_moments = moments(self.discriminator.numeric(self.demo_obs))
+        self.demo_moments = obs_moments(self.discriminator.flatten, self.demo_obs)
         self.demo_absorbing = self._absorbing_share(int(demos.terminated.sum()), int(demos.whole_lengths.sum()))
         self.notices: list[str] = []
         self.warned = False
@@ -107,8 +109,9 @@ class GAIL:
         num_valid = len(obs) if valid is None else len(valid)
         terminations = int((flat.terminations & flat.valid).sum())
         self._warn(terminations)
-        self._update_norm(obs if valid is None else obs[valid])
+        self._update_norm(obs, None if valid is None else self._tensor(flat.valid))
         absorbing = self._absorbing_share(terminations, num_valid)
+        self.optimizer.prepare()
         log = [self._update_discriminator(obs, actions, valid, absorbing) for _ in range(self.config.disc_updates)]
         self.replay.add(obs, actions, valid, self.generator)
         metrics = dict(zip(DISC_METRICS, torch.stack(log).mean(0).tolist(), strict=True))
@@ -140,45 +143,55 @@ class GAIL:
     def _update_discriminator(self, obs: Tensor, actions: Tensor, valid: Tensor | None, absorbing: float) -> Tensor:
         """One AdamW step on equally many expert and policy rows; what DISC_METRICS names, still on the device."""
         cfg = self.config
-        expert = self._expert_rows()
-        policy = self._policy_rows(obs, actions, valid, absorbing)
+        expert, policy = self._expert_rows(), self._policy_rows(obs, actions, valid, absorbing)
+        mix = None
+        if cfg.gp_coef and cfg.gp_kind == "interpolated":
+            mix = torch.rand(len(expert), generator=self.generator, device=self.device)
+        stats = discriminator_gradients(self.discriminator, expert, policy, label_smoothing=cfg.label_smoothing,
+                                        ent_coef=cfg.disc_ent_coef, gp_coef=cfg.gp_coef, gp_kind=cfg.gp_kind, mix=mix)
+        if stats is None:
+            stats = self._gradients_in_torch(expert, policy, mix)
+        self.optimizer.step()
+        return stats
+
+    def _gradients_in_torch(self, expert: Tensor, policy: Tensor, mix: Tensor | None) -> Tensor:
+        """What `discriminator_gradients` does, for every discriminator and device."""
+        cfg = self.config
         logits = self.discriminator(torch.cat((expert, policy)))
         expert_logits, policy_logits = logits.chunk(2)
         bce = bce_discriminator_loss(expert_logits, policy_logits, cfg.label_smoothing)
         loss = bce - cfg.disc_ent_coef * bernoulli_entropy(logits).mean()
         penalty = norm = torch.zeros((), device=self.device)
         if cfg.gp_coef:
-            penalty, norm = gradient_penalty(self.discriminator, expert, policy, cfg.gp_kind, generator=self.generator)
+            penalty, norm = gradient_penalty(self.discriminator, expert, policy, cfg.gp_kind, mix=mix)
             loss = loss + cfg.gp_coef * penalty
         self.optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.discriminator.parameters(), cfg.max_grad_norm or float("inf"))
-        self.optimizer.step()
         with torch.no_grad():
             return torch.stack((bce, (expert_logits > 0).float().mean(), (policy_logits < 0).float().mean(),
                                 expert_logits.mean(), policy_logits.mean(), penalty, norm)).detach()
 
     def _expert_rows(self) -> Tensor:
         index = self._draw(len(self.demo_obs), self.config.disc_batch_size)
-        rows = self.discriminator.rows(self.demo_obs[index], self.demo_actions[index])
+        rows = self.discriminator.rows(self.demo_obs, self.demo_actions, index)
         return self._with_absorbing(rows, self.demo_absorbing)
 
     def _policy_rows(self, obs: Tensor, actions: Tensor, valid: Tensor | None, absorbing: float) -> Tensor:
         index = self._draw(len(obs) if valid is None else len(valid), self.config.disc_batch_size)
         index = index if valid is None else valid[index]
-        obs, actions = obs[index], actions[index]
-        old = round(self.config.replay_share * len(obs)) if len(self.replay) else 0
+        old = round(self.config.replay_share * len(index)) if len(self.replay) else 0
+        rows = self.discriminator.rows(obs, actions, index[old:])
         if old:
             chosen = self._draw(len(self.replay), old)
-            obs = torch.cat((obs[old:], self.replay.obs[chosen]))
-            actions = torch.cat((actions[old:], self.replay.actions[chosen]))
+            rows = torch.cat((rows, self.discriminator.rows(self.replay.obs, self.replay.actions, chosen)))
         # Which rows give way to absorbing ones must not depend on their age.
-        return self._with_absorbing(self.discriminator.rows(obs, actions).roll(old // 2, 0), absorbing)
+        return self._with_absorbing(rows.roll(old // 2, 0) if old else rows, absorbing)
 
     def _with_absorbing(self, rows: Tensor, share: float) -> Tensor:
         """The first rows become absorbing ones, as many as their share of an endless trajectory."""
         count = round(share * len(rows))
-        return rows if count == 0 else torch.cat((self.discriminator.absorbing_rows(count), rows[count:]))
+        rows[:count] = self.discriminator.absorbing_rows(1)
+        return rows
 
     def _absorbing_share(self, terminations: int, rows: int) -> float:
         """Discounted weight of the absorbing state: each termination is followed by 1/(1−γ) absorbing steps."""
@@ -205,12 +218,13 @@ class GAIL:
                 buffer.final_values[buffer.terminations & buffer.valid] = end / (1 - self.gamma)
         return {"disc/reward_mean": mean, "disc/reward_std": std, "disc/absorbing_reward": end}
 
-    def _update_norm(self, obs: Tensor) -> None:
+    def _update_norm(self, obs: Tensor, valid: Tensor | None) -> None:
         """Merge an equal mix of expert and policy rows into the statistics; frozen until the next rollout."""
-        policy_mean, policy_var = moments(self.discriminator.numeric(obs))
-        mean = (self.demo_moments[0] + policy_mean) / 2
-        var = (self.demo_moments[1] + policy_var) / 2 + (policy_mean - mean).square()
-        self.discriminator.update_norm(mean, var, len(obs))
+        self.ppo.rollout_moments = obs_moments(self.discriminator.flatten, obs, valid)
+        (demo_mean, demo_var, _), (policy_mean, policy_var, count) = self.demo_moments, self.ppo.rollout_moments
+        mean = (demo_mean + policy_mean) / 2
+        var = (demo_var + policy_var) / 2 + (policy_mean - mean).square()
+        self.discriminator.update_norm(mean, var, count)
 
     def _warn(self, terminations: int) -> None:
         """Say once that the reward's sign alone teaches something, where nothing prevents it."""

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from puffer_il.buffer import RolloutBuffer, Rows
+from puffer_il.buffer import RolloutBuffer
 from puffer_il.config import Config, setting
+from puffer_il.fast import FastPolicy, obs_moments
 from puffer_il.losses import (
     approx_kl,
     clip_fraction,
@@ -24,9 +25,12 @@ from puffer_il.losses import (
     masked_mean,
     ppo_policy_loss,
 )
+from puffer_il.optim import FlatAdam
 from puffer_il.policy import Policy
 from puffer_il.registry import register
-from puffer_il.types import Demos, EnvSpec, Metrics
+from puffer_il.types import Array, Demos, EnvSpec, Metrics
+
+Step = Callable[[slice | Array, bool], Tensor]  # part of the rollout, whether it is whole environments → losses
 
 
 @dataclass(frozen=True)
@@ -64,9 +68,10 @@ class PPO:
         self.config: PPOConfig = config.ppo
         self.device = device
         self.policy = Policy(spec, config.policy).to(device)
-        self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=self.config.learning_rate, eps=1e-5,
-                                          fused=True)
+        self.optimizer = FlatAdam(self.policy.parameters(), learning_rate=self.config.learning_rate, eps=1e-5,
+                                  max_grad_norm=self.config.max_grad_norm)
         self.rng = np.random.default_rng(seed)
+        self.rollout_moments: tuple[Tensor, Tensor, float] | None = None  # of this rollout, if a holder has them already
         self.notices: list[str] = []
 
     def relabel(self, buffer: RolloutBuffer) -> Metrics:
@@ -78,22 +83,24 @@ class PPO:
     def update(self, buffer: RolloutBuffer | None, progress: float) -> Metrics:
         assert buffer is not None
         cfg = self.config
-        learning_rate = cfg.learning_rate * ((1 - progress) if cfg.anneal_lr else 1.0)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        advantage_moments = self._advantage_moments(buffer)
+        self.optimizer.learning_rate = cfg.learning_rate * ((1 - progress) if cfg.anneal_lr else 1.0)
+        self.optimizer.prepare()
+        step = self._fused_step(buffer) or self._torch_step(buffer)
         log: list[Tensor] = []
         for _ in range(cfg.update_epochs):
-            epoch = [self._step(rows, advantage_moments) for rows in self._minibatches(buffer)]
+            epoch = [step(part, columns) for part, columns in self._minibatches(buffer)]
             log += epoch
             if cfg.target_kl and float(torch.stack(epoch)[:, 3].mean()) > cfg.target_kl:
                 break
         flat = buffer.flat()
-        weight = None if flat.valid.all() else self._tensor(flat.valid).float()
-        self.policy.update_norm(self._tensor(flat.obs), weight)
+        valid = None if flat.valid.all() else self._tensor(flat.valid)
+        weight = None if valid is None else valid.float()
+        self.policy.update_norm(*(self.rollout_moments or obs_moments(self.policy.flatten, self._tensor(flat.obs), valid)))
+        self.rollout_moments = None
         names = ("policy", "value", "entropy", "approx_kl", "clip_fraction", "grad_norm")
         means = torch.stack(log).mean(0).tolist()  # the update's only read from the device
-        return {**{f"losses/{k}": v for k, v in zip(names, means, strict=True)}, "losses/learning_rate": learning_rate,
+        return {**{f"losses/{k}": v for k, v in zip(names, means, strict=True)},
+                "losses/learning_rate": self.optimizer.learning_rate,
                 "losses/explained_variance": float(explained_variance(self._tensor(flat.values),
                                                                       self._tensor(flat.returns), weight))}
 
@@ -109,42 +116,61 @@ class PPO:
     def finish(self) -> None:
         """The last weights are the result."""
 
-    def _step(self, rows: Rows, advantage_moments: tuple[float, float]) -> Tensor:
-        """One Adam step on a minibatch; the losses' values, still on the device."""
-        cfg = self.config
-        obs, actions, starts = self._tensor(rows.obs), self._tensor(rows.actions), self._tensor(rows.episode_starts)
-        state = self._tensor(rows.initial_state) if self.policy.lstm is not None else None
-        old_logprobs, old_values, advantages, returns = (
-            self._tensor(x).reshape(-1) for x in (rows.logprobs, rows.values, rows.advantages, rows.returns))
-        weight = None if rows.valid.all() else self._tensor(rows.valid).reshape(-1).float()
-        advantages = (advantages - advantage_moments[0]) / (advantage_moments[1] + 1e-8)
+    def _fused_step(self, buffer: RolloutBuffer) -> Step | None:
+        """One Adam step on part of the rollout as one call of the C kernels; None where they do not cover the policy."""
+        fast = FastPolicy.of(self.policy)
+        if fast is None:
+            return None
+        cfg, seen, all_valid = self.config, fast.observations(), bool(buffer.valid.all())
+        mean, std = self._advantage_moments(buffer)
+        coefficients = (cfg.clip_coef, cfg.vf_clip_coef, cfg.ent_coef, cfg.vf_coef, mean, 1 / (std + 1e-8))
 
-        logprobs, entropy, values = self.policy.evaluate(obs, actions, state, starts)
-        policy_loss = ppo_policy_loss(logprobs, old_logprobs, advantages, cfg.clip_coef, weight)
-        value_loss = clipped_value_loss(values, old_values, returns, cfg.vf_clip_coef, weight)
-        mean_entropy = masked_mean(entropy, weight)
-        loss = policy_loss - cfg.ent_coef * mean_entropy + cfg.vf_coef * value_loss
+        def step(part: slice | Array, columns: bool) -> Tensor:
+            losses = fast.ppo_gradients(buffer, seen, part, columns, coefficients, all_valid)
+            return torch.cat((losses, self.optimizer.step()[None]))
 
-        self.optimizer.zero_grad()
-        loss.backward()
-        grad_norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), cfg.max_grad_norm or float("inf"))
-        self.optimizer.step()
-        with torch.no_grad():
-            return torch.stack((policy_loss, value_loss, mean_entropy, approx_kl(logprobs, old_logprobs, weight),
-                                clip_fraction(logprobs, old_logprobs, cfg.clip_coef, weight), grad_norm)).detach()
+        return step
 
-    def _minibatches(self, buffer: RolloutBuffer) -> Iterator[Rows]:
+    def _torch_step(self, buffer: RolloutBuffer) -> Step:
+        """The same in torch, for every policy and device; the losses' values stay on the device."""
+        cfg, (mean, std) = self.config, self._advantage_moments(buffer)
+
+        def step(part: slice | Array, columns: bool) -> Tensor:
+            rows = buffer.minibatch(part) if columns else buffer.minibatch_rows(part)  # type: ignore[arg-type]
+            obs, actions, starts = self._tensor(rows.obs), self._tensor(rows.actions), self._tensor(rows.episode_starts)
+            state = self._tensor(rows.initial_state) if self.policy.lstm is not None else None
+            old_logprobs, old_values, advantages, returns = (
+                self._tensor(x).reshape(-1) for x in (rows.logprobs, rows.values, rows.advantages, rows.returns))
+            weight = None if rows.valid.all() else self._tensor(rows.valid).reshape(-1).float()
+            advantages = (advantages - mean) / (std + 1e-8)
+
+            logprobs, entropy, values = self.policy.evaluate(obs, actions, state, starts)
+            policy_loss = ppo_policy_loss(logprobs, old_logprobs, advantages, cfg.clip_coef, weight)
+            value_loss = clipped_value_loss(values, old_values, returns, cfg.vf_clip_coef, weight)
+            mean_entropy = masked_mean(entropy, weight)
+            loss = policy_loss - cfg.ent_coef * mean_entropy + cfg.vf_coef * value_loss
+
+            self.optimizer.zero_grad()
+            loss.backward()
+            grad_norm = self.optimizer.step()
+            with torch.no_grad():
+                return torch.stack((policy_loss, value_loss, mean_entropy, approx_kl(logprobs, old_logprobs, weight),
+                                    clip_fraction(logprobs, old_logprobs, cfg.clip_coef, weight), grad_norm)).detach()
+
+        return step
+
+    def _minibatches(self, buffer: RolloutBuffer) -> Iterator[tuple[slice | Array, bool]]:
         """Columns of environments where there are enough of them to be a fair sample, else rows drawn at random."""
         count, kind = self.config.num_minibatches, self.config.minibatch
         if kind == "auto":
             kind = "columns" if self.policy.lstm is not None or buffer.num_envs >= 32 * count else "rows"
         if kind == "columns":
             for columns in buffer.columns(count, self.rng):
-                yield buffer.minibatch(columns)
+                yield columns, True
         else:
             order = self.rng.permutation(buffer.num_steps * buffer.num_envs)
             for index in np.array_split(order, count):
-                yield buffer.minibatch_rows(index)
+                yield index, False
 
     def _advantage_moments(self, buffer: RolloutBuffer) -> tuple[float, float]:
         if not self.config.norm_advantages:

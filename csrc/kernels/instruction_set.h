@@ -1,0 +1,36 @@
+/* Everything that is compiled once per instruction set, and the table that offers it. Has no include guard. */
+#include "simd.h"
+#include "mlp.h"
+#include "losses.h"
+#include "sampling.h"
+
+#define NAME_(isa) #isa
+#define NAME(isa) NAME_(isa)
+static const Kernels V(kernels) = {
+    .name = NAME(ISA),
+    .lanes = LANES,
+    .pack_network = V(pack_network),
+    .unpack_gradients = V(unpack_gradients),
+    .block_forward = V(block_forward),
+    .block_backward = V(block_backward),
+    .block_double_backward = V(block_double_backward),
+    .backward_data = V(backward_data),
+    .input_gradient = V(input_gradient),
+    .sample_block = V(sample_block),
+    .ppo_block = V(ppo_block),
+    .cloning_block = V(cloning_block),
+    .bce_block = V(bce_block),
+    .adam = V(adam),
+};
+
+#undef NAME
+#undef NAME_
+#undef V
+#undef V_
+#undef V__
+#undef F
+#undef I
+#undef INLINE
+#undef ISA
+#undef LANES
+#undef TILE

@@ -1,0 +1,62 @@
+/* What the kernels of rollouts and losses are told: plain structs, filled by the caller. */
+#ifndef PUFFER_IL_JOBS_H
+#define PUFFER_IL_JOBS_H
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "network.h"
+
+enum { MAX_DIMS = 64, MAX_PARAMS = 512, MAX_LOG_RATIO = 20 };
+
+/* Action distribution: a softmax per dimension (`choices` gives their sizes) or a diagonal Gaussian in units of the
+ * action range, action = center + scale * unit. */
+typedef struct {
+    int32_t gaussian, dims, num_params;
+    int32_t choices[MAX_DIMS];
+    float center[MAX_DIMS], scale[MAX_DIMS], log_std[MAX_DIMS];
+    float std[MAX_DIMS], inverse_std[MAX_DIMS], log_norm[MAX_DIMS], entropy;  // by prepare_distribution
+} Distribution;
+
+/* What follows from log_std and scale, which change only between passes. */
+static inline void prepare_distribution(Distribution *dist) {
+    const float half_log_2pi = 0.91893853320467274f;
+    dist->entropy = 0;
+    for (int k = 0; dist->gaussian && k < dist->dims; k++) {
+        dist->std[k] = expf(dist->log_std[k]);
+        dist->inverse_std[k] = expf(-dist->log_std[k]);
+        dist->log_norm[k] = dist->log_std[k] + half_log_2pi + logf(dist->scale[k]);
+        dist->entropy += dist->log_norm[k] + 0.5f;
+    }
+}
+
+/* Philox4x32-10 (Salmon et al. 2011): row and step are the counter, so that a row's noise does not depend on who draws
+ * it, when, or beside which others. */
+typedef struct {
+    uint64_t seed, step;
+} Noise;
+
+typedef struct {
+    float clip_coef, vf_clip_coef, ent_coef, vf_coef;
+    float advantage_mean, advantage_scale;  // normalised: (A - mean) * scale
+    float share;                            // 1 / sum of the weights
+} PpoSettings;
+
+/* Adam with decoupled weight decay (Kingma and Ba 2015; Loshchilov and Hutter 2019) after clipping the gradient's norm. */
+typedef struct {
+    float learning_rate, beta1, beta2, eps, weight_decay, max_grad_norm;  // 0: not clipped
+} AdamSettings;
+
+enum { PPO_POLICY, PPO_VALUE, PPO_ENTROPY, PPO_KL, PPO_CLIPPED, PPO_STATS };
+
+/* One block's rows beside their observations; rows that do not count have weight 0. */
+typedef struct {
+    float logprobs[BLOCK], values[BLOCK], advantages[BLOCK], returns[BLOCK], weights[BLOCK];
+    union {
+        int32_t chosen[MAX_DIMS][BLOCK];
+        float actions[MAX_DIMS][BLOCK];
+    };
+} RowBlock;
+
+#endif

@@ -1,0 +1,101 @@
+/* One table of kernels per instruction set, from the same sources, and the choice among them when the program runs. */
+#ifndef PUFFER_IL_KERNELS_H
+#define PUFFER_IL_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#include "jobs.h"
+#include "network.h"
+
+typedef struct {
+    const char *name;
+    int lanes;
+    void (*pack_network)(const Network *, const Plan *, bool backward, float *packed);
+    void (*unpack_gradients)(const Network *, const Plan *, const float *sums, const Gradients *);
+    void (*block_forward)(const Plan *, const float *packed, const float *x, Tape, Scratch *, int rows);
+    void (*block_backward)(const Plan *, const float *packed, const float *x, Tape, Scratch *, float *sums,
+                           bool input_gradient, int rows);
+    void (*block_double_backward)(const Plan *, const float *packed, const float *x, const float *c, Tape, Scratch *,
+                                  float *sums, bool input_gradient, bool output_gradient, int rows);
+    void (*backward_data)(const Plan *, const float *packed, Tape, Scratch *, int rows);
+    void (*input_gradient)(const Plan *, const float *packed, const float *d, float *dx, int rows);
+    void (*sample_block)(const Distribution *, const float *params, Noise, uint32_t row, RowBlock *out);
+    void (*ppo_block)(const Distribution *, const PpoSettings *, const float *params, const float *values,
+                      const RowBlock *, float *params_gradient, float *values_gradient, double *stats, float *log_std);
+    void (*cloning_block)(const Distribution *, float ent_coef, float share, const float *params, const RowBlock *,
+                          float *params_gradient, double *stats, float *log_std);
+    void (*bce_block)(const float *logits, const float *labels, const float *weights, float ent_coef, float *gradient,
+                      double *stats);
+    void (*adam)(const AdamSettings *, double step, float factor, int64_t n, float *p, const float *g, float *m,
+                 float *v);
+} Kernels;
+
+/* clang and gcc set the instruction set of a stretch of code in ways of their own. */
+#define STRING(x) #x
+#define PRAGMA(x) _Pragma(STRING(x))
+#if defined(__clang__)
+#define BEGIN_TARGET(set) PRAGMA(clang attribute push(__attribute__((target(set))), apply_to = function))
+#define END_TARGET _Pragma("clang attribute pop")
+#else
+#define BEGIN_TARGET(set) _Pragma("GCC push_options") PRAGMA(GCC target(set))
+#define END_TARGET _Pragma("GCC pop_options")
+#endif
+
+#if defined(__x86_64__)
+#define ISA avx512
+#define LANES 16
+#define TILE 4
+BEGIN_TARGET("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")
+#include "instruction_set.h"
+END_TARGET
+
+#define ISA avx2
+#define LANES 8
+#define TILE 2
+BEGIN_TARGET("avx2,fma")
+#include "instruction_set.h"
+END_TARGET
+#endif
+
+#if defined(__aarch64__)
+#define ISA neon
+#define TILE 4
+#else
+#define ISA portable
+#define TILE 2
+#endif
+#define LANES 4
+#include "instruction_set.h"
+
+/* The best set that this processor has, or the one called `name`; NULL if it has no such set. */
+static const Kernels *choose_kernels(const char *name) {
+    const Kernels *found[3];
+    int count = 0;
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma"))
+        found[count++] = &kernels_avx512;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        found[count++] = &kernels_avx2;
+#endif
+#if defined(__aarch64__)
+    found[count++] = &kernels_neon;
+#else
+    found[count++] = &kernels_portable;
+#endif
+    for (int i = 0; i < count; i++)
+        if (!name || !*name || strcmp(name, found[i]->name) == 0)
+            return found[i];
+    return NULL;
+}
+
+#endif

@@ -1,0 +1,185 @@
+/* Distributions and losses of one block, for one instruction set. Parameters of a distribution are (num_params, BLOCK). */
+
+#define EACH_VECTOR(r) for (int r = 0; r < BLOCK; r += LANES)
+
+typedef struct {
+    F largest, log_sum, entropy;
+} V(Softmax);
+
+/* log Σ exp and entropy of `n` logits that stand BLOCK apart. */
+INLINE V(Softmax) V(softmax)(const float *logits, int n) {
+    F largest = V(load)(logits);
+    for (int a = 1; a < n; a++)
+        largest = V(vmax)(largest, V(load)(logits + a * BLOCK));
+    F sum = V(all)(0), weighted = V(all)(0);
+    for (int a = 0; a < n; a++) {
+        const F z = V(load)(logits + a * BLOCK) - largest, e = V(vexp)(z);
+        sum += e;
+        weighted += e * z;
+    }
+    const F log_sum = V(vlog)(sum);
+    return (V(Softmax)){largest, log_sum, log_sum - weighted * V(reciprocal)(sum)};
+}
+
+/* log π of the given actions and the entropy, for the LANES rows from `r` on. */
+INLINE F V(categorical_log_prob)(const Distribution *dist, const float *params, const RowBlock *rows, int r, F *entropy) {
+    F log_prob = V(all)(0);
+    *entropy = V(all)(0);
+    for (int k = 0; k < dist->dims; params += dist->choices[k++] * BLOCK) {
+        const V(Softmax) s = V(softmax)(params + r, dist->choices[k]);
+        const I chosen = V(load_ints)(rows->chosen[k] + r);
+        F logit = V(load)(params + r);
+        for (int a = 1; a < dist->choices[k]; a++)
+            logit = V(where_equal)(chosen, (I){0} + a, V(load)(params + a * BLOCK + r), logit);
+        log_prob += logit - s.largest - s.log_sum;
+        *entropy += s.entropy;
+    }
+    return log_prob;
+}
+
+/* Gradient of sum(by_log_prob * log π + by_entropy * entropy). */
+INLINE void V(categorical_gradient)(const Distribution *dist, const float *params, const RowBlock *rows, int r,
+                                    F by_log_prob, F by_entropy, float *gradient) {
+    for (int k = 0; k < dist->dims; k++) {
+        const V(Softmax) s = V(softmax)(params + r, dist->choices[k]);
+        const I chosen = V(load_ints)(rows->chosen[k] + r);
+        for (int a = 0; a < dist->choices[k]; a++) {
+            const F log_p = V(load)(params + a * BLOCK + r) - s.largest - s.log_sum, p = V(vexp)(log_p);
+            const F hit = V(where_equal)(chosen, (I){0} + a, V(all)(1), V(all)(0));
+            V(store)(gradient + a * BLOCK + r, by_log_prob * (hit - p) - by_entropy * p * (log_p + s.entropy));
+        }
+        params += dist->choices[k] * BLOCK;
+        gradient += dist->choices[k] * BLOCK;
+    }
+}
+
+INLINE F V(gaussian_log_prob)(const Distribution *dist, const float *params, const RowBlock *rows, int r) {
+    F log_prob = V(all)(0);
+    for (int k = 0; k < dist->dims; k++) {
+        const F unit = (V(load)(rows->actions[k] + r) - dist->center[k]) / dist->scale[k];
+        const F z = (unit - V(load)(params + k * BLOCK + r)) * dist->inverse_std[k];
+        log_prob += V(all)(-0.5f) * z * z - dist->log_norm[k];
+    }
+    return log_prob;
+}
+
+/* The same for a Gaussian; gradients of log_std (dims,) are added to `log_std`. */
+INLINE void V(gaussian_gradient)(const Distribution *dist, const float *params, const RowBlock *rows, int r,
+                                 F by_log_prob, F by_entropy, float *gradient, float *log_std) {
+    for (int k = 0; k < dist->dims; k++) {
+        const float inverse = dist->inverse_std[k];
+        const F unit = (V(load)(rows->actions[k] + r) - dist->center[k]) / dist->scale[k];
+        const F z = (unit - V(load)(params + k * BLOCK + r)) * inverse;
+        V(store)(gradient + k * BLOCK + r, by_log_prob * z * inverse);
+        log_std[k] += V(sum)(by_log_prob * (z * z - 1) + by_entropy);
+    }
+}
+
+INLINE F V(log_prob)(const Distribution *dist, const float *params, const RowBlock *rows, int r, F *entropy) {
+    if (!dist->gaussian)
+        return V(categorical_log_prob)(dist, params, rows, r, entropy);
+    *entropy = V(all)(dist->entropy);
+    return V(gaussian_log_prob)(dist, params, rows, r);
+}
+
+INLINE void V(distribution_gradient)(const Distribution *dist, const float *params, const RowBlock *rows, int r,
+                                     F by_log_prob, F by_entropy, float *gradient, float *log_std) {
+    if (dist->gaussian)
+        V(gaussian_gradient)(dist, params, rows, r, by_log_prob, by_entropy, gradient, log_std);
+    else
+        V(categorical_gradient)(dist, params, rows, r, by_log_prob, by_entropy, gradient);
+}
+
+/* PPO's loss (losses.py has the equations): gradients with respect to `params` and `values`, the sums of PPO_STATS
+ * added to `stats`, gradients of log_std to `log_std`. */
+static void V(ppo_block)(const Distribution *dist, const PpoSettings *ppo, const float *params, const float *values,
+                         const RowBlock *rows, float *params_gradient, float *values_gradient, double *stats,
+                         float *log_std) {
+    const F zero = V(all)(0), one = V(all)(1);
+    F sums[PPO_STATS] = {zero, zero, zero, zero, zero};
+    EACH_VECTOR(r) {
+        const F weight = V(load)(rows->weights + r) * ppo->share;
+        const F advantage = (V(load)(rows->advantages + r) - ppo->advantage_mean) * ppo->advantage_scale;
+        F entropy;
+        const F log_prob = V(log_prob)(dist, params, rows, r, &entropy);
+        const F raw = log_prob - V(load)(rows->logprobs + r), most = V(all)(MAX_LOG_RATIO);
+        const F log_ratio = V(vmin)(most, raw), ratio = V(vexp)(log_ratio), change = V(vexpm1)(log_ratio);
+        const F bounded = V(vmin)(V(all)(1 + ppo->clip_coef), V(vmax)(V(all)(1 - ppo->clip_coef), ratio));
+        const F free = ratio * advantage, held = bounded * advantage;
+        sums[PPO_POLICY] -= weight * V(vmin)(free, held);
+        sums[PPO_ENTROPY] += weight * entropy;
+        sums[PPO_KL] += weight * (change - log_ratio);
+        const F distance = V(where_greater)(change, zero, change, -change);
+        sums[PPO_CLIPPED] += weight * V(where_greater)(distance, V(all)(ppo->clip_coef), one, zero);
+        // Where the clipped product is the smaller one, or the ratio is bounded, nothing depends on log π.
+        F by_log_prob = V(where_greater)(free, held, zero, -weight * free);
+        by_log_prob = V(where_greater)(raw, most, zero, by_log_prob);
+        V(distribution_gradient)(dist, params, rows, r, by_log_prob, -weight * ppo->ent_coef, params_gradient, log_std);
+
+        const F value = V(load)(values + r), old = V(load)(rows->values + r), target = V(load)(rows->returns + r);
+        const F error = value - target;
+        F square = error * error, slope = error;
+        if (ppo->vf_clip_coef > 0) {
+            const F limit = V(all)(ppo->vf_clip_coef), move = value - old;
+            const F step = V(vmin)(limit, V(vmax)(-limit, move)), late = old + step - target;
+            const F size = V(where_greater)(move, zero, move, -move);
+            slope = V(where_greater)(late * late, square, V(where_greater)(size, limit, zero, late), slope);
+            square = V(vmax)(late * late, square);
+        }
+        sums[PPO_VALUE] += V(all)(0.5f) * weight * square;
+        V(store)(values_gradient + r, weight * ppo->vf_coef * slope);
+    }
+    for (int k = 0; k < PPO_STATS; k++)
+        stats[k] += V(sum)(sums[k]);
+}
+
+/* Behaviour cloning: L = sum share * weight * (-log π - ent_coef * entropy). stats: sums of weight * -log π, weight *
+ * entropy, both times share. */
+static void V(cloning_block)(const Distribution *dist, float ent_coef, float share, const float *params,
+                             const RowBlock *rows, float *params_gradient, double *stats, float *log_std) {
+    F loss = V(all)(0), total_entropy = V(all)(0);
+    EACH_VECTOR(r) {
+        const F weight = V(load)(rows->weights + r) * share;
+        F entropy;
+        loss -= weight * V(log_prob)(dist, params, rows, r, &entropy);
+        total_entropy += weight * entropy;
+        V(distribution_gradient)(dist, params, rows, r, -weight, -weight * ent_coef, params_gradient, log_std);
+    }
+    stats[0] += V(sum)(loss);
+    stats[1] += V(sum)(total_entropy);
+}
+
+/* Binary cross-entropy with the given label per row, less ent_coef times the verdict's entropy; rows weigh `weights`.
+ * stats: sums of the cross-entropy and of the logits, and how many logits are on the label's side, all weighted. */
+static void V(bce_block)(const float *logits, const float *labels, const float *weights, float ent_coef,
+                         float *gradient, double *stats) {
+    const F zero = V(all)(0), half = V(all)(0.5f);
+    F loss = zero, sum = zero, right = zero;
+    EACH_VECTOR(r) {
+        const F z = V(load)(logits + r), y = V(load)(labels + r), weight = V(load)(weights + r);
+        const F s = V(sigmoid)(z);
+        loss += weight * (y * V(softplus)(-z) + (V(all)(1) - y) * V(softplus)(z));
+        sum += weight * z;
+        right += weight * V(where_greater)((y - half) * z, zero, V(all)(1), zero);
+        V(store)(gradient + r, weight * (s - y + ent_coef * z * s * (V(all)(1) - s)));
+    }
+    stats[0] += V(sum)(loss);
+    stats[1] += V(sum)(sum);
+    stats[2] += V(sum)(right);
+}
+
+/* One step of Adam on parameters [0, n), the gradient being scaled by `factor` before; step counts from 1. */
+static void V(adam)(const AdamSettings *adam, double step, float factor, int64_t n, float *p, const float *g, float *m,
+                    float *v) {
+    const float rate = (float)(adam->learning_rate / (1 - pow(adam->beta1, step)));
+    const float correction = (float)(1 / sqrt(1 - pow(adam->beta2, step)));
+    const float decay = 1 - adam->learning_rate * adam->weight_decay;
+    for (int64_t i = 0; i < n; i++) {
+        const float gradient = g[i] * factor;
+        m[i] += (1 - adam->beta1) * (gradient - m[i]);
+        v[i] = adam->beta2 * v[i] + (1 - adam->beta2) * gradient * gradient;
+        p[i] = p[i] * decay - rate * m[i] / (sqrtf(v[i]) * correction + adam->eps);
+    }
+}
+
+#undef EACH_VECTOR

@@ -1,0 +1,428 @@
+/* Forward, backward and double-backward passes of one block, for one instruction set (see simd.h, network.h). */
+
+/* Slope of the activation from what the tape holds: its value, for SiLU the sum before it. */
+INLINE F V(slope)(int activation, F h, F z) {
+    const F zero = V(all)(0), one = V(all)(1);
+    switch (activation) {
+    case TANH: return one - h * h;
+    case RELU: return V(where_greater)(h, zero, one, zero);
+    case ELU: return V(where_greater)(h, zero, one, h + one);
+    case SILU: {
+        const F s = V(sigmoid)(z);
+        return s * (one + z * (one - s));
+    }
+    }
+    return one;
+}
+
+INLINE F V(curvature)(int activation, F h, F z) {
+    const F zero = V(all)(0), one = V(all)(1);
+    switch (activation) {
+    case TANH: return V(all)(-2) * h * (one - h * h);
+    case ELU: return V(where_greater)(h, zero, zero, h + one);
+    case SILU: {
+        const F s = V(sigmoid)(z);
+        return s * (one - s) * (V(all)(2) + z * (one - s - s));
+    }
+    }
+    return zero;
+}
+
+INLINE F V(activate)(int activation, F z) {
+    const F zero = V(all)(0);
+    switch (activation) {
+    case TANH: return V(vtanh)(z);
+    case RELU: return V(vmax)(zero, z);
+    case ELU: return V(where_greater)(z, zero, z, V(vexpm1)(z));
+    case SILU: return z * V(sigmoid)(z);
+    }
+    return z;
+}
+
+/* out[r][j] = bias[j] + sum_k x[r * row + k * step] w[k][j] for TILE_ROWS rows and a few vectors of columns. */
+INLINE void V(dense_tile)(const float *x, ptrdiff_t row, ptrdiff_t step, int n, const float *w, const float *bias,
+                          float *out, ptrdiff_t width, ptrdiff_t at, const int vectors, const Epilogue *e) {
+    F sum[TILE_ROWS][TILE];
+    for (int i = 0; i < TILE_ROWS; i++)
+        for (int j = 0; j < vectors; j++)
+            sum[i][j] = bias ? V(load)(bias + j * LANES) : V(all)(0);
+    for (int k = 0; k < n; k++) {
+        F part[TILE];
+        for (int j = 0; j < vectors; j++)
+            part[j] = V(load)(w + j * LANES);
+        w += vectors * LANES;
+#pragma GCC unroll 6
+        for (int i = 0; i < TILE_ROWS; i++) {
+            const F factor = V(all)(x[i * row + k * step]);
+            for (int j = 0; j < vectors; j++)
+                sum[i][j] += factor * part[j];
+        }
+    }
+    if (e->kind == ACTIVATE && e->z)
+        for (int i = 0; i < TILE_ROWS; i++)
+            for (int j = 0; j < vectors; j++)
+                V(store)(e->z + at + i * width + j * LANES, sum[i][j]);
+#define EACH(value)                                                       \
+    for (int i = 0; i < TILE_ROWS; i++)                                   \
+        for (int j = 0; j < vectors; j++) {                               \
+            const ptrdiff_t here = at + i * width + j * LANES;            \
+            V(store)(out + here, value);                                  \
+        }                                                                 \
+    return
+    const F none = V(all)(0);
+    if (e->kind == ACTIVATE)
+        switch (e->activation) {
+        case TANH: EACH(V(vtanh)(sum[i][j]));
+        case RELU: EACH(V(activate)(RELU, sum[i][j]));
+        case ELU: EACH(V(activate)(ELU, sum[i][j]));
+        case SILU: EACH(V(activate)(SILU, sum[i][j]));
+        }
+    else if (e->kind == TIMES_SLOPE)
+        switch (e->activation) {
+        case TANH: EACH(sum[i][j] * V(slope)(TANH, V(load)(e->slope_h + here), none));
+        case RELU: EACH(sum[i][j] * V(slope)(RELU, V(load)(e->slope_h + here), none));
+        case ELU: EACH(sum[i][j] * V(slope)(ELU, V(load)(e->slope_h + here), none));
+        case SILU: EACH(sum[i][j] * V(slope)(SILU, none, V(load)(e->slope_z + here)));
+        }
+    EACH(sum[i][j]);
+#undef EACH
+}
+
+/* (rows, n) times packed panels (n, width) → out (rows, width); x[r][k] stands at x[r * row + k * step]. */
+static void V(dense)(const float *x, ptrdiff_t row, ptrdiff_t step, int n, const float *panels, const float *bias,
+                     float *out, int width, int rows, Epilogue e) {
+    for (int j = 0; j < width; j += TILE * LANES) {
+        const int vectors = width - j < TILE * LANES ? (width - j) / LANES : TILE;
+        for (int r = 0; r < rows; r += TILE_ROWS) {
+#define CASE(count)                                                                                             \
+    case count:                                                                                                 \
+        V(dense_tile)(x + r * row, row, step, n, panels, bias ? bias + j : NULL, out, width, (ptrdiff_t)r * width + j, \
+                      count, &e);                                                                               \
+        break
+            switch (vectors) {
+            CASE(1);
+            CASE(2);
+#if TILE > 2
+            CASE(3);
+            CASE(4);
+#endif
+            }
+#undef CASE
+        }
+        panels += (ptrdiff_t)n * vectors * LANES;
+    }
+}
+
+/* sums[k][j] += sum_r x[r][k] d[r][j] for `count` columns of x and a few vectors of columns of d. */
+INLINE void V(outer_tile)(const float *x, ptrdiff_t row, ptrdiff_t step, const float *d, ptrdiff_t width, float *sums,
+                          int rows, const int count, const int vectors) {
+    F sum[TILE_ROWS][TILE];
+    for (int i = 0; i < count; i++)
+        for (int j = 0; j < vectors; j++)
+            sum[i][j] = V(load)(sums + (i * vectors + j) * LANES);
+    for (int r = 0; r < rows; r++) {
+        F part[TILE];
+        for (int j = 0; j < vectors; j++)
+            part[j] = V(load)(d + r * width + j * LANES);
+#pragma GCC unroll 6
+        for (int i = 0; i < count; i++) {
+            const F factor = V(all)(x[r * row + i * step]);
+            for (int j = 0; j < vectors; j++)
+                sum[i][j] += factor * part[j];
+        }
+    }
+    for (int i = 0; i < count; i++)
+        for (int j = 0; j < vectors; j++)
+            V(store)(sums + (i * vectors + j) * LANES, sum[i][j]);
+}
+
+/* Panels (n, width) += x (rows, n) transposed times d (rows, width). */
+static void V(outer)(const float *x, ptrdiff_t row, ptrdiff_t step, int n, const float *d, int width, float *sums,
+                     int rows) {
+    for (int j = 0; j < width; j += TILE * LANES) {
+        const int vectors = width - j < TILE * LANES ? (width - j) / LANES : TILE;
+        for (int k = 0; k < n;) {
+            const int count = n - k >= 6 ? 6 : n - k >= 4 ? 4 : n - k >= 2 ? 2 : 1;
+            float *target = sums + (ptrdiff_t)k * vectors * LANES;
+#define CASE(c, v)                                                                                        \
+    case 16 * c + v:                                                                                      \
+        V(outer_tile)(x + k * step, row, step, d + j, width, target, rows, c, v);                         \
+        break
+            switch (16 * count + vectors) {
+            CASE(6, 1); CASE(4, 1); CASE(2, 1); CASE(1, 1);
+            CASE(6, 2); CASE(4, 2); CASE(2, 2); CASE(1, 2);
+#if TILE > 2
+            CASE(6, 3); CASE(4, 3); CASE(2, 3); CASE(1, 3);
+            CASE(6, 4); CASE(4, 4); CASE(2, 4); CASE(1, 4);
+#endif
+            }
+#undef CASE
+            k += count;
+        }
+        sums += (ptrdiff_t)n * vectors * LANES;
+    }
+}
+
+static void V(add_columns)(const float *d, int width, float *sums, int rows) {
+    for (int j = 0; j < width; j += LANES) {
+        F sum = V(load)(sums + j);
+        for (int r = 0; r < rows; r++)
+            sum += V(load)(d + (ptrdiff_t)r * width + j);
+        V(store)(sums + j, sum);
+    }
+}
+
+/* Panels (rows_of_panel, columns) of a matrix whose element (i, j) is source[i * row + j * column]; zero beyond. */
+static void V(pack)(const float *source, ptrdiff_t row, ptrdiff_t column, int rows, int columns, int padded_rows,
+                    int width, float *panels) {
+    for (int j = 0; j < width; j += TILE * LANES) {
+        const int panel = width - j < TILE * LANES ? width - j : TILE * LANES;
+        const int filled = columns - j < panel ? (columns - j > 0 ? columns - j : 0) : panel;
+        memset(panels, 0, sizeof(float) * (size_t)padded_rows * panel);
+        // Along the source's own rows, whichever way round they lie.
+        if (column == 1)
+            for (int i = 0; i < rows; i++)
+                memcpy(panels + (ptrdiff_t)i * panel, source + i * row + j, sizeof(float) * (size_t)filled);
+        else
+            for (int k = 0; k < filled; k++)
+                for (int i = 0; i < rows; i++)
+                    panels[(ptrdiff_t)i * panel + k] = source[i * row + (j + k) * column];
+        panels += (ptrdiff_t)padded_rows * panel;
+    }
+}
+
+/* The inverse of `pack` for a sum of gradients: target[i * row + j * column] = panels. */
+static void V(unpack)(const float *panels, ptrdiff_t row, ptrdiff_t column, int rows, int columns, int padded_rows,
+                      int width, float *target) {
+    for (int j = 0; j < width; j += TILE * LANES) {
+        const int panel = width - j < TILE * LANES ? width - j : TILE * LANES;
+        const int filled = columns - j < panel ? (columns - j > 0 ? columns - j : 0) : panel;
+        for (int k = 0; k < filled; k++)
+            for (int i = 0; i < rows; i++)
+                target[i * row + (j + k) * column] = panels[(ptrdiff_t)i * panel + k];
+        panels += (ptrdiff_t)padded_rows * panel;
+    }
+}
+
+/* Packed copies of all parameters. `backward` panels are left out where only forward passes will be made. */
+static void V(pack_network)(const Network *net, const Plan *plan, bool backward, float *packed) {
+    int inputs = net->inputs;
+    for (int l = 0; l < net->num_hidden; l++) {
+        const int outputs = net->hidden[l], padded_inputs = inputs_of(plan, l);
+        V(pack)(net->weights[l], 1, inputs, inputs, outputs, padded_inputs, plan->width[l], packed + plan->forward[l]);
+        memset(packed + plan->bias[l], 0, sizeof(float) * (size_t)plan->width[l]);
+        memcpy(packed + plan->bias[l], net->biases[l], sizeof(float) * (size_t)outputs);
+        if (backward)
+            V(pack)(net->weights[l], inputs, 1, outputs, inputs, plan->width[l], padded(padded_inputs),
+                    packed + plan->backward[l]);
+        inputs = outputs;
+    }
+    const int last = plan->width[net->num_hidden - 1];
+    memset(packed + plan->head_bias, 0, sizeof(float) * (size_t)plan->output_width);
+    for (int head = 0, first = 0; head < net->num_heads; first += net->head_outputs[head++]) {
+        memcpy(packed + plan->head_bias + first, net->head_biases[head],
+               sizeof(float) * (size_t)net->head_outputs[head]);
+        for (int panel = 0; panel < last; panel += TILE * LANES) {
+            const int width = last - panel < TILE * LANES ? last - panel : TILE * LANES;
+            const int filled = inputs - panel < width ? inputs - panel : width;
+            for (int o = 0; o < net->head_outputs[head]; o++) {
+                float *row = packed + plan->head_backward + (ptrdiff_t)panel * plan->outputs +
+                             (ptrdiff_t)(first + o) * width;
+                memset(row, 0, sizeof(float) * (size_t)width);
+                if (filled > 0)
+                    memcpy(row, net->head_weights[head] + (ptrdiff_t)o * inputs + panel,
+                           sizeof(float) * (size_t)filled);
+            }
+        }
+    }
+    if (plan->outputs > NARROW_HEAD) {
+        float *forward = packed + plan->head_forward;
+        for (int panel = 0; panel < plan->output_width; panel += TILE * LANES) {
+            const int width = plan->output_width - panel < TILE * LANES ? plan->output_width - panel : TILE * LANES;
+            memset(forward, 0, sizeof(float) * (size_t)last * width);
+            for (int head = 0, first = 0; head < net->num_heads; first += net->head_outputs[head++])
+                for (int o = 0; o < net->head_outputs[head]; o++) {
+                    const int column = first + o - panel;
+                    if (column >= 0 && column < width)
+                        for (int k = 0; k < inputs; k++)
+                            forward[(ptrdiff_t)k * width + column] =
+                                net->head_weights[head][(ptrdiff_t)o * inputs + k];
+                }
+            forward += (ptrdiff_t)last * width;
+        }
+    }
+}
+
+/* Sums of gradients → torch's layout. */
+static void V(unpack_gradients)(const Network *net, const Plan *plan, const float *sums, const Gradients *to) {
+    int inputs = net->inputs;
+    for (int l = 0; l < net->num_hidden; l++) {
+        const int outputs = net->hidden[l];
+        V(unpack)(sums + plan->weight_sum[l], 1, inputs, inputs, outputs, inputs_of(plan, l), plan->width[l],
+                  to->weights[l]);
+        memcpy(to->biases[l], sums + plan->bias_sum[l], sizeof(float) * (size_t)outputs);
+        inputs = outputs;
+    }
+    const int last = plan->width[net->num_hidden - 1];
+    for (int head = 0, first = 0; head < net->num_heads; first += net->head_outputs[head++]) {
+        memcpy(to->head_biases[head], sums + plan->head_bias_sum + first,
+               sizeof(float) * (size_t)net->head_outputs[head]);
+        for (int panel = 0; panel < last; panel += TILE * LANES) {
+            const int width = last - panel < TILE * LANES ? last - panel : TILE * LANES;
+            const int filled = inputs - panel < width ? inputs - panel : width;
+            for (int o = 0; filled > 0 && o < net->head_outputs[head]; o++)
+                memcpy(to->head_weights[head] + (ptrdiff_t)o * inputs + panel,
+                       sums + plan->head_sum + (ptrdiff_t)panel * plan->outputs + (ptrdiff_t)(first + o) * width,
+                       sizeof(float) * (size_t)filled);
+        }
+    }
+}
+
+/* outputs[o][r] = bias[o] + h[r] · w[o]: whole rows against a row, LANES sums at a time. */
+static void V(narrow_head)(const float *h, int width, const float *panels, int outputs, const float *bias, float *out,
+                           int rows) {
+    for (int o = 0; o < outputs; o++)
+        for (int r = 0; r < rows; r += LANES) {
+            F sum[LANES];
+            for (int i = 0; i < LANES; i++)
+                sum[i] = V(all)(0);
+            for (int panel = 0; panel < width; panel += TILE * LANES) {
+                const int panel_width = width - panel < TILE * LANES ? width - panel : TILE * LANES;
+                const float *w = panels + (ptrdiff_t)panel * outputs + (ptrdiff_t)o * panel_width;
+                for (int j = 0; j < panel_width; j += LANES) {
+                    const F part = V(load)(w + j);
+#pragma GCC unroll 16
+                    for (int i = 0; i < LANES; i++)
+                        sum[i] += part * V(load)(h + (ptrdiff_t)(r + i) * width + panel + j);
+                }
+            }
+            V(store)(out + o * BLOCK + r, V(sums)(sum) + V(all)(bias ? bias[o] : 0));
+        }
+}
+
+static void V(head)(const Plan *plan, const float *packed, const float *h, bool biased, Scratch *s, float *out,
+                    int rows) {
+    const int last = plan->width[plan->num_hidden - 1];
+    const float *bias = biased ? packed + plan->head_bias : NULL;
+    if (plan->outputs <= NARROW_HEAD) {
+        V(narrow_head)(h, last, packed + plan->head_backward, plan->outputs, bias, out, rows);
+        return;
+    }
+    V(dense)(h, last, 1, last, packed + plan->head_forward, bias, s->wide, plan->output_width, rows,
+             (Epilogue){STORE});
+    for (int o = 0; o < plan->outputs; o++)
+        for (int r = 0; r < rows; r++)
+            out[o * BLOCK + r] = s->wide[r * plan->output_width + o];
+}
+
+/* x (rows, inputs) → tape and s->outputs. `rows` is a multiple of TILE_ROWS and LANES, at most BLOCK. */
+static void V(block_forward)(const Plan *plan, const float *packed, const float *x, Tape tape, Scratch *s, int rows) {
+    const bool keep = plan->activation == SILU;
+    for (int l = 0; l < plan->num_hidden; l++) {
+        const int n = inputs_of(plan, l);
+        V(dense)(l ? tape.h[l - 1] : x, n, 1, n, packed + plan->forward[l], packed + plan->bias[l], tape.h[l],
+                 plan->width[l], rows, (Epilogue){ACTIVATE, plan->activation, keep ? tape.z[l] : NULL, NULL, NULL});
+    }
+    V(head)(plan, packed, tape.h[plan->num_hidden - 1], true, s, s->outputs, rows);
+}
+
+/* From s->output_gradients (outputs, BLOCK) to s->d, whose d[l] is the gradient before layer l's activation. */
+static void V(backward_data)(const Plan *plan, const float *packed, Tape tape, Scratch *s, int rows) {
+    for (int l = plan->num_hidden - 1; l >= 0; l--) {
+        const Epilogue e = {TIMES_SLOPE, plan->activation, NULL, tape.h[l], tape.z[l]};
+        if (l == plan->num_hidden - 1)
+            V(dense)(s->output_gradients, 1, BLOCK, plan->outputs, packed + plan->head_backward, NULL, s->d[l],
+                     plan->width[l], rows, e);
+        else
+            V(dense)(s->d[l + 1], plan->width[l + 1], 1, plan->width[l + 1], packed + plan->backward[l + 1], NULL,
+                     s->d[l], plan->width[l], rows, e);
+    }
+}
+
+static void V(input_gradient)(const Plan *plan, const float *packed, const float *d, float *dx, int rows) {
+    V(dense)(d, plan->width[0], 1, plan->width[0], packed + plan->backward[0], NULL, dx, plan->input_width, rows,
+             (Epilogue){STORE});
+}
+
+static void V(add_head_gradients)(const Plan *plan, const float *g, const float *h, float *sums, int rows) {
+    const int last = plan->width[plan->num_hidden - 1];
+    V(outer)(g, 1, BLOCK, plan->outputs, h, last, sums + plan->head_sum, rows);
+}
+
+/* Adds the block's gradients to `sums`, which may be NULL; s->input_gradient (rows, input_width) if wanted. Rows that
+ * do not count have output gradients of zero and a finite tape. */
+static void V(block_backward)(const Plan *plan, const float *packed, const float *x, Tape tape, Scratch *s, float *sums,
+                              bool input_gradient, int rows) {
+    V(backward_data)(plan, packed, tape, s, rows);
+    if (input_gradient)
+        V(input_gradient)(plan, packed, s->d[0], s->input_gradient, rows);
+    if (!sums)
+        return;
+    V(add_head_gradients)(plan, s->output_gradients, tape.h[plan->num_hidden - 1], sums, rows);
+    for (int o = 0; o < plan->outputs; o++) {
+        F sum = V(all)(0);
+        for (int r = 0; r < rows; r += LANES)
+            sum += V(load)(s->output_gradients + o * BLOCK + r);
+        sums[plan->head_bias_sum + o] += V(sum)(sum);
+    }
+    for (int l = 0; l < plan->num_hidden; l++) {
+        const int n = inputs_of(plan, l);
+        V(outer)(l ? tape.h[l - 1] : x, n, 1, n, s->d[l], plan->width[l], sums + plan->weight_sum[l], rows);
+        V(add_columns)(s->d[l], plan->width[l], sums + plan->bias_sum[l], rows);
+    }
+}
+
+/* Gradients of c · ∂(g · y)/∂x, where y are the outputs, g = s->output_gradients and c (rows, inputs) is given, with
+ * respect to parameters (added to `sums`, may be NULL), x (s->input_gradient, if wanted) and g (s->outputs, if wanted).
+ * The tape and s->d of the backward pass must be there.
+ *
+ * v[l] is d[l] before its slope; a[l] the gradient with respect to d[l], b[l] = a[l] slope with respect to v[l]; then
+ * d[l] becomes the gradient with respect to the sums before layer l's activation, which only its curvature passes on. */
+static void V(block_double_backward)(const Plan *plan, const float *packed, const float *x, const float *c, Tape tape,
+                                     Scratch *s, float *sums, bool input_gradient, bool output_gradient, int rows) {
+    const int hidden = plan->num_hidden, act = plan->activation;
+    const Epilogue plain = {STORE};
+    for (int l = 0; l < hidden; l++) {
+        const int width = plan->width[l], n = inputs_of(plan, l);
+        const float *tangent = l ? s->b[l - 1] : c;
+        if (sums)
+            V(outer)(tangent, n, 1, n, s->d[l], width, sums + plan->weight_sum[l], rows);
+        V(dense)(tangent, n, 1, n, packed + plan->forward[l], NULL, s->a[l], width, rows, plain);
+        for (ptrdiff_t i = 0; i < (ptrdiff_t)rows * width; i += LANES) {
+            const F h = V(load)(tape.h[l] + i), z = act == SILU ? V(load)(tape.z[l] + i) : h;
+            V(store)(s->b[l] + i, V(load)(s->a[l] + i) * V(slope)(act, h, z));
+        }
+        if (l == hidden - 1)
+            V(dense)(s->output_gradients, 1, BLOCK, plan->outputs, packed + plan->head_backward, NULL, s->v[l], width,
+                     rows, plain);
+        else
+            V(dense)(s->d[l + 1], plan->width[l + 1], 1, plan->width[l + 1], packed + plan->backward[l + 1], NULL,
+                     s->v[l], width, rows, plain);
+    }
+    if (sums)
+        V(add_head_gradients)(plan, s->output_gradients, s->b[hidden - 1], sums, rows);
+    if (output_gradient)
+        V(head)(plan, packed, s->b[hidden - 1], false, s, s->outputs, rows);
+    if (act == RELU) {  // piecewise linear: no curvature, nothing further depends on x or the biases
+        if (input_gradient)
+            memset(s->input_gradient, 0, sizeof(float) * (size_t)rows * plan->input_width);
+        return;
+    }
+    for (int l = hidden - 1; l >= 0; l--) {
+        const int width = plan->width[l], n = inputs_of(plan, l);
+        if (l < hidden - 1)
+            V(dense)(s->d[l + 1], plan->width[l + 1], 1, plan->width[l + 1], packed + plan->backward[l + 1], NULL,
+                     s->d[l], width, rows, (Epilogue){TIMES_SLOPE, act, NULL, tape.h[l], tape.z[l]});
+        for (ptrdiff_t i = 0; i < (ptrdiff_t)rows * width; i += LANES) {
+            const F h = V(load)(tape.h[l] + i), z = act == SILU ? V(load)(tape.z[l] + i) : h;
+            const F bent = V(load)(s->a[l] + i) * V(load)(s->v[l] + i) * V(curvature)(act, h, z);
+            V(store)(s->d[l] + i, bent + (l < hidden - 1 ? V(load)(s->d[l] + i) : V(all)(0)));
+        }
+        if (sums) {
+            V(outer)(l ? tape.h[l - 1] : x, n, 1, n, s->d[l], width, sums + plan->weight_sum[l], rows);
+            V(add_columns)(s->d[l], width, sums + plan->bias_sum[l], rows);
+        }
+    }
+    if (input_gradient)
+        V(input_gradient)(plan, packed, s->d[0], s->input_gradient, rows);
+}

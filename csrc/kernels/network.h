@@ -1,0 +1,127 @@
+/* A multilayer perceptron as the kernels see it: torch's own parameters, and where their packed copies lie.
+ *
+ * Work goes by blocks of BLOCK rows, whose activations stay in the first two cache levels. Inside a block, hidden
+ * layers are row-major, (BLOCK, width), with the width padded to a multiple of PAD; outputs lie the other way round,
+ * (outputs, BLOCK), so that losses run along rows. Padded columns are zero from end to end.
+ *
+ * Matrices are packed in panels of one register tile's width: `forward` (in, out) and `backward` (out, in). Gradients
+ * are summed in the shape of `forward` for hidden layers and of `backward` for the heads. */
+#ifndef PUFFER_IL_NETWORK_H
+#define PUFFER_IL_NETWORK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { MAX_HIDDEN = 3, MAX_HEADS = 2, BLOCK = 48, PAD = 16, TILE_ROWS = 6, NARROW_HEAD = 8 };
+enum { IDENTITY, TANH, RELU, SILU, ELU };
+
+typedef struct {
+    int32_t activation, num_hidden, num_heads, inputs;
+    int32_t hidden[MAX_HIDDEN], head_outputs[MAX_HEADS];
+    const float *weights[MAX_HIDDEN], *biases[MAX_HIDDEN];  // (hidden, inputs) row-major, (hidden,)
+    const float *head_weights[MAX_HEADS], *head_biases[MAX_HEADS];  // outputs of all heads stand side by side
+} Network;
+
+/* Where gradients go: laid out as the Network's parameters are. */
+typedef struct {
+    float *weights[MAX_HIDDEN], *biases[MAX_HIDDEN], *head_weights[MAX_HEADS], *head_biases[MAX_HEADS];
+} Gradients;
+
+/* Sizes and offsets, in floats. */
+typedef struct {
+    int32_t activation, num_hidden, inputs, outputs, input_width, output_width;
+    int32_t width[MAX_HIDDEN];
+    ptrdiff_t forward[MAX_HIDDEN], bias[MAX_HIDDEN], backward[MAX_HIDDEN];
+    ptrdiff_t head_forward, head_backward, head_bias, packed;  // head_forward only for more than NARROW_HEAD outputs
+    ptrdiff_t weight_sum[MAX_HIDDEN], bias_sum[MAX_HIDDEN], head_sum, head_bias_sum, sums;
+    ptrdiff_t parameters;
+} Plan;
+
+/* One block's activations. `z`, the sums before the activation, are kept only for SiLU, whose slope needs them. */
+typedef struct {
+    float *h[MAX_HIDDEN], *z[MAX_HIDDEN];
+} Tape;
+
+/* Work space of one thread, for one block. */
+typedef struct {
+    float *x, *tangent, *wide, *outputs, *output_gradients, *input_gradient;
+    Tape tape;
+    float *d[MAX_HIDDEN], *v[MAX_HIDDEN], *a[MAX_HIDDEN], *b[MAX_HIDDEN];
+} Scratch;
+
+/* What becomes of a product before it is stored: activation (its input kept in `z` if that is given), or multiplication
+ * by the slope at h and z. */
+typedef struct {
+    enum { STORE, ACTIVATE, TIMES_SLOPE } kind;
+    int activation;
+    float *z;
+    const float *slope_h, *slope_z;
+} Epilogue;
+
+static inline int32_t padded(int32_t n) {
+    return (n + PAD - 1) / PAD * PAD;
+}
+
+static inline ptrdiff_t place(ptrdiff_t *offset, ptrdiff_t floats) {
+    const ptrdiff_t start = *offset;
+    *offset += (floats + PAD - 1) / PAD * PAD;
+    return start;
+}
+
+static inline int32_t inputs_of(const Plan *plan, int layer) {
+    return layer ? plan->width[layer - 1] : plan->inputs;
+}
+
+static inline Plan plan_network(const Network *net) {
+    Plan plan = {.activation = net->activation, .num_hidden = net->num_hidden, .inputs = net->inputs,
+                 .input_width = padded(net->inputs)};
+    for (int head = 0; head < net->num_heads; head++)
+        plan.outputs += net->head_outputs[head];
+    plan.output_width = padded(plan.outputs);
+    int32_t inputs = net->inputs;
+    for (int l = 0; l < net->num_hidden; l++) {
+        plan.width[l] = padded(net->hidden[l]);
+        plan.parameters += (ptrdiff_t)(inputs + 1) * net->hidden[l];
+        inputs = net->hidden[l];
+    }
+    plan.parameters += (ptrdiff_t)(inputs + 1) * plan.outputs;
+    for (int l = 0; l < net->num_hidden; l++) {
+        const ptrdiff_t floats = (ptrdiff_t)inputs_of(&plan, l) * plan.width[l];
+        plan.forward[l] = place(&plan.packed, floats);
+        plan.bias[l] = place(&plan.packed, plan.width[l]);
+        plan.backward[l] = place(&plan.packed, (ptrdiff_t)plan.width[l] * padded(inputs_of(&plan, l)));
+        plan.weight_sum[l] = place(&plan.sums, floats);
+        plan.bias_sum[l] = place(&plan.sums, plan.width[l]);
+    }
+    const int32_t last = plan.width[plan.num_hidden - 1];
+    plan.head_backward = place(&plan.packed, (ptrdiff_t)plan.outputs * last);
+    plan.head_forward = place(&plan.packed, plan.outputs > NARROW_HEAD ? (ptrdiff_t)last * plan.output_width : 0);
+    plan.head_bias = place(&plan.packed, plan.output_width);
+    plan.head_sum = place(&plan.sums, (ptrdiff_t)plan.outputs * last);
+    plan.head_bias_sum = place(&plan.sums, plan.output_width);
+    return plan;
+}
+
+/* Lays a Scratch out from `memory` on; with memory NULL it only counts. Returns the floats it takes. */
+static inline ptrdiff_t lay_scratch(const Plan *plan, float *memory, Scratch *scratch) {
+    ptrdiff_t used = 0;
+#define TAKE(field, columns) scratch->field = memory + place(&used, (ptrdiff_t)BLOCK * (columns))
+    TAKE(x, plan->inputs);
+    TAKE(tangent, plan->inputs);
+    TAKE(wide, plan->output_width);
+    TAKE(outputs, plan->outputs);
+    TAKE(output_gradients, plan->outputs);
+    TAKE(input_gradient, plan->input_width);
+    for (int l = 0; l < plan->num_hidden; l++) {
+        TAKE(tape.h[l], plan->width[l]);
+        TAKE(tape.z[l], plan->activation == SILU ? plan->width[l] : 0);
+        TAKE(d[l], plan->width[l]);
+        TAKE(v[l], plan->width[l]);
+        TAKE(a[l], plan->width[l]);
+        TAKE(b[l], plan->width[l]);
+    }
+#undef TAKE
+    return used;
+}
+
+#endif

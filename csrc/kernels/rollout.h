@@ -1,0 +1,237 @@
+/* A whole rollout of a compiled environment in one call: normalise, forward, sample, step, store, on threads.
+ *
+ * Environments are independent, so each slice of them goes through all steps by itself, and threads meet only at the
+ * end. The environments write their observations, rewards and flags straight into the buffer. Row for row the result is
+ * what stepping the whole vector gives: noise depends on (seed, step, row) alone. */
+#ifndef PUFFER_IL_ROLLOUT_H
+#define PUFFER_IL_ROLLOUT_H
+
+#include "../vec_api.h"
+#include "training.h"
+
+enum { SLICE_ROWS = 4 * BLOCK };
+
+typedef void (*StepFunction)(const VecEnv *vec, int64_t lo, int64_t hi);
+
+/* Where step t of row i goes: arrays (steps, rows, …) of the rollout buffer. */
+typedef struct {
+    char *obs;
+    void *actions;
+    float *rewards, *env_rewards, *logprobs, *values, *final_values;
+    bool *terminations, *truncations, *valid, *episode_starts;
+} RolloutArrays;
+
+/* Episodes that ended in one slice, in the order of their ends. */
+typedef struct {
+    int64_t count, room;
+    int64_t *index;     // step * rows + row
+    double *returns;
+    int64_t *lengths;
+    char *final_obs;    // obs.bytes each
+} Ends;
+
+typedef struct {
+    int networks;
+    Pass pass[2];
+    Observations obs;  // `data` is not used
+    Distribution dist;
+    Noise noise;
+    VecEnv vec;        // whose observations hold what to act on first, and at the end what follows
+    StepFunction step;
+    RolloutArrays to;
+    int64_t steps, rows, agents, slice;
+    bool *starts;      // (rows,) carried from one rollout to the next
+    double *returns;
+    int64_t *lengths;
+    Ends *ends;        // one per slice
+    atomic_bool failed;
+} Rollout;
+
+static inline bool keep_end(Ends *ends, const Rollout *r, int64_t t, int64_t row) {
+    const size_t bytes = (size_t)r->obs.bytes;
+    if (ends->count == ends->room) {
+        ends->room = ends->room ? 2 * ends->room : 64;
+        const size_t room = (size_t)ends->room;
+        int64_t *index = realloc(ends->index, room * sizeof *index), *lengths = NULL;
+        double *returns = NULL;
+        char *final_obs = NULL;
+        if (index)
+            ends->index = index;
+        if (index && (lengths = realloc(ends->lengths, room * sizeof *lengths)))
+            ends->lengths = lengths;
+        if (lengths && (returns = realloc(ends->returns, room * sizeof *returns)))
+            ends->returns = returns;
+        if (returns && (final_obs = realloc(ends->final_obs, room * bytes)))
+            ends->final_obs = final_obs;
+        if (!final_obs)
+            return false;
+    }
+    ends->index[ends->count] = t * r->rows + row;
+    ends->returns[ends->count] = r->returns[row];
+    ends->lengths[ends->count] = r->lengths[row];
+    memcpy(ends->final_obs + (size_t)ends->count * bytes, (const char *)r->vec.final_observations + row * r->obs.bytes,
+           bytes);
+    ends->count++;
+    return true;
+}
+
+/* Step t of rows [lo, hi): what is done there, how likely it was, what it is worth. */
+static inline void act_rows(const Rollout *r, Scratch scratch[2], int64_t t, int64_t lo, int64_t hi) {
+    const Kernels *kernels = r->pass[0].kernels;
+    Scratch *actor = &scratch[0];
+    const float *values = r->networks == 1 ? actor->outputs + (ptrdiff_t)r->dist.num_params * BLOCK
+                                           : scratch[1].outputs;
+    const int dims = r->dist.dims;
+    Observations obs = r->obs;
+    obs.data = r->to.obs + t * r->rows * obs.bytes;
+    RowBlock block;
+    for (int64_t first = lo; first < hi; first += BLOCK) {
+        const int64_t count = least(BLOCK, hi - first), at = t * r->rows + first;
+        const int rows = read_observations(&obs, first, count, actor->x);
+        for (int i = 0; i < r->networks; i++)
+            kernels->block_forward(&r->pass[i].plan, r->pass[i].packed, actor->x, scratch[i].tape, &scratch[i], rows);
+        kernels->sample_block(&r->dist, actor->outputs, (Noise){r->noise.seed, r->noise.step + (uint64_t)t},
+                              (uint32_t)first, &block);
+        memcpy(r->to.logprobs + at, block.logprobs, sizeof(float) * (size_t)count);
+        memcpy(r->to.values + at, values, sizeof(float) * (size_t)count);
+        int32_t *actions = (int32_t *)r->to.actions + at * dims;  // float ones are as wide
+        for (int64_t i = 0; i < count; i++)
+            for (int k = 0; k < dims; k++)
+                actions[i * dims + k] = block.chosen[k][i];
+    }
+}
+
+static inline void step_rows(const Rollout *r, int64_t t, int64_t lo, int64_t hi) {
+    const int64_t at = t * r->rows;
+    VecEnv vec = r->vec;
+    vec.actions = (const int32_t *)r->to.actions + at * r->dist.dims;
+    vec.rewards = r->to.env_rewards + at;
+    vec.terminals = r->to.terminations + at;
+    vec.truncations = r->to.truncations + at;
+    vec.masks = r->to.valid + at;
+    char *here = r->to.obs + at * r->obs.bytes;
+    if (t + 1 < r->steps)
+        vec.observations = here + r->rows * r->obs.bytes;
+    // An environment may write only what has changed.
+    memcpy((char *)vec.observations + lo * r->obs.bytes, here + lo * r->obs.bytes,
+           (size_t)((hi - lo) * r->obs.bytes));
+    r->step(&vec, lo / r->agents, hi / r->agents);
+}
+
+static inline bool keep_outcome(const Rollout *r, Ends *ends, int64_t t, int64_t lo, int64_t hi) {
+    const int64_t at = t * r->rows;
+    memcpy(r->to.rewards + at + lo, r->to.env_rewards + at + lo, sizeof(float) * (size_t)(hi - lo));
+    memset(r->to.final_values + at + lo, 0, sizeof(float) * (size_t)(hi - lo));
+    memcpy(r->to.episode_starts + at + lo, r->starts + lo, (size_t)(hi - lo));
+    const bool *terminations = r->to.terminations + at, *truncations = r->to.truncations + at, *valid = r->to.valid + at;
+    const float *rewards = r->to.env_rewards + at;
+    int any = 0;
+    for (int64_t i = lo; i < hi; i++) {
+        const int counts = valid[i], ended = (terminations[i] | truncations[i]) & counts;
+        r->returns[i] += counts ? rewards[i] : 0;
+        r->lengths[i] += counts;
+        r->starts[i] = ended | !counts;
+        any |= ended;
+    }
+    for (int64_t i = lo; any && i < hi; i++)
+        if ((terminations[i] | truncations[i]) & valid[i]) {
+            if (!keep_end(ends, r, t, i))
+                return false;
+            r->returns[i] = 0;
+            r->lengths[i] = 0;
+        }
+    return true;
+}
+
+static void rollout_slice(void *context, int64_t slice, int thread) {
+    Rollout *r = context;
+    const int64_t lo = slice * r->slice, hi = least(lo + r->slice, r->rows);
+    Scratch scratch[2];
+    for (int i = 0; i < r->networks; i++)
+        scratch[i] = scratch_of(&r->pass[i], thread);
+    memcpy(r->to.obs + lo * r->obs.bytes, (const char *)r->vec.observations + lo * r->obs.bytes,
+           (size_t)((hi - lo) * r->obs.bytes));
+    for (int64_t t = 0; t < r->steps; t++) {
+        act_rows(r, scratch, t, lo, hi);
+        step_rows(r, t, lo, hi);
+        if (!keep_outcome(r, &r->ends[slice], t, lo, hi)) {
+            atomic_store(&r->failed, true);
+            return;
+        }
+    }
+}
+
+static inline int64_t slice_rows(int64_t agents) {
+    return (SLICE_ROWS + agents - 1) / agents * agents;
+}
+
+static void free_ends(Ends *ends, int64_t slices) {
+    for (int64_t i = 0; i < slices; i++) {
+        free(ends[i].index);
+        free(ends[i].returns);
+        free(ends[i].lengths);
+        free(ends[i].final_obs);
+    }
+}
+
+/* Fills the arrays; `ends` (one per slice, zeroed) tells which episodes ended. False if there is no memory. */
+static bool run_rollout(const Kernels *kernels, const ActorCritic *ac, Rollout *r, int threads) {
+    prepare_distribution(&r->dist);
+    r->networks = ac->networks;
+    size_t bytes = 0, part;
+    for (int i = 0; i < ac->networks; i++) {
+        r->pass[i] = size_pass(kernels, &ac->net[i], r->rows, threads, false, &part);
+        bytes += part;
+    }
+    Work work = begin_work(threads, bytes);
+    bool done = work.memory != NULL;
+    if (done) {
+        float *memory = work.memory;
+        for (int i = 0; i < ac->networks; i++)
+            memory = lay_pass(&r->pass[i], &ac->net[i], threads, false, false, memory);
+        run_tasks(&work, chunks_of(r->rows, r->slice), rollout_slice, r);
+        done = !atomic_load(&r->failed);
+    }
+    end_work(&work);
+    return done;
+}
+
+/* ---- samples alone, for vectors that are stepped otherwise ---- */
+
+typedef struct {
+    const Kernels *kernels;
+    Distribution dist;
+    Noise noise;
+    const float *params;
+    int32_t *actions;
+    float *logprobs;
+    int64_t rows, first_row;
+} Samples;
+
+static void sample_chunk(void *context, int64_t chunk, int thread) {
+    (void)thread;
+    const Samples *s = context;
+    const int n = s->dist.num_params, dims = s->dist.dims;
+    float params[BLOCK * MAX_PARAMS];
+    RowBlock block;
+    const int64_t stop = least((chunk + 1) * 32 * BLOCK, s->rows);
+    for (int64_t first = chunk * 32 * BLOCK; first < stop; first += BLOCK) {
+        const int64_t count = least(BLOCK, stop - first);
+        turn_in(s->params + first * n, count, n, params);
+        s->kernels->sample_block(&s->dist, params, s->noise, (uint32_t)(s->first_row + first), &block);
+        memcpy(s->logprobs + first, block.logprobs, sizeof(float) * (size_t)count);
+        for (int64_t i = 0; i < count; i++)
+            for (int k = 0; k < dims; k++)
+                s->actions[(first + i) * dims + k] = block.chosen[k][i];
+    }
+}
+
+/* params (rows, num_params) → actions (rows, dims) of int32 or float, logprobs (rows,). */
+static void sample_rows(Samples *samples, int threads) {
+    prepare_distribution(&samples->dist);
+    Work work = begin_work(threads, 0);
+    run_tasks(&work, chunks_of(samples->rows, 32 * BLOCK), sample_chunk, samples);
+    end_work(&work);
+}
+
+#endif

@@ -1,0 +1,392 @@
+/* Gradients of whole minibatches, block by block: forward, loss and backward of a block follow each other while its
+ * activations are in the cache. losses.py has the same losses in torch. */
+#ifndef PUFFER_IL_TRAINING_H
+#define PUFFER_IL_TRAINING_H
+
+#include "passes.h"
+
+enum { FLOAT32, FLOAT64, UINT8, INT8, INT16, INT32, INT64, BOOL };
+
+/* Observations as the environment stores them, (rows, columns) of `dtype`, and how a network sees them:
+ * clip((x - mean) * scale, ±clip), or as they are without `mean`. */
+typedef struct {
+    const void *data;
+    int32_t dtype, bytes, columns;  // bytes of one row
+    float clip;
+    const float *mean, *scale;  // (BLOCK, columns): the same for every row
+} Observations;
+
+/* Which rows of a rollout are meant: row i is (i / count) * stride + index[i % count]. */
+typedef struct {
+    const int64_t *index;
+    int64_t count, stride;
+} Selection;
+
+/* The `count` selected rows from number `first` on. */
+static inline void select_rows(const Selection *selection, int64_t first, int64_t count, int64_t *rows) {
+    int64_t base = first / selection->count * selection->stride, at = first % selection->count;
+    for (int64_t r = 0; r < count; r++) {
+        rows[r] = base + selection->index[at];
+        if (++at == selection->count) {
+            at = 0;
+            base += selection->stride;
+        }
+    }
+}
+
+#define CONVERT(type)                                     \
+    for (int64_t i = 0; i < n; i++)                       \
+        to[i] = (float)((const type *)from)[i];           \
+    break
+
+static inline void to_floats(int dtype, const void *from, int64_t n, float *to) {
+    switch (dtype) {
+    case FLOAT32: memcpy(to, from, sizeof(float) * (size_t)n); break;
+    case FLOAT64: CONVERT(double);
+    case UINT8: CONVERT(uint8_t);
+    case INT8: CONVERT(int8_t);
+    case INT16: CONVERT(int16_t);
+    case INT32: CONVERT(int32_t);
+    case INT64: CONVERT(int64_t);
+    case BOOL: CONVERT(uint8_t);
+    }
+}
+#undef CONVERT
+
+/* n numbers of whole rows, in place. */
+static inline void normalise(const Observations *obs, int64_t n, float *x) {
+    const float clip = obs->clip;
+    for (int64_t i = 0; obs->mean && i < n; i++) {
+        const float centred = (x[i] - obs->mean[i]) * obs->scale[i];
+        x[i] = centred < -clip ? -clip : centred > clip ? clip : centred;
+    }
+}
+
+/* `count` rows in `x` (BLOCK, columns), read already, become what the network sees; zeros fill the tile behind them. */
+static inline int finish_observations(const Observations *obs, int64_t count, float *x) {
+    const int64_t n = count * obs->columns;
+    const int rows = (int)round_up(count, TILE_ROWS);
+    normalise(obs, n, x);
+    memset(x + n, 0, sizeof(float) * (size_t)(rows * obs->columns - n));
+    return rows;
+}
+
+/* The rows from `first` on; returns how many rows x then has, a multiple of TILE_ROWS. */
+static inline int read_observations(const Observations *obs, int64_t first, int64_t count, float *x) {
+    to_floats(obs->dtype, (const char *)obs->data + first * obs->bytes, count * obs->columns, x);
+    return finish_observations(obs, count, x);
+}
+
+static inline int gather_observations(const Observations *obs, const int64_t *rows, int64_t count, float *x) {
+    for (int64_t r = 0; r < count; r++)
+        to_floats(obs->dtype, (const char *)obs->data + rows[r] * obs->bytes, obs->columns, x + r * obs->columns);
+    return finish_observations(obs, count, x);
+}
+
+/* ---- moments of columns ---- */
+
+enum { MOMENT_ROWS = 4096 };
+
+typedef struct {
+    Observations obs;
+    const uint8_t *valid;  // NULL: all rows count
+    int64_t rows;
+    double *sums;          // (chunks, 2 * columns + 1): sums of x - x₀ and of its square, and how many rows
+} Moments;
+
+static void moments_chunk(void *context, int64_t chunk, int thread) {
+    (void)thread;
+    const Moments *m = context;
+    const int columns = m->obs.columns;
+    double *sum = m->sums + chunk * (2 * columns + 1), *square = sum + columns, counted = 0;
+    memset(sum, 0, sizeof(double) * (size_t)(2 * columns));
+    const int64_t stop = least((chunk + 1) * MOMENT_ROWS, m->rows);
+    float x[columns], origin[columns];
+    to_floats(m->obs.dtype, m->obs.data, columns, origin);
+    for (int64_t row = chunk * MOMENT_ROWS; row < stop; row++) {
+        if (m->valid && !m->valid[row])
+            continue;
+        to_floats(m->obs.dtype, (const char *)m->obs.data + row * m->obs.bytes, columns, x);
+        counted += 1;
+        for (int i = 0; i < columns; i++) {
+            const double d = (double)x[i] - origin[i];  // differences from a row: no cancellation far from zero
+            sum[i] += d;
+            square[i] += d * d;
+        }
+    }
+    sum[2 * columns] = counted;
+}
+
+/* Mean and variance of every column over the valid rows; returns how many those are, -1 if there is no memory. */
+static double column_moments(const Observations *obs, const uint8_t *valid, int64_t rows, float *mean, float *variance,
+                             int threads) {
+    const int columns = obs->columns, width = 2 * columns + 1;
+    const int64_t chunks = chunks_of(rows, MOMENT_ROWS);
+    Work work = begin_work(threads, sizeof(double) * (size_t)(chunks * width));
+    Moments m = {*obs, valid, rows, work.memory};
+    double counted = -1;
+    if (work.memory) {
+        run_tasks(&work, chunks, moments_chunk, &m);
+        for (int64_t chunk = 1; chunk < chunks; chunk++)
+            for (int i = 0; i < width; i++)
+                m.sums[i] += m.sums[chunk * width + i];
+        counted = m.sums[2 * columns];
+        float origin[columns];
+        to_floats(obs->dtype, obs->data, columns, origin);
+        for (int i = 0; i < columns; i++) {
+            const double d = counted ? m.sums[i] / counted : 0;
+            mean[i] = (float)(origin[i] + d);
+            variance[i] = counted ? (float)(m.sums[columns + i] / counted - d * d) : 0;
+            variance[i] = variance[i] < 0 ? 0 : variance[i];
+        }
+    }
+    end_work(&work);
+    return counted;
+}
+
+/* ---- rows of a minibatch ---- */
+
+/* (rows, dims) of int32 or float → (dims, BLOCK). */
+static inline void gather_actions(const Distribution *dist, const void *actions, const int64_t *rows, int64_t count,
+                                  RowBlock *block) {
+    for (int64_t r = 0; r < count; r++) {
+        const int32_t *source = (const int32_t *)actions + rows[r] * dist->dims;
+        for (int k = 0; k < dist->dims; k++)
+            block->chosen[k][r] = source[k];  // the union holds floats as well
+    }
+    for (int k = 0; k < dist->dims; k++)
+        memset(&block->chosen[k][count], 0, sizeof(int32_t) * (size_t)(BLOCK - count));
+}
+
+/* An actor and a critic, in one network whose last output is the value, or in two. */
+typedef struct {
+    int32_t networks;
+    Network net[2];
+    Gradients gradients[2];
+} ActorCritic;
+
+/* ---- PPO ---- */
+
+typedef struct {
+    const void *actions;
+    const float *logprobs, *values, *advantages, *returns;
+    const uint8_t *valid;  // NULL: all rows count
+    Selection selection;
+    int64_t rows;
+} PpoRows;
+
+typedef struct {
+    int networks;
+    Pass pass[2];
+    Observations obs;
+    Distribution dist;
+    PpoSettings settings;
+    PpoRows rows;
+    double *stats;   // (chunks, PPO_STATS)
+    float *log_std;  // (chunks, MAX_DIMS)
+} PpoPass;
+
+static void ppo_chunk(void *context, int64_t chunk, int thread) {
+    const PpoPass *p = context;
+    const Kernels *k = p->pass[0].kernels;
+    Scratch scratch[2];
+    for (int i = 0; i < p->networks; i++) {
+        scratch[i] = scratch_of(&p->pass[i], thread);
+        memset(sums_of(&p->pass[i], chunk), 0, sizeof(float) * (size_t)p->pass[i].plan.sums);
+    }
+    double *stats = p->stats + chunk * PPO_STATS;
+    float *log_std = p->log_std + chunk * MAX_DIMS;
+    memset(stats, 0, sizeof(double) * PPO_STATS);
+    memset(log_std, 0, sizeof(float) * MAX_DIMS);
+    Scratch *actor = &scratch[0], *critic = &scratch[p->networks - 1];
+    const ptrdiff_t value_row = p->networks == 1 ? (ptrdiff_t)p->dist.num_params * BLOCK : 0;
+    RowBlock block;
+    const int64_t size = p->pass[0].chunk, stop = least((chunk + 1) * size, p->rows.rows);
+    for (int64_t first = chunk * size; first < stop; first += BLOCK) {
+        const int64_t count = least(BLOCK, stop - first);
+        int64_t at[BLOCK];
+        select_rows(&p->rows.selection, first, count, at);
+        const int rows = gather_observations(&p->obs, at, count, actor->x);
+        memset(&block, 0, offsetof(RowBlock, chosen));
+        for (int64_t r = 0; r < count; r++) {
+            const int64_t row = at[r];
+            block.logprobs[r] = p->rows.logprobs[row];
+            block.values[r] = p->rows.values[row];
+            block.advantages[r] = p->rows.advantages[row];
+            block.returns[r] = p->rows.returns[row];
+            block.weights[r] = p->rows.valid ? (float)(p->rows.valid[row] != 0) : 1;
+        }
+        gather_actions(&p->dist, p->rows.actions, at, count, &block);
+        for (int i = 0; i < p->networks; i++)
+            k->block_forward(&p->pass[i].plan, p->pass[i].packed, actor->x, scratch[i].tape, &scratch[i], rows);
+        k->ppo_block(&p->dist, &p->settings, actor->outputs, critic->outputs + value_row, &block,
+                     actor->output_gradients, critic->output_gradients + value_row, stats, log_std);
+        for (int i = 0; i < p->networks; i++)
+            k->block_backward(&p->pass[i].plan, p->pass[i].packed, actor->x, scratch[i].tape, &scratch[i],
+                              sums_of(&p->pass[i], chunk), false, rows);
+    }
+}
+
+/* Gradients of PPO's loss on the selected rows; `stats` (PPO_STATS,) are its parts, `log_std` (dims,) the gradient of a
+ * Gaussian's. Settings' `share` follows from the rows that are valid. False if there is no memory. */
+static bool ppo_gradients(const Kernels *kernels, const ActorCritic *ac, const Observations *obs,
+                          const Distribution *dist, PpoSettings settings, const PpoRows *rows, double *stats,
+                          float *log_std, int threads) {
+    PpoPass p = {.networks = ac->networks, .obs = *obs, .dist = *dist, .settings = settings, .rows = *rows};
+    prepare_distribution(&p.dist);
+    size_t bytes = 0, part;
+    for (int i = 0; i < ac->networks; i++) {
+        p.pass[i] = size_pass(kernels, &ac->net[i], rows->rows, threads, true, &part);
+        bytes += part;
+    }
+    if (ac->networks == 2 && p.pass[0].chunk != p.pass[1].chunk) {  // both go through the same chunks
+        bytes = 0;
+        const int64_t chunk = p.pass[0].chunk > p.pass[1].chunk ? p.pass[0].chunk : p.pass[1].chunk;
+        for (int i = 0; i < 2; i++)
+            bytes += set_chunk(&p.pass[i], chunk, threads, true);
+    }
+    const int64_t chunks = p.pass[0].chunks;
+    const size_t tail = (size_t)chunks * (sizeof(double) * PPO_STATS + sizeof(float) * MAX_DIMS);
+    Work work = begin_work(threads, bytes + tail);
+    const bool done = work.memory != NULL;
+    if (done) {
+        float *memory = work.memory;
+        for (int i = 0; i < ac->networks; i++)
+            memory = lay_pass(&p.pass[i], &ac->net[i], threads, true, true, memory);
+        p.stats = (double *)memory;
+        p.log_std = (float *)(p.stats + chunks * PPO_STATS);
+        if (rows->valid) {
+            int64_t counted = 0, at[BLOCK];
+            for (int64_t first = 0; first < rows->rows; first += BLOCK) {
+                const int64_t count = least(BLOCK, rows->rows - first);
+                select_rows(&rows->selection, first, count, at);
+                for (int64_t r = 0; r < count; r++)
+                    counted += rows->valid[at[r]] != 0;
+            }
+            p.settings.share = counted ? 1.0f / (float)counted : 0;
+        } else {
+            p.settings.share = 1.0f / (float)rows->rows;
+        }
+        run_tasks(&work, chunks, ppo_chunk, &p);
+        for (int i = 0; i < ac->networks; i++)
+            finish_gradients(&p.pass[i], &work, &ac->net[i], &ac->gradients[i]);
+        memset(stats, 0, sizeof(double) * PPO_STATS);
+        memset(log_std, 0, sizeof(float) * (size_t)(dist->gaussian ? dist->dims : 0));
+        for (int64_t chunk = 0; chunk < chunks; chunk++) {
+            for (int k = 0; k < PPO_STATS; k++)
+                stats[k] += p.stats[chunk * PPO_STATS + k];
+            for (int k = 0; dist->gaussian && k < dist->dims; k++)
+                log_std[k] += p.log_std[chunk * MAX_DIMS + k];
+        }
+    }
+    end_work(&work);
+    return done;
+}
+
+/* ---- behaviour cloning ---- */
+
+enum { CLONING_STATS = 2 };
+
+typedef struct {
+    Pass pass;
+    Observations obs;
+    Distribution dist;
+    const void *actions;
+    Selection selection;
+    float ent_coef;
+    double *stats;
+    float *log_std;
+} CloningPass;
+
+static void cloning_chunk(void *context, int64_t chunk, int thread) {
+    const CloningPass *p = context;
+    const Pass *pass = &p->pass;
+    Scratch s = scratch_of(pass, thread);
+    float *sums = sums_of(pass, chunk), *log_std = p->log_std + chunk * MAX_DIMS;
+    double *stats = p->stats + chunk * CLONING_STATS;
+    memset(sums, 0, sizeof(float) * (size_t)pass->plan.sums);
+    memset(stats, 0, sizeof(double) * CLONING_STATS);
+    memset(log_std, 0, sizeof(float) * MAX_DIMS);
+    RowBlock block;
+    const int64_t stop = least((chunk + 1) * pass->chunk, pass->rows);
+    for (int64_t first = chunk * pass->chunk; first < stop; first += BLOCK) {
+        const int64_t count = least(BLOCK, stop - first);
+        int64_t at[BLOCK];
+        select_rows(&p->selection, first, count, at);
+        const int rows = gather_observations(&p->obs, at, count, s.x);
+        gather_actions(&p->dist, p->actions, at, count, &block);
+        for (int64_t r = 0; r < BLOCK; r++)
+            block.weights[r] = r < count;
+        pass->kernels->block_forward(&pass->plan, pass->packed, s.x, s.tape, &s, rows);
+        pass->kernels->cloning_block(&p->dist, p->ent_coef, 1.0f / (float)pass->rows, s.outputs, &block,
+                                     s.output_gradients, stats, log_std);
+        pass->kernels->block_backward(&pass->plan, pass->packed, s.x, s.tape, &s, sums, false, rows);
+    }
+}
+
+/* Parameters in one piece, their gradient and Adam's moments, (count,) each; `step` counts Adam's steps. */
+typedef struct {
+    AdamSettings settings;
+    int64_t count;
+    float *parameters, *gradient, *mean, *square;
+    double step;
+} Optimizer;
+
+/* One step; returns the gradient's norm before it was clipped. */
+static inline double optimizer_step(const Kernels *kernels, Optimizer *o) {
+    double square = 0;
+    for (int64_t first = 0; first < o->count; first += 1024) {
+        float part = 0;
+        for (int64_t i = first; i < least(first + 1024, o->count); i++)
+            part += o->gradient[i] * o->gradient[i];
+        square += part;
+    }
+    const double norm = sqrt(square), most = o->settings.max_grad_norm;
+    const double factor = most > 0 && !(norm + 1e-6 <= most) ? most / (norm + 1e-6) : 1;
+    o->step += 1;
+    kernels->adam(&o->settings, o->step, (float)factor, o->count, o->parameters, o->gradient, o->mean, o->square);
+    return norm;
+}
+
+/* Whole minibatches of maximum likelihood, `order` (rows,) cut into pieces of `batch`, each with a step of `optimizer`,
+ * whose gradient the network's `gradients` (and `log_std`, a place in it or NULL) lie in. `means` is overwritten with
+ * the mean over the minibatches of loss, entropy and gradient norm. */
+static bool clone_epoch(const Kernels *kernels, const Network *net, const Gradients *gradients,
+                        const float *log_std, float *log_std_gradient, const Observations *obs, const Distribution *dist,
+                        const void *actions, const int64_t *order, int64_t rows, int64_t batch, float ent_coef,
+                        Optimizer *optimizer, double means[3], int threads) {
+    CloningPass p = {.obs = *obs, .dist = *dist, .actions = actions, .ent_coef = ent_coef};
+    size_t bytes;
+    p.pass = size_pass(kernels, net, least(batch, rows), threads, true, &bytes);
+    const size_t tail = (size_t)p.pass.chunks * (sizeof(double) * CLONING_STATS + sizeof(float) * MAX_DIMS);
+    Work work = begin_work(threads, bytes + tail);
+    const bool done = work.memory != NULL;
+    memset(means, 0, sizeof(double) * 3);
+    const int64_t batches = chunks_of(rows, batch);
+    for (int64_t first = 0; done && first < rows; first += batch) {
+        const int64_t count = least(batch, rows - first);
+        if (count != p.pass.rows)  // the last one is smaller
+            p.pass = size_pass(kernels, net, count, threads, true, &bytes);
+        p.selection = (Selection){order + first, count, 0};
+        p.stats = (double *)lay_pass(&p.pass, net, threads, true, true, work.memory);
+        p.log_std = (float *)(p.stats + p.pass.chunks * CLONING_STATS);
+        for (int k = 0; log_std && k < dist->dims; k++)
+            p.dist.log_std[k] = log_std[k];
+        prepare_distribution(&p.dist);
+        run_tasks(&work, p.pass.chunks, cloning_chunk, &p);
+        finish_gradients(&p.pass, &work, net, gradients);
+        for (int k = 0; log_std_gradient && k < dist->dims; k++)
+            log_std_gradient[k] = 0;
+        for (int64_t chunk = 0; chunk < p.pass.chunks; chunk++) {
+            means[0] += p.stats[chunk * CLONING_STATS] / (double)batches;
+            means[1] += p.stats[chunk * CLONING_STATS + 1] / (double)batches;
+            for (int k = 0; log_std_gradient && k < dist->dims; k++)
+                log_std_gradient[k] += p.log_std[chunk * MAX_DIMS + k];
+        }
+        means[2] += optimizer_step(kernels, optimizer) / (double)batches;
+    }
+    end_work(&work);
+    return done;
+}
+
+#endif

@@ -1,0 +1,202 @@
+"""Whole minibatches and whole rollouts as single calls of the C kernels: checks and addresses, no mathematics.
+
+A policy is covered if it is an MLP on the CPU over flat observations of one dtype with unsquashed actions; every use
+has its general counterpart in torch (`Policy`, losses.py, `Collector`), with the same results up to rounding.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from puffer_il import _kernels as kernels
+from puffer_il import fused
+from puffer_il.fused import FusedMLP, Layers
+from puffer_il.networks import OBS_CLIP, Encoder, Flatten, moments
+from puffer_il.types import Array, EnvSpec
+
+if TYPE_CHECKING:
+    from puffer_il.buffer import RolloutBuffer
+    from puffer_il.discriminator import Discriminator
+    from puffer_il.distributions import Noise
+    from puffer_il.optim import FlatAdam
+    from puffer_il.policy import Policy
+    from puffer_il.vec import NativeBatch
+
+PPO_STATS = ("policy", "value", "entropy", "approx_kl", "clip_fraction")
+DISC_STATS = ("loss", "accuracy_expert", "accuracy_policy", "logit_expert", "logit_policy", "gradient_penalty",
+              "grad_norm_input")
+ROLLOUT_ARRAYS = ("obs", "actions", "rewards", "env_rewards", "logprobs", "values", "final_values", "terminations",
+                  "truncations", "valid", "episode_starts")
+PENALTIES = {"interpolated": 1, "zero_centred": 2}
+
+
+def observations(spec: EnvSpec, flatten: Flatten, encoder: Encoder) -> kernels.Observations:
+    """How rows of `spec` become inputs, with the encoder's present statistics."""
+    columns, mean, scale = flatten.dim, None, None
+    if encoder.norm is not None:
+        mean, scale = (np.tile(x.numpy(), kernels.BLOCK_ROWS) for x in
+                       (encoder.norm.mean, torch.rsqrt(encoder.norm.var + encoder.norm.EPS)))
+    return kernels.Observations(spec.obs_dtype.name, spec.obs_dtype.itemsize, columns, OBS_CLIP, mean, scale)
+
+
+def flat_observations(spec: EnvSpec, flatten: Flatten) -> bool:
+    """True if the kernels can read these observations."""
+    return flatten.plain and spec.obs_dtype.name in kernels.DTYPES
+
+
+def obs_moments(flatten: Flatten, obs: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor, float]:
+    """Mean and variance (num_numeric,) of the numeric columns of raw rows (n, *obs_shape), and how many rows count.
+
+    `valid` (n,) bool leaves rows out.
+    """
+    spec = flatten.spec
+    if (fused.enabled() and flat_observations(spec, flatten) and obs.device.type == "cpu" and obs.is_contiguous()):
+        plain = kernels.Observations(spec.obs_dtype.name, spec.obs_dtype.itemsize, flatten.dim, 0.0, None, None)
+        mean, variance = torch.empty(flatten.dim), torch.empty(flatten.dim)
+        count = kernels.moments(plain, obs.data_ptr(), 0 if valid is None else valid.data_ptr(),
+                                obs.numel() // flatten.dim, mean.numpy(), variance.numpy())
+        return mean, variance, count
+    numeric = flatten(obs)[:, :flatten.num_numeric]
+    weight = None if valid is None else valid.float()
+    return *moments(numeric, weight), len(numeric) if weight is None else float(weight.sum())
+
+
+class FastPolicy:
+    """A policy's networks as the kernels take them. Made by `of`; valid while the policy stays where it is."""
+
+    def __init__(self, policy: Policy, layers: list[Layers]) -> None:
+        self.policy, self.layers = policy, layers
+        self.stats = np.zeros(len(PPO_STATS))
+        self.log_std_gradient = np.zeros(kernels.MAX_ACTION_DIMS, np.float32)
+
+    @classmethod
+    def of(cls, policy: Policy) -> FastPolicy | None:
+        """None if the policy is not covered."""
+        if not fused.enabled() or policy.lstm is not None or policy.dist.kernel is None:
+            return None
+        if not flat_observations(policy.spec, policy.flatten) or next(policy.parameters()).device.type != "cpu":
+            return None
+        if policy.joint is not None:
+            layers = [policy.joint]
+        elif isinstance(policy.actor, FusedMLP) and isinstance(policy.critic, FusedMLP):
+            layers = [policy.actor.layers, policy.critic.layers]
+        else:
+            return None
+        return None if any(part.refusal for part in layers) else cls(policy, layers)
+
+    def observations(self) -> kernels.Observations:
+        return observations(self.policy.spec, self.policy.flatten, self.policy.encoder)
+
+    @property
+    def log_std(self) -> Tensor | None:
+        return getattr(self.policy.dist, "log_std", None)
+
+    def networks(self, gradients: bool = False) -> tuple[Any, ...]:
+        return tuple((part.network, part.addresses(), part.gradients() if gradients else None) for part in self.layers)
+
+    def ppo_gradients(self, buffer: RolloutBuffer, seen: kernels.Observations, part: slice | Array, columns: bool,
+                      coefficients: tuple[float, ...], all_valid: bool) -> Tensor:
+        """Put the gradients of PPO's loss on part of the rollout into the parameters' `.grad`; PPO_STATS as a tensor.
+
+        `part` are environments (all their steps) or, without `columns`, rows t·num_envs + i; `coefficients` are
+        clip_coef, vf_clip_coef, ent_coef, vf_coef, and mean and 1/std of the advantages.
+        """
+        limit = buffer.num_envs if columns else buffer.num_steps * buffer.num_envs
+        index = np.ascontiguousarray(np.arange(limit)[part] if isinstance(part, slice) else part, np.int64)
+        count, stride = (len(index), buffer.num_envs) if columns else (len(index), 0)
+        rows = len(index) * (buffer.num_steps if columns else 1)
+        arrays = tuple(address(getattr(buffer, name)) for name in
+                       ("obs", "actions", "logprobs", "values", "advantages", "returns"))
+        log_std = self.log_std
+        kernels.ppo_step(self.networks(True), seen, self.policy.dist.kernel, 0 if log_std is None else log_std.data_ptr(),
+                         (*arrays, 0 if all_valid else address(buffer.valid)), address(index), count, stride, rows,
+                         coefficients, self.stats, self.log_std_gradient)
+        if log_std is not None and log_std.grad is not None:
+            log_std.grad.copy_(torch.from_numpy(self.log_std_gradient[:len(log_std)]))
+        return torch.tensor(self.stats, dtype=torch.float32)
+
+
+    def rollout(self, batch: NativeBatch, buffer: RolloutBuffer, starts: Array, noise: Noise) -> tuple[Array, Array]:
+        """Fill the buffer with a rollout of the batch; returns and lengths of the episodes that ended in it.
+
+        `starts` (num_envs,) bool tells which rows begin an episode, before and after.
+        """
+        log_std = self.log_std
+        arrays = tuple(address(getattr(buffer, name)) for name in ROLLOUT_ARRAYS)
+        index, returns, lengths, final_obs = kernels.rollout(
+            self.networks(), self.observations(), self.policy.dist.kernel, 0 if log_std is None else log_std.data_ptr(),
+            batch.vec, batch.step, arrays, buffer.num_steps, buffer.num_envs, batch.agents, address(starts),
+            address(batch.returns), address(batch.lengths), noise.seed, noise.step)
+        spec = self.policy.spec
+        buffer.keep_ends(index, final_obs.view(spec.obs_dtype).reshape(len(index), *spec.obs_shape))
+        return returns, lengths
+
+
+def clone_epoch(policy: Policy, obs: Tensor, actions: Tensor, order: Array, batch_size: int, ent_coef: float,
+                optimizer: FlatAdam) -> Array | None:
+    """An epoch of behaviour cloning in the given order: mean loss, entropy and gradient norm. None if not covered.
+
+    obs (n, *obs_shape) in the environment's dtype, actions (n, dim).
+    """
+    fast = FastPolicy.of(policy)
+    if fast is None or optimizer.kernel is None:
+        return None
+    # Of a shared network only the trunk and the actor learn from actions.
+    layers = fast.layers[0]
+    if policy.joint is not None:
+        layers = Layers(layers.hidden, layers.heads[:1], layers.activation)
+    optimizer.prepare()
+    means = np.zeros(3)
+    log_std = fast.log_std
+    kernels.clone(layers.network, layers.addresses(), layers.gradients(), fast.observations(), policy.dist.kernel,
+                  0 if log_std is None else log_std.data_ptr(),
+                  0 if log_std is None or log_std.grad is None else log_std.grad.data_ptr(), obs.data_ptr(),
+                  actions.data_ptr(), np.ascontiguousarray(order, np.int64), batch_size, ent_coef, optimizer.kernel, means)
+    optimizer.steps += -(-len(order) // batch_size)
+    return means
+
+
+def pair_rows(discriminator: Discriminator, obs: Tensor, actions: Tensor, index: Tensor | None = None) -> Tensor | None:
+    """`Discriminator.rows` of the rows `index` (n,), or of all; None if not covered."""
+    dist, spec = discriminator.actions, discriminator.flatten.spec
+    if (not fused.enabled() or obs.device.type != "cpu" or dist.kernel is None
+            or not flat_observations(spec, discriminator.flatten)):
+        return None
+    obs, actions = obs.contiguous(), actions.contiguous()
+    n, width = len(obs) if index is None else len(index), discriminator.flatten.dim + discriminator.num_actions + 1
+    rows = torch.empty(n, width)
+    bounds = (0, 0) if spec.action.discrete else (dist.low.data_ptr(), dist.high.data_ptr())
+    kernels.pairs(observations(spec, discriminator.flatten, discriminator.encoder), dist.kernel, obs.data_ptr(),
+                  actions.data_ptr(), 0 if index is None else index.data_ptr(), n, *bounds, width, rows.data_ptr())
+    return rows
+
+
+def discriminator_gradients(discriminator: Discriminator, expert: Tensor, policy: Tensor, *, label_smoothing: float,
+                            ent_coef: float, gp_coef: float, gp_kind: str, mix: Tensor | None) -> Tensor | None:
+    """Put the gradients of GAIL's discriminator loss into the parameters' `.grad`; DISC_STATS. None if not covered.
+
+    expert, policy (n, width) as `Discriminator.rows` makes them; `mix` (n,) are the expert's shares in the points of an
+    interpolated penalty.
+    """
+    net = discriminator.net
+    if not isinstance(net, FusedMLP) or discriminator.encoder.convs or discriminator.spectral_norm:
+        return None
+    if not net.layers.usable(expert):
+        return None
+    stats = np.zeros(len(DISC_STATS))
+    layers = net.layers
+    layers.network.discriminator_step(layers.addresses(), layers.gradients(), expert.contiguous().data_ptr(),
+                                      policy.contiguous().data_ptr(), 0 if mix is None else mix.data_ptr(), len(expert),
+                                      label_smoothing, ent_coef, gp_coef, 1.0,
+                                      PENALTIES[gp_kind] if gp_coef else 0, stats)
+    return torch.tensor(stats, dtype=torch.float32)
+
+
+def address(array: Array) -> int:
+    """Of a contiguous array's first byte."""
+    assert array.flags.c_contiguous
+    return array.__array_interface__["data"][0]

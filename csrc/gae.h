@@ -4,8 +4,8 @@
  *     A_t     = delta_t + gamma * lambda * A_{t+1}
  *
  * Where an episode ends at t, V(s_{t+1}) is its final value and the sum stops. An invalid row has no advantage, so
- * nothing flows through it. Ends are bit masks instead of branches: the loop stays in vector registers (2,000 million
- * rows/s per core with SSE2, where the compiler refuses to vectorise `?:`), and a NaN that is masked out is gone. */
+ * nothing flows through it. Ends are bit masks instead of branches: the loop stays in vector registers, where the compiler
+ * refuses to vectorise `?:`, and a NaN that is masked out is gone. */
 #ifndef PUFFER_IL_GAE_H
 #define PUFFER_IL_GAE_H
 
@@ -29,7 +29,14 @@ static inline float masked_select(uint32_t mask, float x, float y) {
     return chosen.number;
 }
 
-static inline void gae_step(ptrdiff_t n, float gamma, float gamma_lambda, const float *restrict rewards,
+/* Copies for wider vectors, chosen when the program is loaded. */
+#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
+#define GAE_CLONED __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
+#else
+#define GAE_CLONED
+#endif
+
+GAE_CLONED static void gae_step(ptrdiff_t n, float gamma, float gamma_lambda, const float *restrict rewards,
                             const float *restrict values, const float *restrict next_values,
                             const float *restrict final_values, const float *restrict next_advantages,
                             const uint8_t *restrict terminations, const uint8_t *restrict truncations,

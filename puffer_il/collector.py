@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +13,10 @@ from torch import Tensor
 from puffer_il.buffer import RolloutBuffer
 from puffer_il.distributions import Noise
 from puffer_il.fast import FastPolicy
+from puffer_il.mirror import mirror_of
 from puffer_il.policy import Policy
 from puffer_il.types import Batch
 from puffer_il.vec import Vec
-
 
 FEW_ROWS = 16  # a rollout of fewer rows is not worth the kernels' blocks
 
@@ -23,13 +24,18 @@ FEW_ROWS = 16  # a rollout of fewer rows is not worth the kernels' blocks
 class Collector:
     """Fills the buffer with `num_steps` steps of every environment, group by group.
 
-    A group's environments step while the next group's actions are inferred. `obs`, the recurrent state and
+    A group's environments step while the next group's actions are inferred. `allocate` makes page-locked arrays where the
+    policy is on another device. `obs`, the recurrent state and
     `episode_starts` carry over from one rollout to the next, so episodes run across rollouts.
     """
 
-    def __init__(self, vec: Vec, policy: Policy, buffer: RolloutBuffer, device: torch.device, seed: int) -> None:
+    def __init__(self, vec: Vec, policy: Policy, buffer: RolloutBuffer, device: torch.device, seed: int,
+                 allocate: Callable[..., np.ndarray] = np.zeros) -> None:
         self.vec, self.policy, self.buffer, self.device = vec, policy, buffer, device
         self.noise = Noise.on(device, seed)
+        self.on_device = device.type != "cpu"
+        self._allocate = allocate
+        self._staging: dict[int, Tensor] = {}
         self.state = policy.initial_state(vec.num_envs)
         self.episode_starts = np.ones(vec.num_envs, bool)
         self.episode_returns: list[np.ndarray] = []
@@ -54,6 +60,8 @@ class Collector:
             self._receive(buffer.num_steps - 1, group)
         self._bootstrap()
         self.noise.step += buffer.num_steps
+        if self.on_device:
+            mirror_of(buffer, self.device).resident |= {"obs", "actions", "logprobs", "values"}
         return buffer
 
     def state_dict(self) -> dict[str, Any]:
@@ -88,12 +96,43 @@ class Collector:
         if self.state is not None:
             state = self.state[rows] * (1 - self._tensor(starts).float()).unsqueeze(1)
         noise = replace(self.noise, step=self.noise.step + t)
-        actions, logprobs, values, state = self.policy.act(self._tensor(obs), state, noise, rows.start)
+        act = self._act_on_device if self.on_device else self._act_on_host
+        actions, state = act(t, group, rows, obs, state, noise)
         if self.state is not None and state is not None:
             self.state[rows] = state
-        host_actions = actions.cpu().numpy()
-        self.buffer.write_actions(t, rows, obs, host_actions, logprobs.cpu().numpy(), values.cpu().numpy())
-        self.vec.send(host_actions, group)
+        self.vec.send(actions, group)
+
+    def _act_on_host(self, t: int, group: int, rows: slice, obs: np.ndarray, state: Tensor | None,
+                     noise: Noise) -> tuple[np.ndarray, Tensor | None]:
+        actions, logprobs, values, state = self.policy.act(torch.from_numpy(obs), state, noise, rows.start)
+        host_actions = actions.numpy()
+        self.buffer.write_actions(t, rows, obs, host_actions, logprobs.numpy(), values.numpy())
+        return host_actions, state
+
+    def _act_on_device(self, t: int, group: int, rows: slice, obs: np.ndarray, state: Tensor | None,
+                       noise: Noise) -> tuple[np.ndarray, Tensor | None]:
+        """The same with one synchronisation: observations go up from the page-locked buffer, what the policy says comes
+        down in one piece, and all of it stays on the device for the update."""
+        buffer, mirror = self.buffer, mirror_of(self.buffer, self.device)
+        pinned = buffer.obs[t, rows]
+        pinned[:] = obs
+        seen = mirror.place("obs")[t, rows]
+        seen.copy_(torch.from_numpy(pinned), non_blocking=True)
+        actions, logprobs, values, state = self.policy.act(seen, state, noise, rows.start)
+        for name, tensor in (("actions", actions), ("logprobs", logprobs), ("values", values)):
+            mirror.place(name)[t, rows].copy_(tensor)
+        packed = torch.cat((actions.contiguous().view(torch.float32), logprobs[:, None], values[:, None]), 1)
+        if group not in self._staging:
+            self._staging[group] = torch.from_numpy(self._allocate(tuple(packed.shape), np.float32))
+        staging = self._staging[group]
+        staging.copy_(packed, non_blocking=True)
+        if self.device.type == "cuda":
+            torch.cuda.current_stream(self.device).synchronize()
+        host = staging.numpy()
+        host_actions = np.ascontiguousarray(host[:, :-2]).view(buffer.actions.dtype)
+        buffer.write_actions(t, rows, pinned, host_actions, np.ascontiguousarray(host[:, -2]),
+                             np.ascontiguousarray(host[:, -1]))
+        return host_actions, state
 
     def _receive(self, t: int, group: int) -> None:
         batch = self.vec.recv(group)

@@ -68,6 +68,10 @@ class TrainConfig:
     device: str = setting("auto", "where the learner runs", choices=("auto", "cpu", "cuda"))
     threads: int = setting(0, "threads of torch and of the C kernels on the CPU; 0 chooses", low=0)
     fused: bool = setting(True, "use the C kernels on the CPU where they cover the network; off, torch does everything")
+    precision: str = setting("float32", "of matrix products; bfloat16 is faster on GPUs, and slower on CPUs, whose C "
+                             "kernels are float32", choices=("float32", "bfloat16"))
+    compile: bool = setting(False, "compile PPO's loss with torch.compile (instead of the C kernels on the CPU)")
+    cuda_graphs: bool = setting(False, "replay PPO's whole minibatch step as a CUDA graph (no LSTM; static shapes)")
     run_dir: str = setting("", "where the run is written; empty: runs/<env>-<algo>-<seed>-<time>")
     checkpoint_minutes: float = setting(5.0, "minutes between checkpoints; 0 for none in between", low=0)
     checkpoint_steps: int = setting(0, "environment steps between checkpoints; 0 for none in between", low=0)

@@ -38,7 +38,7 @@ class Discriminator(nn.Module):
                 if isinstance(layer, nn.Linear):
                     nn.utils.parametrizations.spectral_norm(layer)
 
-    def update_norm(self, mean: Tensor, var: Tensor, count: float) -> None:
+    def update_norm(self, mean: Tensor, var: Tensor, count: float | Tensor) -> None:
         """Merge the moments of `count` rows into the running statistics."""
         self.encoder.update_norm(mean, var, count)
 
@@ -61,7 +61,7 @@ class Discriminator(nn.Module):
         """Logits (n,) of inputs made by `rows`; differentiable with respect to them."""
         if self.encoder.convs:
             rows = torch.cat((self.encoder.encode(rows[:, :self.flatten.dim]), rows[:, self.flatten.dim:]), 1)
-        return self.net(rows).squeeze(-1)
+        return self.net(rows).squeeze(-1).float()
 
 
 class Replay:

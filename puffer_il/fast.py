@@ -48,7 +48,7 @@ def flat_observations(spec: EnvSpec, flatten: Flatten) -> bool:
     return flatten.plain and spec.obs_dtype.name in kernels.DTYPES
 
 
-def obs_moments(flatten: Flatten, obs: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor, float]:
+def obs_moments(flatten: Flatten, obs: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor, float | Tensor]:
     """Mean and variance (num_numeric,) of the numeric columns of raw rows (n, *obs_shape), and how many rows count.
 
     `valid` (n,) bool leaves rows out.
@@ -62,7 +62,7 @@ def obs_moments(flatten: Flatten, obs: Tensor, valid: Tensor | None = None) -> t
         return mean, variance, count
     numeric = flatten(obs)[:, :flatten.num_numeric]
     weight = None if valid is None else valid.float()
-    return *moments(numeric, weight), len(numeric) if weight is None else float(weight.sum())
+    return *moments(numeric, weight), len(numeric) if weight is None else weight.sum().double()
 
 
 class FastPolicy:
@@ -76,7 +76,9 @@ class FastPolicy:
     @classmethod
     def of(cls, policy: Policy) -> FastPolicy | None:
         """None if the policy is not covered."""
-        if not fused.enabled() or policy.lstm is not None or policy.dist.kernel is None:
+        if not fused.enabled() or torch.is_autocast_enabled("cpu"):
+            return None
+        if policy.lstm is not None or policy.dist.kernel is None:
             return None
         if not flat_observations(policy.spec, policy.flatten) or next(policy.parameters()).device.type != "cpu":
             return None

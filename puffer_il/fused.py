@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from puffer_il import _kernels as kernels
 
 MAX_HIDDEN, MAX_UNITS = 3, 512
+FEW_ROWS, WIDE_UNITS = 4, 256
 
 _enabled = True
 _said: set[str] = set()
@@ -92,6 +93,8 @@ class Layers:
         if self.refusal:
             fall_back(self.refusal)
             return False
+        if len(x) < FEW_ROWS and max(self.units) > WIDE_UNITS and torch.is_grad_enabled():
+            return False  # torch's matrix times vector is faster there
         return (x.device.type == "cpu" and x.dtype == torch.float32 and self.heads[-1].bias.device.type == "cpu"
                 and self.heads[-1].bias.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
                 and not torch.compiler.is_compiling() and not torch.jit.is_tracing())

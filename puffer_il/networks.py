@@ -174,7 +174,7 @@ class Encoder(nn.Module):
             start += conv.pixels
         return torch.cat(parts, dim=1)
 
-    def update_norm(self, mean: Tensor, var: Tensor, count: float) -> None:
+    def update_norm(self, mean: Tensor, var: Tensor, count: float | Tensor) -> None:
         """Merge the moments of `count` rows' numeric columns into the running statistics."""
         if self.norm is not None:
             self.norm.update(mean, var, count)

@@ -65,6 +65,10 @@ class FlatAdam:
         self.flat.sub_(self.mean / spread * scale)
         return norm
 
+    def changing(self) -> list[Tensor]:
+        """All that a step changes."""
+        return [self.flat, self.mean, self.square, self.steps]
+
     def state_dict(self) -> dict[str, Any]:
         return {"mean": self.mean, "square": self.square, "steps": self.steps}
 

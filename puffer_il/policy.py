@@ -70,13 +70,13 @@ class Policy(nn.Module):
             both = self.joint(features)
             return both[:, :-1], both[:, -1]
         features = self.trunk(features)
-        return self.actor(features), self.critic(features).squeeze(-1)
+        return self.actor(features).float(), self.critic(features).squeeze(-1).float()  # autocast's are bfloat16
 
     @torch.no_grad()
     def value(self, obs: Tensor, state: Tensor | None = None) -> Tensor:
         """Critic's values (n,) of raw observations, the recurrent state being that before them."""
         features = self._encode(obs, state)[0]
-        return self.critic(features).squeeze(-1) if self.joint is None else self.heads(features)[1]
+        return self.critic(features).squeeze(-1).float() if self.joint is None else self.heads(features)[1]
 
     def evaluate(self, obs: Tensor, actions: Tensor, state: Tensor | None = None,
                  episode_starts: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -100,7 +100,7 @@ class Policy(nn.Module):
 
     def params(self, features: Tensor) -> Tensor:
         """The same for features of the encoder or the LSTM."""
-        return self.actor(features) if self.joint is None else self.heads(features)[0]
+        return self.actor(features).float() if self.joint is None else self.heads(features)[0]
 
     def unroll(self, obs: Tensor, state: Tensor, episode_starts: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The LSTM over sequences (num_steps, m, *obs_shape): features (num_steps·m, units) and the state after."""
@@ -117,7 +117,7 @@ class Policy(nn.Module):
             outputs.append(hidden)
         return torch.cat(outputs), torch.cat((hidden, cell), 1)
 
-    def update_norm(self, mean: Tensor, var: Tensor, count: float) -> None:
+    def update_norm(self, mean: Tensor, var: Tensor, count: float | Tensor) -> None:
         """Merge the moments of `count` observations (see fast.obs_moments) into the running statistics, once per
         iteration."""
         self.encoder.update_norm(mean, var, count)

@@ -62,6 +62,9 @@ class Run:
         self.device = choose_device(cfg.device)
         set_threads(cfg, cfg.num_steps * config.env.num_envs)
         torch.manual_seed(cfg.seed)
+        # Casts are not kept: parameters change while the context lasts.
+        stack.enter_context(torch.autocast(self.device.type, torch.bfloat16, enabled=cfg.precision == "bfloat16",
+                                           cache_enabled=False))
         self.env_steps = self.updates = 0
         self.wall_before = 0.0  # seconds of the run before it was resumed
         self.train_s, self.phases = 0.0, dict.fromkeys(PHASES, 0.0)
@@ -84,7 +87,7 @@ class Run:
                                                kwargs=env.kwargs, seed=cfg.seed))
             buffer = RolloutBuffer(self.spec, cfg.num_steps, vec.num_envs, state_dim=self.learner.policy.state_dim,
                                    allocate=allocator(self.device))
-            self.collector = Collector(vec, self.learner.policy, buffer, self.device, cfg.seed)
+            self.collector = Collector(vec, self.learner.policy, buffer, self.device, cfg.seed, allocator(self.device))
             self.steps_per_update = cfg.num_steps * vec.num_envs
         else:
             self.steps_per_update = self.learner.steps_per_update

@@ -1,12 +1,35 @@
 """Shared fixtures. Other people's demonstrations are read from PUFFER_IL_TEST_DATA, by default ../shared/data."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch is imported
 DATA = Path(os.environ.get("PUFFER_IL_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(autouse=True)
+def kernels_as_they_were() -> Iterator[None]:
+    """Runs set the kernels' switches for the whole process; no test inherits another's."""
+    from puffer_il import _kernels as kernels
+    from puffer_il import fused
+
+    before = fused.enabled(), kernels.get_threads(), kernels.instruction_set()
+    yield
+    fused.enable(before[0])
+    kernels.set_threads(before[1])
+    kernels.use_instruction_set(before[2])
+
+
+@pytest.fixture(params=[True, False], ids=["kernels", "torch"])
+def route(request: pytest.FixtureRequest) -> bool:
+    """Both ways in which an MLP is computed on the CPU: by the C kernels, and by torch."""
+    from puffer_il import fused
+
+    fused.enable(request.param)
+    return request.param
 
 
 @pytest.fixture(scope="session")

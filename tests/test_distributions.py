@@ -5,8 +5,11 @@ import pytest
 import torch
 from torch import distributions as D
 
-from puffer_il.distributions import Categorical, Gaussian, make_distribution
+from puffer_il.distributions import Categorical, Gaussian, Noise, make_distribution
 from puffer_il.types import ActionSpec, InputError
+
+CPU = torch.device("cpu")
+NOISE = pytest.mark.parametrize("noise", [None, Noise.on(CPU, 0)], ids=["torch", "kernels"])
 
 
 def box(low, high) -> ActionSpec:
@@ -14,32 +17,38 @@ def box(low, high) -> ActionSpec:
     return ActionSpec(low=low, high=high, shape=low.shape)
 
 
-def test_categorical_equals_torch_on_each_dimension():
+@NOISE
+def test_categorical_equals_torch_on_each_dimension(noise):
     dist, params = Categorical(ActionSpec(nvec=(3, 2), shape=(2,))), torch.randn(50, 5)
-    actions = dist.sample(params, torch.Generator().manual_seed(0))
+    actions, sampled = dist.sample(params, noise)
     assert actions.dtype == torch.int32 and actions.shape == (50, 2)
     reference = [D.Categorical(logits=params[:, :3]), D.Categorical(logits=params[:, 3:])]
     expected = sum(r.log_prob(actions[:, k]) for k, r in enumerate(reference))
     logprob, entropy = dist.log_prob_entropy(params, actions)
     torch.testing.assert_close(logprob, expected)
     torch.testing.assert_close(dist.log_prob(params, actions), expected)
+    torch.testing.assert_close(sampled, expected)
     torch.testing.assert_close(entropy, sum(r.entropy() for r in reference))
 
 
-def test_categorical_samples_follow_the_softmax():
+@NOISE
+def test_categorical_samples_follow_the_softmax(noise):
+    torch.manual_seed(0)
     dist, logits = Categorical(ActionSpec(nvec=(3,))), torch.tensor([0.5, -1.0, 2.0])
-    actions = dist.sample(logits.expand(100_000, 3), torch.Generator().manual_seed(0))
+    actions, _ = dist.sample(logits.expand(100_000, 3), noise)
     shares = torch.bincount(actions[:, 0].long(), minlength=3) / 100_000
     torch.testing.assert_close(shares, logits.softmax(0), atol=0.006, rtol=0)  # four standard errors
 
 
-def test_gaussian_density_is_that_of_the_scaled_normal():
+@NOISE
+def test_gaussian_density_is_that_of_the_scaled_normal(noise):
     dist, params = Gaussian(box([-2, 0], [2, 10]), squash=False, init_log_std=-0.5), torch.randn(40, 2)
     half, center, std = torch.tensor([2.0, 5.0]), torch.tensor([0.0, 5.0]), float(np.exp(-0.5))
     reference = D.Independent(D.Normal(center + half * params, half * std), 1)
-    actions = dist.sample(params, torch.Generator().manual_seed(0))
+    actions, sampled = dist.sample(params, noise)
     logprob, entropy = dist.log_prob_entropy(params, actions)
     torch.testing.assert_close(logprob, reference.log_prob(actions), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(sampled, reference.log_prob(actions), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(entropy, reference.entropy())
 
 
@@ -58,8 +67,9 @@ def test_squashed_density_integrates_to_one_and_gives_the_entropy():
 def test_squashed_samples_stay_inside_and_their_density_is_finite():
     dist = Gaussian(box([-1, -3], [1, 5]), squash=True, init_log_std=2.0)
     params = torch.randn(10_000, 2) * 20
-    actions = dist.sample(params, torch.Generator().manual_seed(1))
+    actions, logprobs = dist.sample(params, Noise.on(CPU, 1))
     assert (actions >= torch.tensor([-1.0, -3.0])).all() and (actions <= torch.tensor([1.0, 5.0])).all()
+    assert torch.isfinite(logprobs).all()
     assert torch.isfinite(dist.log_prob(params, actions)).all()
 
 

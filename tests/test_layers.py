@@ -11,13 +11,20 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (  # a folder counts as one module; a new module is given its place here
     "types config registry",  # numpy alone
-    "_buffer buffer demos networks distributions policy discriminator losses rewards stats",
+    "_buffer _kernels _limits",  # C, which knows nothing of ours
+    "fused optim",
+    "buffer demos networks distributions fast policy discriminator losses rewards stats",
     "envfile glue native emulation creators serial workers vec collector learners checkpoint",
-    "sinks evaluate runtime trainer bench",
+    "sinks evaluate runtime trainer peers bench",
     "panels dashboard options commands",
     "cli",
 )
 LAYER = {module: k for k, modules in enumerate(LAYERS) for module in modules.split()}
+ONLY = {  # what little the fast path may know, so that it can be read, and used, by itself
+    "fused": {"_kernels"}, "optim": {"_kernels"}, "fast": {"_kernels", "fused", "networks", "types"},
+    "peers": {"peers"},
+}
+INSIDE_PEERS = "puffer_il/peers/workers/"  # run by other interpreters, beside what those have installed
 VEC = {"native", "emulation", "creators", "serial", "workers", "vec"}  # vec.py and what it is made of
 ENVS, PACKAGE = (sorted(str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob("*.py"))
                  for folder in ("envs", "puffer_il"))
@@ -42,11 +49,12 @@ def test_imports_point_down(file: str) -> None:
     module, (ours, others) = Path(file).with_suffix("").parts[1], imports(file)
     assert {module, *ours} <= LAYER.keys(), "give the new module a layer"
     assert not {name for name in ours if LAYER[name] > LAYER[module]}, "imports a later layer"
+    assert ours <= ONLY.get(module, ours)
     if LAYER[module] == 0:
         assert others <= ({"numpy", "tomli_w"} if module == "config" else {"numpy"})
     if module in VEC:
         assert not ours & {"learners", "policy", "collector"}, "a vec never sees a learner"
-    else:
+    elif not file.startswith(INSIDE_PEERS):
         assert "pufferlib" not in others
     if module == "learners":
         assert not ours & {*VEC, "collector"}, "a learner sees arrays and demonstrations, never a vec"
@@ -61,12 +69,28 @@ def test_environments_know_nothing_of_learning(file: str) -> None:
     assert others <= {"numpy", "gymnasium"}
 
 
+@pytest.mark.parametrize("file", [file for file in PACKAGE if file.startswith(INSIDE_PEERS)])
+def test_what_runs_inside_peers_never_imports_ours(file: str) -> None:
+    assert not imports(file)[0]
+
+
 def test_importing_the_package_costs_nothing() -> None:
     assert imports("puffer_il/__init__.py") == (set(), set())
 
 
-@pytest.mark.parametrize("header", sorted((ROOT / "csrc").glob("*.h")), ids=lambda path: path.name)
+@pytest.mark.parametrize("header", sorted((ROOT / "csrc").rglob("*.h")), ids=lambda path: path.name)
 def test_headers_know_only_c(header: Path) -> None:
     included = {line.split()[1] for line in header.read_text().splitlines() if line.startswith("#include")}
-    standard = {f"<{name}.h>" for name in ("math", "stdbool", "stddef", "stdint", "stdio", "stdlib", "string")}
-    assert included <= standard | {f'"{path.name}"' for path in header.parent.glob("*.h")}
+    standard = {"math", "stdbool", "stddef", "stdint", "stdio", "stdlib", "string"}
+    beside = {path.name for path in header.parent.glob("*.h")}
+    if header.parent.name == "kernels":  # threads and vector instructions are theirs alone
+        standard |= {"immintrin", "pthread", "stdatomic", "unistd"}
+        beside.add("../vec_api.h")
+    elif header.stem.startswith("yardstick"):
+        beside.add("kernels/pool.h")
+    assert included <= {f"<{name}.h>" for name in standard} | {f'"{name}"' for name in beside}
+
+
+def test_environments_do_not_lean_on_the_kernels() -> None:
+    for header in (ROOT / "envs").rglob("*.h"):
+        assert "kernels/" not in header.read_text()

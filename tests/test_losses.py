@@ -221,21 +221,26 @@ def test_zero_centred_penalty_is_taken_at_the_expert() -> None:
 
 def test_interpolated_penalty_is_taken_between_expert_and_policy() -> None:
     ones = torch.ones(2000, 1, dtype=torch.float64)
-    generator = torch.Generator().manual_seed(0)
-    _, norm = gradient_penalty(half_square, 3 * ones, ones, generator=generator)
+    torch.manual_seed(0)
+    penalty, norm = gradient_penalty(half_square, 3 * ones, ones)
     assert abs(norm - 2) < 0.05  # uniform on [1, 3]
-    penalty, _ = gradient_penalty(half_square, 3 * ones, ones, generator=generator)
     assert abs(penalty - 4 / 3) < 0.1  # mean of (x − 1)²
+    mix = torch.linspace(0, 1, 2000, dtype=torch.float64)  # the expert's share
+    penalty, norm = gradient_penalty(half_square, 3 * ones, ones, mix=mix)
+    torch.testing.assert_close(norm, (1 + 2 * mix).mean())
+    torch.testing.assert_close(penalty, (2 * mix).square().mean())
     same = torch.tensor([[0.6, 0.8], [3.0, 4.0]], dtype=torch.float64)
     assert gradient_penalty(half_square, same, same)[1] == 3
     assert gradient_penalty(half_square, same, same)[0] == 8
 
 
-def test_gradient_penalty_repeats_for_the_same_generator() -> None:
+def test_gradient_penalty_repeats_for_the_same_shares() -> None:
     rows = random(8, 3), random(8, 3, seed=1)
-    first, again, other = (gradient_penalty(half_square, *rows, generator=torch.Generator().manual_seed(seed))[0]
+    first, again, other = (gradient_penalty(half_square, *rows, mix=random(8, seed=seed).sigmoid())[0]
                            for seed in (1, 1, 2))
     assert first == again != other
+    drawn = [gradient_penalty(half_square, *rows)[0] for seed in (1, 1, 2) if torch.manual_seed(seed)]
+    assert drawn[0] == drawn[1] != drawn[2]
 
 
 def test_gradient_penalty_takes_images() -> None:
@@ -249,7 +254,7 @@ def test_gradient_penalty_teaches_the_weights(kind: str) -> None:
 
     def penalty(first: Tensor, second: Tensor) -> tuple[Tensor, ...]:
         return gradient_penalty(lambda x: torch.tanh(x @ first) @ second, expert, policy, kind, target=0.1,
-                                generator=torch.Generator().manual_seed(0))
+                                mix=random(5, seed=4).sigmoid())
 
     weights = random(3, 4, seed=2).requires_grad_(), random(4, seed=3).requires_grad_()
     assert gradcheck(penalty, weights)

@@ -80,7 +80,7 @@ def test_normalisation_leaves_categories_and_pixels_alone():
     flatten = Flatten(structured_spec())
     encoder = Encoder(flatten, normalise=True)
     x = torch.rand(6, flatten.dim)
-    encoder.update_norm(x)
+    encoder.update_norm(*moments(x[:, :encoder.num_numeric]), len(x))
     prepared = encoder.prepare(x)
     assert torch.equal(prepared[:, 2:], x[:, 2:])
     np.testing.assert_allclose(prepared[:, :2].mean(0), 0, atol=1e-5)

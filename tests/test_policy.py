@@ -7,10 +7,12 @@ import torch
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from puffer_il.config import PolicyConfig
+from puffer_il.distributions import Noise
+from puffer_il.fast import obs_moments
 from puffer_il.policy import Policy
 from puffer_il.types import ActionSpec, EnvSpec, ObsField
 
-FLOAT = np.dtype(np.float32)
+CPU, FLOAT = torch.device("cpu"), np.dtype(np.float32)
 BOX = ActionSpec(low=np.float32([-2, -1]), high=np.float32([2, 1]), shape=(2,))
 SPACES = {"discrete": ActionSpec(nvec=(3,)), "multidiscrete": ActionSpec(nvec=(3, 2), shape=(2,)), "box": BOX}
 
@@ -22,10 +24,10 @@ def make_policy(action: ActionSpec, **changes) -> Policy:
 
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("space", SPACES)
-def test_evaluate_repeats_what_act_said(space, shared):
+def test_evaluate_repeats_what_act_said(space, shared, route):
     policy = make_policy(SPACES[space], shared=shared, squash=space == "box")
     obs = torch.randn(32, 4)
-    actions, logprobs, values, state = policy.act(obs, generator=torch.Generator().manual_seed(1))
+    actions, logprobs, values, state = policy.act(obs, noise=Noise.on(CPU, 1))
     assert state is None and actions.shape == (32, SPACES[space].dim)
     again, entropy, values_again = policy.evaluate(obs, actions)
     torch.testing.assert_close(again, logprobs)
@@ -35,10 +37,23 @@ def test_evaluate_repeats_what_act_said(space, shared):
     assert all(p.grad is not None for p in policy.parameters())
 
 
-def test_same_generator_gives_the_same_actions():
-    policy, obs = make_policy(SPACES["discrete"]), torch.randn(64, 4)
-    first, second, other = (policy.act(obs, generator=torch.Generator().manual_seed(s))[0] for s in (1, 1, 2))
+@pytest.mark.parametrize("squash", [False, True])
+@pytest.mark.parametrize("space", SPACES)
+def test_same_seed_gives_the_same_actions(space, squash):
+    policy, obs = make_policy(SPACES[space], squash=squash and space == "box"), torch.randn(64, 4)
+    first, second, other = (policy.act(obs, noise=Noise.on(CPU, s))[0] for s in (1, 1, 2))
     assert torch.equal(first, second) and not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_every_step_has_noise_of_its_own_and_rows_theirs_whoever_asks(space):
+    policy, obs = make_policy(SPACES[space]), torch.randn(64, 4)
+    noise = Noise.on(CPU, 1)
+    first, *_ = policy.act(obs, noise=noise)
+    pieces = [policy.act(obs[i:i + 20], noise=noise, first_row=i)[0] for i in (40, 0, 20, 60)]  # in any order
+    assert torch.equal(torch.cat([pieces[k] for k in (1, 2, 0, 3)]), first)
+    noise.step += 1
+    assert not torch.equal(policy.act(obs, noise=noise)[0], first)
 
 
 def test_lstm_evaluation_equals_step_by_step_acting_across_episode_starts():
@@ -49,7 +64,7 @@ def test_lstm_evaluation_equals_step_by_step_acting_across_episode_starts():
     state, actions, logprobs, values = first, [], [], []
     for t in range(steps):
         state = state * (1 - starts[t].float()).unsqueeze(1)
-        a, lp, v, state = policy.act(obs[t], state, torch.Generator().manual_seed(t))
+        a, lp, v, state = policy.act(obs[t], state, Noise(0, torch.Generator(), t))
         actions.append(a), logprobs.append(lp), values.append(v)
     again, _, values_again = policy.evaluate(obs, torch.stack(actions), first, starts)
     torch.testing.assert_close(again, torch.cat(logprobs))
@@ -109,7 +124,7 @@ def test_normalisation_moves_only_when_told():
     policy, obs = make_policy(SPACES["discrete"]), torch.randn(100, 4) * 30 + 5
     before = policy.value(obs)
     torch.testing.assert_close(policy.value(obs), before)
-    policy.update_norm(obs)
+    policy.update_norm(*obs_moments(policy.flatten, obs))
     assert not torch.allclose(policy.value(obs), before)
 
 

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 import torch
 
-from puffer_il import trainer
+from puffer_il import _kernels as kernels
+from puffer_il import fast, fused, trainer
 from puffer_il.config import SHARED
 from puffer_il.learners.ppo import PPO
-from puffer_il.runtime import choose_device
+from puffer_il.runtime import choose_device, cores
 from puffer_il.types import EnvFailure, InputError
 from tests.helpers import final_state, run, same, scripted_cartpole_demos, tiny
 
@@ -185,6 +186,7 @@ ELSEWHERE = {
     "env.backend": "test_backend_and_workers_are_chosen", "env.num_workers": "test_backend_and_workers_are_chosen",
     "env.num_groups": "test_backend_and_workers_are_chosen", "demos.clip_actions": "tests/demos",
     "train.device": "test_cuda_is_refused_where_there_is_none", "train.threads": "test_threads_are_set",
+    "train.fused": "test_the_kernels_can_be_switched_off",
     "train.run_dir": "test_a_run_directory_is_never_written_twice",
     "train.checkpoint_minutes": "test_checkpoints_come_by_time_and_by_steps",
     "train.checkpoint_steps": "test_checkpoints_come_by_time_and_by_steps",
@@ -244,9 +246,33 @@ def test_threads_are_set(tmp_path):
     before = torch.get_num_threads()
     try:
         run(tiny("ppo", tmp_path / "run", train__threads=2))
-        assert torch.get_num_threads() == 2
+        assert torch.get_num_threads() == kernels.get_threads() == 2
+        run(tiny("ppo", tmp_path / "again", train__threads=0))
+        assert kernels.get_threads() == cores()
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("algo", ["gail", "bc"])
+def test_the_kernels_can_be_switched_off(algo, tmp_path, demos, monkeypatch):
+    """Off, nothing goes through them; and what is learned is the same up to rounding."""
+    used: list[str] = []
+    spied = {"Layers.compute": (fused.Layers, "compute"), "networks": (fast.FastPolicy, "networks"),
+             "moments": (kernels, "moments"), "pairs": (kernels, "pairs"), "clone": (kernels, "clone")}
+    for name, (owner, attribute) in spied.items():
+        inner = getattr(owner, attribute)
+        monkeypatch.setattr(owner, attribute,
+                            lambda *a, name=name, inner=inner, **k: used.append(name) or inner(*a, **k))
+    weights, expected = {}, {"moments", "networks", "pairs"} if algo == "gail" else {"clone", "moments"}
+    for on in (True, False):
+        used.clear()
+        run(tiny(algo, tmp_path / str(on), demos__source=str(demos), env__num_envs=16, train__fused=on,
+                 train__total_steps=1024))
+        assert set(used) == (expected | {"Layers.compute"} if on else set())
+        weights[on] = final_state(tmp_path / str(on))["policy"]
+    assert not same(weights[True], weights[False])
+    for key, ours in weights[True].items():
+        torch.testing.assert_close(ours, weights[False][key], rtol=1e-3, atol=1e-3)
 
 
 def test_checkpoints_come_by_time_and_by_steps(tmp_path):

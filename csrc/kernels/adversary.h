@@ -162,7 +162,8 @@ static bool discriminator_gradients(const Kernels *kernels, const Network *net, 
     Work work = begin_work(threads, bytes + sizeof(double) * (size_t)(p.pass.chunks * DISC_STATS));
     const bool done = work.memory != NULL;
     if (done) {
-        p.stats = (double *)lay_pass(&p.pass, net, threads, true, true, work.memory);
+        p.stats = (double *)lay_pass(&p.pass, net, threads, FOR_FORWARD | FOR_BACKWARD | FOR_INPUT_GRADIENT,
+                                      true, work.memory);
         run_tasks(&work, p.pass.chunks, disc_chunk, &p);
         finish_gradients(&p.pass, &work, net, gradients);
         memset(stats, 0, sizeof(double) * DISC_STATS);

@@ -18,7 +18,7 @@
 typedef struct {
     const char *name;
     int lanes;
-    void (*pack_network)(const Network *, const Plan *, bool backward, float *packed);
+    void (*pack_network)(const Network *, const Plan *, int use, float *packed);
     void (*unpack_gradients)(const Network *, const Plan *, const float *sums, const Gradients *);
     void (*block_forward)(const Plan *, const float *packed, const float *x, Tape, Scratch *, int rows);
     void (*block_backward)(const Plan *, const float *packed, const float *x, Tape, Scratch *, float *sums,

@@ -172,83 +172,78 @@ static void V(add_columns)(const float *d, int width, float *sums, int rows) {
     }
 }
 
-/* Panels (rows_of_panel, columns) of a matrix whose element (i, j) is source[i * row + j * column]; zero beyond. */
-static void V(pack)(const float *source, ptrdiff_t row, ptrdiff_t column, int rows, int columns, int padded_rows,
-                    int width, float *panels) {
+/* Columns of the panel at column j of `width`, and how many of them are among the first `columns`. */
+INLINE int V(panel_at)(int j, int width, int columns, int *filled) {
+    const int panel = width - j < TILE * LANES ? width - j : TILE * LANES;
+    *filled = columns - j < panel ? (columns > j ? columns - j : 0) : panel;
+    return panel;
+}
+
+/* Panels (padded_rows, width) of `source` (rows, columns) if they go along its rows, or of its transpose, `source` being
+ * (columns, rows); zero beyond. */
+static void V(pack)(const float *source, bool transposed, int rows, int columns, int padded_rows, int width,
+                    float *panels) {
     for (int j = 0; j < width; j += TILE * LANES) {
-        const int panel = width - j < TILE * LANES ? width - j : TILE * LANES;
-        const int filled = columns - j < panel ? (columns - j > 0 ? columns - j : 0) : panel;
-        memset(panels, 0, sizeof(float) * (size_t)padded_rows * panel);
-        // Along the source's own rows, whichever way round they lie.
-        if (column == 1)
-            for (int i = 0; i < rows; i++)
-                memcpy(panels + (ptrdiff_t)i * panel, source + i * row + j, sizeof(float) * (size_t)filled);
+        int filled;
+        const int panel = V(panel_at)(j, width, columns, &filled);
+        if (filled < panel || rows < padded_rows)
+            memset(panels, 0, sizeof(float) * (size_t)padded_rows * panel);
+        if (transposed)
+            V(transpose)(source + (ptrdiff_t)j * rows, rows, filled, rows, panels, panel);
         else
-            for (int k = 0; k < filled; k++)
-                for (int i = 0; i < rows; i++)
-                    panels[(ptrdiff_t)i * panel + k] = source[i * row + (j + k) * column];
+            for (int i = 0; filled && i < rows; i++)
+                memcpy(panels + (ptrdiff_t)i * panel, source + (ptrdiff_t)i * columns + j, sizeof(float) * (size_t)filled);
         panels += (ptrdiff_t)padded_rows * panel;
     }
 }
 
-/* The inverse of `pack` for a sum of gradients: target[i * row + j * column] = panels. */
-static void V(unpack)(const float *panels, ptrdiff_t row, ptrdiff_t column, int rows, int columns, int padded_rows,
-                      int width, float *target) {
+/* The inverse of a transposed `pack`: `target` (columns, rows). */
+static void V(unpack)(const float *panels, int rows, int columns, int padded_rows, int width, float *target) {
     for (int j = 0; j < width; j += TILE * LANES) {
-        const int panel = width - j < TILE * LANES ? width - j : TILE * LANES;
-        const int filled = columns - j < panel ? (columns - j > 0 ? columns - j : 0) : panel;
-        for (int k = 0; k < filled; k++)
-            for (int i = 0; i < rows; i++)
-                target[i * row + (j + k) * column] = panels[(ptrdiff_t)i * panel + k];
+        int filled;
+        const int panel = V(panel_at)(j, width, columns, &filled);
+        V(transpose)(panels, panel, rows, filled, target + (ptrdiff_t)j * rows, rows);
         panels += (ptrdiff_t)padded_rows * panel;
     }
 }
 
-/* Packed copies of all parameters. `backward` panels are left out where only forward passes will be made. */
-static void V(pack_network)(const Network *net, const Plan *plan, bool backward, float *packed) {
+/* Packed copies of the parameters that the passes in `use` read. */
+static void V(pack_network)(const Network *net, const Plan *plan, int use, float *packed) {
     int inputs = net->inputs;
     for (int l = 0; l < net->num_hidden; l++) {
         const int outputs = net->hidden[l], padded_inputs = inputs_of(plan, l);
-        V(pack)(net->weights[l], 1, inputs, inputs, outputs, padded_inputs, plan->width[l], packed + plan->forward[l]);
+        if (use & FOR_FORWARD && !plan->direct[l])
+            V(pack)(net->weights[l], true, inputs, outputs, padded_inputs, plan->width[l], packed + plan->forward[l]);
         memset(packed + plan->bias[l], 0, sizeof(float) * (size_t)plan->width[l]);
         memcpy(packed + plan->bias[l], net->biases[l], sizeof(float) * (size_t)outputs);
-        if (backward)
-            V(pack)(net->weights[l], inputs, 1, outputs, inputs, plan->width[l], padded(padded_inputs),
+        if (use & (l ? FOR_BACKWARD : FOR_INPUT_GRADIENT))
+            V(pack)(net->weights[l], false, outputs, inputs, plan->width[l], padded(padded_inputs),
                     packed + plan->backward[l]);
         inputs = outputs;
     }
     const int last = plan->width[net->num_hidden - 1];
     memset(packed + plan->head_bias, 0, sizeof(float) * (size_t)plan->output_width);
+    if (plan->outputs > NARROW_HEAD)
+        memset(packed + plan->head_forward, 0, sizeof(float) * (size_t)last * plan->output_width);
     for (int head = 0, first = 0; head < net->num_heads; first += net->head_outputs[head++]) {
+        const float *weights = net->head_weights[head];
         memcpy(packed + plan->head_bias + first, net->head_biases[head],
                sizeof(float) * (size_t)net->head_outputs[head]);
-        for (int panel = 0; panel < last; panel += TILE * LANES) {
-            const int width = last - panel < TILE * LANES ? last - panel : TILE * LANES;
-            const int filled = inputs - panel < width ? inputs - panel : width;
-            for (int o = 0; o < net->head_outputs[head]; o++) {
-                float *row = packed + plan->head_backward + (ptrdiff_t)panel * plan->outputs +
-                             (ptrdiff_t)(first + o) * width;
-                memset(row, 0, sizeof(float) * (size_t)width);
-                if (filled > 0)
-                    memcpy(row, net->head_weights[head] + (ptrdiff_t)o * inputs + panel,
-                           sizeof(float) * (size_t)filled);
-            }
+        for (int j = 0; j < last; j += TILE * LANES) {
+            int filled;
+            const int panel = V(panel_at)(j, last, inputs, &filled);
+            float *rows = packed + plan->head_backward + (ptrdiff_t)j * plan->outputs + (ptrdiff_t)first * panel;
+            memset(rows, 0, sizeof(float) * (size_t)panel * net->head_outputs[head]);
+            for (int o = 0; filled && o < net->head_outputs[head]; o++)
+                memcpy(rows + (ptrdiff_t)o * panel, weights + (ptrdiff_t)o * inputs + j, sizeof(float) * (size_t)filled);
         }
-    }
-    if (plan->outputs > NARROW_HEAD) {
-        float *forward = packed + plan->head_forward;
-        for (int panel = 0; panel < plan->output_width; panel += TILE * LANES) {
-            const int width = plan->output_width - panel < TILE * LANES ? plan->output_width - panel : TILE * LANES;
-            memset(forward, 0, sizeof(float) * (size_t)last * width);
-            for (int head = 0, first = 0; head < net->num_heads; first += net->head_outputs[head++])
-                for (int o = 0; o < net->head_outputs[head]; o++) {
-                    const int column = first + o - panel;
-                    if (column >= 0 && column < width)
-                        for (int k = 0; k < inputs; k++)
-                            forward[(ptrdiff_t)k * width + column] =
-                                net->head_weights[head][(ptrdiff_t)o * inputs + k];
-                }
-            forward += (ptrdiff_t)last * width;
+        for (int o = 0; plan->outputs > NARROW_HEAD && o < net->head_outputs[head]; o++) {
+            const int column = first + o, j = column / (TILE * LANES) * TILE * LANES;
+            int filled;
+            const int panel = V(panel_at)(j, plan->output_width, plan->outputs, &filled);
+            for (int k = 0; k < inputs; k++)
+                packed[plan->head_forward + (ptrdiff_t)j * last + (ptrdiff_t)k * panel + column - j] =
+                    weights[(ptrdiff_t)o * inputs + k];
         }
     }
 }
@@ -258,8 +253,7 @@ static void V(unpack_gradients)(const Network *net, const Plan *plan, const floa
     int inputs = net->inputs;
     for (int l = 0; l < net->num_hidden; l++) {
         const int outputs = net->hidden[l];
-        V(unpack)(sums + plan->weight_sum[l], 1, inputs, inputs, outputs, inputs_of(plan, l), plan->width[l],
-                  to->weights[l]);
+        V(unpack)(sums + plan->weight_sum[l], inputs, outputs, inputs_of(plan, l), plan->width[l], to->weights[l]);
         memcpy(to->biases[l], sums + plan->bias_sum[l], sizeof(float) * (size_t)outputs);
         inputs = outputs;
     }
@@ -267,12 +261,12 @@ static void V(unpack_gradients)(const Network *net, const Plan *plan, const floa
     for (int head = 0, first = 0; head < net->num_heads; first += net->head_outputs[head++]) {
         memcpy(to->head_biases[head], sums + plan->head_bias_sum + first,
                sizeof(float) * (size_t)net->head_outputs[head]);
-        for (int panel = 0; panel < last; panel += TILE * LANES) {
-            const int width = last - panel < TILE * LANES ? last - panel : TILE * LANES;
-            const int filled = inputs - panel < width ? inputs - panel : width;
-            for (int o = 0; filled > 0 && o < net->head_outputs[head]; o++)
-                memcpy(to->head_weights[head] + (ptrdiff_t)o * inputs + panel,
-                       sums + plan->head_sum + (ptrdiff_t)panel * plan->outputs + (ptrdiff_t)(first + o) * width,
+        for (int j = 0; j < last; j += TILE * LANES) {
+            int filled;
+            const int panel = V(panel_at)(j, last, inputs, &filled);
+            const float *rows = sums + plan->head_sum + (ptrdiff_t)j * plan->outputs + (ptrdiff_t)first * panel;
+            for (int o = 0; filled && o < net->head_outputs[head]; o++)
+                memcpy(to->head_weights[head] + (ptrdiff_t)o * inputs + j, rows + (ptrdiff_t)o * panel,
                        sizeof(float) * (size_t)filled);
         }
     }
@@ -315,13 +309,53 @@ static void V(head)(const Plan *plan, const float *packed, const float *h, bool 
             out[o * BLOCK + r] = s->wide[r * plan->output_width + o];
 }
 
+/* out[r][j] = activation(bias[j] + x[r] · w[j]) with torch's own weights (width, n): rows against rows, which needs no
+ * packing and so suits few rows of wide layers. n and width are multiples of PAD. */
+static void V(direct_dense)(const float *x, int n, const float *w, const float *bias, float *out, int width, int rows,
+                            int activation, float *z) {
+    enum { ROWS = 2, COLUMNS = LANES / ROWS };
+    for (int j = 0; j < width; j += COLUMNS)
+        for (int r = 0; r < rows; r += ROWS) {
+            F sum[LANES];
+            for (int i = 0; i < LANES; i++)
+                sum[i] = V(all)(0);
+            for (int k = 0; k < n; k += LANES) {
+                F part[ROWS];
+                for (int i = 0; i < ROWS; i++)
+                    part[i] = V(load)(x + (ptrdiff_t)(r + i) * n + k);
+#pragma GCC unroll 8
+                for (int c = 0; c < COLUMNS; c++) {
+                    const F weight = V(load)(w + (ptrdiff_t)(j + c) * n + k);
+                    for (int i = 0; i < ROWS; i++)
+                        sum[i * COLUMNS + c] += part[i] * weight;
+                }
+            }
+            float sums[LANES];
+            V(store)(sums, V(sums)(sum));
+            for (int i = 0; i < ROWS; i++)
+                for (int c = 0; c < COLUMNS; c++)
+                    out[(ptrdiff_t)(r + i) * width + j + c] = bias[j + c] + sums[i * COLUMNS + c];
+        }
+    for (ptrdiff_t i = 0; i < (ptrdiff_t)rows * width; i += LANES) {
+        const F sum = V(load)(out + i);
+        if (z)
+            V(store)(z + i, sum);
+        V(store)(out + i, V(activate)(activation, sum));
+    }
+}
+
 /* x (rows, inputs) → tape and s->outputs. `rows` is a multiple of TILE_ROWS and LANES, at most BLOCK. */
 static void V(block_forward)(const Plan *plan, const float *packed, const float *x, Tape tape, Scratch *s, int rows) {
     const bool keep = plan->activation == SILU;
     for (int l = 0; l < plan->num_hidden; l++) {
         const int n = inputs_of(plan, l);
-        V(dense)(l ? tape.h[l - 1] : x, n, 1, n, packed + plan->forward[l], packed + plan->bias[l], tape.h[l],
-                 plan->width[l], rows, (Epilogue){ACTIVATE, plan->activation, keep ? tape.z[l] : NULL, NULL, NULL});
+        float *z = keep ? tape.z[l] : NULL;
+        if (plan->direct[l])
+            V(direct_dense)(tape.h[l - 1], n, plan->direct[l], packed + plan->bias[l], tape.h[l], plan->width[l],
+                            plan->direct_rows, plan->activation, z);
+        else
+            V(dense)(l ? tape.h[l - 1] : x, n, 1, n, packed + plan->forward[l], packed + plan->bias[l], tape.h[l],
+                     plan->width[l], rows, (Epilogue){ACTIVATE, plan->activation, z, NULL, NULL});
     }
     V(head)(plan, packed, tape.h[plan->num_hidden - 1], true, s, s->outputs, rows);
 }

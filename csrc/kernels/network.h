@@ -22,6 +22,9 @@ typedef struct {
     const float *head_weights[MAX_HEADS], *head_biases[MAX_HEADS];  // outputs of all heads stand side by side
 } Network;
 
+/* What a packed copy is for. */
+enum { FOR_FORWARD = 1, FOR_BACKWARD = 2, FOR_INPUT_GRADIENT = 4 };
+
 /* Where gradients go: laid out as the Network's parameters are. */
 typedef struct {
     float *weights[MAX_HIDDEN], *biases[MAX_HIDDEN], *head_weights[MAX_HEADS], *head_biases[MAX_HEADS];
@@ -31,6 +34,8 @@ typedef struct {
 typedef struct {
     int32_t activation, num_hidden, inputs, outputs, input_width, output_width;
     int32_t width[MAX_HIDDEN];
+    const float *direct[MAX_HIDDEN];  // torch's own weights where a forward pass reads those instead of a packed copy,
+    int32_t direct_rows;              // and how many rows it then computes
     ptrdiff_t forward[MAX_HIDDEN], bias[MAX_HIDDEN], backward[MAX_HIDDEN];
     ptrdiff_t head_forward, head_backward, head_bias, packed;  // head_forward only for more than NARROW_HEAD outputs
     ptrdiff_t weight_sum[MAX_HIDDEN], bias_sum[MAX_HIDDEN], head_sum, head_bias_sum, sums;

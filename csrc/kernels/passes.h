@@ -10,7 +10,13 @@
 #include "kernels.h"
 #include "pool.h"
 
-enum { MOST_CHUNKS = 64, CHUNK_WORK = 1 << 19 };  // multiplications worth the handing over
+enum {
+    MOST_CHUNKS = 64,
+    CHUNK_WORK = 1 << 19,   // multiplications worth the handing over
+    GRADIENT_ROWS = 240,    // rows of a chunk below which its gradient sums cost too much to clear and to add
+    FEW_ROWS = 24,          // rows for which packing a wide layer costs more than it saves
+    WIDE = 128,
+};
 
 static inline int64_t least(int64_t a, int64_t b) {
     return a < b ? a : b;
@@ -20,8 +26,10 @@ static inline int64_t round_up(int64_t n, int64_t to) {
     return (n + to - 1) / to * to;
 }
 
-static inline int64_t chunk_rows(const Plan *plan, int64_t rows) {
-    const int64_t worth = round_up(CHUNK_WORK / (plan->parameters + 1) + 1, BLOCK);
+static inline int64_t chunk_rows(const Plan *plan, int64_t rows, bool gradients) {
+    int64_t worth = round_up(CHUNK_WORK / (plan->parameters + 1) + 1, BLOCK);
+    if (gradients && worth < GRADIENT_ROWS)
+        worth = GRADIENT_ROWS;
     const int64_t few = round_up((rows + MOST_CHUNKS - 1) / MOST_CHUNKS, BLOCK);
     return worth > few ? worth : few;
 }
@@ -96,6 +104,16 @@ static inline float *sums_of(const Pass *pass, int64_t chunk) {
     return pass->sums ? pass->sums + chunk * pass->plan.sums : NULL;
 }
 
+/* Lets a forward pass of few rows read wide layers' weights where they are. A backward pass reads whole tiles of rows,
+ * so that those must be finite. */
+static inline void read_directly(Pass *pass, const Network *net, bool backward_follows) {
+    pass->plan.direct_rows = (int32_t)round_up(pass->rows, backward_follows ? TILE_ROWS : 2);
+    for (int l = 1; l < net->num_hidden; l++)
+        if (pass->rows < FEW_ROWS && net->hidden[l - 1] >= WIDE && net->hidden[l - 1] % PAD == 0 &&
+            net->hidden[l] % PAD == 0)
+            pass->plan.direct[l] = net->weights[l];
+}
+
 static inline size_t pass_bytes(const Pass *pass, int threads, bool gradients) {
     return sizeof(float) * (size_t)(pass->plan.packed + threads * pass->scratch_floats +
                                     (gradients ? pass->chunks * pass->plan.sums : 0));
@@ -107,7 +125,7 @@ static inline Pass size_pass(const Kernels *kernels, const Network *net, int64_t
     Pass pass = {.kernels = kernels, .plan = plan_network(net), .rows = rows};
     Scratch unused;
     pass.scratch_floats = round_up(lay_scratch(&pass.plan, NULL, &unused), 16);
-    pass.chunk = chunk_rows(&pass.plan, rows);
+    pass.chunk = chunk_rows(&pass.plan, rows, gradients);
     pass.chunks = chunks_of(rows, pass.chunk);
     *bytes = pass_bytes(&pass, threads, gradients);
     return pass;
@@ -121,10 +139,9 @@ static inline size_t set_chunk(Pass *pass, int64_t chunk, int threads, bool grad
 }
 
 /* Packs the parameters into the pass's share of `memory`; returns what lies behind it. */
-static inline float *lay_pass(Pass *pass, const Network *net, int threads, bool backward, bool gradients,
-                              float *memory) {
+static inline float *lay_pass(Pass *pass, const Network *net, int threads, int use, bool gradients, float *memory) {
     pass->packed = memory;
-    pass->kernels->pack_network(net, &pass->plan, backward, pass->packed);
+    pass->kernels->pack_network(net, &pass->plan, use, pass->packed);
     pass->scratch = memory + pass->plan.packed;
     memory = pass->scratch + threads * pass->scratch_floats;
     pass->sums = gradients ? memory : NULL;
@@ -187,9 +204,10 @@ static bool network_forward(const Kernels *kernels, const Network *net, const fl
                             float *saved, int threads) {
     size_t bytes;
     Forward f = {size_pass(kernels, net, rows, threads, false, &bytes), x, out, saved};
+    read_directly(&f.pass, net, saved != NULL);
     Work work = begin_work(threads, bytes);
     if (work.memory) {
-        lay_pass(&f.pass, net, threads, false, false, work.memory);
+        lay_pass(&f.pass, net, threads, FOR_FORWARD, false, work.memory);
         run_tasks(&work, f.pass.chunks, forward_chunk, &f);
     }
     const bool done = work.memory != NULL;
@@ -245,7 +263,8 @@ static void backward_chunk(void *context, int64_t chunk, int thread) {
 static bool run_backward(Backward *b, const Network *net, const Gradients *gradients, size_t bytes, int threads) {
     Work work = begin_work(threads, bytes);
     if (work.memory) {
-        lay_pass(&b->pass, net, threads, true, gradients != NULL, work.memory);
+        const int use = (b->saved ? 0 : FOR_FORWARD) | FOR_BACKWARD | (b->dx ? FOR_INPUT_GRADIENT : 0);
+        lay_pass(&b->pass, net, threads, use, gradients != NULL, work.memory);
         run_tasks(&work, b->pass.chunks, backward_chunk, b);
         if (gradients)
             finish_gradients(&b->pass, &work, net, gradients);
@@ -263,6 +282,7 @@ static bool network_backward(const Kernels *kernels, const Network *net, const f
     size_t bytes;
     Backward b = {.pass = size_pass(kernels, net, rows, threads, gradients != NULL, &bytes), .x = x,
                   .out_gradient = out_gradient, .saved = saved, .dx = dx};
+    read_directly(&b.pass, net, true);
     return run_backward(&b, net, gradients, bytes, threads);
 }
 

@@ -188,7 +188,7 @@ static bool run_rollout(const Kernels *kernels, const ActorCritic *ac, Rollout *
     if (done) {
         float *memory = work.memory;
         for (int i = 0; i < ac->networks; i++)
-            memory = lay_pass(&r->pass[i], &ac->net[i], threads, false, false, memory);
+            memory = lay_pass(&r->pass[i], &ac->net[i], threads, FOR_FORWARD, false, memory);
         run_tasks(&work, chunks_of(r->rows, r->slice), rollout_slice, r);
         done = !atomic_load(&r->failed);
     }

@@ -60,6 +60,29 @@ INLINE F V(sums)(const F *a) {
     return (F)_mm512_add_ps(_mm512_shuffle_f32x4(t[0], t[1], 0x88), _mm512_shuffle_f32x4(t[0], t[1], 0xdd));
 }
 
+/* to[j * to_row + i] = from[i * from_row + j] for a square of LANES. */
+INLINE void V(turn_square)(const float *from, ptrdiff_t from_row, float *to, ptrdiff_t to_row) {
+    __m512 a[16], b[16];
+    for (int i = 0; i < 16; i++)
+        a[i] = _mm512_loadu_ps(from + i * from_row);
+    for (int i = 0; i < 16; i += 4)
+        for (int half = 0; half < 2; half++) {
+            const __m512 low = half ? _mm512_unpackhi_ps(a[i], a[i + 1]) : _mm512_unpacklo_ps(a[i], a[i + 1]);
+            const __m512 high = half ? _mm512_unpackhi_ps(a[i + 2], a[i + 3]) : _mm512_unpacklo_ps(a[i + 2], a[i + 3]);
+            b[i + 2 * half] = _mm512_shuffle_ps(low, high, 0x44);
+            b[i + 2 * half + 1] = _mm512_shuffle_ps(low, high, 0xee);
+        }
+    for (int j = 0; j < 4; j++) {  // b[4 g + j]: column j, 4 + j, 8 + j and 12 + j of the rows 4 g …
+        const __m512 first = _mm512_shuffle_f32x4(b[j], b[4 + j], 0x88), second = _mm512_shuffle_f32x4(b[j], b[4 + j], 0xdd);
+        const __m512 third = _mm512_shuffle_f32x4(b[8 + j], b[12 + j], 0x88);
+        const __m512 fourth = _mm512_shuffle_f32x4(b[8 + j], b[12 + j], 0xdd);
+        _mm512_storeu_ps(to + j * to_row, _mm512_shuffle_f32x4(first, third, 0x88));
+        _mm512_storeu_ps(to + (4 + j) * to_row, _mm512_shuffle_f32x4(second, fourth, 0x88));
+        _mm512_storeu_ps(to + (8 + j) * to_row, _mm512_shuffle_f32x4(first, third, 0xdd));
+        _mm512_storeu_ps(to + (12 + j) * to_row, _mm512_shuffle_f32x4(second, fourth, 0xdd));
+    }
+}
+
 /* The two halves of the 64-bit products x[i] * m. */
 INLINE void V(multiply_wide)(I x, uint32_t m, I *high, I *low) {
     const __m512i factor = _mm512_set1_epi64(m), even = _mm512_mul_epu32((__m512i)x, factor);
@@ -133,6 +156,25 @@ INLINE void V(multiply_wide)(I x, uint32_t m, I *high, I *low) {
     }
 }
 #endif
+
+#if LANES < 16
+INLINE void V(turn_square)(const float *from, ptrdiff_t from_row, float *to, ptrdiff_t to_row) {
+    for (int i = 0; i < LANES; i++)
+        for (int j = 0; j < LANES; j++)
+            to[j * to_row + i] = from[i * from_row + j];
+}
+#endif
+
+/* to[j * to_row + i] = from[i * from_row + j] for i < rows, j < columns. */
+static void V(transpose)(const float *from, ptrdiff_t from_row, int rows, int columns, float *to, ptrdiff_t to_row) {
+    const int whole_rows = rows / LANES * LANES, whole_columns = columns / LANES * LANES;
+    for (int i = 0; i < whole_rows; i += LANES)
+        for (int j = 0; j < whole_columns; j += LANES)
+            V(turn_square)(from + i * from_row + j, from_row, to + j * to_row + i, to_row);
+    for (int i = 0; i < rows; i++)
+        for (int j = i < whole_rows ? whole_columns : 0; j < columns; j++)
+            to[j * to_row + i] = from[i * from_row + j];
+}
 
 INLINE float V(sum)(F x) {
     float total = 0;

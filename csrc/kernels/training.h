@@ -252,7 +252,7 @@ static bool ppo_gradients(const Kernels *kernels, const ActorCritic *ac, const O
     if (done) {
         float *memory = work.memory;
         for (int i = 0; i < ac->networks; i++)
-            memory = lay_pass(&p.pass[i], &ac->net[i], threads, true, true, memory);
+            memory = lay_pass(&p.pass[i], &ac->net[i], threads, FOR_FORWARD | FOR_BACKWARD, true, memory);
         p.stats = (double *)memory;
         p.log_std = (float *)(p.stats + chunks * PPO_STATS);
         if (rows->valid) {
@@ -368,7 +368,7 @@ static bool clone_epoch(const Kernels *kernels, const Network *net, const Gradie
         if (count != p.pass.rows)  // the last one is smaller
             p.pass = size_pass(kernels, net, count, threads, true, &bytes);
         p.selection = (Selection){order + first, count, 0};
-        p.stats = (double *)lay_pass(&p.pass, net, threads, true, true, work.memory);
+        p.stats = (double *)lay_pass(&p.pass, net, threads, FOR_FORWARD | FOR_BACKWARD, true, work.memory);
         p.log_std = (float *)(p.stats + p.pass.chunks * CLONING_STATS);
         for (int k = 0; log_std && k < dist->dims; k++)
             p.dist.log_std[k] = log_std[k];

@@ -21,6 +21,7 @@ from puffer_il.fast import discriminator_gradients, obs_moments
 from puffer_il.learners.bc import BC
 from puffer_il.learners.ppo import PPO
 from puffer_il.losses import bce_discriminator_loss, bernoulli_entropy, gradient_penalty
+from puffer_il.mirror import mirror_of
 from puffer_il.optim import FlatAdam
 from puffer_il.registry import register
 from puffer_il.rewards import RewardScale, reward_from_logits, survival_bias
@@ -104,7 +105,8 @@ class GAIL:
     def relabel(self, buffer: RolloutBuffer) -> Metrics:
         """Update the discriminator on this rollout, then write its reward for every row and for the absorbing state."""
         flat = buffer.flat()
-        obs, actions = self._tensor(flat.obs), self._tensor(flat.actions)
+        mirror = mirror_of(buffer, self.device)
+        obs, actions = mirror["obs"].flatten(0, 1), mirror["actions"].flatten(0, 1)
         valid = None if flat.valid.all() else self._tensor(np.flatnonzero(flat.valid))
         num_valid = len(obs) if valid is None else len(valid)
         terminations = int((flat.terminations & flat.valid).sum())

@@ -17,6 +17,7 @@ from torch import Tensor
 from puffer_il.buffer import RolloutBuffer
 from puffer_il.config import Config, setting
 from puffer_il.fast import FastPolicy, obs_moments
+from puffer_il.graphs import GraphedStep
 from puffer_il.losses import (
     approx_kl,
     clip_fraction,
@@ -25,6 +26,7 @@ from puffer_il.losses import (
     masked_mean,
     ppo_policy_loss,
 )
+from puffer_il.mirror import Minibatch, mirror_of
 from puffer_il.optim import FlatAdam
 from puffer_il.policy import Policy
 from puffer_il.registry import register
@@ -70,8 +72,13 @@ class PPO:
         self.policy = Policy(spec, config.policy).to(device)
         self.optimizer = FlatAdam(self.policy.parameters(), learning_rate=self.config.learning_rate, eps=1e-5,
                                   max_grad_norm=self.config.max_grad_norm)
+        train = config.train
+        self.compiled = train.compile
+        self._loss_function = torch.compile(self._losses, dynamic=False) if self.compiled else self._losses
+        graphed = train.cuda_graphs and device.type == "cuda" and self.policy.lstm is None
+        self.minibatch_step = GraphedStep(self._torch_minibatch, self.optimizer) if graphed else self._torch_minibatch
         self.rng = np.random.default_rng(seed)
-        self.rollout_moments: tuple[Tensor, Tensor, float] | None = None  # of this rollout, if a holder has them already
+        self.rollout_moments: tuple[Tensor, Tensor, float | Tensor] | None = None  # of this rollout, if known
         self.notices: list[str] = []
 
     def relabel(self, buffer: RolloutBuffer) -> Metrics:
@@ -92,17 +99,18 @@ class PPO:
             log += epoch
             if cfg.target_kl and float(torch.stack(epoch)[:, 3].mean()) > cfg.target_kl:
                 break
-        flat = buffer.flat()
+        flat, mirror = buffer.flat(), mirror_of(buffer, self.device)
         valid = None if flat.valid.all() else self._tensor(flat.valid)
         weight = None if valid is None else valid.float()
-        self.policy.update_norm(*(self.rollout_moments or obs_moments(self.policy.flatten, self._tensor(flat.obs), valid)))
+        self.policy.update_norm(*(self.rollout_moments or obs_moments(self.policy.flatten, mirror["obs"].flatten(0, 1),
+                                                                          valid)))
         self.rollout_moments = None
         names = ("policy", "value", "entropy", "approx_kl", "clip_fraction", "grad_norm")
         means = torch.stack(log).mean(0).tolist()  # the update's only read from the device
         return {**{f"losses/{k}": v for k, v in zip(names, means, strict=True)},
                 "losses/learning_rate": self.optimizer.learning_rate,
-                "losses/explained_variance": float(explained_variance(self._tensor(flat.values),
-                                                                      self._tensor(flat.returns), weight))}
+                "losses/explained_variance": float(explained_variance(mirror["values"].flatten(), mirror["returns"].flatten(),
+                                                                      weight))}
 
     def state_dict(self) -> dict[str, Any]:
         return {"policy": self.policy.state_dict(), "optimizer": self.optimizer.state_dict(),
@@ -119,7 +127,7 @@ class PPO:
     def _fused_step(self, buffer: RolloutBuffer) -> Step | None:
         """One Adam step on part of the rollout as one call of the C kernels; None where they do not cover the policy."""
         fast = FastPolicy.of(self.policy)
-        if fast is None:
+        if fast is None or self.compiled:
             return None
         cfg, seen, all_valid = self.config, fast.observations(), bool(buffer.valid.all())
         mean, std = self._advantage_moments(buffer)
@@ -133,31 +141,31 @@ class PPO:
 
     def _torch_step(self, buffer: RolloutBuffer) -> Step:
         """The same in torch, for every policy and device; the losses' values stay on the device."""
-        cfg, (mean, std) = self.config, self._advantage_moments(buffer)
+        mirror = mirror_of(buffer, self.device)
+        moments = torch.tensor(self._advantage_moments(buffer), dtype=torch.float32).to(self.device, non_blocking=True)
+        return lambda part, columns: self.minibatch_step(mirror.select(part, columns), moments)
 
-        def step(part: slice | Array, columns: bool) -> Tensor:
-            rows = buffer.minibatch(part) if columns else buffer.minibatch_rows(part)  # type: ignore[arg-type]
-            obs, actions, starts = self._tensor(rows.obs), self._tensor(rows.actions), self._tensor(rows.episode_starts)
-            state = self._tensor(rows.initial_state) if self.policy.lstm is not None else None
-            old_logprobs, old_values, advantages, returns = (
-                self._tensor(x).reshape(-1) for x in (rows.logprobs, rows.values, rows.advantages, rows.returns))
-            weight = None if rows.valid.all() else self._tensor(rows.valid).reshape(-1).float()
-            advantages = (advantages - mean) / (std + 1e-8)
+    def _losses(self, rows: Minibatch, moments: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss, and its parts for the report."""
+        cfg, weight = self.config, rows.weight
+        old_logprobs, old_values, advantages, returns = (
+            x.reshape(-1) for x in (rows.logprobs, rows.values, rows.advantages, rows.returns))
+        advantages = (advantages - moments[0]) / (moments[1] + 1e-8)
+        state = rows.initial_state if self.policy.lstm is not None else None
+        logprobs, entropy, values = self.policy.evaluate(rows.obs, rows.actions, state, rows.episode_starts)
+        policy_loss = ppo_policy_loss(logprobs, old_logprobs, advantages, cfg.clip_coef, weight)
+        value_loss = clipped_value_loss(values, old_values, returns, cfg.vf_clip_coef, weight)
+        mean_entropy = masked_mean(entropy, weight)
+        loss = policy_loss - cfg.ent_coef * mean_entropy + cfg.vf_coef * value_loss
+        with torch.no_grad():
+            return loss, torch.stack((policy_loss, value_loss, mean_entropy, approx_kl(logprobs, old_logprobs, weight),
+                                      clip_fraction(logprobs, old_logprobs, cfg.clip_coef, weight)))
 
-            logprobs, entropy, values = self.policy.evaluate(obs, actions, state, starts)
-            policy_loss = ppo_policy_loss(logprobs, old_logprobs, advantages, cfg.clip_coef, weight)
-            value_loss = clipped_value_loss(values, old_values, returns, cfg.vf_clip_coef, weight)
-            mean_entropy = masked_mean(entropy, weight)
-            loss = policy_loss - cfg.ent_coef * mean_entropy + cfg.vf_coef * value_loss
-
-            self.optimizer.zero_grad()
-            loss.backward()
-            grad_norm = self.optimizer.step()
-            with torch.no_grad():
-                return torch.stack((policy_loss, value_loss, mean_entropy, approx_kl(logprobs, old_logprobs, weight),
-                                    clip_fraction(logprobs, old_logprobs, cfg.clip_coef, weight), grad_norm)).detach()
-
-        return step
+    def _torch_minibatch(self, rows: Minibatch, moments: Tensor) -> Tensor:
+        loss, parts = self._loss_function(rows, moments)
+        self.optimizer.zero_grad()
+        loss.backward()
+        return torch.cat((parts.detach(), self.optimizer.step()[None]))
 
     def _minibatches(self, buffer: RolloutBuffer) -> Iterator[tuple[slice | Array, bool]]:
         """Columns of environments where there are enough of them to be a fair sample, else rows drawn at random."""

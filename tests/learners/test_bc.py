@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from puffer_il import fused
 from puffer_il.config import build
-from puffer_il.learners.bc import BC, Sequences
+from puffer_il.learners.bc import BC, Rows, Sequences
 from puffer_il.types import ActionSpec, EnvSpec
 from tests.learners.rollout import SPEC, make_demos
 
@@ -30,7 +31,7 @@ def fit(learner: BC, epochs: int) -> dict[str, float]:
     return metrics
 
 
-def test_the_likelihood_reaches_the_entropy_of_the_demonstrators_choice():
+def test_the_likelihood_reaches_the_entropy_of_the_demonstrators_choice(route):
     demos = make_demos(2000)
     rng = np.random.default_rng(3)
     noisy = dataclasses.replace(demos, actions=(rng.random((2000, 1)) < 0.8).astype(np.int32))
@@ -41,7 +42,7 @@ def test_the_likelihood_reaches_the_entropy_of_the_demonstrators_choice():
     assert metrics["bc/accuracy"] == pytest.approx(share, abs=0.01)
 
 
-def test_a_gaussian_policy_finds_mean_and_spread():
+def test_a_gaussian_policy_finds_mean_and_spread(route):
     rng = np.random.default_rng(0)
     demos = make_demos(3000)
     actions = (0.5 * demos.obs[:, :1] + rng.normal(scale=0.2, size=(3000, 1))).astype(np.float32)
@@ -55,12 +56,31 @@ def test_a_gaussian_policy_finds_mean_and_spread():
     assert float(learner.policy.dist.log_std.exp() * 4) == pytest.approx(0.2, abs=0.02)
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 36, 10_000])
-def test_minibatches_of_any_size_cover_every_row_once(batch_size):
-    learner = make(make_demos(), batch_size=batch_size, validation=0.1)
-    batches = learner._minibatches()
-    assert sorted(np.concatenate(batches)) == list(range(learner.steps_per_update))
-    assert all(len(b) <= batch_size for b in batches) and math.isfinite(learner.update(None, 0.0)["bc/train_nll"])
+@pytest.mark.parametrize("batch_size", [1, 7, 30, 36, 10_000])
+def test_minibatches_of_any_size_cover_every_row_once(batch_size, monkeypatch):
+    """In torch every row is seen; the kernels' epoch is then the same epoch, in its losses and in what it learns."""
+    batches: list[np.ndarray] = []
+    evaluate = Rows.evaluate
+    monkeypatch.setattr(Rows, "evaluate",
+                        lambda rows, policy, index: batches.append(index.numpy()) or evaluate(rows, policy, index))
+    losses, learners = [], []
+    for on in (False, True):
+        fused.enable(on)
+        learner = make(make_demos(), batch_size=batch_size, validation=0.1)
+        learner.train.obs[:] = learner.train.obs * torch.arange(1, 37).unsqueeze(1) / 20  # none is like another
+        batches.clear()
+        losses.append(learner._epoch())
+        learners.append(learner)
+        if on:
+            assert not batches, "torch did what the kernels are for"
+        else:
+            assert sorted(np.concatenate(batches)) == list(range(36)) == list(range(learner.steps_per_update))
+            assert [len(b) for b in batches] == [batch_size] * (36 // batch_size) + [36 % batch_size] * (
+                36 % batch_size > 0)
+        assert float(learner.optimizer.steps) == -(-36 // batch_size)
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+    for ours, expected in zip(learners[1].policy.parameters(), learners[0].policy.parameters(), strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=2e-6)
 
 
 def test_whole_episodes_are_held_out():

@@ -1,0 +1,163 @@
+"""What the machine can do at most, measured beside what is measured against it (csrc/yardstick.h)."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import puffer_il
+from puffer_il import _limits
+from puffer_il.bench.measure import Effort, Say, Work, figure, interleaved, quotient, rate
+from puffer_il.native import NativeEnv
+from puffer_il.runtime import cores
+from puffer_il.types import Array
+
+# Three float arrays of so many bytes together: what stays in a core's own cache, in the shared one, in neither.
+LEVELS = {"cache": 384 << 10, "shared": 12 << 20, "memory": 384 << 20}
+FMA_ROUNDS = 500_000  # some milliseconds
+GEMM_SIZE = 1024
+
+
+def machine(threads: int, command: str) -> dict[str, Any]:
+    return {"cpu": _cpu_name(), "cores": cores(), "instruction_set": _limits.instruction_set(), "threads": threads,
+            "torch": torch.__version__, "python": platform.python_version(), "puffer_il": puffer_il.__version__,
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+            "date": datetime.now().strftime("%Y-%m-%d %H:%M"), "command": command}
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines()
+             if line.startswith("model name")] if info.is_file() else []
+    return f"{names[0]} × {len(names)}" if names else platform.processor()
+
+
+def measure_limits(threads: int, effort: Effort, say: Say) -> dict[str, Any]:
+    """GFLOP/s and GB/s, with one thread and with all."""
+    counts = sorted({1, threads})
+    say("limits: multiply-adds")
+    fma = {str(n): rate(_limits.fma(FMA_ROUNDS, n) / 1e9, interleaved({"": fma_work(n)}, effort)[""]) for n in counts}
+    say("limits: torch's matrix product")
+    gemm = {str(n): rate(2 * GEMM_SIZE**3 / 1e9, interleaved({"": _gemm_work(n)}, effort)[""]) for n in counts}
+    bandwidth: dict[str, dict[str, Any]] = {}
+    for level, size in LEVELS.items():
+        say(f"limits: bandwidth, {level}")
+        arrays = Arrays(level)
+        bandwidth[level] = {"bytes": size}
+        for kind in _limits.STREAMS:
+            bandwidth[level][kind] = {str(n): rate(arrays.bytes(kind) / 1e9,
+                                                   interleaved({"": arrays.work(kind, n)}, effort)[""]) for n in counts}
+    return {"fma": fma, "gemm": gemm, "bandwidth": bandwidth}
+
+
+def fma_work(threads: int) -> Work:
+    return lambda: _limits.fma(FMA_ROUNDS, threads)
+
+
+def _gemm_work(threads: int) -> Work:
+    a, b, c = (torch.full((GEMM_SIZE, GEMM_SIZE), 0.5) for _ in range(3))
+
+    def work() -> None:
+        torch.set_num_threads(threads)
+        torch.matmul(a, b, out=c)
+
+    return work
+
+
+class Arrays:
+    """Three arrays that fill one level of the memory's hierarchy."""
+
+    def __init__(self, level: str) -> None:
+        self.floats = LEVELS[level] // 12 // 64 * 64
+        self.passes = max(1, (4 << 20) // LEVELS[level])  # a call of the smallest ones is too short to time
+        self.arrays = tuple(np.ones(self.floats, np.float32) for _ in range(3))
+
+    def bytes(self, kind: str) -> int:
+        """Read and written by one call."""
+        return {"read": 4, "fill": 4, "copy": 8, "triad": 12}[kind] * self.floats * self.passes
+
+    def work(self, kind: str, threads: int) -> Work:
+        return lambda: _limits.stream(kind, *self.arrays, self.passes, threads)
+
+
+def level_of(size: int) -> str:
+    """The level in which a working set of so many bytes lives."""
+    return next((level for level in ("cache", "shared") if size <= 2 * LEVELS[level]), "memory")
+
+
+class RawSteps:
+    """A C environment stepped by a C loop, with random actions and nothing else: the limit of stepping."""
+
+    def __init__(self, folder: Path, num_envs: int, steps: int) -> None:
+        self.env, self.steps = NativeEnv(folder, num_envs), steps
+        self.env.reset(0)
+        rng, shape = np.random.default_rng(0), (steps, *self.env.actions.shape)
+        space = self.env.single_action_space
+        actions: Array = np.zeros(shape, self.env.actions.dtype)
+        actions[:] = (rng.integers(0, space.n, shape) if hasattr(space, "n") else rng.uniform(-1, 1, shape))
+        self.actions = actions
+        self.bytes = actions.reshape(steps, -1).view(np.uint8)
+
+    def work(self, threads: int) -> Work:
+        return lambda: _limits.steps(*self.env.addresses(), self.bytes, self.steps, self.env.num_envs, threads)
+
+
+@dataclass(frozen=True)
+class Need:
+    """A share of a stage's work that a limit bounds: `amount` of what `probe` does `per_call` of."""
+
+    name: str  # "FMA", "copy, shared cache", …
+    probe: Work
+    per_call: float
+    amount: float
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One piece of the loop that can be repeated by itself. `rows` are worked on by one call."""
+
+    name: str
+    work: Work
+    rows: int
+    threads: int
+    needs: Sequence[Need]
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+class Limits:
+    """Makes the needs of stages; the memory of probes is shared."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, Arrays] = {}
+
+    def flops(self, amount: float, threads: int) -> Need:
+        return Need("FMA", fma_work(threads), _limits.fma(FMA_ROUNDS, threads), amount)
+
+    def bytes(self, kind: str, amount: float, working_set: int, threads: int = 1) -> Need:
+        """`amount` read and written, as the stream `kind` does it at the level where the working set lives."""
+        level = level_of(working_set)
+        arrays = self._arrays.setdefault(level, Arrays(level))
+        return Need(f"{kind} ({level})", arrays.work(kind, threads), arrays.bytes(kind), amount)
+
+    def steps(self, raw: RawSteps, amount: float, threads: int) -> Need:
+        return Need("C stepping", raw.work(threads), raw.steps * raw.env.num_envs, amount)
+
+
+def measure_stage(stage: Stage, effort: Effort) -> dict[str, Any]:
+    """Time and rate of a stage, and the share of its limit: the least time its needs take over its own, each measured
+    right after the other."""
+    works: dict[str, Callable[[], Any]] = {"stage": stage.work} | {n.name: n.probe for n in stage.needs}
+    seconds = interleaved(works, effort)
+    least = [sum(need.amount / need.per_call * seconds[need.name][k] for need in stage.needs)
+             for k in range(effort.repeats)]
+    return {"name": stage.name, **stage.settings, "rows": stage.rows, "threads": stage.threads,
+            "seconds": figure(seconds["stage"]), "rows_per_s": rate(stage.rows, seconds["stage"]),
+            "limit": " + ".join(need.name for need in stage.needs), "limit_seconds": figure(least),
+            "share": quotient(least, seconds["stage"])}

@@ -1,0 +1,209 @@
+"""Whole training loops: what a person gets, per algorithm and network, and how it scales."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from puffer_il.bench.measure import Say, figure
+from puffer_il.config import build, section_types
+from puffer_il.peers.run import Entry, Result, interleave, ratios
+from puffer_il.registry import env_folders, get_learner, learner_names
+from puffer_il.runtime import cores, set_threads
+from puffer_il.sinks import RunInfo
+from puffer_il.trainer import PHASES, Run
+from puffer_il.types import EnvFailure, InputError, Metrics
+
+Keys = dict[str, Any]  # "section.key" → value, as on the command line of `puffer-il train`
+WARM_UP = 2  # iterations that are not counted: first touch of memory, threads starting
+STAGES = tuple(phase for phase in PHASES if phase != "eval")
+
+
+class _Silent:
+    """A sink that wants nothing."""
+
+    def start(self, run: RunInfo) -> None: ...
+    def message(self, text: str) -> None: ...
+    def finish(self, summary: dict[str, Any]) -> None: ...
+    def log(self, step: int, metrics: Metrics) -> None: ...
+
+
+class Loop:
+    """A run whose iterations are timed. Called, it works for at least `seconds` and says what it did.
+
+    The seconds are those of whole iterations, with the trainer's own bookkeeping but without evaluations and
+    checkpoints.
+    """
+
+    def __init__(self, algo: str, keys: Keys, stack: ExitStack, seconds: float = 0.0) -> None:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        config = build(algo, [("bench", tables(algo, keys))])
+        self.run = Run(config, [_Silent()], folder, stack)
+        self.keys, self.rows = keys, config.env.num_envs * config.train.num_steps
+        for _ in range(WARM_UP):
+            begin = time.perf_counter()
+            self.run.iterate()
+        self.repeats = max(1, math.ceil(seconds / (time.perf_counter() - begin)))
+
+    def __call__(self) -> dict[str, Any]:
+        set_threads(self.run.config.train, self.rows)  # others may have run meanwhile, in the same process
+        stages = dict.fromkeys(STAGES, 0.0)
+        steps, begin = self.run.env_steps, time.perf_counter()
+        for _ in range(self.repeats):
+            self.run.iterate()
+            for stage in STAGES:
+                stages[stage] += self.run.phases[stage]
+        return {"steps": self.run.env_steps - steps, "seconds": time.perf_counter() - begin, "stages": stages}
+
+
+def tables(algo: str, keys: Keys) -> dict[str, dict[str, Any]]:
+    """The experiment of all comparisons, CartPole with 4,096 environments × 64 steps, 1 PPO epoch; `keys` go over it.
+    Keys of sections that the algorithm does not have are left out."""
+    merged: Keys = {
+        "env.name": "cartpole", "env.num_envs": 4096, "train.num_steps": 64, "train.total_steps": 10**12,
+        "train.checkpoint_minutes": 0, "eval.episodes": 1, "eval.final_episodes": 1, "ppo.update_epochs": 1,
+        "demos.source": str(demonstrations()), **keys}
+    known, made = section_types(algo), {}
+    for key, value in merged.items():
+        section, name = key.split(".")
+        if section in known:
+            made.setdefault(section, {})[name] = value
+    return made
+
+
+def demonstrations() -> Path:
+    return env_folders()["cartpole"] / "demos" / "expert.npz"
+
+
+def entry(result: Result, algo: str, keys: Keys, **more: Any) -> dict[str, Any]:
+    """JSON of one measured loop: steps/s, and the seconds per stage that one iteration takes in the median."""
+    rates = {"steps_per_s": figure(result.rates)} if result.samples else {}
+    stages = result.summary()["stages"]
+    return {"name": result.name, "algo": algo, "keys": keys, **more, **rates, "stages": stages, "error": result.error}
+
+
+def throughput(results: list[dict[str, Any]], variants: dict[str, tuple[str, Keys]], iterations: int, say: Say) -> None:
+    """name → (algorithm, keys), all interleaved, one iteration each in turn."""
+    with ExitStack() as stack:
+        entries = []
+        for name, (algo, keys) in variants.items():
+            say(f"throughput: setting up {name}")
+            entries.append(Entry(name, Loop(algo, keys, stack)))
+        for result in interleave(entries, iterations, lambda line: say(f"throughput: {line}")):
+            results.append(entry(result, *variants[result.name]))
+
+
+def standard_variants(num_envs: int, num_steps: int, epochs: int, algos: list[str]) -> dict[str, tuple[str, Keys]]:
+    """What `throughput` measures without further wishes: the algorithms, and GAIL and PPO on other networks."""
+    size = {"env.num_envs": num_envs, "train.num_steps": num_steps, "ppo.update_epochs": epochs}
+    made: dict[str, tuple[str, Keys]] = {algo: (algo, dict(size)) for algo in algos}
+    shared, wide = {"policy.shared": True}, {"policy.hidden": [256, 256], "gail.disc_hidden": [256, 256]}
+    if "gail" in algos:
+        made |= {"gail, no penalty": ("gail", {**size, "gail.gp_coef": 0.0}),
+                 "gail, shared trunk": ("gail", {**size, **shared}),
+                 "gail, shared trunk, no penalty": ("gail", {**size, **shared, "gail.gp_coef": 0.0}),
+                 "gail, 2×256": ("gail", {**size, **wide})}
+    for algo in ("ppo", "gail"):
+        if algo in algos and epochs == 1:
+            made[f"{algo}, 4 epochs"] = (algo, {**size, "ppo.update_epochs": 4})
+    return made
+
+
+def learners(results: list[dict[str, Any]], size: Keys, rounds: int, seconds: float, say: Say) -> None:
+    """Every registered learner's cost per step (without rollouts: per sample), relative to GAIL's."""
+    with ExitStack() as stack:
+        entries = []
+        for algo in ["gail", *(name for name in learner_names() if name != "gail")]:
+            say(f"learners: setting up {algo}")
+            try:
+                entries.append(Entry(algo, Loop(algo, size, stack, seconds)))
+            except (InputError, EnvFailure) as error:  # another package's learner may want other data
+                entries.append(Entry(algo, (), str(error)))
+        done = interleave(entries, rounds, lambda line: say(f"learners: {line}"))
+    for result in done:
+        cost = ratios(done[0], result)  # our rate over theirs is their cost over ours
+        unit = "step" if get_learner(result.name).needs_rollouts else "sample"
+        relative = figure(cost.pairs) if cost else None
+        results.append(entry(result, result.name, size, unit=unit, cost=relative))
+
+
+def scaling(results: list[dict[str, Any]], axes: dict[str, list[tuple[Any, Keys]]], rounds: int, seconds: float,
+            say: Say) -> None:
+    """GAIL's loop along each axis: [(value, keys)]; the values of one axis are measured one after the other."""
+    for axis, points in axes.items():
+        for value, keys in points:
+            say(f"scaling: {axis} {value}")
+            with ExitStack() as stack:
+                name = f"{axis} {value}"
+                try:
+                    result, = interleave([Entry(name, Loop("gail", keys, stack, seconds))], rounds)
+                except (InputError, EnvFailure, MemoryError) as error:
+                    result = Result(name, error=str(error) or "out of memory")
+                results.append(entry(result, "gail", keys, axis=axis, value=value))
+
+
+def standard_axes(max_envs: int = 65_536) -> dict[str, list[tuple[Any, Keys]]]:
+    counts = [n for n in (64, 256, 1024, 4096, 16_384, 65_536) if n <= max_envs]
+    most = cores()
+    some = sorted({2**k for k in range(most.bit_length()) if 2**k <= most} | {most})
+    python: Keys = {"env.name": "CartPole-v1", "env.num_envs": 64}
+    workers: list[tuple[Any, Keys]] = [(0, {**python, "env.backend": "serial"})]
+    workers += [(n, {**python, "env.backend": "multiprocessing", "env.num_workers": n}) for n in some if 64 % n == 0]
+    return {"environments": [(n, {"env.num_envs": n}) for n in counts],
+            "horizon": [(n, {"train.num_steps": n}) for n in (16, 64, 256)],
+            "hidden": [(n, {"policy.hidden": [n, n], "gail.disc_hidden": [n, n]}) for n in (64, 128, 256, 512)],
+            "threads": [(n, {"train.threads": n}) for n in some], "workers": workers}
+
+
+PEAK = """\
+import json, sys
+from pathlib import Path
+from puffer_il.cli import main
+code = main(sys.argv[1:])
+# VmHWM, not getrusage: that one still holds what the parent had when it started this process.
+lines = Path("/proc/self/status").read_text().splitlines()
+print(json.dumps([code, 1024 * int(next(x for x in lines if x.startswith("VmHWM")).split()[1])]))
+"""
+
+
+def peak_memory(results: list[dict[str, Any]], num_envs: int, num_steps: int, say: Say) -> None:
+    """Peak resident memory of `puffer-il train gail cartpole` of ten iterations, in a process of its own."""
+    say("throughput: memory")
+    keys: Keys = {"env.num_envs": num_envs, "train.num_steps": num_steps, "eval.interval_steps": 0,
+                  "train.total_steps": 10 * num_envs * num_steps}
+    if Path("/proc/self/status").is_file():
+        done = _run_cli(PEAK, "gail", keys)
+        results.append({"name": "gail, peak memory", "keys": keys, "bytes": done[1]})
+
+
+def _run_cli(code: str, algo: str, keys: Keys) -> Any:
+    """The JSON that `code` prints last, run with the command line of a training run."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = [word for key, value in keys.items() for word in (f"--{key}", str(value))]
+        done = subprocess.run([sys.executable, "-c", code, "train", algo, "cartpole", "--run-dir", f"{folder}/run", *words],
+                              capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        raise RuntimeError(f"train {algo} cartpole ended with exit code {done.returncode}: {done.stderr.strip()[-500:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def time_to_expert(seed: int) -> dict[str, Any]:
+    """`puffer-il train gail cartpole` from the start of its process; its summary's `time_to_expert_s`, None if it never
+    got there, and all the seconds until the process ended."""
+    with tempfile.TemporaryDirectory() as folder:
+        begin = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "puffer_il.cli", "train", "gail", "cartpole", "--seed", str(seed),
+                        "--run-dir", f"{folder}/run"], check=True, capture_output=True, stdin=subprocess.DEVNULL,
+                       env={**os.environ, "NO_COLOR": "1"})
+        seconds = time.perf_counter() - begin
+        summary = json.loads(Path(folder, "run", "summary.json").read_text())
+    return {"steps": summary["env_steps"], "seconds": seconds, "seed": seed, "expert_s": summary["time_to_expert_s"],
+            "return_mean": summary["eval"]["return_mean"]}

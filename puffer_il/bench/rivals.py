@@ -1,0 +1,103 @@
+"""`--peers`: ourselves and others in turn, each in a process or environment of its own (puffer_il/peers)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from puffer_il.bench.loops import Keys, Loop, demonstrations, time_to_expert
+from puffer_il.bench.measure import Say, figure
+from puffer_il.peers.run import Entry, Result, interleave, peer_entry, ratios
+
+Make = Callable[[ExitStack, Say], Entry]
+GAIL_VARIANTS: dict[str, Keys] = {
+    "GAIL": {}, "GAIL, no penalty": {"gail.gp_coef": 0.0}, "GAIL, shared trunk": {"policy.shared": True},
+    "GAIL, shared trunk, no penalty": {"policy.shared": True, "gail.gp_coef": 0.0}}
+ROLLOUT = 4096 * 64  # steps of one iteration, ours as well as PufferLib's
+
+
+@dataclass(frozen=True)
+class Group:
+    """Competitors that are measured in turn, ours and theirs; `unit` is what is counted per second."""
+
+    name: str
+    unit: str
+    entries: Sequence[Make]
+
+
+def ours(name: str, algo: str, keys: Keys) -> Make:
+    return lambda stack, say: Entry(f"puffer_il {name}", Loop(algo, keys, stack, 1.0))
+
+
+def theirs(peer: str, name: str, **settings: Any) -> Make:
+    return lambda stack, say: peer_entry(peer, f"{peer} {name}", settings, say)
+
+
+def groups() -> list[Group]:
+    demos = str(demonstrations())
+    made = [Group("GAIL", "steps", [
+        *(ours(name, "gail", keys) for name, keys in GAIL_VARIANTS.items()),
+        theirs("imitation", "GAIL, tuned", mode="gail", demos=demos)])]
+    for epochs in (1, 4):
+        for minibatch in (32_768, 65_536):
+            keys: Keys = {"ppo.update_epochs": epochs, "ppo.num_minibatches": ROLLOUT // minibatch}
+            settings = {"epochs": epochs, "minibatch": minibatch}
+            entries = [ours("PPO", "ppo", keys), theirs("pufferlib", "PPO, 1 thread", threads=1, **settings),
+                       theirs("pufferlib", "PPO, its own threads", **settings)]
+            if (epochs, minibatch) == (4, 32_768):
+                entries.append(theirs("sb3", "PPO"))
+            made.append(Group(f"PPO, {epochs} epoch{'s' * (epochs > 1)}, minibatches of {minibatch:,}", "steps", entries))
+    for batch in (256, 4096):
+        made.append(Group(f"BC, batches of {batch:,}", "samples", [
+            ours("BC", "bc", {"bc.batch_size": batch}),
+            theirs("imitation", "BC", mode="bc", demos=demos, batch_size=batch),
+            *([theirs("imitation", "BC, its default batch of 32", mode="bc", demos=demos)] if batch == 256 else [])]))
+    return made
+
+
+def rivals(results: list[dict[str, Any]], rounds: int, say: Say, chosen: Sequence[Group] | None = None) -> None:
+    """Group by group; each is in `results` as soon as it is done."""
+    for group in groups() if chosen is None else chosen:
+        with ExitStack() as stack:
+            entries = [make(stack, lambda line: say(f"peers: {line}")) for make in group.entries]
+            done = interleave(entries, rounds, lambda line: say(f"peers, {group.name}: {line}"))
+        results.append(compared(group, done))
+
+
+def compared(group: Group, done: Sequence[Result]) -> dict[str, Any]:
+    """Rates and stages of everyone, and each of ours over each of theirs, pair by pair."""
+    entries = []
+    for result in done:
+        found = result.summary()
+        rates = {"rate": figure(result.rates)} if result.samples else {}
+        entries.append({"name": result.name, **rates, "stages": found["stages"], "error": result.error,
+                        "versions": found.get("versions"), "settings": found.get("settings")})
+    own = [r for r in done if r.name.startswith("puffer_il")]
+    pairs = [{"ours": a.name, "theirs": b.name, "ratio": figure(r.pairs)}
+             for b in done if b not in own for a in own if (r := ratios(a, b))]
+    return {"name": group.name, "unit": group.unit, "entries": entries, "ratios": pairs}
+
+
+def expert_times(results: list[dict[str, Any]], seeds: int, with_peer: bool, say: Say) -> None:
+    """Seconds from the start of the process until an evaluation reaches the expert, for seeds 1 to `seeds`."""
+    numbers = iter(range(1, seeds + 1))
+    entries = [Entry("puffer_il GAIL", lambda: time_to_expert(next(numbers)))]
+    if with_peer:
+        entries.append(peer_entry("imitation", "imitation GAIL, tuned",
+                                  {"mode": "time_to_expert", "demos": str(demonstrations()), "seed": 1}, say))
+    for result in interleave(entries, seeds, lambda line: say(f"time to the expert: {line}")):
+        own = result.name.startswith("puffer_il")
+        times = [s["expert_s"] if own else s["process_seconds"] if s["reached"] else None for s in result.samples]
+        reached = [t for t in times if t is not None]
+        results.append({"name": result.name, "unit": "seconds to the expert", "error": result.error, "times": times,
+                        "steps": [s["steps"] for s in result.samples],
+                        **({"seconds": figure(reached)} if reached else {})})
+
+
+def best_of_theirs(group: dict[str, Any], peer: str) -> str | None:
+    """The name under which a peer was fastest in a group."""
+    rates = {e["name"]: e["rate"]["median"] for e in group["entries"] if e["name"].startswith(peer) and "rate" in e}
+    return max(rates, key=lambda name: rates[name]) if rates else None
+

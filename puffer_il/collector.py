@@ -24,9 +24,9 @@ FEW_ROWS = 16  # a rollout of fewer rows is not worth the kernels' blocks
 class Collector:
     """Fills the buffer with `num_steps` steps of every environment, group by group.
 
-    A group's environments step while the next group's actions are inferred. `allocate` makes page-locked arrays where the
-    policy is on another device. `obs`, the recurrent state and
-    `episode_starts` carry over from one rollout to the next, so episodes run across rollouts.
+    A group's environments step while the next group's actions are inferred. `obs`, the recurrent state and
+    `episode_starts` carry over from one rollout to the next, so episodes run across rollouts. `allocate` makes
+    page-locked arrays where the policy is on another device.
     """
 
     def __init__(self, vec: Vec, policy: Policy, buffer: RolloutBuffer, device: torch.device, seed: int,

@@ -27,12 +27,12 @@ class Discriminator(nn.Module):
         super().__init__()
         self.flatten = Flatten(spec)
         self.encoder = Encoder(self.flatten, normalise=True)
-        self.actions = make_distribution(spec.action)
+        self.actions: Any = make_distribution(spec.action)
         for parameter in self.actions.parameters():
             parameter.requires_grad_(False)  # only its action features are used
         self.num_actions = sum(spec.action.nvec) or spec.action.dim
         self.net = mlp(self.encoder.dim + self.num_actions + 1, hidden, 1, activation)
-        self.spectral_norm = spectral_norm
+        self.spectral_norm: bool = spectral_norm
         if spectral_norm:
             for layer in self.net:
                 if isinstance(layer, nn.Linear):
@@ -44,7 +44,7 @@ class Discriminator(nn.Module):
 
     @torch.no_grad()
     def rows(self, obs: Tensor, actions: Tensor, index: Tensor | None = None) -> Tensor:
-        """Raw rows (n, *obs_shape), (n, dim), of them those of `index` → inputs (n, observation + action features + 1)."""
+        """Raw rows (n, *obs_shape), (n, dim), only those of `index` → inputs (n, observation + action features + 1)."""
         made = fast.pair_rows(self, obs, actions, index)
         if made is not None:
             return made

@@ -6,14 +6,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from puffer_il import _kernels as kernels
-from puffer_il.types import ActionSpec, Array, InputError
+import puffer_il._kernels as kernels
+from puffer_il.networks import one_hot
+from puffer_il.types import ActionSpec, InputError
 
 LOG_2PI = math.log(2 * math.pi)
 SQUASH_LIMIT = 1 - 1e-6  # float32 cannot tell tanh(u) from 1 beyond |u| of about 8
@@ -44,14 +47,14 @@ class Categorical(nn.Module):
         super().__init__()
         self.nvec = action.nvec
         self.num_params = sum(action.nvec)
-        self.kernel = make_kernel(self.nvec, (), ())
+        self.kernel = make_kernel(self.nvec)
 
     def sample(self, params: Tensor, noise: Noise | None = None, first_row: int = 0) -> tuple[Tensor, Tensor]:
         """Actions (n, dim) and their log-probabilities (n,); without `noise` from torch's global generator."""
         if noise is not None and self.kernel is not None and params.device.type == "cpu":
             return draw(self.kernel, None, params, noise, first_row, torch.int32)
         # Gumbel-max: the argmax of logits plus Gumbel noise is a sample of the softmax.
-        gumbel = torch.empty_like(params).exponential_(generator=noise and noise.generator).log_()
+        gumbel = torch.empty_like(params).exponential_(generator=noise.generator if noise else None).log_()
         actions = self.mode(params - gumbel)
         return actions, self.log_prob(params, actions)
 
@@ -74,7 +77,7 @@ class Categorical(nn.Module):
 
     def features(self, actions: Tensor) -> Tensor:
         """Actions (n, dim) as one-hot columns (n, sum(nvec)), the form that a discriminator sees."""
-        return torch.cat([nn.functional.one_hot(actions[:, k].long(), n).float() for k, n in enumerate(self.nvec)], 1)
+        return torch.cat([one_hot(actions[:, k], n) for k, n in enumerate(self.nvec)], 1)
 
 
 class Gaussian(nn.Module):
@@ -103,7 +106,7 @@ class Gaussian(nn.Module):
         self.log_std = nn.Parameter(torch.full((action.dim,), init_log_std))
         self.register_buffer("center", torch.as_tensor((low + high) / 2, dtype=torch.float32), persistent=False)
         self.register_buffer("scale", torch.as_tensor((high - low) / 2, dtype=torch.float32), persistent=False)
-        self.kernel = None if squash else make_kernel((), (low + high) / 2, (high - low) / 2)
+        self.kernel = None if squash else make_kernel((), ((low + high) / 2).tolist(), ((high - low) / 2).tolist())
         self.register_buffer("low", torch.as_tensor(action.low), persistent=False)
         self.register_buffer("high", torch.as_tensor(action.high), persistent=False)
         nodes, weights = np.polynomial.hermite_e.hermegauss(7)  # ∫ f(x) N(x; 0, 1) dx by quadrature
@@ -114,7 +117,7 @@ class Gaussian(nn.Module):
         """Actions (n, dim) and their log-probabilities (n,); without `noise` from torch's global generator."""
         if noise is not None and self.kernel is not None and params.device.type == "cpu":
             return draw(self.kernel, self.log_std, params, noise, first_row, torch.float32)
-        normal = torch.empty_like(params).normal_(generator=noise and noise.generator)
+        normal = torch.empty_like(params).normal_(generator=noise.generator if noise else None)
         actions = self._to_action(params + self.log_std.exp() * normal)
         return actions, self.log_prob(params, actions)
 
@@ -148,15 +151,15 @@ class Gaussian(nn.Module):
         return self.center + self.scale * unit
 
 
-def make_kernel(choices: tuple[int, ...], center: Array, scale: Array) -> kernels.Distribution | None:
+def make_kernel(choices: tuple[int, ...], center: Sequence[float] = (), scale: Sequence[float] = ()) -> Any:
     """The C kernels' form of a distribution, None if it is larger than they are made for."""
     dims = len(choices) or len(center)
     if dims > kernels.MAX_ACTION_DIMS or sum(choices) > kernels.MAX_ACTION_PARAMS:
         return None
-    return kernels.Distribution(tuple(choices), tuple(map(float, center)), tuple(map(float, scale)))
+    return kernels.Distribution(choices, tuple(center), tuple(scale))
 
 
-def draw(kernel: kernels.Distribution, log_std: Tensor | None, params: Tensor, noise: Noise, first_row: int,
+def draw(kernel: Any, log_std: Tensor | None, params: Tensor, noise: Noise, first_row: int,
          dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Samples and log-probabilities in one pass."""
     params = params.float().contiguous()

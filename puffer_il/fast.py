@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from puffer_il import _kernels as kernels
+import puffer_il._kernels as kernels
 from puffer_il import fused
 from puffer_il.fused import FusedMLP, Layers
 from puffer_il.networks import OBS_CLIP, Encoder, Flatten, moments
@@ -57,8 +57,8 @@ def obs_moments(flatten: Flatten, obs: Tensor, valid: Tensor | None = None) -> t
     if (fused.enabled() and flat_observations(spec, flatten) and obs.device.type == "cpu" and obs.is_contiguous()):
         plain = kernels.Observations(spec.obs_dtype.name, spec.obs_dtype.itemsize, flatten.dim, 0.0, None, None)
         mean, variance = torch.empty(flatten.dim), torch.empty(flatten.dim)
-        count = kernels.moments(plain, obs.data_ptr(), 0 if valid is None else valid.data_ptr(),
-                                obs.numel() // flatten.dim, mean.numpy(), variance.numpy())
+        count = kernels.moments(plain, obs.data_ptr(), _pointer(valid), obs.numel() // flatten.dim, mean.numpy(),
+                                variance.numpy())
         return mean, variance, count
     numeric = flatten(obs)[:, :flatten.num_numeric]
     weight = None if valid is None else valid.float()
@@ -114,7 +114,7 @@ class FastPolicy:
         arrays = tuple(address(getattr(buffer, name)) for name in
                        ("obs", "actions", "logprobs", "values", "advantages", "returns"))
         log_std = self.log_std
-        kernels.ppo_step(self.networks(True), seen, self.policy.dist.kernel, 0 if log_std is None else log_std.data_ptr(),
+        kernels.ppo_step(self.networks(True), seen, self.policy.dist.kernel, _pointer(log_std),
                          (*arrays, 0 if all_valid else address(buffer.valid)), address(index), count, stride, rows,
                          coefficients, self.stats, self.log_std_gradient)
         if log_std is not None and log_std.grad is not None:
@@ -127,11 +127,10 @@ class FastPolicy:
 
         `starts` (num_envs,) bool tells which rows begin an episode, before and after.
         """
-        log_std = self.log_std
         arrays = tuple(address(getattr(buffer, name)) for name in ROLLOUT_ARRAYS)
         index, returns, lengths, final_obs = kernels.rollout(
-            self.networks(), self.observations(), self.policy.dist.kernel, 0 if log_std is None else log_std.data_ptr(),
-            batch.vec, batch.step, arrays, buffer.num_steps, buffer.num_envs, batch.agents, address(starts),
+            self.networks(), self.observations(), self.policy.dist.kernel, _pointer(self.log_std), batch.vec,
+            batch.step, arrays, buffer.num_steps, buffer.num_envs, batch.agents, address(starts),
             address(batch.returns), address(batch.lengths), noise.seed, noise.step)
         spec = self.policy.spec
         buffer.keep_ends(index, final_obs.view(spec.obs_dtype).reshape(len(index), *spec.obs_shape))
@@ -155,9 +154,9 @@ def clone_epoch(policy: Policy, obs: Tensor, actions: Tensor, order: Array, batc
     means = np.zeros(3)
     log_std = fast.log_std
     kernels.clone(layers.network, layers.addresses(), layers.gradients(), fast.observations(), policy.dist.kernel,
-                  0 if log_std is None else log_std.data_ptr(),
-                  0 if log_std is None or log_std.grad is None else log_std.grad.data_ptr(), obs.data_ptr(),
-                  actions.data_ptr(), np.ascontiguousarray(order, np.int64), batch_size, ent_coef, optimizer.kernel, means)
+                  _pointer(log_std), 0 if log_std is None else _pointer(log_std.grad), obs.data_ptr(),
+                  actions.data_ptr(), np.ascontiguousarray(order, np.int64), batch_size, ent_coef, optimizer.kernel,
+                  means)
     optimizer.steps += -(-len(order) // batch_size)
     return means
 
@@ -173,7 +172,7 @@ def pair_rows(discriminator: Discriminator, obs: Tensor, actions: Tensor, index:
     rows = torch.empty(n, width)
     bounds = (0, 0) if spec.action.discrete else (dist.low.data_ptr(), dist.high.data_ptr())
     kernels.pairs(observations(spec, discriminator.flatten, discriminator.encoder), dist.kernel, obs.data_ptr(),
-                  actions.data_ptr(), 0 if index is None else index.data_ptr(), n, *bounds, width, rows.data_ptr())
+                  actions.data_ptr(), _pointer(index), n, *bounds, width, rows.data_ptr())
     return rows
 
 
@@ -189,13 +188,17 @@ def discriminator_gradients(discriminator: Discriminator, expert: Tensor, policy
         return None
     if not net.layers.usable(expert):
         return None
-    stats = np.zeros(len(DISC_STATS))
-    layers = net.layers
-    layers.network.discriminator_step(layers.addresses(), layers.gradients(), expert.contiguous().data_ptr(),
-                                      policy.contiguous().data_ptr(), 0 if mix is None else mix.data_ptr(), len(expert),
+    stats, layers = np.zeros(len(DISC_STATS)), net.layers
+    expert, policy = expert.contiguous(), policy.contiguous()
+    layers.network.discriminator_step(layers.addresses(), layers.gradients(), expert.data_ptr(),
+                                      policy.data_ptr(), _pointer(mix), len(expert),
                                       label_smoothing, ent_coef, gp_coef, 1.0,
                                       PENALTIES[gp_kind] if gp_coef else 0, stats)
     return torch.tensor(stats, dtype=torch.float32)
+
+
+def _pointer(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
 
 
 def address(array: Array) -> int:

@@ -1,8 +1,8 @@
 """The CPU's fast path: an MLP whose forward, backward and double-backward passes are C kernels (csrc/kernels).
 
-`FusedMLP` is an `nn.Sequential` with the same parameters, state dict and results. What the kernels do not cover (another
-device or dtype, more than three hidden layers or 512 units, autocast, tracing) goes through torch, and `take_notices`
-says so once.
+`FusedMLP` is an `nn.Sequential` with the same parameters, state dict and results. What the kernels do not cover
+(another device or dtype, more than three hidden layers or 512 units, autocast, tracing) goes through torch, and
+`take_notices` says so once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from puffer_il import _kernels as kernels
+import puffer_il._kernels as kernels
 
 MAX_HIDDEN, MAX_UNITS = 3, 512
 FEW_ROWS, WIDE_UNITS = 4, 256
@@ -59,7 +59,7 @@ class Layers:
         self.hidden, self.heads, self.activation = list(hidden), list(heads), activation
         self.units = tuple(layer.out_features for layer in hidden)
         self.refusal = self._refusal()
-        self.network = None if self.refusal else kernels.Network(
+        self.network: Any = None if self.refusal else kernels.Network(
             hidden[0].in_features, self.units, tuple(layer.out_features for layer in heads), activation)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -148,8 +148,8 @@ class _Forward(torch.autograd.Function):
         x, *parameters = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient is to be differentiated in its turn
             return (None, *_Backward.apply(ctx.layers, out_gradients[0], x, *parameters))
-        wanted = any(ctx.needs_input_grad[2:])
-        return (None, *_backward(ctx.layers, out_gradients[0], x, parameters, ctx.saved, ctx.needs_input_grad[1], wanted))
+        by_x, by_parameters = ctx.needs_input_grad[1], any(ctx.needs_input_grad[2:])
+        return (None, *_backward(ctx.layers, out_gradients[0], x, parameters, ctx.saved, by_x, by_parameters))
 
 
 class _Backward(torch.autograd.Function):

@@ -40,8 +40,8 @@ class GraphedStep:
         return result.clone()
 
     def _record(self, batch: Minibatch, moments: Tensor) -> tuple[torch.cuda.CUDAGraph, Minibatch, Tensor, Tensor]:
-        inputs = replace(batch, **{f.name: None if (t := getattr(batch, f.name)) is None else t.clone()
-                                   for f in fields(batch)})
+        inputs = replace(batch, **{f.name: t.clone() for f, t in zip(fields(batch), _tensors(batch), strict=True)
+                                   if t is not None})
         held_moments = moments.clone()
         kept = [t.clone() for t in self.optimizer.changing()]
         stream = torch.cuda.Stream()

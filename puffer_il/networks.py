@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -32,13 +32,14 @@ class Tanh(nn.Module):
 
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": Tanh, "relu": nn.ReLU, "silu": nn.SiLU, "elu": nn.ELU}
+L = TypeVar("L", nn.Linear, nn.Conv2d)
 OBS_CLIP = 10.0  # standard deviations; keeps a never-seen state from saturating the network
 IMAGE_FEATURES = 128
 _TORCH_DTYPES = {"f4": torch.float32, "f8": torch.float64, "i4": torch.int32, "i8": torch.int64, "u1": torch.uint8,
                  "i1": torch.int8, "i2": torch.int16, "b1": torch.bool}
 
 
-def orthogonal(layer: nn.Linear | nn.Conv2d, gain: float = math.sqrt(2)) -> nn.Module:
+def orthogonal(layer: L, gain: float = math.sqrt(2)) -> L:
     """Orthogonal weights (Saxe et al. 2014) of the given gain, zero bias; the layer itself is returned."""
     nn.init.orthogonal_(layer.weight, gain)
     if layer.bias is not None:
@@ -58,6 +59,11 @@ def mlp(inputs: int, hidden: tuple[int, ...], outputs: int | None, activation: s
     if outputs is None or not hidden:
         return nn.Sequential(*layers, *([] if outputs is None else [orthogonal(nn.Linear(inputs, outputs), gain)]))
     return FusedMLP(*layers, orthogonal(nn.Linear(inputs, outputs), gain), activation=activation)
+
+
+def one_hot(numbers: Tensor, n: int) -> Tensor:
+    """Whole numbers (m,) in [0, n) → float32 (m, n). torch's own looks at the values first, which waits for them."""
+    return (numbers.unsqueeze(1) == torch.arange(n, device=numbers.device)).float()
 
 
 class Flatten:
@@ -84,7 +90,7 @@ class Flatten:
             return obs.reshape(-1, self.dim).float() / 255.0
         raw = obs.reshape(-1, math.prod(self.spec.obs_shape)).contiguous().view(torch.uint8)
         parts = [self._leaf(raw, f).float() for f in self.numeric]
-        parts += [nn.functional.one_hot(self._leaf(raw, f)[:, 0].long(), f.categories).float()
+        parts += [one_hot(self._leaf(raw, f)[:, 0], f.categories)
                   for f in self.categorical]
         parts += [self._leaf(raw, f).float() / 255.0 for f in self.images]
         return torch.cat(parts, dim=1)

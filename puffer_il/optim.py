@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from puffer_il import _kernels as kernels
+import puffer_il._kernels as kernels
 
 
 class FlatAdam:
@@ -23,7 +24,8 @@ class FlatAdam:
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], *, learning_rate: float, eps: float = 1e-8,
-                 weight_decay: float = 0.0, max_grad_norm: float = 0.0, betas: tuple[float, float] = (0.9, 0.999)) -> None:
+                 weight_decay: float = 0.0, max_grad_norm: float = 0.0,
+                 betas: tuple[float, float] = (0.9, 0.999)) -> None:
         self.flat, self.grad = flatten(list(parameters))
         self.mean, self.square = torch.zeros_like(self.flat), torch.zeros_like(self.flat)
         self.learning_rate, self.eps, self.betas = learning_rate, eps, betas
@@ -99,4 +101,4 @@ def _in_one_piece(tensors: list[Any]) -> bool:
         return False
     return len(tensors) > 1 and all(a.data_ptr() + a.nbytes == b.data_ptr() and
                                     a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
-                                    for a, b in zip(tensors[:-1], tensors[1:], strict=True))
+                                    for a, b in pairwise(tensors))

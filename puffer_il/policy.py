@@ -32,15 +32,18 @@ class Policy(nn.Module):
         self.state_dim = 2 * config.lstm
         inputs = config.lstm or self.encoder.dim
         # A small last actor layer starts the policy near uniform, whatever the observation (Andrychowicz et al. 2021).
+        self.actor: nn.Module
+        self.critic: nn.Module
+        self.joint: Layers | None = None
         if config.shared:
             self.trunk: nn.Module = mlp(inputs, config.hidden, None, config.activation)
-            self.actor = orthogonal(nn.Linear(config.hidden[-1], self.dist.num_params), 0.01)
-            self.critic = orthogonal(nn.Linear(config.hidden[-1], 1), 1.0)
-            self.joint = Layers([layer for layer in self.trunk if isinstance(layer, nn.Linear)],  # type: ignore[union-attr]
-                                [self.actor, self.critic], config.activation)
+            actor = orthogonal(nn.Linear(config.hidden[-1], self.dist.num_params), 0.01)
+            critic = orthogonal(nn.Linear(config.hidden[-1], 1), 1.0)
+            trunk = [layer for layer in self.trunk.modules() if isinstance(layer, nn.Linear)]
+            self.joint = Layers(trunk, [actor, critic], config.activation)
+            self.actor, self.critic = actor, critic
         else:
             self.trunk = nn.Identity()
-            self.joint = None
             self.actor = mlp(inputs, config.hidden, self.dist.num_params, config.activation, 0.01)
             self.critic = mlp(inputs, config.hidden, 1, config.activation, 1.0)
 

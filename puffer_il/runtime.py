@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from puffer_il import _kernels as kernels
+import puffer_il._kernels as kernels
 from puffer_il import checkpoint, fused
 from puffer_il.config import Config, TrainConfig
 from puffer_il.types import InputError

@@ -21,6 +21,7 @@ from puffer_il.workers import Workers
 
 BACKENDS = ("auto", "native", "serial", "multiprocessing")
 ENVS_PER_WORKER = 8  # fewer of the cheapest environments step faster in one process than they travel
+GROUPED_WORKERS = 4  # from so many on, one half of them steps while the other's actions are inferred
 NO_RETURNS, NO_LENGTHS = np.empty(0), np.empty(0, np.int64)
 
 
@@ -32,8 +33,9 @@ def make_vec(name: str, *, num_envs: int, backend: str = "auto", num_workers: in
     Gymnasium, a parallel PettingZoo environment or a PufferEnv, or is a PufferEnv class. `kwargs` are its parameters.
     backend: native for PufferEnvs that step any number of environments at once, serial in this process, or
     multiprocessing; auto takes native where it can and worker processes where they pay. num_workers=0 chooses by the
-    cores; num_groups=0 is one group. Row contents do not depend on backend, workers or groups for environments that
-    draw their random numbers from the seed they are given (a third-party batch seeds its environments itself).
+    cores; num_groups=0 makes two groups of four workers or more, one otherwise. Row contents do not depend on backend,
+    workers or groups for environments that draw their random numbers from the seed they are given (a third-party batch
+    seeds its environments itself).
 
     InputError names what cannot be had, EnvFailure tells how an environment broke. `seed` is used until `reset`.
     """
@@ -44,7 +46,7 @@ def make_vec(name: str, *, num_envs: int, backend: str = "auto", num_workers: in
                          f"being a row; use {_multiples(num_envs, facts.num_agents)}")
     count = num_envs // facts.num_agents
     backend, workers = _plan(name, facts, count, backend, num_workers)
-    groups = max(1, num_groups)
+    groups = num_groups or (2 if workers >= GROUPED_WORKERS and workers % 2 == 0 else 1)
     if groups > 1 and backend != "multiprocessing":
         raise InputError(f"env.num_groups = {groups}: groups are groups of workers but the backend is {backend}; set "
                          "env.num_groups = 0, or env.backend = 'multiprocessing'")

@@ -3,8 +3,9 @@
 --json FILE holds all of it:
 
     {"machine": {"cpu", "cores", "instruction_set", "threads", "torch", "python", "puffer_il", "gpu", "date", "command"},
-     "limits":  {"fma": {THREADS: figure}, "gemm": {THREADS: figure},        in GFLOP/s, register-only C and torch.matmul
-                 "bandwidth": {LEVEL: {"bytes", "read"|"fill"|"copy"|"triad": {THREADS: figure}}}},          in GB/s
+     "limits":  {"fma": {THREADS: figure}, "gemm": {THREADS: figure},        in FLOP/s, register-only C and torch.matmul
+                 "bandwidth": {LEVEL: {"bytes", "read"|"fill"|"copy"|"triad": {THREADS: figure}}},           in B/s 
+                "steps": {THREADS: figure}},                                C CartPole's, stepped by a C loop
      "results": {BENCH: [entry, …]},                 BENCH as on the command line, and "rivals" for --peers
      "interrupted": bool}
 

@@ -9,7 +9,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -82,26 +81,25 @@ def plan(what: str | None, peers: bool) -> tuple[str, ...]:
     return WHAT[what or "throughput"] + (PEERS if peers else ())
 
 
-@dataclass
 class Arguments(argparse.Namespace):
     """What was typed, checked."""
 
-    what: str | None = None
-    peers: bool = False
-    json: Path | None = None
-    markdown: Path | None = None
-    algos: list[str] = field(default_factory=list)
-    env: str = ""
-    num_envs: int = 0
-    num_steps: int = 64
-    epochs: int = 1
-    updates: int = 10
-    hidden: tuple[int, ...] = (64, 256)
-    workers: int = 2
-    repeats: int = 7
-    seconds: float = 0.1
-    seeds: int = 5
-    peer_expert: bool = False
+    what: str | None
+    peers: bool
+    peer_expert: bool
+    json: Path | None
+    markdown: Path | None
+    algos: list[str]
+    env: str
+    num_envs: int  # 0: the default of each bench
+    num_steps: int
+    epochs: int
+    updates: int
+    hidden: tuple[int, ...]
+    workers: int
+    repeats: int
+    seconds: float
+    seeds: int
 
     @property
     def effort(self) -> Effort:

@@ -16,6 +16,7 @@ import puffer_il
 from puffer_il import _limits
 from puffer_il.bench.measure import Effort, Say, Work, figure, interleaved, quotient, rate
 from puffer_il.native import NativeEnv
+from puffer_il.registry import env_folders
 from puffer_il.runtime import cores
 from puffer_il.types import Array
 
@@ -40,21 +41,24 @@ def _cpu_name() -> str:
 
 
 def measure_limits(threads: int, effort: Effort, say: Say) -> dict[str, Any]:
-    """GFLOP/s and GB/s, with one thread and with all."""
+    """Operations, bytes and steps of C CartPole per second, with one thread and with all."""
     counts = sorted({1, threads})
     say("limits: multiply-adds")
-    fma = {str(n): rate(_limits.fma(FMA_ROUNDS, n) / 1e9, interleaved({"": fma_work(n)}, effort)[""]) for n in counts}
+    fma = {str(n): rate(_limits.fma(FMA_ROUNDS, n), interleaved({"": fma_work(n)}, effort)[""]) for n in counts}
     say("limits: torch's matrix product")
-    gemm = {str(n): rate(2 * GEMM_SIZE**3 / 1e9, interleaved({"": _gemm_work(n)}, effort)[""]) for n in counts}
+    gemm = {str(n): rate(2 * GEMM_SIZE**3, interleaved({"": _gemm_work(n)}, effort)[""]) for n in counts}
     bandwidth: dict[str, dict[str, Any]] = {}
     for level, size in LEVELS.items():
         say(f"limits: bandwidth, {level}")
         arrays = Arrays(level)
         bandwidth[level] = {"bytes": size}
         for kind in _limits.STREAMS:
-            bandwidth[level][kind] = {str(n): rate(arrays.bytes(kind) / 1e9,
+            bandwidth[level][kind] = {str(n): rate(arrays.bytes(kind),
                                                    interleaved({"": arrays.work(kind, n)}, effort)[""]) for n in counts}
-    return {"fma": fma, "gemm": gemm, "bandwidth": bandwidth}
+    say("limits: stepping")
+    raw = RawSteps(env_folders()["cartpole"], 4096, 64)
+    steps = {str(n): rate(4096 * 64, interleaved({"": raw.work(n)}, effort)[""]) for n in counts}
+    return {"fma": fma, "gemm": gemm, "bandwidth": bandwidth, "steps": steps}
 
 
 def fma_work(threads: int) -> Work:

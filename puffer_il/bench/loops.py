@@ -108,8 +108,8 @@ def standard_variants(num_envs: int, num_steps: int, epochs: int, algos: list[st
     shared, wide = {"policy.shared": True}, {"policy.hidden": [256, 256], "gail.disc_hidden": [256, 256]}
     if "gail" in algos:
         made |= {"gail, no penalty": ("gail", {**size, "gail.gp_coef": 0.0}),
-                 "gail, shared trunk": ("gail", {**size, **shared}),
-                 "gail, shared trunk, no penalty": ("gail", {**size, **shared, "gail.gp_coef": 0.0}),
+                 "gail, shared": ("gail", {**size, **shared}),
+                 "gail, shared, no penalty": ("gail", {**size, **shared, "gail.gp_coef": 0.0}),
                  "gail, 2×256": ("gail", {**size, **wide})}
     for algo in ("ppo", "gail"):
         if algo in algos and epochs == 1:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from puffer_il import _kernels as kernels
+import puffer_il._kernels as kernels
 from puffer_il import fused
 from puffer_il.bench.measure import Effort, Say, Work, interleaved, quotient, rate
 from puffer_il.bench.memory import random_rollout

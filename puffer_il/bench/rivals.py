@@ -13,8 +13,8 @@ from puffer_il.peers.run import Entry, Result, interleave, peer_entry, ratios
 
 Make = Callable[[ExitStack, Say], Entry]
 GAIL_VARIANTS: dict[str, Keys] = {
-    "GAIL": {}, "GAIL, no penalty": {"gail.gp_coef": 0.0}, "GAIL, shared trunk": {"policy.shared": True},
-    "GAIL, shared trunk, no penalty": {"policy.shared": True, "gail.gp_coef": 0.0}}
+    "GAIL": {}, "GAIL, no penalty": {"gail.gp_coef": 0.0}, "GAIL, shared": {"policy.shared": True},
+    "GAIL, shared, no penalty": {"policy.shared": True, "gail.gp_coef": 0.0}}
 ROLLOUT = 4096 * 64  # steps of one iteration, ours as well as PufferLib's
 
 

@@ -12,15 +12,19 @@ from contextlib import ExitStack
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from puffer_il.bench.limits import Limits, Need, RawSteps, Stage, measure_stage
 from puffer_il.bench.loops import Loop
-from puffer_il.bench.measure import Effort, Say
+from puffer_il.bench.measure import Effort, Say, Work
 from puffer_il.bench.memory import buffer_stages
-from puffer_il.fast import obs_moments
+from puffer_il.discriminator import Discriminator
+from puffer_il.fast import discriminator_gradients, obs_moments
+from puffer_il.learners.gail import RELABEL_ROWS
 from puffer_il.native import NativeEnv
+from puffer_il.optim import FlatAdam
 from puffer_il.registry import env_folders
+from puffer_il.rewards import reward_from_logits
 from puffer_il.runtime import cores
 from puffer_il.vec import make_vec
 
@@ -34,7 +38,7 @@ def stages(results: list[dict[str, Any]], num_envs: int, num_steps: int, hidden:
     for k, width in enumerate(hidden):
         with ExitStack() as stack:
             keys = {"env.num_envs": num_envs, "train.num_steps": num_steps, "policy.hidden": [width, width],
-                    "gail.disc_hidden": [width, width], "ppo.learning_rate": 0.0, "gail.disc_learning_rate": 0.0}
+                    "gail.disc_hidden": [width, width], "ppo.learning_rate": 0.0}
             say(f"stages: setting up 2×{width}")
             loop = Loop("gail", keys, stack)
             chosen = _network_stages(loop, limits, {"hidden": width})
@@ -58,11 +62,10 @@ def _plain_stages(loop: Loop, limits: Limits, stack: ExitStack) -> Iterator[Stag
     env.reset(0)
     vec = stack.enter_context(make_vec("cartpole", num_envs=n))
     vec.reset(0)
-    yield Stage("env: C loop, all threads", raw.work(cores()), rows, cores(), [limits.steps(raw, rows, cores())])
-    yield Stage("env: step by step from Python", lambda: [env.step(a) for a in raw.actions], rows, 1,
+    yield Stage("env: a call per step", lambda: [env.step(a) for a in raw.actions], rows, 1,
                 [limits.steps(raw, rows, 1)])
     actions = raw.actions.reshape(steps, n, -1)
-    yield Stage("vec: contract of Batch", lambda: [vec.step(a) for a in actions], rows, 1, [limits.steps(raw, rows, 1)])
+    yield Stage("vec: a Batch per step", lambda: [vec.step(a) for a in actions], rows, 1, [limits.steps(raw, rows, 1)])
     yield from buffer_stages(buffer, limits)
     obs = torch.from_numpy(buffer.flat().obs)
     yield Stage("normaliser: moments", lambda: obs_moments(loop.run.learner.policy.flatten, obs), rows, cores(),
@@ -87,13 +90,37 @@ def _network_stages(loop: Loop, limits: Limits, settings: dict[str, Any]) -> Ite
                 limits.flops(FORWARD * macs * n, threads))
     yield stage("rollout: act, step, write", collector.collect, rows, limits.flops(FORWARD * macs * rows, threads),
                 limits.steps(raw, rows, threads))
-    disc_rows = 2 * config.gail.disc_batch_size
-    learner.optimizer.prepare()
-    yield stage("discriminator update", lambda: learner._update_discriminator(obs, actions, None, 0.1), disc_rows,
-                limits.flops((FORWARD_BACKWARD + PENALTY / 2) * disc_macs * disc_rows, threads))
-    yield stage("reward: whole rollout", lambda: learner._write_rewards(buffer, obs, actions, None), rows,
+    count = config.gail.disc_batch_size
+    update = _discriminator_update(learner.discriminator, obs, actions, count, config.gail.gp_coef)
+    yield stage("discriminator update", update, 2 * count,
+                limits.flops((2 * FORWARD_BACKWARD + PENALTY) * disc_macs * count, threads))
+    yield stage("reward: whole rollout", lambda: _rewards(learner.discriminator, obs, actions), rows,
                 limits.flops(FORWARD * disc_macs * rows, threads))
     learner.advantages(buffer)
     yield stage("PPO update: one epoch", lambda: learner.ppo.update(buffer, 0.0), rows,
                 limits.flops(FORWARD_BACKWARD * macs * rows, threads))
 
+
+def _discriminator_update(discriminator: Discriminator, obs: Tensor, actions: Tensor, count: int,
+                          gp_coef: float) -> Work:
+    """One update as GAIL makes it: rows drawn and gathered from both sides, gradients with the penalty, Adam. What is
+    expert makes no difference to the time. The learning rate is 0, so that it can be done again and again."""
+    optimizer = FlatAdam((p for p in discriminator.parameters() if p.requires_grad), learning_rate=0.0)
+    generator = torch.Generator().manual_seed(0)
+
+    def work() -> None:
+        optimizer.prepare()
+        expert, policy = (discriminator.rows(obs, actions, torch.randint(len(obs), (count,), generator=generator))
+                          for _ in range(2))
+        mix = torch.rand(count, generator=generator)
+        discriminator_gradients(discriminator, expert, policy, label_smoothing=0.0, ent_coef=1e-3, gp_coef=gp_coef,
+                                gp_kind="interpolated", mix=mix)
+        optimizer.step()
+
+    return work
+
+
+@torch.no_grad()
+def _rewards(discriminator: Discriminator, obs: Tensor, actions: Tensor) -> None:
+    for some_obs, some_actions in zip(obs.split(RELABEL_ROWS), actions.split(RELABEL_ROWS), strict=True):
+        reward_from_logits(discriminator(discriminator.rows(some_obs, some_actions)), "logit", 10.0)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from puffer_il import _limits
 from puffer_il.bench.loops import STAGES
 from puffer_il.bench.measure import Figure
 from puffer_il.bench.rivals import best_of_theirs
@@ -63,14 +64,15 @@ def _failed(entries: Entries) -> list[str]:
 
 
 def limit_sections(limits: dict[str, Any]) -> list[Section]:
-    rows = []
-    for name, key in (("multiply-adds in registers, GFLOP/s", "fma"), ("torch.matmul of 1,024³, GFLOP/s", "gemm")):
-        rows += [[name, n, *both(figure)] for n, figure in limits[key].items()]
+    lines = {"multiply-adds in registers, FLOP/s": limits["fma"], "torch.matmul of 1,024³, FLOP/s": limits["gemm"],
+             "C CartPole alone, steps/s": limits["steps"]}
     for level, found in limits["bandwidth"].items():
-        for kind in ("read", "fill", "copy", "triad"):
-            rows += [[f"{kind}, {found['bytes'] / 2**20:.3g} MiB ({level}), GB/s", n, *both(figure)]
-                     for n, figure in found[kind].items()]
-    return [Section("Limits of the machine", ("what", "threads", "median", "range"), rows, (
+        lines |= {f"{kind}, {found['bytes'] / 2**20:.3g} MiB ({level}), B/s": found[kind] for kind in _limits.STREAMS}
+    counts = list(limits["fma"])
+    rows = [[name, *(cell for figure in by_threads.values() for cell in both(figure))]
+            for name, by_threads in lines.items()]
+    columns = [title for n in counts for title in (f"{n} thread{'s' * (n != '1')}", "range")]
+    return [Section("Limits of the machine", ("what", *columns), rows, (
         "Measured by C loops of our own with the processor's widest vectors. A multiply-add counts as two operations. "
         "Bytes are those that a loop names; what a store makes the processor read besides is not counted.",
         "'cache' is a core's own, 'shared' the last level, 'memory' beyond both. On a machine that others share, two "

@@ -107,10 +107,9 @@ class PPO:
         self.rollout_moments = None
         names = ("policy", "value", "entropy", "approx_kl", "clip_fraction", "grad_norm")
         means = torch.stack(log).mean(0).tolist()  # the update's only read from the device
+        explained = float(explained_variance(mirror["values"].flatten(), mirror["returns"].flatten(), weight))
         return {**{f"losses/{k}": v for k, v in zip(names, means, strict=True)},
-                "losses/learning_rate": self.optimizer.learning_rate,
-                "losses/explained_variance": float(explained_variance(mirror["values"].flatten(), mirror["returns"].flatten(),
-                                                                      weight))}
+                "losses/learning_rate": self.optimizer.learning_rate, "losses/explained_variance": explained}
 
     def state_dict(self) -> dict[str, Any]:
         return {"policy": self.policy.state_dict(), "optimizer": self.optimizer.state_dict(),
@@ -125,7 +124,7 @@ class PPO:
         """The last weights are the result."""
 
     def _fused_step(self, buffer: RolloutBuffer) -> Step | None:
-        """One Adam step on part of the rollout as one call of the C kernels; None where they do not cover the policy."""
+        """An Adam step on part of the rollout, a single call of the C kernels; None if they do not cover the policy."""
         fast = FastPolicy.of(self.policy)
         if fast is None or self.compiled:
             return None

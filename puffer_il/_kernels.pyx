@@ -158,6 +158,7 @@ cdef extern from "kernels/adversary.h" nogil:
         float label_smoothing, ent_coef, penalty_coef, penalty_target
         int32_t penalty
     void make_pairs(CPairs *, int)
+    bint pair_logits(const CKernels *, const CNetwork *, const CPairs *, int)
     bint discriminator_gradients(const CKernels *, const CNetwork *, const Gradients *, DiscSettings, const float *,
                                  const float *, const float *, int64_t, double *, int)
 
@@ -363,15 +364,24 @@ def sample(Distribution dist, uintptr_t log_std, uintptr_t params, int64_t rows,
 
 
 def pairs(Observations obs, Distribution dist, uintptr_t data, uintptr_t actions, uintptr_t index, int64_t rows,
-          uintptr_t low, uintptr_t high, int width, uintptr_t out):
-    """Discriminator inputs (rows, width) of the rows `index` (int64, or 0 for all) of observations and actions."""
+          uintptr_t low, uintptr_t high, int width, uintptr_t out, Network network=None, tuple parameters=None):
+    """Discriminator inputs (rows, width) of the rows `index` (int64, or 0 for all) of observations and actions; with a
+    network its outputs (rows,) for them instead."""
     cdef CPairs job
+    cdef CNetwork net
+    cdef bint done
     memset(&job, 0, sizeof(CPairs))
     job.obs, job.dist, job.actions = obs.at(data), dist.dist, <const void *>actions
     job.low, job.high, job.index = <const float *>low, <const float *>high, <const int64_t *>index
     job.rows, job.width, job.out = rows, width, <float *>out
+    if network is None:
+        with nogil:
+            make_pairs(&job, threads)
+        return
+    net = network._at(parameters)
     with nogil:
-        make_pairs(&job, threads)
+        done = pair_logits(kernels, &net, &job, threads)
+    _check(done)
 
 
 def moments(Observations obs, uintptr_t data, uintptr_t valid, int64_t rows, float[::1] mean, float[::1] variance):

@@ -190,6 +190,10 @@ def _add_train(commands: Any) -> None:
     train.add_argument("--device", metavar="NAME", help="auto, cpu or cuda")
     train.add_argument("--total-steps", metavar="N", help="environment steps of the whole run, such as 2e6")
     train.add_argument("--resume", metavar="RUN", type=Path, help="go on from the newest checkpoint of a run directory")
+    train.add_argument("--autotune", action="store_true", help="measure for some seconds first, and set environments, "
+                       "workers, threads and minibatches; keys that you give stay (the defaults are good without it)")
+    train.add_argument("--profile", action="store_true", help="at the end, print where the time went and which flag "
+                                                              "would save the most of it")
 
 
 def _add_eval(commands: Any) -> None:

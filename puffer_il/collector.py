@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -40,11 +41,16 @@ class Collector:
         self.episode_starts = np.ones(vec.num_envs, bool)
         self.episode_returns: list[np.ndarray] = []
         self.episode_lengths: list[np.ndarray] = []
+        self.env_seconds = self.act_seconds = 0.0
         vec.reset(seed)
 
     def collect(self) -> RolloutBuffer:
-        """One rollout; true returns and lengths of the episodes that ended in it are in `episode_returns`, …"""
+        """One rollout; true returns and lengths of the episodes that ended in it are in `episode_returns`, …
+
+        `env_seconds` were spent waiting for environments and `act_seconds` on actions; both are 0 for a rollout in C.
+        """
         self.episode_returns, self.episode_lengths = [], []
+        self.env_seconds = self.act_seconds = 0.0
         buffer, groups = self.buffer, self.vec.groups
         buffer.start()
         if self._collect_natively():
@@ -97,10 +103,14 @@ class Collector:
             state = self.state[rows] * (1 - self._tensor(starts).float()).unsqueeze(1)
         noise = replace(self.noise, step=self.noise.step + t)
         act = self._act_on_device if self.on_device else self._act_on_host
+        begin = time.perf_counter()
         actions, state = act(t, group, rows, obs, state, noise)
+        acted = time.perf_counter()
+        self.act_seconds += acted - begin
         if self.state is not None and state is not None:
             self.state[rows] = state
         self.vec.send(actions, group)
+        self.env_seconds += time.perf_counter() - acted
 
     def _act_on_host(self, t: int, group: int, rows: slice, obs: np.ndarray, state: Tensor | None,
                      noise: Noise) -> tuple[np.ndarray, Tensor | None]:
@@ -135,7 +145,9 @@ class Collector:
         return host_actions, state
 
     def _receive(self, t: int, group: int) -> None:
+        begin = time.perf_counter()
         batch = self.vec.recv(group)
+        self.env_seconds += time.perf_counter() - begin
         self.buffer.write_outcome(t, batch.rows, batch.rewards, batch.terminations, batch.truncations, batch.valid,
                                   batch.final_obs)
         if len(batch.episode_returns):

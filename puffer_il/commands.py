@@ -31,10 +31,21 @@ def train(args: Namespace) -> int:
     if args.show_help:
         print(f"{args.usage()}\n{options.keys_help(args.algo, args.env)}")
         return 0
+    if args.autotune and args.resume:
+        raise InputError("--autotune: a resumed run keeps the settings of its config.toml; leave one of the two out")
     config = options.resolve(args)
     from puffer_il import trainer
 
+    if args.autotune:
+        from puffer_il.tune import tune
+
+        config = tune(config, options.given(args))
     sinks = make_sinks(config)
+    profile = None
+    if args.profile:
+        from puffer_il.profile import Profile
+
+        sinks.append(profile := Profile(config))
     try:
         with run_directory(config, args.resume) as run_dir:
             summary = trainer.train(config, sinks, run_dir, resume=args.resume is not None)
@@ -42,6 +53,8 @@ def train(args: Namespace) -> int:
         for sink in sinks:
             sink.close()
     print("\n".join(result(summary, run_dir)))
+    if profile is not None:
+        profile.show()
     return EXIT.get(summary["status"], 1)
 
 

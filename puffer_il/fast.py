@@ -163,17 +163,37 @@ def clone_epoch(policy: Policy, obs: Tensor, actions: Tensor, order: Array, batc
 
 def pair_rows(discriminator: Discriminator, obs: Tensor, actions: Tensor, index: Tensor | None = None) -> Tensor | None:
     """`Discriminator.rows` of the rows `index` (n,), or of all; None if not covered."""
+    return _pairs(discriminator, obs, actions, index, None)
+
+
+def pair_logits(discriminator: Discriminator, obs: Tensor, actions: Tensor) -> Tensor | None:
+    """Logits (n,) of all rows; None if not covered."""
+    layers = _plain_layers(discriminator)
+    return None if layers is None else _pairs(discriminator, obs, actions, None, layers)
+
+
+def _pairs(discriminator: Discriminator, obs: Tensor, actions: Tensor, index: Tensor | None,
+           layers: Layers | None) -> Tensor | None:
     dist, spec = discriminator.actions, discriminator.flatten.spec
     if (not fused.enabled() or obs.device.type != "cpu" or dist.kernel is None
             or not flat_observations(spec, discriminator.flatten)):
         return None
     obs, actions = obs.contiguous(), actions.contiguous()
     n, width = len(obs) if index is None else len(index), discriminator.flatten.dim + discriminator.num_actions + 1
-    rows = torch.empty(n, width)
+    out = torch.empty((n, width) if layers is None else (n,))
     bounds = (0, 0) if spec.action.discrete else (dist.low.data_ptr(), dist.high.data_ptr())
+    network = () if layers is None else (layers.network, layers.addresses())
     kernels.pairs(observations(spec, discriminator.flatten, discriminator.encoder), dist.kernel, obs.data_ptr(),
-                  actions.data_ptr(), _pointer(index), n, *bounds, width, rows.data_ptr())
-    return rows
+                  actions.data_ptr(), _pointer(index), n, *bounds, width, out.data_ptr(), *network)
+    return out
+
+
+def _plain_layers(discriminator: Discriminator) -> Layers | None:
+    """The discriminator's layers if it is nothing but a fused network whose weights are its parameters."""
+    net = discriminator.net
+    plain = isinstance(net, FusedMLP) and not discriminator.encoder.convs and not discriminator.spectral_norm
+    usable = plain and fused.enabled() and not net.layers.refusal and not torch.is_autocast_enabled("cpu")
+    return net.layers if usable and next(net.parameters()).device.type == "cpu" else None
 
 
 def discriminator_gradients(discriminator: Discriminator, expert: Tensor, policy: Tensor, *, label_smoothing: float,
@@ -183,12 +203,10 @@ def discriminator_gradients(discriminator: Discriminator, expert: Tensor, policy
     expert, policy (n, width) as `Discriminator.rows` makes them; `mix` (n,) are the expert's shares in the points of an
     interpolated penalty.
     """
-    net = discriminator.net
-    if not isinstance(net, FusedMLP) or discriminator.encoder.convs or discriminator.spectral_norm:
+    layers = _plain_layers(discriminator)
+    if layers is None:
         return None
-    if not net.layers.usable(expert):
-        return None
-    stats, layers = np.zeros(len(DISC_STATS)), net.layers
+    stats = np.zeros(len(DISC_STATS))
     expert, policy = expert.contiguous(), policy.contiguous()
     layers.network.discriminator_step(layers.addresses(), layers.gradients(), expert.data_ptr(),
                                       policy.data_ptr(), _pointer(mix), len(expert),

@@ -18,6 +18,7 @@ import puffer_il._kernels as kernels
 
 MAX_HIDDEN, MAX_UNITS = 3, 512
 FEW_ROWS, WIDE_UNITS = 4, 256
+MOST_SAVED = 4 << 20  # floats of activations; beyond, computing them again is faster than fetching new memory
 
 _enabled = True
 _said: set[str] = set()
@@ -139,7 +140,8 @@ class _Forward(torch.autograd.Function):
     def forward(ctx: Any, layers: Layers, x: Tensor, *parameters: Tensor) -> Tensor:
         x = x.contiguous()
         parameters = tuple(p.contiguous() for p in parameters)
-        ctx.layers, ctx.saved = layers, x.new_empty(layers.network.saved_size(len(x)))
+        size = layers.network.saved_size(len(x))
+        ctx.layers, ctx.saved = layers, x.new_empty(size) if size <= MOST_SAVED else None
         ctx.save_for_backward(x, *parameters)
         return layers.compute(x, parameters, ctx.saved)
 

@@ -43,6 +43,14 @@ def resolve(args: Namespace) -> Config:
     return config
 
 
+def given(args: Namespace) -> set[str]:
+    """The keys ("section.key") that the user named, in --config or on the command line."""
+    tables = configs.read_toml(args.config) if args.config else {}
+    named = {f"{section}.{key}" for section, table in tables.items() if isinstance(table, dict) for key in table}
+    named |= {".".join(key.split(".")[:2]) for key, _ in args.overrides}
+    return {key.replace("-", "_") for key in named}
+
+
 def _task(args: Namespace, layers: list[tuple[str, Tables]]) -> tuple[str, str]:
     """Algorithm and environment as typed, or else as the config files name them."""
     named: dict[str, Any] = {}

@@ -19,7 +19,8 @@ from puffer_il.types import Metrics
 
 LABEL, ACCENT, GOOD, WARN, BAD = "dim", "cyan", "green", "yellow", "red"  # the terminal's own palette, light or dark
 SPARKS = "▁▂▃▄▅▆▇█"
-PHASES = ("collect", "reward", "advantages", "update", "eval")
+PHASES = ("collect", "reward", "advantages", "update", "eval", "checkpoint")
+PARTS = ("time/env", "time/act")  # of collect
 SHORT = {"approx_kl": "KL", "clip_fraction": "clipped", "explained_variance": "explained", "learning_rate": "step size",
          "grad_norm": "gradient"}
 
@@ -72,6 +73,8 @@ class State:
         if "eval/return_mean" in metrics:
             self.evaluated_at = step
         for key, value in metrics.items():
+            if key in PARTS:
+                continue
             if key.startswith("time/"):
                 self.seconds[key[5:]] = self.seconds.get(key[5:], 0.0) + value
             elif math.isfinite(value) or not key.startswith("rollout/"):  # if no episode ended, the last ones stand

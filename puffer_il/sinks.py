@@ -39,6 +39,9 @@ class RunInfo:
     random_return: float | None
     demos: str  # such as "10 episodes, mean return 500.0", or "none"
     parameters: int
+    num_workers: int = 0  # 0 without worker processes
+    num_groups: int = 1
+    num_agents: int = 1  # rows of one environment
 
     @property
     def unit(self) -> str:

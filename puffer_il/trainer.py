@@ -72,6 +72,7 @@ class Run:
         self.last_eval: dict[str, Any] | None = None
         self.status = "running"
         self.last_checkpoint = time.monotonic()
+        self.checkpoint_s = 0.0  # seconds since the last report
 
         cls = get_learner(config.algo)
         env = config.env
@@ -104,8 +105,9 @@ class Run:
         cfg, vec = self.config, self.collector.vec if self.collector else None
         info = RunInfo(algo=cfg.algo, env=cfg.env.name, seed=cfg.train.seed, run_dir=str(self.run_dir),
                        total_steps=cfg.train.total_steps, num_envs=vec.num_envs if vec else 0,
-                       backend=vec.backend if vec else "none", device=str(self.device),
-                       expert_return=self.expert_return, random_return=self.random_return, demos=self._describe_demos(),
+                       backend=vec.backend if vec else "none", num_workers=vec.num_workers if vec else 0,
+                       num_groups=len(vec.groups) if vec else 1, num_agents=self.spec.num_agents,
+                       device=str(self.device), expert_return=self.expert_return, random_return=self.random_return, demos=self._describe_demos(),
                        parameters=sum(p.numel() for p in self.learner.policy.parameters()))
         for sink in self.sinks:
             sink.start(info)
@@ -145,7 +147,7 @@ class Run:
             target = cfg.train.stop_at_expert
             if target and self.last_eval and (self.last_eval["normalized"] or 0) >= target:
                 self.status = "finished"
-        metrics |= {f"time/{name}": seconds for name, seconds in self.phases.items()}
+        metrics |= self._times()
         metrics |= {"SPS": self.steps_per_update / elapsed, "SPS_mean": self.env_steps / self.train_s,
                     "env_steps": self.env_steps, "updates": self.updates, "wall_s": self.wall_s,
                     "progress": self.progress} | self._rollout_metrics()
@@ -178,7 +180,8 @@ class Run:
         writes its own and does not keep the user waiting."""
         if self.status == "finished":
             self.learner.finish()
-            metrics = self.evaluate(self.config.eval.final_episodes, FINAL_SEED)
+            self.phases = {"eval": 0.0}
+            metrics = self.evaluate(self.config.eval.final_episodes, FINAL_SEED) | self._times()
             for sink in self.sinks:
                 sink.log(self.env_steps, metrics | {"env_steps": self.env_steps, "wall_s": self.wall_s,
                                                     "progress": self.progress})
@@ -206,7 +209,7 @@ class Run:
 
     def checkpoint(self, environments: bool = True) -> None:
         """Write everything that `restore` needs; without the environments' state if they have just failed."""
-        self.last_checkpoint = time.monotonic()
+        begin = time.perf_counter()
         state = {
             "learner": self.learner.state_dict(), "policy": self.learner.policy.state_dict(),
             "collector": self.collector.state_dict() if self.collector and environments else None,
@@ -216,6 +219,8 @@ class Run:
             "expert_return": self.expert_return, "random_return": self.random_return,
         }
         checkpoint.save(self.run_dir / "checkpoints", self.env_steps, state, self.config.train.keep_checkpoints)
+        self.checkpoint_s += time.perf_counter() - begin
+        self.last_checkpoint = time.monotonic()
 
     def restore(self) -> None:
         """Take up the newest checkpoint of run_dir."""
@@ -250,6 +255,15 @@ class Run:
         begin = time.perf_counter()
         yield
         self.phases[name] += time.perf_counter() - begin
+
+    def _times(self) -> Metrics:
+        """Seconds per phase, of the checkpoints since the last report, and of what collecting is made of, if known."""
+        times = {f"time/{name}": seconds for name, seconds in self.phases.items()}
+        if self.checkpoint_s:
+            times["time/checkpoint"], self.checkpoint_s = self.checkpoint_s, 0.0
+        if "collect" in self.phases and self.collector is not None and self.collector.act_seconds:
+            times |= {"time/env": self.collector.env_seconds, "time/act": self.collector.act_seconds}
+        return times
 
     def _rollout_metrics(self) -> Metrics:
         if self.collector is None or not self.collector.episode_returns:

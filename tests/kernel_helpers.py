@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import puffer_il._kernels as kernels
+from puffer_il import _kernels as kernels
 from puffer_il.fused import FusedMLP
 from puffer_il.networks import mlp
 

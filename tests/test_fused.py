@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-import puffer_il._kernels as kernels
+from puffer_il import _kernels as kernels
 from puffer_il import fused
 from puffer_il.fused import FusedMLP
 from puffer_il.networks import ACTIVATIONS as OURS

@@ -15,7 +15,7 @@ LAYERS = (  # a folder counts as one module; a new module is given its place her
     "fused optim",
     "buffer demos networks distributions fast policy discriminator losses rewards stats",
     "envfile glue native emulation creators serial workers vec collector learners checkpoint",
-    "sinks evaluate runtime trainer peers bench",
+    "sinks sheet evaluate runtime trainer peers bench tune profile",
     "panels dashboard options commands",
     "cli",
 )

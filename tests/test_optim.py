@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-import puffer_il._kernels as kernels
+from puffer_il import _kernels as kernels
 from puffer_il.optim import FlatAdam, flatten
 from tests.kernel_helpers import EACH_SET, error
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-import puffer_il._kernels as kernels
+from puffer_il import _kernels as kernels
 from puffer_il.fused import FusedMLP
 from puffer_il.glue import CSRC
 from tests.kernel_helpers import make_net

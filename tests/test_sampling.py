@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-import puffer_il._kernels as kernels
+from puffer_il import _kernels as kernels
 from puffer_il.distributions import Categorical, Gaussian, Noise
 from puffer_il.types import ActionSpec, Array
 from tests.kernel_helpers import EACH_SET

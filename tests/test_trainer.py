@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-import puffer_il._kernels as kernels
+from puffer_il import _kernels as kernels
 from puffer_il import fast, fused, trainer
 from puffer_il.config import SHARED
 from puffer_il.learners.ppo import PPO

@@ -35,14 +35,11 @@ static inline void action_features(const Pairs *p, int64_t row, float *to) {
 
 enum { PAIR_ROWS = 1024 };
 
-static void pair_chunk(void *context, int64_t chunk, int thread) {
-    (void)thread;
-    const Pairs *p = context;
+/* Pairs number [first, stop), in rows of `width` from `to` on. */
+static inline void write_pairs(const Pairs *p, int64_t first, int64_t stop, float *to) {
     const int columns = p->obs.columns;
-    const int64_t stop = least((chunk + 1) * PAIR_ROWS, p->rows);
-    for (int64_t i = chunk * PAIR_ROWS; i < stop; i++) {
+    for (int64_t i = first; i < stop; i++, to += p->width) {
         const int64_t row = p->index ? p->index[i] : i;
-        float *to = p->out + i * p->width;
         to_floats(p->obs.dtype, (const char *)p->obs.data + row * p->obs.bytes, columns, to);
         normalise(&p->obs, columns, to);
         action_features(p, row, to + columns);
@@ -50,10 +47,51 @@ static void pair_chunk(void *context, int64_t chunk, int thread) {
     }
 }
 
+static void pair_chunk(void *context, int64_t chunk, int thread) {
+    (void)thread;
+    const Pairs *p = context;
+    const int64_t first = chunk * PAIR_ROWS;
+    write_pairs(p, first, least(first + PAIR_ROWS, p->rows), p->out + first * p->width);
+}
+
 static void make_pairs(Pairs *pairs, int threads) {
     Work work = begin_work(threads, 0);
     run_tasks(&work, chunks_of(pairs->rows, PAIR_ROWS), pair_chunk, pairs);
     end_work(&work);
+}
+
+typedef struct {
+    Pass pass;
+    Pairs pairs;
+} PairLogits;
+
+static void logit_chunk(void *context, int64_t chunk, int thread) {
+    const PairLogits *l = context;
+    const Pass *pass = &l->pass;
+    Scratch s = scratch_of(pass, thread);
+    const int64_t stop = least((chunk + 1) * pass->chunk, pass->rows);
+    for (int64_t first = chunk * pass->chunk; first < stop; first += BLOCK) {
+        const int64_t count = least(BLOCK, stop - first);
+        write_pairs(&l->pairs, first, first + count, s.x);
+        int rows;
+        const float *x = whole_rows(s.x, count, pass->plan.inputs, s.tangent, &rows);
+        pass->kernels->block_forward(&pass->plan, pass->packed, x, s.tape, &s, rows);
+        memcpy(l->pairs.out + first, s.outputs, sizeof(float) * (size_t)count);
+    }
+}
+
+/* The network's only output for every pair, into `pairs->out` (rows,), without the inputs ever being in memory. */
+static bool pair_logits(const Kernels *kernels, const Network *net, const Pairs *pairs, int threads) {
+    size_t bytes;
+    PairLogits l = {size_pass(kernels, net, pairs->rows, threads, false, &bytes), *pairs};
+    Work work = begin_work(threads, bytes);
+    const bool done = work.memory != NULL;
+    if (done) {
+        lay_pass(&l.pass, net, threads, FOR_FORWARD, false, work.memory);
+        run_tasks(&work, l.pass.chunks, logit_chunk, &l);
+    }
+    end_work(&work);
+    return done;
 }
 
 enum { NO_PENALTY, INTERPOLATED, ZERO_CENTRED };

@@ -303,7 +303,7 @@ static void V(head)(const Plan *plan, const float *packed, const float *h, bool 
         return;
     }
     V(dense)(h, last, 1, last, packed + plan->head_forward, bias, s->wide, plan->output_width, rows,
-             (Epilogue){STORE});
+             (Epilogue){.kind = STORE});
     for (int o = 0; o < plan->outputs; o++)
         for (int r = 0; r < rows; r++)
             out[o * BLOCK + r] = s->wide[r * plan->output_width + o];
@@ -375,7 +375,7 @@ static void V(backward_data)(const Plan *plan, const float *packed, Tape tape, S
 
 static void V(input_gradient)(const Plan *plan, const float *packed, const float *d, float *dx, int rows) {
     V(dense)(d, plan->width[0], 1, plan->width[0], packed + plan->backward[0], NULL, dx, plan->input_width, rows,
-             (Epilogue){STORE});
+             (Epilogue){.kind = STORE});
 }
 
 static void V(add_head_gradients)(const Plan *plan, const float *g, const float *h, float *sums, int rows) {
@@ -415,7 +415,7 @@ static void V(block_backward)(const Plan *plan, const float *packed, const float
 static void V(block_double_backward)(const Plan *plan, const float *packed, const float *x, const float *c, Tape tape,
                                      Scratch *s, float *sums, bool input_gradient, bool output_gradient, int rows) {
     const int hidden = plan->num_hidden, act = plan->activation;
-    const Epilogue plain = {STORE};
+    const Epilogue plain = {.kind = STORE};
     for (int l = 0; l < hidden; l++) {
         const int width = plan->width[l], n = inputs_of(plan, l);
         const float *tangent = l ? s->b[l - 1] : c;

@@ -47,25 +47,22 @@ typedef struct {
     atomic_bool failed;
 } Rollout;
 
+/* Room for twice as many ends; false if there is no memory, and then nothing is lost. */
+static inline bool more_room(Ends *ends, size_t obs_bytes) {
+    const size_t room = ends->room ? 2 * (size_t)ends->room : 64;
+    void *more;
+#define GROW(field, bytes) ((more = realloc(ends->field, room * (bytes))) != NULL && (ends->field = more, true))
+    const bool grown = GROW(index, sizeof *ends->index) && GROW(returns, sizeof *ends->returns) &&
+                       GROW(lengths, sizeof *ends->lengths) && GROW(final_obs, obs_bytes);
+#undef GROW
+    ends->room = grown ? (int64_t)room : ends->room;
+    return grown;
+}
+
 static inline bool keep_end(Ends *ends, const Rollout *r, int64_t t, int64_t row) {
     const size_t bytes = (size_t)r->obs.bytes;
-    if (ends->count == ends->room) {
-        ends->room = ends->room ? 2 * ends->room : 64;
-        const size_t room = (size_t)ends->room;
-        int64_t *index = realloc(ends->index, room * sizeof *index), *lengths = NULL;
-        double *returns = NULL;
-        char *final_obs = NULL;
-        if (index)
-            ends->index = index;
-        if (index && (lengths = realloc(ends->lengths, room * sizeof *lengths)))
-            ends->lengths = lengths;
-        if (lengths && (returns = realloc(ends->returns, room * sizeof *returns)))
-            ends->returns = returns;
-        if (returns && (final_obs = realloc(ends->final_obs, room * bytes)))
-            ends->final_obs = final_obs;
-        if (!final_obs)
-            return false;
-    }
+    if (ends->count == ends->room && !more_room(ends, bytes))
+        return false;
     ends->index[ends->count] = t * r->rows + row;
     ends->returns[ends->count] = r->returns[row];
     ends->lengths[ends->count] = r->lengths[row];

@@ -17,7 +17,7 @@ from torch import Tensor
 from puffer_il.buffer import RolloutBuffer
 from puffer_il.config import Config, setting
 from puffer_il.discriminator import Discriminator, Replay
-from puffer_il.fast import discriminator_gradients, obs_moments
+from puffer_il.fast import discriminator_gradients, obs_moments, pair_logits
 from puffer_il.learners.bc import BC
 from puffer_il.learners.ppo import PPO
 from puffer_il.losses import bce_discriminator_loss, bernoulli_entropy, gradient_penalty
@@ -203,8 +203,10 @@ class GAIL:
     @torch.no_grad()
     def _write_rewards(self, buffer: RolloutBuffer, obs: Tensor, actions: Tensor, valid: Tensor | None) -> Metrics:
         cfg = self.config
-        logits = torch.cat([self.discriminator(self.discriminator.rows(o, a))
-                            for o, a in zip(obs.split(RELABEL_ROWS), actions.split(RELABEL_ROWS), strict=True)])
+        logits = pair_logits(self.discriminator, obs, actions)
+        if logits is None:
+            logits = torch.cat([self.discriminator(self.discriminator.rows(o, a))
+                                for o, a in zip(obs.split(RELABEL_ROWS), actions.split(RELABEL_ROWS), strict=True)])
         rewards = reward_from_logits(logits, cfg.reward, cfg.reward_clip or None)
         absorbing = reward_from_logits(self.discriminator(self.discriminator.absorbing_rows(1)), cfg.reward,
                                        cfg.reward_clip or None)

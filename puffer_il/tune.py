@@ -1,0 +1,456 @@
+"""`train --autotune`: measure some iterations of the user's own experiment, and take the settings that are fastest.
+
+    how environments are stepped (Python alone) → environments × threads → minibatches
+
+Each stage starts from what the one before has chosen. Keys that the user gave are not touched.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from puffer_il import fused, sheet
+from puffer_il.config import Config
+from puffer_il.creators import find_creator
+from puffer_il.registry import get_learner
+from puffer_il.runtime import cores
+from puffer_il.sinks import Clock, RunInfo, quantity
+from puffer_il.trainer import Run
+from puffer_il.types import Metrics
+
+BUDGET_S, NATIVE_BUDGET_S = 10.0, 6.0
+WINDOW_S, LEAST = 0.2, 3  # seconds and iterations that a setting is measured for at a time, fewer if they are long
+CONTENDER = 1.4  # what is no more than so much slower than the best is measured again: a machine has slow moments
+GROWTH, ENOUGH, TIE, SLACK = 1.1, 0.9, 1.05, 1.15  # see the functions that use them
+MOST_TIMES, MOST_ENVS = 64, 16_384
+LEAST_ITERATIONS = 20  # of a run; with fewer updates little is learned, however fast
+SHORT_ROLLOUT = 8  # steps, for settings that differ in how environments are stepped
+STEPPING = ("env.backend", "env.num_workers", "env.num_groups")
+NO_TIME = "no time left"
+KEYS = (*STEPPING, "env.num_envs", "train.threads", "ppo.num_minibatches")
+
+
+class TimeUp(BaseException):
+    """A measurement has used up its time. No Exception, so that nothing takes it for an environment's."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One iteration: its steps, its seconds, those of its collecting; and the bytes that the run takes."""
+
+    steps: int
+    seconds: float
+    collect: float = 0.0
+    memory: float = 0.0
+
+
+Measure = Callable[[Config, float], Cost]  # a setting, the seconds that it may take; TimeUp, or the run's own errors
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A setting and its cost, or why there is none."""
+
+    config: Config
+    cost: Cost | None = None
+    error: str = ""
+    collecting: bool = False  # compared by its collecting alone
+
+    @property
+    def rate(self) -> float:
+        if self.cost is None:
+            return 0.0
+        return self.cost.steps / (self.cost.collect if self.collecting else self.cost.seconds)
+
+    @property
+    def seconds(self) -> float:
+        """Of an iteration, endless where it failed."""
+        return self.cost.seconds if self.cost else math.inf
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the search needs to know of where it is."""
+
+    cores: int
+    python: bool  # the environments are stepped one by one, in Python or by PufferLib
+    agents: int = 1
+    memory: float = math.inf  # bytes that are free
+
+
+@dataclass
+class Tuner:
+    """The search: which settings are measured, in which order, and which of them is taken."""
+
+    config: Config
+    given: Collection[str]
+    machine: Machine
+    measure: Measure
+    budget: float = BUDGET_S
+    clock: Clock = time.monotonic
+    trials: list[Trial] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    failure: Exception | None = None
+
+    def run(self) -> Config:
+        """The settings to train with. The first error, if nothing works."""
+        self.begin = self.clock()
+        chosen = self.config
+        if self.machine.python:
+            chosen = self.stepping(chosen)
+        best = self.sizes(chosen)
+        if best is not None:
+            chosen = self.minibatches(best).config
+        if self.failure is not None and not any(trial.cost for trial in self.trials):
+            raise self.failure
+        return chosen
+
+    def stepping(self, config: Config) -> Config:
+        """In this process, or in how many workers and groups. More workers are tried as long as they gain, or until two
+        in a row have not."""
+        short = _with(config, {"train.num_steps": min(SHORT_ROLLOUT, config.train.num_steps)})
+        tried: list[Trial] = []
+        best, idle = 0.0, 0
+        for several in self._stepping_choices(config):
+            if idle < 2:
+                some = self._compare([_with(short, choice) for choice in several], 0.5, collecting=True)
+                idle = 0 if max(trial.rate for trial in some) > TIE * best else idle + 1
+                best = max(best, *(trial.rate for trial in some))
+                tried += some
+        if not best:
+            return config
+        # Once more, and in turn, what might be best.
+        tried = self._compare([trial.config for trial in tried if CONTENDER * trial.rate > best], 0.5, collecting=True)
+        env = max(tried, key=lambda trial: trial.rate).config.env
+        return config.replace("env", backend=env.backend, num_workers=env.num_workers, num_groups=env.num_groups)
+
+    def sizes(self, config: Config) -> Trial | None:
+        """Environments are doubled as long as that gains GROWTH, each time with the threads that may suit so many; the
+        fewest that reach ENOUGH of the best are taken, because fewer learn from fewer samples."""
+        first = self._threads(config, self._thread_choices(config))
+        found = [first] if first else []
+        while found and (bigger := self._doubled(found)) is not None:
+            threads = self._threads(bigger, self._more_threads(found[-1].config))
+            if threads is None:
+                break
+            found.append(threads)
+            if threads.rate <= GROWTH * found[-2].rate:
+                break
+        enough = ENOUGH * max((trial.rate for trial in found), default=0.0)
+        return next((trial for trial in found if trial.rate >= enough), None)
+
+    def minibatches(self, best: Trial) -> Trial:
+        """The most whose iteration is within SLACK of the fastest: more updates for about the same time."""
+        ppo = best.config.sections.get("ppo")
+        if ppo is None or "ppo.num_minibatches" in self.given or not get_learner(best.config.algo).needs_rollouts:
+            return best
+        count, rows = ppo.num_minibatches, best.config.env.num_envs * best.config.train.num_steps
+        counts = [n for n in (count, count // 2, 2 * count) if 1 <= n <= rows]
+        tried = self._compare([_with(best.config, {"ppo.num_minibatches": n}) for n in counts], 1.0)
+        fast = [trial for trial in tried if trial.rate * SLACK >= max(t.rate for t in tried)]
+        return max(fast, key=lambda trial: trial.config.ppo.num_minibatches)
+
+    def _stepping_choices(self, config: Config) -> list[list[dict[str, Any]]]:
+        """One process, then ever more workers, each with one group and with two; what the user gave is in all."""
+        count, most = config.env.num_envs // self.machine.agents, self.machine.cores
+        fits = [n for n in range(2, most + 1) if count % n == 0]
+        workers = sorted({n for n in fits if n & (n - 1) == 0} | set(fits[-1:]))
+        if "env.num_workers" in self.given:
+            workers = [config.env.num_workers] if config.env.num_workers else []
+        choices = [[("serial", 0, 0)]]
+        choices += [[("multiprocessing", n, groups) for groups in (1, 2) if n % groups == 0] for n in workers]
+        fixed = {key: getattr(config.env, key.split(".")[1]) for key in STEPPING if key in self.given}
+        named = [[dict(zip(STEPPING, choice, strict=True)) for choice in several] for several in choices]
+        kept = [[choice for choice in several if fixed.items() <= choice.items()] for several in named]
+        return [several for several in kept if several] if sum(map(len, kept)) > 1 else []
+
+    def _thread_choices(self, config: Config) -> list[int]:
+        """The configured number (0 chooses by the work), one, half of the cores and all of them."""
+        if "train.threads" in self.given:
+            return [config.train.threads]
+        most = self.machine.cores
+        return list(dict.fromkeys([config.train.threads, 1, max(1, most // 2), most]))
+
+    def _more_threads(self, config: Config) -> list[int]:
+        """Those that larger work may want: no fewer than smaller work did."""
+        def effective(threads: int) -> int:
+            return threads or self.machine.cores
+
+        return [n for n in self._thread_choices(self.config) if effective(n) >= effective(config.train.threads)]
+
+    def _threads(self, config: Config, choices: list[int]) -> Trial | None:
+        """The best of these numbers of threads; the configured one unless another is clearly better."""
+        tried = self._compare([_with(config, {"train.threads": n}) for n in choices], 0.85)
+        good = [trial for trial in tried if trial.rate]
+        if not good:
+            return None
+        enough = max(trial.rate for trial in good) / TIE
+        return next((trial for trial in good if trial.rate >= enough
+                     and trial.config.train.threads == self.config.train.threads), max(good, key=lambda t: t.rate))
+
+    def _doubled(self, found: list[Trial]) -> Config | None:
+        """Twice the environments, with minibatches of the same size; None if that should not be or cannot be measured."""
+        config, cost, n = found[-1].config, found[-1].cost, 2 * found[-1].config.env.num_envs
+        assert cost is not None
+        if "env.num_envs" in self.given or not get_learner(config.algo).needs_rollouts:
+            return None
+        obstacle = self._obstacle(n, config, cost)
+        if obstacle:
+            self.remarks.append(f"not tried: {n:,} environments {obstacle}")
+            return None
+        changes = {"env.num_envs": n}
+        if "ppo" in config.sections and "ppo.num_minibatches" not in self.given:
+            changes["ppo.num_minibatches"] = 2 * config.ppo.num_minibatches
+        return _with(config, changes)
+
+    def _obstacle(self, n: int, config: Config, half: Cost) -> str:
+        """Why `n` environments are out of the question, empty if they are not."""
+        train, most = config.train, min(MOST_ENVS, MOST_TIMES * self.config.env.num_envs)
+        if n > most:
+            return "are more than autotune considers"
+        if n * train.num_steps * LEAST_ITERATIONS > train.total_steps:
+            return f"would leave fewer than {LEAST_ITERATIONS} iterations in --total-steps {train.total_steps}"
+        if 2 * half.memory > self.machine.memory / 2:
+            return "would take more than half of the free memory"
+        if self._left(0.85) < 2 * 2 * half.seconds:  # a warm-up and a measured iteration
+            return "would take longer to measure than there is time"
+        return ""
+
+    def _compare(self, configs: list[Config], share: float, collecting: bool = False) -> list[Trial]:
+        """Measure them one after the other, and those near the best once more, in turn; the faster time counts."""
+        trials = [self._try(config, share, collecting) for config in configs]
+        best = max((trial.rate for trial in trials), default=0.0)
+        near = [k for k, trial in enumerate(trials) if trial.rate * CONTENDER >= best > 0]
+        for k in near if len(near) > 1 else []:
+            if self._left(share) > 3 * trials[k].seconds:
+                trials[k] = self._try(configs[k], share, collecting, again=True)
+        return trials
+
+    def _left(self, share: float) -> float:
+        """Seconds until that share of the budget is over."""
+        return self.begin + share * self.budget - self.clock()
+
+    def _try(self, config: Config, share: float, collecting: bool = False, again: bool = False) -> Trial:
+        """Measure a setting before that share of the budget is over; the first in any case, a known one only `again`."""
+        k = next((k for k, trial in enumerate(self.trials) if trial.config == config), None)
+        if k is not None and not again:
+            return self.trials[k]
+        trial = self._measure(config, share, collecting)
+        if k is None:
+            if trial.error != NO_TIME:
+                self.trials.append(trial)
+        else:
+            self.trials[k] = trial = max(self.trials[k], trial, key=lambda trial: trial.rate)
+        return trial
+
+    def _measure(self, config: Config, share: float, collecting: bool) -> Trial:
+        limit = self._left(share) if self.trials else self.budget
+        if limit <= 0:
+            return Trial(config, error=NO_TIME)
+        try:
+            return Trial(config, self.measure(config, limit), collecting=collecting)
+        except TimeUp:
+            return Trial(config, error=f"not done after {limit:.1f} s", collecting=collecting)
+        except Exception as error:
+            self.failure = self.failure or error
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            return Trial(config, error=reason[-1], collecting=collecting)
+
+
+def tune(config: Config, given: Collection[str]) -> Config:
+    """Measure, print what was measured and chosen, and return the config to train with."""
+    facts = find_creator(config.env.name, config.env.kwargs).facts()
+    python = get_learner(config.algo).needs_rollouts and not (facts.native and facts.batched)
+    machine = Machine(cores(), python, facts.num_agents, psutil.virtual_memory().available)
+    probe = Probe()
+    tuner = Tuner(config, given, machine, probe, BUDGET_S if python else NATIVE_BUDGET_S)
+    with _waiting():
+        chosen = tuner.run()
+    sheet.show(*report(tuner, chosen, tuner.clock() - tuner.begin, probe.notices))
+    return chosen
+
+
+def report(tuner: Tuner, chosen: Config, seconds: float, notices: Collection[str] = ()) -> tuple[Any, ...]:
+    """Title, columns, rows and remarks: every setting that was measured, and what comes of it."""
+    config, done = tuner.config, [trial for trial in tuner.trials if trial.cost]
+    count = len(tuner.trials)
+    title = f"autotune: {config.algo} on {config.env.name}, {count} setting{'s' * (count != 1)} in {seconds:.1f} s"
+    rollouts = get_learner(config.algo).needs_rollouts
+    shown = {name: cell for name, cell in CELLS.items() if len({cell(trial.config) for trial in tuner.trials}) > 1}
+    shown = shown or {"threads": CELLS["threads"]}
+    rows = [(*(cell(trial.config) for cell in shown.values()), *_figures(trial),
+             "taken" if not trial.collecting and _settings(trial.config) == _settings(chosen) else "")
+            for trial in tuner.trials]
+    columns = (*shown, "ms/iteration", f"{'steps' if rollouts else 'samples'}/s", "")
+    remarks = [f"{_describe(trial.config, shown)}: {trial.error}" for trial in tuner.trials if not trial.cost]
+    if any(trial.collecting for trial in done):
+        remarks.append("processes are compared by the steps/s of collecting alone; the other rows are whole iterations")
+    changed = changes(config, chosen)
+    remarks += [*tuner.remarks, *_chosen(tuner, chosen, changed)]
+    kept = [f"{key} = {_value(config, key)}" for key in KEYS if key in tuner.given]
+    if kept:
+        remarks.append(f"kept as you gave it: {', '.join(kept)}")
+    if flags(changed):
+        remarks.append(f"the same without measuring: {flags(changed)}")
+    return title, columns, rows, [*remarks, *notices]
+
+
+def changes(before: Config, after: Config) -> dict[str, Any]:
+    """Key → value, for the keys that differ."""
+    return {key: _value(after, key) for key in KEYS if _value(after, key) != _value(before, key)}
+
+
+def flags(changed: dict[str, Any]) -> str:
+    return " ".join(f"--{key.replace('_', '-')} {value}" for key, value in changed.items())
+
+
+class Probe:
+    """Measures settings by real iterations, without evaluations, checkpoints and sinks. `notices` is what the kernels
+    said meanwhile, which they say but once."""
+
+    def __init__(self) -> None:
+        self.notices: list[str] = []
+        self._memory = _memory()
+
+    def __call__(self, config: Config, limit: float) -> Cost:
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            with time_limit(limit):
+                run = Run(_bare(config), [self], folder, stack)
+                samples = [_iteration(run)]  # a warm-up, which counts if it is long
+                while len(samples) <= LEAST or sum(seconds for seconds, _ in samples[1:]) < WINDOW_S:
+                    if sum(seconds for seconds, _ in samples) > 2 * LEAST * WINDOW_S:
+                        break
+                    samples.append(_iteration(run))
+            seconds, collect = (min(values) for values in zip(*samples[1:] or samples, strict=True))
+            return Cost(run.steps_per_update, seconds, collect, max(0.0, _memory() - self._memory))
+
+    def start(self, run: RunInfo) -> None: ...
+    def message(self, text: str) -> None: ...
+    def finish(self, summary: dict[str, Any]) -> None: ...
+
+    def log(self, step: int, metrics: Metrics) -> None:
+        self.notices += fused.take_notices()
+
+
+def _iteration(run: Run) -> tuple[float, float]:
+    begin = time.perf_counter()
+    run.iterate()
+    return time.perf_counter() - begin, run.phases["collect"]
+
+
+def _bare(config: Config) -> Config:
+    """The experiment without an end, and without what is not an iteration."""
+    config = config.replace("train", total_steps=10**12, checkpoint_minutes=0, checkpoint_steps=0, stop_at_expert=0,
+                            compile=False)
+    config = config.replace("eval", interval_steps=0, episodes=1, final_episodes=1)
+    return config.replace("gail", bc_epochs=0) if "gail" in config.sections else config
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise TimeUp inside after so long, also out of environments that hang (in the main thread; elsewhere never)."""
+    def up(number: int, frame: Any) -> None:
+        raise TimeUp
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGALRM, up)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def _memory() -> float:
+    """Bytes of this process and of what its workers have of their own."""
+    own = psutil.Process(os.getpid())
+    return float(own.memory_info().rss) + sum(_private(child) for child in own.children(recursive=True))
+
+
+def _private(process: psutil.Process) -> float:
+    try:
+        info = process.memory_info()
+        return float(max(0, info.rss - info.shared))
+    except psutil.Error:
+        return 0.0
+
+
+@contextmanager
+def _waiting() -> Iterator[None]:
+    """A sign of life on a terminal."""
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        yield
+        return
+    with console.status("autotune: measuring for some seconds", refresh_per_second=4):
+        yield
+
+
+def _with(config: Config, changed: dict[str, Any]) -> Config:
+    for key, value in changed.items():
+        section, name = key.split(".")
+        config = config.replace(section, **{name: value})
+    return config
+
+
+def _value(config: Config, key: str) -> Any:
+    section, name = key.split(".")
+    return getattr(config.sections.get(section), name, None)
+
+
+def _settings(config: Config) -> tuple[Any, ...]:
+    return tuple(_value(config, key) for key in KEYS)
+
+
+def _processes(config: Config) -> str:
+    env = config.env
+    groups = f" in {env.num_groups} groups" if env.num_groups > 1 else ""
+    return f"{env.num_workers} workers{groups}" if env.num_workers else "1" if env.backend == "serial" else env.backend
+
+
+CELLS: dict[str, Callable[[Config], str]] = {
+    "processes": _processes, "environments": lambda config: f"{config.env.num_envs:,}",
+    "threads": lambda config: str(config.train.threads or "auto"),
+    "minibatches": lambda config: str(_value(config, "ppo.num_minibatches"))}
+
+
+def _figures(trial: Trial) -> tuple[str, str]:
+    if trial.cost is None:
+        return "–", "failed"
+    return "–" if trial.collecting else f"{1000 * trial.cost.seconds:,.1f}", quantity(trial.rate)
+
+
+def _describe(config: Config, shown: Collection[str]) -> str:
+    return ", ".join(f"{name} {CELLS[name](config)}" for name in shown)
+
+
+def _chosen(tuner: Tuner, chosen: Config, changed: dict[str, Any]) -> list[str]:
+    """What was chosen, what that gains, and what more environments mean for learning."""
+    whole = {_settings(trial.config): trial.rate for trial in tuner.trials if trial.rate and not trial.collecting}
+    before, after = (whole.get(_settings(config), 0.0) for config in (tuner.config, chosen))
+    if not changed:
+        return ["chosen: the settings as they are" + ("" if whole else ", for nothing could be measured in time")]
+    gain = f", {after / before:.2f} times the steps/s" if before and after else ""
+    said = [f"chosen: {', '.join(f'{key} {_value(tuner.config, key)} → {new}' for key, new in changed.items())}{gain}"]
+    if "env.num_envs" in changed:
+        said.append(f"{chosen.env.num_envs:,} environments make each update larger and rarer: fewer of them, down to "
+                    f"--env.num-envs {tuner.config.env.num_envs}, learn from fewer samples")
+    return said

@@ -104,6 +104,7 @@ cdef extern from "kernels/rollout.h" nogil:
         CObservations obs
         CDistribution dist
         Noise noise
+        cbool greedy
         VecEnv vec
         StepFunction step
         RolloutArrays to
@@ -462,8 +463,8 @@ def clone(Network network, tuple parameters, tuple gradients, Observations obs, 
 
 def rollout(tuple networks, Observations obs, Distribution dist, uintptr_t log_std, uintptr_t vec, uintptr_t step,
             tuple arrays, int64_t steps, int64_t rows, int64_t agents, uintptr_t starts, uintptr_t returns,
-            uintptr_t lengths, uint64_t seed, uint64_t first_step):
-    """A whole rollout. `vec` is the address of a VecEnv, `step` of its step function; `arrays` are addresses in the
+            uintptr_t lengths, uint64_t seed, uint64_t first_step, bint greedy):
+    """A whole rollout, of samples or of the likeliest actions. `vec` is the address of a VecEnv, `step` of its step function; `arrays` are addresses in the
     order of RolloutArrays. Returns, of the episodes that ended, in the order of their ends: flat row numbers (k,),
     returns (k,), lengths (k,), and final observations as bytes (k, bytes of a row)."""
     cdef ActorCritic ac = _actor_critic(networks)
@@ -472,7 +473,7 @@ def rollout(tuple networks, Observations obs, Distribution dist, uintptr_t log_s
     memset(&r, 0, sizeof(CRollout))
     r.obs, r.dist, r.noise = obs.at(0), dist.at(log_std), Noise(seed, first_step)
     memcpy(&r.vec, <const void *>vec, sizeof(VecEnv))
-    r.step = <StepFunction>step
+    r.step, r.greedy = <StepFunction>step, greedy
     r.to.obs, r.to.actions = <char *><uintptr_t>arrays[0], <void *><uintptr_t>arrays[1]
     r.to.rewards, r.to.env_rewards = <float *><uintptr_t>arrays[2], <float *><uintptr_t>arrays[3]
     r.to.logprobs, r.to.values = <float *><uintptr_t>arrays[4], <float *><uintptr_t>arrays[5]

@@ -11,14 +11,17 @@ import numpy as np
 import torch
 
 from puffer_il import checkpoint, stats
+from puffer_il.buffer import RolloutBuffer
 from puffer_il.config import Config, EnvConfig, build, read_toml
 from puffer_il.creators import find_creator
 from puffer_il.distributions import Noise
+from puffer_il.fast import FastPolicy
 from puffer_il.policy import Policy
 from puffer_il.types import Array, EnvSpec, InputError
 from puffer_il.vec import Vec, make_vec
 
 Actor = Callable[[Array, Array], Array]  # (obs (n, …), episode_starts (n,) bool) → actions (n, dim)
+ROLLOUT_STEPS = 64  # of one call in an evaluation by whole rollouts
 MAX_ROWS = 100  # environments of an evaluation; more would only run for the slowest episode
 EVAL_SEED = 1_000_003  # far from the training seeds, so that no training episode is seen again
 FINAL_SEED = 2_000_003  # the result is scored on episodes that had no say in when training stopped
@@ -45,12 +48,10 @@ class Scores:
 
 def evaluate(vec: Vec, act: Actor, episodes: int, seed: int) -> Scores:
     """Play `episodes` complete episodes. Each row plays its own fixed share, so short episodes are not favoured."""
-    quota = np.full(vec.num_envs, episodes // vec.num_envs)
-    quota[:episodes % vec.num_envs] += 1
     returns: list[list[float]] = [[] for _ in range(vec.num_envs)]
     lengths: list[list[int]] = [[] for _ in range(vec.num_envs)]
     running, steps = np.zeros(vec.num_envs), np.zeros(vec.num_envs, np.int64)
-    obs, starts, missing = vec.reset(seed), np.ones(vec.num_envs, bool), quota.copy()
+    obs, starts, missing = vec.reset(seed), np.ones(vec.num_envs, bool), _quota(vec.num_envs, episodes)
     while missing.any():
         batch = vec.step(act(obs, starts))
         obs = batch.obs
@@ -65,6 +66,33 @@ def evaluate(vec: Vec, act: Actor, episodes: int, seed: int) -> Scores:
                 missing[row] -= 1
         running[ended], steps[ended] = 0, 0
     return Scores(np.concatenate([r for r in returns if r]), np.concatenate([n for n in lengths if n]))
+
+
+def evaluate_policy(vec: Vec, policy: Policy, episodes: int, seed: int, deterministic: bool, noise_seed: int) -> Scores:
+    """`evaluate` for a policy, in whole rollouts where the kernels cover it and the environment."""
+    vec.reset(seed)
+    batch, fast = vec.native_batch(), FastPolicy.of(policy)
+    if batch is None or fast is None:
+        return evaluate(vec, policy_actor(policy, vec.num_envs, deterministic, noise_seed), episodes, seed)
+    n, quota = vec.num_envs, _quota(vec.num_envs, episodes)
+    buffer, starts = RolloutBuffer(vec.spec, ROLLOUT_STEPS, n), np.ones(n, bool)
+    noise = Noise.on(torch.device("cpu"), noise_seed)
+    found: list[list[tuple[float, int]]] = [[] for _ in range(n)]
+    while any(len(row) < quota[i] for i, row in enumerate(found)):
+        buffer.start()
+        returns, lengths = fast.rollout(batch, buffer, starts, noise, greedy=deterministic)
+        noise.step += ROLLOUT_STEPS
+        for place, total, length in zip(buffer.final_index, returns, lengths, strict=True):
+            found[place % n].append((float(total), int(length)))
+    kept = np.array([episode for i, row in enumerate(found) for episode in row[:quota[i]]])
+    return Scores(kept[:, 0], kept[:, 1].astype(np.int64))
+
+
+def _quota(rows: int, episodes: int) -> Array:
+    """(rows,) how many episodes each row plays."""
+    quota = np.full(rows, episodes // rows)
+    quota[:episodes % rows] += 1
+    return quota
 
 
 def policy_actor(policy: Policy, n: int, deterministic: bool, seed: int) -> Actor:
@@ -133,8 +161,7 @@ def evaluate_run(run_dir: Path, episodes: int, seed: int) -> dict[str, Any]:
         if vec.spec != policy.spec:
             raise InputError(f"{run_dir}: the environment {config.env.name!r} has changed since the run "
                              f"(observations {vec.spec.obs_shape} against {policy.spec.obs_shape}); train again")
-        scores = evaluate(vec, policy_actor(policy, vec.num_envs, config.eval.deterministic, seed), episodes,
-                          FINAL_SEED + seed)
+        scores = evaluate_policy(vec, policy, episodes, FINAL_SEED + seed, config.eval.deterministic, seed)
     expert, random = state["expert_return"], state["random_return"]
     return {**scores.summary(random, expert), "expert_return": expert, "random_return": random,
             "env_steps": state["env_steps"]}

@@ -122,16 +122,19 @@ class FastPolicy:
         return torch.tensor(self.stats, dtype=torch.float32)
 
 
-    def rollout(self, batch: NativeBatch, buffer: RolloutBuffer, starts: Array, noise: Noise) -> tuple[Array, Array]:
-        """Fill the buffer with a rollout of the batch; returns and lengths of the episodes that ended in it.
+    def rollout(self, batch: NativeBatch, buffer: RolloutBuffer, starts: Array, noise: Noise,
+                greedy: bool = False) -> tuple[Array, Array]:
+        """Fill the buffer with a rollout of the batch; returns and lengths of the episodes that ended in it, in the
+        order of `buffer.final_index`.
 
-        `starts` (num_envs,) bool tells which rows begin an episode, before and after.
+        `greedy` takes the likeliest actions instead of samples. `starts` (num_envs,) bool tells which rows begin an
+        episode, before and after.
         """
         arrays = tuple(address(getattr(buffer, name)) for name in ROLLOUT_ARRAYS)
         index, returns, lengths, final_obs = kernels.rollout(
             self.networks(), self.observations(), self.policy.dist.kernel, _pointer(self.log_std), batch.vec,
             batch.step, arrays, buffer.num_steps, buffer.num_envs, batch.agents, address(starts),
-            address(batch.returns), address(batch.lengths), noise.seed, noise.step)
+            address(batch.returns), address(batch.lengths), noise.seed, noise.step, greedy)
         spec = self.policy.spec
         buffer.keep_ends(index, final_obs.view(spec.obs_dtype).reshape(len(index), *spec.obs_shape))
         return returns, lengths

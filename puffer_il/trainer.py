@@ -20,7 +20,7 @@ from puffer_il.buffer import RolloutBuffer
 from puffer_il.collector import Collector
 from puffer_il.config import Config
 from puffer_il.demos import load_demos
-from puffer_il.evaluate import EVAL_SEED, FINAL_SEED, evaluate, make_eval_vec, policy_actor, random_actor
+from puffer_il.evaluate import EVAL_SEED, FINAL_SEED, evaluate, evaluate_policy, make_eval_vec, random_actor
 from puffer_il.registry import get_learner
 from puffer_il.runtime import allocator, choose_device, interruptible, set_threads
 from puffer_il.sinks import RunInfo, Sink
@@ -107,7 +107,8 @@ class Run:
                        total_steps=cfg.train.total_steps, num_envs=vec.num_envs if vec else 0,
                        backend=vec.backend if vec else "none", num_workers=vec.num_workers if vec else 0,
                        num_groups=len(vec.groups) if vec else 1, num_agents=self.spec.num_agents,
-                       device=str(self.device), expert_return=self.expert_return, random_return=self.random_return, demos=self._describe_demos(),
+                       device=str(self.device), expert_return=self.expert_return, random_return=self.random_return,
+                       demos=self._describe_demos(),
                        parameters=sum(p.numel() for p in self.learner.policy.parameters()))
         for sink in self.sinks:
             sink.start(info)
@@ -165,8 +166,8 @@ class Run:
         """Play the present policy on the true reward; the same starting states for the same seed."""
         cfg = self.config
         with self._phase("eval"):
-            act = policy_actor(self.learner.policy, self.eval_vec.num_envs, cfg.eval.deterministic, cfg.train.seed)
-            scores = evaluate(self.eval_vec, act, episodes, seed + cfg.train.seed)
+            scores = evaluate_policy(self.eval_vec, self.learner.policy, episodes, seed + cfg.train.seed,
+                                     cfg.eval.deterministic, cfg.train.seed)
         self.last_eval = scores.summary(self.random_return, self.expert_return)
         normalized = self.last_eval["normalized"]
         if self.time_to_expert is None and normalized is not None and normalized >= EXPERT_LEVEL:

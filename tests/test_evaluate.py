@@ -5,7 +5,16 @@ import pytest
 import torch
 
 from puffer_il.config import EnvConfig, PolicyConfig
-from puffer_il.evaluate import Scores, evaluate, evaluate_run, load_policy, make_eval_vec, policy_actor, random_actor
+from puffer_il.evaluate import (
+    Scores,
+    evaluate,
+    evaluate_policy,
+    evaluate_run,
+    load_policy,
+    make_eval_vec,
+    policy_actor,
+    random_actor,
+)
 from puffer_il.policy import Policy
 from puffer_il.types import ActionSpec, Batch, EnvSpec, InputError
 from tests.helpers import run, tiny
@@ -106,3 +115,16 @@ def test_a_run_is_evaluated_from_its_directory(tmp_path):
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(InputError, match="not a run directory"):
         evaluate_run(tmp_path, 1, 0)
+
+
+@pytest.mark.parametrize("env", ["cartpole", "pendulum"])
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_whole_rollouts_give_the_scores_of_single_steps(env, deterministic):
+    torch.manual_seed(1)
+    with make_eval_vec(EnvConfig(name=env), 20) as vec:
+        policy = Policy(vec.spec, PolicyConfig(hidden=(16,)))
+        assert vec.num_envs == 20
+        fast = evaluate_policy(vec, policy, 33, 5, deterministic, 7)
+        slow = evaluate(vec, policy_actor(policy, vec.num_envs, deterministic, 7), 33, 5)
+    assert len(fast.returns) == 33
+    assert np.array_equal(fast.returns, slow.returns) and np.array_equal(fast.lengths, slow.lengths)

@@ -17,6 +17,7 @@ static const Kernels V(kernels) = {
     .backward_data = V(backward_data),
     .input_gradient = V(input_gradient),
     .sample_block = V(sample_block),
+    .mode_block = V(mode_block),
     .ppo_block = V(ppo_block),
     .cloning_block = V(cloning_block),
     .bce_block = V(bce_block),

@@ -28,6 +28,7 @@ typedef struct {
     void (*backward_data)(const Plan *, const float *packed, Tape, Scratch *, int rows);
     void (*input_gradient)(const Plan *, const float *packed, const float *d, float *dx, int rows);
     void (*sample_block)(const Distribution *, const float *params, Noise, uint32_t row, RowBlock *out);
+    void (*mode_block)(const Distribution *, const float *params, RowBlock *out);
     void (*ppo_block)(const Distribution *, const PpoSettings *, const float *params, const float *values,
                       const RowBlock *, float *params_gradient, float *values_gradient, double *stats, float *log_std);
     void (*cloning_block)(const Distribution *, float ent_coef, float share, const float *params, const RowBlock *,

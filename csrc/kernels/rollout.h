@@ -36,6 +36,7 @@ typedef struct {
     Observations obs;  // `data` is not used
     Distribution dist;
     Noise noise;
+    bool greedy;       // the likeliest action instead of a sample
     VecEnv vec;        // whose observations hold what to act on first, and at the end what follows
     StepFunction step;
     RolloutArrays to;
@@ -87,8 +88,11 @@ static inline void act_rows(const Rollout *r, Scratch scratch[2], int64_t t, int
         const int rows = read_observations(&obs, first, count, actor->x);
         for (int i = 0; i < r->networks; i++)
             kernels->block_forward(&r->pass[i].plan, r->pass[i].packed, actor->x, scratch[i].tape, &scratch[i], rows);
-        kernels->sample_block(&r->dist, actor->outputs, (Noise){r->noise.seed, r->noise.step + (uint64_t)t},
-                              (uint32_t)first, &block);
+        if (r->greedy)
+            kernels->mode_block(&r->dist, actor->outputs, &block);
+        else
+            kernels->sample_block(&r->dist, actor->outputs, (Noise){r->noise.seed, r->noise.step + (uint64_t)t},
+                                  (uint32_t)first, &block);
         memcpy(r->to.logprobs + at, block.logprobs, sizeof(float) * (size_t)count);
         memcpy(r->to.values + at, values, sizeof(float) * (size_t)count);
         int32_t *actions = (int32_t *)r->to.actions + at * dims;  // float ones are as wide

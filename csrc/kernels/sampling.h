@@ -78,6 +78,28 @@ static void V(sample_gaussian)(const Distribution *dist, const float *params, No
     }
 }
 
+/* The likeliest actions of BLOCK rows, and their log-probabilities. */
+static void V(mode_block)(const Distribution *dist, const float *params, RowBlock *out) {
+    for (int r = 0; r < BLOCK; r += LANES) {
+        const float *logits = params + r;
+        for (int k = 0; k < dist->dims; logits += (dist->gaussian ? 1 : dist->choices[k]) * BLOCK, k++) {
+            if (dist->gaussian) {
+                V(store)(out->actions[k] + r, dist->center[k] + dist->scale[k] * V(load)(logits));
+                continue;
+            }
+            F best = V(load)(logits), chosen = V(all)(0);
+            for (int a = 1; a < dist->choices[k]; a++) {
+                const F logit = V(load)(logits + a * BLOCK);
+                chosen = V(where_greater)(logit, best, V(all)((float)a), chosen);
+                best = V(where_greater)(logit, best, logit, best);
+            }
+            V(store_ints)(out->chosen[k] + r, __builtin_convertvector(chosen, I));
+        }
+        F entropy;
+        V(store)(out->logprobs + r, V(log_prob)(dist, params, out, r, &entropy));
+    }
+}
+
 /* Draws actions of BLOCK rows, the first of them `row` in the whole vector, and their log-probabilities. */
 static void V(sample_block)(const Distribution *dist, const float *params, Noise noise, uint32_t row, RowBlock *out) {
     for (int r = 0; r < BLOCK; r += LANES) {

@@ -365,8 +365,8 @@ static bool clone_epoch(const Kernels *kernels, const Network *net, const Gradie
     const int64_t batches = chunks_of(rows, batch);
     for (int64_t first = 0; done && first < rows; first += batch) {
         const int64_t count = least(batch, rows - first);
-        if (count != p.pass.rows)  // the last one is smaller
-            p.pass = size_pass(kernels, net, count, threads, true, &bytes);
+        p.pass.rows = count;  // the last one may be smaller; its chunks are as large, and so no more
+        p.pass.chunks = chunks_of(count, p.pass.chunk);
         p.selection = (Selection){order + first, count, 0};
         p.stats = (double *)lay_pass(&p.pass, net, threads, FOR_FORWARD | FOR_BACKWARD, true, work.memory);
         p.log_std = (float *)(p.stats + p.pass.chunks * CLONING_STATS);

@@ -32,8 +32,10 @@ lint: setup
 	$(BIN)/mypy
 	PATH="$(BIN):$$PATH" $(BIN)/cython-lint puffer_il/*.pyx
 
+# Everything, beside the other packages: about twenty minutes, and 3 GB for theirs on first use.
 bench: setup
-	$(BIN)/puffer-il bench throughput
+	@mkdir -p docs build
+	$(BIN)/puffer-il bench all --peers --markdown docs/benchmarks.md --json build/benchmarks.json
 
 # Every learning claim of the README, over its seeds: minutes, not for every commit.
 quality: setup

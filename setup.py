@@ -34,7 +34,8 @@ setup(
     # The top-level folders envs/, configs/ and csrc/ are installed inside the package, never as "envs" of their own.
     package_dir={"puffer_il": "puffer_il", "puffer_il.envs": "envs", "puffer_il.configs": "configs",
                  "puffer_il.csrc": "csrc"},
-    packages=["puffer_il", "puffer_il.learners", "puffer_il.demos", "puffer_il.envs", "puffer_il.configs",
-              "puffer_il.csrc", *(f"puffer_il.envs.{folder.name}" for folder in env_folders)],
+    packages=["puffer_il", "puffer_il.learners", "puffer_il.demos", "puffer_il.bench", "puffer_il.peers",
+              "puffer_il.peers.workers", "puffer_il.tune", "puffer_il.envs", "puffer_il.configs", "puffer_il.csrc",
+              *(f"puffer_il.envs.{folder.name}" for folder in env_folders)],
     package_data={"": DATA},
 )

@@ -1,4 +1,4 @@
-"""The machine's limits (csrc/yardstick.h). Every call works once and says how much it did; whoever calls holds the watch.
+"""The machine's limits (csrc/yardstick.h). A call works once and says how much it did; its caller holds the watch.
 
 Calls give up the GIL and share their work out to `threads` threads.
 """

@@ -45,7 +45,7 @@ def train(args: Namespace) -> int:
     if args.profile:
         from puffer_il.profile import Profile
 
-        sinks.append(profile := Profile(config))
+        sinks.append(profile := Profile(config, args.autotune))
     try:
         with run_directory(config, args.resume) as run_dir:
             summary = trainer.train(config, sinks, run_dir, resume=args.resume is not None)

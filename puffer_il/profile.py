@@ -34,6 +34,7 @@ class Facts:
     rows: int  # of an iteration
     cores: int
     in_torch: bool = False  # the kernels said that they do not cover some network
+    tuned: bool = False  # environments, workers and threads are what --autotune found fastest
 
     def share(self, *stages: str) -> float:
         return sum(self.seconds.get(stage, 0.0) for stage in stages) / self.wall if self.wall else 0.0
@@ -53,8 +54,8 @@ class Facts:
 class Profile:
     """A sink that adds up the seconds of the stages. `show` prints them once the run is over, however it ended."""
 
-    def __init__(self, config: Config, clock: Clock = time.monotonic) -> None:
-        self._config, self._clock = config, clock
+    def __init__(self, config: Config, tuned: bool = False, clock: Clock = time.monotonic) -> None:
+        self._config, self._tuned, self._clock = config, tuned, clock
         self._seconds: dict[str, float] = defaultdict(float)
         self._iterations = self._rows = 0
         self._in_torch = False
@@ -85,7 +86,7 @@ class Profile:
         seconds, wall = dict(self._seconds), self._end - self._begin
         seconds["other"] = max(0.0, wall - sum(s for stage, s in seconds.items() if stage not in PARTS))
         return Facts(self._config, self._run, seconds, wall, self._iterations, self._rows, usable_cores or cores(),
-                     self._in_torch)
+                     self._in_torch, self._tuned)
 
     def show(self) -> None:
         if self._iterations:
@@ -112,37 +113,36 @@ def table(facts: Facts) -> list[tuple[str, str, str]]:
 def advice(facts: Facts) -> list[str]:
     """At most MOST_ADVICE sentences, what would save the most first; each names the flag to try."""
     found = sorted((tip for rule in RULES for tip in rule(facts)), key=lambda tip: -tip[0])
-    return [text for _, text in found[:MOST_ADVICE]] or [
-        "no stage stands out; --autotune measures which environments, workers, threads and minibatches are fastest"]
+    measured = "" if facts.tuned else (
+        "; --autotune measures which environments, workers, threads and minibatches are fastest")
+    return [text for _, text in found[:MOST_ADVICE]] or [f"no stage stands out{measured}"]
 
 
 Tip = tuple[float, str]  # the share of the time that it may save, and what to do
 
 
 def _environments(facts: Facts) -> Iterator[Tip]:
-    run, share, workers = facts.run, facts.share("env"), facts.workers
-    if share < 0.35:
+    run, share, act, workers = facts.run, facts.share("env"), facts.share("act"), facts.workers
+    if share < 0.35 or run.backend == "native":
         return
-    if run.backend == "serial" and workers > 1:
-        yield share * (1 - 1 / workers), (
-            f"the environments take {share:.0%}, in one process: --env.num-workers {workers} steps them in parallel")
-    elif run.num_workers and run.num_groups == 1 and run.num_workers % 2 == 0 and facts.share("act") > 0.1:
-        yield min(share, facts.share("act")), (
-            f"the environments take {share:.0%} and wait while the policy acts: --env.num-groups 2 lets one half of the"
-            " workers step meanwhile")
-    elif run.num_workers and run.num_workers < workers:
+    takes, open_ = f"the environments take {share:.0%}", not facts.tuned
+    if open_ and run.backend == "serial" and workers > 1:
+        yield share * (1 - 1 / workers), f"{takes}, in one process: --env.num-workers {workers} steps them in parallel"
+    elif open_ and run.num_workers and run.num_workers % 2 == 0 and run.num_groups == 1 and act > 0.1:
+        yield min(share, act), (f"{takes} and wait while the policy acts: --env.num-groups 2 lets one half of the "
+                                "workers step meanwhile")
+    elif open_ and 0 < run.num_workers < workers:
         yield share * (1 - run.num_workers / workers), (
-            f"the environments take {share:.0%} in {run.num_workers} workers: --env.num-workers {workers} uses more "
-            "cores")
-    elif run.backend != "native":
-        yield share / 2, (f"the environments take {share:.0%} and every core is used: an environment in C (csrc/env.h, "
-                          "example envs/cartpole) steps as one batch")
+            f"{takes} in {run.num_workers} workers: --env.num-workers {workers} uses more cores")
+    else:
+        yield share / 2, (f"{takes}, and no other number of processes will do much: an environment in C (csrc/env.h, "
+                          "for example envs/cartpole) steps as one batch")
 
 
 def _fixed_costs(facts: Facts) -> Iterator[Tip]:
     """Few rows: what an iteration, or a vector step, costs whatever its size is spread over more of them."""
     envs, steps = facts.run.num_envs, facts.config.train.num_steps
-    if not envs or facts.share("env") >= 0.35:
+    if not envs or facts.tuned or facts.share("env") >= 0.35:
         return
     caution = "fewer, larger updates need more samples, so compare returns by the clock"
     share = facts.share("collect", "reward", "update", "other")
@@ -150,7 +150,7 @@ def _fixed_costs(facts: Facts) -> Iterator[Tip]:
         factor = 2
         while facts.rows * factor < FEW_ROWS:
             factor *= 2
-        yield share * (1 - facts.rows / FEW_ROWS), (
+        yield 0.6 * share * (1 - facts.rows / FEW_ROWS), (
             f"iterations of {facts.rows:,} steps are mostly fixed costs: --env.num-envs {factor * envs} or "
             f"--train.num-steps {factor * steps} spreads them ({caution})")
     elif facts.share("act") >= 0.35 and envs < 1024:
@@ -217,11 +217,11 @@ def _kernels(facts: Facts) -> Iterator[Tip]:
                "an LSTM": ("--policy.lstm 0", bool(facts.get("policy.lstm"))),
                "policy.squash = true": ("--policy.squash false", bool(facts.get("policy.squash"))),
                "gail.spectral_norm = true": ("--gail.spectral-norm false", bool(facts.get("gail.spectral_norm"))),
-               "a network too deep or wide for them": (_within_kernels(facts), facts.in_torch)}
+               "a network deeper or wider than the C kernels cover": (_within_kernels(facts), facts.in_torch)}
     share = facts.share("collect", "reward", "update") - facts.share("env")
     for reason, (flag, holds) in reasons.items():
         if holds:
-            yield share / 2, f"{reason} keeps the C kernels out of {share:.0%} of the time: {flag} lets them in"
+            yield 0.7 * share, f"{reason} leaves {share:.0%} of the time to torch: {flag} lets the C kernels do it"
             if not facts.get("train.threads") and facts.rows < WIDE_ROLLOUT and facts.cores > 1:
                 yield share / 4, (f"torch works on one thread where rollouts are small: --train.threads {facts.cores} "
                                   "uses every core")
@@ -237,7 +237,7 @@ def _within_kernels(facts: Facts) -> str:
 
 def _threads(facts: Facts) -> Iterator[Tip]:
     threads, share = facts.get("train.threads"), facts.share("collect", "reward", "update") - facts.share("env")
-    if facts.run.device == "cpu" and 0 < threads < facts.cores and facts.rows >= FEW_ROWS:
+    if facts.run.device == "cpu" and not facts.tuned and 0 < threads < facts.cores and facts.rows >= FEW_ROWS:
         yield share * (1 - threads / facts.cores), (
             f"train.threads = {threads} of {facts.cores} cores: --train.threads 0 chooses by the work")
 

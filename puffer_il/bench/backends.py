@@ -27,7 +27,8 @@ def environments(results: list[dict[str, Any]], num_envs: int, num_steps: int, e
             actions = raw.actions.reshape(num_steps, raw.env.num_agents, -1)
             works = {str(n): raw.work(n) for n in counts} | {"vec": _steps(vec.step, actions)}
             seconds = interleaved(works, effort)
-        results.append({"name": name, "num_envs": num_envs, "steps_per_s": {k: rate(rows, v) for k, v in seconds.items()}})
+        results.append({"name": name, "num_envs": num_envs,
+                        "steps_per_s": {how: rate(rows, times) for how, times in seconds.items()}})
 
 
 def backends(results: list[dict[str, Any]], name: str, num_envs: int, workers: int, effort: Effort, say: Say) -> None:

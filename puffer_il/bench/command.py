@@ -116,9 +116,9 @@ def parse(arguments: list[str]) -> Arguments:
                      "against other packages.", epilog="; ".join(f"{k}: {v}" for k, v in HELP.items()))
     add = parser.add_argument
     add("what", nargs="?", metavar="what", help=f"{', '.join(HELP)} (default throughput)")
-    add("--peers", action="store_true", help="imitation, Stable-Baselines3 and PufferLib's PPO beside ours, in their own "
-        "virtual environments (about 3 GB, made on first use in PUFFER_IL_PEERS)")
-    add("--peer-expert", action="store_true", help="with --peers: imitation's time to the expert too, which takes minutes")
+    add("--peers", action="store_true", help="imitation, Stable-Baselines3 and PufferLib's PPO beside ours, in virtual "
+        "environments of their own (about 3 GB, made on first use in PUFFER_IL_PEERS)")
+    add("--peer-expert", action="store_true", help="with --peers: imitation's time to the expert too, some minutes")
     add("--json", type=Path, metavar="FILE", help="write all figures here, again after every step")
     add("--markdown", type=Path, metavar="FILE", help="write the tables here as a page")
     add("--algos", default="ppo,gail", type=lambda text: text.split(","), help="algorithms of throughput: ppo,gail")
@@ -126,12 +126,12 @@ def parse(arguments: list[str]) -> Arguments:
     add("--num-envs", type=_count, default=0, metavar="N", help="default 4096; 64 for Python environments")
     add("--num-steps", type=_count, default=64, metavar="N", help="steps of a rollout (default 64)")
     add("--epochs", type=_count, default=1, metavar="N", help="PPO epochs of throughput (default 1)")
-    add("--updates", type=_count, default=10, metavar="N", help="iterations of throughput that are counted (default 10)")
+    add("--updates", type=_count, default=10, metavar="N", help="counted iterations of throughput (default 10)")
     add("--hidden", type=_counts, default=(64, 256), metavar="N,…", help="hidden widths of stages (default 64,256)")
     add("--workers", type=_count, default=2, metavar="N", help="worker processes of env (default 2)")
     add("--repeats", "--pairs", type=_count, default=7, metavar="N", help="repeats of everything else (default 7)")
     add("--seconds", type=_seconds, default=0.1, metavar="S", help="least seconds of one repeat (default 0.1)")
-    add("--seeds", type=_count, default=5, metavar="N", help="with --peers: seeds of the time to the expert (default 5)")
+    add("--seeds", type=_count, default=5, metavar="N", help="with --peers: seeds of time to the expert (default 5)")
     args = parser.parse_args(arguments, Arguments())
     if args.what is not None and args.what not in HELP:
         raise InputError(unknown("benchmark", args.what, list(HELP)))
@@ -172,7 +172,8 @@ def _check_writable(path: Path) -> None:
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
-        raise InputError(f"{path} cannot be written ({(error.strerror or str(error)).lower()}); choose another file") from None
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"{path} cannot be written ({reason}); choose another file") from None
 
 
 def write(data: dict[str, Any], args: Arguments) -> None:
@@ -224,7 +225,8 @@ def _buffer(args: Arguments, entries: list[dict[str, Any]], say: Say) -> None:
 STEPS: dict[str, Callable[[Arguments, list[dict[str, Any]], Say], None]] = {
     "throughput": _throughput, "learners": _learners, "scaling": _scaling, "env": _env, "buffer": _buffer,
     "memory": lambda args, entries, say: loops.peak_memory(entries, args.envs, args.num_steps, say),
-    "stages": lambda args, entries, say: stages.stages(entries, args.envs, args.num_steps, args.hidden, args.effort, say),
+    "stages": lambda args, entries, say: stages.stages(entries, args.envs, args.num_steps, args.hidden, args.effort,
+                                                       say),
     "mlp": lambda args, entries, say: networks.mlps(entries, cores(), args.effort, say),
     "update": lambda args, entries, say: networks.continuous_update(entries, cores(), args.effort, say),
     "rivals": lambda args, entries, say: rivals.rivals(entries, args.repeats, say),

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 import puffer_il
-from puffer_il import _limits
+import puffer_il._limits as yardstick
 from puffer_il.bench.measure import Effort, Say, Work, figure, interleaved, quotient, rate
 from puffer_il.native import NativeEnv
 from puffer_il.registry import env_folders
@@ -22,12 +22,13 @@ from puffer_il.types import Array
 
 # Three float arrays of so many bytes together: what stays in a core's own cache, in the shared one, in neither.
 LEVELS = {"cache": 384 << 10, "shared": 12 << 20, "memory": 384 << 20}
+KINDS = ("read", "fill", "copy", "triad")
 FMA_ROUNDS = 500_000  # some milliseconds
 GEMM_SIZE = 1024
 
 
 def machine(threads: int, command: str) -> dict[str, Any]:
-    return {"cpu": _cpu_name(), "cores": cores(), "instruction_set": _limits.instruction_set(), "threads": threads,
+    return {"cpu": _cpu_name(), "cores": cores(), "instruction_set": yardstick.instruction_set(), "threads": threads,
             "torch": torch.__version__, "python": platform.python_version(), "puffer_il": puffer_il.__version__,
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             "date": datetime.now().strftime("%Y-%m-%d %H:%M"), "command": command}
@@ -44,7 +45,7 @@ def measure_limits(threads: int, effort: Effort, say: Say) -> dict[str, Any]:
     """Operations, bytes and steps of C CartPole per second, with one thread and with all."""
     counts = sorted({1, threads})
     say("limits: multiply-adds")
-    fma = {str(n): rate(_limits.fma(FMA_ROUNDS, n), interleaved({"": fma_work(n)}, effort)[""]) for n in counts}
+    fma = {str(n): rate(yardstick.fma(FMA_ROUNDS, n), interleaved({"": fma_work(n)}, effort)[""]) for n in counts}
     say("limits: torch's matrix product")
     gemm = {str(n): rate(2 * GEMM_SIZE**3, interleaved({"": _gemm_work(n)}, effort)[""]) for n in counts}
     bandwidth: dict[str, dict[str, Any]] = {}
@@ -52,7 +53,7 @@ def measure_limits(threads: int, effort: Effort, say: Say) -> dict[str, Any]:
         say(f"limits: bandwidth, {level}")
         arrays = Arrays(level)
         bandwidth[level] = {"bytes": size}
-        for kind in _limits.STREAMS:
+        for kind in KINDS:
             bandwidth[level][kind] = {str(n): rate(arrays.bytes(kind),
                                                    interleaved({"": arrays.work(kind, n)}, effort)[""]) for n in counts}
     say("limits: stepping")
@@ -62,7 +63,7 @@ def measure_limits(threads: int, effort: Effort, say: Say) -> dict[str, Any]:
 
 
 def fma_work(threads: int) -> Work:
-    return lambda: _limits.fma(FMA_ROUNDS, threads)
+    return lambda: yardstick.fma(FMA_ROUNDS, threads)
 
 
 def _gemm_work(threads: int) -> Work:
@@ -88,7 +89,7 @@ class Arrays:
         return {"read": 4, "fill": 4, "copy": 8, "triad": 12}[kind] * self.floats * self.passes
 
     def work(self, kind: str, threads: int) -> Work:
-        return lambda: _limits.stream(kind, *self.arrays, self.passes, threads)
+        return lambda: yardstick.stream(kind, *self.arrays, self.passes, threads)
 
 
 def level_of(size: int) -> str:
@@ -110,7 +111,7 @@ class RawSteps:
         self.bytes = actions.reshape(steps, -1).view(np.uint8)
 
     def work(self, threads: int) -> Work:
-        return lambda: _limits.steps(*self.env.addresses(), self.bytes, self.steps, self.env.num_envs, threads)
+        return lambda: yardstick.steps(*self.env.addresses(), self.bytes, self.steps, self.env.num_envs, threads)
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ class Limits:
         self._arrays: dict[str, Arrays] = {}
 
     def flops(self, amount: float, threads: int) -> Need:
-        return Need("FMA", fma_work(threads), _limits.fma(FMA_ROUNDS, threads), amount)
+        return Need("FMA", fma_work(threads), yardstick.fma(FMA_ROUNDS, threads), amount)
 
     def bytes(self, kind: str, amount: float, working_set: int, threads: int = 1) -> Need:
         """`amount` read and written, as the stream `kind` does it at the level where the working set lives."""

@@ -71,7 +71,8 @@ def tables(algo: str, keys: Keys) -> dict[str, dict[str, Any]]:
         "env.name": "cartpole", "env.num_envs": 4096, "train.num_steps": 64, "train.total_steps": 10**12,
         "train.checkpoint_minutes": 0, "eval.episodes": 1, "eval.final_episodes": 1, "ppo.update_epochs": 1,
         "demos.source": str(demonstrations()), **keys}
-    known, made = section_types(algo), {}
+    known = section_types(algo)
+    made: dict[str, dict[str, Any]] = {}
     for key, value in merged.items():
         section, name = key.split(".")
         if section in known:
@@ -123,10 +124,7 @@ def learners(results: list[dict[str, Any]], size: Keys, rounds: int, seconds: fl
         entries = []
         for algo in ["gail", *(name for name in learner_names() if name != "gail")]:
             say(f"learners: setting up {algo}")
-            try:
-                entries.append(Entry(algo, Loop(algo, size, stack, seconds)))
-            except (InputError, EnvFailure) as error:  # another package's learner may want other data
-                entries.append(Entry(algo, (), str(error)))
+            entries.append(_try_loop(algo, algo, size, stack, seconds))
         done = interleave(entries, rounds, lambda line: say(f"learners: {line}"))
     for result in done:
         cost = ratios(done[0], result)  # our rate over theirs is their cost over ours
@@ -137,17 +135,24 @@ def learners(results: list[dict[str, Any]], size: Keys, rounds: int, seconds: fl
 
 def scaling(results: list[dict[str, Any]], axes: dict[str, list[tuple[Any, Keys]]], rounds: int, seconds: float,
             say: Say) -> None:
-    """GAIL's loop along each axis: [(value, keys)]; the values of one axis are measured one after the other."""
+    """GAIL's loop along each axis, [(value, keys)]; the values of one axis are measured in turn."""
     for axis, points in axes.items():
-        for value, keys in points:
-            say(f"scaling: {axis} {value}")
-            with ExitStack() as stack:
-                name = f"{axis} {value}"
-                try:
-                    result, = interleave([Entry(name, Loop("gail", keys, stack, seconds))], rounds)
-                except (InputError, EnvFailure, MemoryError) as error:
-                    result = Result(name, error=str(error) or "out of memory")
-                results.append(entry(result, "gail", keys, axis=axis, value=value))
+        with ExitStack() as stack:
+            entries = []
+            for value, keys in points:
+                say(f"scaling: setting up {axis} {value}")
+                entries.append(_try_loop(f"{axis} {value}", "gail", keys, stack, seconds))
+            done = interleave(entries, rounds, lambda line: say(f"scaling: {line}"))
+        for result, (value, keys) in zip(done, points, strict=True):
+            results.append(entry(result, "gail", keys, axis=axis, value=value))
+
+
+def _try_loop(name: str, algo: str, keys: Keys, stack: ExitStack, seconds: float) -> Entry:
+    """A loop, or why there is none: another package's learner may want other data, a large one more memory."""
+    try:
+        return Entry(name, Loop(algo, keys, stack, seconds))
+    except (InputError, EnvFailure, MemoryError) as error:
+        return Entry(name, (), str(error) or "out of memory")
 
 
 def standard_axes(max_envs: int = 65_536) -> dict[str, list[tuple[Any, Keys]]]:
@@ -159,7 +164,8 @@ def standard_axes(max_envs: int = 65_536) -> dict[str, list[tuple[Any, Keys]]]:
     workers += [(n, {**python, "env.backend": "multiprocessing", "env.num_workers": n}) for n in some if 64 % n == 0]
     return {"environments": [(n, {"env.num_envs": n}) for n in counts],
             "horizon": [(n, {"train.num_steps": n}) for n in (16, 64, 256)],
-            "hidden": [(n, {"policy.hidden": [n, n], "gail.disc_hidden": [n, n]}) for n in (64, 128, 256, 512)],
+            "hidden": [(n, {"env.num_envs": 1024, "policy.hidden": [n, n], "gail.disc_hidden": [n, n]})
+                       for n in (64, 128, 256, 512)],
             "threads": [(n, {"train.threads": n}) for n in some], "workers": workers}
 
 
@@ -188,10 +194,10 @@ def _run_cli(code: str, algo: str, keys: Keys) -> Any:
     """The JSON that `code` prints last, run with the command line of a training run."""
     with tempfile.TemporaryDirectory() as folder:
         words = [word for key, value in keys.items() for word in (f"--{key}", str(value))]
-        done = subprocess.run([sys.executable, "-c", code, "train", algo, "cartpole", "--run-dir", f"{folder}/run", *words],
-                              capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        command = [sys.executable, "-c", code, "train", algo, "cartpole", "--run-dir", f"{folder}/run", *words]
+        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode:
-        raise RuntimeError(f"train {algo} cartpole ended with exit code {done.returncode}: {done.stderr.strip()[-500:]}")
+        raise RuntimeError(f"train {algo} cartpole: exit code {done.returncode}, {done.stderr.strip()[-500:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -45,7 +45,8 @@ def fused_against_torch(width: int, batch: int, activation: str, threads: int, e
     found: dict[str, Any] = {"name": f"2×{width} {activation}, batch {batch:,}", "hidden": width, "batch": batch,
                              "activation": activation, "threads": threads}
     passes: dict[str, Callable[[nn.Module], Work]] = {
-        "forward": lambda net: lambda: _forward(net, x), "forward_backward": lambda net: lambda: _both(net, x, gradient)}
+        "forward": lambda net: lambda: _forward(net, x),
+        "forward_backward": lambda net: lambda: _both(net, x, gradient)}
     counts = sorted({1, threads})
     for name, work in passes.items():
         works = {"fused": _with_threads(work(ours), threads, True)}
@@ -53,8 +54,10 @@ def fused_against_torch(width: int, batch: int, activation: str, threads: int, e
         seconds = interleaved(works, effort)
         best = min(counts, key=lambda n: float(np.median(seconds[f"torch {n}"])))
         torch_seconds = seconds[f"torch {best}"]
-        found[name] = {"fused_rows_per_s": rate(batch, seconds["fused"]), "torch_rows_per_s": rate(batch, torch_seconds),
-                       "torch_threads": best, "ratio": quotient(torch_seconds, seconds["fused"])}
+        found[name] = {"fused_rows_per_s": rate(batch, seconds["fused"]), "torch_threads": best,
+                       "torch_rows_per_s": rate(batch, torch_seconds),
+                       "ratio": quotient(torch_seconds, seconds["fused"])}
+    fused.enable(True)
     return found
 
 
@@ -91,12 +94,13 @@ def continuous_update(results: list[dict[str, Any]], threads: int, effort: Effor
     buffer = random_rollout(HALFCHEETAH, num_steps, num_envs)
     works = {}
     for name, use_fused in (("fused", True), ("torch", False)):
-        config = build("ppo", [("bench", {"policy": {"hidden": hidden}, "ppo": {"update_epochs": 1, "learning_rate": 0}})])
+        tables = {"policy": {"hidden": hidden}, "ppo": {"update_epochs": 1, "learning_rate": 0}}
+        config = build("ppo", [("bench", tables)])
         learner = PPO(HALFCHEETAH, None, config, torch.device("cpu"), 1)
         works[name] = _with_threads(_updater(learner, buffer), threads, use_fused)
     seconds, rows = interleaved(works, effort), num_envs * num_steps
     fused.enable(True)
-    results.append({"name": "PPO update, HalfCheetah's sizes", "hidden": list(hidden), "rows": rows, "threads": threads,
+    results.append({"name": "HalfCheetah's sizes", "hidden": list(hidden), "rows": rows, "threads": threads,
                     "fused_rows_per_s": rate(rows, seconds["fused"]), "torch_rows_per_s": rate(rows, seconds["torch"]),
                     "ratio": quotient(seconds["torch"], seconds["fused"])})
 

@@ -10,7 +10,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from puffer_il.bench.tables import Section, sections
+from puffer_il.bench.section import Section
+from puffer_il.bench.tables import sections
 
 INTRODUCTION = """\
 # Benchmarks
@@ -46,7 +47,7 @@ def markdown(data: dict[str, Any]) -> str:
     machine = data["machine"]
     parts = [INTRODUCTION.format(command=machine["command"], machine=f"Machine: {describe(machine)}.")]
     if data["interrupted"]:
-        parts.append("This run was interrupted: what is missing was not measured.\n")
+        parts.append("This run did not come to its end (it was interrupted): what is missing was not measured.\n")
     parts += [_table(section) for section in sections(data)]
     return "\n".join(parts)
 

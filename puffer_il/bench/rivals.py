@@ -48,7 +48,8 @@ def groups() -> list[Group]:
                        theirs("pufferlib", "PPO, its own threads", **settings)]
             if (epochs, minibatch) == (4, 32_768):
                 entries.append(theirs("sb3", "PPO"))
-            made.append(Group(f"PPO, {epochs} epoch{'s' * (epochs > 1)}, minibatches of {minibatch:,}", "steps", entries))
+            name = f"PPO, {epochs} epoch{'s' * (epochs > 1)}, minibatches of {minibatch:,}"
+            made.append(Group(name, "steps", entries))
     for batch in (256, 4096):
         made.append(Group(f"BC, batches of {batch:,}", "samples", [
             ours("BC", "bc", {"bc.batch_size": batch}),
@@ -62,8 +63,7 @@ def rivals(results: list[dict[str, Any]], rounds: int, say: Say, chosen: Sequenc
     for group in groups() if chosen is None else chosen:
         with ExitStack() as stack:
             entries = [make(stack, lambda line: say(f"peers: {line}")) for make in group.entries]
-            done = interleave(entries, rounds, lambda line: say(f"peers, {group.name}: {line}"))
-        results.append(compared(group, done))
+            results.append(compared(group, interleave(entries, rounds, lambda line: say(f"peers: {line}"))))
 
 
 def compared(group: Group, done: Sequence[Result]) -> dict[str, Any]:

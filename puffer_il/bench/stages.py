@@ -19,8 +19,7 @@ from puffer_il.bench.loops import Loop
 from puffer_il.bench.measure import Effort, Say, Work
 from puffer_il.bench.memory import buffer_stages
 from puffer_il.discriminator import Discriminator
-from puffer_il.fast import discriminator_gradients, obs_moments
-from puffer_il.learners.gail import RELABEL_ROWS
+from puffer_il.fast import discriminator_gradients, obs_moments, pair_logits
 from puffer_il.native import NativeEnv
 from puffer_il.optim import FlatAdam
 from puffer_il.registry import env_folders
@@ -73,7 +72,8 @@ def _plain_stages(loop: Loop, limits: Limits, stack: ExitStack) -> Iterator[Stag
 
 
 def _network_stages(loop: Loop, limits: Limits, settings: dict[str, Any]) -> Iterator[Stage]:
-    learner, collector, threads = loop.run.learner, loop.run.collector, cores()
+    learner: Any = loop.run.learner
+    collector, threads = loop.run.collector, cores()
     assert collector is not None
     buffer, policy, config = collector.buffer, learner.policy, loop.run.config
     n, steps = buffer.num_envs, buffer.num_steps
@@ -122,5 +122,5 @@ def _discriminator_update(discriminator: Discriminator, obs: Tensor, actions: Te
 
 @torch.no_grad()
 def _rewards(discriminator: Discriminator, obs: Tensor, actions: Tensor) -> None:
-    for some_obs, some_actions in zip(obs.split(RELABEL_ROWS), actions.split(RELABEL_ROWS), strict=True):
-        reward_from_logits(discriminator(discriminator.rows(some_obs, some_actions)), "logit", 10.0)
+    logits = pair_logits(discriminator, obs, actions)
+    reward_from_logits(discriminator(discriminator.rows(obs, actions)) if logits is None else logits, "logit", 10.0)

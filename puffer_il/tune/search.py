@@ -1,39 +1,20 @@
-"""`train --autotune`: measure some iterations of the user's own experiment, and take the settings that are fastest.
-
-    how environments are stepped (Python alone) → environments × threads → minibatches
-
-Each stage starts from what the one before has chosen. Keys that the user gave are not touched.
-"""
+"""The search: which settings are measured, in which order, and which of them is taken. It measures nothing itself."""
 
 from __future__ import annotations
 
 import math
-import os
-import signal
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import psutil
-
-from puffer_il import fused, sheet
 from puffer_il.config import Config
-from puffer_il.creators import find_creator
 from puffer_il.registry import get_learner
-from puffer_il.runtime import cores
-from puffer_il.sinks import Clock, RunInfo, quantity
-from puffer_il.trainer import Run
-from puffer_il.types import Metrics
+from puffer_il.sinks import Clock
 
-BUDGET_S, NATIVE_BUDGET_S = 10.0, 6.0
-WINDOW_S, LEAST = 0.2, 3  # seconds and iterations that a setting is measured for at a time, fewer if they are long
 CONTENDER = 1.4  # what is no more than so much slower than the best is measured again: a machine has slow moments
-GROWTH, ENOUGH, TIE, SLACK = 1.1, 0.9, 1.05, 1.15  # see the functions that use them
+GROWTH, ENOUGH, TIE, SLACK = 1.1, 0.9, 1.1, 1.15  # see the functions that use them
+STEPPING_BY, SIZES_BY, MINIBATCHES_BY, DONE_BY = 0.4, 0.65, 0.8, 1.1  # shares of the budget, after which no more begin
 MOST_TIMES, MOST_ENVS = 64, 16_384
 LEAST_ITERATIONS = 20  # of a run; with fewer updates little is learned, however fast
 SHORT_ROLLOUT = 8  # steps, for settings that differ in how environments are stepped
@@ -98,11 +79,12 @@ class Tuner:
     given: Collection[str]
     machine: Machine
     measure: Measure
-    budget: float = BUDGET_S
+    budget: float
     clock: Clock = time.monotonic
     trials: list[Trial] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     failure: Exception | None = None
+    gain: float | None = None
 
     def run(self) -> Config:
         """The settings to train with. The first error, if nothing works."""
@@ -115,24 +97,25 @@ class Tuner:
             chosen = self.minibatches(best).config
         if self.failure is not None and not any(trial.cost for trial in self.trials):
             raise self.failure
-        return chosen
+        return self.confirmed(chosen)
 
     def stepping(self, config: Config) -> Config:
         """In this process, or in how many workers and groups. More workers are tried as long as they gain, or until two
         in a row have not."""
-        short = _with(config, {"train.num_steps": min(SHORT_ROLLOUT, config.train.num_steps)})
+        short = with_keys(config, {"train.num_steps": min(SHORT_ROLLOUT, config.train.num_steps)})
         tried: list[Trial] = []
         best, idle = 0.0, 0
         for several in self._stepping_choices(config):
             if idle < 2:
-                some = self._compare([_with(short, choice) for choice in several], 0.5, collecting=True)
+                some = [self._try(with_keys(short, choice), STEPPING_BY, collecting=True) for choice in several]
                 idle = 0 if max(trial.rate for trial in some) > TIE * best else idle + 1
                 best = max(best, *(trial.rate for trial in some))
                 tried += some
         if not best:
             return config
         # Once more, and in turn, what might be best.
-        tried = self._compare([trial.config for trial in tried if CONTENDER * trial.rate > best], 0.5, collecting=True)
+        near = [trial.config for trial in tried if CONTENDER * trial.rate > best]
+        tried = self._compare(near, STEPPING_BY, collecting=True)
         env = max(tried, key=lambda trial: trial.rate).config.env
         return config.replace("env", backend=env.backend, num_workers=env.num_workers, num_groups=env.num_groups)
 
@@ -158,9 +141,21 @@ class Tuner:
             return best
         count, rows = ppo.num_minibatches, best.config.env.num_envs * best.config.train.num_steps
         counts = [n for n in (count, count // 2, 2 * count) if 1 <= n <= rows]
-        tried = self._compare([_with(best.config, {"ppo.num_minibatches": n}) for n in counts], 1.0)
+        tried = self._compare([with_keys(best.config, {"ppo.num_minibatches": n}) for n in counts], MINIBATCHES_BY)
         fast = [trial for trial in tried if trial.rate * SLACK >= max(t.rate for t in tried)]
         return max(fast, key=lambda trial: trial.config.ppo.num_minibatches)
+
+    def confirmed(self, chosen: Config) -> Config:
+        """The chosen settings against those as they are, afresh and in turn: luck may have been taken for speed."""
+        rates = {k: 0.0 for k in range(2)}
+        for k in (0, 1, 0, 1) if chosen != self.config else ():
+            rates[k] = max(rates[k], self._measure((self.config, chosen)[k], DONE_BY, False).rate)
+        before, after = rates.values()
+        if before > SLACK * after > 0:
+            self.remarks.append(f"{flags(changes(self.config, chosen))} looked best, but not when measured once more")
+            return self.config
+        self.gain = after / before if before and after else None
+        return chosen
 
     def _stepping_choices(self, config: Config) -> list[list[dict[str, Any]]]:
         """One process, then ever more workers, each with one group and with two; what the user gave is in all."""
@@ -192,7 +187,7 @@ class Tuner:
 
     def _threads(self, config: Config, choices: list[int]) -> Trial | None:
         """The best of these numbers of threads; the configured one unless another is clearly better."""
-        tried = self._compare([_with(config, {"train.threads": n}) for n in choices], 0.85)
+        tried = self._compare([with_keys(config, {"train.threads": n}) for n in choices], SIZES_BY)
         good = [trial for trial in tried if trial.rate]
         if not good:
             return None
@@ -201,7 +196,7 @@ class Tuner:
                      and trial.config.train.threads == self.config.train.threads), max(good, key=lambda t: t.rate))
 
     def _doubled(self, found: list[Trial]) -> Config | None:
-        """Twice the environments, with minibatches of the same size; None if that should not be or cannot be measured."""
+        """Twice the environments, with minibatches of the same size; None, and a remark, if that cannot be."""
         config, cost, n = found[-1].config, found[-1].cost, 2 * found[-1].config.env.num_envs
         assert cost is not None
         if "env.num_envs" in self.given or not get_learner(config.algo).needs_rollouts:
@@ -213,7 +208,7 @@ class Tuner:
         changes = {"env.num_envs": n}
         if "ppo" in config.sections and "ppo.num_minibatches" not in self.given:
             changes["ppo.num_minibatches"] = 2 * config.ppo.num_minibatches
-        return _with(config, changes)
+        return with_keys(config, changes)
 
     def _obstacle(self, n: int, config: Config, half: Cost) -> str:
         """Why `n` environments are out of the question, empty if they are not."""
@@ -224,7 +219,7 @@ class Tuner:
             return f"would leave fewer than {LEAST_ITERATIONS} iterations in --total-steps {train.total_steps}"
         if 2 * half.memory > self.machine.memory / 2:
             return "would take more than half of the free memory"
-        if self._left(0.85) < 2 * 2 * half.seconds:  # a warm-up and a measured iteration
+        if self._left(SIZES_BY) < 2 * 2 * half.seconds:  # a warm-up and a measured iteration
             return "would take longer to measure than there is time"
         return ""
 
@@ -243,8 +238,9 @@ class Tuner:
         return self.begin + share * self.budget - self.clock()
 
     def _try(self, config: Config, share: float, collecting: bool = False, again: bool = False) -> Trial:
-        """Measure a setting before that share of the budget is over; the first in any case, a known one only `again`."""
-        k = next((k for k, trial in enumerate(self.trials) if trial.config == config), None)
+        """Measure a setting before that share of the budget is over; a known one only `again`."""
+        known = ((trial.config, trial.collecting) == (config, collecting) for trial in self.trials)
+        k = next((k for k, same in enumerate(known) if same), None)
         if k is not None and not again:
             return self.trials[k]
         trial = self._measure(config, share, collecting)
@@ -269,188 +265,22 @@ class Tuner:
             return Trial(config, error=reason[-1], collecting=collecting)
 
 
-def tune(config: Config, given: Collection[str]) -> Config:
-    """Measure, print what was measured and chosen, and return the config to train with."""
-    facts = find_creator(config.env.name, config.env.kwargs).facts()
-    python = get_learner(config.algo).needs_rollouts and not (facts.native and facts.batched)
-    machine = Machine(cores(), python, facts.num_agents, psutil.virtual_memory().available)
-    probe = Probe()
-    tuner = Tuner(config, given, machine, probe, BUDGET_S if python else NATIVE_BUDGET_S)
-    with _waiting():
-        chosen = tuner.run()
-    sheet.show(*report(tuner, chosen, tuner.clock() - tuner.begin, probe.notices))
-    return chosen
-
-
-def report(tuner: Tuner, chosen: Config, seconds: float, notices: Collection[str] = ()) -> tuple[Any, ...]:
-    """Title, columns, rows and remarks: every setting that was measured, and what comes of it."""
-    config, done = tuner.config, [trial for trial in tuner.trials if trial.cost]
-    count = len(tuner.trials)
-    title = f"autotune: {config.algo} on {config.env.name}, {count} setting{'s' * (count != 1)} in {seconds:.1f} s"
-    rollouts = get_learner(config.algo).needs_rollouts
-    shown = {name: cell for name, cell in CELLS.items() if len({cell(trial.config) for trial in tuner.trials}) > 1}
-    shown = shown or {"threads": CELLS["threads"]}
-    rows = [(*(cell(trial.config) for cell in shown.values()), *_figures(trial),
-             "taken" if not trial.collecting and _settings(trial.config) == _settings(chosen) else "")
-            for trial in tuner.trials]
-    columns = (*shown, "ms/iteration", f"{'steps' if rollouts else 'samples'}/s", "")
-    remarks = [f"{_describe(trial.config, shown)}: {trial.error}" for trial in tuner.trials if not trial.cost]
-    if any(trial.collecting for trial in done):
-        remarks.append("processes are compared by the steps/s of collecting alone; the other rows are whole iterations")
-    changed = changes(config, chosen)
-    remarks += [*tuner.remarks, *_chosen(tuner, chosen, changed)]
-    kept = [f"{key} = {_value(config, key)}" for key in KEYS if key in tuner.given]
-    if kept:
-        remarks.append(f"kept as you gave it: {', '.join(kept)}")
-    if flags(changed):
-        remarks.append(f"the same without measuring: {flags(changed)}")
-    return title, columns, rows, [*remarks, *notices]
-
-
 def changes(before: Config, after: Config) -> dict[str, Any]:
     """Key → value, for the keys that differ."""
-    return {key: _value(after, key) for key in KEYS if _value(after, key) != _value(before, key)}
+    return {key: value(after, key) for key in KEYS if value(after, key) != value(before, key)}
 
 
 def flags(changed: dict[str, Any]) -> str:
     return " ".join(f"--{key.replace('_', '-')} {value}" for key, value in changed.items())
 
 
-class Probe:
-    """Measures settings by real iterations, without evaluations, checkpoints and sinks. `notices` is what the kernels
-    said meanwhile, which they say but once."""
-
-    def __init__(self) -> None:
-        self.notices: list[str] = []
-        self._memory = _memory()
-
-    def __call__(self, config: Config, limit: float) -> Cost:
-        with ExitStack() as stack:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            with time_limit(limit):
-                run = Run(_bare(config), [self], folder, stack)
-                samples = [_iteration(run)]  # a warm-up, which counts if it is long
-                while len(samples) <= LEAST or sum(seconds for seconds, _ in samples[1:]) < WINDOW_S:
-                    if sum(seconds for seconds, _ in samples) > 2 * LEAST * WINDOW_S:
-                        break
-                    samples.append(_iteration(run))
-            seconds, collect = (min(values) for values in zip(*samples[1:] or samples, strict=True))
-            return Cost(run.steps_per_update, seconds, collect, max(0.0, _memory() - self._memory))
-
-    def start(self, run: RunInfo) -> None: ...
-    def message(self, text: str) -> None: ...
-    def finish(self, summary: dict[str, Any]) -> None: ...
-
-    def log(self, step: int, metrics: Metrics) -> None:
-        self.notices += fused.take_notices()
-
-
-def _iteration(run: Run) -> tuple[float, float]:
-    begin = time.perf_counter()
-    run.iterate()
-    return time.perf_counter() - begin, run.phases["collect"]
-
-
-def _bare(config: Config) -> Config:
-    """The experiment without an end, and without what is not an iteration."""
-    config = config.replace("train", total_steps=10**12, checkpoint_minutes=0, checkpoint_steps=0, stop_at_expert=0,
-                            compile=False)
-    config = config.replace("eval", interval_steps=0, episodes=1, final_episodes=1)
-    return config.replace("gail", bc_epochs=0) if "gail" in config.sections else config
-
-
-@contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
-    """Raise TimeUp inside after so long, also out of environments that hang (in the main thread; elsewhere never)."""
-    def up(number: int, frame: Any) -> None:
-        raise TimeUp
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(signal.SIGALRM, up)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
-
-
-def _memory() -> float:
-    """Bytes of this process and of what its workers have of their own."""
-    own = psutil.Process(os.getpid())
-    return float(own.memory_info().rss) + sum(_private(child) for child in own.children(recursive=True))
-
-
-def _private(process: psutil.Process) -> float:
-    try:
-        info = process.memory_info()
-        return float(max(0, info.rss - info.shared))
-    except psutil.Error:
-        return 0.0
-
-
-@contextmanager
-def _waiting() -> Iterator[None]:
-    """A sign of life on a terminal."""
-    from rich.console import Console
-
-    console = Console()
-    if not console.is_terminal:
-        yield
-        return
-    with console.status("autotune: measuring for some seconds", refresh_per_second=4):
-        yield
-
-
-def _with(config: Config, changed: dict[str, Any]) -> Config:
+def with_keys(config: Config, changed: dict[str, Any]) -> Config:
     for key, value in changed.items():
         section, name = key.split(".")
         config = config.replace(section, **{name: value})
     return config
 
 
-def _value(config: Config, key: str) -> Any:
+def value(config: Config, key: str) -> Any:
     section, name = key.split(".")
     return getattr(config.sections.get(section), name, None)
-
-
-def _settings(config: Config) -> tuple[Any, ...]:
-    return tuple(_value(config, key) for key in KEYS)
-
-
-def _processes(config: Config) -> str:
-    env = config.env
-    groups = f" in {env.num_groups} groups" if env.num_groups > 1 else ""
-    return f"{env.num_workers} workers{groups}" if env.num_workers else "1" if env.backend == "serial" else env.backend
-
-
-CELLS: dict[str, Callable[[Config], str]] = {
-    "processes": _processes, "environments": lambda config: f"{config.env.num_envs:,}",
-    "threads": lambda config: str(config.train.threads or "auto"),
-    "minibatches": lambda config: str(_value(config, "ppo.num_minibatches"))}
-
-
-def _figures(trial: Trial) -> tuple[str, str]:
-    if trial.cost is None:
-        return "–", "failed"
-    return "–" if trial.collecting else f"{1000 * trial.cost.seconds:,.1f}", quantity(trial.rate)
-
-
-def _describe(config: Config, shown: Collection[str]) -> str:
-    return ", ".join(f"{name} {CELLS[name](config)}" for name in shown)
-
-
-def _chosen(tuner: Tuner, chosen: Config, changed: dict[str, Any]) -> list[str]:
-    """What was chosen, what that gains, and what more environments mean for learning."""
-    whole = {_settings(trial.config): trial.rate for trial in tuner.trials if trial.rate and not trial.collecting}
-    before, after = (whole.get(_settings(config), 0.0) for config in (tuner.config, chosen))
-    if not changed:
-        return ["chosen: the settings as they are" + ("" if whole else ", for nothing could be measured in time")]
-    gain = f", {after / before:.2f} times the steps/s" if before and after else ""
-    said = [f"chosen: {', '.join(f'{key} {_value(tuner.config, key)} → {new}' for key, new in changed.items())}{gain}"]
-    if "env.num_envs" in changed:
-        said.append(f"{chosen.env.num_envs:,} environments make each update larger and rarer: fewer of them, down to "
-                    f"--env.num-envs {tuner.config.env.num_envs}, learn from fewer samples")
-    return said

@@ -13,7 +13,7 @@ LAYERS = (  # a folder counts as one module; a new module is given its place her
     "types config registry",  # numpy alone
     "_buffer _kernels _limits",  # C, which knows nothing of ours
     "fused optim",
-    "buffer demos networks distributions fast policy discriminator losses rewards stats",
+    "buffer mirror graphs demos networks distributions fast policy discriminator losses rewards stats",
     "envfile glue native emulation creators serial workers vec collector learners checkpoint",
     "sinks sheet evaluate runtime trainer peers bench tune profile",
     "panels dashboard options commands",

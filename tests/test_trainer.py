@@ -52,13 +52,16 @@ def test_stops_at_the_experts_level_if_asked(tmp_path, demos):
 
 def test_the_result_is_scored_on_episodes_that_did_not_decide_when_to_stop(tmp_path, demos, monkeypatch):
     starts = []
-    evaluate = trainer.evaluate
 
-    def noted(vec, act, episodes, seed):
-        starts.append(vec.reset(seed).copy())
-        return evaluate(vec, act, episodes, seed)
+    def noting(inner):
+        def noted(vec, who, episodes, seed, *rest):
+            starts.append(vec.reset(seed).copy())
+            return inner(vec, who, episodes, seed, *rest)
 
-    monkeypatch.setattr(trainer, "evaluate", noted)
+        return noted
+
+    for name in ("evaluate", "evaluate_policy"):
+        monkeypatch.setattr(trainer, name, noting(getattr(trainer, name)))
     run(tiny("ppo", tmp_path / "run", eval__interval_steps=256))
     random, *between, last = starts
     assert len(between) == 3 and all(np.array_equal(between[0], other) for other in between)
@@ -177,7 +180,7 @@ def test_subsampled_demonstrations_have_no_sequences_for_an_lstm(tmp_path, demos
 WEIGHTS = {
     "env.name": "acrobot", "env.num_envs": 16, "env.kwargs": {"gravity": 20.0},
     "policy.hidden": [8], "policy.activation": "relu", "policy.shared": True, "policy.obs_norm": False,
-    "policy.lstm": 4,
+    "policy.lstm": 4, "train.precision": "bfloat16",
     "train.total_steps": 512, "train.num_steps": 16, "train.seed": 2,
 }
 CONTINUOUS = {"policy.squash": True, "policy.init_log_std": -1.0}
@@ -186,6 +189,7 @@ ELSEWHERE = {
     "env.backend": "test_backend_and_workers_are_chosen", "env.num_workers": "test_backend_and_workers_are_chosen",
     "env.num_groups": "test_backend_and_workers_are_chosen", "demos.clip_actions": "tests/demos",
     "train.device": "test_cuda_is_refused_where_there_is_none", "train.threads": "test_threads_are_set",
+    "train.compile": "test_a_compiled_loss_learns_the_same", "train.cuda_graphs": "tests/test_graphs.py",
     "train.fused": "test_the_kernels_can_be_switched_off",
     "train.run_dir": "test_a_run_directory_is_never_written_twice",
     "train.checkpoint_minutes": "test_checkpoints_come_by_time_and_by_steps",
@@ -242,6 +246,24 @@ def test_backend_and_workers_are_chosen(tmp_path):
     assert backend == {"native": "native", "workers": "multiprocessing"}
 
 
+def test_a_compiled_loss_learns_the_same(tmp_path, monkeypatch):
+    whole, compiled = torch.compile, []
+
+    def traced(function, **options):  # without the minutes that generating code takes
+        compiled.append(function)
+        return whole(function, backend="aot_eager", **options)
+
+    monkeypatch.setattr(torch, "compile", traced)
+    weights = {}
+    for on in (False, True):
+        run(tiny("ppo", tmp_path / str(on), train__compile=on, train__fused=False, env__num_envs=8,
+                 train__total_steps=512))
+        weights[on] = final_state(tmp_path / str(on))["policy"]
+    assert len(compiled) == 1
+    for key, plain in weights[False].items():
+        torch.testing.assert_close(weights[True][key], plain, rtol=1e-4, atol=1e-5)
+
+
 def test_threads_are_set(tmp_path):
     before = torch.get_num_threads()
     try:
@@ -263,7 +285,7 @@ def test_the_kernels_can_be_switched_off(algo, tmp_path, demos, monkeypatch):
         inner = getattr(owner, attribute)
         monkeypatch.setattr(owner, attribute,
                             lambda *a, name=name, inner=inner, **k: used.append(name) or inner(*a, **k))
-    weights, expected = {}, {"moments", "networks", "pairs"} if algo == "gail" else {"clone", "moments"}
+    weights, expected = {}, {"moments", "networks", "pairs"} if algo == "gail" else {"clone", "moments", "networks"}
     for on in (True, False):
         used.clear()
         run(tiny(algo, tmp_path / str(on), demos__source=str(demos), env__num_envs=16, train__fused=on,

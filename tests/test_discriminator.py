@@ -23,6 +23,7 @@ def test_rows_are_features_actions_and_a_flag(route):
 def test_images_and_categories_reach_the_logit_and_its_gradient():
     struct = np.dtype([("kind", np.int32), ("image", np.uint8, (8, 8, 3))], align=True)
     fields = (ObsField("kind", np.dtype(np.int32), (), 0, 3), ObsField("image", np.dtype(np.uint8), (8, 8, 3), 4))
+    torch.manual_seed(0)
     spec = EnvSpec("dict", (struct.itemsize,), np.dtype(np.uint8), ActionSpec(nvec=(2,)), fields)
     discriminator = Discriminator(spec, (8,), "relu", True)
     raw = torch.randint(0, 3, (5, struct.itemsize), dtype=torch.uint8)

@@ -383,7 +383,6 @@ def test_any_number_of_threads_clones_the_same() -> None:
     assert all(torch.equal(a, b) for other in results[1:] for a, b in zip(results[0][1], other[1], strict=True))
 
 
-@pytest.mark.xfail(strict=True, reason="a smaller last minibatch may be cut into more chunks than memory was taken for")
 def test_a_smaller_last_minibatch_stays_within_its_memory() -> None:
     """15,361 rows go into fewer chunks of gradient sums than 15,360 do."""
     source = """

@@ -40,6 +40,12 @@ def second_order(net: nn.Module, x: Tensor, g: Tensor, c: Tensor) -> list[Tensor
     return [torch.zeros_like(p) if d is None else d for p, d in zip(by, found, strict=True)]
 
 
+def close(ours: list[Tensor], reference: list[Tensor], rows: int) -> bool:
+    """Two tensors with an element per row, then sums over the rows. In networks of one or two units all may cancel, and
+    a saturated unit's slope has few digits: what is wanted is digits of the terms, not of what is left of them."""
+    return error(ours[:2], reference[:2], floor=0.1) < 3e-5 and error(ours[2:], reference[2:], 0.1 * rows**0.5) < 3e-5
+
+
 def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
@@ -84,7 +90,7 @@ def test_outputs_and_gradients_are_those_of_float64(parts: Any, rows: int, activ
     kernels.use_instruction_set(isa)
     kernels.set_threads(threads)
     net, x, g = make_net(inputs, hidden, outputs, activation, seed), random(rows, inputs), random(rows, outputs, seed=1)
-    assert error(first_order(net, x, g), first_order(in_float64(net), x.double(), g.double()), floor=0.1) < 1e-5
+    assert close(first_order(net, x, g), first_order(in_float64(net), x.double(), g.double()), rows)
 
 
 @settings(max_examples=80, deadline=None, derandomize=True)
@@ -98,7 +104,7 @@ def test_second_derivatives_are_those_of_float64(parts: Any, rows: int, activati
     net = make_net(inputs, hidden, outputs, activation, seed)
     x, g, c = random(rows, inputs), random(rows, outputs, seed=1), random(rows, inputs, seed=2)
     ours = second_order(net, x, g, c)
-    assert error(ours, second_order(in_float64(net), x.double(), g.double(), c.double()), floor=0.1) < 1e-5
+    assert close(ours, second_order(in_float64(net), x.double(), g.double(), c.double()), rows)
 
 
 @EACH_SET

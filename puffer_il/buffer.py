@@ -89,8 +89,10 @@ class RolloutBuffer:
         self._staging: list[Array] = []
         self._staged: dict[tuple[int, ...], tuple[Rows, tuple[Array, ...]]] = {}
         by_column = {name: _as_bytes(getattr(self, name), size) for name in {*ROW_FIELDS, *OUTCOME_FIELDS}}
-        self._action_bytes = tuple(by_column[name] for name in ACTION_FIELDS)
-        self._outcome_bytes = tuple(by_column[name] for name in OUTCOME_FIELDS)
+        self._action_arrays = tuple(getattr(self, name) for name in ACTION_FIELDS)
+        self._outcome_arrays = tuple(getattr(self, name) for name in OUTCOME_FIELDS)
+        self._flag_bytes = tuple(flags.view(np.uint8) for flags in (self.terminations, self.truncations, self.valid))
+        self._ended = np.empty(num_envs, np.int64)
         self._column_bytes = tuple(by_column[name] for name in ROW_FIELDS)
         self._row_bytes = tuple(array.reshape(1, num_steps * num_envs, -1) for array in self._column_bytes)
 
@@ -113,9 +115,7 @@ class RolloutBuffer:
         ValueError names both sides where a dtype or shape differs.
         """
         n, first = self._place(t, rows)
-        sources = tuple(self._source(name, array, n) for name, array in
-                        zip(ACTION_FIELDS, (obs, actions, logprobs, values), strict=True))
-        kernels.write(self._action_bytes, sources, t, first)
+        self._write(ACTION_FIELDS, self._action_arrays, (obs, actions, logprobs, values), t, first, n)
 
     def write_outcome(self, t: int, rows: slice, rewards: Array, terminations: Array, truncations: Array, valid: Array,
                       final_obs: Array) -> None:
@@ -124,13 +124,13 @@ class RolloutBuffer:
         `final_obs` (n, *obs_shape) is kept for the valid rows that ended; other rows of it are not read.
         """
         n, first = self._place(t, rows)
-        sources = tuple(self._source(name, array, n) for name, array in
-                        zip(OUTCOME_FIELDS, (rewards, rewards, terminations, truncations, valid), strict=True))
-        self._check("final_obs", final_obs, self.last_obs.dtype, (n, *self.last_obs.shape[1:]))
-        kernels.write(self._outcome_bytes, sources, t, first)
-        self.final_values[t, rows] = 0
-        ended = np.flatnonzero((terminations | truncations) & valid)
-        if len(ended):
+        if final_obs.dtype != self.last_obs.dtype or final_obs.shape != (n, *self.last_obs.shape[1:]):
+            raise self._misfit("final_obs", final_obs, self.last_obs.dtype, (n, *self.last_obs.shape[1:]))
+        self._write(OUTCOME_FIELDS, self._outcome_arrays, (rewards, rewards, terminations, truncations, valid), t, first, n)
+        part = slice(first, first + n)
+        count = kernels.ends(*(flags[t, part] for flags in self._flag_bytes), self.final_values[t, part], self._ended)
+        if count:
+            ended = self._ended[:count]
             self._keep_final(t * self.num_envs + first + ended, final_obs[ended])
 
     def compute_advantages(self, gamma: float, gae_lambda: float) -> None:
@@ -210,16 +210,15 @@ class RolloutBuffer:
             raise IndexError(f"step {t} of environments {rows} is not within {self.num_steps} steps of {self.num_envs}")
         return stop - first, first
 
-    def _source(self, name: str, array: Array, n: int) -> Array:
-        """`array` as contiguous bytes, once it is known to fit n rows of the field `name`."""
-        held = getattr(self, name)
-        self._check(name, array, held.dtype, (n, *held.shape[2:]))
-        return np.ascontiguousarray(array).view(np.uint8).reshape(-1)
+    def _write(self, names: tuple[str, ...], targets: tuple[Array, ...], sources: tuple[Array, ...], t: int, first: int,
+               n: int) -> None:
+        wrong = kernels.write(targets, sources, t, first, n)
+        if wrong >= 0:
+            raise self._misfit(names[wrong], sources[wrong], targets[wrong].dtype, (n, *targets[wrong].shape[2:]))
 
     @staticmethod
-    def _check(name: str, array: Array, dtype: np.dtype, shape: tuple[int, ...]) -> None:
-        if array.dtype != dtype or array.shape != shape:
-            raise ValueError(f"{name} is {array.dtype} {array.shape} but the buffer holds {dtype} {shape}")
+    def _misfit(name: str, array: Array, dtype: np.dtype, shape: tuple[int, ...]) -> ValueError:
+        return ValueError(f"{name} is {array.dtype} {array.shape} but the buffer holds {dtype} {shape}")
 
     def _keep_final(self, index: Array, obs: Array) -> None:
         old, self._num_final = self._num_final, self._num_final + len(index)

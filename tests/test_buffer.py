@@ -421,7 +421,7 @@ def kernel_calls() -> dict[str, Any]:
     n = 1 << 16
     source, target = np.zeros((1, n, 4), np.uint8), np.zeros((1, n, 4), np.uint8)
     floats, flags, index = np.zeros((1, n), np.float32), np.zeros((1, n), np.uint8), np.arange(n)
-    return {"write": lambda: kernels.write((target,), (source.reshape(-1),), 0, 0),
+    return {"write": lambda: kernels.write((target,), (source[0],), 0, 0, n),
             "gather": lambda: kernels.gather((target,), (source,), index),
             "advantages": lambda: kernels.advantages(floats, floats, floats[0], floats, flags, flags, flags, 0.9, 0.9,
                                                      np.zeros_like(floats), np.zeros_like(floats))}

@@ -14,6 +14,8 @@ from puffer_il import _kernels as kernels
 from puffer_il.buffer import RolloutBuffer
 from puffer_il.collector import FEW_ROWS, Collector
 from puffer_il.config import PolicyConfig
+from puffer_il.distributions import Noise
+from puffer_il.evaluate import evaluate, evaluate_policy, policy_actor
 from puffer_il.fast import ROLLOUT_ARRAYS, FastPolicy, obs_moments
 from puffer_il.policy import Policy
 from puffer_il.types import Array
@@ -233,6 +235,43 @@ def test_few_rows_and_what_is_not_covered_are_left_to_python(collect: Callable[.
         collect("cartpole", [True], num_envs=FEW_ROWS - 1)
     with pytest.raises(AssertionError, match="0 == 1"):
         collect("pendulum", [True], squash=True)
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+@EACH_ENV
+def test_evaluations_in_whole_rollouts_give_the_scores_of_single_steps(env: str, deterministic: bool,
+                                                                       folders: dict[str, str]) -> None:
+    torch.manual_seed(3)
+    with make_vec(folders.get(env, env), num_envs=30, kwargs=ENVS[env]) as vec:
+        policy = Policy(vec.spec, PolicyConfig(hidden=(16,)))
+        with torch.no_grad():
+            for p in policy.parameters():
+                p += 0.2 * torch.randn(p.shape)
+        for episodes in (7, 100):
+            ours = evaluate_policy(vec, policy, episodes, 5, deterministic, 7)
+            expected = evaluate(vec, policy_actor(policy, 30, deterministic, 7), episodes, 5)
+            assert len(ours.returns) == episodes and np.array_equal(ours.lengths, expected.lengths)
+            assert np.array_equal(ours.returns, expected.returns)
+
+
+@pytest.mark.parametrize("env", ["troop", "crowd"])
+def test_greedy_rollouts_take_the_likeliest_actions(env: str, folders: dict[str, str]) -> None:
+    torch.manual_seed(3)
+    with make_vec(folders[env], num_envs=60, kwargs=ENVS[env]) as vec:
+        policy, buffer = Policy(vec.spec, PolicyConfig(hidden=(16,), shared=True)), RolloutBuffer(vec.spec, 9, 60)
+        with torch.no_grad():
+            for p in policy.parameters():
+                p += 0.5 * torch.randn(p.shape)
+        vec.reset(1)
+        fast, batch = FastPolicy.of(policy), vec.native_batch()
+        assert fast is not None and batch is not None
+        fast.rollout(batch, buffer, np.ones(60, bool), Noise.on(CPU, 0), greedy=True)
+        rows = buffer.flat()
+        actions, logprobs, values, _ = policy.act(torch.from_numpy(rows.obs), deterministic=True)
+        np.testing.assert_allclose(rows.actions, actions, rtol=1e-6)
+        assert len(np.unique(rows.actions)) > 1
+        np.testing.assert_allclose(rows.logprobs, logprobs, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(rows.values, values, rtol=1e-5, atol=1e-5)
 
 
 # ---- in whole runs ----

@@ -37,7 +37,8 @@ bench: setup
 	@mkdir -p docs build
 	$(BIN)/puffer-il bench all --peers --markdown docs/benchmarks.md --json build/benchmarks.json
 
-# Every learning claim of the README, over its seeds: minutes, not for every commit.
+# Every learning claim of the README, over its seeds: minutes, not for every commit. PUFFER_IL_TEST_FUSED=false makes
+# torch do everything.
 quality: setup
 	$(BIN)/python -m pytest -m slow -v -s --override-ini addopts= tests/quality
 

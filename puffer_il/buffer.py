@@ -126,7 +126,8 @@ class RolloutBuffer:
         n, first = self._place(t, rows)
         if final_obs.dtype != self.last_obs.dtype or final_obs.shape != (n, *self.last_obs.shape[1:]):
             raise self._misfit("final_obs", final_obs, self.last_obs.dtype, (n, *self.last_obs.shape[1:]))
-        self._write(OUTCOME_FIELDS, self._outcome_arrays, (rewards, rewards, terminations, truncations, valid), t, first, n)
+        outcome = (rewards, rewards, terminations, truncations, valid)
+        self._write(OUTCOME_FIELDS, self._outcome_arrays, outcome, t, first, n)
         part = slice(first, first + n)
         count = kernels.ends(*(flags[t, part] for flags in self._flag_bytes), self.final_values[t, part], self._ended)
         if count:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 
 import puffer_il._kernels as kernels
@@ -27,6 +29,14 @@ def choose_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("train.device = 'cuda': no CUDA device is visible; use --device cpu or auto")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def process_seconds() -> float:
+    """Seconds since this process was started."""
+    with suppress(OSError):  # psutil counts from the time of the boot, which Linux tells in whole seconds only
+        started = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
+        return float(Path("/proc/uptime").read_text().split()[0]) - int(started) / os.sysconf("SC_CLK_TCK")
+    return time.time() - psutil.Process().create_time()
 
 
 def set_threads(config: TrainConfig, rows: int) -> None:

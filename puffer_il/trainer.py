@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 
 import puffer_il
@@ -22,7 +21,7 @@ from puffer_il.config import Config
 from puffer_il.demos import load_demos
 from puffer_il.evaluate import EVAL_SEED, FINAL_SEED, evaluate, evaluate_policy, make_eval_vec, random_actor
 from puffer_il.registry import get_learner
-from puffer_il.runtime import allocator, choose_device, interruptible, set_threads
+from puffer_il.runtime import allocator, choose_device, interruptible, process_seconds, set_threads
 from puffer_il.sinks import RunInfo, Sink
 from puffer_il.types import Demos, EnvFailure, InputError, Metrics
 from puffer_il.vec import make_vec
@@ -245,7 +244,7 @@ class Run:
     @property
     def wall_s(self) -> float:
         """Seconds since the process started, plus those of the run before it was resumed."""
-        return self.wall_before + time.time() - psutil.Process().create_time()
+        return self.wall_before + process_seconds()
 
     def _due(self, interval: int) -> bool:
         """True if the iteration that has just ended passed a multiple of `interval` steps."""

@@ -88,6 +88,8 @@ def test_headers_know_only_c(header: Path) -> None:
         beside.add("../vec_api.h")
     elif header.stem.startswith("yardstick"):
         beside.add("kernels/pool.h")
+    elif header.name == "copy.h":  # stores past the caches
+        standard.add("emmintrin")
     assert included <= {f"<{name}.h>" for name in standard} | {f'"{name}"' for name in beside}
 
 

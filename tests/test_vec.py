@@ -281,6 +281,26 @@ def test_impossible_splits_name_the_remedy(settings, message):
         make_vec(GYMNASIUM, **settings)
 
 
+def test_a_c_batch_can_be_stepped_by_others_between_two_steps():
+    with make_vec("cartpole", num_envs=6, num_workers=0) as vec:
+        assert vec.native_batch() is None  # nothing has begun
+        vec.reset(1)
+        batch = vec.native_batch()
+        assert batch.vec and batch.step and batch.agents == 1 and batch.owner.num_envs == 6
+        assert batch.returns.shape == batch.lengths.shape == (6,)
+        vec.send(np.zeros((6, 1), np.int32))
+        assert vec.native_batch() is None  # a step is under way
+        vec.recv()
+        assert vec.native_batch().returns is batch.returns and (batch.lengths == 1).all()
+    for settings in ({"backend": "multiprocessing", "num_workers": 2}, {"backend": "serial"}):
+        with make_vec("cartpole", num_envs=4, **settings) as vec:
+            vec.reset(1)
+            assert vec.native_batch() is None
+    with make_vec(FINAL, num_envs=4) as vec:  # a batch, but not of C
+        vec.reset(1)
+        assert vec.backend == "native" and vec.native_batch() is None
+
+
 def test_rows_are_agents():
     with pytest.raises(InputError, match=r"env\.num_envs = 256: must be a multiple of 3, .*; use 255 or 258"):
         make_vec("tests.identified:Parallel", num_envs=256)

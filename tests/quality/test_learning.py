@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import statistics
 import subprocess
 import sys
 import time
@@ -13,6 +15,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 SEEDS = (1, 2, 3, 4, 5)
+FUSED = os.environ.get("PUFFER_IL_TEST_FUSED", "true")  # false: the same claims with torch alone
 
 
 def puffer_il(*arguments: object) -> str:
@@ -24,7 +27,7 @@ def puffer_il(*arguments: object) -> str:
 def train(algo: str, env: str, seed: int, folder: Path, *arguments: object) -> tuple[dict[str, Any], float]:
     """A run's summary and its wall time in seconds, the process's start included."""
     run_dir, begin = folder / f"{algo}-{seed}", time.perf_counter()
-    puffer_il("train", algo, env, "--seed", seed, "--run-dir", run_dir, *arguments)
+    puffer_il("train", algo, env, "--seed", seed, "--run-dir", run_dir, "--train.fused", FUSED, *arguments)
     wall = time.perf_counter() - begin
     summary = json.loads((run_dir / "summary.json").read_text())
     played = summary["eval"]
@@ -38,6 +41,18 @@ def train(algo: str, env: str, seed: int, folder: Path, *arguments: object) -> t
 def test_gail_on_cartpole_from_the_shipped_demonstrations(seed, tmp_path):
     summary, wall = train("gail", "cartpole", seed, tmp_path)
     assert summary["eval"]["return_mean"] >= 475 and wall < 60
+
+
+def test_gail_on_cartpole_reaches_the_expert_within_seconds_and_few_steps(tmp_path):
+    seconds, steps = [], []
+    for seed in SEEDS:
+        summary, _ = train("gail", "cartpole", seed, tmp_path)
+        lines = map(json.loads, (tmp_path / f"gail-{seed}" / "metrics.jsonl").read_text().splitlines())
+        steps.append(next(m["env_steps"] for m in lines if m.get("eval/return_mean", 0) >= 475))
+        seconds.append(summary["time_to_expert_s"])
+    print(f"\nsteps to 475: {steps}, median {statistics.median(steps):,}; seconds: {seconds}")
+    assert statistics.median(steps) <= 65_000
+    assert FUSED != "true" or (statistics.median(seconds) < 4 and max(seconds) < 6)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -59,8 +59,8 @@ def write(tuple targets, tuple sources, Py_ssize_t t, Py_ssize_t first, Py_ssize
     return -1
 
 
-def ends(const uint8_t[::1] terminations, const uint8_t[::1] truncations, const uint8_t[::1] valid, float[::1] final_values,
-         int64_t[::1] found):
+def ends(const uint8_t[::1] terminations, const uint8_t[::1] truncations, const uint8_t[::1] valid,
+         float[::1] final_values, int64_t[::1] found):
     """Zero `final_values` (n,), list the valid rows that ended in `found` (n,), and return how many those are."""
     cdef Py_ssize_t n = valid.shape[0], count
     with nogil:

@@ -4,7 +4,7 @@ Memory comes as addresses (0 for none): of torch tensors, which have no buffer p
 lies there is said in csrc/kernels/. Every call gives up the GIL.
 """
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
@@ -130,13 +130,13 @@ cdef extern from "kernels/rollout.h" nogil:
     bint network_forward(const CKernels *, const CNetwork *, const float *, int64_t, float *, float *, int)
     bint network_backward(const CKernels *, const CNetwork *, const float *, float *, const float *, int64_t,
                           const Gradients *, float *, int)
-    bint network_double_backward(const CKernels *, const CNetwork *, const float *, const float *, const float *, int64_t,
-                                 const Gradients *, float *, float *, int)
+    bint network_double_backward(const CKernels *, const CNetwork *, const float *, const float *, const float *,
+                                 int64_t, const Gradients *, float *, float *, int)
     bint ppo_gradients(const CKernels *, const ActorCritic *, const CObservations *, const CDistribution *, PpoSettings,
                        const PpoRows *, double *, float *, int)
     bint clone_epoch(const CKernels *, const CNetwork *, const Gradients *, const float *, float *,
-                     const CObservations *, const CDistribution *, const void *, const int64_t *, int64_t, int64_t, float,
-                     Optimizer *, double *, int)
+                     const CObservations *, const CDistribution *, const void *, const int64_t *, int64_t, int64_t,
+                     float, Optimizer *, double *, int)
     double column_moments(const CObservations *, const uint8_t *, int64_t, float *, float *, int)
     double optimizer_step(const CKernels *, Optimizer *)
     bint run_rollout(const CKernels *, const ActorCritic *, CRollout *, int)
@@ -338,7 +338,8 @@ cdef class Observations:
     def __init__(self, str dtype, int itemsize, int columns, float clip, mean, scale):
         cdef const float[::1] view
         memset(&self.obs, 0, sizeof(CObservations))
-        self.obs.dtype, self.obs.bytes, self.obs.columns, self.obs.clip = DTYPES[dtype], itemsize * columns, columns, clip
+        self.obs.dtype, self.obs.bytes = DTYPES[dtype], itemsize * columns
+        self.obs.columns, self.obs.clip = columns, clip
         self.keep = (mean, scale)
         if mean is not None:
             view = mean
@@ -396,7 +397,8 @@ def moments(Observations obs, uintptr_t data, uintptr_t valid, int64_t rows, flo
 
 
 def ppo_step(tuple networks, Observations obs, Distribution dist, uintptr_t log_std, tuple arrays, uintptr_t index,
-             int64_t count, int64_t stride, int64_t rows, tuple settings, double[::1] stats, float[::1] log_std_gradient):
+             int64_t count, int64_t stride, int64_t rows, tuple settings, double[::1] stats,
+             float[::1] log_std_gradient):
     """Gradients of PPO's loss. `networks`: (Network, parameters, gradients) of one or two; `arrays`: addresses of
     obs, actions, logprobs, values, advantages, returns, valid (0: all rows count); the rows are
     (i // count) * stride + index[i % count]; `settings` in the order of PpoSettings."""
@@ -464,9 +466,12 @@ def clone(Network network, tuple parameters, tuple gradients, Observations obs, 
 def rollout(tuple networks, Observations obs, Distribution dist, uintptr_t log_std, uintptr_t vec, uintptr_t step,
             tuple arrays, int64_t steps, int64_t rows, int64_t agents, uintptr_t starts, uintptr_t returns,
             uintptr_t lengths, uint64_t seed, uint64_t first_step, bint greedy):
-    """A whole rollout, of samples or of the likeliest actions. `vec` is the address of a VecEnv, `step` of its step function; `arrays` are addresses in the
-    order of RolloutArrays. Returns, of the episodes that ended, in the order of their ends: flat row numbers (k,),
-    returns (k,), lengths (k,), and final observations as bytes (k, bytes of a row)."""
+    """A whole rollout, of samples or of the likeliest actions.
+
+    `vec` is the address of a VecEnv, `step` of its step function; `arrays` are addresses in the order of RolloutArrays.
+    Returns, of the episodes that ended, in the order of their ends: flat row numbers (k,), returns (k,), lengths (k,),
+    and final observations as bytes (k, bytes of a row).
+    """
     cdef ActorCritic ac = _actor_critic(networks)
     cdef CRollout r
     cdef bint done

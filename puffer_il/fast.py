@@ -194,8 +194,9 @@ def _pairs(discriminator: Discriminator, obs: Tensor, actions: Tensor, index: Te
 def _plain_layers(discriminator: Discriminator) -> Layers | None:
     """The discriminator's layers if it is nothing but a fused network whose weights are its parameters."""
     net = discriminator.net
-    plain = isinstance(net, FusedMLP) and not discriminator.encoder.convs and not discriminator.spectral_norm
-    usable = plain and fused.enabled() and not net.layers.refusal and not torch.is_autocast_enabled("cpu")
+    if not isinstance(net, FusedMLP) or discriminator.encoder.convs or discriminator.spectral_norm:
+        return None
+    usable = fused.enabled() and not net.layers.refusal and not torch.is_autocast_enabled("cpu")
     return net.layers if usable and next(net.parameters()).device.type == "cpu" else None
 
 

@@ -69,7 +69,7 @@ def test_ppo_on_cartpole(seed, tmp_path):
 @pytest.mark.parametrize("seed", SEEDS)
 def test_gail_on_cartpole_from_other_peoples_demonstrations(seed, tmp_path, test_data):
     file = test_data / "imitation_testdata" / "cartpole_0_final.npz"
-    # These ten are worse than their demonstrator: to reach the mean of all 57 (473), the run may not stop at theirs (462).
+    # These ten are worse than their demonstrator: to reach the mean of all 57 (473) it must not stop at theirs (462).
     summary, _ = train("gail", "cartpole", seed, tmp_path, "--demos", file, "--demos.episodes", 10,
                        "--train.stop-at-expert", 1.07)
     assert summary["demos"]["episodes"] == 10

@@ -19,7 +19,7 @@ from puffer_il.policy import Policy
 from puffer_il.types import Batch
 from puffer_il.vec import Vec
 
-FEW_ROWS = 16  # a rollout of fewer rows is not worth the kernels' blocks
+FEW_ROWS = 24  # a rollout of fewer rows is not worth the kernels' blocks, and wide layers sum those otherwise
 
 
 class Collector:

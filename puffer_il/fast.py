@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import puffer_il._kernels as kernels
 from puffer_il import fused
 from puffer_il.fused import FusedMLP, Layers
 from puffer_il.networks import OBS_CLIP, Encoder, Flatten, moments
-from puffer_il.types import Array, EnvSpec
+from puffer_il.types import Array, EnvSpec, InputError
 
 if TYPE_CHECKING:
     from puffer_il.buffer import RolloutBuffer
@@ -31,6 +31,7 @@ DISC_STATS = ("loss", "accuracy_expert", "accuracy_policy", "logit_expert", "log
               "grad_norm_input")
 ROLLOUT_ARRAYS = ("obs", "actions", "rewards", "env_rewards", "logprobs", "values", "final_values", "terminations",
                   "truncations", "valid", "episode_starts")
+MOST_COLUMNS = 65_536
 PENALTIES = {"interpolated": 1, "zero_centred": 2}
 
 
@@ -44,8 +45,14 @@ def observations(spec: EnvSpec, flatten: Flatten, encoder: Encoder) -> kernels.O
 
 
 def flat_observations(spec: EnvSpec, flatten: Flatten) -> bool:
-    """True if the kernels can read these observations."""
-    return flatten.plain and spec.obs_dtype.name in kernels.DTYPES
+    """True if the kernels can read these observations; a row of them has to fit a thread's stack."""
+    return flatten.plain and spec.obs_dtype.name in kernels.DTYPES and flatten.dim <= MOST_COLUMNS
+
+
+def _on_cpu(module: nn.Module) -> bool:
+    """True if the kernels can read these parameters."""
+    first = next(module.parameters())
+    return first.device.type == "cpu" and first.dtype == torch.float32
 
 
 def obs_moments(flatten: Flatten, obs: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor, float | Tensor]:
@@ -80,7 +87,7 @@ class FastPolicy:
             return None
         if policy.lstm is not None or policy.dist.kernel is None:
             return None
-        if not flat_observations(policy.spec, policy.flatten) or next(policy.parameters()).device.type != "cpu":
+        if not flat_observations(policy.spec, policy.flatten) or not _on_cpu(policy):
             return None
         if policy.joint is not None:
             layers = [policy.joint]
@@ -109,6 +116,8 @@ class FastPolicy:
         """
         limit = buffer.num_envs if columns else buffer.num_steps * buffer.num_envs
         index = np.ascontiguousarray(np.arange(limit)[part] if isinstance(part, slice) else part, np.int64)
+        if len(index) == 0:
+            raise InputError("a minibatch is empty: there are fewer than num_minibatches rows; lower num_minibatches")
         count, stride = (len(index), buffer.num_envs) if columns else (len(index), 0)
         rows = len(index) * (buffer.num_steps if columns else 1)
         arrays = tuple(address(getattr(buffer, name)) for name in
@@ -181,7 +190,8 @@ def _pairs(discriminator: Discriminator, obs: Tensor, actions: Tensor, index: Te
     if (not fused.enabled() or obs.device.type != "cpu" or dist.kernel is None
             or not flat_observations(spec, discriminator.flatten)):
         return None
-    obs, actions = obs.contiguous(), actions.contiguous()
+    obs, actions = obs.contiguous(), actions.to(torch.int32 if spec.action.discrete else torch.float32).contiguous()
+    index = None if index is None else index.contiguous()
     n, width = len(obs) if index is None else len(index), discriminator.flatten.dim + discriminator.num_actions + 1
     out = torch.empty((n, width) if layers is None else (n,))
     bounds = (0, 0) if spec.action.discrete else (dist.low.data_ptr(), dist.high.data_ptr())
@@ -197,7 +207,7 @@ def _plain_layers(discriminator: Discriminator) -> Layers | None:
     if not isinstance(net, FusedMLP) or discriminator.encoder.convs or discriminator.spectral_norm:
         return None
     usable = fused.enabled() and not net.layers.refusal and not torch.is_autocast_enabled("cpu")
-    return net.layers if usable and next(net.parameters()).device.type == "cpu" else None
+    return net.layers if usable and _on_cpu(net) else None
 
 
 def discriminator_gradients(discriminator: Discriminator, expert: Tensor, policy: Tensor, *, label_smoothing: float,

@@ -66,7 +66,7 @@ class Layers:
     def __call__(self, x: Tensor) -> Tensor:
         parameters = self.parameters()
         if torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in parameters)):
-            return _Forward.apply(self, x, *parameters)
+            return _Forward.apply(self, x.contiguous(), *[p.contiguous() for p in parameters])
         return self.compute(x.contiguous(), [p.contiguous() for p in parameters], None)
 
     def compute(self, x: Tensor, parameters: Sequence[Tensor], saved: Tensor | None) -> Tensor:
@@ -89,16 +89,17 @@ class Layers:
 
     def usable(self, x: Tensor) -> bool:
         """True if the kernels can take this input now."""
-        if not _enabled or x.dim() != 2 or len(x) == 0:
+        if not _enabled or x.dim() != 2 or x.shape[0] == 0 or x.shape[1] != self.hidden[0].in_features:
             return False
         if self.refusal:
             fall_back(self.refusal)
             return False
         if len(x) < FEW_ROWS and max(self.units) > WIDE_UNITS and torch.is_grad_enabled():
             return False  # torch's matrix times vector is faster there
-        return (x.device.type == "cpu" and x.dtype == torch.float32 and self.heads[-1].bias.device.type == "cpu"
-                and self.heads[-1].bias.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-                and not torch.compiler.is_compiling() and not torch.jit.is_tracing())
+        bias = self.heads[-1].bias
+        return (x.device.type == bias.device.type == "cpu" and x.dtype == bias.dtype == torch.float32
+                and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
+                and not torch.jit.is_tracing())
 
     def in_torch(self, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
         """The same with torch's operations, for derivatives that the kernels do not have."""
@@ -123,11 +124,20 @@ class FusedMLP(nn.Sequential):
 
     def __init__(self, *modules: nn.Module, activation: str) -> None:
         super().__init__(*modules)
-        linear = [module for module in self if isinstance(module, nn.Linear)]
-        self.layers = Layers(linear[:-1], linear[-1:], activation)
+        self.activation = activation
+        self.layers = self._find_layers()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x) if self.layers.usable(x) else super().forward(x)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if isinstance(value, nn.Module) and "layers" in self.__dict__:  # a layer has been replaced
+            self.layers = self._find_layers()
+
+    def _find_layers(self) -> Layers:
+        linear = [module for module in self if isinstance(module, nn.Linear)]
+        return Layers(linear[:-1], linear[-1:], self.activation)
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):  # a part of it is no MLP of its own
@@ -138,8 +148,6 @@ class FusedMLP(nn.Sequential):
 class _Forward(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, layers: Layers, x: Tensor, *parameters: Tensor) -> Tensor:
-        x = x.contiguous()
-        parameters = tuple(p.contiguous() for p in parameters)
         size = layers.network.saved_size(len(x))
         ctx.layers, ctx.saved = layers, x.new_empty(size) if size <= MOST_SAVED else None
         ctx.save_for_backward(x, *parameters)

@@ -156,7 +156,6 @@ def test_a_forked_child_starts_threads_of_its_own() -> None:
         assert torch.equal(net(x).detach(), expected)  # nor has the parent lost anything
 
 
-@pytest.mark.xfail(strict=True, reason="start_threads leaves pool.lock as the fork found it: held, for ever")
 def test_a_fork_while_a_thread_holds_the_lock_leaves_the_child_a_pool_that_works(lib: ctypes.CDLL) -> None:
     """As threads do for an instant whenever they fall asleep or wake."""
     assert lib.fork_while_locked(2) == 0

@@ -115,16 +115,16 @@ static inline void verdict_block(const DiscPass *p, Scratch *s, float *sums, con
                                  bool expert, double *stats) {
     const Pass *pass = &p->pass;
     const float label = expert ? 1 - p->settings.label_smoothing : p->settings.label_smoothing;
-    float labels[BLOCK], weights[BLOCK];
-    for (int64_t r = 0; r < BLOCK; r++) {
-        labels[r] = label;
+    float weights[BLOCK];
+    for (int64_t r = 0; r < BLOCK; r++)
         weights[r] = r < count ? 0.5f / (float)pass->rows : 0;
-    }
     int rows;
     const float *x = whole_rows(rows_of_side, count, pass->plan.inputs, s->x, &rows);
     double of_block[3] = {0, 0, 0};
     pass->kernels->block_forward(&pass->plan, pass->packed, x, s->tape, s, rows);
-    pass->kernels->bce_block(s->outputs, labels, weights, p->settings.ent_coef, s->output_gradients, of_block);
+    clear_tail(s->outputs, 1, count);
+    pass->kernels->bce_block(s->outputs, expert ? 1 : -1, label, weights, p->settings.ent_coef, s->output_gradients,
+                             of_block);
     pass->kernels->block_backward(&pass->plan, pass->packed, x, s->tape, s, sums, false, rows);
     stats[DISC_LOSS] += of_block[0];
     stats[expert ? DISC_LOGIT_EXPERT : DISC_LOGIT_POLICY] += 2 * of_block[1];

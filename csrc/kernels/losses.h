@@ -149,18 +149,19 @@ static void V(cloning_block)(const Distribution *dist, float ent_coef, float sha
     stats[1] += V(sum)(total_entropy);
 }
 
-/* Binary cross-entropy with the given label per row, less ent_coef times the verdict's entropy; rows weigh `weights`.
- * stats: sums of the cross-entropy and of the logits, and how many logits are on the label's side, all weighted. */
-static void V(bce_block)(const float *logits, const float *labels, const float *weights, float ent_coef,
+/* Binary cross-entropy of rows of one side (1 the expert's, -1 the policy's) with their label, less ent_coef times the
+ * verdict's entropy; rows weigh `weights`. stats: sums of the cross-entropy and of the logits, and how many logits are
+ * on their side, all weighted. */
+static void V(bce_block)(const float *logits, float side, float label, const float *weights, float ent_coef,
                          float *gradient, double *stats) {
-    const F zero = V(all)(0), half = V(all)(0.5f);
+    const F zero = V(all)(0), y = V(all)(label);
     F loss = zero, sum = zero, right = zero;
     EACH_VECTOR(r) {
-        const F z = V(load)(logits + r), y = V(load)(labels + r), weight = V(load)(weights + r);
+        const F z = V(load)(logits + r), weight = V(load)(weights + r);
         const F s = V(sigmoid)(z);
         loss += weight * (y * V(softplus)(-z) + (V(all)(1) - y) * V(softplus)(z));
         sum += weight * z;
-        right += weight * V(where_greater)((y - half) * z, zero, V(all)(1), zero);
+        right += weight * V(where_greater)(side * z, zero, V(all)(1), zero);
         V(store)(gradient + r, weight * (s - y + ent_coef * z * s * (V(all)(1) - s)));
     }
     stats[0] += V(sum)(loss);

@@ -85,6 +85,12 @@ static inline void turn_out(const float *block, int64_t count, int outputs, floa
             rows[r * outputs + o] = block[o * BLOCK + r];
 }
 
+/* Zeros instead of what an earlier block left beyond `count`: such rows weigh nothing, but nothing times a NaN is one. */
+static inline void clear_tail(float *block, int outputs, int64_t count) {
+    for (int o = 0; count < BLOCK && o < outputs; o++)
+        memset(block + o * BLOCK + count, 0, sizeof(float) * (size_t)(BLOCK - count));
+}
+
 /* What every pass needs: the kernels, one network with its packed copy, each thread's scratch, each chunk's sums. */
 typedef struct {
     const Kernels *kernels;

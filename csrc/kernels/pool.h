@@ -87,7 +87,9 @@ static int start_threads(int wanted) {
     if (pool.process != getpid()) {
         pool.process = getpid();
         pool.threads = 0;
-        pool.wake = pool.done = (pthread_cond_t)PTHREAD_COND_INITIALIZER;  // their sleepers were left behind
+        // Whoever slept at these, or held the lock, was left behind.
+        pool.wake = pool.done = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
+        pool.lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
     }
     while (pool.threads < wanted) {
         pthread_t thread;

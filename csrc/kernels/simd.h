@@ -213,7 +213,7 @@ INLINE F V(vexpm1)(F x) {
     return scale * less_one + (scale - 1);
 }
 
-/* Natural logarithm of a positive, normal x; polynomial of Cephes' logf (Moshier 1989) on [sqrt(1/2), sqrt(2)]. */
+/* Natural logarithm of a positive, normal x, NaN of a NaN; polynomial of Cephes' logf (Moshier 1989) on [sqrt(1/2), sqrt(2)]. */
 INLINE F V(vlog)(F x) {
     const I bits = (I)x;
     const I exponent = (bits - 0x3f3504f3) >> 23;
@@ -227,7 +227,8 @@ INLINE F V(vlog)(F x) {
     p = p * f + 2.0000714765e-1f;
     p = p * f - 2.4999993993e-1f;
     p = p * f + 3.3333331174e-1f;
-    return e * 0x1.62e4p-1f + (f + (e * 0x1.7f7d1cp-20f + (f * z * p - z * 0.5f)));
+    // x - x, zero unless x is a NaN, whose bits have been taken apart like a number's
+    return e * 0x1.62e4p-1f + (f + (e * 0x1.7f7d1cp-20f + (f * z * p - z * 0.5f))) + (x - x);
 }
 
 /* x P(x²) / Q(x²), the minimax quotient for |x| <= 7.9, beyond which float rounds to 1: relative error below 5e-7. */

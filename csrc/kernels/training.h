@@ -90,7 +90,7 @@ enum { MOMENT_ROWS = 4096 };
 typedef struct {
     Observations obs;
     const uint8_t *valid;  // NULL: all rows count
-    int64_t rows;
+    int64_t rows, origin;  // the row that differences are taken from
     double *sums;          // (chunks, 2 * columns + 1): sums of x - x₀ and of its square, and how many rows
 } Moments;
 
@@ -102,7 +102,7 @@ static void moments_chunk(void *context, int64_t chunk, int thread) {
     memset(sum, 0, sizeof(double) * (size_t)(2 * columns));
     const int64_t stop = least((chunk + 1) * MOMENT_ROWS, m->rows);
     float x[columns], origin[columns];
-    to_floats(m->obs.dtype, m->obs.data, columns, origin);
+    to_floats(m->obs.dtype, (const char *)m->obs.data + m->origin * m->obs.bytes, columns, origin);
     for (int64_t row = chunk * MOMENT_ROWS; row < stop; row++) {
         if (m->valid && !m->valid[row])
             continue;
@@ -123,7 +123,9 @@ static double column_moments(const Observations *obs, const uint8_t *valid, int6
     const int columns = obs->columns, width = 2 * columns + 1;
     const int64_t chunks = chunks_of(rows, MOMENT_ROWS);
     Work work = begin_work(threads, sizeof(double) * (size_t)(chunks * width));
-    Moments m = {*obs, valid, rows, work.memory};
+    Moments m = {*obs, valid, rows, 0, work.memory};
+    while (valid && m.origin < rows - 1 && !valid[m.origin])
+        m.origin++;
     double counted = -1;
     if (work.memory) {
         run_tasks(&work, chunks, moments_chunk, &m);
@@ -132,7 +134,7 @@ static double column_moments(const Observations *obs, const uint8_t *valid, int6
                 m.sums[i] += m.sums[chunk * width + i];
         counted = m.sums[2 * columns];
         float origin[columns];
-        to_floats(obs->dtype, obs->data, columns, origin);
+        to_floats(obs->dtype, (const char *)obs->data + m.origin * obs->bytes, columns, origin);
         for (int i = 0; i < columns; i++) {
             const double d = counted ? m.sums[i] / counted : 0;
             mean[i] = (float)(origin[i] + d);
@@ -217,8 +219,10 @@ static void ppo_chunk(void *context, int64_t chunk, int thread) {
             block.weights[r] = p->rows.valid ? (float)(p->rows.valid[row] != 0) : 1;
         }
         gather_actions(&p->dist, p->rows.actions, at, count, &block);
-        for (int i = 0; i < p->networks; i++)
+        for (int i = 0; i < p->networks; i++) {
             k->block_forward(&p->pass[i].plan, p->pass[i].packed, actor->x, scratch[i].tape, &scratch[i], rows);
+            clear_tail(scratch[i].outputs, p->pass[i].plan.outputs, count);
+        }
         k->ppo_block(&p->dist, &p->settings, actor->outputs, critic->outputs + value_row, &block,
                      actor->output_gradients, critic->output_gradients + value_row, stats, log_std);
         for (int i = 0; i < p->networks; i++)
@@ -318,6 +322,7 @@ static void cloning_chunk(void *context, int64_t chunk, int thread) {
         for (int64_t r = 0; r < BLOCK; r++)
             block.weights[r] = r < count;
         pass->kernels->block_forward(&pass->plan, pass->packed, s.x, s.tape, &s, rows);
+        clear_tail(s.outputs, pass->plan.outputs, count);
         pass->kernels->cloning_block(&p->dist, p->ent_coef, 1.0f / (float)pass->rows, s.outputs, &block,
                                      s.output_gradients, stats, log_std);
         pass->kernels->block_backward(&pass->plan, pass->packed, s.x, s.tape, &s, sums, false, rows);

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -81,6 +81,16 @@ def notices(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[str]]
 # ---- the same numbers ----
 
 
+def near_a_kink(net: nn.Module, x: torch.Tensor) -> bool:
+    """True if rounding may put a ReLU on its other side, where its slope is another."""
+    signals = x.double()
+    for layer in in_float64(net):
+        if isinstance(layer, nn.ReLU) and bool((signals.abs() < 1e-5).any()):
+            return True
+        signals = layer(signals)
+    return False
+
+
 @settings(max_examples=120, deadline=None, derandomize=True)
 @given(parts=PARTS, rows=ROWS, activation=st.sampled_from([*MODULES]), isa=st.sampled_from(INSTRUCTION_SETS),
        threads=st.integers(1, 3), seed=st.integers(0, 1000))
@@ -90,6 +100,7 @@ def test_outputs_and_gradients_are_those_of_float64(parts: Any, rows: int, activ
     kernels.use_instruction_set(isa)
     kernels.set_threads(threads)
     net, x, g = make_net(inputs, hidden, outputs, activation, seed), random(rows, inputs), random(rows, outputs, seed=1)
+    assume(not near_a_kink(net, x))
     assert close(first_order(net, x, g), first_order(in_float64(net), x.double(), g.double()), rows)
 
 
@@ -103,6 +114,7 @@ def test_second_derivatives_are_those_of_float64(parts: Any, rows: int, activati
     kernels.set_threads(threads)
     net = make_net(inputs, hidden, outputs, activation, seed)
     x, g, c = random(rows, inputs), random(rows, outputs, seed=1), random(rows, inputs, seed=2)
+    assume(not near_a_kink(net, x))
     ours = second_order(net, x, g, c)
     assert close(ours, second_order(in_float64(net), x.double(), g.double(), c.double()), rows)
 

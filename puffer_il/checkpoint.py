@@ -16,7 +16,7 @@ import torch
 
 from puffer_il.types import ActionSpec, EnvSpec, InputError, ObsField
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:

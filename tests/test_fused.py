@@ -231,6 +231,14 @@ def test_gradients_are_computed_where_they_are_wanted() -> None:
     assert error([x.grad], [torch.autograd.grad(in_float64(net)(x.double()).sum(), x)[0]]) < 1e-5
 
 
+@ACTIVATIONS
+def test_what_is_too_much_to_save_is_computed_again(activation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, x, g = make_net(7, (40, 33), 3, activation), random(500, 7), random(500, 3, seed=1)
+    saved = first_order(net, x, g)
+    monkeypatch.setattr(fused, "MOST_SAVED", 0)
+    assert all(torch.equal(a, b) for a, b in zip(first_order(net, x, g), saved, strict=True))
+
+
 def test_a_graph_can_be_walked_twice() -> None:
     net, x = make_net(4, (8,), 2, "silu"), random(6, 4)
     out, first = net(x), next(net.parameters())

@@ -89,6 +89,8 @@ class Layers:
 
     def usable(self, x: Tensor) -> bool:
         """True if the kernels can take this input now."""
+        if torch.jit.is_tracing() or torch.compiler.is_compiling():
+            return False
         if not _enabled or x.dim() != 2 or x.shape[0] == 0 or x.shape[1] != self.hidden[0].in_features:
             return False
         if self.refusal:
@@ -98,8 +100,7 @@ class Layers:
             return False  # torch's matrix times vector is faster there
         bias = self.heads[-1].bias
         return (x.device.type == bias.device.type == "cpu" and x.dtype == bias.dtype == torch.float32
-                and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
-                and not torch.jit.is_tracing())
+                and not torch.is_autocast_enabled("cpu"))
 
     def in_torch(self, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
         """The same with torch's operations, for derivatives that the kernels do not have."""

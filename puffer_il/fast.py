@@ -61,7 +61,8 @@ def obs_moments(flatten: Flatten, obs: Tensor, valid: Tensor | None = None) -> t
     `valid` (n,) bool leaves rows out.
     """
     spec = flatten.spec
-    if (fused.enabled() and flat_observations(spec, flatten) and obs.device.type == "cpu" and obs.is_contiguous()):
+    covered = fused.enabled() and flat_observations(spec, flatten) and obs.device.type == "cpu"
+    if covered and obs.is_contiguous() and obs.numel():
         plain = kernels.Observations(spec.obs_dtype.name, spec.obs_dtype.itemsize, flatten.dim, 0.0, None, None)
         mean, variance = torch.empty(flatten.dim), torch.empty(flatten.dim)
         count = kernels.moments(plain, obs.data_ptr(), _pointer(valid), obs.numel() // flatten.dim, mean.numpy(),

@@ -126,10 +126,13 @@ class FusedMLP(nn.Sequential):
     def __init__(self, *modules: nn.Module, activation: str) -> None:
         super().__init__(*modules)
         self.activation = activation
+        self.made_of = tuple(map(type, self))
         self.layers = self._find_layers()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x) if self.layers.usable(x) else super().forward(x)
+        # Whoever has put something else between the layers, or behind them, gets what an nn.Sequential gives.
+        known = tuple(map(type, self)) == self.made_of and self.layers.usable(x)
+        return self.layers(x) if known else super().forward(x)
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)

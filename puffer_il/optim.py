@@ -36,6 +36,7 @@ class FlatAdam:
         if self.flat.device.type == "cpu":
             self.kernel = kernels.Adam(len(self.flat), *(t.data_ptr() for t in (self.flat, self.grad, self.mean,
                                                                                 self.square)))
+        self.prepare()
 
     def zero_grad(self) -> None:
         self.grad.zero_()

@@ -505,6 +505,11 @@ def test_an_invalid_first_row_does_not_enter_the_moments(garbage: float) -> None
     np.testing.assert_allclose(variance, obs[1:].var(0), rtol=1e-5)
 
 
+def test_no_rows_have_moments_without_a_crash() -> None:
+    _, _, count = obs_moments(Flatten(make_spec()), torch.zeros(0, *make_spec().obs_shape))
+    assert count == 0
+
+
 def test_moments_of_wide_observations_do_not_overrun_the_stack() -> None:
     source = """
 import numpy as np, torch

@@ -409,6 +409,16 @@ def test_a_layer_that_is_replaced_is_the_one_that_counts() -> None:
         torch.testing.assert_close(net(x), nn.Sequential(*net)(x), rtol=1e-5, atol=1e-6)
 
 
+def test_modules_that_are_put_in_by_hand_count() -> None:
+    x = random(6, 4)
+    for change in (lambda net: net.append(nn.Tanh()), lambda net: net.__setitem__(4, nn.Identity()),
+                   lambda net: net.__setitem__(1, nn.ReLU())):
+        net = make_net(4, (8, 8), 2, "tanh")
+        change(net)
+        with torch.no_grad():
+            assert torch.equal(net(x), nn.Sequential(*net)(x))
+
+
 def test_no_rows_give_no_outputs() -> None:
     net = make_net(5, (8,), 3, "tanh")
     out = net(torch.empty(0, 5))

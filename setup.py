@@ -12,6 +12,7 @@ if shutil.which("gcc") is None and shutil.which("cc") is None:
     sys.exit("puffer_il needs a C compiler: install gcc (Debian: apt install gcc) and run this again")
 
 sys.path.insert(0, str(Path(__file__).parent))
+from puffer_il.envfile import read_env
 from puffer_il.glue import env_extension
 
 HEADERS = sorted(map(str, Path("csrc").rglob("*.h")))
@@ -26,7 +27,8 @@ kernels = cythonize(
     build_dir="build/cython",
 )
 env_folders = sorted(toml.parent for toml in Path("envs").glob("*/env.toml"))
-envs = [env_extension(folder) for folder in env_folders]
+# Those that need another package's library are compiled on first use, where that package is installed.
+envs = [env_extension(folder) for folder in env_folders if not read_env(folder).packages]
 
 DATA = ["*.toml", "*.h", "*.md", "demos/*", "*/*.toml"]
 setup(

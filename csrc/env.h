@@ -5,11 +5,36 @@
  *     static inline void c_step(Env *env, Io io);   one step with io.actions
  *
  * Before it, glue.py generates from env.toml: the constants ENV_AGENTS, ENV_OBS_SIZE and ENV_ACTION_SIZE, the types
- * Obs and Action of one element, and the struct Params with a field per parameter. There may be no global state and
- * no rand(): whatever changes lives in Env, whatever is random comes from io.rng.
+ * Obs and Action of one element, and the structs
+ *     Params  a field per parameter: int64_t for true or false, whole numbers and choices (enum { NAME_CHOICE, … }),
+ *             double for numbers
+ *     Data    for each array `x` of [data]: its first element `x` and its number of elements `x_size`
+ *     Log     a float per name in `log`
+ * There may be no global state and no rand(): whatever changes lives in Env, whatever is random comes from io.rng.
  *
  * The glue does the rest: it clips actions into their bounds (a NaN becomes the lower one), clears rewards and ends
- * before c_step, cuts episodes at the time limit, keeps final observations, and starts the next episode. */
+ * before c_step, cuts episodes at the time limit, keeps final observations, and starts the next episode.
+ *
+ * More functions may be there, and the glue finds them by their names:
+ *
+ *     static inline void c_expert(const Env *env, Io io, Action *actions);
+ *         What a scripted expert does now, [ENV_AGENTS][ENV_ACTION_SIZE]. io.rng is a generator of the expert's own.
+ *     static inline void c_get_state(const Env *env, Io io, double *state);
+ *     static inline void c_set_state(Env *env, Io io, const double *state);
+ *         All of an episode's state but generator and clock as `state` numbers (env.toml). Setting it writes the
+ *         observations, and the environment then goes on to the bit as the one that it was got from.
+ *     static void c_render(const Env *env, Io io, Canvas *canvas);
+ *         A picture of [render] width × height (canvas.h).
+ *     static const char *c_share(const Params *params, const Data *data, void **shared);
+ *     static void c_unshare(void *shared);
+ *         Once for all environments of a batch: what they share, read-only, as io.shared. An error is one line of
+ *         static text, NULL if all is well.
+ *     static const char *c_open(Env *env, Io io);
+ *     static void c_close(Env *env);
+ *         Once for each environment: memory of its own, to which Env may then point. c_get_state and c_set_state must
+ *         be there too, because copying the bytes of Env no longer saves it.
+ *
+ * io.observations are the current ones in all of them; c_expert, c_get_state and c_render change nothing. */
 #ifndef PUFFER_IL_ENV_H
 #define PUFFER_IL_ENV_H
 
@@ -18,12 +43,16 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "canvas.h"
 #include "rng.h"
 
 /* All that an environment may touch besides its own struct. */
 typedef struct {
     const Params *params;
+    const Data *data;
+    void *shared;             // from c_share
     Rng *rng;
+    Log *log;                 // of the running episode, zero when it starts; the mean over episodes is reported
     const Action *actions;    // [ENV_AGENTS][ENV_ACTION_SIZE]; not there in c_reset
     Obs *observations;        // [ENV_AGENTS][ENV_OBS_SIZE] to be written
     Obs *final_observations;  // the same; only where env.toml says autoreset = false: c_step then restarts the agents

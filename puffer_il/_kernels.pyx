@@ -125,6 +125,7 @@ cdef extern from "kernels/rollout.h" nogil:
     Plan plan_network(const CNetwork *)
     int64_t saved_floats(const Plan *, int64_t)
     int64_t slice_rows(int64_t)
+    void step_on_threads(const VecEnv *, StepFunction, int64_t, int)
     int64_t chunks_of(int64_t, int64_t)
     void free_ends(Ends *, int64_t)
     bint network_forward(const CKernels *, const CNetwork *, const float *, int64_t, float *, float *, int)
@@ -169,16 +170,22 @@ DTYPES = {"float32": 0, "float64": 1, "uint8": 2, "int8": 3, "int16": 4, "int32"
 
 cdef const CKernels *kernels = choose_kernels(NULL)
 cdef int threads = 1
+cdef bint told = False
 
 
 def set_threads(int count):
     """Threads of every later call, the caller's own among them."""
-    global threads
-    threads = max(1, count)
+    global threads, told
+    threads, told = max(1, count), True
 
 
 def get_threads():
     return threads
+
+
+def thread_budget():
+    """What `set_threads` was given, 0 before."""
+    return threads if told else 0
 
 
 def instruction_set():
@@ -461,6 +468,12 @@ def clone(Network network, tuple parameters, tuple gradients, Observations obs, 
         done = clone_epoch(kernels, &net, &to, <const float *>log_std, <float *>log_std_gradient, &seen, &actions_of,
                            <const void *>actions, &order[0], rows, batch, ent_coef, &adam.optimizer, &means[0], threads)
     _check(done)
+
+
+def step_envs(uintptr_t vec, uintptr_t step, int64_t envs, int count):
+    """One step of a batch of `envs` C environments on `count` threads; addresses as for `rollout`."""
+    with nogil:
+        step_on_threads(<const VecEnv *>vec, <StepFunction>step, envs, count)
 
 
 def rollout(tuple networks, Observations obs, Distribution dist, uintptr_t log_std, uintptr_t vec, uintptr_t step,

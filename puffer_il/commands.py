@@ -13,7 +13,6 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from puffer_il.sinks import JsonlSink, PlainSink, TensorBoardSink, duration, eva
 from puffer_il.types import Demos, EnvSpec, InputError
 
 EXIT = {"finished": 0, "interrupted": 130}
+WIDTH = 120  # of a table that might be wider
 
 
 def train(args: Namespace) -> int:
@@ -120,6 +120,8 @@ def scores(known: dict[str, Any], played: dict[str, Any] | None) -> list[str]:
         metrics = {f"eval/{key}": value for key, value in played.items() if isinstance(value, int | float)}
         metrics |= dict(zip(("eval/ci_low", "eval/ci_high"), played["ci95"], strict=True))
         lines = [("policy", f"{evaluation(metrics)}, {played['episodes']} episodes")]
+        if "log" in played:
+            lines.append(("", ", ".join(f"{name.replace('_', ' ')} {number(x)}" for name, x in played["log"].items())))
     returns = ((name, known[f"{name}_return"]) for name in ("expert", "random"))
     return _lines(lines + [(name, number(value)) for name, value in returns if value is not None])
 
@@ -201,28 +203,17 @@ def demos_export(args: Namespace) -> int:
 
 
 def demos_collect(args: Namespace) -> int:
-    """Record a run's policy in its own environment's parameters, an expert's file, or random actions."""
-    from puffer_il.demos import collect, load_expert, write_demos
-    from puffer_il.evaluate import load_policy, policy_actor, random_actor
+    """Record a run's policy in its own environment's parameters, an expert's file or script, or random actions."""
+    from puffer_il.creators import find_creator
+    from puffer_il.demos import collect, write_demos
+    from puffer_il.envkit.actors import Actor
     from puffer_il.vec import make_vec
 
-    policy, kwargs = None, dict[str, Any]()
-    if args.policy and args.policy.is_dir():
-        policy, config, _ = load_policy(args.policy)
-        kwargs = config.env.kwargs if config.env.name == args.env else {}
-    with make_vec(args.env, num_envs=1, kwargs=kwargs) as one:
-        agents = one.spec.num_agents
-    with make_vec(args.env, num_envs=min(args.episodes, 64) * agents, kwargs=kwargs, seed=args.seed) as vec:
-        if args.random:
-            act = random_actor(vec.spec, args.seed)
-        elif policy is None:
-            act = load_expert(args.policy, vec.spec, not args.stochastic, args.seed)
-        elif replace(policy.spec, name="") != replace(vec.spec, name=""):
-            raise InputError(f"--policy {args.policy}: a policy for {policy.spec.name}, whose observations "
-                             f"{policy.spec.obs_shape} or actions are not those of {args.env}; use a run on {args.env}")
-        else:
-            act = policy_actor(policy, vec.num_envs, not args.stochastic, args.seed)
-        demos = collect(vec, act, args.episodes, args.typed, seed=args.seed)
+    actor = Actor(args)
+    rows = min(args.episodes, 64) * find_creator(actor.env, actor.kwargs).facts().num_agents
+    with make_vec(actor.env, num_envs=rows, kwargs=actor.kwargs, seed=args.seed) as vec:
+        vec.reset()
+        demos = collect(vec, actor.act(vec), args.episodes, args.typed, seed=args.seed)
     write_demos(args.out, demos, env=args.env, collected=args.typed)
     return _written(args.out, demos)
 
@@ -235,25 +226,56 @@ def _written(path: str, demos: Demos) -> int:
 
 
 def _spec(env: str) -> EnvSpec:
-    from puffer_il.vec import make_vec
+    from puffer_il.creators import find_creator
 
-    with make_vec(env, num_envs=1) as vec:
-        return vec.spec
+    return find_creator(env).facts().spec
 
 
 def env_list(args: Namespace) -> int:
-    from puffer_il.envfile import Space, read_env
+    """Name, spaces, agents and hooks of each environment, and beside them what the task is, as far as it fits."""
+    from puffer_il.envfile import EnvFile, Space, read_env
+    from puffer_il.glue import hooks
 
     def space(space: Space) -> str:
         if space.nvec:
             return f"{'×'.join(map(str, space.nvec))} choices"
         return f"{space.dtype} {'×'.join(map(str, space.shape))}"
 
+    def has(file: EnvFile) -> str:
+        found = hooks(file)
+        return " ".join(word for word, hook in (("expert", "EXPERT"), ("picture", "RENDER")) if hook in found) or "–"
+
     files = [read_env(folder) for _, folder in sorted(env_folders().items())]
-    print(table(("name", "observations", "actions", "task"),
-                [(file.name, space(file.observation), space(file.action), file.description) for file in files]))
-    print("\nAny Gymnasium id, module:function or folder with an env.toml works as well.")
+    print(table(("name", "observations", "actions", "agents", "has", "task"),
+                [(file.name, space(file.observation), space(file.action), str(file.agents), has(file),
+                  file.description) for file in files], WIDTH))
+    print("\nexpert: for 'demos collect --expert'; picture: for 'env play'. Any Gymnasium id, module:function or folder "
+          "works as\nwell; 'puffer-il env new NAME' writes a folder to begin with.")
     return 0
+
+
+def env_new(args: Namespace) -> int:
+    from puffer_il.envkit.new import main
+
+    return main(args)
+
+
+def env_check(args: Namespace) -> int:
+    from puffer_il.envkit.check import main
+
+    return main(args)
+
+
+def env_play(args: Namespace) -> int:
+    from puffer_il.envkit.play import main
+
+    return main(args)
+
+
+def env_bench(args: Namespace) -> int:
+    from puffer_il.envkit.bench import main
+
+    return main(args)
 
 
 def algos(args: Namespace) -> int:
@@ -267,9 +289,13 @@ def algos(args: Namespace) -> int:
     return 0
 
 
-def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    """Columns as wide as their widest cell, the last as it is."""
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], width: int = 0) -> str:
+    """Columns as wide as their widest cell, the last as it is, or cut where lines would be longer than `width`."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    if width:
+        room = width - sum(widths[:-1]) - 2 * len(widths[:-1])
+        rows = [(*row[:-1], row[-1] if len(row[-1]) <= room else f"{row[-1][:room - 1].rstrip()}…") for row in rows]
+        widths[-1] = min(widths[-1], room)
     lines = [head, tuple("─" * width for width in widths), *rows]
     return "\n".join("  ".join(f"{cell:<{w}}" for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 

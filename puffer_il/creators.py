@@ -17,6 +17,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from puffer_il.cythonenv import load_cython
 from puffer_il.emulation import action_spec, emulate, obs_fields, pufferlib
 from puffer_il.native import NativeEnv
 from puffer_il.registry import env_folders
@@ -35,6 +36,7 @@ class Facts:
     indexed: bool  # seeded by one seed and the index of its first environment
     has_final: bool  # hands over final observations
     exact: bool  # its state can be saved and restored exactly
+    log: tuple[str, ...] = ()  # what its episodes log
 
     @property
     def num_agents(self) -> int:
@@ -46,7 +48,7 @@ class Creator:
     """Opens environments by name, in this process or, sent to it, in a worker."""
 
     name: str  # as the user wrote it
-    kind: str  # "folder", "gymnasium" or "callable"
+    kind: str  # "folder", "cython", "gymnasium" or "callable"
     target: str  # the folder, the id, or module:function
     kwargs: dict[str, Any] = field(default_factory=dict)
 
@@ -69,15 +71,18 @@ class Creator:
             facts = Facts(_spec(self.name, env), env.single_observation_space, env.single_action_space, native,
                           batched=native and "num_envs" in known, indexed=native and "first_env" in known,
                           has_final=native and hasattr(env, "final_observations"),
-                          exact=native and hasattr(env, "get_state") and hasattr(env, "set_state"))
+                          exact=native and hasattr(env, "get_state") and hasattr(env, "set_state"),
+                          log=env.env_file.log if isinstance(env, NativeEnv) else ())
         with suppress(Exception):
             env.close()
         return facts
 
     def _make(self) -> Callable:
         if self.kind == "folder":
-            return lambda num_envs=1, buf=None, seed=0, first_env=0, **kwargs: NativeEnv(
-                self.target, num_envs, buf, seed, first_env, **kwargs)
+            return lambda num_envs=1, buf=None, seed=0, first_env=0, threads=0, **kwargs: NativeEnv(
+                self.target, num_envs, buf, seed, first_env, threads, **kwargs)
+        if self.kind == "cython":
+            return load_cython(self.target)
         if self.kind == "gymnasium":
             # PufferLib checks the first observation and action itself; the checker would cost time in every step.
             return lambda **kwargs: gymnasium.make(self.target, disable_env_checker=True, **kwargs)
@@ -98,7 +103,7 @@ class Creator:
         except EnvFailure:
             raise
         except InputError as error:
-            raise InputError(str(error) if self.kind == "folder" else f"{about}: {error}") from None
+            raise InputError(str(error) if self.kind in ("folder", "cython") else f"{about}: {error}") from None
         except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
             raise InputError(f"{about} cannot be opened: {_one_line(error)}{self._remedy(error)}") from None
         except gymnasium.error.Error as error:
@@ -129,7 +134,10 @@ def find_creator(name: str, kwargs: dict[str, Any] | None = None) -> Creator:
     path = Path(name).expanduser()
     if name and path.is_dir():
         if not (path / "env.toml").is_file():
-            raise InputError(f"environment {name!r}: the folder has no env.toml")
+            if any(path.glob("*.pyx")):
+                return Creator(name, "cython", str(path.resolve()), kwargs)
+            raise InputError(f"environment {name!r}: the folder has no env.toml and no .pyx; 'puffer-il env new' writes "
+                             "one to begin with")
         return Creator(name, "folder", str(path.resolve()), kwargs)
     module, _, attribute = name.partition(":")
     if attribute:
@@ -161,6 +169,8 @@ def _spec(name: str, env: Any) -> EnvSpec:
         fields = () if isinstance(space, gymnasium.spaces.Box) else tuple(obs_fields(space, env.obs_dtype))
         action = getattr(own, "own_action_space", None)
         shape = action.shape if isinstance(action, gymnasium.spaces.Box) else None
+    elif isinstance(env, NativeEnv) and env.env_file.observation.nvec:
+        fields = (ObsField("obs", np.dtype(np.int32), (), 0, env.env_file.observation.nvec[0]),)
     rows = env.single_observation_space
     return EnvSpec(name, rows.shape, rows.dtype, action_spec(env.single_action_space, shape), fields, env.num_agents)
 

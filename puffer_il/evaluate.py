@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from puffer_il.config import Config, EnvConfig, build, read_toml
 from puffer_il.creators import find_creator
 from puffer_il.distributions import Noise
 from puffer_il.fast import FastPolicy
+from puffer_il.native import take_logs
 from puffer_il.policy import Policy
 from puffer_il.types import Array, EnvSpec, InputError
 from puffer_il.vec import Vec, make_vec
@@ -29,10 +30,11 @@ FINAL_SEED = 2_000_003  # the result is scored on episodes that had no say in wh
 
 @dataclass(frozen=True)
 class Scores:
-    """True returns and lengths of complete episodes, (episodes,) each."""
+    """True returns and lengths of complete episodes, (episodes,) each, and the means of what they logged."""
 
     returns: Array
     lengths: Array
+    log: dict[str, float] = field(default_factory=dict)
 
     def summary(self, random_return: float | None, expert_return: float | None) -> dict[str, Any]:
         """The `eval` part of summary.json. `ci95` is the bootstrap interval of the mean, normalised if that can be."""
@@ -43,7 +45,8 @@ class Scores:
         if score is not None:
             interval = [stats.normalized(x, random_return, expert_return) for x in bounds]
         return {"episodes": len(self.returns), "return_mean": mean, "return_std": float(self.returns.std()),
-                "length_mean": float(self.lengths.mean()), "normalized": score, "ci95": interval}
+                "length_mean": float(self.lengths.mean()), "normalized": score, "ci95": interval,
+                **({"log": self.log} if self.log else {})}
 
 
 def evaluate(vec: Vec, act: Actor, episodes: int, seed: int) -> Scores:
@@ -52,6 +55,8 @@ def evaluate(vec: Vec, act: Actor, episodes: int, seed: int) -> Scores:
     lengths: list[list[int]] = [[] for _ in range(vec.num_envs)]
     running, steps = np.zeros(vec.num_envs), np.zeros(vec.num_envs, np.int64)
     obs, starts, missing = vec.reset(seed), np.ones(vec.num_envs, bool), _quota(vec.num_envs, episodes)
+    vec.take_logs()  # nothing of an earlier evaluation
+    logs = None if vec.logs is None else vec.logs.copy()
     while missing.any():
         batch = vec.step(act(obs, starts))
         obs = batch.obs
@@ -59,20 +64,24 @@ def evaluate(vec: Vec, act: Actor, episodes: int, seed: int) -> Scores:
         steps += batch.valid
         ended = (batch.terminations | batch.truncations) & batch.valid
         starts = ended | ~batch.valid
+        if logs is not None and vec.logs is not None:  # of environments with an episode that counts
+            rows = np.repeat(missing.reshape(-1, vec.spec.num_agents).any(1), vec.spec.num_agents)
+            logs[rows] = vec.logs[rows]
         for row in np.flatnonzero(ended):
             if missing[row]:
                 returns[row].append(float(running[row]))
                 lengths[row].append(int(steps[row]))
                 missing[row] -= 1
         running[ended], steps[ended] = 0, 0
-    return Scores(np.concatenate([r for r in returns if r]), np.concatenate([n for n in lengths if n]))
+    return Scores(np.concatenate([r for r in returns if r]), np.concatenate([n for n in lengths if n]),
+                  {} if logs is None else take_logs(logs, vec.log_names))
 
 
 def evaluate_policy(vec: Vec, policy: Policy, episodes: int, seed: int, deterministic: bool, noise_seed: int) -> Scores:
     """`evaluate` for a policy, in whole rollouts where the kernels cover it and the environment."""
     vec.reset(seed)
     batch, fast = vec.native_batch(), FastPolicy.of(policy)
-    if batch is None or fast is None:
+    if batch is None or fast is None or vec.logs is not None:
         return evaluate(vec, policy_actor(policy, vec.num_envs, deterministic, noise_seed), episodes, seed)
     n, quota = vec.num_envs, _quota(vec.num_envs, episodes)
     buffer, starts = RolloutBuffer(vec.spec, ROLLOUT_STEPS, n), np.ones(n, bool)

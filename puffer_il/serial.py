@@ -25,6 +25,8 @@ def layout(facts: Facts) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
         "actions": (np.dtype(np.int32 if facts.spec.action.discrete else action.dtype), action.shape or ())}
     if facts.has_final:
         rows["final_observations"] = obs
+    if facts.log:
+        rows["logs"] = (np.dtype(np.float64), (1 + len(facts.log),))
     return rows
 
 
@@ -54,13 +56,14 @@ class Serial(pufferlib.vector.Serial):
         def create(index: int, buf: dict[str, Array] | None = None, seed: int = 0) -> Any:
             if buf is None:
                 return driver  # PufferLib wants a first instance to learn the sizes from
-            if facts.has_final:
-                buf["final_observations"] = buffers["final_observations"][index * rows:(index + 1) * rows]
+            for name in ("final_observations", "logs"):  # which PufferLib does not know
+                if name in buffers:
+                    buf[name] = buffers[name][index * rows:(index + 1) * rows]
             return creator(buf, seed, num_envs=envs_each, first_env=first_env + index * envs_each)
 
         super().__init__([create] * count, [[index] for index in range(count)], [{}] * count, count, buf=buffers,
                          seed=env_seed(seed, first_env))
-        self.final_observations = buffers.get("final_observations")
+        self.final_observations, self.logs = buffers.get("final_observations"), buffers.get("logs")
         self.infos: list = []  # never filled: statistics of episodes are counted in vec
         self._name, self._facts, self._buffers, self._envs_each = creator.name, facts, buffers, envs_each
         self._first_envs = [first_env + index * envs_each for index in range(count)]

@@ -172,7 +172,8 @@ class Run:
         if self.time_to_expert is None and normalized is not None and normalized >= EXPERT_LEVEL:
             self.time_to_expert = self.wall_s
         low, high = self.last_eval["ci95"]
-        values = {k: v for k, v in self.last_eval.items() if isinstance(v, float)} | {"ci_low": low, "ci_high": high}
+        values = {k: v for k, v in self.last_eval.items() if isinstance(v, float)} | scores.log
+        values |= {"ci_low": low, "ci_high": high}
         return {f"eval/{k}": v for k, v in values.items()}
 
     def finish(self) -> dict[str, Any]:
@@ -269,8 +270,9 @@ class Run:
         if self.collector is None or not self.collector.episode_returns:
             return {}
         returns = np.concatenate(self.collector.episode_returns)
+        logged = {f"rollout/{name}": mean for name, mean in self.collector.vec.take_logs().items()}
         return {"rollout/return_mean": float(returns.mean()), "rollout/episodes": float(len(returns)),
-                "rollout/length_mean": float(np.concatenate(self.collector.episode_lengths).mean())}
+                "rollout/length_mean": float(np.concatenate(self.collector.episode_lengths).mean()), **logged}
 
     def _load_demos(self) -> Demos:
         cfg = self.config.demos

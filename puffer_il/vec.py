@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from puffer_il.creators import Facts, find_creator
-from puffer_il.native import NativeEnv
+from puffer_il.native import NativeEnv, take_logs
 from puffer_il.serial import Serial, allocate
 from puffer_il.types import Array, Batch, EnvSpec, InputError
 from puffer_il.workers import Workers
@@ -129,6 +129,8 @@ class Vec:
                  num_groups: int, seed: int) -> None:
         self.spec: EnvSpec = facts.spec
         self.backend, self.num_envs, self.num_workers, self.exact_state = backend, num_envs, num_workers, facts.exact
+        self.log_names = facts.log
+        self.logs: Array | None = puffer.logs  # (num_envs, 1 + names): episodes ended, sums of what they logged
         size = num_envs // num_groups
         self.groups = [slice(group * size, (group + 1) * size) for group in range(num_groups)]
         self.notices: list[str] = []
@@ -228,6 +230,25 @@ class Vec:
                              f"{own.shape}; keep env.num_envs, env.backend and env.num_workers")
         self._puffer.set_state(saved)
         self._returns[:], self._lengths[:] = state["returns"], state["lengths"]
+
+    def take_logs(self) -> dict[str, float]:
+        """What the episodes that ended since the last call have logged (env.toml: `log`), on average; empty if none.
+
+        To be asked for when every group is received.
+        """
+        return {} if self.logs is None else take_logs(self.logs, self.log_names)
+
+    def expert_actions(self) -> Array | None:
+        """(num_envs, dim) what the environments' scripted expert does now; None if there is none, or not in here."""
+        if not isinstance(self._puffer, Serial):
+            return None
+        parts: list[Array] = []
+        for env in self._puffer.envs:
+            actions = env.expert_actions() if isinstance(env, NativeEnv) else None
+            if actions is None:
+                return None
+            parts.append(actions)
+        return np.concatenate(parts).reshape(self._actions.shape)
 
     def native_batch(self) -> NativeBatch | None:
         """What a rollout needs to step the vector by itself; None unless it is one C batch in this process.

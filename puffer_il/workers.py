@@ -50,7 +50,7 @@ class Workers(pufferlib.vector.Multiprocessing):
         context: Any = multiprocessing.get_context(START_METHOD)
         memory = {name: context.RawArray("b", rows * dtype.itemsize * int(np.prod(shape)))
                   for name, (dtype, shape) in layout(facts).items()}
-        self.__dict__ |= {"final_observations": None} | allocate(facts, rows, memory)
+        self.__dict__ |= {"final_observations": None, "logs": None} | allocate(facts, rows, memory)
         self.single_observation_space = facts.single_observation_space
         self.single_action_space = facts.single_action_space
         self.num_workers, self.num_agents, self.agents_per_batch = num_workers, rows, rows // num_groups

@@ -10,6 +10,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does,
 DATA = Path(os.environ.get("PUFFER_IL_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--env", action="append", default=[], metavar="FOLDER",
+                     help="the contract test runs over this environment instead of those under envs/")
+
+
 @pytest.fixture(autouse=True)
 def kernels_as_they_were() -> Iterator[None]:
     """Runs set the kernels' switches for the whole process; no test inherits another's."""

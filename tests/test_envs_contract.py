@@ -1,4 +1,7 @@
-"""What every folder under envs/ must keep to; a new environment is tested without another line here."""
+"""What every folder under envs/ must keep to; a new environment is tested without another line here.
+
+One that is elsewhere is tested by `pytest tests/test_envs_contract.py --env path/to/my_env`.
+"""
 
 import subprocess
 from pathlib import Path
@@ -11,11 +14,27 @@ from gymnasium.utils.env_checker import check_env
 from puffer_il.envfile import read_env
 from puffer_il.glue import CSRC, FLAGS, c_source
 from puffer_il.native import BUFFERS, NativeEnv, SingleEnv, VecEnv, import_pufferlib
-from puffer_il.types import InputError
+from puffer_il.types import Batch, InputError
+from puffer_il.vec import make_vec
 from tests.env_helpers import FOLDERS, random_actions, record, same
 
 STEPS = 60
-pytestmark = pytest.mark.parametrize("folder", FOLDERS.values(), ids=FOLDERS)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    given = {Path(path).name: Path(path).resolve() for path in metafunc.config.getoption("--env")}
+    metafunc.parametrize("folder", (given or FOLDERS).values(), ids=given or FOLDERS)
+
+
+@pytest.fixture(autouse=True)
+def can_be_made(folder: Path) -> None:
+    """Skips, saying so, where the package that an environment is made of is not installed."""
+    try:
+        NativeEnv(folder)
+    except InputError as error:
+        if "pip install" in str(error):
+            pytest.skip(str(error))
+        raise
 
 
 def make(folder: Path, num_envs: int = 8, seed: int = 1, **options) -> NativeEnv:
@@ -83,7 +102,7 @@ def test_does_not_matter_how_a_batch_is_split(folder: Path, split: tuple[int, ..
 
 def test_c_callers_may_step_ranges_into_other_buffers(folder: Path):
     whole, pieces = make(folder, **short(folder)), make(folder, **short(folder))
-    elsewhere = {name: np.zeros_like(getattr(pieces, name)) for name in BUFFERS}
+    elsewhere = {name: getattr(pieces, name).copy() for name in BUFFERS}  # only what changes may be written
     moved = VecEnv.from_buffer_copy(pieces._vec)
     for name, array in elsewhere.items():
         setattr(moved, name, array.ctypes.data)
@@ -188,10 +207,85 @@ def test_actions_out_of_range_are_clipped(folder: Path):
 def test_parameters_are_checked(folder: Path):
     for parameter in read_env(folder).parameters:
         with pytest.raises(InputError, match=parameter.name) as error:
-            NativeEnv(folder, **{parameter.name: "much"})
+            NativeEnv(folder, **{parameter.name: []})
         assert "\n" not in str(error.value)
         with pytest.raises(InputError, match=f"did you mean '{parameter.name}'"):
             NativeEnv(folder, **{parameter.name + "_x": 1})
+
+
+def copied(batch: Batch) -> bytes:
+    """All of a step that must agree."""
+    ended = batch.terminations | batch.truncations
+    return b"".join(np.ascontiguousarray(array).tobytes() for array in (
+        batch.obs, batch.rewards, batch.valid, batch.terminations, batch.truncations, batch.final_obs[ended]))
+
+
+@pytest.mark.parametrize("workers", [1, 2, 8])
+def test_workers_give_the_same_rows(folder: Path, workers: int):
+    agents = read_env(folder).agents
+    actions = random_actions(make(folder), STEPS).reshape(STEPS, 8 * agents, -1)
+    rows = []
+    for backend, count in (("native", 0), ("multiprocessing", workers)):
+        with make_vec(str(folder), num_envs=8 * agents, backend=backend, num_workers=count, kwargs=short(folder)) as vec:
+            vec.reset(5)
+            rows.append([copied(vec.step(row)) for row in actions])
+    assert rows[0] == rows[1]
+
+
+def test_threads_give_the_same_bytes(folder: Path):
+    actions = random_actions(make(folder, 64), STEPS)
+    alone = record(make(folder, 64, **short(folder)), actions)
+    assert same(alone, record(make(folder, 64, threads=3, **short(folder)), actions))
+
+
+def test_expert_acts_within_the_space_and_changes_nothing(folder: Path):
+    env, unasked = make(folder, **short(folder, 40)), make(folder, **short(folder, 40))
+    if env.expert_actions() is None:
+        pytest.skip("no c_expert")
+    for _ in range(STEPS):
+        before = env.env_states().tobytes(), env.observations.tobytes()
+        actions = env.expert_actions()
+        assert (env.env_states().tobytes(), env.observations.tobytes()) == before
+        assert all(env.single_action_space.contains(action) for action in actions)
+        env.step(actions)
+        unasked.step(actions)
+        assert env.observations.tobytes() == unasked.observations.tobytes()
+
+
+def test_states_can_be_read_and_set_one_by_one(folder: Path):
+    """An environment that is put into another's state goes on like it, until generators come in."""
+    limit = short(folder, 0)
+    env = make(folder, **limit)
+    if not env.state_size:
+        pytest.skip("no c_get_state and c_set_state")
+    record(env, random_actions(env, 5, seed=1))
+    states, obs = env.env_states(), env.observations.copy()
+    other = make(folder, seed=9, **limit)
+    other.set_env_states(states)
+    assert other.env_states().tobytes() == states.tobytes()
+    assert other.observations.tobytes() == obs.tobytes()
+    other._clocks[:] = env._clocks  # generators
+    actions = random_actions(env, STEPS, seed=2)
+    assert same(record(env, actions), record(other, actions))
+    agents = env.env_file.agents
+    other.set_env_states(states[:2], np.array([3, 1]))  # some of them, in any order
+    assert other.observations[3 * agents:4 * agents].tobytes() == obs[:agents].tobytes()
+    assert other.observations[agents:2 * agents].tobytes() == obs[agents:2 * agents].tobytes()
+
+
+def test_pictures_show_something_and_change_nothing(folder: Path):
+    env, unseen = make(folder), make(folder)
+    if not env.env_file.render[0]:
+        pytest.skip("no c_render")
+    pictures = []
+    for actions in random_actions(env, STEPS):
+        pictures.append(env.render(1))
+        assert pictures[-1].shape == (env.env_file.render[1], env.env_file.render[0], 3)
+        env.step(actions)
+        unseen.step(actions)
+    assert env.get_state().tobytes() == unseen.get_state().tobytes()
+    assert all(len(np.unique(picture.reshape(-1, 3), axis=0)) > 2 for picture in pictures[::20])
+    assert len({picture.tobytes() for picture in pictures}) > 1
 
 
 @pytest.mark.parametrize("backend", ["PufferEnv", "Serial"])

@@ -51,12 +51,12 @@ def test_source_says_what_env_toml_says(folder: Path):
                  '#include "thing.h"\n#include "vec_env.h"',
                  f'#define ENV_SOURCE_HASH "{glue.source_hash(read_env(folder))}"'):
         assert line in source
-    assert f"ACTION_LOW[] = {{{(-0.1).hex()}, -INFINITY}};" in source
+    assert f"ACTION_LOWS[] = {{{(-0.1).hex()}, -INFINITY}};" in source
 
 
 def test_headers_are_found_through_includes(folder: Path):
     names = [path.name for path in glue.headers(read_env(folder))]
-    assert sorted(names) == ["env.h", "part.h", "rng.h", "thing.h", "vec_api.h", "vec_env.h"]
+    assert sorted(names) == ["canvas.h", "env.h", "part.h", "rng.h", "thing.h", "vec_api.h", "vec_env.h"]
 
 
 def test_hash_changes_with_all_that_is_compiled(folder: Path, monkeypatch: pytest.MonkeyPatch):
@@ -77,8 +77,15 @@ def test_compiles_once_for_the_same_sources(folder: Path, tmp_path: Path, monkey
     with ThreadPoolExecutor(4) as pool:
         paths = set(pool.map(lambda _: glue.compile_env(env, cache), range(4)))
     assert [*paths] == list(cache.iterdir())  # one file, and nothing left of the work
-    monkeypatch.setenv("CC", "false")
     assert {glue.compile_env(env, cache)} == paths
+    monkeypatch.setenv("CC", "false")  # another compiler
+    with pytest.raises(InputError, match="does not compile: the compiler gives no reason"):
+        glue.compile_env(env, cache)
+    monkeypatch.delenv("CC")
+    with monkeypatch.context() as without:
+        without.setenv("PATH", str(tmp_path))
+        assert {glue.compile_env(env, cache)} == paths  # what is built is used where there is no compiler
+    monkeypatch.setenv("CC", "false")
     (folder / "part.h").write_text("#define PART 2\n")
     with pytest.raises(InputError, match="does not compile: the compiler gives no reason"):
         glue.compile_env(env, cache)

@@ -13,10 +13,10 @@ LAYERS = (  # a folder counts as one module; a new module is given its place her
     "types config registry",  # numpy alone
     "_buffer _kernels _limits",  # C, which knows nothing of ours
     "fused optim",
-    "buffer mirror graphs demos networks distributions fast policy discriminator losses rewards stats",
-    "envfile glue native emulation creators serial workers vec collector learners checkpoint",
+    "buffer mirror graphs demos networks distributions fast policy discriminator losses rewards stats tabular",
+    "envfile glue envdata native cythonenv oldgym emulation creators serial workers vec collector learners checkpoint",
     "sinks sheet evaluate runtime trainer peers bench tune profile",
-    "panels dashboard options commands",
+    "panels dashboard envkit options commands",
     "cli",
 )
 LAYER = {module: k for k, modules in enumerate(LAYERS) for module in modules.split()}
@@ -25,9 +25,10 @@ ONLY = {  # what little the fast path may know, so that it can be read, and used
     "peers": {"peers"},
 }
 INSIDE_PEERS = "puffer_il/peers/workers/"  # run by other interpreters, beside what those have installed
-VEC = {"native", "emulation", "creators", "serial", "workers", "vec"}  # vec.py and what it is made of
+VEC = {"native", "cythonenv", "emulation", "creators", "serial", "workers", "vec"}  # vec.py and what it is made of
 ENVS, PACKAGE = (sorted(str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob("*.py"))
                  for folder in ("envs", "puffer_il"))
+PACKAGE = [file for file in PACKAGE if "/template/" not in file]  # what `env new` writes belongs to its user
 
 
 def imports(file: str) -> tuple[set[str], set[str]]:

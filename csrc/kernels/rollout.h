@@ -235,4 +235,24 @@ static void sample_rows(Samples *samples, int threads) {
     end_work(&work);
 }
 
+/* One step of a batch. Slow environments take a turn each: how long one needs differs from step to step. */
+typedef struct {
+    const VecEnv *vec;
+    StepFunction step;
+    int64_t envs, turn;
+} BatchStep;
+
+static void step_turn(void *context, int64_t turn, int thread) {
+    const BatchStep *b = context;
+    (void)thread;
+    b->step(b->vec, turn * b->turn, least((turn + 1) * b->turn, b->envs));
+}
+
+static void step_on_threads(const VecEnv *vec, StepFunction step, int64_t envs, int threads) {
+    BatchStep batch = {vec, step, envs, envs / (16 * threads) + 1};
+    Work work = begin_work(threads, 0);
+    run_tasks(&work, chunks_of(envs, batch.turn), step_turn, &batch);
+    end_work(&work);
+}
+
 #endif

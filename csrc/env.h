@@ -34,7 +34,8 @@
  *         Once for each environment: memory of its own, to which Env may then point. c_get_state and c_set_state must
  *         be there too, because copying the bytes of Env no longer saves it.
  *
- * io.observations are the current ones in all of them; c_expert, c_get_state and c_render change nothing. */
+ * io.observations are the current ones in all of them, and io.actions, in c_render, those of the last step as they were
+ * given; c_expert, c_get_state and c_render change nothing. */
 #ifndef PUFFER_IL_ENV_H
 #define PUFFER_IL_ENV_H
 

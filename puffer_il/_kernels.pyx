@@ -135,6 +135,8 @@ cdef extern from "kernels/rollout.h" nogil:
                                  int64_t, const Gradients *, float *, float *, int)
     bint ppo_gradients(const CKernels *, const ActorCritic *, const CObservations *, const CDistribution *, PpoSettings,
                        const PpoRows *, double *, float *, int)
+    bint clone_score(const CKernels *, const CNetwork *, const float *, const CObservations *, const CDistribution *,
+                     const void *, int64_t, double *, int)
     bint clone_epoch(const CKernels *, const CNetwork *, const Gradients *, const float *, float *,
                      const CObservations *, const CDistribution *, const void *, const int64_t *, int64_t, int64_t,
                      float, Optimizer *, double *, int)
@@ -467,6 +469,20 @@ def clone(Network network, tuple parameters, tuple gradients, Observations obs, 
     with nogil:
         done = clone_epoch(kernels, &net, &to, <const float *>log_std, <float *>log_std_gradient, &seen, &actions_of,
                            <const void *>actions, &order[0], rows, batch, ent_coef, &adam.optimizer, &means[0], threads)
+    _check(done)
+
+
+def score(Network network, tuple parameters, Observations obs, Distribution dist, uintptr_t log_std, uintptr_t data,
+          uintptr_t actions, int64_t rows, double[::1] means):
+    """Means over `rows` rows: negative log-likelihood, entropy, and rows whose likeliest action is the given one
+    (continuous: the squared distance to it)."""
+    cdef CNetwork net = network._at(parameters)
+    cdef CObservations seen = obs.at(data)
+    cdef CDistribution actions_of = dist.at(log_std)
+    cdef bint done
+    with nogil:
+        done = clone_score(kernels, &net, <const float *>log_std, &seen, &actions_of, <const void *>actions, rows,
+                           &means[0], threads)
     _check(done)
 
 

@@ -150,6 +150,25 @@ class FastPolicy:
         return returns, lengths
 
 
+def _actor(fast: FastPolicy, policy: Policy) -> Layers:
+    """The network that learns from actions: of a shared one only the trunk and the actor."""
+    layers = fast.layers[0]
+    return layers if policy.joint is None else Layers(layers.hidden, layers.heads[:1], layers.activation)
+
+
+def clone_score(policy: Policy, obs: Tensor, actions: Tensor) -> Array | None:
+    """How well the policy explains demonstrations: means of negative log-likelihood, of entropy, and of the rows whose
+    likeliest action is the demonstrated one (continuous: of the squared distance to it). None if not covered."""
+    fast = FastPolicy.of(policy)
+    if fast is None:
+        return None
+    layers, means = _actor(fast, policy), np.zeros(3)
+    log_std = fast.log_std
+    kernels.score(layers.network, layers.addresses(), fast.observations(), policy.dist.kernel,
+                  _pointer(log_std), obs.data_ptr(), actions.data_ptr(), len(obs), means)
+    return means
+
+
 def clone_epoch(policy: Policy, obs: Tensor, actions: Tensor, order: Array, batch_size: int, ent_coef: float,
                 optimizer: FlatAdam) -> Array | None:
     """An epoch of behaviour cloning in the given order: mean loss, entropy and gradient norm. None if not covered.
@@ -159,10 +178,7 @@ def clone_epoch(policy: Policy, obs: Tensor, actions: Tensor, order: Array, batc
     fast = FastPolicy.of(policy)
     if fast is None or optimizer.kernel is None:
         return None
-    # Of a shared network only the trunk and the actor learn from actions.
-    layers = fast.layers[0]
-    if policy.joint is not None:
-        layers = Layers(layers.hidden, layers.heads[:1], layers.activation)
+    layers = _actor(fast, policy)
     optimizer.prepare()
     means = np.zeros(3)
     log_std = fast.log_std

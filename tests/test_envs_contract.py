@@ -79,7 +79,8 @@ def test_same_seed_same_bytes(folder: Path):
     actions = random_actions(make(folder), STEPS)
     first = record(make(folder, **short(folder)), actions)
     assert same(first, record(make(folder, **short(folder)), actions))
-    assert not same(first, record(make(folder, seed=2, **short(folder)), actions))
+    draws = any("rng" in header.read_text() for header in folder.glob("*.h"))  # some have no chance in them
+    assert same(first, record(make(folder, seed=2, **short(folder)), actions)) != draws
     used = make(folder, seed=7, **short(folder))
     record(used, actions[::-1])
     used.reset(1)
@@ -316,13 +317,13 @@ def test_gymnasium_accepts_the_single_view(folder: Path):
     check_env(SingleEnv(folder), skip_render_check=True)
     single, batch = SingleEnv(folder, **short(folder)), make(folder, 1, seed=5, **short(folder))
     obs, info = single.reset(seed=5)
-    assert obs.tobytes() == batch.observations[0].tobytes() and info == {}
+    assert np.array_equal(np.ravel(obs), batch.observations[0].ravel()) and info == {}
     for actions in random_actions(batch, 20):
         obs, reward, terminated, truncated, _ = single.step(actions[0])
         batch.step(actions)
         ended = batch.terminals[0] or batch.truncations[0]
         expected = batch.final_observations if ended else batch.observations
-        assert (obs.tobytes(), reward) == (expected[0].tobytes(), batch.rewards[0])
+        assert np.array_equal(np.ravel(obs), expected[0].ravel()) and reward == batch.rewards[0]
         assert (terminated, truncated) == (batch.terminals[0], batch.truncations[0])
 
 

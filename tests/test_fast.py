@@ -17,7 +17,7 @@ from puffer_il import fused
 from puffer_il.buffer import RolloutBuffer
 from puffer_il.config import build
 from puffer_il.discriminator import Discriminator
-from puffer_il.fast import DISC_STATS, FastPolicy, discriminator_gradients, obs_moments, pair_logits
+from puffer_il.fast import DISC_STATS, FastPolicy, clone_score, discriminator_gradients, obs_moments, pair_logits
 from puffer_il.learners.bc import BC
 from puffer_il.learners.gail import GAIL
 from puffer_il.learners.ppo import PPO
@@ -360,6 +360,21 @@ def test_an_epoch_of_cloning_is_torchs(action: str, shared: bool, isa: str) -> N
         np.testing.assert_allclose(losses, expected_losses, rtol=2e-5)
         for a, b in zip(ours, expected, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+@EACH_SET
+@pytest.mark.parametrize("shared", [False, True], ids=["separate", "shared"])
+@pytest.mark.parametrize("action", ACTIONS)
+def test_the_score_of_a_clone_is_torchs(action: str, shared: bool, isa: str) -> None:
+    kernels.use_instruction_set(isa)
+    learner = cloning_learner(make_spec(action), 64, policy={"shared": shared})
+    learner._epoch()
+    scores = []
+    for on in (True, False):
+        fused.enable(on)
+        scores.append([float(x) for x in learner._score(learner.train)])
+        assert (clone_score(learner.policy, learner.train.obs, learner.train.actions) is not None) == on
+    np.testing.assert_allclose(scores[0], scores[1], rtol=2e-5)
 
 
 @ACTIVATIONS

@@ -394,4 +394,72 @@ static bool clone_epoch(const Kernels *kernels, const Network *net, const Gradie
     return done;
 }
 
+enum { SCORE_STATS = 3 };
+
+/* Adds to `stats` how well the likeliest actions meet the demonstrated ones: of discrete ones the rows in which all
+ * agree, of continuous ones the squared distances. */
+static inline void compare_modes(const Distribution *dist, const RowBlock *shown, const RowBlock *modes, int64_t count,
+                                 double *stats) {
+    for (int64_t r = 0; r < count; r++) {
+        bool same = true;
+        double square = 0;
+        for (int k = 0; k < dist->dims; k++) {
+            same &= shown->chosen[k][r] == modes->chosen[k][r];
+            const double distance = dist->gaussian ? shown->actions[k][r] - modes->actions[k][r] : 0;
+            square += distance * distance;
+        }
+        *stats += dist->gaussian ? square : same;
+    }
+}
+
+static void score_chunk(void *context, int64_t chunk, int thread) {
+    const CloningPass *p = context;
+    const Pass *pass = &p->pass;
+    Scratch s = scratch_of(pass, thread);
+    float ignored[MAX_DIMS] = {0};
+    double *stats = p->stats + chunk * SCORE_STATS;
+    memset(stats, 0, sizeof(double) * SCORE_STATS);
+    RowBlock block, modes;
+    const int64_t stop = least((chunk + 1) * pass->chunk, pass->rows);
+    for (int64_t first = chunk * pass->chunk; first < stop; first += BLOCK) {
+        const int64_t count = least(BLOCK, stop - first);
+        int64_t at[BLOCK];
+        for (int64_t r = 0; r < count; r++)
+            at[r] = first + r;
+        const int rows = gather_observations(&p->obs, at, count, s.x);
+        gather_actions(&p->dist, p->actions, at, count, &block);
+        for (int64_t r = 0; r < BLOCK; r++)
+            block.weights[r] = r < count;
+        pass->kernels->block_forward(&pass->plan, pass->packed, s.x, s.tape, &s, rows);
+        clear_tail(s.outputs, pass->plan.outputs, count);
+        pass->kernels->mode_block(&p->dist, s.outputs, &modes);
+        compare_modes(&p->dist, &block, &modes, count, stats + 2);
+        pass->kernels->cloning_block(&p->dist, 0, 1, s.outputs, &block, s.output_gradients, stats, ignored);
+    }
+}
+
+/* Means over `rows` rows: negative log-likelihood, entropy, and what compare_modes counts. False if there is no memory. */
+static bool clone_score(const Kernels *kernels, const Network *net, const float *log_std, const Observations *obs,
+                        const Distribution *dist, const void *actions, int64_t rows, double means[SCORE_STATS],
+                        int threads) {
+    CloningPass p = {.obs = *obs, .dist = *dist, .actions = actions};
+    size_t bytes;
+    p.pass = size_pass(kernels, net, rows, threads, true, &bytes);
+    for (int k = 0; log_std && k < dist->dims; k++)
+        p.dist.log_std[k] = log_std[k];
+    prepare_distribution(&p.dist);
+    Work work = begin_work(threads, bytes + (size_t)p.pass.chunks * sizeof(double) * SCORE_STATS);
+    const bool done = work.memory != NULL;
+    if (done) {
+        p.stats = (double *)lay_pass(&p.pass, net, threads, FOR_FORWARD, true, work.memory);
+        run_tasks(&work, p.pass.chunks, score_chunk, &p);
+        memset(means, 0, sizeof(double) * SCORE_STATS);
+        for (int64_t chunk = 0; chunk < p.pass.chunks; chunk++)
+            for (int k = 0; k < SCORE_STATS; k++)
+                means[k] += p.stats[chunk * SCORE_STATS + k] / (double)rows;
+    }
+    end_work(&work);
+    return done;
+}
+
 #endif

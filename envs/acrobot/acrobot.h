@@ -65,22 +65,65 @@ static inline void c_reset(Env *env, Io io) {
     observe(env, io);
 }
 
-static inline void c_step(Env *env, Io io) {
-    const Params *p = io.params;
-    const double torque = (io.actions[0] - 1) * p->torque;
-    const Env start = *env;
+/* The state `dt` later. */
+static inline Env integrate(Env start, double torque, const Params *p) {
     const Env k1 = derivative(start, torque, p);
     const Env k2 = derivative(add(start, p->dt / 2, k1), torque, p);
     const Env k3 = derivative(add(start, p->dt / 2, k2), torque, p);
     const Env k4 = derivative(add(start, p->dt, k3), torque, p);
     const Env end = add(start, p->dt / 6, add(add(add(k1, 2, k2), 2, k3), 1, k4));
 
-    env->theta1 = wrap_angle(end.theta1);
-    env->theta2 = wrap_angle(end.theta2);
-    env->speed1 = clip(end.speed1, -MAX_SPEED_1, MAX_SPEED_1);
-    env->speed2 = clip(end.speed2, -MAX_SPEED_2, MAX_SPEED_2);
+    return (Env){wrap_angle(end.theta1), wrap_angle(end.theta2), clip(end.speed1, -MAX_SPEED_1, MAX_SPEED_1),
+                 clip(end.speed2, -MAX_SPEED_2, MAX_SPEED_2)};
+}
+
+static inline void c_step(Env *env, Io io) {
+    *env = integrate(*env, (io.actions[0] - 1) * io.params->torque, io.params);
     const bool reached = height(env) > 1;
     io.rewards[0] = reached ? 0 : -1;
     io.terminations[0] = reached;
     observe(env, io);
+}
+
+/* Steps until the end is over the line if the torque stays, at most `limit`. */
+static inline int steps_to_line(Env env, double torque, int limit, const Params *p) {
+    int steps = 0;
+    while (steps < limit && height(&env) <= 1) {
+        env = integrate(env, torque, p);
+        steps++;
+    }
+    return steps;
+}
+
+/* Pumps energy into the first link, which is pushed by the reaction to the torque; but once one torque lifts the end
+ * over the line within a few steps, holds the one that does it first. */
+static inline void c_expert(const Env *env, Io io, Action *actions) {
+    enum { LOOK_AHEAD = 12 };
+    const double torque = io.params->torque;
+    const int left = steps_to_line(*env, -torque, LOOK_AHEAD, io.params);
+    const int right = steps_to_line(*env, torque, LOOK_AHEAD, io.params);
+    actions[0] = left != right ? (left < right ? 0 : 2) : (env->speed1 > 0 ? 0 : 2);
+}
+
+static inline void c_get_state(const Env *env, Io io, double *state) {
+    memcpy(state, env, sizeof *env);
+}
+
+static inline void c_set_state(Env *env, Io io, const double *state) {
+    memcpy(env, state, sizeof *env);
+    observe(env, io);
+}
+
+static void c_render(const Env *env, Io io, Canvas *canvas) {
+    const double link = canvas->width / 4.6, x0 = canvas->width / 2.0, y0 = canvas->height / 2.0;
+    const double angle12 = env->theta1 + env->theta2;
+    const double x1 = x0 + link * sin(env->theta1), y1 = y0 + link * cos(env->theta1);
+    const double x2 = x1 + link * sin(angle12), y2 = y1 + link * cos(angle12);
+
+    canvas_line(canvas, 0, y0 - link, canvas->width, y0 - link, 3, CANVAS_RED);
+    canvas_line(canvas, x0, y0, x1, y1, 18, CANVAS_BLUE);
+    canvas_line(canvas, x1, y1, x2, y2, 18, CANVAS_GOLD);
+    canvas_disc(canvas, x0, y0, 7, CANVAS_INK);
+    canvas_disc(canvas, x1, y1, 7, CANVAS_INK);
+    canvas_disc(canvas, x2, y2, 6, height(env) > 1 ? CANVAS_GREEN : CANVAS_PAPER);
 }

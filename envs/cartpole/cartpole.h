@@ -50,3 +50,33 @@ static inline void c_step(Env *env, Io io) {
         io.rewards[0] = 1;
     observe(env, io);
 }
+
+/* Steers by where the pole is about to lean; leaning with the cart's place and drift makes the cart come back. */
+static inline void c_expert(const Env *env, Io io, Action *actions) {
+    actions[0] = env->theta + 0.4 * env->theta_dot + 0.1 * env->x + 0.2 * env->x_dot > 0;
+}
+
+static inline void c_get_state(const Env *env, Io io, double *state) {
+    memcpy(state, env, sizeof *env);
+}
+
+static inline void c_set_state(Env *env, Io io, const double *state) {
+    memcpy(env, state, sizeof *env);
+    observe(env, io);
+}
+
+static void c_render(const Env *env, Io io, Canvas *canvas) {
+    const double scale = canvas->width / (2 * POSITION_LIMIT + 0.8);  // pixels per metre
+    const double middle = canvas->width / 2.0, track = canvas->height * 0.72;
+    const double x = middle + env->x * scale, axle = track - 34, length = 2 * io.params->length * scale;
+
+    canvas_line(canvas, 0, track, canvas->width, track, 2, CANVAS_GREY);
+    for (int side = -1; side <= 1; side += 2)  // the ends of the track
+        canvas_line(canvas, middle + side * POSITION_LIMIT * scale, track - 9, middle + side * POSITION_LIMIT * scale,
+                    track + 9, 4, CANVAS_RED);
+    canvas_rect(canvas, x - 32, track - 40, 64, 28, CANVAS_INK);
+    for (int side = -1; side <= 1; side += 2)
+        canvas_disc(canvas, x + 18 * side, track - 9, 8, CANVAS_GREY);
+    canvas_line(canvas, x, axle, x + length * sin(env->theta), axle - length * cos(env->theta), 11, CANVAS_GOLD);
+    canvas_disc(canvas, x, axle, 5, CANVAS_BLUE);
+}

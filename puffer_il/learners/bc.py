@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from puffer_il.config import Config, setting
-from puffer_il.fast import clone_epoch, obs_moments
+from puffer_il.fast import clone_epoch, clone_score, obs_moments
 from puffer_il.optim import FlatAdam
 from puffer_il.policy import Policy
 from puffer_il.registry import register
@@ -118,15 +119,20 @@ class BC:
         (nll - self.config.ent_coef * mean_entropy).backward()
         return torch.stack((nll.detach(), mean_entropy.detach(), self.optimizer.step()))
 
-    def _score(self, data: Rows) -> tuple[Tensor, Tensor]:
+    def _score(self, data: Rows) -> tuple[Any, Any]:
         """Mean negative log-likelihood, and the share of actions that the policy's mode gets right (for continuous
         actions the share of their variance that it explains)."""
+        if type(data) is Rows:
+            means = clone_score(self.policy, data.obs, data.actions)
+            if means is not None:
+                hit = means[2] if self.policy.spec.action.discrete else 1 - means[2] / data.variance
+                return means[0], hit
         data.refresh(self.policy)
         logprobs, _, mode = data.evaluate(self.policy, torch.arange(len(data)))
         actions = data.chosen_actions()
         if self.policy.spec.action.discrete:
             return -logprobs.mean(), (mode == actions).all(-1).float().mean()
-        return -logprobs.mean(), 1 - (mode - actions).square().mean() / actions.var(0, unbiased=False).mean()
+        return -logprobs.mean(), 1 - (mode - actions).square().sum(1).mean() / data.variance
 
     def _keep_best(self, loss: float) -> None:
         if loss < self.best_loss:
@@ -166,6 +172,11 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.obs)
+
+    @functools.cached_property
+    def variance(self) -> float:
+        """Of continuous actions, summed over their dimensions."""
+        return float(self.chosen_actions().var(0, unbiased=False).sum())
 
     def refresh(self, policy: Policy) -> None:
         """Rows have no recurrent state to bring up to date."""

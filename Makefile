@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := $(wildcard setup.py pyproject.toml constraints.txt puffer_il/*.pyx puffer_il/glue.py csrc/*.h csrc/*/*.h envs/*/*.h envs/*/env.toml)
 
-.PHONY: setup demo test lint bench quality clean check-tools
+.PHONY: setup demo test lint bench quality pictures clean check-tools
 
 setup: $(STAMP)
 
@@ -40,7 +40,13 @@ bench: setup
 # Every learning claim of the README, over its seeds: minutes, not for every commit. PUFFER_IL_TEST_FUSED=false makes
 # torch do everything.
 quality: setup
-	$(BIN)/python -m pytest -m slow -v -s --override-ini addopts= tests/quality
+	$(BIN)/python -m pytest -m slow -v -s --override-ini addopts= tests
+
+# A picture of every environment, for docs/environments.md.
+pictures: setup
+	@mkdir -p docs/pictures
+	@for folder in $(patsubst envs/%/env.toml,%,$(wildcard envs/*/env.toml)); do \
+		$(BIN)/puffer-il env play $$folder --seed 1 --steps 400 --out docs/pictures/$$folder.gif || exit 1; done
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,7 @@
+"""The model."""
+
+from puffer_il.mujoco_assets import model
+
+
+def load(xml_file: str, **others: object) -> dict[str, object]:
+    return {"model": model("ant.xml", xml_file)}

@@ -1,0 +1,72 @@
+/* A figure that walks (Tassa, Erez and Todorov 2012), equal to Gymnasium's Humanoid-v5 and -v4 step for step. */
+enum { NQ = 24, NV = 23, NBODY = 14 };
+enum { INERTIAS = 2, VELOCITIES = INERTIAS + 10 * NBODY, MOTORS = VELOCITIES + 6 * NBODY, FORCES = MOTORS + NV };
+enum { CARRIED = FORCES + 6 * NBODY };  // the centre of mass (x, y), then what is observed of all bodies from these on
+
+#include "mujoco_env.h"
+
+/* v4 also observes the world, the first body, and the root's joints, which have no motors: zeros all of them. */
+static inline void observe(const Env *env, Io io) {
+    const Params *p = io.params;
+    const bool v5 = p->version == VERSION_V5;
+    const double *c = env->carried;
+    Obs *obs = put_state(env, io, 2 * p->exclude_current_positions_from_observation, INFINITY);
+    if (!v5 || p->include_cinert_in_observation)
+        obs = put(obs, c + INERTIAS + 10 * v5, 10 * (NBODY - v5), INFINITY);
+    if (!v5 || p->include_cvel_in_observation)
+        obs = put(obs, c + VELOCITIES + 6 * v5, 6 * (NBODY - v5), INFINITY);
+    if (!v5 || p->include_qfrc_actuator_in_observation)
+        obs = put(obs, c + MOTORS + 6 * v5, NV - 6 * v5, INFINITY);
+    if (!v5 || p->include_cfrc_ext_in_observation)
+        put(obs, c + FORCES + 6 * v5, 6 * (NBODY - v5), INFINITY);
+}
+
+static inline void carry(Env *env, Io io, const mjData *d) {
+    const double *masses = model_of(io)->body_mass;
+    double x = 0, y = 0, mass = 0;
+    for (int k = 0; k < NBODY; k++) {
+        x += masses[k] * d->xipos[3 * k];
+        y += masses[k] * d->xipos[3 * k + 1];
+        mass += masses[k];
+    }
+    double *c = env->carried;
+    c[0] = x / mass;
+    c[1] = y / mass;
+    memcpy(c + INERTIAS, d->cinert, 10 * NBODY * sizeof *c);
+    memcpy(c + VELOCITIES, d->cvel, 6 * NBODY * sizeof *c);
+    memcpy(c + MOTORS, d->qfrc_actuator, NV * sizeof *c);
+    memcpy(c + FORCES, d->cfrc_ext, 6 * NBODY * sizeof *c);
+}
+
+static inline void c_reset(Env *env, Io io) {
+    draw_start(env, io, io.params->reset_noise_scale, false);
+    carry(env, io, begin(env, io));
+    memset(env->carried + FORCES, 0, 6 * NBODY * sizeof *env->carried);  // not computed yet
+    observe(env, io);
+}
+
+static inline void c_step(Env *env, Io io) {
+    const Params *p = io.params;
+    const double x = env->carried[0];
+    const mjData *d = simulate(env, io);
+    if (!d)
+        return;
+    compute_forces(io);
+    carry(env, io, d);
+    const double control = p->ctrl_cost_weight * actions_squared(io), moved = env->carried[0] - x;
+    const double contact = fmin(p->contact_cost_weight * sum_of_squares(env->carried + FORCES, 6 * NBODY),
+                                p->contact_cost_max) * (p->version == VERSION_V5);
+    const bool healthy = p->healthy_z_min < env->qpos[2] && env->qpos[2] < p->healthy_z_max;
+    const bool survives = healthy || (p->version == VERSION_V4 && p->terminate_when_unhealthy);
+    io.rewards[0] = (float)(p->forward_reward_weight * (moved / step_time(io)) + survives * p->healthy_reward -
+                            (control + contact));
+    io.terminations[0] = !healthy && p->terminate_when_unhealthy;
+    io.log->distance += (float)moved;
+    io.log->control_cost += (float)control;
+    io.log->contact_cost += (float)contact;
+    observe(env, io);
+}
+
+static void c_render(const Env *env, Io io, Canvas *canvas) {
+    draw(env, io, canvas, (Camera){.azimuth = 120, .elevation = -15, .width = 3.2, .height = 0.9, .follows = true});
+}

@@ -30,14 +30,15 @@ env_folders = sorted(toml.parent for toml in Path("envs").glob("*/env.toml"))
 # Those that need another package's library are compiled on first use, where that package is installed.
 envs = [env_extension(folder) for folder in env_folders if not read_env(folder).packages]
 
-DATA = ["*.toml", "*.h", "*.md", "demos/*", "*/*.toml"]
+DATA = ["*.toml", "*.h", "*.md", "demos/*", "*/*.toml", "*/*.h"]
 setup(
     ext_modules=[*kernels, *envs],
     # The top-level folders envs/, configs/ and csrc/ are installed inside the package, never as "envs" of their own.
     package_dir={"puffer_il": "puffer_il", "puffer_il.envs": "envs", "puffer_il.configs": "configs",
                  "puffer_il.csrc": "csrc"},
     packages=["puffer_il", "puffer_il.learners", "puffer_il.demos", "puffer_il.bench", "puffer_il.peers",
-              "puffer_il.peers.workers", "puffer_il.tune", "puffer_il.envs", "puffer_il.configs", "puffer_il.csrc",
+              "puffer_il.peers.workers", "puffer_il.tune", "puffer_il.envkit", "puffer_il.envs", "puffer_il.configs",
+              "puffer_il.csrc",
               *(f"puffer_il.envs.{folder.name}" for folder in env_folders)],
-    package_data={"": DATA},
+    package_data={"": DATA, "puffer_il.envkit": ["template/*/*"]},
 )

@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 import puffer_il
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+TAKE_KWARGS = ("env play", "env bench", "env check", "demos collect")  # besides `train`, which takes every key
 OVERRIDE = re.compile(r"--([A-Za-z_]\w*(?:\.[\w-]+)+)(?:=(.*))?", re.DOTALL)
 EXAMPLES = """\
 examples:
@@ -35,6 +36,57 @@ examples:
   puffer-il train gail cartpole --config mine.toml   your keys from a file, over the shipped ones
   puffer-il train --resume runs/cartpole-gail-…      go on exactly where a run stopped
   puffer-il train gail cartpole --help               every key, its value in this experiment, what it does
+"""
+ENV_EXAMPLES = """\
+from nothing to a policy of your own:
+  puffer-il env new my_env                           a folder with a small C environment that works as it is
+  puffer-il env check my_env                         does it keep to the contract?
+  puffer-il env play my_env                          watch it, or --keys to play it yourself
+  puffer-il demos collect my_env --expert --episodes 20 --out my_env/demos.npz
+  puffer-il train gail my_env --demos my_env/demos.npz --config my_env/gail.toml --run-dir runs/my_env
+  puffer-il env play my_env --policy runs/my_env
+"""
+KWARGS = "--env.kwargs.NAME"
+KWARGS_HELP: dict[str, Any] = {"metavar": "VALUE", "help": "a parameter of the environment"}  # see split_overrides
+NEW_EXAMPLES = """\
+examples:
+  puffer-il env new my_env                           the folder my_env/: a header in C, env.toml, a test, a README
+  puffer-il env new lander --dir envs                the folder envs/lander/
+  puffer-il env new my_env --cython                  a PufferEnv in Cython instead: one .pyx
+Compiled when it is first used: there is nothing to build. It refuses a folder that holds something.
+"""
+PLAY_EXAMPLES = """\
+examples:
+  puffer-il env play cartpole                        the scripted expert if there is one, random actions otherwise
+  puffer-il env play cartpole --keys                 yourself: the arrows and digits; the last line says which is what
+  puffer-il env play cartpole --policy runs/x        what a run has learned (runs/x alone is enough: --policy runs/x)
+  puffer-il env play my_env --env.kwargs.size 9      with other parameters
+  puffer-il env play Humanoid-v5 --random            any Gymnasium environment that can draw or print itself
+  puffer-il env play cartpole --policy runs/x --out cartpole.gif
+                                                     a GIF at its real speed, small enough for a page; .mp4, .png
+An environment without a picture shows its observation as bars. While you watch: space pauses, . is one step, q quits.
+"""
+COLLECT_EXAMPLES = """\
+examples:
+  puffer-il demos collect my_env --expert --episodes 20 --out d.npz    its scripted expert
+  puffer-il demos collect acrobot --policy runs/x --episodes 10 --out d.npz
+  puffer-il demos collect cartpole --policy model.zip --episodes 10 --out d.npz
+  puffer-il demos collect cartpole --random --episodes 10 --out d.npz --env.kwargs.gravity 20
+"""
+CHECK_EXAMPLES = """\
+examples:
+  puffer-il env check my_env                         a folder: its C code under sanitizers, then everything in Python
+  puffer-il env check my_package.envs:make           any other environment, seen from Python
+  puffer-il env check my_env --env.kwargs.size 20    with other parameters
+Exit code 0: it keeps to the contract. 1: it does not; every finding names what is wrong and what to do about it.
+"""
+BENCH_EXAMPLES = """\
+examples:
+  puffer-il env bench cartpole                       at 1,024, 4,096 and 16,384 environments
+  puffer-il env bench my_env --num-envs 512          at your number of environments
+  puffer-il env bench HalfCheetah-v5 --seconds 30    longer, and so surer
+"native" is one call for all environments, "serial" one after the other in this process, "workers" other processes.
+Rates are environment steps per second through the same interface that training uses, actions given.
 """
 
 
@@ -76,18 +128,20 @@ def _run(arguments: list[str]) -> int:
         return import_module("puffer_il.bench").main(arguments[1:])
     typed = shlex.join(["puffer-il", *arguments])
     overrides: list[tuple[str, str]] = []
-    if arguments[:1] == ["train"]:
+    if arguments[:1] == ["train"] or " ".join(arguments[:2]) in TAKE_KWARGS:
         overrides, arguments = split_overrides(arguments)
     args, extra = _parser().parse_known_args(arguments)
     args.typed, args.overrides = typed, overrides
-    if extra and "algo" in args and args.env is None and not extra[0].startswith("-"):
-        args.env = extra.pop(0)  # argparse gives up on the second name if an option stands between the two
+    if extra and args.command in ("train", "env_play") and args.env is None and not extra[0].startswith("-"):
+        args.env = extra.pop(0)  # argparse gives up on a name that may be left out if an option stands before it
     if args.command == "train" and args.show_help and not (args.algo and args.env):
         print(args.usage())
         return OK
     commands = import_module("puffer_il.commands")
     if extra:
         raise UsageError(commands.options.unknown_argument(extra[0], args))
+    if args.command != "train":
+        args.kwargs = commands.options.env_kwargs(overrides)
     return getattr(commands, args.command)(args)
 
 
@@ -159,8 +213,7 @@ def _parser() -> Parser:
     _add_train(commands)
     _add_eval(commands)
     _add_demos(commands)
-    env = commands.add_parser("env", help="environments: list").add_subparsers(metavar="command", required=True)
-    _add(env, "list", "env_list", "the environments that come with puffer_il and with installed packages")
+    _add_env(commands)
     _add(commands, "bench", "bench", "measure throughput, stage by stage")  # only listed: it parses its own arguments
     _add(commands, "algos", "algos", "the algorithms: what they need and where they come from")
     return parser
@@ -201,6 +254,8 @@ def _add_eval(commands: Any) -> None:
     evaluate.add_argument("run_dir", type=Path, metavar="run-dir")
     evaluate.add_argument("--episodes", type=_count, default=100, metavar="N", help="default 100")
     evaluate.add_argument("--seed", type=_seed, default=0, metavar="N", help="another one starts elsewhere")
+    evaluate.add_argument("--demos", metavar="SRC", help="also say how likely the policy finds these demonstrations' "
+                                                         "actions: a score where returns tell little")
     evaluate.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
@@ -220,16 +275,76 @@ def _add_demos(commands: Any) -> None:
         parser.add_argument("--env", help="the environment that they should fit")
     convert.add_argument("--time-limit", type=_count, metavar="STEPS",
                          help="the environment's, for a file that takes its time limit for a termination")
-    collect = _add(group, "collect", "demos_collect", "record whole episodes of a policy")
+    collect = _add(group, "collect", "demos_collect", "record whole episodes of a policy", epilog=COLLECT_EXAMPLES)
     collect.add_argument("env", help="as in 'puffer-il train'")
-    who = collect.add_mutually_exclusive_group(required=True)
-    who.add_argument("--policy", type=Path, metavar="RUN_OR_FILE",
-                     help="a run directory, a zip of Stable-Baselines3, or an npz of the GAIL paper's experts")
-    who.add_argument("--random", action="store_true", help="uniformly random actions")
+    _add_actors(collect.add_mutually_exclusive_group(required=True))
     collect.add_argument("--episodes", type=_count, required=True, metavar="N")
     collect.add_argument("--out", required=True, metavar="FILE", help="an .npz file")
     collect.add_argument("--stochastic", action="store_true", help="sample actions instead of taking the likeliest")
     collect.add_argument("--seed", type=_seed, default=0, metavar="N")
+    collect.add_argument(KWARGS, **KWARGS_HELP)
+
+
+def _add_actors(who: Any) -> None:
+    who.add_argument("--policy", type=Path, metavar="RUN_OR_FILE",
+                     help="a run directory, a zip of Stable-Baselines3, or an npz of the GAIL paper's experts")
+    who.add_argument("--expert", action="store_true", help="the environment's own scripted expert (c_expert)")
+    who.add_argument("--random", action="store_true", help="uniformly random actions")
+
+
+def _add_env(commands: Any) -> None:
+    env = commands.add_parser("env", help="environments: list, new, check, play, bench", epilog=ENV_EXAMPLES,
+                              description="Environments: those that come with it, and your own.")
+    group = env.add_subparsers(metavar="command", required=True)
+    _add(group, "list", "env_list", "the environments that come with puffer_il and with installed packages")
+    new = _add(group, "new", "env_new", "write a small environment that works as it is, to be changed into yours",
+               epilog=NEW_EXAMPLES)
+    new.add_argument("name", help="its name, a name in C; or a path whose last part is one")
+    new.add_argument("--dir", type=Path, metavar="DIR", help="the folder to write it into (default: this one)")
+    new.add_argument("--cython", action="store_true", help="a PufferEnv in Cython instead of a header in C")
+    check = _add(group, "check", "env_check", "find out whether an environment keeps to the contract",
+                 epilog=CHECK_EXAMPLES)
+    play = _add(group, "play", "env_play", "watch an environment, play it, or make a GIF of it", epilog=PLAY_EXAMPLES)
+    bench = _add(group, "bench", "env_bench", "steps per second, natively and in processes, and which to take",
+                 epilog=BENCH_EXAMPLES)
+    check.add_argument("path", metavar="env", help="a folder, or any other environment as in 'puffer-il train'")
+    play.add_argument("env", nargs="?", help="as in 'puffer-il train'; with --policy RUN it may be left out")
+    bench.add_argument("env", help="as in 'puffer-il train'")
+    who = play.add_mutually_exclusive_group()
+    _add_actors(who)
+    who.add_argument("--keys", action="store_true", help="you, by the keyboard")
+    play.add_argument("--stochastic", action="store_true", help="sample a policy's actions instead of its likeliest")
+    play.add_argument("--episodes", type=_count, metavar="N", help="default 3; of a file 1; of --keys until you quit")
+    play.add_argument("--steps", type=_count, metavar="N", help="no more steps than these (a .png then shows the last)")
+    play.add_argument("--seed", type=_seed, default=0, metavar="N", help="another one starts elsewhere")
+    play.add_argument("--out", type=Path, metavar="FILE", help="a .gif, .mp4, or .png (the first episode's middle)")
+    play.add_argument("--fps", type=_rate, metavar="F", help="steps per second (default: the environment's own); 0 "
+                                                             "with --keys: a step for each key")
+    bench.add_argument("--num-envs", type=_count, metavar="N", help="environments (default: 1,024, 4,096 and 16,384, "
+                                                                     "or 8 and 64 that are stepped one by one)")
+    check.add_argument("--seconds", type=_positive, metavar="S", help="how long to run it (default 10)")
+    bench.add_argument("--seconds", type=_positive, default=10.0, metavar="S", help="how long to measure (default 10)")
+    for parser in (check, bench):
+        parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
+    for parser in (check, play, bench):
+        parser.add_argument(KWARGS, **KWARGS_HELP)
+
+
+def _rate(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 on")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = _rate(text)
+    if not value:
+        raise argparse.ArgumentTypeError(f"{text!r} must be above 0")
+    return value
 
 
 def _count(text: str) -> int:

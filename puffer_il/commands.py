@@ -129,11 +129,16 @@ def scores(known: dict[str, Any], played: dict[str, Any] | None) -> list[str]:
 def evaluate(args: Namespace) -> int:
     from puffer_il.evaluate import evaluate_run
 
-    played = evaluate_run(args.run_dir, args.episodes, args.seed)
+    played = evaluate_run(args.run_dir, args.episodes, args.seed, args.demos)
     if args.json:
         print(json.dumps(played, indent=2))
-    else:
-        print("\n".join([f"{args.run_dir}, after {played['env_steps']:,} steps", *scores(played, played)]))
+        return 0
+    lines = [f"{args.run_dir}, after {played['env_steps']:,} steps", *scores(played, played)]
+    if args.demos:
+        shown = played["demos"]
+        lines += _lines([("likelihood", f"{shown['log_likelihood']:.3f} nats an action (the mean log-likelihood of "
+                                        f"{shown['transitions']:,} demonstrated ones)")])
+    print("\n".join(lines))
     return 0
 
 
@@ -249,8 +254,8 @@ def env_list(args: Namespace) -> int:
     print(table(("name", "observations", "actions", "agents", "has", "task"),
                 [(file.name, space(file.observation), space(file.action), str(file.agents), has(file),
                   file.description) for file in files], WIDTH))
-    print("\nexpert: for 'demos collect --expert'; picture: for 'env play'. Any Gymnasium id, module:function or folder "
-          "works as\nwell; 'puffer-il env new NAME' writes a folder to begin with.")
+    print("\nexpert: for 'demos collect --expert'; picture: for 'env play'. Any Gymnasium id, module:function or folder"
+          "\nworks as well; 'puffer-il env new NAME' writes a folder to begin with.")
     return 0
 
 

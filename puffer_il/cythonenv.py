@@ -21,17 +21,18 @@ from pathlib import Path
 import numpy as np
 
 from puffer_il.glue import CSRC, cache_dir, compiler
-from puffer_il.glue import _compiler_id as compiler_id
+from puffer_il.glue import compiler_id as compiler_id
 from puffer_il.native import PufferEnv
 from puffer_il.types import InputError
 
-FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-DNPY_NO_DEPRECATED_API=NPY_1_7_API_VERSION")
+FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off",  # as in glue.py, but for warnings
+         "-DNPY_NO_DEPRECATED_API=NPY_1_7_API_VERSION")
 SOURCES = (".pyx", ".pxd", ".pxi", ".h")
 FIRST_ERROR = re.compile(r"^(?!warning:).*\.p(?:yx|xd|xi):\d+:\d+: .*", re.MULTILINE)
 
 
 def load_cython(folder: Path | str) -> type[PufferEnv]:
-    """The PufferEnv that the .pyx in `folder` defines; InputError in one line if there is none, or it does not compile."""
+    """The PufferEnv that the .pyx in `folder` defines; InputError if there is none, or if it does not compile."""
     folder = Path(folder).resolve()
     source = _source(folder)
     return _load(source, compile_cython(source))
@@ -56,7 +57,7 @@ def _source(folder: Path) -> Path:
     """The one .pyx in a folder: the one with the folder's name where there are several."""
     found = sorted(folder.glob("*.pyx"))
     named = [path for path in found if path.stem == folder.name]
-    if not found or len(found) > 1 and not named:
+    if not found or (len(found) > 1 and not named):
         raise InputError(f"environment {folder}: {len(found)} .pyx files; the environment's is {folder.name}.pyx")
     path = (named or found)[0]
     if not path.stem.isidentifier():
@@ -65,7 +66,7 @@ def _source(folder: Path) -> Path:
 
 
 def compile_cython(source: Path, cache: Path | None = None) -> Path:
-    """The compiled module, made at most once per sources, compiler and versions, in `cache` (by default the user's own).
+    """The module, compiled at most once per sources, compiler and versions into `cache` (by default the user's own).
 
     Safe when two processes compile at once: each works apart, and a finished file appears under its name in one go.
     """
@@ -84,7 +85,8 @@ def compile_cython(source: Path, cache: Path | None = None) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
             c_file, built = Path(scratch, f"{source.stem}.c"), Path(scratch, f"{source.stem}.so")
-            _run([sys.executable, "-m", "cython", "-3", "-I", str(source.parent), str(source), "-o", str(c_file)], source)
+            _run([sys.executable, "-m", "cython", "-3", "-I", str(source.parent), str(source), "-o", str(c_file)],
+                 source)
             places = (source.parent, CSRC, sysconfig.get_path("include"), np.get_include())
             dynamic = ("-undefined", "dynamic_lookup") if sys.platform == "darwin" else ()
             _run([*compiler(), *FLAGS, "-shared", "-fPIC", *dynamic, *(f"-I{place}" for place in places),

@@ -14,11 +14,12 @@ from puffer_il import checkpoint, stats
 from puffer_il.buffer import RolloutBuffer
 from puffer_il.config import Config, EnvConfig, build, read_toml
 from puffer_il.creators import find_creator
+from puffer_il.demos import load_demos
 from puffer_il.distributions import Noise
 from puffer_il.fast import FastPolicy
 from puffer_il.native import take_logs
 from puffer_il.policy import Policy
-from puffer_il.types import Array, EnvSpec, InputError
+from puffer_il.types import Array, Demos, EnvSpec, InputError
 from puffer_il.vec import Vec, make_vec
 
 Actor = Callable[[Array, Array], Array]  # (obs (n, …), episode_starts (n,) bool) → actions (n, dim)
@@ -55,8 +56,10 @@ def evaluate(vec: Vec, act: Actor, episodes: int, seed: int) -> Scores:
     lengths: list[list[int]] = [[] for _ in range(vec.num_envs)]
     running, steps = np.zeros(vec.num_envs), np.zeros(vec.num_envs, np.int64)
     obs, starts, missing = vec.reset(seed), np.ones(vec.num_envs, bool), _quota(vec.num_envs, episodes)
-    vec.take_logs()  # nothing of an earlier evaluation
-    logs = None if vec.logs is None else vec.logs.copy()
+    logs = None
+    if vec.logs is not None:
+        vec.take_logs()  # nothing of an earlier evaluation
+        logs = vec.logs.copy()
     while missing.any():
         batch = vec.step(act(obs, starts))
         obs = batch.obs
@@ -163,8 +166,21 @@ def load_config(run_dir: Path) -> Config:
     return build(tables["algo"], [(str(path), tables)])
 
 
-def evaluate_run(run_dir: Path, episodes: int, seed: int) -> dict[str, Any]:
-    """Play a run's newest policy: the `eval` part of summary.json plus `expert_return` and `random_return`."""
+@torch.no_grad()
+def log_likelihood(policy: Policy, demos: Demos) -> float:
+    """Mean of log π(a|s) over demonstrated transitions, in nats; of densities where actions are continuous."""
+    device, total = next(policy.parameters()).device, 0.0
+    for first, end in zip(demos.episode_starts, demos.episode_ends, strict=True):
+        obs, actions = (torch.tensor(array[first:end], device=device) for array in (demos.obs, demos.actions))
+        state = policy.initial_state(1)
+        params = policy.action_params(obs) if state is None else policy.params(policy.unroll(obs[:, None], state)[0])
+        total += float(policy.dist.log_prob(params, actions).sum())
+    return total / len(demos)
+
+
+def evaluate_run(run_dir: Path, episodes: int, seed: int, demos: str | None = None) -> dict[str, Any]:
+    """Play a run's newest policy: the `eval` part of summary.json plus `expert_return` and `random_return`, and how
+    likely it finds `demos`, a source of demonstrations."""
     policy, config, state = load_policy(Path(run_dir))
     with make_eval_vec(config.env, episodes) as vec:
         if vec.spec != policy.spec:
@@ -172,5 +188,9 @@ def evaluate_run(run_dir: Path, episodes: int, seed: int) -> dict[str, Any]:
                              f"(observations {vec.spec.obs_shape} against {policy.spec.obs_shape}); train again")
         scores = evaluate_policy(vec, policy, episodes, FINAL_SEED + seed, config.eval.deterministic, seed)
     expert, random = state["expert_return"], state["random_return"]
-    return {**scores.summary(random, expert), "expert_return": expert, "random_return": random,
-            "env_steps": state["env_steps"]}
+    result = {**scores.summary(random, expert), "expert_return": expert, "random_return": random,
+              "env_steps": state["env_steps"]}
+    if demos:
+        shown = load_demos(demos, policy.spec)
+        result["demos"] = {"source": demos, "transitions": len(shown), "log_likelihood": log_likelihood(policy, shown)}
+    return result

@@ -189,7 +189,7 @@ def compiler() -> list[str]:
     return found.split()
 
 
-def _compiler_id() -> str:
+def compiler_id() -> str:
     """8 hexadecimal digits that change with the compiler."""
     path = Path(shutil.which(compiler()[0]) or compiler()[0]).resolve()
     stat = path.stat() if path.is_file() else None
@@ -209,7 +209,7 @@ def compile_env(env: EnvFile, cache: Path | None = None) -> Path:
     """
     cache, wanted = cache or cache_dir(), f"{env.name}-{source_hash(env)}"
     try:
-        target = cache / f"{wanted}-{_compiler_id()}.so"
+        target = cache / f"{wanted}-{compiler_id()}.so"
     except InputError as error:
         for built in cache.glob(f"{wanted}-*.so"):  # by a compiler that has gone since
             return built

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import tomllib
 from argparse import Namespace
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,25 @@ def override(key: str, text: str) -> Tables:
     for part in reversed(path):
         value = {part: value}
     return {section: {name: value}}
+
+
+def env_kwargs(overrides: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """The environment's parameters out of `--env.kwargs.NAME VALUE` pairs; InputError for any other key."""
+    kwargs: dict[str, Any] = {}
+    for key, text in overrides:
+        if not key.replace("-", "_").startswith("env.kwargs."):
+            raise InputError(f"--{key}: only parameters of the environment can be set here: --env.kwargs.NAME VALUE")
+        _merge(kwargs, override(key, text)["env"]["kwargs"])
+    return kwargs
+
+
+def _merge(table: dict[str, Any], more: dict[str, Any]) -> None:
+    """`more` into `table`, tables in tables entry by entry."""
+    for key, value in more.items():
+        if isinstance(value, dict) and isinstance(table.get(key), dict):
+            _merge(table[key], value)
+        else:
+            table[key] = value
 
 
 def _literal(text: str) -> Any:

@@ -153,6 +153,11 @@ class Vec:
                                 "`final_observations`); the last observation before an end stands in for them")
 
     @property
+    def envs(self) -> list[Any]:
+        """The environments themselves, where they are in this process; none of those in workers."""
+        return list(self._puffer.envs) if isinstance(self._puffer, Serial) else []
+
+    @property
     def obs(self) -> Array:
         """(num_envs, *obs_shape) what to act on next."""
         return self._puffer.observations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -73,11 +74,17 @@ COLLECT = ["demos", "collect", "--episodes", "1", "--out", "x.npz"]
     (["eval", "x", "--seed", "-1"], "argument --seed: '-1' is no whole number from 0 on"),
     (["demos"], "the following arguments are required: command"),
     (["demos", "info", "none.npz"], "demos none.npz: no such file"),
-    ([*COLLECT, "cartpole"], "one of the arguments --policy --random is required"),
+    ([*COLLECT, "cartpole"], "one of the arguments --policy --expert --random is required"),
     ([*COLLECT, "cartpole", "--policy", "a", "--random"], "not allowed with argument"),
     ([*COLLECT, "cartpol", "--random"], "did you mean 'cartpole'?"),
     ([*COLLECT, "cartpole", "--policy", "none.npz"], "none.npz: no such file"),
+    ([*COLLECT, "cartpole", "--random", "--env.kwargs.gravty", "1"], "did you mean 'gravity'?"),
+    ([*COLLECT, "cartpole", "--random", "--env.num-envs", "1"], "--env.num-envs: only parameters of the environment"),
+    ([*COLLECT, "CartPole-v1", "--expert"], "--expert: CartPole-v1 has no scripted expert (a function c_expert in"),
     (["env"], "the following arguments are required: command"),
+    (["env", "new"], "the following arguments are required: name"),
+    (["env", "check", "x", "--seconds", "-1"], "argument --seconds: '-1' is no number from 0 on"),
+    (["env", "bench", "cartpole", "--env.kwargs.gravity"], "--env.kwargs.gravity needs a value"),
     (["algos", "--verbose"], "unknown option '--verbose'; see 'puffer-il --help'"),
 ])
 def test_wrong_input_is_one_line_and_exit_code_2(capsys, monkeypatch, tmp_path, arguments, words):
@@ -165,10 +172,32 @@ def test_train_help_teaches_by_examples_and_then_lists_every_key(capsys):
     assert code == 0 and "examples:" in out and "--gail.reward_clip 10.0" in out and "--env.kwargs.gravity 9.8" in out
 
 
-@pytest.mark.parametrize("command", ["eval", "demos", "demos collect", "demos import", "env", "env list", "algos"])
+@pytest.mark.parametrize("command", ["eval", "demos", "demos collect", "demos import", "env", "env list", "env new",
+                                     "env check", "env play", "env bench", "algos"])
 def test_every_command_has_help(capsys, command):
     code, out, err = run(capsys, *command.split(), "--help")
     assert (code, err) == (0, "") and out.startswith(f"usage: puffer-il {command}")
+    assert ("--env.kwargs.NAME VALUE" in out) == (command in cli.TAKE_KWARGS)
+
+
+@pytest.mark.parametrize("command", ["env", "env new", "env check", "env play", "env bench", "demos collect"])
+def test_help_teaches_by_examples_that_are_understood(capsys, monkeypatch, command):
+    out = run(capsys, *command.split(), "--help")[1]
+    examples = [shlex.split(line.partition("   ")[0]) for line in out.splitlines() if line.startswith("  puffer-il ")]
+    taken = []
+    for name in ("env_new", "env_check", "env_play", "env_bench", "demos_collect", "train"):
+        monkeypatch.setattr(commands, name, lambda args: taken.append(args) or 0)
+    assert len(examples) >= 3 and all(main(words[1:]) == 0 for words in examples) and len(taken) == len(examples)
+
+
+def test_an_environment_may_stand_after_its_options(monkeypatch):
+    seen = []
+    monkeypatch.setattr(commands, "env_play", lambda args: seen.append((args.env, args.kwargs)) or 0)
+    for words in (["cartpole", "--random"], ["--random", "cartpole"],
+                  ["--policy", "r", "--env.kwargs.a-b=1", "cartpole"],
+                  ["--policy", "r", "--env.kwargs.a.b", "x", "--env.kwargs.a.c", "2"]):
+        assert main(["env", "play", *words]) == 0
+    assert seen == [("cartpole", {}), ("cartpole", {}), ("cartpole", {"a_b": 1}), (None, {"a": {"b": "x", "c": 2}})]
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"]])

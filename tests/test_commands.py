@@ -15,6 +15,8 @@ from puffer_il import commands, trainer
 from puffer_il.cli import main
 from puffer_il.collector import Collector
 from puffer_il.demos import read_demos, read_meta
+from puffer_il.envkit.actors import same_environment
+from puffer_il.registry import env_folders
 from puffer_il.sinks import PlainSink
 from puffer_il.types import EnvFailure
 from tests.helpers import scripted_cartpole_demos
@@ -197,6 +199,27 @@ def test_a_runs_own_parameters_are_kept_when_collecting(tmp_path, capsys):
     assert read_demos(tmp_path / "d.npz").lengths.tolist() == [3, 3]
 
 
+def test_given_parameters_go_over_those_of_the_run(tmp_path, finished):
+    out = tmp_path / "d.npz"
+    assert collect("cartpole", "--policy", finished, "--episodes", 2, "--out", out,
+                   "--env.kwargs.max-episode-steps", "4") == 0
+    assert read_demos(out).lengths.tolist() == [4, 4]
+
+
+def test_an_environment_is_the_same_however_it_is_written():
+    folder = env_folders()["cartpole"]
+    assert same_environment("cartpole", str(folder)) and same_environment(f"{folder}/", "cartpole")
+    assert not same_environment("cartpole", "CartPole-v1") and not same_environment("cartpole", "gone")
+
+
+def test_demos_are_collected_from_scripted_experts(tmp_path, capsys):
+    assert collect("cartpole", "--expert", "--episodes", 3, "--out", tmp_path / "a.npz") == 0
+    assert read_demos(tmp_path / "a.npz").returns.tolist() == [500.0] * 3
+    assert "mean return 500.0" in capsys.readouterr().out
+    assert collect("tron", "--expert", "--episodes", 2, "--out", tmp_path / "b.npz", "--seed", 1) == 0
+    assert read_demos(tmp_path / "b.npz").num_episodes == 2  # of two agents
+
+
 def test_random_demos_depend_on_the_seed_alone(tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         assert collect("pendulum", "--random", "--episodes", 2, "--out", tmp_path / name, "--seed", seed) == 0
@@ -270,6 +293,7 @@ def test_env_list_and_algos_describe_what_there_is(capsys):
     assert main(["env", "list"]) == 0
     rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
     assert "float32 4" in rows["cartpole"] and "2 choices" in rows["cartpole"] and "float32 1" in rows["pendulum"]
+    assert "expert picture" in rows["cartpole"] and all(len(row) <= 120 for row in rows.values())
     assert main(["algos"]) == 0
     rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert "demonstrations, environment" in rows["gail"] and "arXiv:1606.03476" in rows["gail"]

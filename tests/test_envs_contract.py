@@ -231,7 +231,8 @@ def test_workers_give_the_same_rows(folder: Path, workers: int):
     actions = random_actions(make(folder), STEPS).reshape(STEPS, 8 * agents, -1)
     rows = []
     for backend, count in (("native", 0), ("multiprocessing", workers)):
-        with make_vec(str(folder), num_envs=8 * agents, backend=backend, num_workers=count, kwargs=short(folder)) as vec:
+        with make_vec(str(folder), num_envs=8 * agents, backend=backend, num_workers=count,
+                      kwargs=short(folder)) as vec:
             vec.reset(5)
             rows.append([copied(vec.step(row)) for row in actions])
     assert rows[0] == rows[1]

@@ -1,5 +1,6 @@
 """Recorded traffic: what is replayed is what was recorded, and the human's actions lead along the human's path."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +97,7 @@ def test_wrong_scenes_are_named_in_one_line(tmp_path: Path):
         assert str(scene) in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_recording_becomes_demonstrations_and_a_policy(test_data: Path, tmp_path: Path):
+def test_a_recording_becomes_demonstrations_and_a_policy(test_data: Path, tmp_path: Path, capsys):
     """Human driving → demonstrations → behaviour cloning, scored by displacement against going straight on."""
     scene = str(test_data / "ngsim_commonroad" / "USA_US101-3_3_T-1.xml")
     demos, run = str(tmp_path / "us101.npz"), tmp_path / "run"
@@ -105,7 +106,10 @@ def test_a_recording_becomes_demonstrations_and_a_policy(test_data: Path, tmp_pa
     assert read_demos(demos).num_episodes == 40
     assert main(["train", "bc", "ngsim", "--demos", demos, "--env.kwargs.scene", scene, "--run-dir", str(run),
                  "--env.num-envs", "32", "--total-steps", "300000", "--eval.interval-steps", "0"]) == 0
-    import json
-
     log = json.loads((run / "summary.json").read_text())["eval"]["log"]
     assert log["ade"] < 1.5 < played(NativeEnv(FOLDER, 60, scene=scene), False)["ade"]
+    capsys.readouterr()
+    assert main(["eval", str(run), "--episodes", "4", "--demos", demos, "--json"]) == 0
+    likelihood = json.loads(capsys.readouterr().out)["demos"]["log_likelihood"]
+    uniform = -np.log(16 * 1.2)  # of any action in the box
+    assert likelihood > uniform + 1.5

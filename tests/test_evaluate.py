@@ -23,6 +23,8 @@ from tests.helpers import run, tiny
 class LengthVec:
     """Row i plays episodes of exactly lengths[i] steps, reward 1 each; the step after an end is ignored if asked."""
 
+    logs = None
+
     def __init__(self, lengths, next_step_reset):
         self.lengths, self.next_step = np.array(lengths), next_step_reset
         self.num_envs = len(lengths)

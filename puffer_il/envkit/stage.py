@@ -1,0 +1,168 @@
+"""One environment to look at: its picture or text, and otherwise its observation as bars."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from puffer_il.creators import Creator, find_creator
+from puffer_il.envkit.terminal import bars
+from puffer_il.native import NativeEnv
+from puffer_il.types import Array, Batch, ObsField
+from puffer_il.vec import Vec, make_vec
+
+View = Array | list[str]  # a picture, uint8 (height, width, 3), or lines of text
+MODES = ("rgb_array", "ansi")
+FPS = 30.0  # where the environment does not say
+
+
+class Stage:
+    """One environment, all its agents, stepped as any other.
+
+    drawn     it draws or prints itself
+    notice    why it does not draw a picture that it has, if so
+    at_once   a step that ends an episode begins the next one, so that its end is never seen
+    """
+
+    def __init__(self, name: str, kwargs: dict[str, Any], seed: int) -> None:
+        if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+            os.environ.setdefault("MUJOCO_GL", "egl")  # which draws without a display
+        creator = find_creator(name, kwargs)
+        self.notice, reasons = "", list[str]()
+        for mode in _modes(creator):
+            more = kwargs | ({"render_mode": mode} if mode else {})
+            facts = find_creator(name, more).facts()
+            self.vec: Vec = make_vec(name, num_envs=facts.num_agents, kwargs=more)
+            self.vec.reset(seed)
+            self.at_once, self._env = facts.native, _instance(self.vec)
+            self._space, self._scale = facts.single_observation_space, np.zeros(0)
+            try:
+                self.drawn = self._drawn() is not None
+                break
+            except (Exception, SystemExit) as error:  # whatever a drawing library raises
+                reasons.append(" ".join(str(error).split()) or type(error).__name__)
+                self.vec.close()
+        if reasons:
+            self.notice = f"no picture: {reasons[0]}"
+        self.fps = float(self._fps())
+
+    def view(self, columns: int = 80, rows: int = 20) -> View:
+        """What there is to see now: text fits, a picture has its own size."""
+        drawn = self._drawn() if self.drawn else self._image()
+        return self._bars(columns, rows) if drawn is None else drawn
+
+    def picture(self) -> Array | None:
+        """What there is to see, if it is a picture."""
+        drawn = self._drawn() if self.drawn else self._image()
+        return drawn if isinstance(drawn, np.ndarray) else None
+
+    def step(self, actions: Array) -> Batch:
+        return self.vec.step(actions)
+
+    def close(self) -> None:
+        self.vec.close()
+
+    def _drawn(self) -> View | None:
+        """The environment's own picture or text, None if it has none."""
+        env = self._env
+        if isinstance(env, NativeEnv):
+            return env.render(0) if env.env_file.render[0] else None
+        own = getattr(env, "env", None)
+        if own is None:  # a PufferEnv: many open a window; one that says that it draws arrays does not
+            if not set(MODES) & set(getattr(env, "metadata", {}).get("render_modes", ())):
+                return None
+            own = env
+        elif getattr(own, "render_mode", None) not in (*MODES, "rgb_array_list", "ansi_list"):
+            return None
+        drawn = own.render()
+        if isinstance(drawn, list):
+            drawn = drawn[-1] if drawn else None
+        if isinstance(drawn, str):
+            return drawn.strip("\n").splitlines()
+        return None if drawn is None else _colored(np.asarray(drawn))
+
+    def _image(self) -> Array | None:
+        """The first part of the observation that is an image."""
+        for field in self.vec.spec.obs_fields:
+            if field.image:
+                return _colored(_part(self.vec.obs[0], field))
+        return None
+
+    def _bars(self, columns: int, rows: int) -> list[str]:
+        """The first agent's observation, element by element, between its bounds or the largest value so far."""
+        names, parts = [], []
+        for field in self.vec.spec.obs_fields:
+            part = _part(self.vec.obs[0], field)
+            places = [""] if part.ndim == 0 else [str(list(map(int, place))) for place in np.ndindex(part.shape)]
+            names += [f"{field.name}{place}" for place in places]
+            parts.append(np.ravel(part).astype(float))
+        values = np.concatenate(parts)
+        if len(self._scale) != len(values):
+            self._scale = np.full(len(values), 1e-6)
+        self._scale = np.maximum(self._scale, np.abs(np.nan_to_num(values)))
+        low, high = -self._scale, self._scale
+        space = self._space
+        if isinstance(space, gymnasium.spaces.Box) and space.low.size == len(values):
+            known = np.isfinite(np.ravel(space.low).astype(float)) & np.isfinite(np.ravel(space.high).astype(float))
+            low, high = np.where(known, np.ravel(space.low), low), np.where(known, np.ravel(space.high), high)
+        return bars(names, values, low, high, columns, rows)
+
+    def _fps(self) -> float:
+        env = self._env
+        if isinstance(env, NativeEnv):
+            return env.env_file.render[2] or FPS
+        metadata = getattr(getattr(env, "env", env), "metadata", None) or {}
+        return metadata.get("render_fps") or FPS
+
+
+def _instance(vec: Vec) -> Any:
+    """The environment itself, to be asked for a picture."""
+    return vec.envs[0]
+
+
+def _modes(creator: Creator) -> Sequence[str | None]:
+    """What to ask the environment to draw, the best first; None asks for nothing."""
+    if creator.kind == "folder" or "render_mode" in creator.kwargs:
+        return (None,)
+    if creator.kind == "gymnasium":
+        spec = gymnasium.spec(creator.target)
+        try:
+            made: Any = gymnasium.envs.registration.load_env_creator(spec.entry_point) if isinstance(
+                spec.entry_point, str) else spec.entry_point
+        except ImportError:
+            return (None,)  # which then tells what is missing
+    else:
+        made = creator._make()
+        if "render_mode" not in inspect.signature(made).parameters:
+            return (None,)
+    offered = (getattr(made, "metadata", None) or {}).get("render_modes", MODES)
+    return (*(mode for mode in MODES if mode in offered), None)
+
+
+def _part(row: Array, field: ObsField) -> Array:
+    """One leaf of a flat observation row."""
+    data = np.ascontiguousarray(row).reshape(-1).view(np.uint8)
+    size = int(np.prod(field.shape)) * field.dtype.itemsize
+    return data[field.offset:field.offset + size].view(field.dtype).reshape(field.shape)
+
+
+def _colored(image: Array) -> Array | None:
+    """uint8 (height, width, 3) of an image in any of the usual layouts; None if it is none."""
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.ndim != 3 or image.size == 0:
+        return None
+    if image.shape[2] not in (1, 3, 4) and image.shape[0] in (1, 3, 4):
+        image = np.moveaxis(image, 0, 2)
+    if image.dtype != np.uint8:
+        image = np.clip(image * (255 if image.dtype.kind == "f" and image.max() <= 1 else 1), 0, 255).astype(np.uint8)
+    image = image[..., -1:].repeat(3, 2) if image.shape[2] != 3 else image  # of a stack of frames, the last
+    return np.ascontiguousarray(image)
+
+

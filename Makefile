@@ -13,6 +13,8 @@ $(STAMP): $(SOURCES) | check-tools
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt setuptools wheel cython numpy
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]'
+	@# Without its own requirements (scikit-learn, …): only its tables are read.
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps icu-sepsis
 	@touch $(STAMP)
 
 check-tools:

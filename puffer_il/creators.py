@@ -23,6 +23,9 @@ from puffer_il.native import NativeEnv
 from puffer_il.registry import env_folders
 from puffer_il.types import Array, EnvFailure, EnvSpec, InputError, ObsField
 
+# Packages with a registry of their own, and what its `make` is told beside the id: gym:CartPole-v1 is not Gymnasium's.
+OWN_IDS: dict[str, dict[str, Any]] = {"gym": {}, "pettingzoo": {"env_type": "parallel"}}
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -109,6 +112,8 @@ class Creator:
         except gymnasium.error.Error as error:
             raise InputError(f"{about}: {_one_line(error)}") from None
         except (Exception, SystemExit) as error:
+            if type(error).__module__ in ("gym.error", "pettingzoo.env_registry.exceptions"):
+                raise InputError(f"{about}: {_one_line(error)}") from None
             if isinstance(error, TypeError) and "keyword argument" in str(error):
                 raise InputError(f"{about}: env.kwargs = {self.kwargs}: {_one_line(error)}") from None
             raise EnvFailure(f"{about} cannot be opened:\n{traceback.format_exc()}") from error
@@ -136,8 +141,8 @@ def find_creator(name: str, kwargs: dict[str, Any] | None = None) -> Creator:
         if not (path / "env.toml").is_file():
             if any(path.glob("*.pyx")):
                 return Creator(name, "cython", str(path.resolve()), kwargs)
-            raise InputError(f"environment {name!r}: the folder has no env.toml and no .pyx; 'puffer-il env new' writes "
-                             "one to begin with")
+            raise InputError(f"environment {name!r}: the folder has no env.toml and no .pyx; 'puffer-il env new' "
+                             "writes one to begin with")
         return Creator(name, "folder", str(path.resolve()), kwargs)
     module, _, attribute = name.partition(":")
     if attribute:
@@ -145,6 +150,8 @@ def find_creator(name: str, kwargs: dict[str, Any] | None = None) -> Creator:
         with creator._constructing():
             if callable(getattr(_import(module), attribute, None)):
                 return creator
+        if module in OWN_IDS and hasattr(_import(module), "make"):
+            return Creator(name, "callable", f"{module}:make", {**OWN_IDS[module], "id": attribute, **kwargs})
         if attribute not in gymnasium.registry:  # Gymnasium writes "module:id" as well
             raise InputError(f"environment {name!r}: module {module} has no function or class {attribute}, nor does it "
                              "register a Gymnasium environment of that name")

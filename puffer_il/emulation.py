@@ -1,4 +1,4 @@
-"""Gymnasium and PettingZoo environments made ready for PufferLib's emulation: rows of numbers in, rows of numbers out.
+"""Gymnasium, PettingZoo and gym environments made ready for PufferLib's emulation: rows of numbers in and out.
 
 PufferLib lays a Dict or Tuple observation out as one flat row. What its emulation gets wrong is put right here, before
 it sees the environment: observations made of Discrete and MultiDiscrete leaves (their declared dtype is wider than the
@@ -9,6 +9,7 @@ parallel environment took part in a step.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import gymnasium
@@ -16,12 +17,14 @@ import numpy as np
 from gymnasium import spaces
 
 from puffer_il.native import import_pufferlib
+from puffer_il.oldgym import OldGym, is_old
 from puffer_il.types import ActionSpec, Array, InputError, ObsField
 
 pufferlib: Any = import_pufferlib()
 GymnasiumPufferEnv: Any = pufferlib.emulation.GymnasiumPufferEnv
 PettingZooPufferEnv: Any = pufferlib.emulation.PettingZooPufferEnv
 
+VECTORS_HAVE = ("single_observation_space", "step_async")  # those of gym and Gymnasium, of Stable-Baselines3
 Decode = Callable[[Array], Any]
 
 
@@ -29,22 +32,30 @@ def emulate(env: Any, buf: dict[str, Array] | None, seed: int) -> Any:
     """`env` as PufferLib wants it, writing into `buf`; InputError if it is none of what can be emulated."""
     if isinstance(env, GymnasiumPufferEnv | PettingZooPufferEnv):
         env = env.env
-    if isinstance(env, gymnasium.Env):
-        return GymnasiumPufferEnv(env=_adapted(env), buf=buf, seed=seed)
     if hasattr(env, "agent_iter"):
-        raise InputError("it is a turn-based PettingZoo environment; wrap it in pettingzoo.utils.aec_to_parallel")
+        raise InputError("it is a turn-based PettingZoo environment; wrap it in pettingzoo.utils.aec_to_parallel, or "
+                         "open its module's parallel_env")
     if hasattr(env, "possible_agents"):
         return Parallel(env=AdaptedParallel(env), buf=buf, seed=seed)
-    raise InputError(f"it is a {type(env).__name__}; return a Gymnasium environment, a parallel PettingZoo environment "
-                     "or a PufferEnv")
+    if not isinstance(env, gymnasium.Env) and any(hasattr(env, name) for name in VECTORS_HAVE):
+        with suppress(Exception):
+            env.close()  # it may have started processes
+        raise InputError(f"it is a vector of environments, a {type(env).__name__}; return a single one: env.num_envs "
+                         "says how many are opened")
+    if is_old(env):
+        env = OldGym(env)
+    if isinstance(env, gymnasium.Env):
+        return Single(env=_adapted(env), buf=buf, seed=seed)
+    raise InputError(f"it is a {type(env).__name__}; return a Gymnasium environment, one of gym, a parallel PettingZoo "
+                     "environment or a PufferEnv")
 
 
 # Observations
 
-def plain_observations(space: spaces.Space) -> spaces.Space:
+def plain_observations(space: spaces.Space, name: str = "") -> spaces.Space:
     """The space in dtypes that rows have: float32 for float64 (learning reads no more), int32 for category numbers."""
     if isinstance(space, spaces.Dict):
-        return spaces.Dict({name: plain_observations(leaf) for name, leaf in space.items()})
+        return spaces.Dict({name: plain_observations(leaf, name) for name, leaf in space.items()})
     if isinstance(space, spaces.Tuple):
         return spaces.Tuple([plain_observations(leaf) for leaf in space])
     if isinstance(space, spaces.Discrete):
@@ -60,8 +71,9 @@ def plain_observations(space: spaces.Space) -> spaces.Space:
             return space
         with np.errstate(over="ignore"):
             return spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
+    leave_out = f", or leave {name!r} out, as gymnasium.wrappers.FilterObservation does" if name else ""
     raise InputError(f"observation space {type(space).__name__} has no fixed size in memory; use Box, Discrete, "
-                     "MultiDiscrete, MultiBinary, or a Dict or Tuple of them")
+                     f"MultiDiscrete, MultiBinary, or a Dict or Tuple of them{leave_out}")
 
 
 def obs_fields(space: spaces.Space, dtype: np.dtype, name: str = "", offset: int = 0) -> Iterator[ObsField]:
@@ -107,7 +119,8 @@ def plain_actions(space: spaces.Space) -> tuple[spaces.Space, Decode | None]:
             return space, None
         nvec = np.concatenate([_choices(leaf) for leaf in leaves])
         return spaces.MultiDiscrete(nvec), lambda row: _decode(space, row)[0]
-    raise InputError(f"action space {space} is not supported; use discrete parts only, or Box parts of floats only")
+    raise InputError(f"action space {_line(space)} is not supported; use discrete parts only, or Box parts of floats "
+                     "only")
 
 
 def action_spec(space: spaces.Space, shape: tuple[int, ...] | None = None) -> ActionSpec:
@@ -120,7 +133,12 @@ def action_spec(space: spaces.Space, shape: tuple[int, ...] | None = None) -> Ac
         with np.errstate(over="ignore"):
             low, high = (np.ravel(bound).astype(np.float32) for bound in (space.low, space.high))
         return ActionSpec(low=low, high=high, shape=space.shape if shape is None else shape)
-    raise InputError(f"action space {space} is not supported; use Discrete, MultiDiscrete, or a Box of floats")
+    raise InputError(f"action space {_line(space)} is not supported; use Discrete, MultiDiscrete, or a Box of floats")
+
+
+def _line(space: spaces.Space) -> str:
+    """Its description without the line breaks of arrays."""
+    return " ".join(str(space).split())
 
 
 def _choices(leaf: spaces.Space) -> Array:
@@ -172,6 +190,28 @@ def _adapted(env: gymnasium.Env) -> gymnasium.Env:
     return env if same else wrapped
 
 
+class Single(GymnasiumPufferEnv):
+    """PufferLib's emulation of a Gymnasium environment; a `reset` that fails is not tried again without the seed."""
+
+    is_observation_checked: bool
+
+    def reset(self, seed: int | None = None) -> tuple[Array, dict]:
+        result = self.env.reset() if seed is None else self.env.reset(seed=seed)
+        if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
+            raise InputError(f"its reset returned a {type(result).__name__}; return (observation, info) from reset and "
+                             "five values from step, as Gymnasium has it")
+        observation, info = result
+        if not self.is_observation_checked:
+            self.is_observation_checked = pufferlib.emulation.check_space(observation, self.env.observation_space)
+        if self.is_obs_emulated:
+            pufferlib.emulation.emulate(self.obs_struct, observation)
+        else:
+            self.observations[:] = observation
+        self.rewards[0], self.terminals[0], self.truncations[0], self.masks[0] = 0, False, False, True
+        self.initialized, self.done = True, False
+        return self.observations, info
+
+
 class AdaptedParallel(pufferlib.pufferlib.PettingZooWrapper):
     """A parallel PettingZoo environment whose spaces are plain and the same for every agent."""
 
@@ -183,8 +223,8 @@ class AdaptedParallel(pufferlib.pufferlib.PettingZooWrapper):
             for kind, own, wanted in (("observation", env.observation_space(agent), observations),
                                       ("action", env.action_space(agent), actions)):
                 if own != wanted:
-                    raise InputError(f"agent {agent!r} has the {kind} space {own} but agent {first!r} has {wanted}; "
-                                     "pad them to one shape, as rows share it")
+                    raise InputError(f"agent {agent!r} has the {kind} space {_line(own)} but agent {first!r} has "
+                                     f"{_line(wanted)}; pad them to one shape, as rows share it")
         self.own_action_space = actions
         self.observations = _row_space(observations)
         self.actions, self._decode = plain_actions(actions)

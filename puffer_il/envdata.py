@@ -61,8 +61,8 @@ def _function(path: Path) -> Callable[..., Mapping[str, Any]]:
 def _array(env: EnvFile, name: str, value: Any) -> Array:
     dtype = np.dtype(env.data[name])
     if value is None:
-        raise InputError(f"environment {env.name}: the array {name} is missing; give it as the keyword argument {name}, "
-                         f"{dtype}")
+        raise InputError(f"environment {env.name}: the array {name} is missing; give it as the keyword argument "
+                         f"{name}, {dtype}")
     array = np.asarray(value)
     if not np.can_cast(array.dtype, dtype, casting="same_kind"):
         raise InputError(f"environment {env.name}: {name} is an array of {array.dtype}; it must be one of {dtype}")

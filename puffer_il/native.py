@@ -30,12 +30,13 @@ from puffer_il.types import Array, InputError
 def import_pufferlib() -> ModuleType:
     """PufferLib with `pufferlib.vector` and `pufferlib.emulation`, without the side effects of its import.
 
-    Its __init__ imports its torch models (1.4 s that we do not need), and what it imports in turn may print, change
-    the working directory or the warning filters. It also leaves out of its namespace two exceptions that its own
+    Its __init__ imports its torch models (1.4 s that we do not need) and gym where it is there (160 ms and
+    a notice on stderr), and what it imports in turn may print, change the working directory or the warning filters. It
+    also leaves out of its namespace two exceptions that its own
     modules raise as `pufferlib.APIUsageError` and `pufferlib.InvalidAgentError`.
     """
     if "pufferlib" not in sys.modules:
-        blocked = [name for name in ("pufferlib.pytorch", "pufferlib.models") if name not in sys.modules]
+        blocked = [name for name in ("pufferlib.pytorch", "pufferlib.models", "gym") if name not in sys.modules]
         for name in blocked:
             sys.modules[name] = None  # type: ignore[assignment]  # makes `import` raise ImportError, which it expects
         try:

@@ -4,6 +4,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from puffer_il import emulation
 from puffer_il.types import ActionSpec, InputError
@@ -140,16 +141,31 @@ def test_what_cannot_be_emulated_is_refused(env, message):
 
 @pytest.mark.parametrize("kind, space, message", [
     ("observation", spaces.Text(5), "observation space Text has no fixed size"),
-    ("observation", spaces.Dict({"a": spaces.Sequence(spaces.Discrete(2))}), "observation space Sequence"),
+    ("observation", spaces.Dict({"a": spaces.Sequence(spaces.Discrete(2))}), "Sequence has .*, or leave 'a' out"),
     ("observation", spaces.Dict({}), "observation space is empty"),
     ("action", spaces.Dict({"a": spaces.Discrete(2), "b": spaces.Box(0, 1)}), "action space .* is not supported"),
     ("action", spaces.Box(0, 255, (2,), np.uint8), "action space .* is not supported"),
+    ("action", spaces.Box(0, np.arange(90), dtype=np.uint8), "action space .* is not supported"),
 ])
 def test_spaces_that_cannot_be_rows_are_refused(kind, space, message):
     env = identified.Gymnasium()
     setattr(env, f"{kind}_space", space)
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message) as error:
         emulation.emulate(env, None, 0)
+    assert "\n" not in str(error.value)
+
+
+def test_vectors_are_refused():
+    closed = []
+
+    class Steps(DummyVecEnv):
+        def close(self):
+            closed.append(self)
+
+    for vector in (gymnasium.make_vec("CartPole-v1", 2, "sync"), Steps([lambda: gymnasium.make("CartPole-v1")])):
+        with pytest.raises(InputError, match=r"it is a vector of environments, a .*; return a single one"):
+            emulation.emulate(vector, None, 0)
+    assert len(closed) == 1
 
 
 def test_a_real_parallel_environment_of_pettingzoo():

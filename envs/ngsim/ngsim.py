@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import xml.etree.ElementTree as ElementTree
 import zipfile
 from pathlib import Path
@@ -32,8 +33,8 @@ def load(scene: str, dt: float, **parameters: Any) -> dict[str, Any]:
             rows, sizes, lanes, dt = common_road(path)
     except (OSError, KeyError, ValueError, IndexError, TypeError, AttributeError, zipfile.BadZipFile,
             ElementTree.ParseError) as error:
-        raise InputError(f"environment ngsim: scene = {scene!r}: cannot be read ({type(error).__name__}: {error}); give "
-                         "a CommonRoad .xml, or an .npz with `rows` of id, frame, x, y, heading, speed") from None
+        raise InputError(f"environment ngsim: scene = {scene!r}: cannot be read ({type(error).__name__}: {error}); "
+                         "give a CommonRoad .xml, or an .npz with `rows` of id, frame, x, y, heading, speed") from None
     vehicles = sorted({row[0] for row in rows})
     frames = sorted({row[1] for row in rows})
     if len(frames) < 2 or not np.isfinite(np.array(rows)).all():
@@ -75,7 +76,7 @@ def common_road(path: Path) -> tuple[Rows, dict[int, tuple[float, float]], np.nd
     pieces: list[tuple[float, ...]] = []
     for bound in [*root.iter("leftBound"), *root.iter("rightBound")]:
         points = [(_number(point, "x"), _number(point, "y")) for point in bound.iter("point")]
-        pieces += [(*a, *b) for a, b in zip(points[:-1], points[1:], strict=True)]
+        pieces += [(*a, *b) for a, b in itertools.pairwise(points)]
     return rows, sizes, np.array(pieces).reshape(-1, 4), float(root.attrib["timeStepSize"])
 
 
@@ -99,7 +100,7 @@ def invented(dt: float) -> Rows:
             wanted = 2 + np.maximum(0, 1.2 * v + v * closing / (2 * np.sqrt(1.5 * 2)))
             acceleration = 1.5 * (1 - (v / (14 - lane)) ** 4 - (wanted / gap) ** 2) + rng.normal(0, 0.4, 5)
             y = 3.5 * lane + 0.25 * np.sin(0.05 * frame + np.arange(5))
-            rows += [(lane * 5 + i, frame, float(x[i]), float(y[i]), float(0.0125 / dt * np.cos(0.05 * frame + i) / v[i]),
-                      float(v[i])) for i in range(5)]
+            heading = 0.0125 / dt * np.cos(0.05 * frame + np.arange(5)) / v  # of dy / dt over v
+            rows += [(lane * 5 + i, frame, *map(float, (x[i], y[i], heading[i], v[i]))) for i in range(5)]
             x, v = x + v * dt, np.maximum(1, v + np.clip(acceleration, -6, 3) * dt)
     return rows

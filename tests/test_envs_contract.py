@@ -3,6 +3,7 @@
 One that is elsewhere is tested by `pytest tests/test_envs_contract.py --env path/to/my_env`.
 """
 
+import functools
 import subprocess
 from pathlib import Path
 
@@ -26,15 +27,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("folder", (given or FOLDERS).values(), ids=given or FOLDERS)
 
 
-@pytest.fixture(autouse=True)
-def can_be_made(folder: Path) -> None:
-    """Skips, saying so, where the package that an environment is made of is not installed."""
+@functools.cache
+def missing(folder: Path) -> str:
+    """What must be installed before the environment can be made, or nothing."""
     try:
         NativeEnv(folder)
     except InputError as error:
         if "pip install" in str(error):
-            pytest.skip(str(error))
+            return str(error)
         raise
+    return ""
+
+
+@pytest.fixture(autouse=True)
+def can_be_made(folder: Path) -> None:
+    """Skips, saying so, where the package that an environment is made of is not installed."""
+    if missing(folder):
+        pytest.skip(missing(folder))
 
 
 def make(folder: Path, num_envs: int = 8, seed: int = 1, **options) -> NativeEnv:

@@ -194,7 +194,7 @@ static inline void c_expert(const Env *env, Io io, Action *actions) {
     actions[0] = (Action)clip(2 * (seen[0] / time - env->speed) / time, -8, 8);
     // The arc through the goal has the curvature 2 y / d², and the model's is 2 sin(slip) / length.
     const double slip = seen[0] > 0.3 ? clip(car.length * seen[1] / distance2, -0.4, 0.4) : 0;
-    actions[1] = (Action)atan(2 * tan(asin(slip)));
+    actions[1] = (Action)clip(atan(2 * tan(asin(slip))), -0.6, 0.6);
 }
 
 static inline void c_get_state(const Env *env, Io io, double *state) {

@@ -4,7 +4,6 @@ One that is elsewhere is tested by `pytest tests/test_envs_contract.py --env pat
 """
 
 import functools
-import subprocess
 from pathlib import Path
 
 import gymnasium
@@ -12,8 +11,13 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
+from puffer_il.envdata import open_env
 from puffer_il.envfile import read_env
-from puffer_il.glue import CSRC, FLAGS, c_source
+from puffer_il.envkit.check_child import write_input
+from puffer_il.envkit.check_findings import check_run
+from puffer_il.envkit.check_program import build_object, build_program, run_program
+from puffer_il.envkit.check_reports import check_reports
+from puffer_il.envkit.check_types import Checks
 from puffer_il.native import BUFFERS, NativeEnv, SingleEnv, VecEnv, import_pufferlib
 from puffer_il.types import Batch, InputError
 from puffer_il.vec import make_vec
@@ -341,46 +345,16 @@ def test_gymnasium_accepts_the_single_view(folder: Path):
         assert (terminated, truncated) == (batch.terminals[0], batch.truncations[0])
 
 
-DRIVER = r"""
-#include <stdio.h>
-#include <stdlib.h>
-
-int main(void) {
-    const VecApi *api = &vec_api;
-    enum { N = 17 };
-    const int64_t rows = (int64_t)N * api->agents;
-    const Params params = PARAMS;
-    VecEnv vec = {
-        malloc(N * api->env_bytes), malloc(N * api->clock_bytes), &params, malloc(rows * api->action_bytes),
-        malloc(rows * api->obs_bytes), malloc(rows * sizeof(float)), malloc(rows), malloc(rows), malloc(rows),
-        malloc(rows * api->obs_bytes),
-    };
-    api->seed(&vec, 1, 0, 0, N);
-    api->reset(&vec, 0, N);
-    for (int t = 0; t < 1000; t++) {
-        for (int64_t k = 0; k < rows * api->action_bytes; k++)
-            ((unsigned char *)vec.actions)[k] = t % 3 ? rand() % 3 * (k % 4 == 0) : rand();
-        api->step(&vec, 0, 5);
-        api->step(&vec, 5, N);
-    }
-    float sum = 0;
-    for (int64_t k = 0; k < rows; k++)
-        sum += vec.rewards[k];
-    printf("%g\n", sum);
-}
-"""
-
-
-def test_sanitizers_find_nothing(folder: Path, tmp_path: Path):
-    """A plain C program steps it with random and wild actions, every buffer allocated to the byte; no warnings."""
-    env = read_env(folder)
-    values = ", ".join(str(float(v)) for v in env.values(short(folder)).values())
-    source = tmp_path / "driver.c"
-    source.write_text(c_source(env) + DRIVER.replace("PARAMS", "{" + values + "}"))
-    flags = [f for f in FLAGS if f != "-fvisibility=hidden"]
-    subprocess.run(["gcc", *flags, "-O1", "-g", "-Werror", "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
-                    f"-I{env.folder}", f"-I{CSRC}", str(source), "-o", str(tmp_path / "driver"), "-lm"], check=True)
-    done = subprocess.run([tmp_path / "driver"], capture_output=True, text=True,
-                          env={"ASAN_OPTIONS": "detect_leaks=0"})
-    assert done.returncode == 0, done.stderr
-    assert np.isfinite(float(done.stdout))
+def test_compilers_and_sanitizers_find_nothing(folder: Path, tmp_path: Path):
+    """What `env check` sees when it steps the environment in C with random, extreme and wild actions."""
+    write_input(folder, short(folder), tmp_path / "input")
+    env, checks = read_env(folder, open_env(folder, short(folder))[1]), Checks()
+    built, told = build_object(env, tmp_path)
+    assert built is not None and not told
+    program, told = build_program(env, "sanitized", tmp_path)
+    assert program is not None, told
+    run = run_program(program, "sanitized", tmp_path / "input", tmp_path, 0.3, 3.0)
+    check_reports(env, run, checks)
+    check_run(env, {"sanitized": run}, checks)
+    assert run.code == 0
+    assert not [finding for check in checks.values() for finding in check.findings if finding.fatal]

@@ -26,7 +26,8 @@ static inline const int64_t *driver_of(const Env *env, Io io) {
 static inline Body recorded(Io io, int64_t vehicle, const double *at) {
     const double *size = io.data->sizes + 2 * vehicle;
     Body body = {.x = at[0], .y = at[1], .speed = at[3], .length = size[0], .width = size[1]};
-    direction(at[2], &body.sine, &body.cosine);
+    body.cosine = cos(at[2]);
+    body.sine = sin(at[2]);
     return body;
 }
 
@@ -56,7 +57,7 @@ static inline void observe_route(const Env *env, Io io, const Body *car, Obs *ou
     }
     const double *p = track(io, driver[0], at);
     from_car(car, p[0], p[1], seen);
-    const double angle = turn(p[2] - env->heading);
+    const double angle = remainder(p[2] - env->heading, 2 * PI);
     out[0] = (Obs)(seen[1] / CAR_WIDTH);
     out[1] = (Obs)angle;
     double gone = 0;
@@ -102,11 +103,10 @@ static inline void observe_others(const Env *env, Io io, const Body *car, Obs *o
     memset(out, 0, (size_t)wanted * 5 * sizeof *out);
     for (int64_t k = 0; k < count; k++, out += 5) {
         const double *p = track(io, found[k], (int64_t)env->frame);
-        double place[2], velocity[2], sine, cosine;
-        direction(p[2] - env->heading, &sine, &cosine);
+        const double angle = p[2] - env->heading;
+        const double velocity[2] = {p[3] * cos(angle) - env->speed, p[3] * sin(angle)};
+        double place[2];
         from_car(car, p[0], p[1], place);
-        velocity[0] = p[3] * cosine - env->speed;
-        velocity[1] = p[3] * sine;
         out[0] = 1;
         for (int axis = 0; axis < 2; axis++) {
             out[1 + axis] = (Obs)(place[axis] / DISTANCE_UNIT);
@@ -158,12 +158,14 @@ static inline bool crashed(const Env *env, Io io) {
 }
 
 static inline void c_step(Env *env, Io io) {
-    double sine, cosine;
     const int64_t *driver = driver_of(env, io);
-    direction(env->heading, &sine, &cosine);
-    bicycle(&env->x, &env->y, &env->heading, &env->speed, &cosine, &sine, slip_of_steering(io.actions[1]),
-            io.actions[0], io.data->sizes[2 * driver[0]], io.params->dt);
-    env->speed = greater(env->speed, 0);
+    const double dt = io.params->dt, length = io.data->sizes[2 * driver[0]];
+    // The kinematic bicycle model of driving.h, in double precision.
+    const double slip = atan(tan(io.actions[1]) / 2), distance = env->speed * dt;
+    env->x += distance * cos(env->heading + slip);
+    env->y += distance * sin(env->heading + slip);
+    env->heading += distance * sin(slip) * 2 / length;
+    env->speed = fmax(env->speed + io.actions[0] * dt, 0);
     env->frame += 1;
 
     const double *human = track(io, driver[0], (int64_t)env->frame);

@@ -7,7 +7,7 @@
  *   lane keeping, collisions, numbers: highway-env 1.12 (Leurent 2018), which it equals up to rounding
  *
  * Lengths are m, speeds m/s, angles rad from the x axis towards the y axis; y grows to the right of who drives along x.
- * Everything that runs for each vehicle is plain arithmetic without branches, so that it is vectorised. */
+ * Everything that runs for each vehicle is plain arithmetic in floats without branches, so that it is vectorized. */
 #ifndef PUFFER_IL_DRIVING_H
 #define PUFFER_IL_DRIVING_H
 
@@ -28,118 +28,114 @@
 #endif
 
 static const double CAR_LENGTH = 5, CAR_WIDTH = 2, CAR_DIAGONAL = 5.3851648071345040;
-static const double LANE_WIDTH = 4;
+static const float LANE_WIDTH = 4;
 
-ALWAYS_INLINE double lesser(double a, double b) {
+ALWAYS_INLINE float lesser(float a, float b) {
     return a < b ? a : b;
 }
 
-ALWAYS_INLINE double greater(double a, double b) {
+ALWAYS_INLINE float greater(float a, float b) {
     return a > b ? a : b;
 }
 
 /* x within -size … size. (Two comparisons, as in clip, would be turned into branches and cost three times as much.) */
-ALWAYS_INLINE double limit(double x, double size) {
-    return copysign(lesser(fabs(x), size), x);
+ALWAYS_INLINE float limit(float x, float size) {
+    return copysignf(lesser(fabsf(x), size), x);
 }
 
 /* x, or as much as it takes to divide by it. */
-ALWAYS_INLINE double not_zero(double x) {
-    return copysign(greater(fabs(x), 0.01), x);
+ALWAYS_INLINE float not_zero(float x) {
+    return copysignf(greater(fabsf(x), 0.01f), x);
 }
 
-/* The nearest whole number, for |x| < 2^51. */
-ALWAYS_INLINE double nearest(double x) {
-    return (x + 0x1.8p52) - 0x1.8p52;
+/* The nearest whole number, for |x| < 2^22. */
+ALWAYS_INLINE float nearest(float x) {
+    return (x + 0x1.8p23f) - 0x1.8p23f;
 }
 
 /* The angle within half a turn that points the same way. */
-ALWAYS_INLINE double turn(double angle) {
-    return angle - 2 * PI * nearest(angle * (0.5 / PI));
+ALWAYS_INLINE float turn(float angle) {
+    return angle - (float)(2 * PI) * nearest(angle * (float)(0.5 / PI));
 }
 
-/* Sine and cosine of any angle, error below 1e-9: half the work of sin_cos in trig.h. */
-ALWAYS_INLINE void direction(double angle, double *sine, double *cosine) {
-    static const double S[] = {-0.1666666666638369,    0.008333333305226838,  -0.00019841265277810102,
-                               2.755704094878932e-6,   -2.5044009134614146e-8, 1.5937507881285524e-10,
-                               -6.733260478332521e-13};
-    static const double C[] = {-0.49999999995246629,   0.041666666194523102,  -0.0013888881221588261,
-                               2.4801119583968869e-5,  -2.7543697342797428e-7, 2.0672108818090752e-9,
-                               -9.9281218356146934e-12};
-    const double x = turn(angle), z = x * x, z2 = z * z, z4 = z2 * z2;
-    *sine = x + x * z * (((S[0] + z * S[1]) + z2 * (S[2] + z * S[3])) + z4 * ((S[4] + z * S[5]) + z2 * S[6]));
-    *cosine = 1 + z * (((C[0] + z * C[1]) + z2 * (C[2] + z * C[3])) + z4 * ((C[4] + z * C[5]) + z2 * C[6]));
+/* x² in polynomials (which run through the Chebyshev points), kept away from the smallest numbers that there are, with
+ * which processors are slow. */
+ALWAYS_INLINE float square(float x) {
+    return x * x + 1e-15f;
 }
 
-/* arcsin x for |x| <= sin 45°, error below 1e-9: a polynomial through the Chebyshev points. */
-ALWAYS_INLINE double arcsine(double x) {
-    static const double P[] = {0.99999999976176845, 0.16666676172609561, 0.074993798646193986, 0.044798193377047443,
-                               0.028430124194085364, 0.036231379358804489, -0.041153510825006927, 0.16101399410291243,
-                               -0.19575479864715967, 0.14325005132793745};
-    const double z = x * x, z2 = z * z, z4 = z2 * z2;
-    return x * (((P[0] + z * P[1]) + z2 * (P[2] + z * P[3])) +
-                z4 * (((P[4] + z * P[5]) + z2 * (P[6] + z * P[7])) + z4 * (P[8] + z * P[9])));
+/* Sine and cosine, error below 1e-6. */
+ALWAYS_INLINE void direction(float angle, float *sine, float *cosine) {
+    static const float S[] = {-0.166666666f,    0.00833333107f,   -0.000198410021f,
+                              2.75456802e-6f,   -2.48222728e-8f,  1.39423443e-10f};
+    static const float C[] = {-0.499999995f,    0.0416666333f,    -0.00138884929f,
+                              2.47843616e-5f,   -2.72166732e-7f,  1.77299525e-9f};
+    const float x = turn(angle), z = square(x), z2 = square(z), z4 = square(z2);
+    *sine = x + x * z * (((S[0] + z * S[1]) + z2 * (S[2] + z * S[3])) + z4 * (S[4] + z * S[5]));
+    *cosine = 1 + z * (((C[0] + z * C[1]) + z2 * (C[2] + z * C[3])) + z4 * (C[4] + z * C[5]));
 }
 
-/* x to the power of y for 0 <= x < 2^1000, 0 < y < 100, relative error below 1e-10: 2^(y log2 x), both by polynomials. */
-ALWAYS_INLINE double power(double x, double y) {
-    static const double L[] = {2.885390081789987, 0.96179667345154847, 0.57708356600486586, 0.41167376623771059,
-                               0.3407120415619086};
-    static const double E[] = {0.99999999995956175, 0.69314718055683241, 0.24022651213498093, 0.055504109063258666,
-                               0.0096180256133180342, 0.0013333478473685415, 0.00015469729214118297,
-                               1.5303700711365694e-5};
-    const uint64_t half_root = 0x3fe6a09e667f3bcdu, one = 0x3ff0000000000000u;  // bits of sqrt(1/2) and 1
-    uint64_t bits;
+/* arcsin x for |x| <= sin 45°, error below 1e-6. */
+ALWAYS_INLINE float arcsine(float x) {
+    static const float P[] = {0.166666171f, 0.0750709636f, 0.0430381757f, 0.0432184325f, -0.0214574563f, 0.0773823553f};
+    const float z = square(x), z2 = square(z);
+    return x + x * z * (((P[0] + z * P[1]) + z2 * (P[2] + z * P[3])) + square(z2) * (P[4] + z * P[5]));
+}
+
+/* x to the power of y for 0 <= x, 0 < y, relative error below 1e-5: 2^(y log2 x), both by polynomials. */
+ALWAYS_INLINE float power(float x, float y) {
+    static const float L[] = {2.88539042f, 0.961588947f, 0.595759607f};
+    static const float E[] = {0.693147181f, 0.24022349f, 0.0555038101f, 0.00966636852f, 0.00133813025f};
+    const uint32_t half_root = 0x3f3504f3u, one = 0x3f800000u;  // bits of sqrt(1/2) and 1
+    uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
     bits += one - half_root;
-    const uint64_t exponent_bits = (bits >> 52) | 0x4330000000000000u;  // as a double: 2^52 + the biased exponent
-    const uint64_t fraction_bits = (bits & 0x000fffffffffffffu) + half_root;
-    double exponent, fraction;
+    const uint32_t exponent_bits = (bits >> 23) | 0x4b000000u;  // as a float: 2^23 + the biased exponent
+    const uint32_t fraction_bits = (bits & 0x007fffffu) + half_root;
+    float exponent, fraction;
     memcpy(&exponent, &exponent_bits, sizeof exponent);
     memcpy(&fraction, &fraction_bits, sizeof fraction);
-    const double t = (fraction - 1) / (fraction + 1), z = t * t, z2 = z * z;
-    const double log2 = (exponent - (0x1p52 + 1023)) + t * ((L[0] + z * L[1]) + z2 * ((L[2] + z * L[3]) + z2 * L[4]));
+    const float t = (fraction - 1) / (fraction + 1), z = t * t;
+    const float log2 = (exponent - (0x1p23f + 127)) + t * ((L[0] + z * L[1]) + z * z * L[2]);
 
-    const double target = limit(y * log2, 1000), shifted = target + 0x1.8p52, f = target - (shifted - 0x1.8p52);
-    const double f2 = f * f;
-    const double mantissa = ((E[0] + f * E[1]) + f2 * (E[2] + f * E[3])) +
-                            f2 * f2 * ((E[4] + f * E[5]) + f2 * (E[6] + f * E[7]));
-    uint64_t scale, result_bits;
+    const float target = limit(y * log2, 120), shifted = target + 0x1.8p23f, f = target - (shifted - 0x1.8p23f);
+    const float f2 = f * f, mantissa = 1 + f * (((E[0] + f * E[1]) + f2 * (E[2] + f * E[3])) + f2 * f2 * E[4]);
+    uint32_t scale, result_bits;
     memcpy(&scale, &shifted, sizeof scale);
     memcpy(&result_bits, &mantissa, sizeof result_bits);
-    result_bits += scale << 52;
-    double result;
+    result_bits += scale << 23;
+    float result;
     memcpy(&result, &result_bits, sizeof result);
     return result;
 }
 
 /* The bicycle model's steering enters as the sine of the slip angle β between heading and movement, tan β = tan δ / 2
  * for a steering angle δ and axles half a car from the middle: no other function of δ is ever needed. */
-ALWAYS_INLINE double slip_of_steering(double angle) {
-    double sine, cosine;
+ALWAYS_INLINE float slip_of_steering(float angle) {
+    float sine, cosine;
     direction(angle, &sine, &cosine);
-    const double half = sine / (2 * cosine);
-    return half / sqrt(1 + half * half);
+    const float half = 0.5f * sine / cosine;
+    return half / sqrtf(1 + half * half);
 }
 
 /* Cascaded proportional control of lateral position, heading and heading's rate towards the middle of a lane, from the
  * distance to it and the angle to its direction; the slip's sine for at most 60° at the wheels. */
-ALWAYS_INLINE double lane_keeping(double lateral, double angle, double speed) {
-    const double LATERAL_RATE = 1 / 0.6, HEADING_RATE = 1 / 0.2;                     // 1/s
-    const double SINE_45 = 0.70710678118654752, LARGEST_SLIP = 0.65465367070797714;  // sin(arctan(tan 60° / 2))
-    const double inverse = 1 / not_zero(speed);
-    const double wanted = arcsine(limit(-LATERAL_RATE * lateral * inverse, SINE_45));
-    const double rate = HEADING_RATE * turn(wanted - angle);
-    return limit(CAR_LENGTH / 2 * inverse * rate, LARGEST_SLIP);
+ALWAYS_INLINE float lane_keeping(float lateral, float angle, float speed) {
+    const float LATERAL_RATE = 1 / 0.6f, HEADING_RATE = 5;                // 1/s
+    const float SINE_45 = 0.707106781f, LARGEST_SLIP = 0.654653671f;  // sin(arctan(tan 60° / 2))
+    const float inverse = 1 / not_zero(speed);
+    const float wanted = arcsine(limit(-LATERAL_RATE * lateral * inverse, SINE_45));
+    const float rate = HEADING_RATE * turn(wanted - angle);
+    return limit((float)CAR_LENGTH / 2 * inverse * rate, LARGEST_SLIP);
 }
 
-/* One step of the bicycle model of a car `length` long; cosine and sine are those of the heading, and are renewed. */
-ALWAYS_INLINE void bicycle(double *x, double *y, double *heading, double *speed, double *cosine, double *sine,
-                           double slip, double acceleration, double length, double dt) {
-    const double slip_cosine = sqrt(1 - slip * slip), distance = *speed * dt;
+/* One step of the bicycle model; cosine and sine are those of the heading, and are renewed. */
+ALWAYS_INLINE void bicycle(float *x, float *y, float *heading, float *speed, float *cosine, float *sine, float slip,
+                           float acceleration, float dt) {
+    const float slip_cosine = sqrtf(1 - slip * slip), distance = *speed * dt;
     *x += distance * (*cosine * slip_cosine - *sine * slip);
     *y += distance * (*sine * slip_cosine + *cosine * slip);
-    *heading += distance * slip * (2 / length);
+    *heading += distance * slip * (float)(2 / CAR_LENGTH);
     *speed += acceleration * dt;
     direction(*heading, sine, cosine);
 }
@@ -170,7 +166,7 @@ static inline bool touch(const Body *a, const Body *b, double dt, bool *will, do
         now &= fabs(apart) <= reach;
         // The first body's interval grows towards where it moves, and the nearer ends decide.
         const double moved = moved_x * nx + moved_y * ny, ea = extent(a, nx, ny), eb = extent(b, nx, ny);
-        const double low_a = apart - ea + lesser(moved, 0), high_a = apart + ea + greater(moved, 0);
+        const double low_a = apart - ea + (moved < 0 ? moved : 0), high_a = apart + ea + (moved > 0 ? moved : 0);
         const double gap = low_a < -eb ? -eb - high_a : low_a - eb;
         *will &= gap <= 0;
         if (!now && !*will)
@@ -194,8 +190,9 @@ static inline double ray_hits(double x, double y, double ray_x, double ray_y, do
     for (int k = 0; k < 2; k++) {
         const double step = fabs(ray[k]) > 1e-9 ? ray[k] : 1e-9;
         const double first = (along[k] - half[k]) / step, second = (along[k] + half[k]) / step;
-        enter = greater(enter, lesser(first, second));
-        leave = lesser(leave, greater(first, second));
+        const double near = first < second ? first : second, far = first < second ? second : first;
+        enter = near > enter ? near : enter;
+        leave = far < leave ? far : leave;
     }
     return enter <= leave ? enter : range;
 }

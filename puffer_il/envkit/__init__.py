@@ -1,0 +1,1 @@
+"""`puffer-il env new | check | play | bench`: making environments and looking at them."""

@@ -27,7 +27,7 @@ demo: setup
 	@$(BIN)/puffer-il train gail cartpole
 
 test: setup
-	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist worksteal
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow' -n 2 --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .

@@ -24,11 +24,13 @@ static inline void observe_vehicle(const Traffic *t, int i, const double origin[
         row[k] = (Obs)clip(values[k], -1, 1);
 }
 
-/* Own vehicle, then the nearest along the road, as far as they are in sight; the rest of the rows is zero. */
-static inline void observe_table(const Traffic *t, int own, double y_unit, int rows, int columns, Obs *out) {
-    const double nothing[4] = {0}, x = t->x[own], y = t->y[own], v = t->speed[own];
+/* Own vehicle, its x counted from `start`, then the nearest along the road, as far as they are in sight; the rest of
+ * the rows is zero. */
+static inline void observe_table(const Traffic *t, int own, double start, double y_unit, int rows, int columns,
+                                 Obs *out) {
+    const double origin[4] = {start}, x = t->x[own], y = t->y[own], v = t->speed[own];
     const double here[4] = {x, y, v * t->cosine[own], v * t->sine[own]};
-    observe_vehicle(t, own, nothing, y_unit, columns, out);
+    observe_vehicle(t, own, origin, y_unit, columns, out);
     int row = 1;
     for (int front = t->rank[own] - 1, back = front + 2; row < rows;) {
         const double ahead = front >= 0 ? t->x[t->order[front]] - x : INFINITY;
@@ -45,9 +47,10 @@ static inline void observe_table(const Traffic *t, int own, double y_unit, int r
 
 /* Two rows of one's own (position, velocity), then a row per ray, from straight along the road towards the right:
  * distance to what it hits and how fast that comes nearer (negative) or goes away, both in units of the range. */
-static inline void observe_lidar(const Traffic *t, int own, double y_unit, int rays, double range, Obs *out) {
+static inline void observe_lidar(const Traffic *t, int own, double start, double y_unit, int rays, double range,
+                                 Obs *out) {
     const double x = t->x[own], y = t->y[own], vx = t->speed[own] * t->cosine[own], vy = t->speed[own] * t->sine[own];
-    const double mine[4] = {x / SEEN_AHEAD, y / y_unit, vx / SPEED_UNIT, vy / SPEED_UNIT};
+    const double mine[4] = {(x - start) / SEEN_AHEAD, y / y_unit, vx / SPEED_UNIT, vy / SPEED_UNIT};
     for (int k = 0; k < 4; k++)
         out[k] = (Obs)clip(mine[k], -1, 1);
     for (int ray = 0; ray < rays; ray++) {

@@ -1,12 +1,13 @@
 """What a C environment reads besides numbers: the arrays of [data], given by the caller or by its own `load`.
 
-`load(**kwargs)` in `<name>.py` beside the header gets every parameter's value and every array that was given. It
-returns a dict: arrays by name, and parameters that it decides itself, such as sizes that follow from the arrays.
+`load(**kwargs)` in `<name>.py` beside the header gets every parameter's value (the time limit only if it names
+`max_episode_steps`) and every array that was given. It returns a dict: arrays by name, and parameters that it decides itself, such as sizes that follow from the arrays.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,12 +40,15 @@ def open_env(folder: Path | str, given: Mapping[str, Any]) -> tuple[EnvFile, dic
 
 def _load(env: EnvFile, values: dict[str, Value], arrays: dict[str, Any]) -> dict[str, Any]:
     path = env.folder / f"{env.name}.py"
+    load = _function(path)
+    if "max_episode_steps" not in inspect.signature(load).parameters:
+        values = {name: value for name, value in values.items() if name != "max_episode_steps"}
     texts = any(values[p.name] for p in env.parameters if not p.in_c)  # may be the names of files, which change
     key = (path, path.stat().st_mtime_ns, *values.items())
     if arrays or texts:
-        return dict(_function(path)(**values, **arrays))
+        return dict(load(**values, **arrays))
     if key not in _loaded:
-        _loaded[key] = dict(_function(path)(**values))
+        _loaded[key] = dict(load(**values))
     return dict(_loaded[key])
 
 

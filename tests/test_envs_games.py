@@ -137,17 +137,17 @@ def test_snake_needs_an_even_side_for_its_expert():
 def breakout(x: float, y: float, paddle: float = 21, slope: float = 0.4, down: int = 1, half: float = 4, hits: int = 0,
              level: int = 0, bricks: tuple[int, ...] = (FULL_ROW,) * 6, **params) -> NativeEnv:
     """One picture per observation."""
-    env = make("breakout", frames=1, **params)
+    env = make("breakout", **{"frames": 1, "sticky": 0.0} | params)
     broken = BRICKS - sum(row.bit_count() for row in bricks)
     lives = params.get("lives", 1)
-    env.set_env_states(np.array([[x, y, paddle, half, *bricks, slope, down, hits, level, lives, broken]]))
+    env.set_env_states(np.array([[x, y, paddle, half, *bricks, slope, down, hits, level, lives, broken, 0]]))
     return env
 
 
 def ball(env: NativeEnv) -> dict[str, float]:
     state = env.env_states()[0]
     names = ("x", "y", "paddle", "half", *(f"row{k}" for k in range(6)), "slope", "down", "hits", "level", "lives",
-             "broken")
+             "broken", "action")
     return dict(zip(names, state.round(9), strict=True))
 
 
@@ -224,6 +224,16 @@ def test_breakout_ends_with_the_last_brick():
     env = breakout(10, 8 + 10 + 1.2, slope=0, down=-1, bricks=(0, 0, 0, 0, 0, 1 << 3))
     assert last(env, [STAY])[:2] == ([1], [True])
     assert env.take_logs() == {"bricks": BRICKS, "points": 1, "cleared": 1}
+
+
+def test_breakout_actions_stick():
+    """A new action is taken up a step later, or two, … with a chance of 1 - sticky each."""
+    env = make("breakout", 1000, frames=1, sticky=0.4)
+    moving = []
+    for _ in range(3):
+        env.step(np.full(1000, TO_LEFT))
+        moving.append((env.env_states()[:, -1] == TO_LEFT).mean())
+    assert np.allclose(moving, [0.6, 0.84, 0.936], atol=0.05)
 
 
 def test_breakout_stacks_the_last_pictures():
@@ -340,7 +350,7 @@ def test_tron_expert_holds_its_own_against_itself():
 @pytest.mark.parametrize(("name", "params", "num_envs", "mean", "least"), [
     ("snake", {}, 30, 97, 97),  # every board is filled
     ("snake", ODD, 50, 27, 27),
-    ("breakout", {}, 50, 83.9, 82),  # and every wall broken
+    ("breakout", {}, 100, 83.5, 20),  # and nearly every wall broken
     ("tron", {}, 200, 0.65, -1),  # returns of a game add up to 0 but for 0.01 per step: 65 steps
 ])
 def test_experts_reach_what_they_say(name: str, params: dict, num_envs: int, mean: float, least: float):
@@ -382,7 +392,7 @@ def test_asking_the_expert_and_drawing_change_nothing(name: str, params: dict):
     assert (picture != asked.render(2)).any()
 
 
-@pytest.mark.parametrize(("name", "episodes", "least"), [("snake", 2, 97), ("breakout", 2, 80), ("tron", 20, 0.5)])
+@pytest.mark.parametrize(("name", "episodes", "least"), [("snake", 2, 97), ("breakout", 2, 60), ("tron", 20, 0.5)])
 def test_demonstrations_of_the_experts(name: str, episodes: int, least: float, tmp_path: Path,
                                        capsys: pytest.CaptureFixture):
     """Of Tron they are self-play: an episode for every cycle of every game."""

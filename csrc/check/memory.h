@@ -63,7 +63,7 @@ static void check_guards(void) {
     static const char *told[16];
     uint8_t intact[CHECK_GUARD + 1];
     memset(intact, check_guard_byte(), sizeof intact);
-    for (int i = 0; i < check_used && CHECK_GUARD; i++) {
+    for (int i = 0; i < check_used && CHECK_GUARD > 0; i++) {
         const CheckBlock *block = &check_blocks[i];
         if (!memcmp(block->at - CHECK_GUARD, intact, CHECK_GUARD) &&
             !memcmp(block->at + block->size, intact, CHECK_GUARD))
@@ -97,7 +97,7 @@ static void check_delete(void *at) {
 }
 
 /* The block that an address lies in or nearest to, for the sanitizer's report. */
-static void check_tell_region(const uint8_t *address, size_t access) {
+static inline void check_tell_region(const uint8_t *address, size_t access) {
     const CheckBlock *nearest = NULL;
     int64_t best = 256;
     for (int i = 0; i < check_used; i++) {

@@ -2,8 +2,10 @@
  * from below. Where the ball meets the paddle decides where it goes. The ball becomes faster after 4 and 12 hits of the
  * paddle and with the first brick of the middle and of the upper rows, and the paddle shrinks to a half once the ball
  * has been at the ceiling. A missed ball costs a life, and the next one is served by itself. The episode ends with the
- * last life, or with the last brick. As in MinAtar there is nothing to see but the ball, the paddle and the wall. */
+ * last life, or with the last brick. As in MinAtar there is nothing to see but the ball, the paddle and the wall, and
+ * actions stick: with a chance of `sticky` the last one is repeated instead of a new one (Machado et al. 2018). */
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "env.h"
 
@@ -192,17 +194,17 @@ static inline int land(Env *env, const Params *p) {
     return parts / SUBSTEPS;
 }
 
-/* Keeps under the ball while there is time. Then it looks ahead: to where the ball lands, and on from each place of the
+/* Follows the ball while there is time. Then it looks ahead: to where the ball lands, and on from each place of the
  * paddle that would meet it there. It takes the place from which the ball breaks the most bricks before it is back, and
- * of equal ones the one that meets it best. Where none breaks any, the zones of the paddle take turns, so that the ball
- * does not go round in circles. */
+ * of equal ones the nearest. Where none breaks any, the zones of the paddle take turns, so that the ball does not go
+ * round in circles. It does not move while the ball is well over the paddle: what it does can be seen. */
 static inline void c_expert(const Env *env, Io io, Action *actions) {
     enum { ACROSS = FIELD / 2, SPARE = 8 };  // steps from one side to the other, and to be early
-    static const double SAFE = 0.8;          // of the paddle's half: sticky actions may shift it by the rest
+    static const double SAFE = 0.7;          // of the paddle's half: a sticky action may shift it by the rest
     const Params *p = io.params;
     const Frame *f = env->frames;
-    const double under = f->x - f->paddle;
-    actions[0] = fabs(under) <= PADDLE_SPEED / 2 ? 0 : under < 0 ? 1 : 2;
+    const double under = (f->x - f->paddle) / (f->half + RADIUS);
+    actions[0] = fabs(under) <= SAFE ? 0 : under < 0 ? 1 : 2;
     if (env->down > 0 && f->y + RADIUS >= PADDLE_TOP)
         return;  // missed
     Env landing = *env;
@@ -212,8 +214,7 @@ static inline void c_expert(const Env *env, Io io, Action *actions) {
         return;
     double best = -INFINITY;
     for (int steps = -ACROSS; steps <= ACROSS; steps++) {
-        const double offset = fabs(x - moved(f, steps)) / reach;
-        if (offset > SAFE)
+        if (fabs(x - moved(f, steps)) > SAFE * reach)
             continue;
         Env next = landing;
         next.frames->paddle = moved(f, steps);
@@ -223,7 +224,7 @@ static inline void c_expert(const Env *env, Io io, Action *actions) {
         const bool turn = next.slope == SLOPES[landing.hits % ZONES];
         land(&next, p);
         const int broken = next.broken - landing.broken;
-        const double value = (broken ? 100 * broken : turn) - offset;
+        const double value = ACROSS * (broken ? 2 * broken : turn) - abs(steps);
         if (value > best) {
             best = value;
             actions[0] = steps < 0 ? 1 : steps > 0 ? 2 : 0;

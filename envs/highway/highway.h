@@ -26,9 +26,9 @@ static inline void observe(const Env *env, Io io) {
     for (int a = 0; a < ENV_AGENTS; a++) {
         Obs *out = io.observations + a * ENV_OBS_SIZE;
         if (p->observation == OBSERVATION_LIDAR)
-            observe_lidar(&env->traffic, a, LANE_WIDTH * p->lanes, (int)p->rays, p->ray_range, out);
+            observe_lidar(&env->traffic, a, 0, LANE_WIDTH * p->lanes, (int)p->rays, p->ray_range, out);
         else
-            observe_table(&env->traffic, a, LANE_WIDTH * p->lanes, (int)p->rows, 5, out);
+            observe_table(&env->traffic, a, 0, LANE_WIDTH * p->lanes, (int)p->rows, 5, out);
     }
 }
 

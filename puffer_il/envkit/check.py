@@ -12,7 +12,9 @@ import os
 import tempfile
 import time
 from argparse import Namespace
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,7 @@ def main(args: Namespace) -> int:
     """Check `args.path` (a folder, a name, a Gymnasium id, module:function). 0: all is well, 1: something is not."""
     seconds = args.seconds or SECONDS
     screen, checks, expected = Screen(args.path, args.json), Checks(), list[str]()
-    with tempfile.TemporaryDirectory(prefix="puffer_il-check-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="puffer_il-check-", ignore_cleanup_errors=True) as scratch:
         child = Child(args.path, args.kwargs, seconds, Path(scratch))
         try:
             opened = child.opened()
@@ -92,6 +94,7 @@ class CheckC:
         self.screen, self.checks = screen, checks
         self.makes = [name for name in CHECKS if name not in HOOKS or HOOKS[name] in found]
         self._shown: set[str] = set()
+        self._stopped = False
         self.patience = min(3.0, max(0.5, seconds))  # seconds of work in one call
         compiler()  # InputError if there is none
 
@@ -99,7 +102,7 @@ class CheckC:
         """Compile and run everything side by side, and show what comes of it."""
         begin = time.monotonic()
         self.screen.doing("compiling it, with sanitizers and without")
-        with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
+        with self._pool() as pool:
             plain = pool.submit(build_object, self.env, self.scratch)
             runs = {name: pool.submit(self._program, name, given) for name in BUILDS}
             built, told = plain.result()
@@ -120,10 +123,22 @@ class CheckC:
         mark_followers(self.checks)
         self._show()
 
+    @contextmanager
+    def _pool(self) -> Iterator[ThreadPoolExecutor]:
+        """For builds and runs; whoever interrupts does not wait for those that have not begun."""
+        pool = ThreadPoolExecutor(max(2, os.cpu_count() or 1))
+        try:
+            yield pool
+        except BaseException:
+            self._stopped = True
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        pool.shutdown()
+
     def _program(self, name: str, given: Path) -> tuple[Run | None, str]:
         """A build's run, None if it cannot be built; and what its compiler could not do."""
         program, told = build_program(self.env, name, self.scratch)
-        if program is None:
+        if program is None or self._stopped:
             return None, told
         return run_program(program, name, given, self.scratch, self.seconds, self.patience), told
 

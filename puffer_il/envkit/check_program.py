@@ -71,6 +71,8 @@ def build_program(env: EnvFile, name: str, scratch: Path) -> tuple[Path | None, 
                                   *package_flags(env), "-lm"])
             if not done.returncode:
                 return built, "" if chosen == flags else f"this compiler has no {flags[0].rpartition('=')[0]}"
+            if done.returncode < 0:  # stopped from outside
+                return None, f"{compiler()[0]} was stopped"
             told = told or next((line for line in done.stderr.splitlines() if "error" in line), done.stderr[-200:])
     return None, told
 

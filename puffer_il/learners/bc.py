@@ -125,14 +125,13 @@ class BC:
         if type(data) is Rows:
             means = clone_score(self.policy, data.obs, data.actions)
             if means is not None:
-                hit = means[2] if self.policy.spec.action.discrete else 1 - means[2] / data.variance
-                return means[0], hit
+                return means[0], means[2] if self.policy.spec.action.discrete else data.explained(means[2])
         data.refresh(self.policy)
         logprobs, _, mode = data.evaluate(self.policy, torch.arange(len(data)))
         actions = data.chosen_actions()
         if self.policy.spec.action.discrete:
             return -logprobs.mean(), (mode == actions).all(-1).float().mean()
-        return -logprobs.mean(), 1 - (mode - actions).square().sum(1).mean() / data.variance
+        return -logprobs.mean(), data.explained(float((mode - actions).square().sum(1).mean()))
 
     def _keep_best(self, loss: float) -> None:
         if loss < self.best_loss:
@@ -177,6 +176,10 @@ class Rows:
     def variance(self) -> float:
         """Of continuous actions, summed over their dimensions."""
         return float(self.chosen_actions().var(0, unbiased=False).sum())
+
+    def explained(self, square: float) -> float:
+        """The share of that variance which a mean squared distance leaves over; all or nothing where nothing varies."""
+        return 1 - square / self.variance if self.variance > 0 else float(square == 0)
 
     def refresh(self, policy: Policy) -> None:
         """Rows have no recurrent state to bring up to date."""

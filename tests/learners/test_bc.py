@@ -124,3 +124,8 @@ def test_an_lstm_starts_every_chunk_where_a_running_policy_would_be():
     logprobs, _, _ = chunks.evaluate(learner.policy, torch.arange(len(chunks)))
     assert float(logprobs.sum()) == pytest.approx(float(expected.sum()), rel=1e-5) and len(logprobs) == 40
     assert torch.allclose(logprobs.sort().values, expected.sort().values, atol=1e-6)
+
+
+def test_actions_that_never_vary_are_explained_or_not():
+    rows = Rows(np.zeros((4, 2), np.float32), np.ones((4, 1), np.float32), torch.device("cpu"))
+    assert (rows.explained(0.0), rows.explained(0.1)) == (1.0, 0.0)

@@ -1,7 +1,8 @@
 """What a C environment reads besides numbers: the arrays of [data], given by the caller or by its own `load`.
 
 `load(**kwargs)` in `<name>.py` beside the header gets every parameter's value (the time limit only if it names
-`max_episode_steps`) and every array that was given. It returns a dict: arrays by name, and parameters that it decides itself, such as sizes that follow from the arrays.
+`max_episode_steps`) and every array that was given. It returns a dict: arrays by name, and parameters that it decides
+itself, such as sizes that follow from the arrays.
 """
 
 from __future__ import annotations

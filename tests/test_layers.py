@@ -27,7 +27,8 @@ ONLY = {  # what little the fast path may know, so that it can be read, and used
     "peers": {"peers"},
 }
 INSIDE_PEERS = "puffer_il/peers/workers/"  # run by other interpreters, beside what those have installed
-VEC = {"native", "cythonenv", "oldgym", "emulation", "creators", "serial", "workers", "vec"}  # vec.py and what it is made of
+# vec.py and what it is made of
+VEC = {"native", "cythonenv", "oldgym", "emulation", "creators", "serial", "workers", "vec"}
 ENVS, PACKAGE = (sorted(str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob("*.py"))
                  for folder in ("envs", "puffer_il"))
 PACKAGE = [file for file in PACKAGE if "/template/" not in file]  # what `env new` writes belongs to its user

@@ -392,7 +392,7 @@ def test_asking_the_expert_and_drawing_change_nothing(name: str, params: dict):
     assert (picture != asked.render(2)).any()
 
 
-@pytest.mark.parametrize(("name", "episodes", "least"), [("snake", 2, 97), ("breakout", 2, 60), ("tron", 20, 0.5)])
+@pytest.mark.parametrize(("name", "episodes", "least"), [("snake", 2, 97), ("breakout", 2, 30), ("tron", 20, 0.5)])
 def test_demonstrations_of_the_experts(name: str, episodes: int, least: float, tmp_path: Path,
                                        capsys: pytest.CaptureFixture):
     """Of Tron they are self-play: an episode for every cycle of every game."""

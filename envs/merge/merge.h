@@ -1,198 +1,301 @@
-/* Merging: agents come down a ramp and must find gaps in the traffic of a highway before the ramp ends. The road is
- * that of highway-env's merge-v0 (Leurent 2018); the others drive by IDM and MOBIL as in traffic.h. */
-#include "env.h"
+/* Two lanes of a motorway (middles at y = 0 and 4 m) and an acceleration lane to their right that ends at x = ramp: the
+ * agents come along it one behind the other, and have to be on the motorway before. Background vehicles keep their
+ * distance by the IDM, from an agent too as soon as it reaches into their lane, and change lanes by MOBIL. An agent's
+ * episode ends when it is 100 m past the lane's end, or by a crash. */
+#include "driving.h"
 
-enum { VEHICLES = (ENV_STATE_SIZE - 1) / 12 };
+enum { VEHICLES = (ENV_STATE_SIZE - 1) / 6 };
 
-#include "traffic_view.h"
+static const double RIGHT = 4, MERGING = 8;    // y of the right lane and of the acceleration lane, m
+static const double FINISH = 100;              // m past the end
+static const double SIGHT = 100;               // m
+static const double RUN_UP = 40;               // m before the end at which the expert stops if it must
+static const double AWAY = -1e6;               // x of agents that have left
+enum { THINKING = 10 };                        // steps between two thoughts of changing lanes
 
-static const double CONVERGE = 150, PARALLEL = 230, RAMP_END = 310;  // x where the ramp turns, runs beside, ends; m
-static const double AMPLITUDE = 3.25;                                // of the turn, m
-static const double STRONGEST = 5, SHARPEST = PI / 4;                // acceleration, m/s², and steering, rad
-static const double FASTEST = 40, SLOW_START = 20;                   // m/s
-
-/* The expert's own numbers; m/s². */
-static const float BOLDNESS = 0.4f, MOST_BRAKING = 4;
-
+/* Agents come first. */
 typedef struct {
-    Traffic traffic;
-    double steps;  // of all agents in this episode, to average over
+    double x[VEHICLES], y[VEHICLES], heading[VEHICLES], speed[VEHICLES];
+    double target[VEHICLES];                   // y of the lane that a driver keeps to
+    double wanted[VEHICLES];                   // speed, m/s
+    double step;
 } Env;
 
-/* Middle of the ramp at x, and its angle to the highway. */
-static inline double ramp(double x, double lanes, double *angle) {
-    const double phase = PI * clip((x - CONVERGE) / (PARALLEL - CONVERGE), 0, 1);
-    double sine, cosine;
-    sin_cos(phase, &sine, &cosine);
-    *angle = -atan(AMPLITUDE * PI / (PARALLEL - CONVERGE) * sine);
-    return LANE_WIDTH * lanes + AMPLITUDE * (1 + cosine);
+static inline bool left(const Env *env, int i) {
+    return env->x[i] <= AWAY / 2;
 }
 
-static inline bool on_ramp(const Traffic *t, int i, double lanes) {
-    return t->y[i] > LANE_WIDTH * (lanes - 0.5);
+static inline Body body(const Env *env, int i) {
+    return (Body){.x = env->x[i], .y = env->y[i], .cosine = cos(env->heading[i]), .sine = sin(env->heading[i]),
+                  .speed = env->speed[i], .length = CAR_LENGTH, .width = CAR_WIDTH};
 }
 
-static inline bool on_road(const Traffic *t, int i, double lanes) {
-    double angle;
-    if (!on_ramp(t, i, lanes))
-        return t->y[i] >= -LANE_WIDTH / 2;
-    const double lateral = t->y[i] - ramp(t->x[i], lanes, &angle);
-    return t->x[i] <= RAMP_END && lateral <= LANE_WIDTH / 2 && (lateral >= -LANE_WIDTH / 2 || t->x[i] >= PARALLEL);
+/* The nearest vehicle before (or behind) `i` that reaches into the lane at y; -1 if there is none. */
+static inline int neighbour(const Env *env, int i, double y, bool ahead) {
+    int best = -1;
+    double least = INFINITY;
+    for (int j = 0; j < VEHICLES; j++) {
+        const double gap = ahead ? env->x[j] - env->x[i] : env->x[i] - env->x[j];
+        if (j != i && gap >= 0 && gap < least && !left(env, j) && fabs(env->y[j] - y) < RIGHT / 2 + CAR_WIDTH / 2 - 0.2) {
+            least = gap;
+            best = j;
+        }
+    }
+    return best;
+}
+
+/* The IDM's acceleration at speed v behind something `gap` ahead (infinity: nothing) that goes at speed u. */
+static inline double idm(const Params *p, double v, double wanted, double gap, double u) {
+    const double share = v / wanted, free = 1 - share * share * share * share;
+    const double desired = p->jam_distance + fmax(0, v * p->time_gap + v * (v - u) /
+                                                     (2 * sqrt(p->acceleration * p->deceleration)));
+    const double ratio = desired / fmax(gap, 0.1);
+    return fmax(p->acceleration * (free - ratio * ratio), -9);
+}
+
+/* What vehicle `i` would do behind `leader` (-1: nobody). */
+static inline double follow(const Env *env, const Params *p, int i, int leader) {
+    return leader < 0 ? idm(p, env->speed[i], env->wanted[i], INFINITY, 0)
+                      : idm(p, env->speed[i], env->wanted[i], env->x[leader] - env->x[i] - CAR_LENGTH, env->speed[leader]);
+}
+
+/* MOBIL's safety: neither the new follower nor oneself would have to brake hard, were `i` in the lane at y. */
+static inline bool safe(const Env *env, const Params *p, int i, double y) {
+    const int front = neighbour(env, i, y, true), back = neighbour(env, i, y, false);
+    const bool room = (front < 0 || env->x[front] - env->x[i] > CAR_LENGTH + 1) &&
+                      (back < 0 || env->x[i] - env->x[back] > CAR_LENGTH + 1);
+    return room && follow(env, p, i, front) > -p->safe_braking && (back < 0 || follow(env, p, back, i) > -p->safe_braking);
+}
+
+/* MOBIL's incentive: what oneself gains, and `politeness` of what both followers lose. */
+static inline double gain(const Env *env, const Params *p, int i, double to) {
+    const int front = neighbour(env, i, env->target[i], true), back = neighbour(env, i, env->target[i], false);
+    const int new_front = neighbour(env, i, to, true), new_back = neighbour(env, i, to, false);
+    double others = 0;
+    if (back >= 0)
+        others += follow(env, p, back, front) - follow(env, p, back, i);
+    if (new_back >= 0)
+        others += follow(env, p, new_back, i) - follow(env, p, new_back, new_front);
+    return follow(env, p, i, new_front) - follow(env, p, i, front) + p->politeness * others;
+}
+
+/* The angle of the front wheels that leads to the middle of the lane at y. */
+static inline double steering_to(const Env *env, int i, double y) {
+    const double slip = lane_keeping((float)(env->y[i] - y), (float)env->heading[i], (float)env->speed[i]);
+    return clip(atan(2 * slip / sqrt(1 - slip * slip)), -0.2, 0.2);
+}
+
+static inline void move(Env *env, int i, double acceleration, double steering, double dt) {
+    const double slip = atan(tan(steering) / 2), distance = env->speed[i] * dt;
+    env->x[i] += distance * cos(env->heading[i] + slip);
+    env->y[i] += distance * sin(env->heading[i] + slip);
+    env->heading[i] += distance * sin(slip) * 2 / CAR_LENGTH;
+    env->speed[i] = fmax(env->speed[i] + acceleration * dt, 0);
+}
+
+static inline void observe_table(const Env *env, int own, int rows, Obs *out) {
+    bool shown[VEHICLES] = {false};
+    memset(out, 0, (size_t)rows * 5 * sizeof *out);
+    for (int row = 0; row < rows; row++, out += 5) {
+        int best = -1;
+        for (int j = 0; j < VEHICLES; j++)
+            if (j != own && !shown[j] && fabs(env->x[j] - env->x[own]) < SIGHT &&
+                (best < 0 || fabs(env->x[j] - env->x[own]) < fabs(env->x[best] - env->x[own])))
+                best = j;
+        if (best < 0)
+            return;
+        shown[best] = true;
+        out[0] = 1;
+        out[1] = (Obs)((env->x[best] - env->x[own]) / 100);
+        out[2] = (Obs)((env->y[best] - env->y[own]) / 8);
+        out[3] = (Obs)((env->speed[best] * cos(env->heading[best]) - env->speed[own] * cos(env->heading[own])) / 20);
+        out[4] = (Obs)((env->speed[best] * sin(env->heading[best]) - env->speed[own] * sin(env->heading[own])) / 10);
+    }
+}
+
+static inline void observe_lidar(const Env *env, int own, int rays, Obs *out) {
+    for (int ray = 0; ray < rays; ray++) {
+        const double angle = env->heading[own] + 2 * PI * ray / rays, rx = cos(angle), ry = sin(angle);
+        double near = SIGHT, speed = 0;
+        for (int j = 0; j < VEHICLES; j++) {
+            if (j == own || fabs(env->x[j] - env->x[own]) > SIGHT + CAR_LENGTH)
+                continue;
+            const Body other = body(env, j);
+            const double distance = ray_hits(env->x[own], env->y[own], rx, ry, near, &other);
+            if (distance < near) {
+                near = distance;
+                speed = (other.speed * other.cosine - env->speed[own] * cos(env->heading[own])) * rx +
+                        (other.speed * other.sine - env->speed[own] * sin(env->heading[own])) * ry;
+            }
+        }
+        out[2 * ray] = (Obs)(near / SIGHT);
+        out[2 * ray + 1] = (Obs)(speed / 20);
+    }
 }
 
 static inline void observe(const Env *env, Io io) {
     const Params *p = io.params;
-    const double y_unit = LANE_WIDTH * ((double)p->lanes + 2);
     for (int a = 0; a < ENV_AGENTS; a++) {
+        if (left(env, a))
+            continue;  // the last observation stays
         Obs *out = io.observations + a * ENV_OBS_SIZE;
+        out[0] = (Obs)(env->speed[a] / 30);
+        out[1] = (Obs)((env->y[a] - RIGHT) / 4);
+        out[2] = (Obs)env->heading[a];
+        out[3] = (Obs)((p->ramp - env->x[a]) / 200);
+        out[4] = env->y[a] > RIGHT + 2;
         if (p->observation == OBSERVATION_LIDAR)
-            observe_lidar(&env->traffic, a, RAMP_END, y_unit, (int)p->rays, p->ray_range, out);
+            observe_lidar(env, a, (int)p->rays, out + 5);
         else
-            observe_table(&env->traffic, a, RAMP_END, y_unit, (int)p->rows, 7, out);
+            observe_table(env, a, (int)p->rows, out + 5);
     }
 }
 
-/* Agents one behind the other on the ramp; the others fill the lanes in turn, from where the agents are to the front. */
+static inline void place(Env *env, int i, double x, double y, double speed, double wanted) {
+    env->x[i] = x, env->y[i] = env->target[i] = y, env->speed[i] = speed, env->wanted[i] = wanted;
+    env->heading[i] = 0;
+}
+
+/* Traffic fills both lanes from before the acceleration lane's end backwards. */
 static inline void c_reset(Env *env, Io io) {
     const Params *p = io.params;
-    const double lanes = (double)p->lanes;
-    double angle, x = 115, lane_x[MAX_LANES];
-    env->steps = 0;
-    for (int a = 0; a < ENV_AGENTS; a++) {
-        x -= a == 0 ? rng_uniform(io.rng, 0, 10) : rng_uniform(io.rng, 20, 30);
-        place_vehicle(&env->traffic, a, x, ramp(x, lanes, &angle), SLOW_START, 4, true);
-        env->traffic.target_lane[a] = (float)lanes - 1;
-    }
-    for (int lane = 0; lane < p->lanes; lane++)
-        lane_x[lane] = x - rng_uniform(io.rng, 0.5, 2.5) * p->spacing;
+    double x[2];
+    for (int lane = 0; lane < 2; lane++)
+        x[lane] = p->ramp / 2 + rng_uniform(io.rng, 0, p->gap);
     for (int i = ENV_AGENTS; i < VEHICLES; i++) {
-        const int lane = i % (int)p->lanes;
-        place_vehicle(&env->traffic, i, lane_x[lane], LANE_WIDTH * lane,
-                      rng_uniform(io.rng, 0.8 * p->speed_limit, p->speed_limit),
-                      rng_uniform(io.rng, p->exponent_low, p->exponent_high), false);
-        lane_x[lane] += p->spacing * rng_uniform(io.rng, 2.0 / 3, 4.0 / 3);
+        const int lane = i % 2;
+        place(env, i, x[lane], RIGHT * lane, p->speed_limit * rng_uniform(io.rng, 0.8, 0.95),
+              p->speed_limit * rng_uniform(io.rng, 0.9, 1.1));
+        x[lane] -= p->gap * rng_uniform(io.rng, 0.6, 1.4);
     }
-    traffic_settle(&env->traffic, p);
+    env->step = 0;
+    double along = -10;
+    for (int a = 0; a < ENV_AGENTS; a++, along -= 25)
+        place(env, a, along - rng_uniform(io.rng, 0, 15), MERGING, p->speed_limit * rng_uniform(io.rng, 0.7, 0.9),
+              p->speed_limit);
     observe(env, io);
 }
 
-/* Acceleration and slip are held for all steps of the simulation; nobody drives backwards, nor faster than FASTEST. */
-VECTORIZED static void simulate(Traffic *t, const Action *actions, const Params *p) {
-    const Model model = model_of(p);
-    const float dt = 1.0f / (float)p->simulation_frequency;
-    for (int64_t k = p->simulation_frequency / p->policy_frequency; k > 0; k--) {
-        Commands commands;
-        traffic_drive(t, &commands, &model);
-        for (int a = 0; a < ENV_AGENTS; a++) {
-            const double v = t->speed[a];
-            commands.acceleration[a] = (float)clip(STRONGEST * actions[2 * a], -v / dt, (FASTEST - v) / dt);
-            commands.slip[a] = slip_of_steering((float)SHARPEST * actions[2 * a + 1]);
-        }
-        traffic_move(t, &commands, &model, dt);
-        traffic_collide(t, p->traffic_collisions, dt);
+/* Whether agent `a` is in something, off the road, or past the end of the acceleration lane while still on it. */
+static inline bool crashed(const Env *env, const Params *p, int a) {
+    const Body own = body(env, a);
+    if (env->y[a] < -2 || env->y[a] > MERGING + 2 || fabs(env->heading[a]) > 1.2 ||
+        (env->x[a] > p->ramp && env->y[a] > RIGHT + 2))
+        return true;
+    for (int j = 0; j < VEHICLES; j++) {
+        if (j == a || fabs(env->x[j] - env->x[a]) > CAR_DIAGONAL)
+            continue;
+        const Body other = body(env, j);
+        bool will;
+        double push[2];
+        if (touch(&own, &other, 0, &will, push))
+            return true;
     }
-}
-
-static inline double reward(const Traffic *t, int i, const Params *p) {
-    const double lanes = (double)p->lanes, v = t->speed[i];
-    const double fast = (v - p->reward_speed_low) / (p->reward_speed_high - p->reward_speed_low);
-    const double missing = on_ramp(t, i, lanes) ? clip(1 - v / p->speed_limit, 0, 1) : 0;
-    double sum = p->collision_reward * t->crashed[i] + p->right_lane_reward * t->lane[i] / (lanes > 1 ? lanes - 1 : 1) +
-                 p->high_speed_reward * (fast < 1 ? fast : 1) + p->merging_speed_reward * missing;
-    const double worst = p->collision_reward + p->merging_speed_reward;
-    if (p->normalize_reward)
-        sum = (sum - worst) / (p->high_speed_reward + p->right_lane_reward - worst);
-    return on_road(t, i, lanes) ? sum : 0;
+    return false;
 }
 
 static inline void c_step(Env *env, Io io) {
     const Params *p = io.params;
-    Traffic *t = &env->traffic;
-    const double lanes = (double)p->lanes;
-    double lane_before[ENV_AGENTS];
-    bool gone[ENV_AGENTS];
-    for (int a = 0; a < ENV_AGENTS; a++) {
-        lane_before[a] = t->lane[a] + on_ramp(t, a, lanes);
-        gone[a] = t->crashed[a] > 0 || (p->offroad_terminal && !on_road(t, a, lanes));
+    double acceleration[VEHICLES], steering[VEHICLES], before[ENV_AGENTS];
+    env->step += 1;
+    for (int i = ENV_AGENTS; i < VEHICLES; i++) {
+        const double other = env->target[i] > RIGHT / 2 ? 0 : RIGHT;
+        const bool settled = fabs(env->y[i] - env->target[i]) < 0.3;
+        const bool thinks = ((int64_t)env->step + i) % THINKING == 0;
+        if (settled && thinks && gain(env, p, i, other) > p->lane_change_gain && safe(env, p, i, other))
+            env->target[i] = other;
+        acceleration[i] = fmin(follow(env, p, i, neighbour(env, i, env->target[i], true)),
+                               settled ? INFINITY : follow(env, p, i, neighbour(env, i, env->y[i], true)));
+        steering[i] = steering_to(env, i, env->target[i]);
     }
-    simulate(t, io.actions, p);
-    io.log->merged = 0;
     for (int a = 0; a < ENV_AGENTS; a++) {
-        const bool off = !on_road(t, a, lanes), ramp = on_ramp(t, a, lanes);
-        io.rewards[a] = (float)reward(t, a, p);
-        io.terminations[a] = t->crashed[a] > 0 || (off && p->offroad_terminal);
-        io.log->merged += (float)(!off && !ramp && t->crashed[a] == 0) / ENV_AGENTS;
-        if (gone[a])
-            continue;
-        env->steps++;
-        io.log->crashed += t->crashed[a] / ENV_AGENTS;
-        io.log->lane_changes += (float)fabs(t->lane[a] + ramp - lane_before[a]) / ENV_AGENTS;
-        io.log->offroad += (float)((off - io.log->offroad) / env->steps);
-        io.log->speed += (float)((t->speed[a] - io.log->speed) / env->steps);
+        before[a] = env->x[a];
+        acceleration[a] = io.actions[2 * a];
+        steering[a] = io.actions[2 * a + 1];
+    }
+    for (int i = 0; i < VEHICLES; i++)
+        if (!left(env, i))
+            move(env, i, acceleration[i], steering[i], p->dt);
+
+    bool over[ENV_AGENTS], hit[ENV_AGENTS];  // judged before anybody is taken off the road
+    for (int a = 0; a < ENV_AGENTS; a++) {
+        hit[a] = !left(env, a) && crashed(env, p, a);
+        over[a] = hit[a] || (!left(env, a) && env->x[a] > p->ramp + FINISH);
+        if (!left(env, a)) {
+            io.rewards[a] = (float)(0.02 * (env->x[a] - before[a]) - 0.01 + (hit[a] ? -1 : over[a]));
+            io.log->seconds += (float)p->dt / ENV_AGENTS;
+        }
+        io.terminations[a] = over[a];
+        io.log->crashed += (float)hit[a] / ENV_AGENTS;
+        io.log->merged += (float)(over[a] && !hit[a]) / ENV_AGENTS;
     }
     observe(env, io);
+    for (int a = 0; a < ENV_AGENTS; a++)
+        if (over[a])
+            place(env, a, AWAY - 100 * a, MERGING, 0, p->speed_limit);
+}
+
+/* IDM in the lane, and braking for the end of the acceleration lane when that becomes necessary; MOBIL's safety decides
+ * when to go over. Until then the gap is chosen by following who will be ahead, moderately. */
+static inline void c_expert(const Env *env, Io io, Action *actions) {
+    const Params *p = io.params;
+    for (int a = 0; a < ENV_AGENTS; a++) {
+        if (left(env, a)) {
+            actions[2 * a] = actions[2 * a + 1] = 0;
+            continue;
+        }
+        const bool merging = env->y[a] < MERGING - 0.4, ramp = env->y[a] > RIGHT + 2;
+        const int ahead = neighbour(env, a, env->y[a], true), right = neighbour(env, a, RIGHT, true);
+        double acceleration = follow(env, p, a, ahead);
+        double y = RIGHT;
+        if (ramp) {
+            const double room = fmax(p->ramp - env->x[a] - RUN_UP, 0.1);
+            const double needed = env->speed[a] * env->speed[a] / (2 * room);
+            const bool go = env->x[a] > 0 && safe(env, p, a, RIGHT);
+            y = go || (merging && env->y[a] < RIGHT + 3) ? RIGHT : MERGING;
+            acceleration = fmin(acceleration, fmax(follow(env, p, a, right), y > RIGHT ? -1 : -9));
+            if (y > RIGHT && needed > p->deceleration)
+                acceleration = fmin(acceleration, -needed);
+        }
+        actions[2 * a] = (Action)clip(acceleration, -6, 3);
+        actions[2 * a + 1] = (Action)steering_to(env, a, y);
+    }
 }
 
 static inline void c_get_state(const Env *env, Io io, double *state) {
-    traffic_get(&env->traffic, state);
-    state[ENV_STATE_SIZE - 1] = env->steps;
+    memcpy(state, env, sizeof *env);
 }
 
 static inline void c_set_state(Env *env, Io io, const double *state) {
-    traffic_set(&env->traffic, io.params, state);
-    env->steps = state[ENV_STATE_SIZE - 1];
+    memcpy(env, state, sizeof *env);
     observe(env, io);
-}
-
-static inline int leader_on_ramp(const Traffic *t, int a, double lanes) {
-    int best = NOBODY;
-    for (int j = 0; j < ENV_AGENTS; j++)
-        if (j != a && on_ramp(t, j, lanes) && t->x[j] > t->x[a] && t->x[j] < t->x[best])
-            best = j;
-    return best;
-}
-
-/* IDM, with smaller gaps than the background's, behind who is ahead on the ramp and beside it. Into the lane as soon as
- * the ramp runs beside it and neither oneself nor the new follower must brake hard; if nobody leaves a gap, stopping
- * before the ramp's end. */
-static inline void c_expert(const Env *env, Io io, Action *actions) {
-    const Traffic *t = &env->traffic;
-    Model m = model_of(io.params);
-    m.time_gap *= BOLDNESS, m.jam_distance *= BOLDNESS, m.braking = MOST_BRAKING;
-    for (int a = 0; a < ENV_AGENTS; a++) {
-        const float v = t->speed[a], lane = t->lane[a];
-        float pressure = pressure_of(t, a, leader(t, a, lane), &m);
-        double angle = 0, lateral = t->y[a] - LANE_WIDTH * lane;
-        if (on_ramp(t, a, m.lanes) && lateral > LANE_WIDTH - 1) {
-            const bool fits = pressure < MOST_BRAKING && worth_changing(t, a, lane, &m);
-            const float stopping = v * v / (2 * (float)greater(RAMP_END - t->x[a], 0.1));
-            pressure = lesser(pressure, MOST_BRAKING);
-            if (!fits && stopping > 0.8 * STRONGEST)
-                pressure = greater(pressure, m.acceleration + stopping);
-            if (!fits || t->x[a] < PARALLEL)
-                lateral = t->y[a] - ramp(t->x[a] + 0.1 * v, m.lanes, &angle);
-            pressure = greater(pressure, pressure_of(t, a, leader_on_ramp(t, a, m.lanes), &m));
-        }
-        const float slip = lane_keeping((float)lateral, (float)(t->heading[a] - angle), v);
-        const double tangent = slip / sqrt(1 - slip * slip);
-        actions[2 * a] = (Action)clip((free_road(v, 1 / m.speed_limit, 4, &m) - pressure) / STRONGEST, -1, 1);
-        actions[2 * a + 1] = (Action)clip(atan(2 * tangent) / SHARPEST, -1, 1);
-    }
 }
 
 static void c_render(const Env *env, Io io, Canvas *canvas) {
     const Params *p = io.params;
-    const double lanes = (double)p->lanes, half = canvas->width / 10.0;
-    const Camera camera = {env->traffic.x[0] + 0.4 * half, LANE_WIDTH * (lanes + 0.5) / 2, 1, 0, 5};
-    const double first = camera.x - half, end = camera.x + half < RAMP_END ? camera.x + half : RAMP_END;
-    double angle;
-    for (int pass = 0; pass < 2; pass++)  // the edges, then the surface
-        for (double x = first; x < end; x += 2)
-            draw_line(canvas, camera, x, ramp(x, lanes, &angle), x + 2, ramp(x + 2, lanes, &angle),
-                      camera.scale * LANE_WIDTH + (pass ? 0 : 3), pass ? CANVAS_LIGHT : CANVAS_GREY);
-    draw_lanes(canvas, camera, (int)p->lanes, first, camera.x + half);
-    for (double x = 9 * ceil(PARALLEL / 9); x < end; x += 9)  // the line that may be crossed
-        draw_line(canvas, camera, x, LANE_WIDTH * (lanes - 0.5), x + 6, LANE_WIDTH * (lanes - 0.5), 2.5, CANVAS_LIGHT);
-    draw_traffic(canvas, camera, &env->traffic, io.observations,
-                 p->observation == OBSERVATION_LIDAR ? (int)p->rays : 0, p->ray_range);
+    const double x = left(env, 0) ? p->ramp : env->x[0];
+    const Camera camera = {.x = x + 25, .y = RIGHT, .cosine = 1, .sine = 0, .scale = 6};
+    const double from = x - 60, to = x + 110;
+    double road[8], lane[8];
+    const double corners[8] = {from, -2, to, -2, to, RIGHT + 2, from, RIGHT + 2};
+    const double end = fmin(p->ramp, to), ramp[8] = {from, RIGHT + 2, end, RIGHT + 2, end - 15, MERGING + 2, from, MERGING + 2};
+    for (int k = 0; k < 4; k++) {
+        to_pixels(canvas, camera, corners[2 * k], corners[2 * k + 1], road + 2 * k);
+        to_pixels(canvas, camera, ramp[2 * k], ramp[2 * k + 1], lane + 2 * k);
+    }
+    canvas_polygon(canvas, road, 4, CANVAS_LIGHT);
+    if (end > from)
+        canvas_polygon(canvas, lane, 4, CANVAS_LIGHT);
+    draw_line(canvas, camera, from, -2, to, -2, 1.5, CANVAS_GREY);
+    draw_line(canvas, camera, end, RIGHT + 2, to, RIGHT + 2, 1.5, CANVAS_GREY);
+    for (double dash = 9 * floor(from / 9); dash < to; dash += 9) {
+        draw_line(canvas, camera, dash, 2, dash + 3, 2, 1.5, CANVAS_PAPER);
+        if (dash + 3 < end)
+            draw_line(canvas, camera, dash, RIGHT + 2, dash + 3, RIGHT + 2, 1.5, CANVAS_PAPER);
+    }
+    for (int i = VEHICLES - 1; i >= 0; i--) {
+        const Body car = body(env, i);
+        if (!left(env, i))
+            draw_car(canvas, camera, &car, i == 0 ? CANVAS_GOLD : i < ENV_AGENTS ? CANVAS_BLUE : CANVAS_GREY);
+    }
 }

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # No -march: one build runs everywhere. No contraction: the same bits with and without fused multiply-add.
 FLAGS = ("-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fvisibility=hidden",
-         "-Wall", "-Wextra", "-Wno-unused-parameter")
+         "-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror=implicit-function-declaration")
 HERE = Path(__file__).parent
 CSRC = HERE / "csrc" if (HERE / "csrc").is_dir() else HERE.parent / "csrc"  # installed, or in a repository
 ELEMENT_TYPES = {"float32": "float", "uint8": "uint8_t", "int8": "int8_t", "int16": "int16_t", "int32": "int32_t"}

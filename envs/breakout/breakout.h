@@ -118,11 +118,15 @@ static inline int strike(Env *env, double x, double y) {
     return POINTS[row];
 }
 
+/* Vertical way of the ball in a part of a step. */
+static inline double pace(const Env *env, const Params *p) {
+    return SPEEDS[p->speed_up ? (env->hits >= 4) + (env->hits >= 12) + env->level : 0] / SUBSTEPS;
+}
+
 /* Moves the ball by a part of a step, and bounces it; the points that it makes. */
 static inline int fly(Env *env, const Params *p) {
     Frame *f = env->frames;
-    const int level = p->speed_up ? (env->hits >= 4) + (env->hits >= 12) + env->level : 0;
-    const double step = SPEEDS[level] / SUBSTEPS, side = env->slope < 0 ? -RADIUS : RADIUS;
+    const double step = pace(env, p), side = env->slope < 0 ? -RADIUS : RADIUS;
     const double x = f->x + env->slope * step, y = f->y + env->down * step;
     int points = 0;
 

@@ -1,9 +1,8 @@
 /* One vehicle on a road: how it moves, how it keeps a lane and a distance, what it touches, what it looks like. Shared
- * by the environments that drive; csrc/traffic.h has the crowd of them.
+ * by the environments that drive; traffic.h has the crowd of them, drivers.h those who drive by themselves.
  *
  *   movement     kinematic bicycle model: Polack, Altché, d'Andréa-Novel and de La Fortelle (2017),
  *                doi:10.1109/IVS.2017.7995816
- *   distance     Intelligent Driver Model: Treiber, Hennecke and Helbing (2000), doi:10.1103/PhysRevE.62.1805
  *   lane keeping, collisions, numbers: highway-env 1.12 (Leurent 2018), which it equals up to rounding
  *
  * Lengths are m, speeds m/s, angles rad from the x axis towards the y axis; y grows to the right of who drives along x.
@@ -14,13 +13,7 @@
 #include "env.h"
 #include "trig.h"
 
-/* A function that is too large to become a part of vec_step must itself have a second copy for AVX2 (see vec_env.h),
- * and what it calls must become a part of it. */
-#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
-#define VECTORIZED __attribute__((target_clones("avx2", "default")))
-#else
-#define VECTORIZED
-#endif
+/* What a CLONED function calls must become a part of it, or it is not a copy. */
 #if defined(__GNUC__)
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 #else

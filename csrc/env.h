@@ -47,6 +47,14 @@
 #include "canvas.h"
 #include "rng.h"
 
+/* A second copy of a function for processors with AVX2, chosen at load time; without fused operations both give the same
+ * bits. c_step has it as a part of the batch loop. What is too large to become a part of that asks for a copy itself. */
+#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
+#define CLONED __attribute__((target_clones("avx2", "default")))
+#else
+#define CLONED
+#endif
+
 /* All that an environment may touch besides its own struct. */
 typedef struct {
     const Params *params;

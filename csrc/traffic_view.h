@@ -102,7 +102,7 @@ static inline void traffic_set(Traffic *t, const Params *p, const double *state)
 static inline void draw_lanes(Canvas *canvas, Camera camera, int lanes, double x0, double x1) {
     double corners[8];
     for (int k = 0; k < 4; k++)
-        to_pixels(canvas, camera, k == 0 || k == 3 ? x0 : x1, LANE_WIDTH * (k < 2 ? -0.5 : lanes - 0.5), corners + 2 * k);
+        to_pixels(canvas, camera, k % 3 ? x1 : x0, LANE_WIDTH * (k < 2 ? -0.5 : lanes - 0.5), corners + 2 * k);
     canvas_polygon(canvas, corners, 4, CANVAS_LIGHT);
     for (int line = 0; line <= lanes; line++) {
         const double y = LANE_WIDTH * (line - 0.5), period = line == 0 || line == lanes ? x1 - x0 : 9;

@@ -7,13 +7,9 @@
 
 #include "vec_api.h"
 
-/* A second copy of the loop for processors with AVX2, chosen at load time; without fused operations both give the
- * same bits. */
-#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
-#define CLONED __attribute__((target_clones("avx2", "default")))
+#if defined(__GNUC__) && !defined(__clang__)
 #define INDEPENDENT _Pragma("GCC ivdep")
 #else
-#define CLONED
 #define INDEPENDENT
 #endif
 

@@ -124,7 +124,7 @@ cdef extern from "kernels/rollout.h" nogil:
     const CKernels *choose_kernels(const char *)
     Plan plan_network(const CNetwork *)
     int64_t saved_floats(const Plan *, int64_t)
-    int64_t slice_rows(int64_t)
+    int64_t slice_rows(int64_t, int64_t, int)
     void step_on_threads(const VecEnv *, StepFunction, int64_t, int)
     int64_t chunks_of(int64_t, int64_t)
     void free_ends(Ends *, int64_t)
@@ -514,7 +514,7 @@ def rollout(tuple networks, Observations obs, Distribution dist, uintptr_t log_s
     r.to.final_values = <float *><uintptr_t>arrays[6]
     r.to.terminations, r.to.truncations = <cbool *><uintptr_t>arrays[7], <cbool *><uintptr_t>arrays[8]
     r.to.valid, r.to.episode_starts = <cbool *><uintptr_t>arrays[9], <cbool *><uintptr_t>arrays[10]
-    r.steps, r.rows, r.agents, r.slice = steps, rows, agents, slice_rows(agents)
+    r.steps, r.rows, r.agents, r.slice = steps, rows, agents, slice_rows(rows, agents, threads)
     r.starts, r.returns, r.lengths = <cbool *>starts, <double *>returns, <int64_t *>lengths
     cdef int64_t slices = chunks_of(rows, r.slice)
     r.ends = <Ends *>calloc(slices, sizeof(Ends))

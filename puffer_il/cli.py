@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 import puffer_il
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
-TAKE_KWARGS = ("env play", "env bench", "env check", "demos collect")  # besides `train`, which takes every key
+TAKE_KWARGS = ("eval", "env play", "env bench", "env check", "demos collect")  # besides `train`, which takes every key
 OVERRIDE = re.compile(r"--([A-Za-z_]\w*(?:\.[\w-]+)+)(?:=(.*))?", re.DOTALL)
 EXAMPLES = """\
 examples:
@@ -59,7 +59,7 @@ PLAY_EXAMPLES = """\
 examples:
   puffer-il env play cartpole                        the scripted expert if there is one, random actions otherwise
   puffer-il env play cartpole --keys                 yourself: the arrows and digits; the last line says which is what
-  puffer-il env play cartpole --policy runs/x        what a run has learned (runs/x alone is enough: --policy runs/x)
+  puffer-il env play cartpole --policy runs/x        what a run has learned; the name may then be left out
   puffer-il env play my_env --env.kwargs.size 9      with other parameters
   puffer-il env play Humanoid-v5 --random            any Gymnasium environment that can draw or print itself
   puffer-il env play cartpole --policy runs/x --out cartpole.gif
@@ -128,7 +128,7 @@ def _run(arguments: list[str]) -> int:
         return import_module("puffer_il.bench").main(arguments[1:])
     typed = shlex.join(["puffer-il", *arguments])
     overrides: list[tuple[str, str]] = []
-    if arguments[:1] == ["train"] or " ".join(arguments[:2]) in TAKE_KWARGS:
+    if arguments[:1] == ["train"] or {" ".join(arguments[:1]), " ".join(arguments[:2])} & set(TAKE_KWARGS):
         overrides, arguments = split_overrides(arguments)
     args, extra = _parser().parse_known_args(arguments)
     args.typed, args.overrides = typed, overrides
@@ -257,6 +257,7 @@ def _add_eval(commands: Any) -> None:
     evaluate.add_argument("--demos", metavar="SRC", help="also say how likely the policy finds these demonstrations' "
                                                          "actions: a score where returns tell little")
     evaluate.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    evaluate.add_argument(KWARGS, **KWARGS_HELP)
 
 
 def _add_demos(commands: Any) -> None:

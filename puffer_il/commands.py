@@ -129,7 +129,7 @@ def scores(known: dict[str, Any], played: dict[str, Any] | None) -> list[str]:
 def evaluate(args: Namespace) -> int:
     from puffer_il.evaluate import evaluate_run
 
-    played = evaluate_run(args.run_dir, args.episodes, args.seed, args.demos)
+    played = evaluate_run(args.run_dir, args.episodes, args.seed, args.demos, args.kwargs)
     if args.json:
         print(json.dumps(played, indent=2))
         return 0

@@ -160,6 +160,9 @@ def find_creator(name: str, kwargs: dict[str, Any] | None = None) -> Creator:
     except gymnasium.error.NameNotFound:
         raise InputError(_unknown(name, folders)) from None
     except gymnasium.error.Error as error:
+        if name.startswith("ALE/"):  # registered by its own import only
+            raise InputError(f"environment {name!r}: Atari's are those of ale-py: pip install ale-py, and use "
+                             f"'ale_py:{name}'") from None
         known = gymnasium.error.VersionNotFound | gymnasium.error.NamespaceNotFound
         raise InputError(f"environment {name!r}: {_one_line(error)}" if isinstance(error, known)
                          else _unknown(name, folders)) from None

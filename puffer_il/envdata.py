@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ def _function(path: Path) -> Callable[..., Mapping[str, Any]]:
     spec = importlib.util.spec_from_file_location(f"puffer_il_env_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look for their module there
     spec.loader.exec_module(module)
     if not callable(getattr(module, "load", None)):
         raise InputError(f"{path}: there is no function load(**parameters)")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -178,11 +178,13 @@ def log_likelihood(policy: Policy, demos: Demos) -> float:
     return total / len(demos)
 
 
-def evaluate_run(run_dir: Path, episodes: int, seed: int, demos: str | None = None) -> dict[str, Any]:
+def evaluate_run(run_dir: Path, episodes: int, seed: int, demos: str | None = None,
+                 kwargs: dict[str, Any] | None = None) -> dict[str, Any]:
     """Play a run's newest policy: the `eval` part of summary.json plus `expert_return` and `random_return`, and how
-    likely it finds `demos`, a source of demonstrations."""
+    likely it finds `demos`, a source of demonstrations. `kwargs` go over the environment's parameters of the run."""
     policy, config, state = load_policy(Path(run_dir))
-    with make_eval_vec(config.env, episodes) as vec:
+    env = replace(config.env, kwargs=config.env.kwargs | (kwargs or {}))
+    with make_eval_vec(env, episodes) as vec:
         if vec.spec != policy.spec:
             raise InputError(f"{run_dir}: the environment {config.env.name!r} has changed since the run "
                              f"(observations {vec.spec.obs_shape} against {policy.spec.obs_shape}); train again")

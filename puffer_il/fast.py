@@ -6,6 +6,7 @@ has its general counterpart in torch (`Policy`, losses.py, `Collector`), with th
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,8 +69,11 @@ def obs_moments(flatten: Flatten, obs: Tensor, valid: Tensor | None = None) -> t
         count = kernels.moments(plain, obs.data_ptr(), _pointer(valid), obs.numel() // flatten.dim, mean.numpy(),
                                 variance.numpy())
         return mean, variance, count
-    numeric = flatten(obs)[:, :flatten.num_numeric]
     weight = None if valid is None else valid.float()
+    if flatten.num_numeric == 0:  # images and categories: floats of all their pixels would fill the memory for nothing
+        numeric = torch.zeros((obs.numel() // math.prod(spec.obs_shape), 0), device=obs.device)
+    else:
+        numeric = flatten(obs)[:, :flatten.num_numeric]
     return *moments(numeric, weight), len(numeric) if weight is None else weight.sum().double()
 
 

@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import termios
@@ -389,6 +390,8 @@ def test_in_a_real_terminal_which_is_as_it_was_afterwards(typed, code):
             typed = b""
     while select.select([leader], [], [], 0.1)[0]:
         seen += os.read(leader, 65536)
+    if process.poll() is None:
+        process.kill()  # it would wait for ever
     assert process.wait() == code and termios.tcgetattr(follower) == before
     os.close(leader)
     os.close(follower)
@@ -401,3 +404,4 @@ def _own_terminal() -> None:
     import fcntl
 
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # which whoever runs the tests in the background has it ignore

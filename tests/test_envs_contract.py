@@ -18,7 +18,8 @@ from puffer_il.envkit.check_findings import check_run
 from puffer_il.envkit.check_program import build_object, build_program, run_program
 from puffer_il.envkit.check_reports import check_reports
 from puffer_il.envkit.check_types import Checks
-from puffer_il.native import BUFFERS, NativeEnv, SingleEnv, VecEnv, import_pufferlib
+from puffer_il.native import BUFFERS, NativeEnv, VecEnv, import_pufferlib
+from puffer_il.single import SingleEnv
 from puffer_il.types import Batch, InputError
 from puffer_il.vec import make_vec
 from tests.env_helpers import FOLDERS, random_actions, record, same

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from puffer_il.envfile import read_env
-from puffer_il.native import NativeEnv, SingleEnv
+from puffer_il.native import NativeEnv
+from puffer_il.single import SingleEnv
 from tests.env_helpers import FOLDERS, random_actions
 
 PI = np.pi

@@ -85,6 +85,15 @@ def test_who_is_driven_can_be_chosen():
         assert set(env.env_states()[:, 0]) == {vehicle % 10}
 
 
+def test_drivers_can_be_held_out():
+    drivers = {}
+    for split in ("all", "train", "test"):
+        env = NativeEnv(FOLDER, split=split)
+        drivers[split] = set(env._arrays[2][:, 0].tolist())
+    assert drivers["train"] | drivers["test"] == drivers["all"] and not drivers["train"] & drivers["test"]
+    assert (len(drivers["train"]), len(drivers["test"])) == (8, 2)
+
+
 def test_wrong_scenes_are_named_in_one_line(tmp_path: Path):
     empty, entities, rows = tmp_path / "empty.xml", tmp_path / "entities.xml", tmp_path / "rows.npz"
     empty.write_text('<commonRoad timeStepSize="0.1"/>')
@@ -109,7 +118,7 @@ def test_a_recording_becomes_demonstrations_and_a_policy(test_data: Path, tmp_pa
     log = json.loads((run / "summary.json").read_text())["eval"]["log"]
     assert log["ade"] < 1.5 < played(NativeEnv(FOLDER, 60, scene=scene), False)["ade"]
     capsys.readouterr()
-    assert main(["eval", str(run), "--episodes", "4", "--demos", demos, "--json"]) == 0
+    assert main(["eval", str(run), "--episodes", "4", "--demos", demos, "--json", "--env.kwargs.split", "test"]) == 0
     likelihood = json.loads(capsys.readouterr().out)["demos"]["log_likelihood"]
     uniform = -np.log(16 * 1.2)  # of any action in the box
     assert likelihood > uniform + 1.5

@@ -8,7 +8,8 @@ import pytest
 from puffer_il.envfile import read_env
 from puffer_il.evaluate import evaluate
 from puffer_il.glue import hooks
-from puffer_il.native import NativeEnv, SingleEnv, half_blocks
+from puffer_il.native import NativeEnv
+from puffer_il.single import SingleEnv, half_blocks
 from puffer_il.types import InputError
 from puffer_il.vec import make_vec
 from tests.env_helpers import write_env

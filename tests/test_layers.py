@@ -15,7 +15,7 @@ LAYERS = (  # a folder counts as one module; a new module is given its place her
     "fused optim",
     "buffer mirror graphs demos networks distributions fast policy discriminator losses rewards stats",
     "tabular mujoco_assets",
-    "envfile glue envdata native cythonenv oldgym emulation creators serial workers vec "
+    "envfile glue envdata native single cythonenv oldgym emulation creators serial workers vec "
     "collector learners checkpoint",
     "sinks sheet evaluate runtime trainer peers bench tune profile",
     "panels dashboard envkit options commands",

@@ -13,7 +13,8 @@ import pytest
 
 from puffer_il.envfile import read_env
 from puffer_il.glue import compile_env
-from puffer_il.native import APIUsageError, NativeEnv, SingleEnv, load_api
+from puffer_il.native import APIUsageError, NativeEnv, load_api
+from puffer_il.single import SingleEnv
 from puffer_il.types import InputError
 from tests.env_helpers import FOLDERS, write_env
 

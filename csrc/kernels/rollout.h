@@ -162,8 +162,10 @@ static void rollout_slice(void *context, int64_t slice, int thread) {
     }
 }
 
-static inline int64_t slice_rows(int64_t agents) {
-    return (SLICE_ROWS + agents - 1) / agents * agents;
+/* Rows of a slice, whole environments: SLICE_ROWS, or fewer where some thread would have none otherwise. */
+static inline int64_t slice_rows(int64_t rows, int64_t agents, int threads) {
+    const int64_t share = chunks_of(chunks_of(rows, threads), BLOCK) * BLOCK;
+    return chunks_of(least(SLICE_ROWS, share), agents) * agents;
 }
 
 static void free_ends(Ends *ends, int64_t slices) {

@@ -2,7 +2,8 @@
 enum { NQ = 15, NV = 14, NBODY = 14 };
 enum { CARRIED = 2 + 6 * NBODY };  // the trunk's x and y, and the contact forces on all bodies, clipped
 
-#include "mujoco_env.h"
+#define STAYS_HEALTHY
+#include "mujoco_runner.h"
 
 /* The world's, the first, are always 0; only v4 observes them. */
 static inline void observe(const Env *env, Io io) {
@@ -18,6 +19,10 @@ static inline void observe(const Env *env, Io io) {
 static inline bool feels_contacts(const Params *p) {
     return p->version == VERSION_V4 ? p->use_contact_forces
                                     : p->include_cfrc_ext_in_observation || p->contact_cost_weight != 0;
+}
+
+static inline bool is_healthy(const Env *env, const Params *p) {
+    return p->healthy_z_min <= env->qpos[2] && env->qpos[2] <= p->healthy_z_max;
 }
 
 static inline void carry(Env *env, Io io, const mjData *d) {
@@ -45,15 +50,8 @@ static inline void c_step(Env *env, Io io) {
     if (feels_contacts(p))
         compute_forces(io);
     carry(env, io, d);
-    const double control = p->ctrl_cost_weight * actions_squared(io), moved = env->carried[0] - x;
     const double contact = feels_contacts(p) ? p->contact_cost_weight * sum_of_squares(env->carried + 2, 6 * NBODY) : 0;
-    const bool healthy = p->healthy_z_min <= env->qpos[2] && env->qpos[2] <= p->healthy_z_max;
-    const bool survives = healthy || (p->version == VERSION_V4 && p->terminate_when_unhealthy);
-    io.rewards[0] = (float)(p->forward_reward_weight * (moved / step_time(io)) + survives * p->healthy_reward -
-                            (control + contact));
-    io.terminations[0] = !healthy && p->terminate_when_unhealthy;
-    io.log->distance += (float)moved;
-    io.log->control_cost += (float)control;
+    judge(env, io, env->carried[0] - x, contact);
     io.log->contact_cost += (float)contact;
     observe(env, io);
 }

@@ -5,81 +5,88 @@
  * last life, or with the last brick. As in MinAtar there is nothing to see but the ball, the paddle and the wall, and
  * actions stick: with a chance of `sticky` the last one is repeated instead of a new one (Machado et al. 2018). */
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "env.h"
 
-enum { FIELD = 42, ROWS = 6, COLUMNS = 14, BRICK_WIDTH = 3, BRICK_HEIGHT = 2, WALL_TOP = 6, PADDLE_TOP = 38 };
-enum { ZONES = 6, SUBSTEPS = 2, MAX_FRAMES = 8, FULL_ROW = (1 << COLUMNS) - 1 };
-static const double PADDLE_HALF = 4, PADDLE_SPEED = 2, PADDLE_HEIGHT = 2, RADIUS = 1, SERVE_HEIGHT = 22;
-static const double SPEEDS[5] = {1, 1.15, 1.3, 1.45, 1.6};              // vertical, units per step
-static const double SLOPES[ZONES] = {-1.2, -0.8, -0.4, 0.4, 0.8, 1.2};  // horizontal by vertical, from the left
-static const int POINTS[ROWS] = {7, 7, 4, 4, 1, 1};                     // from the top
+enum { FIELD = 42, ROWS = 6, COLUMNS = 7, BRICK_WIDTH = 6, BRICK_HEIGHT = 2, WALL_TOP = 6, PADDLE_TOP = 38 };
+enum { ZONES = 6, SUBSTEPS = 2, FRAMES = 4, FULL_ROW = (1 << COLUMNS) - 1 };
+static const double PADDLE_HALF = 4, PADDLE_SPEED = 2, PADDLE_HEIGHT = 2, RADIUS = 1, SERVE_HEIGHT = 26;
+static const double SPEEDS[5] = {1, 1.15, 1.3, 1.45, 1.6};          // vertical, units per step
+static const double SLOPES[ZONES] = {-1, -0.7, -0.4, 0.4, 0.7, 1};  // horizontal by vertical, from the left
+static const int POINTS[ROWS] = {7, 7, 4, 4, 1, 1};                 // from the top
 static const uint8_t SHADES[ROWS] = {200, 180, 160, 140, 120, 100};
 
 /* What can be seen. */
 typedef struct {
-    double x, y;    // centre of the ball
-    double paddle;  // centre
-    double half;    // of its width
+    double x, y;            // centre of the ball
+    double paddle, half;    // its centre, and half its width
     uint16_t bricks[ROWS];  // a bit per column, from the top
 } Frame;
 
 typedef struct {
-    Frame frames[MAX_FRAMES];  // the newest first
-    double slope;              // horizontal by vertical speed
-    int32_t down;              // 1, or -1 on the way up
-    int32_t hits;              // of the paddle since the serve
-    int32_t level;             // 1 since a brick of the middle rows, 2 since one of the upper rows
-    int32_t lives, broken;     // broken: bricks
-    int32_t action;            // the last one
+    Frame frames[FRAMES];   // the newest first
+    double slope;           // horizontal by vertical speed
+    int32_t down;           // 1, or -1 on the way up
+    int32_t hits;           // of the paddle since the serve
+    int32_t level;          // 1 since a brick of the middle rows, 2 since one of the upper rows
+    int32_t lives, broken;  // broken: bricks
+    int32_t action;         // the last one
 } Env;
 
-/* The rows of a picture that the wall takes; `scale` pixels are a unit. */
-static inline void draw_wall(const Frame *f, Obs *rows, int scale) {
-    const int size = FIELD * scale;
-    for (int row = 0; row < ROWS; row++, rows += BRICK_HEIGHT * scale * size) {
+/* Pictures have `scale` pixels for two units of the field. */
+static inline void draw_wall(const Frame *f, Obs *image, int scale) {
+    const int side = FIELD / 2 * scale, wide = BRICK_WIDTH / 2 * scale, high = BRICK_HEIGHT / 2 * scale;
+    Obs *line = image + WALL_TOP / 2 * scale * side;
+    for (int row = 0; row < ROWS; row++, line += high * side) {
         for (int column = 0; column < COLUMNS; column++)
-            for (int i = 0; i < BRICK_WIDTH * scale; i++)
-                rows[column * BRICK_WIDTH * scale + i] = SHADES[row] & -(f->bricks[row] >> column & 1);
-        for (int j = 1; j < BRICK_HEIGHT * scale; j++)
-            memcpy(rows + j * size, rows, (size_t)size);
+            for (int i = 0; i < wide; i++)
+                line[column * wide + i] = SHADES[row] & -(f->bricks[row] >> column & 1);
+        for (int j = 1; j < high; j++)
+            memcpy(line + j * side, line, (size_t)side);
     }
 }
 
-static inline void draw_rect(double left, double top, double width, double height, Obs *image, int scale) {
-    const int size = FIELD * scale, x = (int)(left * scale + 0.5), y = (int)(top * scale + 0.5);
-    const int bottom = y + (int)(height * scale);
-    for (int j = y; j < bottom && j < size; j++)
-        memset(image + j * size + x, 255, (size_t)(width * scale));
+/* Pixels are as bright as they are covered, so that places between them can be told. */
+static inline void draw_rect(double left, double top, double width, double height, int shade, Obs *image, int scale) {
+    const int side = FIELD / 2 * scale;
+    const double x0 = left * scale / 2, x1 = x0 + width * scale / 2, y0 = top * scale / 2, y1 = y0 + height * scale / 2;
+    for (int j = (int)y0; j < y1 && j < side; j++)
+        for (int i = (int)x0; i < x1 && i < side; i++) {
+            const double high = fmin(j + 1, y1) - fmax(j, y0), wide = fmin(i + 1, x1) - fmax(i, x0);
+            const Obs covered = (Obs)(shade * high * wide + 0.5);
+            image[j * side + i] = covered > image[j * side + i] ? covered : image[j * side + i];
+        }
 }
 
-/* Grey pictures: the wall, and in white the paddle and the ball. */
-static inline void draw(const Env *env, Obs *images, int frames, int scale) {
-    const int size = FIELD * scale, pixels = size * size, wall = WALL_TOP * scale * size;
-    memset(images, 0, (size_t)(frames * pixels));
-    for (int k = 0; k < frames; k++) {
-        const Frame *f = &env->frames[k];
-        Obs *rows = images + (frames - 1 - k) * pixels + wall;
-        if (k && memcmp(f->bricks, f[-1].bricks, sizeof f->bricks) == 0)  // as most of the time: no need to look
-            memcpy(rows, rows + pixels, (size_t)(ROWS * BRICK_HEIGHT * scale * size));
-        else
-            draw_wall(f, rows, scale);
-    }
-    for (int k = 0; k < frames; k++) {
-        const Frame *f = &env->frames[k];
-        Obs *image = images + (frames - 1 - k) * pixels;
-        draw_rect(f->paddle - f->half, PADDLE_TOP, 2 * f->half, PADDLE_HEIGHT, image, scale);
-        draw_rect(f->x - RADIUS, f->y - RADIUS, 2 * RADIUS, 2 * RADIUS, image, scale);
-    }
+static inline void draw_paddle(const Frame *f, Obs *image, int scale) {
+    draw_rect(f->paddle - f->half, PADDLE_TOP, 2 * f->half, PADDLE_HEIGHT, 255, image, scale);
 }
 
+static inline void draw_ball(const Frame *f, int shade, Obs *image, int scale) {
+    draw_rect(f->x - RADIUS, f->y - RADIUS, 2 * RADIUS, 2 * RADIUS, shade, image, scale);
+}
+
+/* Either a plane each for the paddle, the ball, the places where it was in the last steps, and the wall; or the last
+ * pictures in grey, the newest one last, as of a screen. */
 static inline void observe(const Env *env, Io io) {
-    const int scale = (int)io.params->scale, frames = (int)io.params->frames;
-    if (scale == 1)  // apart, as the constant makes it fast
-        draw(env, io.observations, frames, 1);
-    else
-        draw(env, io.observations, frames, scale);
+    const int scale = (int)io.params->scale, pixels = ENV_OBS_SIZE / FRAMES;
+    const Frame *f = env->frames;
+    Obs *images = io.observations;
+    memset(images, 0, ENV_OBS_SIZE);
+    if (io.params->view == VIEW_PLANES) {
+        draw_paddle(f, images, scale);
+        draw_ball(f, 255, images + pixels, scale);
+        for (int k = 1; k < FRAMES; k++)
+            draw_ball(&f[k], 255 - 60 * k, images + 2 * pixels, scale);
+        draw_wall(f, images + 3 * pixels, scale);
+        return;
+    }
+    for (int k = 0; k < FRAMES; k++) {
+        Obs *image = images + (FRAMES - 1 - k) * pixels;
+        draw_wall(&f[k], image, scale);
+        draw_paddle(&f[k], image, scale);
+        draw_ball(&f[k], 255, image, scale);
+    }
 }
 
 static inline void serve(Env *env, Rng *rng) {
@@ -89,7 +96,7 @@ static inline void serve(Env *env, Rng *rng) {
     f->half = PADDLE_HALF;
     f->paddle = clip(f->paddle, f->half, FIELD - f->half);
     env->slope = SLOPES[1 + rng_below(rng, ZONES - 2)];
-    env->down = 1;
+    env->down = -1;
     env->hits = env->level = 0;
 }
 
@@ -98,10 +105,10 @@ static inline void c_reset(Env *env, Io io) {
     Frame *f = env->frames;
     for (int row = 0; row < ROWS; row++)
         f->bricks[row] = FULL_ROW;
-    f->paddle = FIELD / 2;
+    f->paddle = rng_uniform(io.rng, PADDLE_HALF, FIELD - PADDLE_HALF);
     env->lives = (int32_t)io.params->lives;
     serve(env, io.rng);
-    for (int k = 1; k < MAX_FRAMES; k++)
+    for (int k = 1; k < FRAMES; k++)
         env->frames[k] = *f;
     observe(env, io);
 }
@@ -118,15 +125,11 @@ static inline int strike(Env *env, double x, double y) {
     return POINTS[row];
 }
 
-/* Vertical way of the ball in a part of a step. */
-static inline double pace(const Env *env, const Params *p) {
-    return SPEEDS[p->speed_up ? (env->hits >= 4) + (env->hits >= 12) + env->level : 0] / SUBSTEPS;
-}
-
 /* Moves the ball by a part of a step, and bounces it; the points that it makes. */
 static inline int fly(Env *env, const Params *p) {
     Frame *f = env->frames;
-    const double step = pace(env, p), side = env->slope < 0 ? -RADIUS : RADIUS;
+    const int level = p->speed_up ? (env->hits >= 4) + (env->hits >= 12) + env->level : 0;
+    const double step = SPEEDS[level] / SUBSTEPS, side = env->slope < 0 ? -RADIUS : RADIUS;
     const double x = f->x + env->slope * step, y = f->y + env->down * step;
     int points = 0;
 
@@ -167,7 +170,7 @@ static inline double moved(const Frame *f, int steps) {
 static inline void c_step(Env *env, Io io) {
     Frame *f = env->frames;
     const int32_t before = env->broken;
-    memmove(env->frames + 1, env->frames, (io.params->frames - 1) * sizeof(Frame));
+    memmove(env->frames + 1, env->frames, (FRAMES - 1) * sizeof(Frame));
     if (rng_double(io.rng) >= io.params->sticky)
         env->action = io.actions[0];
     f->paddle = moved(f, env->action == 2 ? 1 : -env->action);
@@ -185,56 +188,30 @@ static inline void c_step(Env *env, Io io) {
     observe(env, io);
 }
 
-/* Flies on to the paddle's height; how many steps that takes. */
-static inline int land(Env *env, const Params *p) {
-    const Frame *f = env->frames;
-    int parts = 0;
-    for (; env->down < 0 || f->y + RADIUS + pace(env, p) < PADDLE_TOP; parts++)
-        fly(env, p);
-    return parts / SUBSTEPS;
-}
-
-/* Follows the ball while there is time. Then it looks ahead: to where the ball lands, and on from each place of the
- * paddle that would meet it there. It takes the place from which the ball breaks the most bricks before it is back, and
- * of equal ones the nearest. Where none breaks any, the zones of the paddle take turns, so that the ball does not go
- * round in circles. It does not move while the ball is well over the paddle: what it does can be seen. */
+/* Keeps under the ball, a little to that side of it from which it will go towards the brick that is nearest to it. It
+ * never looks ahead. What it does then follows from what can be seen, at every height of the ball alike, and is cloned
+ * well; experts that went where the ball would land broke all bricks, and their clones hardly any. */
 static inline void c_expert(const Env *env, Io io, Action *actions) {
-    enum { ACROSS = FIELD / 2, SPARE = 8 };  // steps from one side to the other, and to be early
-    static const double SAFE = 0.7;          // of the paddle's half: a sticky action may shift it by the rest
-    const Params *p = io.params;
     const Frame *f = env->frames;
-    const double under = (f->x - f->paddle) / (f->half + RADIUS);
-    actions[0] = fabs(under) <= SAFE ? 0 : under < 0 ? 1 : 2;
-    if (env->down > 0 && f->y + RADIUS >= PADDLE_TOP)
-        return;  // missed
-    Env landing = *env;
-    const int time = land(&landing, p);
-    const double x = landing.frames->x, reach = landing.frames->half + RADIUS;
-    if (time > SPARE + fabs(x - f->paddle) / PADDLE_SPEED)
-        return;
-    double best = -INFINITY;
-    for (int steps = -ACROSS; steps <= ACROSS; steps++) {
-        if (fabs(x - moved(f, steps)) > SAFE * reach)
-            continue;
-        Env next = landing;
-        next.frames->paddle = moved(f, steps);
-        fly(&next, p);
-        if (next.hits == landing.hits)
-            continue;  // past the edge
-        const bool turn = next.slope == SLOPES[landing.hits % ZONES];
-        land(&next, p);
-        const int broken = next.broken - landing.broken;
-        const double value = ACROSS * (broken ? 2 * broken : turn) - abs(steps);
-        if (value > best) {
-            best = value;
-            actions[0] = steps < 0 ? 1 : steps > 0 ? 2 : 0;
+    double nearest = FIELD, slope = 0;
+    for (int row = 0; row < ROWS; row++)
+        for (int column = 0; column < COLUMNS; column++) {
+            const double x = (column + 0.5) * BRICK_WIDTH - f->x;
+            const double y = PADDLE_TOP - WALL_TOP - (row + 0.5) * BRICK_HEIGHT;
+            if (f->bricks[row] >> column & 1 && fabs(x) <= nearest) {
+                nearest = fabs(x);
+                slope = x / y;
+            }
         }
-    }
+    const int zone = slope < -0.55 ? 1 : slope < 0 ? 2 : slope < 0.55 ? 3 : 4;  // not those at the edge
+    const double offset = 0.8 * (f->half + RADIUS) * ((zone + 0.5) / (ZONES / 2) - 1);  // and rather to the middle
+    const double way = f->x - offset - f->paddle;
+    actions[0] = fabs(way) <= PADDLE_SPEED / 2 ? 0 : way < 0 ? 1 : 2;
 }
 
 static inline void c_get_state(const Env *env, Io io, double *state) {
     const double rest[] = {env->slope, env->down, env->hits, env->level, env->lives, env->broken, env->action};
-    for (int k = 0; k < io.params->frames; k++) {
+    for (int k = 0; k < FRAMES; k++) {
         const Frame *f = &env->frames[k];
         const double seen[] = {f->x, f->y, f->paddle, f->half};
         memcpy(state, seen, sizeof seen);
@@ -246,7 +223,7 @@ static inline void c_get_state(const Env *env, Io io, double *state) {
 }
 
 static inline void c_set_state(Env *env, Io io, const double *state) {
-    for (int k = 0; k < io.params->frames; k++) {
+    for (int k = 0; k < FRAMES; k++) {
         Frame *f = &env->frames[k];
         *f = (Frame){state[0], state[1], state[2], state[3], {0}};
         for (int row = 0; row < ROWS; row++)
@@ -280,7 +257,7 @@ static void c_render(const Env *env, Io io, Canvas *canvas) {
     const double height = unit * (PADDLE_TOP + PADDLE_HEIGHT / 2), end = f->half - PADDLE_HEIGHT / 2;
     canvas_line(canvas, unit * (f->paddle - end), TITLE + height, unit * (f->paddle + end), TITLE + height,
                 unit * PADDLE_HEIGHT, CANVAS_BLUE);
-    for (int k = io.params->frames - 1; k >= 0; k--)  // with a trail of where it was
+    for (int k = FRAMES - 1; k >= 0; k--)  // with a trail of where it was
         canvas_disc(canvas, unit * env->frames[k].x, TITLE + unit * env->frames[k].y, unit * RADIUS / (1 + 0.5 * k),
                     k ? CANVAS_GREY : CANVAS_PAPER);
 }

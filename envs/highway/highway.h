@@ -5,6 +5,7 @@
 
 enum { VEHICLES = (ENV_STATE_SIZE - 1) / 12 };
 
+#include "drivers.h"
 #include "traffic_view.h"
 
 static const float TARGET_SPEEDS[] = {20, 25, 30};  // m/s
@@ -69,7 +70,7 @@ static inline void steer(Traffic *t, int a, int action, int lanes) {
     }
 }
 
-VECTORIZED static void simulate(Traffic *t, const Params *p) {
+CLONED static void simulate(Traffic *t, const Params *p) {
     const Model model = model_of(p);
     const float dt = 1.0f / (float)p->simulation_frequency;
     for (int64_t k = p->simulation_frequency / p->policy_frequency; k > 0; k--) {

@@ -3,7 +3,8 @@ enum { NQ = 24, NV = 23, NBODY = 14 };
 enum { INERTIAS = 2, VELOCITIES = INERTIAS + 10 * NBODY, MOTORS = VELOCITIES + 6 * NBODY, FORCES = MOTORS + NV };
 enum { CARRIED = FORCES + 6 * NBODY };  // the centre of mass (x, y), then what is observed of all bodies from these on
 
-#include "mujoco_env.h"
+#define STAYS_HEALTHY
+#include "mujoco_runner.h"
 
 /* v4 also observes the world, the first body, and the root's joints, which have no motors: zeros all of them. */
 static inline void observe(const Env *env, Io io) {
@@ -19,6 +20,10 @@ static inline void observe(const Env *env, Io io) {
         obs = put(obs, c + MOTORS + 6 * v5, NV - 6 * v5, INFINITY);
     if (!v5 || p->include_cfrc_ext_in_observation)
         put(obs, c + FORCES + 6 * v5, 6 * (NBODY - v5), INFINITY);
+}
+
+static inline bool is_healthy(const Env *env, const Params *p) {
+    return p->healthy_z_min < env->qpos[2] && env->qpos[2] < p->healthy_z_max;
 }
 
 static inline void carry(Env *env, Io io, const mjData *d) {
@@ -53,16 +58,9 @@ static inline void c_step(Env *env, Io io) {
         return;
     compute_forces(io);
     carry(env, io, d);
-    const double control = p->ctrl_cost_weight * actions_squared(io), moved = env->carried[0] - x;
     const double contact = fmin(p->contact_cost_weight * sum_of_squares(env->carried + FORCES, 6 * NBODY),
                                 p->contact_cost_max) * (p->version == VERSION_V5);
-    const bool healthy = p->healthy_z_min < env->qpos[2] && env->qpos[2] < p->healthy_z_max;
-    const bool survives = healthy || (p->version == VERSION_V4 && p->terminate_when_unhealthy);
-    io.rewards[0] = (float)(p->forward_reward_weight * (moved / step_time(io)) + survives * p->healthy_reward -
-                            (control + contact));
-    io.terminations[0] = !healthy && p->terminate_when_unhealthy;
-    io.log->distance += (float)moved;
-    io.log->control_cost += (float)control;
+    judge(env, io, env->carried[0] - x, contact);
     io.log->contact_cost += (float)contact;
     observe(env, io);
 }

@@ -17,7 +17,7 @@ SHORTEST, NEAREST = 20, 5.0  # frames and metres of what is long enough to be dr
 Rows = list[tuple[int, int, float, float, float, float]]  # vehicle, frame, x, y, heading, speed
 
 
-def load(scene: str, dt: float, **parameters: Any) -> dict[str, Any]:
+def load(scene: str, dt: float, split: str, **parameters: Any) -> dict[str, Any]:
     """Tracks, sizes, drivers and lanes of a scene, and its time step; see env.toml."""
     lanes = np.zeros((0, 4))
     sizes: dict[int, tuple[float, float]] = {}
@@ -44,6 +44,11 @@ def load(scene: str, dt: float, **parameters: Any) -> dict[str, Any]:
     for vehicle, frame, *place in rows:
         tracks[vehicles.index(vehicle), frame - frames[0]] = [*place, 1]
     drivers = [(i, *span) for i, track in enumerate(tracks) if (span := drivable(track))]
+    held_out = slice(3, None, 4)  # so that a policy can be scored on drivers that it was not trained on
+    if split == "test":
+        drivers = drivers[held_out]
+    elif split == "train":
+        del drivers[held_out]
     if not drivers:
         raise InputError(f"environment ngsim: scene = {scene!r}: nobody in it moves {NEAREST} m within {SHORTEST} "
                          "frames or more; give a longer recording")

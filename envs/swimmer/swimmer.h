@@ -1,29 +1,11 @@
 /* Three links that swim (Coulom 2002), equal to Gymnasium's Swimmer-v5 and Swimmer-v4 step for step, which follow the
  * same rules. */
-enum { NQ = 5, NV = 5, NBODY = 4, CARRIED = 0 };
+enum { NQ = 5, NV = 5, NBODY = 4, CARRIED = 0, START_NORMAL = 0 };
 
-#include "mujoco_env.h"
+#include "mujoco_planar.h"
 
 static inline void observe(const Env *env, Io io) {
     put_state(env, io, 2 * io.params->exclude_current_positions_from_observation, INFINITY);
-}
-
-static inline void c_reset(Env *env, Io io) {
-    draw_start(env, io, io.params->reset_noise_scale, false);
-    begin(env, io);
-    observe(env, io);
-}
-
-static inline void c_step(Env *env, Io io) {
-    const Params *p = io.params;
-    const double x = env->qpos[0];
-    if (!simulate(env, io))
-        return;
-    const double cost = p->ctrl_cost_weight * actions_squared(io), moved = env->qpos[0] - x;
-    io.rewards[0] = (float)(p->forward_reward_weight * (moved / step_time(io)) - cost);
-    io.log->distance += (float)moved;
-    io.log->control_cost += (float)cost;
-    observe(env, io);
 }
 
 /* Found by a cross-entropy search over linear policies; its return is 350, Gymnasium's threshold 360. */

@@ -1,7 +1,8 @@
 /* Two legs that walk (Erez, Tassa and Todorov 2012), equal to Gymnasium's Walker2d-v5 and Walker2d-v4 step for step. */
-enum { NQ = 9, NV = 9, NBODY = 8, CARRIED = 0 };
+enum { NQ = 9, NV = 9, NBODY = 8, CARRIED = 0, START_NORMAL = 0 };
 
-#include "mujoco_env.h"
+#define STAYS_HEALTHY
+#include "mujoco_planar.h"
 
 static inline void observe(const Env *env, Io io) {
     put_state(env, io, io.params->exclude_current_positions_from_observation, 10);
@@ -10,27 +11,6 @@ static inline void observe(const Env *env, Io io) {
 static inline bool is_healthy(const Env *env, const Params *p) {
     return p->healthy_z_min < env->qpos[1] && env->qpos[1] < p->healthy_z_max &&
            p->healthy_angle_min < env->qpos[2] && env->qpos[2] < p->healthy_angle_max;
-}
-
-static inline void c_reset(Env *env, Io io) {
-    draw_start(env, io, io.params->reset_noise_scale, false);
-    begin(env, io);
-    observe(env, io);
-}
-
-static inline void c_step(Env *env, Io io) {
-    const Params *p = io.params;
-    const double x = env->qpos[0];
-    if (!simulate(env, io))
-        return;
-    const double cost = p->ctrl_cost_weight * actions_squared(io), moved = env->qpos[0] - x;
-    const bool healthy = is_healthy(env, p);
-    const bool survives = healthy || (p->version == VERSION_V4 && p->terminate_when_unhealthy);
-    io.rewards[0] = (float)(p->forward_reward_weight * (moved / step_time(io)) + survives * p->healthy_reward - cost);
-    io.terminations[0] = !healthy && p->terminate_when_unhealthy;
-    io.log->distance += (float)moved;
-    io.log->control_cost += (float)cost;
-    observe(env, io);
 }
 
 static void c_render(const Env *env, Io io, Canvas *canvas) {

@@ -14,7 +14,8 @@ from gymnasium.utils.env_checker import check_env
 
 from puffer_il.envkit.check_subject import SEED, Subject, apart, play, random_actions, rows
 from puffer_il.envkit.check_types import Check, steps
-from puffer_il.native import NativeEnv, SingleEnv
+from puffer_il.native import NativeEnv
+from puffer_il.single import SingleEnv
 from puffer_il.sinks import quantity
 from puffer_il.types import Array, InputError
 from puffer_il.vec import Vec

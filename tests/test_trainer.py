@@ -280,17 +280,19 @@ def test_the_kernels_can_be_switched_off(algo, tmp_path, demos, monkeypatch):
     """Off, nothing goes through them; and what is learned is the same up to rounding."""
     used: list[str] = []
     spied = {"Layers.compute": (fused.Layers, "compute"), "networks": (fast.FastPolicy, "networks"),
-             "moments": (kernels, "moments"), "pairs": (kernels, "pairs"), "clone": (kernels, "clone")}
+             "moments": (kernels, "moments"), "pairs": (kernels, "pairs"), "clone": (kernels, "clone"),
+             "score": (kernels, "score")}
     for name, (owner, attribute) in spied.items():
         inner = getattr(owner, attribute)
         monkeypatch.setattr(owner, attribute,
                             lambda *a, name=name, inner=inner, **k: used.append(name) or inner(*a, **k))
-    weights, expected = {}, {"moments", "networks", "pairs"} if algo == "gail" else {"clone", "moments", "networks"}
+    weights, expected = {}, {"gail": {"Layers.compute", "moments", "networks", "pairs"},
+                             "bc": {"clone", "score", "moments", "networks"}}[algo]
     for on in (True, False):
         used.clear()
         run(tiny(algo, tmp_path / str(on), demos__source=str(demos), env__num_envs=16, train__fused=on,
                  train__total_steps=1024))
-        assert set(used) == (expected | {"Layers.compute"} if on else set())
+        assert set(used) == (expected if on else set())
         weights[on] = final_state(tmp_path / str(on))["policy"]
     assert not same(weights[True], weights[False])
     for key, ours in weights[True].items():

@@ -20,12 +20,13 @@ from pathlib import Path
 
 import numpy as np
 
-from puffer_il.glue import CSRC, cache_dir, compiler
-from puffer_il.glue import compiler_id as compiler_id
+from puffer_il import glue
+from puffer_il.glue import CSRC, cache_dir, compiler, compiler_id
 from puffer_il.native import PufferEnv
 from puffer_il.types import InputError
 
-FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off",  # as in glue.py, but for warnings
+# Cython's C is not the user's: its warnings, and its dialect, are its own.
+FLAGS = (*(flag for flag in glue.FLAGS if flag.startswith(("-O", "-fno", "-ffp"))),
          "-DNPY_NO_DEPRECATED_API=NPY_1_7_API_VERSION")
 SOURCES = (".pyx", ".pxd", ".pxi", ".h")
 FIRST_ERROR = re.compile(r"^(?!warning:).*\.p(?:yx|xd|xi):\d+:\d+: .*", re.MULTILINE)

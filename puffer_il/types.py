@@ -132,16 +132,19 @@ class Demos:
     """Demonstrations: flat transitions plus episode offsets, checked on construction and read-only afterwards.
 
     obs, next_obs   (n, *obs_shape); next_obs is the true successor, never the next episode's first observation
-    actions         (n, dim): int32 for discrete and multi-discrete ones, float32 otherwise
+    actions         (n, dim): int32 for discrete and multi-discrete ones, float32 otherwise; None where only the
+                    observations were recorded
     terminations, truncations  (n,) bool, set on at most the last row of an episode, never both
     episode_starts  (episodes,) int64, increasing, the first 0
     rewards         (n,) float32 or None, the true reward
     episode_returns, episode_lengths, episode_terminations, episode_truncations  (episodes,) float64, int64, bool, bool
                     of the whole episodes; given where the rows are only a part of each (subsampled), None otherwise
+    weights         (n,) float32, at least 0: how much each row counts against the others; None where all count alike
+    states          (n, state size) float64 or None: the environment's whole state at each obs, to put it back there
     """
 
     obs: Array
-    actions: Array
+    actions: Array | None
     next_obs: Array
     terminations: Array
     truncations: Array
@@ -151,6 +154,8 @@ class Demos:
     episode_lengths: Array | None = None
     episode_terminations: Array | None = None
     episode_truncations: Array | None = None
+    weights: Array | None = None
+    states: Array | None = None
     source: str = "memory"
     notes: tuple[str, ...] = field(default=(), compare=False)  # what the reader skipped or assumed
 
@@ -158,7 +163,7 @@ class Demos:
         n = len(self.obs)
         if n == 0:
             raise InputError(f"demos {self.source}: no transitions; collect at least one episode")
-        for name in ("actions", "next_obs", "terminations", "truncations", "rewards"):
+        for name in ("actions", "next_obs", "terminations", "truncations", "rewards", "weights", "states"):
             array = getattr(self, name)
             if array is not None and len(array) != n:
                 raise InputError(f"demos {self.source}: {name} has {len(array)} rows but obs has {n}; "
@@ -166,7 +171,7 @@ class Demos:
         if self.next_obs.shape != self.obs.shape:
             raise InputError(f"demos {self.source}: next_obs has shape {self.next_obs.shape} but obs {self.obs.shape}; "
                              "they must agree")
-        if self.actions.ndim != 2:
+        if self.actions is not None and self.actions.ndim != 2:
             raise InputError(f"demos {self.source}: actions has {self.actions.ndim} axes instead of 2 (row, dimension)")
         starts = self.episode_starts
         if len(starts) == 0 or starts[0] != 0 or starts[-1] >= n or np.any(np.diff(starts) <= 0):
@@ -177,7 +182,7 @@ class Demos:
             if array is not None and array.shape != starts.shape:
                 raise InputError(f"demos {self.source}: {name} has shape {array.shape} but there are {len(starts)} "
                                  "episodes; give one number per episode")
-        for name in ("obs", "next_obs", "actions", "rewards", "episode_returns"):
+        for name in ("obs", "next_obs", "actions", "rewards", "episode_returns", "weights", "states"):
             array = getattr(self, name)
             if array is not None and array.dtype.kind == "f" and not np.isfinite(array).all():
                 bad = int(np.argwhere(~np.isfinite(array))[0][0])
@@ -192,8 +197,15 @@ class Demos:
         if len(both):
             raise InputError(f"demos {self.source}: row {both[0]} is both a termination and a truncation; keep one "
                              "(a time limit is a truncation)")
+        if self.weights is not None and (self.weights.ndim != 1 or self.weights.min() < 0 or self.weights.max() <= 0):
+            raise InputError(f"demos {self.source}: weights have shape {self.weights.shape} and lie in "
+                             f"[{self.weights.min():.4g}, {self.weights.max():.4g}]; give one number per transition, none "
+                             "negative and not all zero")
+        if self.states is not None and self.states.ndim != 2:
+            raise InputError(f"demos {self.source}: states has {self.states.ndim} axes instead of 2 (row, number)")
         for name in ("obs", "actions", "next_obs", "terminations", "truncations", "episode_starts", "rewards",
-                     "episode_returns", "episode_lengths", "episode_terminations", "episode_truncations"):
+                     "episode_returns", "episode_lengths", "episode_terminations", "episode_truncations", "weights",
+                     "states"):
             array = getattr(self, name)
             if array is not None:
                 array.setflags(write=False)
@@ -242,6 +254,20 @@ class Demos:
         return np.add.reduceat(self.rewards, self.episode_starts, dtype=np.float64)
 
 
+@dataclass(frozen=True)
+class About:
+    """What `puffer-il algos` and `train auto` tell of an algorithm.
+
+    paper   authors, year and address
+    when    one sentence: whom it suits, and what it costs
+    spaces  the action spaces it covers: "discrete", "multi-discrete", "continuous"
+    """
+
+    paper: str
+    when: str
+    spaces: tuple[str, ...] = ("discrete", "multi-discrete", "continuous")
+
+
 class Learner(Protocol):
     """One algorithm: it sees arrays and demonstrations, never a vector environment.
 
@@ -255,6 +281,9 @@ class Learner(Protocol):
     section: ClassVar[type]  # the dataclass of its config section
     needs_rollouts: ClassVar[bool]
     needs_demos: ClassVar[bool]
+    needs_actions: ClassVar[bool]  # False: it reads observations alone, and `demos.actions` may be None
+    needs_expert: ClassVar[bool]  # True: it asks an expert what to do in states of its own
+    about: ClassVar[About]
     promised_metrics: ClassVar[tuple[str, ...]]  # keys that `relabel` and `update` report together, every time
 
     policy: Any

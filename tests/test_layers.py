@@ -16,7 +16,7 @@ LAYERS = (  # a folder counts as one module; a new module is given its place her
     "buffer mirror graphs demos networks distributions fast policy discriminator losses rewards stats",
     "tabular mujoco_assets",
     "envfile glue envdata native single cythonenv oldgym emulation creators serial workers vec "
-    "collector learners checkpoint",
+    "collector learners adversarial checkpoint",
     "sinks sheet evaluate runtime trainer peers bench tune profile",
     "panels dashboard envkit options commands",
     "cli",
@@ -60,7 +60,7 @@ def test_imports_point_down(file: str) -> None:
         assert not ours & {"learners", "policy", "collector"}, "a vec never sees a learner"
     elif not file.startswith(INSIDE_PEERS):
         assert "pufferlib" not in others
-    if module == "learners":
+    if module in ("learners", "adversarial"):
         assert not ours & {*VEC, "collector"}, "a learner sees arrays and demonstrations, never a vec"
     if module != "cli":
         assert "cli" not in ours, "nothing imports cli"

@@ -19,7 +19,7 @@ from puffer_il.fast import clone_epoch, clone_score, obs_moments
 from puffer_il.optim import FlatAdam
 from puffer_il.policy import Policy
 from puffer_il.registry import register
-from puffer_il.types import Array, Demos, EnvSpec, InputError, Metrics
+from puffer_il.types import About, Array, Demos, EnvSpec, InputError, Metrics
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,10 @@ class BC:
 
     section = BCConfig
     needs_rollouts = False
-    needs_demos = True
+    needs_demos = needs_actions = True
+    needs_expert = False
+    about = About("Pomerleau 1991, doi:10.1162/neco.1991.3.1.88", "many demonstrations, or no environment to practise "
+                  "in: seconds of supervised learning, but it drifts where they are few")
     promised_metrics = ("bc/train_nll", "bc/val_nll", "bc/accuracy", "losses/entropy", "losses/grad_norm")
 
     def __init__(self, spec: EnvSpec, demos: Demos | None, config: Config, device: torch.device, seed: int,
@@ -157,6 +160,7 @@ class BC:
         return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
     def _load(self, demos: Demos, rows: Array) -> Rows:
+        assert demos.actions is not None
         if self.policy.lstm is None:
             return Rows(demos.obs[rows], demos.actions[rows], self.device)
         episodes = np.searchsorted(demos.episode_starts, rows, side="right") - 1

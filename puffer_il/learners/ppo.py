@@ -30,7 +30,7 @@ from puffer_il.mirror import Minibatch, mirror_of
 from puffer_il.optim import FlatAdam
 from puffer_il.policy import Policy
 from puffer_il.registry import register
-from puffer_il.types import Array, Demos, EnvSpec, Metrics
+from puffer_il.types import About, Array, Demos, EnvSpec, Metrics
 
 Step = Callable[[slice | Array, bool], Tensor]  # part of the rollout, whether it is whole environments → losses
 
@@ -60,7 +60,8 @@ class PPO:
 
     section = PPOConfig
     needs_rollouts = True
-    needs_demos = False
+    needs_demos = needs_actions = needs_expert = False
+    about = About("Schulman et al. 2017, arXiv:1707.06347", "a reward and no demonstrations: it trains experts")
     promised_metrics = ("losses/policy", "losses/value", "losses/entropy", "losses/approx_kl", "losses/clip_fraction",
                         "losses/explained_variance", "losses/learning_rate", "losses/grad_norm")
     done = False

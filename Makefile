@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := $(wildcard setup.py pyproject.toml constraints.txt puffer_il/*.pyx puffer_il/glue.py csrc/*.h csrc/*/*.h envs/*/*.h envs/*/env.toml)
 
-.PHONY: setup demo test lint bench quality pictures clean check-tools
+.PHONY: setup demo test lint bench scores quality pictures clean check-tools
 
 setup: $(STAMP)
 
@@ -38,6 +38,11 @@ lint: setup
 bench: setup
 	@mkdir -p docs build
 	$(BIN)/puffer-il bench all --peers --markdown docs/benchmarks.md --json build/benchmarks.json
+
+# Every algorithm on every environment of the table, over 5 seeds: hours; interrupted, it goes on where it was.
+scores: setup
+	@mkdir -p docs build
+	$(BIN)/puffer-il bench scores --markdown docs/algorithms-table.md --json build/scores.json
 
 # Every learning claim of the README, over its seeds: minutes, not for every commit. PUFFER_IL_TEST_FUSED=false makes
 # torch do everything.

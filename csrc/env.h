@@ -13,7 +13,8 @@
  * There may be no global state and no rand(): whatever changes lives in Env, whatever is random comes from io.rng.
  *
  * The glue does the rest: it clips actions into their bounds (a NaN becomes the lower one), clears rewards and ends
- * before c_step, cuts episodes at the time limit, keeps final observations, and starts the next episode.
+ * before c_step, cuts episodes at the time limit, keeps final observations, and starts the next episode: where c_reset
+ * says or, after it, in a state that c_set_state is given.
  *
  * More functions may be there, and the glue finds them by their names:
  *

@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define VEC_ABI_VERSION 2  // raise it with every change of these structs, in native.py too
+#define VEC_ABI_VERSION 3  // raise it with every change of these structs, in native.py too
 
 typedef struct {
     void *envs;                // num_envs * env_bytes: the states
@@ -30,6 +30,9 @@ typedef struct {
     void *final_observations;  // (rows, obs_size) written for rows that ended, otherwise left alone
     double *logs;              // (rows, 1 + log_size) of an environment's first agent: how many episodes have ended,
                                // and the sums of what they logged. NULL where log_size is 0
+    const double *starts;      // (start_count, state_size): states in which episodes may begin, as of `get_state`. With
+    int64_t start_count;       // start_share, an episode's probability to begin in one of them (each is as likely),
+    double start_share;        // not where c_reset begins. 0: none does; not used where there is no `set_state`
 } VecEnv;
 
 typedef struct {

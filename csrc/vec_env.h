@@ -59,13 +59,20 @@ static inline Io io_of(const VecEnv *vec, const Params *params, int64_t i) {
     };
 }
 
-static inline void start_episode(Env *env, Clock *clock, Io io) {
+/* An episode begins where c_reset says, or in one of the states that the caller gave. */
+static inline void start_episode(const VecEnv *vec, Env *env, Clock *clock, Io io) {
     clock->elapsed = 0;
     memset(clock->ended, 0, sizeof clock->ended);
 #if ENV_LOG_SIZE
     memset(&clock->log, 0, sizeof clock->log);
 #endif
     c_reset(env, io);
+#ifdef ENV_HAS_STATE
+    if (vec->start_share > 0 && rng_double(io.rng) < vec->start_share)
+        c_set_state(env, io, vec->starts + (int64_t)rng_below(io.rng, (uint32_t)vec->start_count) * ENV_STATE_SIZE);
+#else
+    (void)vec;
+#endif
 }
 
 /* Adds the log of `count` episodes that have just ended to the environment's sums. */
@@ -102,7 +109,7 @@ static inline void act(Env *env, Io io) {
 }
 
 /* Settles which agents have ended, keeps what they saw last, and starts the next episode once nobody is left. */
-static inline void settle(Env *env, Clock *clock, Io io, bool *masks, double *sums) {
+static inline void settle(const VecEnv *vec, Env *env, Clock *clock, Io io, bool *masks, double *sums) {
     const int64_t limit = io.params->max_episode_steps;
     const bool timeout = ++clock->elapsed >= limit && limit > 0;
     bool running = !ENV_AUTORESET;
@@ -129,7 +136,7 @@ static inline void settle(Env *env, Clock *clock, Io io, bool *masks, double *su
         keep_log(clock, sums, restarted);
     if (!running) {
         keep_log(clock, sums, 1);
-        start_episode(env, clock, io);
+        start_episode(vec, env, clock, io);
     }
 }
 
@@ -153,7 +160,7 @@ static void vec_seed(const VecEnv *vec, uint64_t seed, uint64_t first_env, int64
 static void vec_reset(const VecEnv *vec, int64_t lo, int64_t hi) {
     for (int64_t i = lo; i < hi; i++) {
         const Io io = io_of(vec, vec->params, i);
-        start_episode((Env *)vec->envs + i, (Clock *)vec->clocks + i, io);
+        start_episode(vec, (Env *)vec->envs + i, (Clock *)vec->clocks + i, io);
         for (int a = 0; a < ENV_AGENTS; a++) {
             io.rewards[a] = 0;
             io.terminations[a] = io.truncations[a] = false;
@@ -176,7 +183,7 @@ CLONED static void vec_step(const VecEnv *caller, int64_t lo, int64_t hi) {
         for (int64_t i = start; i < end; i++)
             act(&envs[i], io_of(&vec, &params, i));
         for (int64_t i = start; i < end; i++)
-            settle(&envs[i], &clocks[i], io_of(&vec, &params, i), vec.masks + i * ENV_AGENTS, sums_of(&vec, i));
+            settle(caller, &envs[i], &clocks[i], io_of(&vec, &params, i), vec.masks + i * ENV_AGENTS, sums_of(&vec, i));
     }
 }
 

@@ -145,11 +145,26 @@ cdef extern from "kernels/rollout.h" nogil:
     bint run_rollout(const CKernels *, const ActorCritic *, CRollout *, int)
     void sample_rows(Samples *, int)
 
+cdef extern from "kernels/softq.h" nogil:
+    enum:
+        SOFT_Q_STATS
+    ctypedef struct SoftQSettings:
+        float alpha, gamma, tau, end_value
+    ctypedef struct SoftQRows:
+        const float *obs
+        const float *next_obs
+        const float *rewards
+        const int32_t *actions
+        const uint8_t *ends
+    bint soft_q_updates(const CKernels *, const CNetwork *, const CNetwork *, const Gradients *, Optimizer *, float *,
+                        SoftQRows, SoftQSettings, int64_t, int64_t, double *, int)
+
 cdef extern from "kernels/adversary.h" nogil:
     enum:
         DISC_STATS
     ctypedef struct CPairs "Pairs":
         CObservations obs
+        const void *next
         CDistribution dist
         const void *actions
         const float *low
@@ -160,7 +175,7 @@ cdef extern from "kernels/adversary.h" nogil:
         float *out
     ctypedef struct DiscSettings:
         float label_smoothing, ent_coef, penalty_coef, penalty_target
-        int32_t penalty
+        int32_t penalty, loss
     void make_pairs(CPairs *, int)
     bint pair_logits(const CKernels *, const CNetwork *, const CPairs *, int)
     bint discriminator_gradients(const CKernels *, const CNetwork *, const Gradients *, DiscSettings, const float *,
@@ -267,11 +282,12 @@ cdef class Network:
 
     def discriminator_step(self, tuple parameters, tuple gradients, uintptr_t expert, uintptr_t policy, uintptr_t mix,
                            int64_t rows, float label_smoothing, float ent_coef, float penalty_coef,
-                           float penalty_target, int penalty, double[::1] stats):
+                           float penalty_target, int penalty, int loss, double[::1] stats):
         """Gradients of the discriminator's loss; `stats` as DISC_STATS names them."""
         cdef CNetwork net = self._at(parameters)
         cdef Gradients to = self._to(gradients)
-        cdef DiscSettings settings = DiscSettings(label_smoothing, ent_coef, penalty_coef, penalty_target, penalty)
+        cdef DiscSettings settings = DiscSettings(label_smoothing, ent_coef, penalty_coef, penalty_target, penalty,
+                                                  loss)
         cdef bint done
         with nogil:
             done = discriminator_gradients(kernels, &net, &to, settings, <const float *>expert, <const float *>policy,
@@ -374,16 +390,20 @@ def sample(Distribution dist, uintptr_t log_std, uintptr_t params, int64_t rows,
         sample_rows(&samples, threads)
 
 
-def pairs(Observations obs, Distribution dist, uintptr_t data, uintptr_t actions, uintptr_t index, int64_t rows,
-          uintptr_t low, uintptr_t high, int width, uintptr_t out, Network network=None, tuple parameters=None):
-    """Discriminator inputs (rows, width) of the rows `index` (int64, or 0 for all) of observations and actions; with a
-    network its outputs (rows,) for them instead."""
+def pairs(Observations obs, uintptr_t data, tuple actions, uintptr_t following, uintptr_t index, int64_t rows,
+          int width, uintptr_t out, Network network=None, tuple parameters=None):
+    """Discriminator inputs (rows, width) of the rows `index` (int64, or 0 for all); with a network its outputs (rows,)
+    for them instead. Beside the observations stand `actions` (Distribution, address, addresses of low and high), or the
+    observations that follow, or, with None and 0, nothing."""
     cdef CPairs job
     cdef CNetwork net
     cdef bint done
     memset(&job, 0, sizeof(CPairs))
-    job.obs, job.dist, job.actions = obs.at(data), dist.dist, <const void *>actions
-    job.low, job.high, job.index = <const float *>low, <const float *>high, <const int64_t *>index
+    job.obs, job.index = obs.at(data), <const int64_t *>index
+    if actions is not None:
+        job.dist, job.actions = (<Distribution>actions[0]).dist, <const void *><uintptr_t>actions[1]
+        job.low, job.high = <const float *><uintptr_t>actions[2], <const float *><uintptr_t>actions[3]
+    job.next = <const void *>following
     job.rows, job.width, job.out = rows, width, <float *>out
     if network is None:
         with nogil:
@@ -459,7 +479,9 @@ cdef class Adam:
 def clone(Network network, tuple parameters, tuple gradients, Observations obs, Distribution dist, uintptr_t log_std,
           uintptr_t log_std_gradient, uintptr_t data, uintptr_t actions, const int64_t[::1] order, int64_t batch,
           float ent_coef, Adam adam, double[::1] means):
-    """An epoch of maximum likelihood in minibatches of `order`; means of loss, entropy and gradient norm."""
+    """An epoch of maximum likelihood in minibatches of `order`; means of loss, entropy and gradient norm. Without an
+    optimiser (None) nothing is stepped, and the gradients are the last minibatch's."""
+    cdef Optimizer *optimizer = NULL if adam is None else &adam.optimizer
     cdef CNetwork net = network._at(parameters)
     cdef Gradients to = network._to(gradients)
     cdef CObservations seen = obs.at(data)
@@ -468,7 +490,30 @@ def clone(Network network, tuple parameters, tuple gradients, Observations obs, 
     cdef bint done
     with nogil:
         done = clone_epoch(kernels, &net, &to, <const float *>log_std, <float *>log_std_gradient, &seen, &actions_of,
-                           <const void *>actions, &order[0], rows, batch, ent_coef, &adam.optimizer, &means[0], threads)
+                           <const void *>actions, &order[0], rows, batch, ent_coef, optimizer, &means[0], threads)
+    _check(done)
+
+
+def soft_q(Network network, tuple parameters, tuple target, tuple gradients, Adam adam, uintptr_t followers,
+           tuple rows_at, tuple settings, int64_t updates, int64_t rows, double[::1] stats):
+    """Updates of soft Q-learning in one call, each on `rows` rows; means of loss, value, Q, negentropy, gradient norm.
+
+    `target` are the addresses of the network's parameters that follow, `followers` the same in one piece; `rows_at`
+    those of obs, next_obs, rewards, actions, ends; `settings` are alpha, gamma, tau, end_value.
+    """
+    cdef CNetwork net = network._at(parameters)
+    cdef CNetwork following = network._at(target)
+    cdef Gradients to = network._to(gradients)
+    cdef SoftQSettings chosen
+    chosen.alpha, chosen.gamma, chosen.tau, chosen.end_value = settings
+    cdef SoftQRows at
+    at.obs, at.next_obs = <const float *><uintptr_t>rows_at[0], <const float *><uintptr_t>rows_at[1]
+    at.rewards, at.actions = <const float *><uintptr_t>rows_at[2], <const int32_t *><uintptr_t>rows_at[3]
+    at.ends = <const uint8_t *><uintptr_t>rows_at[4]
+    cdef bint done
+    with nogil:
+        done = soft_q_updates(kernels, &net, &following, &to, &adam.optimizer, <float *>followers, at, chosen, updates,
+                              rows, &stats[0], threads)
     _check(done)
 
 

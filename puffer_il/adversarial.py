@@ -6,7 +6,8 @@
         rewards ← form(D) / running std, once for the whole rollout
         policy ← PPO on those rewards
 
-The learners of this kind (gail and its kin) are a config each and the choice of what the discriminator sees.
+The learners of this kind (gail and its kin) are a config each and the choice of what the discriminator sees: (s, a),
+(s, s′) or s (discriminator.py says how). Those that see no actions never touch `demos.actions`.
 """
 
 from __future__ import annotations
@@ -20,14 +21,16 @@ from torch import Tensor
 
 from puffer_il.buffer import RolloutBuffer
 from puffer_il.config import Config, setting
-from puffer_il.discriminator import Discriminator, Replay
+from puffer_il.discriminator import Discriminator, Replay, beside
 from puffer_il.fast import discriminator_gradients, obs_moments, pair_logits
-from puffer_il.learners.bc import BC
+from puffer_il.learned_reward import NetworkReward
 from puffer_il.learners.ppo import PPO
-from puffer_il.losses import bce_discriminator_loss, bernoulli_entropy, gradient_penalty
+from puffer_il.losses import bernoulli_entropy, discriminator_loss, gradient_penalty
 from puffer_il.mirror import mirror_of
+from puffer_il.mixins import RowSampler
 from puffer_il.optim import FlatAdam
-from puffer_il.rewards import RewardScale, reward_from_logits, survival_bias
+from puffer_il.policy import Policy
+from puffer_il.rewards import FORMS, REWARDS, RewardScale, reward_from_logits, survival_bias
 from puffer_il.types import Demos, EnvSpec, InputError, Metrics
 
 RELABEL_ROWS = 65_536  # rows of one forward pass: enough to fill the cores, small enough to stay in memory
@@ -37,6 +40,12 @@ RELABEL_ROWS = 65_536  # rows of one forward pass: enough to fill the cores, sma
 class AdversarialConfig:
     """What every learner of this kind can be told; each has a section of its own, with its own defaults."""
 
+    # Fixed, where a learner does not make a setting of it.
+    loss = "bce"
+    label_smoothing = 0.0
+    reward = "logit"
+    true_reward_coef = 0.0
+
     disc_updates: int = setting(8, "discriminator updates per iteration, whatever the rollout's size", low=1)
     disc_batch_size: int = setting(4096, "expert rows and policy rows of one discriminator update, each", low=2)
     disc_learning_rate: float = setting(1e-3, "Adam's step size of the discriminator", low=0)
@@ -44,37 +53,72 @@ class AdversarialConfig:
     disc_activation: str = setting("tanh", "its nonlinearity", choices=("tanh", "relu", "silu", "elu"))
     weight_decay: float = setting(1e-4, "decoupled weight decay of the discriminator (AdamW)", low=0)
     gp_coef: float = setting(10.0, "weight of the gradient penalty; 0 for none", low=0)
-    gp_kind: str = setting("interpolated", "penalise gradients above norm 1 between expert and policy rows, or all on "
-                           "expert rows", choices=("interpolated", "zero_centred"))
+    gp_kind: str = setting("interpolated", "penalise gradients above norm gp_target between expert and policy rows, or "
+                           "all on expert rows", choices=("interpolated", "zero_centred"))
+    gp_target: float = setting(1.0, "norm from which the interpolated penalty begins", low=0)
     spectral_norm: bool = setting(False, "bound every discriminator layer's spectral norm by 1")
-    disc_ent_coef: float = setting(1e-3, "weight of the entropy bonus of the discriminator's output")
-    label_smoothing: float = setting(0.0, "expert label 1 − x and policy label x", low=0, high=0.5)
+    disc_ent_coef: float = setting(1e-3, "weight of the entropy of D = σ(score), which draws scores towards 0")
     max_grad_norm: float = setting(1.0, "clip the discriminator's gradient norm; 0 does not clip", low=0)
     replay_size: int = setting(0, "policy rows kept from earlier rollouts; 0 for none", low=0)
     replay_share: float = setting(0.25, "share of each policy batch drawn from that replay", low=0, high=1)
-    reward: str = setting("logit", "learned reward: softplus = −log(1−D), logsigmoid = log D, logit = their sum",
-                          choices=("softplus", "logsigmoid", "logit"))
     reward_clip: float = setting(10.0, "bound of the learned reward before scaling; 0 for none", low=0)
     reward_scale: bool = setting(True, "divide the learned reward by its running std (the mean is never subtracted)")
     absorbing: bool = setting(True, "absorbing state after terminations: no reward form pays for dying or living")
-    true_reward_coef: float = setting(0.0, "weight of the true reward, added to the learned one")
     debug_use_ground_truth: bool = setting(False, "train on the true reward alone: tells a broken learner from a bad "
                                            "discriminator")
-    bc_epochs: int = setting(0, "epochs of behaviour cloning before the first rollout; 0 for none", low=0)
+
+
+@dataclass(frozen=True)
+class AnyLossConfig(AdversarialConfig):
+    """The same, with the loss and the reward's form left open."""
+
+    loss: str = setting("bce", "discriminator's loss: cross-entropy, squares to ±1, or a Wasserstein critic's",
+                        choices=tuple(FORMS))
+    label_smoothing: float = setting(0.0, "expert label 1 − x and policy label x; not for wasserstein", low=0, high=0.5)
+    reward: str = setting("logit", "learned reward: softplus = −log(1−D), logsigmoid = log D, logit = their sum (of "
+                          "every loss the score itself), least_squares = max(0, 1 − ¼(D−1)²)",
+                          choices=tuple(REWARDS))
+    true_reward_coef: float = setting(0.0, "weight of the true reward, added to the learned one")
 
 
 DISC_METRICS = ("disc/loss", "disc/accuracy_expert", "disc/accuracy_policy", "disc/logit_expert", "disc/logit_policy",
                 "disc/gradient_penalty", "disc/grad_norm_input")
+ACCURACIES = DISC_METRICS[1:3]
+
+
+def _check(name: str, cfg: AdversarialConfig) -> None:
+    """InputError where the loss has no use for what else was asked for."""
+    if cfg.reward not in FORMS[cfg.loss]:
+        raise InputError(f"{name}.reward = {cfg.reward!r}: the scores of {name}.loss = {cfg.loss!r} have no such form; "
+                         f"choose {' or '.join(FORMS[cfg.loss])}")
+    if cfg.loss == "wasserstein" and cfg.label_smoothing:
+        raise InputError(f"{name}.label_smoothing = {cfg.label_smoothing}: a Wasserstein critic has no labels to "
+                         "smooth; set it to 0 or choose another loss")
+
+
+@torch.no_grad()
+def executed_logprobs(policy: Policy, mirror: Any) -> Tensor:
+    """log π (num_steps·num_envs,) of a rollout's actions as the environment executed them: the stored ones, but for
+    those that it clipped."""
+    actions, logprobs = mirror["actions"].flatten(0, 1), mirror["logprobs"].flatten()
+    index = policy.dist.clipped(actions).nonzero()[:, 0]
+    if policy.lstm is not None or len(index) == 0:
+        return logprobs
+    obs, logprobs = mirror["obs"].flatten(0, 1), logprobs.clone()  # PPO needs the stored ones
+    for part in index.split(RELABEL_ROWS):
+        logprobs[part] = policy.dist.log_prob_executed(policy.action_params(obs[part]), actions[part])
+    return logprobs
 
 
 class Adversarial:
     """The learner, but for its name: PPO on the reward of a discriminator that is trained on every rollout."""
 
     name: ClassVar[str]
+    inputs: ClassVar[str] = "state_action"  # what the discriminator sees, of discriminator.INPUTS
     needs_rollouts = True
     needs_demos = True
     needs_expert = False
-    promised_metrics = (*PPO.promised_metrics, *DISC_METRICS, "disc/reward_mean", "disc/reward_std",
+    promised_metrics = (*PPO.promised_metrics, "disc/loss", *DISC_METRICS[3:], "disc/reward_mean", "disc/reward_std",
                         "disc/absorbing_reward")
     done = False
     steps_per_update = 0  # the rollout's steps count
@@ -82,36 +126,38 @@ class Adversarial:
     def __init__(self, spec: EnvSpec, demos: Demos | None, config: Config, device: torch.device, seed: int) -> None:
         assert demos is not None
         self.config: AdversarialConfig = getattr(config, self.name)
+        _check(self.name, self.config)
         self.device = device
-        self.ppo = PPO(spec, None, config, device, seed)
+        self.ppo = PPO(spec, demos, config, device, seed)
         self.policy = self.ppo.policy
-        self.discriminator = Discriminator(spec, self.config.disc_hidden, self.config.disc_activation,
-                                           self.config.spectral_norm).to(device)
+        self.discriminator = self._make_discriminator(spec).to(device)
         self.optimizer = FlatAdam((p for p in self.discriminator.parameters() if p.requires_grad),
                                   learning_rate=self.config.disc_learning_rate,
                                   weight_decay=self.config.weight_decay, max_grad_norm=self.config.max_grad_norm)
+        self.learned_reward_coef, self.true_reward_coef = 1.0, self.config.true_reward_coef
         self.scale = RewardScale()
         self.generator = torch.Generator(device).manual_seed(seed)
-        self.replay = Replay(self.config.replay_size, spec, device)
+        self.replay = Replay(self.config.replay_size, spec, device, self.inputs)
         self.gamma = config.ppo.gamma
         if self.config.absorbing and self.gamma == 1:
             raise InputError("ppo.gamma = 1.0: absorbing states last for ever and need gamma < 1; lower ppo.gamma or "
                              f"set {self.name}.absorbing to false")
         # The demonstrations live on the device; their moments and their share of absorbing rows never change.
+        shown = beside(demos, self.inputs)
+        self.draw_expert = RowSampler(len(demos), demos.weights, self.generator)
         self.demo_obs = torch.tensor(demos.obs, device=device)
-        self.demo_actions = torch.tensor(demos.actions, device=device)
+        self.demo_beside = None if shown is None else torch.tensor(shown, device=device)
         self.demo_moments = obs_moments(self.discriminator.flatten, self.demo_obs)
-        self.demo_absorbing = self._absorbing_share(int(demos.terminated.sum()), int(demos.whole_lengths.sum()))
+        counts = demos.episode_weights
+        self.demo_absorbing = self._absorbing_share(counts @ demos.terminated, counts @ demos.whole_lengths)
         self.notices: list[str] = []
         self.warned = False
-        if self.config.bc_epochs:
-            self._clone(spec, demos, config, seed)
 
     def relabel(self, buffer: RolloutBuffer) -> Metrics:
         """Update the discriminator on this rollout, then write its reward for every row and for the absorbing state."""
         flat = buffer.flat()
         mirror = mirror_of(buffer, self.device)
-        obs, actions = mirror["obs"].flatten(0, 1), mirror["actions"].flatten(0, 1)
+        obs, shown = mirror["obs"].flatten(0, 1), self._beside(mirror)
         valid = None if flat.valid.all() else self._tensor(np.flatnonzero(flat.valid))
         num_valid = len(obs) if valid is None else len(valid)
         terminations = int((flat.terminations & flat.valid).sum())
@@ -119,10 +165,12 @@ class Adversarial:
         self._update_norm(obs, None if valid is None else self._tensor(flat.valid))
         absorbing = self._absorbing_share(terminations, num_valid)
         self.optimizer.prepare()
-        log = [self._update_discriminator(obs, actions, valid, absorbing) for _ in range(self.config.disc_updates)]
-        self.replay.add(obs, actions, valid, self.generator)
+        log = [self._update_discriminator(obs, shown, valid, absorbing) for _ in range(self.config.disc_updates)]
+        self.replay.add(obs, shown, valid, self.generator)
         metrics = dict(zip(DISC_METRICS, torch.stack(log).mean(0).tolist(), strict=True))
-        return metrics | self._write_rewards(buffer, obs, actions, valid)
+        if self.config.loss == "wasserstein":  # its critic is known up to a constant: no side of 0 is the expert's
+            metrics = {name: value for name, value in metrics.items() if name not in ACCURACIES}
+        return metrics | self._write_rewards(buffer, obs, shown, valid)
 
     def advantages(self, buffer: RolloutBuffer) -> None:
         self.ppo.advantages(buffer)
@@ -147,15 +195,36 @@ class Adversarial:
     def finish(self) -> None:
         """The last weights are the result."""
 
-    def _update_discriminator(self, obs: Tensor, actions: Tensor, valid: Tensor | None, absorbing: float) -> Tensor:
+    def learned_reward(self) -> NetworkReward:
+        """What the policy is paid for imitation, but for the scale."""
+        cfg, rows = self.config, self.discriminator.absorbing_rows(1)
+        with torch.no_grad():
+            end = float(reward_from_logits(self.discriminator(rows), cfg.reward, cfg.reward_clip or None))
+        return NetworkReward.of(self.policy.spec, self.name, self.discriminator, end if cfg.absorbing else None,
+                                hidden=cfg.disc_hidden, activation=cfg.disc_activation, form=cfg.reward,
+                                clip=cfg.reward_clip)
+
+    def _make_discriminator(self, spec: EnvSpec) -> Discriminator:
+        cfg = self.config
+        return Discriminator(spec, cfg.disc_hidden, cfg.disc_activation, cfg.spectral_norm, self.inputs)
+
+    def _beside(self, mirror: Any) -> Tensor | None:
+        """What stands beside the rollout's observations: (num_steps·num_envs, …), or None."""
+        if self.inputs == "state_next_state":
+            return mirror.next_obs()
+        return mirror["actions"].flatten(0, 1) if self.inputs == "state_action" else None
+
+    def _update_discriminator(self, obs: Tensor, shown: Tensor | None, valid: Tensor | None,
+                              absorbing: float) -> Tensor:
         """One AdamW step on equally many expert and policy rows; what DISC_METRICS names, still on the device."""
         cfg = self.config
-        expert, policy = self._expert_rows(), self._policy_rows(obs, actions, valid, absorbing)
+        expert, policy = self._expert_rows(), self._policy_rows(obs, shown, valid, absorbing)
         mix = None
         if cfg.gp_coef and cfg.gp_kind == "interpolated":
             mix = torch.rand(len(expert), generator=self.generator, device=self.device)
-        stats = discriminator_gradients(self.discriminator, expert, policy, label_smoothing=cfg.label_smoothing,
-                                        ent_coef=cfg.disc_ent_coef, gp_coef=cfg.gp_coef, gp_kind=cfg.gp_kind, mix=mix)
+        stats = discriminator_gradients(self.discriminator, expert, policy, loss=cfg.loss,
+                                        label_smoothing=cfg.label_smoothing, ent_coef=cfg.disc_ent_coef,
+                                        gp_coef=cfg.gp_coef, gp_kind=cfg.gp_kind, gp_target=cfg.gp_target, mix=mix)
         if stats is None:
             stats = self._gradients_in_torch(expert, policy, mix)
         self.optimizer.step()
@@ -166,31 +235,31 @@ class Adversarial:
         cfg = self.config
         logits = self.discriminator(torch.cat((expert, policy)))
         expert_logits, policy_logits = logits.chunk(2)
-        bce = bce_discriminator_loss(expert_logits, policy_logits, cfg.label_smoothing)
-        loss = bce - cfg.disc_ent_coef * bernoulli_entropy(logits).mean()
+        verdict = discriminator_loss(cfg.loss, expert_logits, policy_logits, cfg.label_smoothing)
+        loss = verdict - cfg.disc_ent_coef * bernoulli_entropy(logits).mean()
         penalty = norm = torch.zeros((), device=self.device)
         if cfg.gp_coef:
-            penalty, norm = gradient_penalty(self.discriminator, expert, policy, cfg.gp_kind, mix=mix)
+            penalty, norm = gradient_penalty(self.discriminator, expert, policy, cfg.gp_kind, cfg.gp_target, mix=mix)
             loss = loss + cfg.gp_coef * penalty
         self.optimizer.zero_grad()
         loss.backward()
         with torch.no_grad():
-            return torch.stack((bce, (expert_logits > 0).float().mean(), (policy_logits < 0).float().mean(),
+            return torch.stack((verdict, (expert_logits > 0).float().mean(), (policy_logits < 0).float().mean(),
                                 expert_logits.mean(), policy_logits.mean(), penalty, norm)).detach()
 
     def _expert_rows(self) -> Tensor:
-        index = self._draw(len(self.demo_obs), self.config.disc_batch_size)
-        rows = self.discriminator.rows(self.demo_obs, self.demo_actions, index)
+        index = self.draw_expert(self.config.disc_batch_size)
+        rows = self.discriminator.rows(self.demo_obs, self.demo_beside, index)
         return self._with_absorbing(rows, self.demo_absorbing)
 
-    def _policy_rows(self, obs: Tensor, actions: Tensor, valid: Tensor | None, absorbing: float) -> Tensor:
+    def _policy_rows(self, obs: Tensor, shown: Tensor | None, valid: Tensor | None, absorbing: float) -> Tensor:
         index = self._draw(len(obs) if valid is None else len(valid), self.config.disc_batch_size)
         index = index if valid is None else valid[index]
         old = round(self.config.replay_share * len(index)) if len(self.replay) else 0
-        rows = self.discriminator.rows(obs, actions, index[old:])
+        rows = self.discriminator.rows(obs, shown, index[old:])
         if old:
             chosen = self._draw(len(self.replay), old)
-            rows = torch.cat((rows, self.discriminator.rows(self.replay.obs, self.replay.actions, chosen)))
+            rows = torch.cat((rows, self.discriminator.rows(self.replay.obs, self.replay.beside, chosen)))
         # Which rows give way to absorbing ones must not depend on their age.
         return self._with_absorbing(rows.roll(old // 2, 0) if old else rows, absorbing)
 
@@ -200,18 +269,25 @@ class Adversarial:
         rows[:count] = self.discriminator.absorbing_rows(1)
         return rows
 
-    def _absorbing_share(self, terminations: int, rows: int) -> float:
+    def _absorbing_share(self, terminations: float, rows: float) -> float:
         """Discounted weight of the absorbing state: each termination is followed by 1/(1−γ) absorbing steps."""
         weight = terminations / (1 - self.gamma) if self.config.absorbing else 0.0
         return weight / (weight + rows)
 
     @torch.no_grad()
-    def _write_rewards(self, buffer: RolloutBuffer, obs: Tensor, actions: Tensor, valid: Tensor | None) -> Metrics:
+    def _scores(self, obs: Tensor, shown: Tensor | None) -> Tensor:
+        """The discriminator's output for every row (n,)."""
+        scores = pair_logits(self.discriminator, obs, shown)
+        if scores is not None:
+            return scores
+        parts = (slice(first, first + RELABEL_ROWS) for first in range(0, len(obs), RELABEL_ROWS))
+        return torch.cat([self.discriminator(self.discriminator.rows(obs[part], None if shown is None else shown[part]))
+                          for part in parts])
+
+    @torch.no_grad()
+    def _write_rewards(self, buffer: RolloutBuffer, obs: Tensor, shown: Tensor | None, valid: Tensor | None) -> Metrics:
         cfg = self.config
-        logits = pair_logits(self.discriminator, obs, actions)
-        if logits is None:
-            logits = torch.cat([self.discriminator(self.discriminator.rows(o, a))
-                                for o, a in zip(obs.split(RELABEL_ROWS), actions.split(RELABEL_ROWS), strict=True)])
+        logits = self._scores(obs, shown)
         rewards = reward_from_logits(logits, cfg.reward, cfg.reward_clip or None)
         absorbing = reward_from_logits(self.discriminator(self.discriminator.absorbing_rows(1)), cfg.reward,
                                        cfg.reward_clip or None)
@@ -221,10 +297,11 @@ class Adversarial:
         counted = rewards if valid is None else rewards[valid]
         mean, std, end = torch.cat((counted.mean()[None], counted.std()[None], absorbing)).tolist()
         if not cfg.debug_use_ground_truth:
-            learned = rewards.cpu().numpy().reshape(buffer.rewards.shape)
-            np.add(learned, cfg.true_reward_coef * buffer.env_rewards, out=buffer.rewards)
+            learned = (self.learned_reward_coef * rewards).cpu().numpy().reshape(buffer.rewards.shape)
+            np.add(learned, self.true_reward_coef * buffer.env_rewards, out=buffer.rewards)
             if cfg.absorbing:
-                buffer.final_values[buffer.terminations & buffer.valid] = end / (1 - self.gamma)
+                worth = self.learned_reward_coef * end / (1 - self.gamma)
+                buffer.final_values[buffer.terminations & buffer.valid] = worth
         return {"disc/reward_mean": mean, "disc/reward_std": std, "disc/absorbing_reward": end}
 
     def _update_norm(self, obs: Tensor, valid: Tensor | None) -> None:
@@ -241,14 +318,8 @@ class Adversarial:
         if terminations and not self.config.absorbing and not self.warned:
             self.warned = True
             self.notices.append(f"{self.name}.absorbing is off, episodes terminate and reward form "
-                                f"{self.config.reward!r} {bias}; set {self.name}.absorbing to true unless that is what you want")
-
-    def _clone(self, spec: EnvSpec, demos: Demos, config: Config, seed: int) -> None:
-        clone = BC(spec, demos, config, self.device, seed, policy=self.policy)
-        for _ in range(self.config.bc_epochs):
-            if not clone.done:
-                clone.update(None, 0.0)
-        clone.finish()
+                                f"{self.config.reward!r} {bias}; set {self.name}.absorbing to true unless that is what "
+                                "you want")
 
     def _draw(self, n: int, count: int) -> Tensor:
         return torch.randint(n, (count,), generator=self.generator, device=self.device)

@@ -1,6 +1,7 @@
 """Checkpoints: everything needed to go on exactly, written to a temporary file and renamed.
 
-`torch.load(weights_only=True)` reads them: they hold only tensors, numbers, strings, lists and dicts.
+`torch.load(weights_only=True)` reads them: they hold only tensors, numbers, strings, lists and dicts. An array, of a
+learner in another framework, is stored as `{ARRAY: tensor}` and comes back as an array.
 """
 
 from __future__ import annotations
@@ -17,21 +18,14 @@ import torch
 from puffer_il.types import ActionSpec, EnvSpec, InputError, ObsField
 
 FORMAT = 2
+ARRAY = "numpy array"
 
 
 def save(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
     """Write `state` as the checkpoint of `step` and drop all but the newest `keep`. A full disk leaves the old ones."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step_{step:012d}.pt"
-    temporary = path.with_suffix(".tmp")
-    try:
-        with temporary.open("wb") as file:
-            torch.save({"format": FORMAT, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_tensors(path, {"format": FORMAT, **_without_arrays(state)})
     for old in sorted(folder.glob("step_*.pt"))[:-keep]:
         old.unlink()
     return path
@@ -54,7 +48,23 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         raise InputError(f"checkpoint {path} cannot be read ({reason}); delete it to use the one before") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise InputError(f"checkpoint {path} is not of format {FORMAT}; it was written by another version of puffer_il")
-    return state
+    return _with_arrays(state)
+
+
+def _without_arrays(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return {ARRAY: torch.from_numpy(np.array(value, order="C"))}  # a copy: it may be read-only
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, dict):
+        return {key: _without_arrays(x) for key, x in value.items()}
+    return [_without_arrays(x) for x in value] if isinstance(value, list) else value
+
+
+def _with_arrays(value: Any) -> Any:
+    if isinstance(value, dict):
+        return value[ARRAY].cpu().numpy() if value.keys() == {ARRAY} else {k: _with_arrays(x) for k, x in value.items()}
+    return [_with_arrays(x) for x in value] if isinstance(value, list) else value
 
 
 def spec_to_state(spec: EnvSpec) -> dict[str, Any]:
@@ -77,6 +87,19 @@ def spec_from_state(state: dict[str, Any]) -> EnvSpec:
                    for name, dtype, shape, offset, categories in state["obs_fields"])
     return EnvSpec(state["name"], tuple(state["obs_shape"]), np.dtype(state["obs_dtype"]), action, fields,
                    state["num_agents"])
+
+
+def write_tensors(path: Path, state: dict[str, Any]) -> None:
+    """Write a file of tensors whole or not at all, on the disk before it takes its name."""
+    temporary = path.with_suffix(".tmp")
+    try:
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -23,8 +23,9 @@ from typing import Any, NoReturn
 import puffer_il
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
-TAKE_KWARGS = ("eval", "env play", "env bench", "env check", "demos collect")  # besides `train`, which takes every key
-OVERRIDE = re.compile(r"--([A-Za-z_]\w*(?:\.[\w-]+)+)(?:=(.*))?", re.DOTALL)
+# Besides `train`, which takes every key.
+TAKE_KWARGS = ("eval", "env play", "env bench", "env check", "demos collect", "reward show")
+OVERRIDE = re.compile(r"--([A-Za-z_][\w-]*(?:\.[\w-]+)+)(?:=(.*))?", re.DOTALL)
 EXAMPLES = """\
 examples:
   puffer-il train gail cartpole                      from the demonstrations that come with CartPole
@@ -34,6 +35,7 @@ examples:
   puffer-il train gail cartpole --ppo.learning-rate 1e-3 --env.kwargs.gravity 9.9
                                                      any key of the config, any parameter of the environment
   puffer-il train gail cartpole --config mine.toml   your keys from a file, over the shipped ones
+  puffer-il train auto my_env --demos d.npz          an algorithm that suits the demonstrations, and why
   puffer-il train --resume runs/cartpole-gail-…      go on exactly where a run stopped
   puffer-il train gail cartpole --help               every key, its value in this experiment, what it does
 """
@@ -48,6 +50,12 @@ from nothing to a policy of your own:
 """
 KWARGS = "--env.kwargs.NAME"
 KWARGS_HELP: dict[str, Any] = {"metavar": "VALUE", "help": "a parameter of the environment"}  # see split_overrides
+REWARD_EXAMPLES = """\
+examples:
+  puffer-il reward show runs/airl                    on the demonstrations, a random policy and the run's own
+  puffer-il reward show runs/airl --env.kwargs.g 15  where the environment has changed
+  puffer-il train transfer pendulum --transfer.reward runs/airl --env.kwargs.g 15
+"""
 NEW_EXAMPLES = """\
 examples:
   puffer-il env new my_env                           the folder my_env/: a header in C, env.toml, a test, a README
@@ -214,8 +222,11 @@ def _parser() -> Parser:
     _add_eval(commands)
     _add_demos(commands)
     _add_env(commands)
+    _add_reward(commands)
     _add(commands, "bench", "bench", "measure throughput, stage by stage")  # only listed: it parses its own arguments
-    _add(commands, "algos", "algos", "the algorithms: what they need and where they come from")
+    algos = _add(commands, "algos", "algos", "the algorithms: what they need, when to use them, where they come from")
+    algos.add_argument("algo", nargs="?", help="one of them: all about it, and its keys")
+    algos.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return parser
 
 
@@ -230,7 +241,7 @@ def _add_train(commands: Any) -> None:
     train = _add(commands, "train", "train", "train a policy", epilog=EXAMPLES, add_help=False,
                  usage="puffer-il train <algo> <env> [options] [--<section>.<key> VALUE …]")
     train.set_defaults(usage=train.format_help)
-    train.add_argument("algo", nargs="?", help="see 'puffer-il algos'")
+    train.add_argument("algo", nargs="?", help="see 'puffer-il algos'; 'auto' looks at the demonstrations and chooses")
     train.add_argument("env", nargs="?", help="see 'puffer-il env list'; or a folder with an env.toml, a Gymnasium id, "
                                               "module:function")
     train.add_argument("-h", "--help", action="store_true", dest="show_help",
@@ -276,6 +287,7 @@ def _add_demos(commands: Any) -> None:
         parser.add_argument("--env", help="the environment that they should fit")
     convert.add_argument("--time-limit", type=_count, metavar="STEPS",
                          help="the environment's, for a file that takes its time limit for a termination")
+    convert.add_argument("--no-actions", action="store_true", help="keep the observations alone")
     collect = _add(group, "collect", "demos_collect", "record whole episodes of a policy", epilog=COLLECT_EXAMPLES)
     collect.add_argument("env", help="as in 'puffer-il train'")
     _add_actors(collect.add_mutually_exclusive_group(required=True))
@@ -329,6 +341,22 @@ def _add_env(commands: Any) -> None:
         parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
     for parser in (check, play, bench):
         parser.add_argument(KWARGS, **KWARGS_HELP)
+
+
+def _add_reward(commands: Any) -> None:
+    reward = commands.add_parser("reward", help="learned rewards: show", description="Learned rewards.")
+    group = reward.add_subparsers(metavar="command", required=True)
+    show = _add(group, "show", "reward_show", "what a learned reward pays for, and how close it is to the true one",
+                epilog=REWARD_EXAMPLES)
+    show.add_argument("run", type=Path, metavar="RUN", help="a run of an algorithm that learns a reward, or its "
+                                                            "reward.pt")
+    show.add_argument("--env", help="another environment with the same observations (default: that of the run)")
+    show.add_argument("--demos", metavar="SRC", help="other demonstrations than the run's")
+    show.add_argument("--episodes", type=_count, default=50, metavar="N", help="of each policy; default 50")
+    show.add_argument("--seed", type=_seed, default=0, metavar="N", help="another one starts elsewhere")
+    show.add_argument("--json", action="store_true", help="print JSON instead of lines")
+    show.add_argument("--out", type=Path, metavar="FILE", help="a picture as well, .png")
+    show.add_argument(KWARGS, **KWARGS_HELP)
 
 
 def _rate(text: str) -> float:

@@ -5,7 +5,6 @@ torch is imported inside the functions that need it: it takes seconds, and most 
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 import shlex
@@ -13,12 +12,13 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from puffer_il import options
+from puffer_il import auto, options
 from puffer_il.config import Config
-from puffer_il.registry import env_folders, get_learner, learner_names
+from puffer_il.registry import env_folders
 from puffer_il.sinks import JsonlSink, PlainSink, TensorBoardSink, duration, evaluation, number, quantity
 from puffer_il.types import Demos, EnvSpec, InputError
 
@@ -29,11 +29,14 @@ WIDTH = 120  # of a table that might be wider
 def train(args: Namespace) -> int:
     """Train, print the result, and say by the exit code how it ended."""
     if args.show_help:
-        print(f"{args.usage()}\n{options.keys_help(args.algo, args.env)}")
+        algo = options.resolve(args).algo if args.algo == auto.NAME else args.algo
+        print(f"{args.usage()}\n{options.keys_help(algo, args.env)}")
         return 0
     if args.autotune and args.resume:
         raise InputError("--autotune: a resumed run keeps the settings of its config.toml; leave one of the two out")
     config = options.resolve(args)
+    if config.chosen_because and not args.resume:
+        print("\n  ".join([f"auto: {config.algo}", *config.chosen_because]))
     from puffer_il import trainer
 
     if args.autotune:
@@ -47,8 +50,8 @@ def train(args: Namespace) -> int:
 
         sinks.append(profile := Profile(config, args.autotune))
     try:
-        with run_directory(config, args.resume) as run_dir:
-            summary = trainer.train(config, sinks, run_dir, resume=args.resume is not None)
+        with person_asked(config) as person, run_directory(config, args.resume) as run_dir:
+            summary = trainer.train(config, sinks, run_dir, resume=args.resume is not None, person=person)
     finally:
         for sink in sinks:
             sink.close()
@@ -56,6 +59,22 @@ def train(args: Namespace) -> int:
     if profile is not None:
         profile.show()
     return EXIT.get(summary["status"], 1)
+
+
+@contextmanager
+def person_asked(config: Config) -> Iterator[Any]:
+    """What makes the person at the terminal who is asked, while the terminal is theirs; None where nobody is."""
+    if not asks_person(config):
+        yield None
+        return
+    from puffer_il.envkit.person import person_at_terminal
+
+    with person_at_terminal(f"{config.algo}.expert", config.env.num_envs) as person:
+        yield person
+
+
+def asks_person(config: Config) -> bool:
+    return getattr(config.sections[config.algo], "expert", "") == "person"
 
 
 @contextmanager
@@ -80,8 +99,9 @@ def run_directory(config: Config, resume: Path | None) -> Iterator[Path]:
 
 
 def make_sinks(config: Config) -> list[Any]:
-    """metrics.jsonl, what the terminal shows, and TensorBoard if asked for."""
-    return [JsonlSink(), terminal_sink(), *([TensorBoardSink()] if config.train.tensorboard else [])]
+    """metrics.jsonl, what the terminal shows unless somebody is asked there, and TensorBoard if asked for."""
+    shown = [] if asks_person(config) else [terminal_sink()]
+    return [JsonlSink(), *shown, *([TensorBoardSink()] if config.train.tensorboard else [])]
 
 
 def terminal_sink() -> Any:
@@ -156,7 +176,12 @@ def demos_info(args: Namespace) -> int:
              ("returns", _spread(returns) if returns else "unknown: no rewards")]
     for name in ("obs", "actions"):
         array = facts[name]
-        lines.append((name, f"{array['dtype']} {tuple(array['shape'])}, from {array['min']:.4g} to {array['max']:.4g}"))
+        lines.append((name, "none stored: observations alone" if array is None else
+                      f"{array['dtype']} {tuple(array['shape'])}, from {array['min']:.4g} to {array['max']:.4g}"))
+    if facts["weights"]:
+        lines.append(("weights", f"from {facts['weights']['min']:.4g} to {facts['weights']['max']:.4g}"))
+    if facts["states"]:
+        lines.append(("states", f"{facts['states']['shape'][0]} numbers each, so that episodes can begin in them"))
     print("\n".join([facts["source"], *_lines(lines + [("note", note) for note in facts["notes"]])]))
     return 0
 
@@ -185,6 +210,8 @@ def demos_import(args: Namespace) -> int:
     from puffer_il.demos import check_fit, read_demos, write_demos
 
     demos = read_demos(args.file, args.time_limit)
+    if args.no_actions:
+        demos = replace(demos, actions=None)
     if args.env:
         check_fit(demos, _spec(args.env))
     write_demos(args.out, demos, env=args.env or "", collected=args.typed)
@@ -283,15 +310,16 @@ def env_bench(args: Namespace) -> int:
     return main(args)
 
 
+def reward_show(args: Namespace) -> int:
+    from puffer_il.reward_view import main
+
+    return main(args)
+
+
 def algos(args: Namespace) -> int:
-    rows = []
-    for name in learner_names():
-        cls = get_learner(name)
-        what, _, paper = " ".join((inspect.getdoc(cls) or "").partition("\n\n")[0].split()).partition(" Paper: ")
-        needs = ["demonstrations"] * cls.needs_demos + ["environment"] * cls.needs_rollouts
-        rows.append((name, ", ".join(needs), what.rstrip("."), paper.rstrip(".")))
-    print(table(("name", "needs", "what", "paper"), rows))
-    return 0
+    from puffer_il.algos import main
+
+    return main(args)
 
 
 def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], width: int = 0) -> str:

@@ -1,7 +1,8 @@
 """Configuration: TOML files → frozen dataclasses → command-line overrides. An unknown key is an error.
 
 A run's Config has the shared sections below plus one section per learner it uses, declared in that learner's file.
-Order of precedence: defaults, configs/base.toml, configs/<env>/<algo>.toml, --config FILE, the command line.
+Order of precedence: defaults, configs/base.toml, configs/<algo>.toml, configs/<env>/<algo>.toml, --config FILE, the
+command line.
 """
 
 from __future__ import annotations
@@ -47,6 +48,10 @@ class DemosConfig:
     episodes: int = setting(0, "use only the first episodes; 0 uses all", low=0)
     clip_actions: bool = setting(False, "clip recorded continuous actions to the environment's range")
     subsample: int = setting(1, "keep every n-th transition, from a random offset per episode", low=1)
+    weighting: str = setting("file", "how much rows count: as the file says (alike, if it says nothing), all alike, or "
+                             "by their episode's return or its rank", choices=("file", "none", "return", "rank"))
+    temperature: float = setting(0.2, "of weights by return (in standard deviations) or by rank (from 0 to 1): e times "
+                                 "less for an episode that is lower by so much", low=1e-3)
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,21 @@ class PolicyConfig:
     lstm: int = setting(0, "units of an LSTM between encoder and heads; 0 for none", low=0)
     squash: bool = setting(False, "tanh-squash continuous actions into the environment's range")
     init_log_std: float = setting(0.0, "initial log standard deviation of continuous actions")
+    state_std: bool = setting(False, "let the spread of continuous actions depend on the observation (in torch alone)")
+
+
+@dataclass(frozen=True)
+class MixConfig:
+    """Demonstrations in on-policy learning (mixins.py); only for learners that hold PPO."""
+
+    expert_resets: float = setting(0.0, "share of the training episodes that begin in demonstrated states; rollout/ "
+                                   "tells their returns too, evaluations never begin there", low=0, high=1)
+    expert_rows: float = setting(0.0, "share of PPO's actor loss that is the likelihood of demonstrated actions", low=0,
+                                 high=1)
+    bc_coef: float = setting(0.0, "weight of a loss of behaviour cloning beside PPO's", low=0)
+    bc_final: float = setting(0.01, "share of bc_coef that is left at the end of the run, exponentially; 1 keeps it",
+                              low=1e-6, high=1)
+    batch_size: int = setting(256, "demonstrated rows beside each minibatch of PPO", low=1)
 
 
 @dataclass(frozen=True)
@@ -94,10 +114,14 @@ SHARED: dict[str, type] = {"env": EnvConfig, "demos": DemosConfig, "policy": Pol
 
 @dataclass(frozen=True)
 class Config:
-    """One run: the algorithm's name and a frozen dataclass per section, also reachable as attributes."""
+    """One run: the algorithm's name and a frozen dataclass per section, also reachable as attributes.
+
+    `chosen_because` are the reasons of `train auto`, if that chose the algorithm.
+    """
 
     algo: str
     sections: dict[str, Any]
+    chosen_because: tuple[str, ...] = ()
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -109,7 +133,7 @@ class Config:
         """A copy with some keys of one section changed, checked as any other input."""
         tables = self.to_dict()
         tables[section] |= changes
-        return build(self.algo, [("override", tables)])
+        return dataclasses.replace(build(self.algo, [("override", tables)]), chosen_because=self.chosen_because)
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         return {name: dataclasses.asdict(section) for name, section in self.sections.items()}
@@ -117,14 +141,16 @@ class Config:
     def to_toml(self) -> str:
         import tomli_w
 
-        return tomli_w.dumps({"algo": self.algo, **self.to_dict()})
+        reasons = {"chosen_because": list(self.chosen_because)} if self.chosen_because else {}
+        return tomli_w.dumps({"algo": self.algo, **reasons, **self.to_dict()})
 
 
 def section_types(algo: str) -> dict[str, type]:
-    """Section name → dataclass for the shared sections and those of the learner and what it uses."""
+    """Section name → dataclass for the shared sections and those of the learner and what it uses; mix with PPO."""
     cls = get_learner(algo)
     used = {name: get_learner(name).section for name in getattr(cls, "uses", ())}
-    return SHARED | used | {algo: cls.section}
+    mixed = {"mix": MixConfig} if "ppo" in (algo, *used) else {}
+    return SHARED | mixed | used | {algo: cls.section}
 
 
 def build(algo: str, layers: list[tuple[str, dict[str, Any]]]) -> Config:
@@ -134,9 +160,11 @@ def build(algo: str, layers: list[tuple[str, dict[str, Any]]]) -> Config:
     """
     types_ = section_types(algo)
     values: dict[str, dict[str, Any]] = {name: {} for name in types_}
+    reasons: tuple[str, ...] = ()
     for origin, tables in layers:
+        reasons = tuple(tables.get("chosen_because", reasons))
         for section, table in tables.items():
-            if section == "algo":
+            if section in ("algo", "chosen_because"):
                 continue
             if section not in types_:
                 raise InputError(f"{origin}: {unknown('section', section, list(types_))}")
@@ -152,7 +180,7 @@ def build(algo: str, layers: list[tuple[str, dict[str, Any]]]) -> Config:
                 except InputError as error:
                     raise InputError(f"{origin}: {error}") from None
                 values[section][key] = values[section].get(key, {}) | value if isinstance(value, dict) else value
-    return Config(algo, {name: cls(**values[name]) for name, cls in types_.items()})
+    return Config(algo, {name: cls(**values[name]) for name, cls in types_.items()}, reasons)
 
 
 def _unknown_key(section: str, key: str, types_: dict[str, type]) -> str:
@@ -244,8 +272,9 @@ def config_folder() -> Path:
 
 
 def experiment_layers(algo: str, env: str) -> list[tuple[str, dict[str, Any]]]:
-    """The shipped files for this algorithm and environment: base.toml, then <env>/<algo>.toml if there is one."""
+    """The shipped files for this algorithm and environment: base.toml, then <algo>.toml and <env>/<algo>.toml if they
+    are there."""
     folder = config_folder()
     short = re.sub(r"-v\d+$", "", env.rstrip("/").rsplit("/", 1)[-1]).lower()
-    files = [folder / "base.toml", folder / short / f"{algo}.toml"]
+    files = [folder / "base.toml", folder / f"{algo}.toml", folder / short / f"{algo}.toml"]
     return [(str(f), read_toml(f)) for f in files if f.is_file()]

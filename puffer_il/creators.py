@@ -21,7 +21,7 @@ from puffer_il.cythonenv import load_cython
 from puffer_il.emulation import action_spec, emulate, obs_fields, pufferlib
 from puffer_il.native import NativeEnv
 from puffer_il.registry import env_folders
-from puffer_il.types import Array, EnvFailure, EnvSpec, InputError, ObsField
+from puffer_il.types import Array, EnvFailure, EnvSpec, InputError, ObsField, Starts
 
 # Packages with a registry of their own, and what its `make` is told beside the id: gym:CartPole-v1 is not Gymnasium's.
 OWN_IDS: dict[str, dict[str, Any]] = {"gym": {}, "pettingzoo": {"env_type": "parallel"}}
@@ -54,6 +54,7 @@ class Creator:
     kind: str  # "folder", "cython", "gymnasium" or "callable"
     target: str  # the folder, the id, or module:function
     kwargs: dict[str, Any] = field(default_factory=dict)
+    starts: Starts | None = None  # where some episodes are to begin
 
     def __call__(self, buf: dict[str, Array] | None = None, seed: int = 0, **batch: int) -> Any:
         """A PufferEnv, or an emulated environment, that writes into `buf`. `batch`: num_envs and first_env, if it is
@@ -63,6 +64,11 @@ class Creator:
             known = self._parameters(make)
             offered = {"buf": buf, "seed": seed, **batch}
             env = make(**{k: v for k, v in offered.items() if k in known}, **self.kwargs)
+            if self.starts is not None:
+                if not isinstance(env, NativeEnv):
+                    raise InputError(f"only a C environment can be put into a demonstrated state, and {self.name} is "
+                                     "none; set mix.expert_resets to 0")
+                env.begin_in(self.starts)
             return env if isinstance(env, pufferlib.PufferEnv) else emulate(env, buf, seed)
 
     def facts(self) -> Facts:

@@ -1,4 +1,4 @@
-"""The discriminator that adversarial learners train, and the replay of policy rows that steadies it."""
+"""The discriminator that adversarial learners train, what it sees, and the replay of policy rows that steadies it."""
 
 from __future__ import annotations
 
@@ -10,74 +10,125 @@ from torch import Tensor, nn
 
 from puffer_il import fast
 from puffer_il.distributions import make_distribution
-from puffer_il.networks import Encoder, Flatten, mlp
-from puffer_il.types import EnvSpec
+from puffer_il.networks import Encoder, Flatten, mlp, one_hot
+from puffer_il.types import Array, Demos, EnvSpec
 
 REPLAY_KEEP = 0.01  # share of a rollout that enters the replay: old policies stay represented for a hundred iterations
+INPUTS = ("state_action", "state_next_state", "state")
 
 
-class Discriminator(nn.Module):
-    """(s, a, absorbing flag) → logit. Expert is 1: a high logit means expert.
+def beside(demos: Demos, kind: str) -> Array | None:
+    """What stands beside the observations in rows of this kind: actions, true successors, or nothing."""
+    return {"state_action": demos.actions, "state_next_state": demos.next_obs, "state": None}[kind]
 
-    Its inputs are flat rows (n, dim): flattened observation, action features, flag. The absorbing row has the flag one
-    and everything else zero (Kostrikov et al. 2019), set after normalisation.
+
+class Inputs(nn.Module):
+    """Rows (n, width) that a network judges: (s, a), (s, s′) or s alone, with an absorbing flag in the last column.
+
+        state_action        observation, action features, flag
+        state_next_state    observation, successor, flag
+        state               observation, flag
+
+    Numeric columns are normalised by the observations' running statistics. An absorbing row has the flag one and
+    everything else zero (Kostrikov et al. 2019), set after normalisation. Where an episode terminates, (s, s′) holds
+    the true last observation, and the absorbing row stands for all that follows: the step from there into the
+    absorbing state would only say again that s′ was the last.
     """
 
-    def __init__(self, spec: EnvSpec, hidden: tuple[int, ...], activation: str, spectral_norm: bool) -> None:
+    absorbing: Tensor
+
+    def __init__(self, spec: EnvSpec, kind: str = "state_action") -> None:
         super().__init__()
+        if kind not in INPUTS:
+            raise ValueError(f"inputs {kind!r}: choose {', '.join(INPUTS)}")
+        self.kind = kind
         self.flatten = Flatten(spec)
         self.encoder = Encoder(self.flatten, normalise=True)
-        self.actions: Any = make_distribution(spec.action)
-        for parameter in self.actions.parameters():
-            parameter.requires_grad_(False)  # only its action features are used
-        self.num_actions = sum(spec.action.nvec) or spec.action.dim
-        self.net = mlp(self.encoder.dim + self.num_actions + 1, hidden, 1, activation)
+        self.actions: Any = None
+        self.num_beside, features_beside = 0, 0
+        if kind == "state_action":
+            self.actions = make_distribution(spec.action)
+            for parameter in self.actions.parameters():
+                parameter.requires_grad_(False)  # only its action features are used
+            self.num_beside = features_beside = sum(spec.action.nvec) or spec.action.dim
+        elif kind == "state_next_state":
+            self.num_beside, features_beside = self.flatten.dim, self.encoder.dim
+        self.width = self.flatten.dim + self.num_beside + 1
+        self.register_buffer("absorbing", one_hot(torch.tensor([self.width - 1]), self.width), persistent=False)
+        self.features = self.encoder.dim + features_beside + 1  # of a row once its pixels are convolved
+
+    def update_norm(self, mean: Tensor, var: Tensor, count: float | Tensor) -> None:
+        """Merge the moments of `count` rows' observations into the running statistics."""
+        self.encoder.update_norm(mean, var, count)
+
+    @torch.no_grad()
+    def rows(self, obs: Tensor, beside: Tensor | None = None, index: Tensor | None = None) -> Tensor:
+        """Raw rows (n, *obs_shape) and what stands beside them, actions (n, dim) or successors (n, *obs_shape), only
+        those of `index` → inputs (n, width)."""
+        made = fast.pair_rows(self, obs, beside, index)
+        if made is not None:
+            return made
+        if index is not None:
+            obs, beside = obs[index], None if beside is None else beside[index]
+        parts = [self.encoder.prepare(self.flatten(obs))]
+        if self.kind == "state_action":
+            parts.append(self.actions.features(beside))
+        elif self.kind == "state_next_state":
+            assert beside is not None
+            parts.append(self.encoder.prepare(self.flatten(beside)))
+        return torch.cat((*parts, parts[0].new_zeros(len(obs), 1)), 1)
+
+    def absorbing_rows(self, n: int) -> Tensor:
+        return self.absorbing.repeat(n, 1)
+
+    def encode(self, rows: Tensor) -> Tensor:
+        """Rows with their pixels convolved: (n, features)."""
+        if not self.encoder.convs:
+            return rows
+        dim = self.flatten.dim
+        parts, start = [self.encoder.encode(rows[:, :dim])], dim
+        if self.kind == "state_next_state":
+            parts.append(self.encoder.encode(rows[:, dim:2 * dim]))
+            start = 2 * dim
+        return torch.cat((*parts, rows[:, start:]), 1)
+
+
+class Discriminator(Inputs):
+    """Rows of `Inputs` → score, the logit of "expert" where the loss is cross-entropy. High means expert."""
+
+    def __init__(self, spec: EnvSpec, hidden: tuple[int, ...], activation: str, spectral_norm: bool,
+                 kind: str = "state_action") -> None:
+        super().__init__(spec, kind)
+        self.net = mlp(self.features, hidden, 1, activation)
         self.spectral_norm: bool = spectral_norm
         if spectral_norm:
             for layer in self.net:
                 if isinstance(layer, nn.Linear):
                     nn.utils.parametrizations.spectral_norm(layer)
 
-    def update_norm(self, mean: Tensor, var: Tensor, count: float | Tensor) -> None:
-        """Merge the moments of `count` rows into the running statistics."""
-        self.encoder.update_norm(mean, var, count)
-
-    @torch.no_grad()
-    def rows(self, obs: Tensor, actions: Tensor, index: Tensor | None = None) -> Tensor:
-        """Raw rows (n, *obs_shape), (n, dim), only those of `index` → inputs (n, observation + action features + 1)."""
-        made = fast.pair_rows(self, obs, actions, index)
-        if made is not None:
-            return made
-        obs, actions = (obs, actions) if index is None else (obs[index], actions[index])
-        features = self.encoder.prepare(self.flatten(obs))
-        return torch.cat((features, self.actions.features(actions), features.new_zeros(len(features), 1)), 1)
-
-    def absorbing_rows(self, n: int) -> Tensor:
-        rows = torch.zeros(n, self.flatten.dim + self.num_actions + 1, device=next(self.net.parameters()).device)
-        rows[:, -1] = 1
-        return rows
-
     def forward(self, rows: Tensor) -> Tensor:
         """Logits (n,) of inputs made by `rows`; differentiable with respect to them."""
-        if self.encoder.convs:
-            rows = torch.cat((self.encoder.encode(rows[:, :self.flatten.dim]), rows[:, self.flatten.dim:]), 1)
-        return self.net(rows).squeeze(-1).float()
+        return self.net(self.encode(rows)).squeeze(-1).float()
 
 
 class Replay:
-    """A ring of (observation, action) rows from earlier rollouts, on the learner's device."""
+    """A ring of rows from earlier rollouts, observations and what stands beside them, on the learner's device."""
 
-    def __init__(self, size: int, spec: EnvSpec, device: torch.device) -> None:
+    def __init__(self, size: int, spec: EnvSpec, device: torch.device, kind: str = "state_action") -> None:
         dtype = torch.from_numpy(np.zeros(0, spec.obs_dtype)).dtype
         self.obs = torch.zeros(size, *spec.obs_shape, dtype=dtype, device=device)
-        self.actions = torch.zeros(size, spec.action.dim, dtype=torch.int32 if spec.action.discrete else torch.float32,
-                                   device=device)
+        self.beside: Tensor | None = None
+        if kind == "state_action":
+            self.beside = torch.zeros(size, spec.action.dim, device=device,
+                                      dtype=torch.int32 if spec.action.discrete else torch.float32)
+        elif kind == "state_next_state":
+            self.beside = torch.zeros_like(self.obs)
         self.stored = 0
 
     def __len__(self) -> int:
         return min(self.stored, len(self.obs))
 
-    def add(self, obs: Tensor, actions: Tensor, valid: Tensor | None, generator: torch.Generator) -> None:
+    def add(self, obs: Tensor, beside: Tensor | None, valid: Tensor | None, generator: torch.Generator) -> None:
         """Keep a random share of a rollout's (valid) rows, over the oldest ones once the ring is full."""
         if len(self.obs) == 0:
             return
@@ -86,13 +137,18 @@ class Replay:
         index = torch.randint(rows, (count,), generator=generator, device=obs.device)
         index = index if valid is None else valid[index]
         slots = torch.arange(self.stored, self.stored + count, device=obs.device) % len(self.obs)
-        self.obs[slots], self.actions[slots] = obs[index], actions[index]
+        self.obs[slots] = obs[index]
+        if self.beside is not None:
+            assert beside is not None
+            self.beside[slots] = beside[index]
         self.stored += count
 
     def state_dict(self) -> dict[str, Any]:
-        return {"obs": self.obs, "actions": self.actions, "stored": self.stored}
+        state: dict[str, Any] = {"obs": self.obs, "stored": self.stored}
+        return state if self.beside is None else state | {"beside": self.beside}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.obs.copy_(state["obs"])
-        self.actions.copy_(state["actions"])
+        if self.beside is not None:
+            self.beside.copy_(state["beside"])
         self.stored = state["stored"]

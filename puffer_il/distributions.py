@@ -20,6 +20,7 @@ from puffer_il.types import ActionSpec, InputError
 
 LOG_2PI = math.log(2 * math.pi)
 SQUASH_LIMIT = 1 - 1e-6  # float32 cannot tell tanh(u) from 1 beyond |u| of about 8
+MIN_LOG_STD, MAX_LOG_STD = -5.0, 2.0  # of a spread that depends on the observation: a network may say anything there
 
 
 @dataclass
@@ -66,6 +67,14 @@ class Categorical(nn.Module):
                  for k, logits in enumerate(params.split(self.nvec, -1))]
         return parts[0].squeeze(-1) if len(parts) == 1 else torch.cat(parts, -1).sum(-1)
 
+    def log_prob_executed(self, params: Tensor, actions: Tensor) -> Tensor:
+        """`log_prob`: what is chosen is what is done."""
+        return self.log_prob(params, actions)
+
+    def clipped(self, actions: Tensor) -> Tensor:
+        """(n,) bool, none: see Gaussian.clipped."""
+        return torch.zeros(len(actions), dtype=torch.bool, device=actions.device)
+
     def log_prob_entropy(self, params: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         logprob: Tensor | float = 0.0
         entropy: Tensor | float = 0.0
@@ -81,7 +90,10 @@ class Categorical(nn.Module):
 
 
 class Gaussian(nn.Module):
-    """Diagonal Gaussian with a learned, state-independent log standard deviation, in units of the action range.
+    """Diagonal Gaussian with a learned log standard deviation, in units of the action range.
+
+    `params` are the means; with `state_std` they are the means and, beside them, what the observation adds to the log
+    standard deviation, which is then kept between MIN_LOG_STD and MAX_LOG_STD.
 
     With `squash`, actions are tanh-squashed into the range and their density follows the change of variables
     (Haarnoja et al. 2018, appendix C); without, the environment clips.
@@ -94,7 +106,7 @@ class Gaussian(nn.Module):
     nodes: Tensor
     weights: Tensor
 
-    def __init__(self, action: ActionSpec, squash: bool, init_log_std: float) -> None:
+    def __init__(self, action: ActionSpec, squash: bool, init_log_std: float, state_std: bool = False) -> None:
         super().__init__()
         assert action.low is not None and action.high is not None
         finite = np.isfinite(action.low) & np.isfinite(action.high)
@@ -102,11 +114,13 @@ class Gaussian(nn.Module):
             raise InputError(f"policy.squash = True: the action range is unbounded ({action.low} to {action.high}); "
                              "set policy.squash to false")
         low, high = np.where(finite, action.low, -1.0), np.where(finite, action.high, 1.0)
-        self.squash, self.num_params = squash, action.dim
+        self.squash, self.state_std, self.num_params = squash, state_std, action.dim * (1 + state_std)
         self.log_std = nn.Parameter(torch.full((action.dim,), init_log_std))
         self.register_buffer("center", torch.as_tensor((low + high) / 2, dtype=torch.float32), persistent=False)
         self.register_buffer("scale", torch.as_tensor((high - low) / 2, dtype=torch.float32), persistent=False)
-        self.kernel = None if squash else make_kernel((), ((low + high) / 2).tolist(), ((high - low) / 2).tolist())
+        self.kernel = None
+        if not squash and not state_std:
+            self.kernel = make_kernel((), ((low + high) / 2).tolist(), ((high - low) / 2).tolist())
         self.register_buffer("low", torch.as_tensor(action.low), persistent=False)
         self.register_buffer("high", torch.as_tensor(action.high), persistent=False)
         nodes, weights = np.polynomial.hermite_e.hermegauss(7)  # ∫ f(x) N(x; 0, 1) dx by quadrature
@@ -117,27 +131,71 @@ class Gaussian(nn.Module):
         """Actions (n, dim) and their log-probabilities (n,); without `noise` from torch's global generator."""
         if noise is not None and self.kernel is not None and params.device.type == "cpu":
             return draw(self.kernel, self.log_std, params, noise, first_row, torch.float32)
-        normal = torch.empty_like(params).normal_(generator=noise.generator if noise else None)
-        actions = self._to_action(params + self.log_std.exp() * normal)
+        mean, log_std = self.moments(params)
+        normal = torch.empty_like(mean).normal_(generator=noise.generator if noise else None)
+        actions = self._to_action(mean + log_std.exp() * normal)
         return actions, self.log_prob(params, actions)
 
+    def sample_unit(self, params: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
+        """Actions (n, dim) in units of the range and their log-densities (n,) there, as functions of `params` and of
+        standard normal numbers (n, dim): reparametrised, so that gradients pass."""
+        mean, log_std = self.moments(params)
+        unit = mean + log_std.exp() * normal
+        logprob = -0.5 * normal.square() - log_std - 0.5 * LOG_2PI
+        if self.squash:
+            return unit.tanh(), (logprob - _log_tanh_slope(unit)).sum(-1)
+        return unit, logprob.sum(-1)
+
+    def moments(self, params: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean (…, dim) and log standard deviation, (dim,) or (…, dim), before the squashing."""
+        if not self.state_std:
+            return params, self.log_std
+        mean, log_std = params.chunk(2, -1)
+        return mean, (self.log_std + log_std).clamp(MIN_LOG_STD, MAX_LOG_STD)
+
     def mode(self, params: Tensor) -> Tensor:
-        return self._to_action(params)
+        return self._to_action(self.moments(params)[0])
 
     def log_prob(self, params: Tensor, actions: Tensor) -> Tensor:
-        unit = (actions - self.center) / self.scale
-        correction = self.scale.log()
+        unit, correction = self.unit(actions), self.scale.log()
         if self.squash:
-            unit = unit.clamp(-SQUASH_LIMIT, SQUASH_LIMIT).atanh()
             correction = correction + _log_tanh_slope(unit)
-        z = (unit - params) * (-self.log_std).exp()
-        return (-0.5 * z.square() - self.log_std - 0.5 * LOG_2PI - correction).sum(-1)
+        mean, log_std = self.moments(params)
+        z = (unit - mean) * (-log_std).exp()
+        return (-0.5 * z.square() - log_std - 0.5 * LOG_2PI - correction).sum(-1)
+
+    def log_prob_executed(self, params: Tensor, actions: Tensor) -> Tensor:
+        """log π (n,) of actions as the environment executes them, in units of the range.
+
+        Actions beyond the range become its bound, which is as probable as all of them together: log Φ((low − μ)/σ), or
+        log Φ((μ − high)/σ). By the density of the unclipped ones a policy has entropy for nothing: it can spread
+        without end where it is clipped anyway.
+        """
+        if self.squash:
+            return self.log_prob(params, actions)
+        mean, log_std = self.moments(params)
+        low, high, unit, std = self.unit(self.low), self.unit(self.high), self.unit(actions), log_std.exp()
+        inside = -0.5 * ((unit - mean) / std).square() - log_std - 0.5 * LOG_2PI
+        below, above = torch.special.log_ndtr((low - mean) / std), torch.special.log_ndtr((mean - high) / std)
+        return torch.where(unit <= low, below, torch.where(unit >= high, above, inside)).sum(-1)
+
+    def clipped(self, actions: Tensor) -> Tensor:
+        """(n,) bool where the environment clips an action, or it is at the edge of the range."""
+        if self.squash:
+            return torch.zeros(len(actions), dtype=torch.bool, device=actions.device)
+        return ((actions <= self.low) | (actions >= self.high)).any(1)
+
+    def unit(self, actions: Tensor) -> Tensor:
+        """Actions (…, dim) where they are Gaussian with mean `params`: in units of the range, before the squashing."""
+        unit = (actions - self.center) / self.scale
+        return unit.clamp(-SQUASH_LIMIT, SQUASH_LIMIT).atanh() if self.squash else unit
 
     def log_prob_entropy(self, params: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        entropy = (self.log_std + 0.5 * (1 + LOG_2PI) + self.scale.log()).sum().expand(params.shape[:-1])
+        mean, log_std = self.moments(params)
+        entropy = (log_std + 0.5 * (1 + LOG_2PI) + self.scale.log()).sum(-1).expand(params.shape[:-1])
         if self.squash:
             # The expected log-slope of tanh has no closed form; quadrature is exact enough and needs no noise.
-            points = params.unsqueeze(-1) + self.log_std.exp().unsqueeze(-1) * self.nodes
+            points = mean.unsqueeze(-1) + log_std.exp().unsqueeze(-1) * self.nodes
             entropy = entropy + (_log_tanh_slope(points) @ self.weights).sum(-1)
         return self.log_prob(params, actions), entropy
 
@@ -175,6 +233,7 @@ def _log_tanh_slope(u: Tensor) -> Tensor:
     return 2 * (math.log(2) - u - nn.functional.softplus(-2 * u))
 
 
-def make_distribution(action: ActionSpec, squash: bool = False, init_log_std: float = 0.0) -> Categorical | Gaussian:
+def make_distribution(action: ActionSpec, squash: bool = False, init_log_std: float = 0.0,
+                      state_std: bool = False) -> Categorical | Gaussian:
     """The distribution that fits an action space."""
-    return Categorical(action) if action.discrete else Gaussian(action, squash, init_log_std)
+    return Categorical(action) if action.discrete else Gaussian(action, squash, init_log_std, state_std)

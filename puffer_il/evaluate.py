@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from puffer_il import checkpoint, stats
+from puffer_il import checkpoint, foreign, stats
 from puffer_il.buffer import RolloutBuffer
 from puffer_il.config import Config, EnvConfig, build, read_toml
 from puffer_il.creators import find_creator
@@ -19,7 +19,7 @@ from puffer_il.distributions import Noise
 from puffer_il.fast import FastPolicy
 from puffer_il.native import take_logs
 from puffer_il.policy import Policy
-from puffer_il.types import Array, Demos, EnvSpec, InputError
+from puffer_il.types import Array, Demos, EnvSpec, InputError, NumpyPolicy
 from puffer_il.vec import Vec, make_vec
 
 Actor = Callable[[Array, Array], Array]  # (obs (n, …), episode_starts (n,) bool) → actions (n, dim)
@@ -80,10 +80,11 @@ def evaluate(vec: Vec, act: Actor, episodes: int, seed: int) -> Scores:
                   {} if logs is None else take_logs(logs, vec.log_names))
 
 
-def evaluate_policy(vec: Vec, policy: Policy, episodes: int, seed: int, deterministic: bool, noise_seed: int) -> Scores:
+def evaluate_policy(vec: Vec, policy: Policy | NumpyPolicy, episodes: int, seed: int, deterministic: bool,
+                    noise_seed: int) -> Scores:
     """`evaluate` for a policy, in whole rollouts where the kernels cover it and the environment."""
     vec.reset(seed)
-    batch, fast = vec.native_batch(), FastPolicy.of(policy)
+    batch, fast = vec.native_batch(), FastPolicy.of(policy) if isinstance(policy, Policy) else None
     if batch is None or fast is None or vec.logs is not None:
         return evaluate(vec, policy_actor(policy, vec.num_envs, deterministic, noise_seed), episodes, seed)
     n, quota = vec.num_envs, _quota(vec.num_envs, episodes)
@@ -107,8 +108,10 @@ def _quota(rows: int, episodes: int) -> Array:
     return quota
 
 
-def policy_actor(policy: Policy, n: int, deterministic: bool, seed: int) -> Actor:
+def policy_actor(policy: Policy | NumpyPolicy, n: int, deterministic: bool, seed: int) -> Actor:
     """An Actor for n rows that keeps the recurrent state between calls."""
+    if not isinstance(policy, Policy):
+        return foreign.actor(policy, deterministic, seed)
     device = next(policy.parameters()).device
     noise = Noise.on(device, seed)
     state = policy.initial_state(n)
@@ -148,13 +151,17 @@ def make_eval_vec(env: EnvConfig, episodes: int) -> Vec:
     return make_vec(env.name, num_envs=rows, backend=backend, kwargs=env.kwargs)
 
 
-def load_policy(run_dir: Path, device: str = "cpu") -> tuple[Policy, Config, dict[str, Any]]:
-    """The newest policy of a run, its config, and the checkpoint's state. Needs no environment."""
+def load_policy(run_dir: Path, device: str = "cpu") -> tuple[Policy | NumpyPolicy, Config, dict[str, Any]]:
+    """The newest policy of a run, its config, and the checkpoint's state, whose "spec" is now the run's EnvSpec.
+
+    Needs no environment.
+    """
     config = load_config(run_dir)
     state = checkpoint.load(checkpoint.latest(run_dir), device)
-    policy = Policy(checkpoint.spec_from_state(state["spec"]), config.policy).to(device)
+    state["spec"] = checkpoint.spec_from_state(state["spec"])
+    policy = foreign.make_policy(state["spec"], config, device)
     policy.load_state_dict(state["policy"])
-    return policy.eval(), config, state
+    return policy, config, state
 
 
 def load_config(run_dir: Path) -> Config:
@@ -169,6 +176,8 @@ def load_config(run_dir: Path) -> Config:
 @torch.no_grad()
 def log_likelihood(policy: Policy, demos: Demos) -> float:
     """Mean of log π(a|s) over demonstrated transitions, in nats; of densities where actions are continuous."""
+    if demos.actions is None:
+        raise InputError(f"demos {demos.source}: no actions are stored, so none can be likely; give others")
     device, total = next(policy.parameters()).device, 0.0
     for first, end in zip(demos.episode_starts, demos.episode_ends, strict=True):
         obs, actions = (torch.tensor(array[first:end], device=device) for array in (demos.obs, demos.actions))
@@ -183,16 +192,20 @@ def evaluate_run(run_dir: Path, episodes: int, seed: int, demos: str | None = No
     """Play a run's newest policy: the `eval` part of summary.json plus `expert_return` and `random_return`, and how
     likely it finds `demos`, a source of demonstrations. `kwargs` go over the environment's parameters of the run."""
     policy, config, state = load_policy(Path(run_dir))
+    spec = state["spec"]
     env = replace(config.env, kwargs=config.env.kwargs | (kwargs or {}))
     with make_eval_vec(env, episodes) as vec:
-        if vec.spec != policy.spec:
+        if vec.spec != spec:
             raise InputError(f"{run_dir}: the environment {config.env.name!r} has changed since the run "
-                             f"(observations {vec.spec.obs_shape} against {policy.spec.obs_shape}); train again")
+                             f"(observations {vec.spec.obs_shape} against {spec.obs_shape}); train again")
         scores = evaluate_policy(vec, policy, episodes, FINAL_SEED + seed, config.eval.deterministic, seed)
     expert, random = state["expert_return"], state["random_return"]
     result = {**scores.summary(random, expert), "expert_return": expert, "random_return": random,
               "env_steps": state["env_steps"]}
     if demos:
-        shown = load_demos(demos, policy.spec)
+        if not isinstance(policy, Policy):
+            raise InputError(f"--demos {demos}: the policy of {config.algo} does not tell how likely an action is; "
+                             "leave it out")
+        shown = load_demos(demos, spec)
         result["demos"] = {"source": demos, "transitions": len(shown), "log_likelihood": log_likelihood(policy, shown)}
     return result

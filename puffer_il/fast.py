@@ -1,7 +1,8 @@
 """Whole minibatches and whole rollouts as single calls of the C kernels: checks and addresses, no mathematics.
 
-A policy is covered if it is an MLP on the CPU over flat observations of one dtype with unsquashed actions; every use
-has its general counterpart in torch (`Policy`, losses.py, `Collector`), with the same results up to rounding.
+A policy is covered if it is an MLP on the CPU over flat observations of one dtype with unsquashed actions whose spread
+does not depend on the observation; every use has its general counterpart in torch (`Policy`, losses.py, `Collector`),
+with the same results up to rounding.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from torch import Tensor, nn
 import puffer_il._kernels as kernels
 from puffer_il import fused
 from puffer_il.fused import FusedMLP, Layers
-from puffer_il.networks import OBS_CLIP, Encoder, Flatten, moments
+from puffer_il.networks import OBS_CLIP, Flatten, RunningNorm, moments
 from puffer_il.types import Array, EnvSpec, InputError
 
 if TYPE_CHECKING:
     from puffer_il.buffer import RolloutBuffer
-    from puffer_il.discriminator import Discriminator
+    from puffer_il.discriminator import Discriminator, Inputs
     from puffer_il.distributions import Noise
     from puffer_il.optim import FlatAdam
     from puffer_il.policy import Policy
@@ -34,14 +35,14 @@ ROLLOUT_ARRAYS = ("obs", "actions", "rewards", "env_rewards", "logprobs", "value
                   "truncations", "valid", "episode_starts")
 MOST_COLUMNS = 65_536
 PENALTIES = {"interpolated": 1, "zero_centred": 2}
+DISC_LOSSES = {"bce": 0, "least_squares": 1, "wasserstein": 2}
 
 
-def observations(spec: EnvSpec, flatten: Flatten, encoder: Encoder) -> kernels.Observations:
-    """How rows of `spec` become inputs, with the encoder's present statistics."""
+def observations(spec: EnvSpec, flatten: Flatten, norm: RunningNorm | None) -> kernels.Observations:
+    """How rows of `spec` become inputs, with the present statistics of `norm`."""
     columns, mean, scale = flatten.dim, None, None
-    if encoder.norm is not None:
-        mean, scale = (np.tile(x.numpy(), kernels.BLOCK_ROWS) for x in
-                       (encoder.norm.mean, torch.rsqrt(encoder.norm.var + encoder.norm.EPS)))
+    if norm is not None:
+        mean, scale = (np.tile(x.numpy(), kernels.BLOCK_ROWS) for x in (norm.mean, torch.rsqrt(norm.var + norm.EPS)))
     return kernels.Observations(spec.obs_dtype.name, spec.obs_dtype.itemsize, columns, OBS_CLIP, mean, scale)
 
 
@@ -103,7 +104,7 @@ class FastPolicy:
         return None if any(part.refusal for part in layers) else cls(policy, layers)
 
     def observations(self) -> kernels.Observations:
-        return observations(self.policy.spec, self.policy.flatten, self.policy.encoder)
+        return observations(self.policy.spec, self.policy.flatten, self.policy.encoder.norm)
 
     @property
     def log_std(self) -> Tensor | None:
@@ -194,31 +195,74 @@ def clone_epoch(policy: Policy, obs: Tensor, actions: Tensor, order: Array, batc
     return means
 
 
-def pair_rows(discriminator: Discriminator, obs: Tensor, actions: Tensor, index: Tensor | None = None) -> Tensor | None:
-    """`Discriminator.rows` of the rows `index` (n,), or of all; None if not covered."""
-    return _pairs(discriminator, obs, actions, index, None)
+def clone_gradients(policy: Policy, obs: Tensor, actions: Tensor, index: Array) -> float | None:
+    """Put the gradients of the mean negative log-likelihood of the rows `index` into the `.grad` of all parameters but
+    the critic's, and return it. None if not covered."""
+    fast = FastPolicy.of(policy)
+    if fast is None:
+        return None
+    layers, means, log_std = _actor(fast, policy), np.zeros(3), fast.log_std
+    kernels.clone(layers.network, layers.addresses(), layers.gradients(), fast.observations(), policy.dist.kernel,
+                  _pointer(log_std), 0 if log_std is None else _pointer(log_std.grad), obs.data_ptr(),
+                  actions.data_ptr(), np.ascontiguousarray(index, np.int64), len(index), 0.0, None, means)
+    return float(means[0])
 
 
-def pair_logits(discriminator: Discriminator, obs: Tensor, actions: Tensor) -> Tensor | None:
+def soft_q_updates(q: Policy, target: Policy, optimizer: FlatAdam, followers: Tensor, batch: Any,
+                   settings: tuple[float, float, float, float]) -> Array | None:
+    """Updates of soft Q-learning on minibatches (updates, n, …) of prepared rows (soft.Minibatch): means of loss, value
+    and Q of the actions taken, negentropy, gradient norm. None if not covered.
+
+    `followers` are the target's parameters in one piece; `settings` are alpha, gamma, tau, end_value.
+    """
+    fast, obs = FastPolicy.of(q), batch.obs
+    if fast is None or optimizer.kernel is None or q.joint is not None or obs.dtype != torch.float32:
+        return None
+    layers, following = fast.layers[0], FastPolicy.of(target)
+    assert following is not None
+    stats = np.zeros(5)
+    rows = tuple(tensor.contiguous() for tensor in (obs, batch.next_obs, batch.rewards, batch.actions.int(),
+                                                  batch.ends))
+    kernels.soft_q(layers.network, layers.addresses(), following.layers[0].addresses(), layers.gradients(),
+                   optimizer.kernel, followers.data_ptr(), tuple(t.data_ptr() for t in rows), settings, len(obs),
+                   obs.shape[1], stats)
+    optimizer.steps += len(obs)
+    return stats
+
+
+def pair_rows(inputs: Inputs, obs: Tensor, beside: Tensor | None, index: Tensor | None = None) -> Tensor | None:
+    """`Inputs.rows` of the rows `index` (n,), or of all; None if not covered."""
+    return _pairs(inputs, obs, beside, index, None)
+
+
+def pair_logits(discriminator: Discriminator, obs: Tensor, beside: Tensor | None) -> Tensor | None:
     """Logits (n,) of all rows; None if not covered."""
     layers = _plain_layers(discriminator)
-    return None if layers is None else _pairs(discriminator, obs, actions, None, layers)
+    return None if layers is None else _pairs(discriminator, obs, beside, None, layers)
 
 
-def _pairs(discriminator: Discriminator, obs: Tensor, actions: Tensor, index: Tensor | None,
+def _pairs(inputs: Inputs, obs: Tensor, beside: Tensor | None, index: Tensor | None,
            layers: Layers | None) -> Tensor | None:
-    dist, spec = discriminator.actions, discriminator.flatten.spec
-    if (not fused.enabled() or obs.device.type != "cpu" or dist.kernel is None
-            or not flat_observations(spec, discriminator.flatten)):
+    spec = inputs.flatten.spec
+    if not fused.enabled() or obs.device.type != "cpu" or not flat_observations(spec, inputs.flatten):
         return None
-    obs, actions = obs.contiguous(), actions.to(torch.int32 if spec.action.discrete else torch.float32).contiguous()
+    if inputs.kind == "state_action" and inputs.actions.kernel is None:
+        return None
+    obs, actions, following = obs.contiguous(), None, 0
+    seen = observations(spec, inputs.flatten, inputs.encoder.norm)
+    if beside is not None and inputs.kind == "state_action":
+        dist = inputs.actions
+        beside = beside.to(torch.int32 if spec.action.discrete else torch.float32).contiguous()
+        bounds = (0, 0) if spec.action.discrete else (dist.low.data_ptr(), dist.high.data_ptr())
+        actions = (dist.kernel, beside.data_ptr(), *bounds)
+    elif beside is not None:
+        beside = beside.contiguous()
+        following = beside.data_ptr()
     index = None if index is None else index.contiguous()
-    n, width = len(obs) if index is None else len(index), discriminator.flatten.dim + discriminator.num_actions + 1
-    out = torch.empty((n, width) if layers is None else (n,))
-    bounds = (0, 0) if spec.action.discrete else (dist.low.data_ptr(), dist.high.data_ptr())
+    n = len(obs) if index is None else len(index)
+    out = torch.empty((n, inputs.width) if layers is None else (n,))
     network = () if layers is None else (layers.network, layers.addresses())
-    kernels.pairs(observations(spec, discriminator.flatten, discriminator.encoder), dist.kernel, obs.data_ptr(),
-                  actions.data_ptr(), _pointer(index), n, *bounds, width, out.data_ptr(), *network)
+    kernels.pairs(seen, obs.data_ptr(), actions, following, _pointer(index), n, inputs.width, out.data_ptr(), *network)
     return out
 
 
@@ -231,9 +275,10 @@ def _plain_layers(discriminator: Discriminator) -> Layers | None:
     return net.layers if usable and _on_cpu(net) else None
 
 
-def discriminator_gradients(discriminator: Discriminator, expert: Tensor, policy: Tensor, *, label_smoothing: float,
-                            ent_coef: float, gp_coef: float, gp_kind: str, mix: Tensor | None) -> Tensor | None:
-    """Put the gradients of GAIL's discriminator loss into the parameters' `.grad`; DISC_STATS. None if not covered.
+def discriminator_gradients(discriminator: Discriminator, expert: Tensor, policy: Tensor, *, loss: str,
+                            label_smoothing: float, ent_coef: float, gp_coef: float, gp_kind: str, gp_target: float,
+                            mix: Tensor | None) -> Tensor | None:
+    """Put the gradients of the discriminator's loss into the parameters' `.grad`; DISC_STATS. None if not covered.
 
     expert, policy (n, width) as `Discriminator.rows` makes them; `mix` (n,) are the expert's shares in the points of an
     interpolated penalty.
@@ -245,8 +290,8 @@ def discriminator_gradients(discriminator: Discriminator, expert: Tensor, policy
     expert, policy = expert.contiguous(), policy.contiguous()
     layers.network.discriminator_step(layers.addresses(), layers.gradients(), expert.data_ptr(),
                                       policy.data_ptr(), _pointer(mix), len(expert),
-                                      label_smoothing, ent_coef, gp_coef, 1.0,
-                                      PENALTIES[gp_kind] if gp_coef else 0, stats)
+                                      label_smoothing, ent_coef, gp_coef, gp_target,
+                                      PENALTIES[gp_kind] if gp_coef else 0, DISC_LOSSES[loss], stats)
     return torch.tensor(stats, dtype=torch.float32)
 
 

@@ -5,7 +5,7 @@ Rows are (n,) unless said otherwise; `weight` (n,) counts them (the valid mask a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -19,6 +19,27 @@ def masked_mean(x: Tensor, weight: Tensor | None = None) -> Tensor:
     if weight is None:
         return x.mean()
     return (x * weight).sum() / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)
+
+
+def categorical_loss(logits: Tensor, actions: Tensor, nvec: Sequence[int], kind: str = "nll",
+                     label_smoothing: float = 0.0, class_weights: Sequence[Tensor] | None = None) -> Tensor:
+    """(n,) how far the softmax of each action dimension is from the action taken, summed over dimensions.
+
+        nll   −Σ_k q_k log p_k        mse   Σ_k (p_k − q_k)²  (Brier 1950)
+        q = (1 − x) onehot(a) + x / K,  x being `label_smoothing` (Szegedy et al. 2016, arXiv:1512.00567, section 7)
+
+    logits (n, Σ nvec), actions (n, len(nvec)) whole numbers; `class_weights[d]` (nvec[d],) multiplies a dimension's
+    loss by the weight of the action taken.
+    """
+    total: Tensor | float = 0.0
+    for d, part in enumerate(logits.split(list(nvec), -1)):
+        action, logp = actions[:, d].long(), part.log_softmax(-1)
+        target = torch.full_like(logp, label_smoothing / nvec[d])
+        target.scatter_add_(1, action[:, None], torch.full_like(logp[:, :1], 1 - label_smoothing))
+        loss = -(target * logp).sum(1) if kind == "nll" else (logp.exp() - target).square().sum(1)
+        total = total + (loss if class_weights is None else class_weights[d][action] * loss)
+    assert isinstance(total, Tensor)
+    return total
 
 
 def ppo_policy_loss(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, clip_coef: float,
@@ -76,6 +97,43 @@ def bce_discriminator_loss(expert_logits: Tensor, policy_logits: Tensor, label_s
     expert = masked_mean(_cross_entropy(expert_logits, 1 - label_smoothing), expert_weight)
     policy = masked_mean(_cross_entropy(policy_logits, label_smoothing), policy_weight)
     return 0.5 * (expert + policy)
+
+
+def least_squares_discriminator_loss(expert_scores: Tensor, policy_scores: Tensor, label_smoothing: float = 0.0,
+                                     expert_weight: Tensor | None = None,
+                                     policy_weight: Tensor | None = None) -> Tensor:
+    """Squared distance from targets 1 and −1 (Mao et al. 2017, arXiv:1611.04076, eq. 2, with the targets of Peng et al.
+    2021, arXiv:2104.02180), and ½ for each side as above.
+
+        L = ½ (mean_expert (D − 1)² + mean_policy (D + 1)²),    D = the score
+
+    L = 1 where D = 0. `label_smoothing` x makes the targets 1 − 2x and 2x − 1.
+    """
+    target = 1 - 2 * label_smoothing
+    expert = masked_mean((expert_scores - target).square(), expert_weight)
+    policy = masked_mean((policy_scores + target).square(), policy_weight)
+    return 0.5 * (expert + policy)
+
+
+def wasserstein_discriminator_loss(expert_scores: Tensor, policy_scores: Tensor, expert_weight: Tensor | None = None,
+                                   policy_weight: Tensor | None = None) -> Tensor:
+    """Critic of the Wasserstein distance, or of any moment mismatch (Arjovsky et al. 2017, arXiv:1701.07875, eq. 2;
+    Swamy et al. 2021, arXiv:2103.03236), halved so that penalties weigh the same beside every loss.
+
+        L = ½ (mean_policy f − mean_expert f),    f = the score, Lipschitz by a gradient penalty
+    """
+    return 0.5 * (masked_mean(policy_scores, policy_weight) - masked_mean(expert_scores, expert_weight))
+
+
+def discriminator_loss(kind: str, expert_scores: Tensor, policy_scores: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """The loss of that name: "bce", "least_squares" or "wasserstein", which has no labels to smooth."""
+    if kind == "bce":
+        return bce_discriminator_loss(expert_scores, policy_scores, label_smoothing)
+    if kind == "least_squares":
+        return least_squares_discriminator_loss(expert_scores, policy_scores, label_smoothing)
+    if kind == "wasserstein":
+        return wasserstein_discriminator_loss(expert_scores, policy_scores)
+    raise ValueError(f"discriminator loss {kind!r}: choose bce, least_squares or wasserstein")
 
 
 def bernoulli_entropy(logits: Tensor) -> Tensor:

@@ -48,6 +48,10 @@ class HostMirror:
     def __getitem__(self, name: str) -> Tensor:
         return torch.from_numpy(getattr(self.buffer, name))
 
+    def next_obs(self) -> Tensor:
+        """(num_steps·num_envs, *obs_shape): the true successor of every valid row."""
+        return torch.from_numpy(self.buffer.next_obs())
+
     def select(self, part: slice | Array, columns: bool) -> Minibatch:
         """Part of the rollout: all steps of some environments, or rows t·num_envs + i."""
         rows = self.buffer.minibatch(part) if columns else self.buffer.minibatch_rows(part)  # type: ignore[arg-type]
@@ -82,6 +86,12 @@ class DeviceMirror:
             tensor.copy_(torch.from_numpy(getattr(self.buffer, name)), non_blocking=True)
             self.resident.add(name)
         return tensor
+
+    def next_obs(self) -> Tensor:
+        """As HostMirror's; of the observations only the last ones and those that ended episodes travel."""
+        later = torch.cat((self["obs"][1:], self["last_obs"].unsqueeze(0))).flatten(0, 1)
+        index = torch.from_numpy(self.buffer.final_index).to(self.device)
+        return later.index_copy_(0, index, torch.from_numpy(self.buffer.final_obs).to(self.device))
 
     def select(self, part: slice | Array, columns: bool) -> Minibatch:
         """As HostMirror's; the indices travel, the rows do not."""

@@ -24,7 +24,7 @@ from puffer_il import _kernels as kernels
 from puffer_il.envdata import open_env
 from puffer_il.envfile import EnvFile, Space
 from puffer_il.glue import compile_env, source_hash
-from puffer_il.types import Array, InputError
+from puffer_il.types import Array, InputError, Starts
 
 
 def import_pufferlib() -> ModuleType:
@@ -54,7 +54,7 @@ def import_pufferlib() -> ModuleType:
 import_pufferlib()
 from pufferlib import APIUsageError, PufferEnv  # noqa: E402 (no side effects any more)
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 BUFFERS = ("actions", "observations", "rewards", "terminals", "truncations", "masks", "final_observations")
 WORTH_THREADS_S = 150e-6  # a step that takes longer is shared out; waking a thread takes a third of that
 MEASURED_STEPS = 5
@@ -63,7 +63,9 @@ MEASURED_STEPS = 5
 class VecEnv(ctypes.Structure):
     """The struct of the same name in csrc/vec_api.h: addresses of a batch's memory."""
 
-    _fields_ = [(name, ctypes.c_void_p) for name in ("envs", "clocks", "params", "data", "shared", *BUFFERS, "logs")]
+    _fields_ = [*((name, ctypes.c_void_p)
+                  for name in ("envs", "clocks", "params", "data", "shared", *BUFFERS, "logs", "starts")),
+                ("start_count", ctypes.c_int64), ("start_share", ctypes.c_double)]
 
 
 def _function(*arguments: type, returns: type | None = None) -> Any:
@@ -259,6 +261,22 @@ class NativeEnv(PufferEnv):
         for i in which:
             self._api.set_state(self._vec, whole.ctypes.data, int(i), int(i) + 1)
         self._started = True
+
+    def begin_in(self, starts: Starts) -> None:
+        """From now on some episodes begin in one of these states; InputError if it cannot be put into them."""
+        states, name = starts.states, self.spec_name
+        if not self._api.set_state:
+            raise InputError(f"environment {name} cannot be put into a demonstrated state: {name}.h defines no "
+                             "c_set_state; set mix.expert_resets to 0")
+        if not self.env_file.autoreset:
+            raise InputError(f"environment {name} begins episodes by itself (autoreset = false in env.toml), never in "
+                             "a demonstrated state; set mix.expert_resets to 0")
+        if states.shape[1] != self.state_size:
+            raise InputError(f"environment {name} has states of {self.state_size} numbers but the demonstrations "
+                             f"{states.shape[1]}; collect them in the same environment, with the same parameters")
+        self._starts = np.ascontiguousarray(states, np.float64)
+        self._vec.starts, self._vec.start_count = self._starts.ctypes.data, len(states)
+        self._vec.start_share = starts.share
 
     def render(self, env: int = 0) -> Array:
         """uint8 (height, width, 3): the picture of one environment; InputError if it draws none."""

@@ -9,12 +9,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from puffer_il import auto
 from puffer_il import config as configs
 from puffer_il.config import Config
 from puffer_il.registry import env_folders, get_learner
 from puffer_il.types import InputError
 
-Tables = dict[str, dict[str, Any]]
+Tables = dict[str, Any]  # section → table of its keys; at the top level also the algorithm's name
 
 
 def resolve(args: Namespace) -> Config:
@@ -30,18 +31,27 @@ def resolve(args: Namespace) -> Config:
     files = (args.resume / "config.toml" if args.resume else None, args.config)
     layers = [(str(file), configs.read_toml(file)) for file in files if file]
     algo, env = _task(args, layers)
-    if not args.resume:
-        layers = configs.experiment_layers(algo, env) + layers
     run_dir = str(args.resume) if args.resume else args.run_dir  # the run may have been moved since it was written
     flags = {"env": {"name": env}, "demos": {"source": args.demos},
              "train": {"seed": args.seed, "device": args.device, "total_steps": args.total_steps, "run_dir": run_dir}}
     layers.append(("command line", {section: {key: value for key, value in table.items() if value is not None}
                                     for section, table in flags.items()}))
     layers += [("command line", override(key, text)) for key, text in args.overrides]
+    if not args.resume:
+        choice = auto.pick(_facts(layers)) if algo == auto.NAME else auto.Choice(algo, ())
+        algo = choice.algo
+        layers = [*configs.experiment_layers(algo, env), *layers, (auto.NAME, {"chosen_because": choice.reasons})]
     config = configs.build(algo, layers)
     if get_learner(algo).needs_demos and not config.demos.source:
         config = config.replace("demos", source="shipped")
     return config
+
+
+def _facts(layers: list[tuple[str, Tables]]) -> Config:
+    """What those layers say of environment and demonstrations, before there is an algorithm."""
+    kept = ("env", "demos", "train")
+    return configs.build("ppo", [(origin, {name: table for name, table in tables.items() if name in kept})
+                                 for origin, tables in layers])
 
 
 def given(args: Namespace) -> set[str]:
@@ -110,12 +120,19 @@ def keys_help(algo: str, env: str) -> str:
     config = configs.build(algo, [*configs.experiment_layers(algo, env), ("command line", {"env": {"name": env}})])
     lines = [f"keys, with their values in 'puffer-il train {algo} {env}':"]
     for section, cls in configs.section_types(algo).items():
-        lines.append("")
-        for field in dataclasses.fields(cls):
-            value, choices = getattr(getattr(config, section), field.name), field.metadata.get("choices")
-            allowed = f" ({', '.join(map(str, choices))})" if choices else ""
-            lines.append(_option(f"{section}.{field.name}", value, field.metadata.get("help", "") + allowed))
+        lines += ["", *section_help(section, cls, getattr(config, section))]
     return "\n".join([*lines, *_parameters(env)])
+
+
+def section_help(section: str, cls: type, values: Any) -> list[str]:
+    """The keys of one section, with the values of `values`, an object of its dataclass `cls`."""
+    lines = []
+    for field in dataclasses.fields(cls):
+        choices = field.metadata.get("choices")
+        allowed = f" ({', '.join(map(str, choices))})" if choices else ""
+        lines.append(_option(f"{section}.{field.name}", getattr(values, field.name),
+                             field.metadata.get("help", "") + allowed))
+    return lines
 
 
 def _parameters(env: str) -> list[str]:
@@ -145,7 +162,7 @@ def unknown_argument(argument: str, args: Namespace) -> str:
     """What to type instead of something that no command knows: the config key that may be meant."""
     if not argument.startswith("-"):
         return f"unexpected argument {argument!r}; see 'puffer-il --help'"
-    if not getattr(args, "algo", None):
+    if getattr(args, "algo", None) in (None, auto.NAME):
         return f"unknown option {argument!r}; see 'puffer-il --help'"
     name = argument.lstrip("-").partition("=")[0].replace("-", "_")
     meant = [f"--{section}.{field.name}" for section, cls in configs.section_types(args.algo).items()

@@ -27,7 +27,7 @@ class Policy(nn.Module):
         self.spec = spec
         self.flatten = Flatten(spec)
         self.encoder = Encoder(self.flatten, config.obs_norm)
-        self.dist = make_distribution(spec.action, config.squash, config.init_log_std)
+        self.dist = make_distribution(spec.action, config.squash, config.init_log_std, config.state_std)
         self.lstm = nn.LSTMCell(self.encoder.dim, config.lstm) if config.lstm else None
         self.state_dim = 2 * config.lstm
         inputs = config.lstm or self.encoder.dim

@@ -218,6 +218,8 @@ def _kernels(facts: Facts) -> Iterator[Tip]:
                "policy.squash = true": ("--policy.squash false", bool(facts.get("policy.squash"))),
                "gail.spectral_norm = true": ("--gail.spectral-norm false", bool(facts.get("gail.spectral_norm"))),
                "a network deeper or wider than the C kernels cover": (_within_kernels(facts), facts.in_torch)}
+    if facts.get("sac.alpha") is not None:  # it needs bounded actions
+        del reasons["policy.squash = true"]
     share = facts.share("collect", "reward", "update") - facts.share("env")
     for reason, (flag, holds) in reasons.items():
         if holds:

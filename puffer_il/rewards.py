@@ -1,4 +1,6 @@
-"""Learned rewards: discriminator logits → what the policy is paid. Expert is 1: a high logit means expert."""
+"""Learned rewards: discriminator scores → what the policy is paid. A high score means expert; where the loss is
+cross-entropy, the score is the logit of D, and expert is 1.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +15,18 @@ from torch.nn import functional as F
 REWARDS: dict[str, Callable[[Tensor], Tensor]] = {
     "softplus": F.softplus,  # −log(1 − D)
     "logsigmoid": F.logsigmoid,  # log D
-    "logit": lambda logits: logits,  # log D − log(1 − D)
+    "logit": lambda scores: scores,  # log D − log(1 − D); of a critic its value, which its loss is linear in
+    "least_squares": lambda scores: (1 - (scores - 1).square() / 4).clamp_min(0),  # Peng et al. 2021
 }
+# What a form takes for granted: σ(score) is a probability, or the targets are 1 and −1. The score itself fits all.
+FORMS = {"bce": ("softplus", "logsigmoid", "logit"), "least_squares": ("least_squares", "logit"),
+         "wasserstein": ("logit",)}
 
 _BIAS = {
     "softplus": "is never negative and so pays for staying alive, whatever the policy does",
     "logsigmoid": "is never positive and so pays for ending the episode, whatever the policy does",
     "logit": "takes both signs and so pays now for staying alive, now for ending the episode",
+    "least_squares": "is never negative and so pays for staying alive, whatever the policy does",
 }
 
 MEMORY = 100  # rollouts: the learned reward drifts as the discriminator learns, so its early scale is to be forgotten

@@ -14,30 +14,36 @@ import numpy as np
 import torch
 
 import puffer_il
-from puffer_il import checkpoint, fused
+from puffer_il import checkpoint, foreign, fused, mixins
 from puffer_il.buffer import RolloutBuffer
 from puffer_il.collector import Collector
 from puffer_il.config import Config
 from puffer_il.demos import load_demos
 from puffer_il.evaluate import EVAL_SEED, FINAL_SEED, evaluate, evaluate_policy, make_eval_vec, random_actor
-from puffer_il.registry import get_learner
+from puffer_il.experts import CHANCE, PERSON, MakePerson, make_expert
+from puffer_il.guide import Guide
+from puffer_il.learned_reward import FILE as REWARD_FILE
+from puffer_il.learned_reward import save_reward
+from puffer_il.registry import get_learner, usable_learners
 from puffer_il.runtime import allocator, choose_device, interruptible, process_seconds, set_threads
 from puffer_il.sinks import RunInfo, Sink
-from puffer_il.types import Demos, EnvFailure, InputError, Metrics
-from puffer_il.vec import make_vec
+from puffer_il.types import Demos, EnvFailure, InputError, Learner, Metrics, Quit, Starts
+from puffer_il.vec import Vec, make_vec
 
 PHASES = ("collect", "reward", "advantages", "update", "eval")
 EXPERT_LEVEL = 0.95  # the normalised score from which `time_to_expert_s` counts
 
 
-def train(config: Config, sinks: list[Sink], run_dir: Path, resume: bool = False) -> dict[str, Any]:
-    """Run an experiment to its end and return summary.json's content. `resume` goes on from run_dir's last checkpoint.
+def train(config: Config, sinks: list[Sink], run_dir: Path, resume: bool = False,
+          person: MakePerson | None = None) -> dict[str, Any]:
+    """Run an experiment to its end and return summary.json's content. `resume` goes on from run_dir's last checkpoint;
+    `person` makes the expert of a learner that asks somebody at the terminal.
 
     An interrupt (SIGINT, SIGTERM) ends the run after the current iteration, with a checkpoint; a second one at once.
     EnvFailure is raised after a checkpoint was written.
     """
     with ExitStack() as stack:
-        run = Run(config, sinks, run_dir, stack)
+        run = Run(config, sinks, run_dir, stack, person)
         if resume:
             run.restore()
         stop = stack.enter_context(interruptible())
@@ -50,13 +56,16 @@ def train(config: Config, sinks: list[Sink], run_dir: Path, resume: bool = False
         except EnvFailure:
             run.checkpoint(environments=False)
             raise
+        except Quit:  # in the middle of a rollout, of which nothing is learned
+            run.status = "interrupted"
         return run.finish()
 
 
 class Run:
     """One experiment in progress: its parts, its counters and its clock."""
 
-    def __init__(self, config: Config, sinks: list[Sink], run_dir: Path, stack: ExitStack) -> None:
+    def __init__(self, config: Config, sinks: list[Sink], run_dir: Path, stack: ExitStack,
+                 person: MakePerson | None = None) -> None:
         cfg, self.config, self.sinks, self.run_dir = config.train, config, sinks, run_dir
         self.device = choose_device(cfg.device)
         set_threads(cfg, cfg.num_steps * config.env.num_envs)
@@ -78,21 +87,26 @@ class Run:
         # The evaluation's environments tell the spec, so demonstrations are checked before workers start.
         self.eval_vec = stack.enter_context(make_eval_vec(env, max(config.eval.episodes, config.eval.final_episodes)))
         self.spec = self.eval_vec.spec
-        self.demos = self._load_demos() if cls.needs_demos else None
+        if self.spec.action.kind not in cls.about.spaces:
+            raise InputError(f"{config.algo} is for {' and '.join(cls.about.spaces)} actions but {env.name} has "
+                             f"{self.spec.action.kind} ones; choose another, see 'puffer-il algos'")
+        self.expert = getattr(config, config.algo).expert if cls.needs_expert else ""  # whom the learner asks
+        self.demos = self._load_demos(cls)
         self.learner = cls(self.spec, self.demos, config, self.device, cfg.seed)
         self.collector: Collector | None = None
         if cls.needs_rollouts:
             vec = stack.enter_context(make_vec(env.name, num_envs=env.num_envs, backend=env.backend,
                                                num_workers=env.num_workers, num_groups=env.num_groups,
-                                               kwargs=env.kwargs, seed=cfg.seed))
-            buffer = RolloutBuffer(self.spec, cfg.num_steps, vec.num_envs, state_dim=self.learner.policy.state_dim,
-                                   allocate=allocator(self.device))
-            self.collector = Collector(vec, self.learner.policy, buffer, self.device, cfg.seed, allocator(self.device))
+                                               kwargs=env.kwargs, seed=cfg.seed, starts=self._starts()))
+            policy = self.learner.policy
+            buffer = RolloutBuffer(self.spec, cfg.num_steps, vec.num_envs, state_dim=getattr(policy, "state_dim", 0),
+                                   allocate=allocator(self.device), expert=bool(self.expert))
+            self.collector = Collector(vec, policy, buffer, self.device, cfg.seed, allocator(self.device),
+                                       self._guide(vec, person))
             self.steps_per_update = cfg.num_steps * vec.num_envs
         else:
             self.steps_per_update = self.learner.steps_per_update
-        returns = None if self.demos is None else self.demos.returns
-        self.expert_return = None if returns is None else float(returns.mean())
+        self.expert_return = None if self.demos is None else self.demos.return_mean
         self.random_return: float | None = None
 
     def start(self) -> None:
@@ -101,6 +115,8 @@ class Run:
             scores = evaluate(self.eval_vec, random_actor(self.spec, self.config.train.seed),
                               self.config.eval.final_episodes, EVAL_SEED)
             self.random_return = float(scores.returns.mean())
+        if self.expert_return is None:
+            self.expert_return = self._expert_return()
         cfg, vec = self.config, self.collector.vec if self.collector else None
         info = RunInfo(algo=cfg.algo, env=cfg.env.name, seed=cfg.train.seed, run_dir=str(self.run_dir),
                        total_steps=cfg.train.total_steps, num_envs=vec.num_envs if vec else 0,
@@ -108,7 +124,7 @@ class Run:
                        num_groups=len(vec.groups) if vec else 1, num_agents=self.spec.num_agents,
                        device=str(self.device), expert_return=self.expert_return, random_return=self.random_return,
                        demos=self._describe_demos(),
-                       parameters=sum(p.numel() for p in self.learner.policy.parameters()))
+                       parameters=foreign.num_parameters(self.learner.policy))
         for sink in self.sinks:
             sink.start(info)
         for note in (*(self.demos.notes if self.demos else ()), *(vec.notices if vec else ())):
@@ -196,8 +212,9 @@ class Run:
 
     def summary(self) -> dict[str, Any]:
         cfg, demos = self.config, self.demos
+        reasons = {"chosen_because": list(cfg.chosen_because)} if cfg.chosen_because else {}
         return {
-            "status": self.status, "algo": cfg.algo, "env": cfg.env.name, "seed": cfg.train.seed,
+            "status": self.status, "algo": cfg.algo, **reasons, "env": cfg.env.name, "seed": cfg.train.seed,
             "env_steps": self.env_steps, "wall_s": self.wall_s, "train_s": self.train_s,
             "sps": self.env_steps / self.train_s if self.train_s else None,
             "demos": demos and {"source": demos.source, "episodes": demos.num_episodes,
@@ -220,6 +237,8 @@ class Run:
             "expert_return": self.expert_return, "random_return": self.random_return,
         }
         checkpoint.save(self.run_dir / "checkpoints", self.env_steps, state, self.config.train.keep_checkpoints)
+        if hasattr(self.learner, "learned_reward"):
+            save_reward(self.learner.learned_reward(), self.run_dir / REWARD_FILE)
         self.checkpoint_s += time.perf_counter() - begin
         self.last_checkpoint = time.monotonic()
 
@@ -233,6 +252,7 @@ class Run:
         self.env_steps, self.updates, self.train_s = state["env_steps"], state["updates"], state["train_s"]
         self.wall_before, self.time_to_expert = state["wall_s"], state["time_to_expert"]
         self.last_eval, self.random_return = state["last_eval"], state["random_return"]
+        self.expert_return = state["expert_return"]
         if self.progress >= 1:
             raise InputError(f"{self.run_dir} has done its {self.config.train.total_steps:,} steps; "
                              "raise --total-steps to go on")
@@ -274,13 +294,49 @@ class Run:
         return {"rollout/return_mean": float(returns.mean()), "rollout/episodes": float(len(returns)),
                 "rollout/length_mean": float(np.concatenate(self.collector.episode_lengths).mean()), **logged}
 
-    def _load_demos(self) -> Demos:
-        cfg = self.config.demos
+    def _load_demos(self, cls: type[Learner]) -> Demos | None:
+        """Those that the learner or a mix-in needs; others that are given tell the expert's return."""
+        cfg, mix = self.config.demos, self.config.sections.get("mix")
+        mixed_in = mixins.wants(mix) if mix else ""
+        if not cfg.source and (cls.needs_demos or mixed_in):
+            who = f"{self.config.algo} learns" if cls.needs_demos else f"{mixed_in} takes"
+            raise InputError(f"demos.source is empty and {who} from demonstrations; give a file with --demos")
         if not cfg.source:
-            raise InputError(f"demos.source is empty and {self.config.algo} learns from demonstrations; "
-                             "give a file with --demos")
-        return load_demos(cfg.source, self.spec, episodes=cfg.episodes, clip_actions=cfg.clip_actions,
-                          subsample=cfg.subsample, seed=self.config.train.seed)
+            return None
+        demos = load_demos(cfg.source, self.spec, episodes=cfg.episodes, clip_actions=cfg.clip_actions,
+                           subsample=cfg.subsample, seed=self.config.train.seed, weighting=cfg.weighting,
+                           temperature=cfg.temperature)
+        if demos.actions is None and get_learner(self.config.algo).needs_actions:
+            able = [name for name, other in usable_learners()[0].items() if other.needs_demos
+                    and not other.needs_actions]
+            raise InputError(f"demos {demos.source}: no actions are stored and {self.config.algo} learns from them; "
+                             f"record them, or train {' or '.join(able) or 'an algorithm that needs none'}")
+        return demos
+
+    def _guide(self, vec: Vec, person: MakePerson | None) -> Guide | None:
+        """The expert beside the rollouts of a learner that asks one."""
+        if not self.expert:
+            return None
+        vec.reset()  # so that a script can be asked whether it is there
+        expert = make_expert(f"{self.config.algo}.expert", self.expert, vec, self.config.train.seed, person)
+        mixer: Any = self.learner
+        return Guide(expert, mixer)
+
+    def _expert_return(self) -> float | None:
+        """What the expert that is asked collects itself; None without one, for a person, and for chance, which sets no
+        scale."""
+        vec = self.eval_vec
+        if self.expert in ("", PERSON, CHANCE) or vec.backend == "multiprocessing":
+            return None
+        vec.reset()
+        expert, rows = make_expert("expert", self.expert, vec, self.config.train.seed), slice(0, vec.num_envs)
+        scores = evaluate(vec, lambda obs, starts: expert.act(obs, starts, rows), self.config.eval.final_episodes,
+                          EVAL_SEED)
+        return float(scores.returns.mean())
+
+    def _starts(self) -> Starts | None:
+        mix = self.config.sections.get("mix")
+        return mixins.starts_of(mix, self.demos, self.config.env.name) if mix else None
 
     def _describe_demos(self) -> str:
         if self.demos is None:

@@ -23,6 +23,10 @@ class InputError(Exception):
     """The user's input was wrong: one line that names the key or file, the value and the remedy (exit code 2)."""
 
 
+class Quit(Exception):
+    """A person who is asked has had enough: the run ends here as if it had been interrupted."""
+
+
 class EnvFailure(RuntimeError):
     """An environment or its worker process died; the message holds its traceback or signal (exit code 1)."""
 
@@ -44,6 +48,11 @@ class ActionSpec:
         return bool(self.nvec)
 
     @property
+    def kind(self) -> str:
+        """One of `About.spaces`."""
+        return "continuous" if not self.nvec else "discrete" if len(self.nvec) == 1 else "multi-discrete"
+
+    @property
     def dim(self) -> int:
         """Columns of a stored action row."""
         return len(self.nvec) if self.nvec else int(np.prod(self.shape))
@@ -51,6 +60,12 @@ class ActionSpec:
     @property
     def dtype(self) -> np.dtype:
         return np.dtype(np.int32 if self.nvec else np.float32)
+
+    @property
+    def half_range(self) -> Array:
+        """(dim,) float32 half the width of a continuous range, 1 where it has no bounds."""
+        width = (np.asarray(self.high) - np.asarray(self.low)) / 2
+        return np.where(np.isfinite(width), width, 1).astype(np.float32)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ActionSpec) or (self.nvec, self.shape) != (other.nvec, other.shape):
@@ -199,8 +214,8 @@ class Demos:
                              "(a time limit is a truncation)")
         if self.weights is not None and (self.weights.ndim != 1 or self.weights.min() < 0 or self.weights.max() <= 0):
             raise InputError(f"demos {self.source}: weights have shape {self.weights.shape} and lie in "
-                             f"[{self.weights.min():.4g}, {self.weights.max():.4g}]; give one number per transition, none "
-                             "negative and not all zero")
+                             f"[{self.weights.min():.4g}, {self.weights.max():.4g}]; give one number per transition, "
+                             "none negative and not all zero")
         if self.states is not None and self.states.ndim != 2:
             raise InputError(f"demos {self.source}: states has {self.states.ndim} axes instead of 2 (row, number)")
         for name in ("obs", "actions", "next_obs", "terminations", "truncations", "episode_starts", "rewards",
@@ -253,6 +268,26 @@ class Demos:
             return self.episode_returns
         return np.add.reduceat(self.rewards, self.episode_starts, dtype=np.float64)
 
+    @property
+    def episode_weights(self) -> Array:
+        """(episodes,) float64 mean weight of each episode's rows, 1 without weights."""
+        if self.weights is None:
+            return np.ones(self.num_episodes)
+        return np.add.reduceat(self.weights, self.episode_starts, dtype=np.float64) / self.lengths
+
+    @property
+    def return_mean(self) -> float | None:
+        """Mean of `returns`, each episode counting as its `episode_weights` say."""
+        return None if self.returns is None else float(np.average(self.returns, weights=self.episode_weights))
+
+
+@dataclass(frozen=True)
+class Starts:
+    """Where some episodes begin: with probability `share` in one of `states` (n, state size), all equally likely."""
+
+    states: Array
+    share: float
+
 
 @dataclass(frozen=True)
 class About:
@@ -268,6 +303,78 @@ class About:
     spaces: tuple[str, ...] = ("discrete", "multi-discrete", "continuous")
 
 
+class NumpyPolicy(Protocol):
+    """A policy in any framework, of which the loop sees arrays alone. `predict` is Stable-Baselines3's.
+
+    It is what `Learner.policy` is where that is no `puffer_il.policy.Policy`.
+    """
+
+    num_parameters: int
+
+    def predict(self, obs: Array, state: Any, episode_start: Array, deterministic: bool) -> tuple[Array, Any]:
+        """Actions (n, dim) for raw observations (n, *obs_shape), and a state of its own that comes back next time.
+
+        `state` is None in the first call; `episode_start` (n,) bool is True where a row begins a new episode. Without
+        `deterministic` actions may be sampled.
+        """
+
+    def set_random_seed(self, seed: int) -> None:
+        """Where the sampling of `predict` begins; learning must not depend on it."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Its weights: arrays (or tensors), numbers, strings, dicts and lists."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class NumpyActorCritic(NumpyPolicy, Protocol):
+    """What such a policy needs besides for a learner with rollouts (it has no recurrent state there)."""
+
+    def act(self, obs: Array, rng: np.random.Generator) -> tuple[Array, Array, Array]:
+        """Sampled actions (n, dim), their log-probabilities (n,) and the values (n,) of n observations."""
+
+    def value(self, obs: Array) -> Array:
+        """Values (n,) of n observations."""
+
+
+class Expert(Protocol):
+    """Whom a learner asks what to do; it may be a file, a function of the environment, or a person.
+
+    stepwise   True if it looks at the environments as they stand, or remembers: it must be asked at every step
+    """
+
+    stepwise: bool
+
+    def act(self, obs: Array, starts: Array, rows: slice) -> Array:
+        """(n, dim) what it would do after obs (n, *obs_shape) in the environments `rows`; starts (n,) bool where an
+        episode begins. Without `stepwise` the rows may be any."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it remembers: tensors, numbers, strings, dicts and lists."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class Mixer(Protocol):
+    """Who acts in a rollout, of a learner with `needs_expert`: the first three are read once per rollout.
+
+    expert_acts, policy_acts   whether `mix` needs the actions of each; without the expert's it is not called
+    greedy                     True if the policy acts by its mode
+    """
+
+    @property
+    def expert_acts(self) -> bool: ...
+
+    @property
+    def policy_acts(self) -> bool: ...
+
+    @property
+    def greedy(self) -> bool: ...
+
+    def mix(self, own: Array | None, expert: Array, starts: Array, rows: slice) -> Array:
+        """(n, dim) what is done in the environments `rows`, the policy's and the expert's actions being (n, dim)."""
+
+
 class Learner(Protocol):
     """One algorithm: it sees arrays and demonstrations, never a vector environment.
 
@@ -275,6 +382,13 @@ class Learner(Protocol):
     sections (`config.ppo`, `config.policy`, …). A learner that needs no rollouts gets `buffer=None` in `update`, and
     one update is one pass of its own (BC: an epoch); `done` then tells the trainer that it has converged.
     `progress` is the share of the run that is over, in [0, 1].
+
+    `policy` is a `puffer_il.policy.Policy`, which has the fast way, or a `NumpyPolicy` (with rollouts a
+    `NumpyActorCritic`) of any framework. In the second case the class has `make_policy(spec, config)` too, which makes
+    an untrained one for a checkpoint's weights. `register` fills in `needs_actions`, `needs_expert` and `about`.
+
+    A learner whose reward can be kept also has `learned_reward()`, which returns a `learned_reward.LearnedReward`; it
+    is written beside every checkpoint.
     """
 
     name: ClassVar[str]
@@ -282,11 +396,12 @@ class Learner(Protocol):
     needs_rollouts: ClassVar[bool]
     needs_demos: ClassVar[bool]
     needs_actions: ClassVar[bool]  # False: it reads observations alone, and `demos.actions` may be None
-    needs_expert: ClassVar[bool]  # True: it asks an expert what to do in states of its own
+    needs_expert: ClassVar[bool]  # True: it is a Mixer, asks the expert that its section's key `expert` names what to
+    # do in states of its own, and finds the answers in `buffer.expert_actions`; demonstrations are then optional
     about: ClassVar[About]
     promised_metrics: ClassVar[tuple[str, ...]]  # keys that `relabel` and `update` report together, every time
 
-    policy: Any
+    policy: Any  # see above
     done: bool
     steps_per_update: int  # samples of one update, for learners without rollouts
     notices: list[str]  # warnings for the user; the trainer hands them on and clears the list
@@ -303,7 +418,7 @@ class Learner(Protocol):
         """Learn from the rollout (or from the demonstrations) and report the promised metrics as plain floats."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that `load_state_dict` needs to go on exactly: tensors, numbers, strings, dicts and lists."""
+        """Everything that `load_state_dict` needs to go on exactly: tensors, arrays, numbers, strings, dicts, lists."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 

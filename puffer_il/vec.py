@@ -8,7 +8,7 @@ truncated at once, resets emulated environments in the step after an end and nat
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from puffer_il.creators import Facts, find_creator
 from puffer_il.native import NativeEnv, take_logs
 from puffer_il.serial import Serial, allocate
-from puffer_il.types import Array, Batch, EnvSpec, InputError
+from puffer_il.types import Array, Batch, EnvSpec, InputError, Starts
 from puffer_il.workers import Workers
 
 BACKENDS = ("auto", "native", "serial", "multiprocessing")
@@ -26,7 +26,7 @@ NO_RETURNS, NO_LENGTHS = np.empty(0), np.empty(0, np.int64)
 
 
 def make_vec(name: str, *, num_envs: int, backend: str = "auto", num_workers: int = 0, num_groups: int = 0,
-             kwargs: dict[str, Any] | None = None, seed: int = 0) -> Vec:
+             kwargs: dict[str, Any] | None = None, seed: int = 0, starts: Starts | None = None) -> Vec:
     """A vector of `num_envs` rows (environments times agents) of one environment.
 
     name: a folder under envs/ or the path of one, a Gymnasium id, or module:function, where the function returns a
@@ -37,9 +37,10 @@ def make_vec(name: str, *, num_envs: int, backend: str = "auto", num_workers: in
     workers or groups for environments that draw their random numbers from the seed they are given (a third-party batch
     seeds its environments itself).
 
+    `starts` tells where some episodes begin instead, which only C environments can.
     InputError names what cannot be had, EnvFailure tells how an environment broke. `seed` is used until `reset`.
     """
-    creator = find_creator(name, kwargs)
+    creator = replace(find_creator(name, kwargs), starts=starts)
     facts = creator.facts()
     if num_envs < 1 or num_envs % facts.num_agents:
         raise InputError(f"env.num_envs = {num_envs}: must be a multiple of {facts.num_agents}, each agent of {name} "
@@ -254,6 +255,15 @@ class Vec:
                 return None
             parts.append(actions)
         return np.concatenate(parts).reshape(self._actions.shape)
+
+    def env_states(self) -> Array | None:
+        """float64 (num_envs, state size) where each row's environment stands (native.NativeEnv.env_states); None if
+        that cannot be told, or not in here."""
+        if not isinstance(self._puffer, Serial):
+            return None
+        states = [np.repeat(env.env_states(), env.num_agents // env.num_envs, 0) for env in self._puffer.envs
+                  if isinstance(env, NativeEnv) and env.state_size]
+        return np.concatenate(states) if states else None
 
     def native_batch(self) -> NativeBatch | None:
         """What a rollout needs to step the vector by itself; None unless it is one C batch in this process.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,18 @@ TINY: dict[str, dict[str, Any]] = {
     "eval": {"interval_steps": 0, "episodes": 2, "final_episodes": 3},
     "policy": {"hidden": [16, 16]},
     "gail": {"disc_updates": 2, "disc_batch_size": 64, "disc_hidden": [16]},
+    "gaifo": {"disc_updates": 2, "disc_batch_size": 64, "disc_hidden": [16]},
+    "amp": {"disc_updates": 2, "disc_batch_size": 64, "disc_hidden": [16], "replay_size": 64},
+    "mm": {"disc_updates": 2, "disc_batch_size": 64, "disc_hidden": [16]},
+    "airl": {"disc_updates": 2, "disc_batch_size": 64, "disc_hidden": [16], "shaping_hidden": [8], "replay_size": 64},
+    "deep_maxent_irl": {"disc_updates": 2, "disc_batch_size": 64, "disc_hidden": [16]},
+    "red": {"fit_updates": 20, "fit_batch_size": 32, "hidden": [16]},
     "bc": {"batch_size": 32},
+    "maxent_irl": {"iterations": 2},
+    "sac": {"updates": 2, "batch_size": 16, "critic_hidden": [16]},
+    "csil": {"bc_epochs": 2, "critic_updates": 2},
+    "dagger": {"epochs": 2},
+    "noise_bc": {"epochs": 2},
 }
 
 
@@ -81,6 +93,8 @@ def same(a: Any, b: Any) -> bool:
     """Deep equality, tensors bit by bit."""
     if isinstance(a, torch.Tensor):
         return isinstance(b, torch.Tensor) and a.shape == b.shape and bool(torch.equal(a, b))
+    if isinstance(a, np.ndarray):
+        return isinstance(b, np.ndarray) and a.dtype == b.dtype and np.array_equal(a, b)
     if isinstance(a, dict):
         return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
     if isinstance(a, (list, tuple)):
@@ -111,5 +125,37 @@ def scripted_cartpole_demos(path: Path, episodes: int = 6, length: int = 60, see
     truncations = np.zeros(len(obs), bool)
     truncations[ends] = ~np.array(terminations)[ends]
     write_demos(path, Demos(np.float32(obs), np.int32(actions), np.float32(next_obs), np.array(terminations),
-                            truncations, np.array(starts, np.int64), np.float32(rewards), source=str(path)))
+                            truncations, np.array(starts, np.int64), np.float32(rewards), source=str(path),
+                            states=np.float64(obs)))  # of our CartPole, to begin in: what is observed is all there is
     return path
+
+
+def gridworld_demos(path: Path) -> Path:
+    """Episodes of the expert of the environment mdp, and beside them features of its states in features.npy."""
+    from puffer_il.demos import collect
+    from puffer_il.vec import make_vec
+
+    with make_vec("mdp", num_envs=10) as vec:
+        write_demos(path, collect(vec, lambda *_: vec.expert_actions(), 20, str(path), seed=0))
+    np.save(path.with_name("features.npy"), np.random.default_rng(0).normal(size=(45, 3)))
+    return path
+
+
+def demos_and_rewards(path: Path) -> Path:
+    """Scripted demonstrations on CartPole, and two learned rewards beside them: reward.pt and other.pt."""
+    from puffer_il.learned_reward import NetworkReward, save_reward
+    from puffer_il.types import ActionSpec, EnvSpec
+
+    spec = EnvSpec("cartpole", (4,), np.dtype(np.float32), ActionSpec(nvec=(2,)))
+    for seed, name in enumerate(("reward.pt", "other.pt")):
+        torch.manual_seed(seed)
+        save_reward(NetworkReward(spec, "gail", absorbing=0.5, hidden=[8]), path.with_name(name))
+    return scripted_cartpole_demos(path)
+
+
+# What a learner's contract runs on where CartPole will not do: the settings, {folder} being the demonstrations', and
+# what writes those.
+CONTRACT: dict[str, tuple[dict[str, Any], Callable[[Path], Path]]] = {
+    "transfer": ({"transfer__reward": "{folder}/reward.pt"}, demos_and_rewards),
+    "maxent_irl": ({"env__name": "mdp", "policy__hidden": [], "train__total_steps": 8}, gridworld_demos),
+}

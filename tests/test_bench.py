@@ -124,7 +124,8 @@ def test_the_buffer_is_measured_at_every_size(small_limits):
     results = []
     memory.buffers(results, (16, 64), 4, QUICK, quiet)
     assert {r["num_envs"] for r in results} == {16, 64} and all(is_figure(r["share"]) for r in results)
-    assert "| GAE, 64 |" in page_of(buffer=results)
+    page = page_of(buffer=results)
+    assert "| GAE, 64 |" in page and "| replay: draw minibatches, 64 |" in page
 
 
 def test_flops_are_those_of_the_matrices():
@@ -152,7 +153,32 @@ def test_every_learner_has_a_cost():
     loops.learners(results, TINY, 2, 0.0, quiet)
     assert {r["name"] for r in results} == set(learner_names())
     assert results[0]["name"] == "gail" and results[0]["cost"]["median"] == 1
-    assert all(is_figure(r["cost"]) for r in results) and "| bc | sample |" in page_of(learners=results)
+    measured = {r["name"]: r for r in results if not r["error"]}
+    assert results[0]["name"] in measured and set(learner_names()) - measured.keys() <= {"maxent_irl"}, "no MDP's table"
+    assert all(is_figure(r["cost"]) for r in measured.values())
+    assert {name for name, r in measured.items() if "updates_per_s" in r} == {"sac", "sqil", "csil"}
+    sac = measured["sac"]
+    assert sac["updates_per_s"]["median"] == pytest.approx(sac["steps_per_s"]["median"] * 32 / (32 * 16))
+    page = page_of(learners=results)
+    assert "| bc | offline | sample |" in page and "| gail | on-policy | step |" in page
+    assert "| dagger | asks an expert |" in page and "maxent_irl was not measured" in page
+
+
+def test_learners_are_compared_on_the_same_work():
+    found = loops.same_work("airl", {"gail.disc_batch_size": 64})
+    assert (found["airl.disc_updates"], found["airl.disc_batch_size"], found["airl.disc_hidden"]) == (8, 64, (64, 64))
+    assert loops.same_work("ppo", {}) == {}
+    kinds = {name: loops.kind(name) for name in ("gail", "ppo", "transfer", "sqil", "dagger", "bc")}
+    assert kinds == {"gail": "on-policy", "ppo": "on-policy", "transfer": "on-policy", "sqil": "off-policy",
+                     "dagger": "asks an expert", "bc": "offline"}
+
+
+def test_learners_above_the_bound_are_named():
+    cost = {"median": 1.6, "min": 1.5, "max": 1.7, "samples": 3}
+    entry = {"name": "airl", "kind": "on-policy", "unit": "step", "steps_per_s": cost, "cost": cost, "error": "",
+             "keys": TINY}
+    assert "cost: airl (1.60×)." in page_of(learners=[entry])
+    assert "cost: none." in page_of(learners=[{**entry, "kind": "off-policy"}])
 
 
 def test_environments_and_backends_are_compared_in_pairs():

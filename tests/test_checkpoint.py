@@ -70,3 +70,19 @@ def test_specs_survive(action, tmp_path):
 def test_json_has_no_nan(tmp_path):
     checkpoint.write_json(tmp_path / "s.json", {"a": float("nan"), "b": [1.5, float("inf")], "c": {"d": None}})
     assert json.loads((tmp_path / "s.json").read_text()) == {"a": None, "b": [1.5, None], "c": {"d": None}}
+
+
+def test_arrays_are_stored_as_tensors_and_come_back_as_they_were(tmp_path):
+    read_only = np.arange(3.0)
+    read_only.setflags(write=False)
+    arrays = {"plain": np.eye(2, dtype=np.float32), "turned": np.arange(6).reshape(2, 3).T, "single": np.array(7),
+              "flags": np.array([True, False]), "none": np.empty((0, 4), np.uint8), "still": read_only}
+    state = {"nested": [arrays, {"tensor": torch.ones(2)}], "number": np.float64(0.5), "list": [1, "two", None]}
+    path = checkpoint.save(tmp_path, 1, state, keep=1)
+    torch.load(path, weights_only=True)
+    back = checkpoint.load(path)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(back["nested"][0][name], array, strict=True)
+    assert type(back["number"]) is float and back["list"] == state["list"]
+    assert isinstance(back["nested"][1]["tensor"], torch.Tensor)
+    back["nested"][0]["still"][0] = 5  # and can be trained on

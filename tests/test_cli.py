@@ -34,10 +34,10 @@ def refused(capsys, *arguments: str) -> str:
 
 def test_overrides_are_told_from_options():
     words = ["gail", "--ppo.gamma", "0.9", "--seed", "1", "--ppo.learning-rate=1e-3", "--policy.init_log_std", "-1",
-             "--env.kwargs.a", "b=c", "--x.y=", "cartpole", "--demos", "a.b"]
+             "--env.kwargs.a", "b=c", "--x-z.y=", "cartpole", "--demos", "a.b"]
     overrides, rest = split_overrides(words)
     assert overrides == [("ppo.gamma", "0.9"), ("ppo.learning-rate", "1e-3"), ("policy.init_log_std", "-1"),
-                         ("env.kwargs.a", "b=c"), ("x.y", "")]
+                         ("env.kwargs.a", "b=c"), ("x-z.y", "")]
     assert rest == ["gail", "--seed", "1", "cartpole", "--demos", "a.b"]
 
 

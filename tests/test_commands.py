@@ -243,9 +243,25 @@ def test_demos_info(demos, capsys):
     assert main(["demos", "info", str(demos)]) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0] == str(demos) and out[1].split()[:2] == ["episodes", "6:"]
-    assert [line.split()[0] for line in out[2:6]] == ["transitions", "returns", "obs", "actions"]
+    assert [line.split()[0] for line in out[2:7]] == ["transitions", "returns", "obs", "actions", "states"]
+    assert "4 numbers each, so that episodes can begin in them" in out[6]
     assert main(["demos", "info", str(demos), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["episodes"] == 6
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["episodes"] == 6 and facts["states"]["shape"] == [4] and facts["weights"] is None
+
+
+def test_demonstrations_without_actions(demos, finished, tmp_path, capsys):
+    bare = str(tmp_path / "bare.npz")
+    assert main(["demos", "import", str(demos), bare, "--no-actions", "--env", "cartpole"]) == 0
+    assert main(["demos", "info", bare]) == 0
+    assert "actions     none stored: observations alone" in capsys.readouterr().out
+    assert main(["demos", "check", bare, "--env", "cartpole"]) == 0
+    assert "no actions are stored" in capsys.readouterr().out
+    assert train("bc", "cartpole", "--demos", bare, "--run-dir", str(tmp_path / "run")) == 2
+    refused = capsys.readouterr().err
+    assert refused.count("\n") == 1 and f"demos {bare}: no actions are stored and bc learns from them" in refused
+    assert main(["eval", str(finished), "--episodes", "1", "--demos", bare]) == 2
+    assert "no actions are stored, so none can be likely" in capsys.readouterr().err
 
 
 def test_demos_check_tells_doubts_from_what_does_not_fit(demos, tmp_path, capsys):
@@ -289,15 +305,11 @@ def test_demos_go_to_minari_and_back(demos, tmp_path, monkeypatch, capsys):
     np.testing.assert_array_equal(read_demos(demos).obs, read_demos(tmp_path / "back.npz").obs)
 
 
-def test_env_list_and_algos_describe_what_there_is(capsys):
+def test_env_list_describes_what_there_is(capsys):
     assert main(["env", "list"]) == 0
     rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
     assert "float32 4" in rows["cartpole"] and "2 choices" in rows["cartpole"] and "float32 1" in rows["pendulum"]
     assert "expert picture" in rows["cartpole"] and all(len(row) <= 120 for row in rows.values())
-    assert main(["algos"]) == 0
-    rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert "demonstrations, environment" in rows["gail"] and "arXiv:1606.03476" in rows["gail"]
-    assert "demonstrations" in rows["bc"] and "environment" not in rows["bc"] and "demonstrations" not in rows["ppo"]
 
 
 SUMMARY = {"status": "finished", "algo": "gail", "env": "cartpole", "seed": 1, "env_steps": 1000, "wall_s": 65.0,

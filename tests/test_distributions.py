@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import distributions as D
 
-from puffer_il.distributions import Categorical, Gaussian, Noise, make_distribution
+from puffer_il.distributions import MAX_LOG_STD, MIN_LOG_STD, Categorical, Gaussian, Noise, make_distribution
 from puffer_il.types import ActionSpec, InputError
 
 CPU = torch.device("cpu")
@@ -98,3 +98,39 @@ def test_features_are_what_the_environment_executes():
 def test_unbounded_range_cannot_be_squashed():
     with pytest.raises(InputError, match=r"policy\.squash = True.*unbounded"):
         Gaussian(box([-np.inf], [np.inf]), squash=True, init_log_std=0.0)
+
+
+def test_a_spread_of_the_observations_own_is_a_gaussian_of_that_spread():
+    dist = Gaussian(box([-2, 0], [2, 10]), squash=False, init_log_std=-0.5, state_std=True)
+    assert dist.num_params == 4 and dist.kernel is None
+    params = torch.randn(40, 4)
+    half, center, std = torch.tensor([2.0, 5.0]), torch.tensor([0.0, 5.0]), (params[:, 2:] - 0.5).exp()
+    reference = D.Independent(D.Normal(center + half * params[:, :2], half * std), 1)
+    actions, sampled = dist.sample(params, Noise.on(CPU, 0))
+    logprob, entropy = dist.log_prob_entropy(params, actions)
+    torch.testing.assert_close(logprob, reference.log_prob(actions), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(sampled, logprob)
+    torch.testing.assert_close(entropy, reference.entropy())
+    torch.testing.assert_close(dist.mode(params), center + half * params[:, :2])
+
+
+def test_what_a_network_says_about_the_spread_is_bounded():
+    dist = Gaussian(box(-1, 1), squash=False, init_log_std=0.0, state_std=True)
+    _, log_std = dist.moments(torch.tensor([[0.0, -100.0], [0.0, 100.0], [0.0, 1.0]]))
+    assert log_std[:, 0].tolist() == [MIN_LOG_STD, MAX_LOG_STD, 1.0]
+
+
+@pytest.mark.parametrize("state_std", [False, True])
+@pytest.mark.parametrize("squash", [False, True])
+def test_reparametrised_samples_have_the_density_of_the_actions_they_are(squash, state_std):
+    dist = Gaussian(box([-2, 0], [2, 10]), squash=squash, init_log_std=-0.7, state_std=state_std)
+    params, normal = 0.4 * torch.randn(60, dist.num_params), torch.randn(60, 2)
+    unit, logprobs = dist.sample_unit(params, normal)
+    expected = dist.log_prob(params, dist.center + dist.scale * unit) + dist.scale.log().sum()
+    torch.testing.assert_close(logprobs, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_reparametrised_samples_have_gradients_by_mean_and_spread():
+    dist = Gaussian(box([-2, 0], [2, 10]), squash=True, init_log_std=-0.7, state_std=True).double()
+    params, normal = torch.randn(5, 4, dtype=torch.float64, requires_grad=True), torch.randn(5, 2, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda p: dist.sample_unit(p, normal), (params,))

@@ -20,7 +20,7 @@ from puffer_il.envkit.check_reports import check_reports
 from puffer_il.envkit.check_types import Checks
 from puffer_il.native import BUFFERS, NativeEnv, VecEnv, import_pufferlib
 from puffer_il.single import SingleEnv
-from puffer_il.types import Batch, InputError
+from puffer_il.types import Batch, InputError, Starts
 from puffer_il.vec import make_vec
 from tests.env_helpers import FOLDERS, random_actions, record, same
 
@@ -191,6 +191,24 @@ def test_saved_state_goes_on_exactly(folder: Path):
         assert same(expected, record(restored, actions))
     with pytest.raises(ValueError, match=r"uint8 \(\d+,\), but 8 environments need uint8 \(\d+,\)"):
         env.set_state(saved[:-1])
+
+
+def test_episodes_begin_in_states_that_were_given(folder: Path):
+    env = make(folder, **short(folder))
+    if not env.state_size or not env.env_file.autoreset:
+        pytest.skip("cannot be put into a state, or begins episodes by itself")
+    record(env, random_actions(env, 25, seed=1))
+    states, there = env.env_states(), make(folder, 1)
+    others = make(folder, 32, seed=3, **short(folder))
+    others.begin_in(Starts(states, 1.0))
+    others.reset()
+    found = others.env_states()
+    which = [next(i for i, state in enumerate(states) if state.tobytes() == begun.tobytes()) for begun in found]
+    assert len(set(which)) > 1 or len(np.unique(states, axis=0)) == 1
+    for i, begun in enumerate(found):
+        there.set_env_states(begun[None])
+        agents = slice(i * env.env_file.agents, (i + 1) * env.env_file.agents)
+        assert there.observations.tobytes() == others.observations[agents].tobytes()
 
 
 def test_writes_only_where_it_may(folder: Path):

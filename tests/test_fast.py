@@ -21,9 +21,10 @@ from puffer_il.fast import DISC_STATS, FastPolicy, clone_score, discriminator_gr
 from puffer_il.learners.bc import BC
 from puffer_il.learners.gail import GAIL
 from puffer_il.learners.ppo import PPO
+from puffer_il.losses import bernoulli_entropy, discriminator_loss
 from puffer_il.networks import Flatten
 from puffer_il.types import ActionSpec, Array, Demos, EnvSpec, InputError
-from tests.kernel_helpers import ACTIVATIONS, EACH_SET, error, make_net
+from tests.kernel_helpers import ACTIVATIONS, EACH_SET, error, in_float64, make_net
 
 CPU = torch.device("cpu")
 ACTIONS = {
@@ -220,7 +221,8 @@ def test_a_policy_is_covered_or_not() -> None:
     box, image = make_spec("box"), make_spec(dtype="uint8", shape=(8, 8, 3))
     assert covered(box) and covered(box, shared=True) and covered(box, hidden=[512, 512, 512])
     assert covered(make_spec(dtype="int16", shape=(2, 2, 2)))
-    assert not covered(box, squash=True) and not covered(box, lstm=4) and not covered(image)
+    assert not covered(box, squash=True) and not covered(box, state_std=True)
+    assert not covered(box, lstm=4) and not covered(image)
     assert not covered(box, hidden=[8] * 4) and not covered(box, hidden=[1024], shared=True)
     many = EnvSpec("many", (3,), np.dtype(np.float32), ActionSpec(nvec=(2,) * 65, shape=(65,)))
     assert not covered(many)
@@ -256,8 +258,9 @@ def both_discriminator_steps(learner: GAIL, rows: int = 250, seed: int = 0) -> t
     expert, policy = (torch.randn(rows, width, generator=generator) for _ in range(2))
     mix = torch.rand(rows, generator=generator) if cfg.gp_coef and cfg.gp_kind == "interpolated" else None
     grad = learner.optimizer.grad.fill_(math.nan)
-    ours = discriminator_gradients(learner.discriminator, expert, policy, label_smoothing=cfg.label_smoothing,
-                                   ent_coef=cfg.disc_ent_coef, gp_coef=cfg.gp_coef, gp_kind=cfg.gp_kind, mix=mix)
+    ours = discriminator_gradients(learner.discriminator, expert, policy, loss=cfg.loss,
+                                   label_smoothing=cfg.label_smoothing, ent_coef=cfg.disc_ent_coef, gp_coef=cfg.gp_coef,
+                                   gp_kind=cfg.gp_kind, gp_target=cfg.gp_target, mix=mix)
     assert ours is not None and len(ours) == len(DISC_STATS)
     first = [ours, grad.clone()]
     return first, [learner._gradients_in_torch(expert, policy, mix), grad.clone()]
@@ -279,7 +282,47 @@ def test_a_discriminator_step_is_torchs(penalty: str, activation: str, isa: str)
         assert (penalties["gradient_penalty"] > 0.05) == (penalty != "none") == (penalties["grad_norm_input"] > 0)
 
 
-@pytest.mark.parametrize("key", ["label_smoothing", "disc_ent_coef", "gp_coef"])
+@EACH_SET
+@pytest.mark.parametrize(("loss", "smoothing"), [("least_squares", 0.0), ("least_squares", 0.2), ("wasserstein", 0.0)])
+def test_every_loss_is_torchs(loss: str, smoothing: float, isa: str) -> None:
+    kernels.use_instruction_set(isa)
+    for penalty in ("interpolated", "zero_centred"):
+        learner = gail_learner(make_spec("box"), loss=loss, label_smoothing=smoothing, disc_ent_coef=0.1,
+                               gp_kind=penalty, gp_target=0.4)
+        for rows in (1, 47, 250):
+            ours, expected = both_discriminator_steps(learner, rows)
+            assert error(ours, expected) < 1e-5
+
+
+@pytest.mark.parametrize("loss", ["bce", "least_squares", "wasserstein"])
+def test_gradients_of_every_loss_are_finite_differences_of_it(loss: str) -> None:
+    learner = gail_learner(make_spec(), loss=loss, gp_coef=0.0, disc_ent_coef=0.3)
+    net = in_float64(learner.discriminator.net)
+    width = learner.discriminator.width
+    (_, gradient), _ = both_discriminator_steps(learner, 40)
+    generator = torch.Generator().manual_seed(0)
+    expert, policy = (torch.randn(40, width, generator=generator).double() for _ in range(2))
+
+    def value() -> float:
+        with torch.no_grad():
+            ours, theirs = net(expert)[:, 0], net(policy)[:, 0]
+            entropy = bernoulli_entropy(torch.cat((ours, theirs))).mean()
+            return float(discriminator_loss(loss, ours, theirs) - 0.3 * entropy)
+
+    first, h = net[0].weight, 1e-6
+    for place in ((0, 0), (7, 3), (19, 6)):
+        values = []
+        for step in (h, -2 * h):
+            with torch.no_grad():
+                first[place] += step
+            values.append(value())
+        with torch.no_grad():
+            first[place] += h
+        slope = (values[0] - values[1]) / (2 * h)
+        assert float(gradient[place[0] * width + place[1]]) == pytest.approx(slope, rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize("key", ["label_smoothing", "disc_ent_coef", "gp_coef", "gp_target"])
 @pytest.mark.parametrize("value", [0.0, 0.4])
 def test_the_discriminators_coefficients_are_torchs(key: str, value: float) -> None:
     ours, expected = both_discriminator_steps(gail_learner(make_spec("multidiscrete"), **{key: value}))
@@ -320,11 +363,12 @@ def test_a_nan_in_the_discriminator_is_seen_in_its_loss() -> None:
 def test_other_discriminators_are_torchs(changes: dict[str, Any]) -> None:
     learner = gail_learner(make_spec(), **changes)
     rows = learner._expert_rows()
-    keys: dict[str, Any] = {"label_smoothing": 0.0, "ent_coef": 0.0, "gp_coef": 0.0, "gp_kind": "interpolated"}
+    keys: dict[str, Any] = {"loss": "bce", "label_smoothing": 0.0, "ent_coef": 0.0, "gp_coef": 0.0,
+                            "gp_kind": "interpolated", "gp_target": 1.0}
     assert discriminator_gradients(learner.discriminator, rows, rows, mix=None, **keys) is None
     learner.optimizer.prepare()
     flat = learner.optimizer.flat.clone()
-    learner._update_discriminator(learner.demo_obs, learner.demo_actions, None, 0.0)
+    learner._update_discriminator(learner.demo_obs, learner.demo_beside, None, 0.0)
     assert not torch.equal(learner.optimizer.flat, flat) and bool(learner.optimizer.flat.isfinite().all())
 
 
@@ -561,7 +605,7 @@ def test_pairs_are_torchs(dtype: str, action: str) -> None:
         for on in (True, False):
             fused.enable(on)
             found.append(discriminator.rows(obs, actions, index))
-        assert found[0].shape == (2500 if index is None else len(index), 6 + discriminator.num_actions + 1)
+        assert found[0].shape == (2500 if index is None else len(index), discriminator.width)
         torch.testing.assert_close(found[0], found[1], rtol=1e-6, atol=1e-6)
     fused.enable(True)
     kernels.set_threads(3)
@@ -590,6 +634,32 @@ def test_logits_of_pairs_are_the_discriminators(action: str, activation: str, is
                 torch.testing.assert_close(ours, discriminator(discriminator.rows(obs, actions)), rtol=1e-4, atol=1e-5)
             assert pair_logits(discriminator, obs, actions) is None
             fused.enable(True)
+
+
+@EACH_SET
+@pytest.mark.parametrize("kind", ["state_next_state", "state"])
+def test_rows_and_logits_without_actions_are_torchs(kind: str, isa: str) -> None:
+    kernels.use_instruction_set(isa)
+    for dtype in DTYPES:
+        spec, rng = make_spec("box", dtype, (2, 3)), np.random.default_rng(0)
+        torch.manual_seed(0)
+        discriminator = Discriminator(spec, (20,), "tanh", False, kind)
+        obs, later = (torch.from_numpy(random_obs(spec, 3001, rng)) for _ in range(2))
+        beside = later if kind == "state_next_state" else None
+        discriminator.update_norm(*obs_moments(discriminator.flatten, obs))
+        later[5] = 100  # beyond what is clipped
+        for index in (None, torch.randint(3001, (500,)), torch.arange(0)):
+            found = []
+            for on in (True, False):
+                fused.enable(on)
+                found.append(discriminator.rows(obs, beside, index))
+            assert found[0].shape == (3001 if index is None else len(index), 13 if beside is not None else 7)
+            torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-5)
+        fused.enable(True)
+        logits = pair_logits(discriminator, obs, beside)
+        assert logits is not None
+        with torch.no_grad():
+            torch.testing.assert_close(logits, discriminator(discriminator.rows(obs, beside)), rtol=1e-5, atol=1e-5)
 
 
 def test_logits_of_other_discriminators_are_torchs() -> None:

@@ -11,14 +11,15 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (  # a folder counts as one module; a new module is given its place here
     "types config registry",  # numpy alone
-    "_buffer _kernels _limits",  # C, which knows nothing of ours
-    "fused optim",
-    "buffer mirror graphs demos networks distributions fast policy discriminator losses rewards stats",
-    "tabular mujoco_assets",
-    "envfile glue envdata native single cythonenv oldgym emulation creators serial workers vec "
-    "collector learners adversarial checkpoint",
-    "sinks sheet evaluate runtime trainer peers bench tune profile",
-    "panels dashboard envkit options commands",
+    "_buffer _replay _kernels _limits _maxent _coupling",  # C, which knows nothing of ours
+    "fused optim lbfgs",
+    "buffer mirror graphs demos networks distributions fast policy transitions mixins aggregate discriminator "
+    "losses rewards stats replay soft coupling",
+    "tabular maxent mujoco_assets",
+    "envfile glue envdata models native single cythonenv oldgym emulation creators serial workers vec "
+    "guide foreign collector learners adversarial checkpoint learned_reward",
+    "sinks sheet evaluate reward_facts experts runtime trainer peers bench tune profile",
+    "panels dashboard envkit auto options algos reward_view commands",
     "cli",
 )
 LAYER = {module: k for k, modules in enumerate(LAYERS) for module in modules.split()}

@@ -18,12 +18,16 @@ from puffer_il.losses import (
     approx_kl,
     bce_discriminator_loss,
     bernoulli_entropy,
+    categorical_loss,
     clip_fraction,
     clipped_value_loss,
+    discriminator_loss,
     explained_variance,
     gradient_penalty,
+    least_squares_discriminator_loss,
     masked_mean,
     ppo_policy_loss,
+    wasserstein_discriminator_loss,
 )
 
 EXTREME = torch.tensor([-1e4, -100.0, -20.0, 0.0, 20.0, 100.0, 1e4])
@@ -169,6 +173,51 @@ def test_entropy_of_the_verdict() -> None:
     torch.testing.assert_close(bernoulli_entropy(logits), torch.distributions.Bernoulli(logits=logits).entropy())
 
 
+def test_least_squares_by_hand() -> None:
+    expert, policy = torch.tensor([1.0, 3.0]), torch.tensor([-1.0, 0.0])
+    # ½ (mean(0, 4) + mean(0, 1)); with labels smoothed by ¼ the targets are ½ and −½: ½ (mean(¼, 6¼) + mean(¼, ¼))
+    assert least_squares_discriminator_loss(expert, policy) == 1.25
+    assert least_squares_discriminator_loss(expert, policy, 0.25) == 1.75
+    weight = torch.tensor([1.0, 0.0])
+    assert least_squares_discriminator_loss(expert, policy, 0.0, weight, weight) == 0
+    zeros = torch.zeros(3)
+    assert least_squares_discriminator_loss(zeros, zeros) == 1
+    assert least_squares_discriminator_loss(zeros + 1, zeros - 1) == 0
+
+
+def test_a_wasserstein_loss_by_hand() -> None:
+    expert, policy = torch.tensor([1.0, 3.0]), torch.tensor([-1.0, 0.0])
+    assert wasserstein_discriminator_loss(expert, policy) == -1.25  # ½ (−½ − 2)
+    assert wasserstein_discriminator_loss(policy, expert) == 1.25
+    assert wasserstein_discriminator_loss(expert + 7, policy + 7) == -1.25  # known up to a constant
+    assert wasserstein_discriminator_loss(expert, expert.repeat(4)) == 0
+    weight = torch.tensor([0.0, 2.0])
+    assert wasserstein_discriminator_loss(expert, policy, weight, weight) == -1.5
+
+
+P, Q = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64), torch.tensor([0.1, 0.3, 0.6], dtype=torch.float64)
+
+
+@pytest.mark.parametrize(("loss", "best"), [
+    (bce_discriminator_loss, (P / Q).log()),  # D = p / (p + q)
+    (least_squares_discriminator_loss, (P - Q) / (P + Q)),
+])
+def test_the_best_discriminator_of_two_known_densities(loss: Callable[..., Tensor], best: Tensor) -> None:
+    scores = best.clone().requires_grad_()
+    loss(scores, scores, 0.0, P, Q).backward()  # the same three states, as often as each side visits them
+    torch.testing.assert_close(scores.grad, torch.zeros(3, dtype=torch.float64))
+
+
+def test_discriminator_losses_by_name() -> None:
+    expert, policy = random(5), random(7, seed=1)
+    assert discriminator_loss("bce", expert, policy, 0.1) == bce_discriminator_loss(expert, policy, 0.1)
+    assert discriminator_loss("least_squares", expert, policy, 0.1) == least_squares_discriminator_loss(expert, policy,
+                                                                                                        0.1)
+    assert discriminator_loss("wasserstein", expert, policy) == wasserstein_discriminator_loss(expert, policy)
+    with pytest.raises(ValueError, match="hinge"):
+        discriminator_loss("hinge", expert, policy)
+
+
 X = random(8)
 
 
@@ -178,6 +227,9 @@ X = random(8)
     lambda x: approx_kl(x, random(8, seed=5)),
     lambda x: bce_discriminator_loss(x, random(8, seed=6), 0.1),
     lambda x: bce_discriminator_loss(random(8, seed=6), x),
+    lambda x: least_squares_discriminator_loss(x, random(8, seed=6), 0.1),
+    lambda x: least_squares_discriminator_loss(random(8, seed=6), x),
+    lambda x: wasserstein_discriminator_loss(x, x.roll(3).square()),
     lambda x: bernoulli_entropy(x).sum(),
 ])
 def test_gradients_agree_with_finite_differences(loss: Callable[[Tensor], Tensor]) -> None:
@@ -286,3 +338,35 @@ def test_nothing_is_read_from_the_device() -> None:
     called = {node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
               for node in ast.walk(ast.parse(inspect.getsource(losses))) if isinstance(node, ast.Call)}
     assert not called & {"item", "tolist", "cpu", "numpy", "nonzero", "float", "int", "bool"}
+
+
+def test_categorical_loss_by_hand() -> None:
+    # p = (0.25, 0.75) and (0.5, 0.5, 0): the second softmax with a logit that underflows
+    logits = torch.tensor([[0.0, math.log(3), 0.0, 0.0, -200.0]])
+    actions = torch.tensor([[1, 2]])
+    nll = categorical_loss(logits, torch.tensor([[1, 0]]), (2, 3))
+    torch.testing.assert_close(nll, torch.tensor([-math.log(0.75) - math.log(0.5)]))
+    brier = categorical_loss(logits, actions, (2, 3), "mse")
+    torch.testing.assert_close(brier, torch.tensor([2 * 0.25**2 + 0.5**2 + 0.5**2 + 1]))
+    smooth = categorical_loss(logits[:, :2], actions[:, :1], (2,), "nll", 0.2)  # q = (0.1, 0.9)
+    torch.testing.assert_close(smooth, torch.tensor([-0.1 * math.log(0.25) - 0.9 * math.log(0.75)]))
+    weights = [torch.tensor([5.0, 2.0]), torch.tensor([3.0, 1.0, 1.0])]
+    weighted = categorical_loss(logits, torch.tensor([[1, 0]]), (2, 3), class_weights=weights)
+    torch.testing.assert_close(weighted, torch.tensor([-2 * math.log(0.75) - 3 * math.log(0.5)]))
+    assert torch.isfinite(categorical_loss(logits, actions, (2, 3))).all()
+
+
+@pytest.mark.parametrize("kind", ["nll", "mse"])
+def test_categorical_loss_by_finite_differences(kind: str) -> None:
+    logits, actions = random(6, 5).requires_grad_(), torch.tensor([[0, 0], [1, 1], [0, 2], [1, 0], [0, 1], [1, 2]])
+    weights = [random(2, seed=1).abs(), random(3, seed=2).abs()]
+    assert gradcheck(lambda x: categorical_loss(x, actions, (2, 3), kind, 0.1, weights), (logits,))
+    assert gradcheck(lambda x: categorical_loss(x, actions, (2, 3), kind), (logits,))
+
+
+def test_a_smoothed_loss_is_least_at_the_smoothed_labels() -> None:
+    target = torch.full((1, 3), 0.15 / 3, dtype=torch.float64) + 0.85 * torch.eye(3, dtype=torch.float64)[1:2]
+    for kind in ("nll", "mse"):
+        logits = target.log().requires_grad_()
+        gradient, = torch.autograd.grad(categorical_loss(logits, torch.tensor([[1]]), (3,), kind, 0.15).sum(), logits)
+        assert float(gradient.abs().max()) < 1e-12

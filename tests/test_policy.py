@@ -23,9 +23,9 @@ def make_policy(action: ActionSpec, **changes) -> Policy:
 
 
 @pytest.mark.parametrize("shared", [False, True])
-@pytest.mark.parametrize("space", SPACES)
-def test_evaluate_repeats_what_act_said(space, shared, route):
-    policy = make_policy(SPACES[space], shared=shared, squash=space == "box")
+@pytest.mark.parametrize(("space", "state_std"), [*((space, False) for space in SPACES), ("box", True)])
+def test_evaluate_repeats_what_act_said(space, state_std, shared, route):
+    policy = make_policy(SPACES[space], shared=shared, squash=space == "box", state_std=state_std)
     obs = torch.randn(32, 4)
     actions, logprobs, values, state = policy.act(obs, noise=Noise.on(CPU, 1))
     assert state is None and actions.shape == (32, SPACES[space].dim)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import make_dataclass
 from importlib.metadata import EntryPoint
 from types import ModuleType
 
 import pytest
 
 from puffer_il import registry
-from puffer_il.registry import env_folders, get_learner, learner_names, register, unknown
-from puffer_il.types import InputError
+from puffer_il.registry import env_folders, get_learner, learner_names, register, unknown, usable_learners
+from puffer_il.types import About, InputError
 
 
 @pytest.fixture
 def offer(monkeypatch):
     """Offer `module:attribute` under a group, as an installed package would."""
     offered: list[EntryPoint] = []
+    usable_learners()  # what is imported later would be forgotten with the copy, and not imported again
     monkeypatch.setattr(registry, "entry_points", lambda group: [entry for entry in offered if entry.group == group])
     monkeypatch.setattr(registry, "_learners", dict(registry._learners))
 
@@ -57,32 +59,78 @@ def test_helpers_beside_the_learners_are_no_learners(monkeypatch, tmp_path):
     assert "own" in learner_names() and "_shared" not in learner_names()
 
 
-def test_a_package_offers_a_plain_class(offer):
-    class Mine:
-        uses = ("ppo",)
+def learner(**changes):
+    """A class with all that a learner must have, and nothing that `register` fills in."""
+    method = dict.fromkeys(("update", "state_dict", "load_state_dict", "finish"), lambda self: None)
+    return type("Mine", (), {"section": make_dataclass("Section", []), "needs_rollouts": False, "needs_demos": True,
+                             "promised_metrics": ()} | method | changes)
 
-    offer("mine", "puffer_il.learners", Mine=Mine)
+
+def test_a_package_offers_a_plain_class(offer):
+    mine = learner(uses=("ppo",), __doc__="Nearest neighbour,\nas simple as can be. Paper: Nobody 2020.\n\nMore.")
+    offer("mine", "puffer_il.learners", Mine=mine)
     assert "mine" in learner_names()
-    assert get_learner("mine") is Mine and Mine.name == "mine" and Mine.uses == ("ppo",)
+    assert get_learner("mine") is mine and mine.name == "mine" and mine.uses == ("ppo",)
+    assert mine.needs_actions and not mine.needs_expert
+    assert mine.about == About("Nobody 2020", "Nearest neighbour, as simple as can be")
+    assert usable_learners()[0]["mine"] is mine
 
 
 def test_a_package_that_registers_by_itself_keeps_what_it_said(offer):
-    class Mine:
-        pass
+    mine = learner(needs_actions=False, about=About("x", "y", ("continuous",)))
 
     def load(self):
-        return register("mine", uses=("ppo", "bc"))(Mine)
+        return register("mine", uses=("ppo", "bc"))(mine)
 
-    offer("mine", "puffer_il.learners", Mine=Mine)
+    offer("mine", "puffer_il.learners", Mine=mine)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(EntryPoint, "load", load)
-        assert get_learner("mine") is Mine and Mine.uses == ("ppo", "bc")
+        assert get_learner("mine") is mine and mine.uses == ("ppo", "bc")
+    assert not mine.needs_actions and mine.about.spaces == ("continuous",)
+
+
+@pytest.mark.parametrize(("cls", "message"), [
+    (learner(needs_rollouts=True), "has no relabel, advantages"),
+    (object(), "has no section, needs_rollouts, needs_demos"),
+    (learner(section=dict), "is no dataclass"),
+    (learner(name="other"), "registers itself as 'other'"),
+])
+def test_a_learner_that_cannot_be_one_is_refused_by_name_and_package(offer, cls, message):
+    offer("mine", "puffer_il.learners", Mine=cls)
+    for _ in range(2):  # and stays so
+        with pytest.raises(InputError, match=f"algorithm 'mine' of package offered_mine: .*{message}") as error:
+            get_learner("mine")
+        assert "\n" not in str(error.value)
+    found, complaints = usable_learners()
+    assert "mine" not in found and {"bc", "gail", "ppo"} <= found.keys() and complaints == [str(error.value)]
+
+
+def test_a_package_that_cannot_be_imported_is_one_line_and_breaks_nothing_else(offer, monkeypatch):
+    def load(self):
+        raise ModuleNotFoundError("No module named 'jax'\nreally")
+
+    offer("mine", "puffer_il.learners", Mine=object)
+    monkeypatch.setattr(EntryPoint, "load", load)
+    with pytest.raises(InputError, match=r"'mine' of package offered_mine: offered_mine:Mine cannot be imported "
+                                         r"\(ModuleNotFoundError: No module named 'jax' really\); repair"):
+        get_learner("mine")
+    assert get_learner("bc").name == "bc"
+
+
+def test_a_name_can_be_taken_once(offer):
+    offer("mine", "puffer_il.learners", Mine=learner())
+    offer("mine", "puffer_il.learners", Mine=learner())
+    with pytest.raises(InputError, match="offered by offered_mine too"):
+        get_learner("mine")
+    offer("bc", "puffer_il.learners", BC=learner())
+    assert get_learner("bc").__module__ == "puffer_il.learners.bc"
+    assert "package offered_bc offers an algorithm 'bc', a name that puffer_il has taken" in usable_learners()[1][0]
 
 
 def test_unknown_learners_are_refused():
     with pytest.raises(InputError, match="unknown algorithm 'ppoo'; did you mean 'ppo'"):
         get_learner("ppoo")
-    with pytest.raises(InputError, match="unknown algorithm ''; known: bc"):
+    with pytest.raises(InputError, match="unknown algorithm ''; known: "):
         get_learner("")
 
 

@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from puffer_il.rewards import LEAST_STD, MEMORY, REWARDS, RewardScale, reward_from_logits, survival_bias
+from puffer_il.rewards import FORMS, LEAST_STD, MEMORY, REWARDS, RewardScale, reward_from_logits, survival_bias
 
 
-@pytest.mark.parametrize(("form", "at_half"), [("softplus", math.log(2)), ("logsigmoid", -math.log(2)), ("logit", 0.0)])
+@pytest.mark.parametrize(("form", "at_half"), [("softplus", math.log(2)), ("logsigmoid", -math.log(2)), ("logit", 0.0),
+                                               ("least_squares", 0.75)])
 def test_reward_where_the_discriminator_cannot_tell(form: str, at_half: float) -> None:
     torch.testing.assert_close(reward_from_logits(torch.zeros(2, 3), form), torch.full((2, 3), at_half))
 
@@ -26,7 +27,17 @@ def test_reward_is_its_formula(form: str, expected: Callable[[Tensor], Tensor]) 
     torch.testing.assert_close(reward_from_logits(logits, form), expected(torch.sigmoid(logits)))
 
 
-@pytest.mark.parametrize("form", REWARDS)
+def test_the_least_squares_reward_is_one_at_the_experts_target_and_nothing_at_the_policys() -> None:
+    scores = torch.tensor([-9.0, -3.0, -1.0, 0.0, 0.5, 1.0, 2.0, 3.0, 9.0])
+    assert reward_from_logits(scores, "least_squares").tolist() == [0, 0, 0, 0.75, 0.9375, 1, 0.75, 0, 0]
+
+
+def test_every_loss_has_forms_of_its_own_and_the_score_itself() -> None:
+    assert all("logit" in forms and set(forms) <= set(REWARDS) for forms in FORMS.values())
+    assert set().union(*FORMS.values()) == set(REWARDS)
+
+
+@pytest.mark.parametrize("form", ["softplus", "logsigmoid", "logit"])
 def test_reward_rises_with_the_logit_and_stays_finite(form: str) -> None:
     rewards = reward_from_logits(torch.tensor([-1e4, -100.0, -1.0, 0.0, 1.0, 100.0, 1e4]), form)
     assert rewards.isfinite().all()
@@ -44,7 +55,8 @@ def test_survival_bias_says_what_the_signs_are() -> None:
     logits = torch.linspace(-20, 20, 9)
     rewards = {form: reward(logits) for form, reward in REWARDS.items()}
     signs = {form: (bool((r > 0).any()), bool((r < 0).any())) for form, r in rewards.items()}
-    assert signs == {"softplus": (True, False), "logsigmoid": (False, True), "logit": (True, True)}
+    assert signs == {"softplus": (True, False), "logsigmoid": (False, True), "logit": (True, True),
+                     "least_squares": (True, False)}
     for form, (pays_life, pays_death) in signs.items():
         assert ("staying alive" in survival_bias(form)) == pays_life
         assert ("ending the episode" in survival_bias(form)) == pays_death

@@ -12,15 +12,19 @@ import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from puffer_il import discriminator, distributions, fused, losses
 from puffer_il.config import build
+from puffer_il.learners.amp import AMP
+from puffer_il.learners.gaifo import GAIfO
 from puffer_il.learners.gail import GAIL
+from puffer_il.learners.mm import MM
 from puffer_il.learners.ppo import PPO
-from puffer_il.mirror import DeviceMirror
+from puffer_il.mirror import DeviceMirror, HostMirror
 from puffer_il.networks import Encoder, RunningNorm
 from puffer_il.optim import FlatAdam
 from puffer_il.policy import Policy
@@ -95,12 +99,14 @@ def test_a_ppo_minibatch_never_waits(invalid, columns):
 
 
 @pytest.mark.parametrize("gp_kind", ["interpolated", "zero_centred"])
-def test_a_discriminator_update_never_waits(gp_kind):
-    gail, buffer = learner(GAIL, gail={"gp_kind": gp_kind, "disc_batch_size": 16, "replay_size": 32}), rollout(False)
-    gail.relabel(buffer)  # fills the replay
-    obs, actions = (buffer.mirror[name].flatten(0, 1) for name in ("obs", "actions"))
+@pytest.mark.parametrize("cls", [GAIL, GAIfO, AMP, MM])
+def test_a_discriminator_update_never_waits(cls, gp_kind):
+    keys = {"gp_kind": gp_kind, "disc_batch_size": 16, "replay_size": 32}
+    adversarial, buffer = learner(cls, **{cls.name: keys}), rollout(False)
+    adversarial.relabel(buffer)  # fills the replay
+    obs, shown = buffer.mirror["obs"].flatten(0, 1), adversarial._beside(buffer.mirror)
     with watched():
-        parts = gail._update_discriminator(obs, actions, None, 0.1)
+        parts = adversarial._update_discriminator(obs, shown, None, 0.1)
     assert torch.isfinite(parts).all()
 
 
@@ -115,10 +121,22 @@ def test_the_rollout_reaches_the_device_once():
     assert buffer.mirror["obs"].data_ptr() == first.data_ptr()
 
 
+def test_successors_are_the_same_on_the_host_and_on_the_device():
+    buffer = rollout(False)
+    assert len(buffer.final_index) > 3
+    expected = HostMirror(buffer).next_obs()
+    for index, final in zip(buffer.final_index, buffer.final_obs, strict=True):
+        assert np.array_equal(expected[index], final)  # not the next episode's first observation
+    assert torch.equal(buffer.mirror.next_obs().cpu(), expected)
+    follows = ~(buffer.terminations | buffer.truncations)[:-1]
+    rows = expected.reshape(buffer.obs.shape)[:-1].numpy()
+    assert np.array_equal(rows[follows], buffer.obs[1:][follows])
+
+
 HOT: list[Callable] = [PPO._losses, PPO._torch_minibatch, GAIL._update_discriminator, GAIL._gradients_in_torch,
                        GAIL._expert_rows, GAIL._policy_rows, GAIL._with_absorbing, Policy.heads, Policy.evaluate,
                        Policy.act, FlatAdam.step, Encoder.prepare, RunningNorm.forward, DeviceMirror.select,
-                       discriminator.Discriminator.rows, discriminator.Discriminator.forward,
+                       discriminator.Inputs.rows, discriminator.Inputs.encode, discriminator.Discriminator.forward,
                        distributions.Categorical, distributions.Gaussian.log_prob,
                        distributions.Gaussian.log_prob_entropy, losses]
 

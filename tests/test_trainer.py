@@ -183,11 +183,12 @@ WEIGHTS = {
     "policy.lstm": 4, "train.precision": "bfloat16",
     "train.total_steps": 512, "train.num_steps": 16, "train.seed": 2,
 }
-CONTINUOUS = {"policy.squash": True, "policy.init_log_std": -1.0}
-IMITATION = {"demos.source": None, "demos.episodes": 2, "demos.subsample": 3}
+CONTINUOUS = {"policy.squash": True, "policy.init_log_std": -1.0, "policy.state_std": True}
+IMITATION = {"demos.source": None, "demos.episodes": 2, "demos.subsample": 3, "demos.weighting": "return"}
 ELSEWHERE = {
     "env.backend": "test_backend_and_workers_are_chosen", "env.num_workers": "test_backend_and_workers_are_chosen",
     "env.num_groups": "test_backend_and_workers_are_chosen", "demos.clip_actions": "tests/demos",
+    "demos.temperature": "tests/demos/test_weights.py",
     "train.device": "test_cuda_is_refused_where_there_is_none", "train.threads": "test_threads_are_set",
     "train.compile": "test_a_compiled_loss_learns_the_same", "train.cuda_graphs": "tests/test_graphs.py",
     "train.fused": "test_the_kernels_can_be_switched_off",

@@ -1,15 +1,16 @@
-/* The discriminator's rows and its gradients: cross-entropy of expert against policy rows, and the gradient penalty. */
+/* The discriminator's rows and its gradients: a loss of expert against policy rows, and the gradient penalty. */
 #ifndef PUFFER_IL_ADVERSARY_H
 #define PUFFER_IL_ADVERSARY_H
 
 #include "training.h"
 
-/* (observation, action) pairs as a discriminator sees them: observation, action features (one-hot, or clipped to
- * [low, high] and scaled), a zero that stands for "not absorbing". */
+/* Pairs as a discriminator sees them: observation; action features (one-hot, or clipped to [low, high] and scaled), or
+ * the next observation, or nothing; a zero that stands for "not absorbing". */
 typedef struct {
     Observations obs;
+    const void *next;     // observations; NULL: none
     Distribution dist;
-    const void *actions;
+    const void *actions;  // NULL: none
     const float *low, *high;
     const int64_t *index;  // NULL: all rows in order
     int64_t rows;
@@ -42,7 +43,12 @@ static inline void write_pairs(const Pairs *p, int64_t first, int64_t stop, floa
         const int64_t row = p->index ? p->index[i] : i;
         to_floats(p->obs.dtype, (const char *)p->obs.data + row * p->obs.bytes, columns, to);
         normalise(&p->obs, columns, to);
-        action_features(p, row, to + columns);
+        if (p->next) {
+            to_floats(p->obs.dtype, (const char *)p->next + row * p->obs.bytes, columns, to + columns);
+            normalise(&p->obs, columns, to + columns);
+        }
+        if (p->actions)
+            action_features(p, row, to + columns);
         to[p->width - 1] = 0;
     }
 }
@@ -100,7 +106,7 @@ enum { DISC_LOSS, DISC_RIGHT_EXPERT, DISC_RIGHT_POLICY, DISC_LOGIT_EXPERT, DISC_
 
 typedef struct {
     float label_smoothing, ent_coef, penalty_coef, penalty_target;
-    int32_t penalty;
+    int32_t penalty, loss;
 } DiscSettings;
 
 typedef struct {
@@ -110,8 +116,8 @@ typedef struct {
     double *stats;  // (chunks, DISC_STATS)
 } DiscPass;
 
-/* Cross-entropy of one block: `expert` tells the side. */
-static inline void verdict_block(const DiscPass *p, Scratch *s, float *sums, const float *rows_of_side, int64_t count,
+/* The loss of one block: `expert` tells the side. */
+static inline void side_block(const DiscPass *p, Scratch *s, float *sums, const float *rows_of_side, int64_t count,
                                  bool expert, double *stats) {
     const Pass *pass = &p->pass;
     const float label = expert ? 1 - p->settings.label_smoothing : p->settings.label_smoothing;
@@ -123,8 +129,8 @@ static inline void verdict_block(const DiscPass *p, Scratch *s, float *sums, con
     double of_block[3] = {0, 0, 0};
     pass->kernels->block_forward(&pass->plan, pass->packed, x, s->tape, s, rows);
     clear_tail(s->outputs, 1, count);
-    pass->kernels->bce_block(s->outputs, expert ? 1 : -1, label, weights, p->settings.ent_coef, s->output_gradients,
-                             of_block);
+    pass->kernels->verdict_block(p->settings.loss, s->outputs, expert ? 1 : -1, label, weights, p->settings.ent_coef,
+                                 s->output_gradients, of_block);
     pass->kernels->block_backward(&pass->plan, pass->packed, x, s->tape, s, sums, false, rows);
     stats[DISC_LOSS] += of_block[0];
     stats[expert ? DISC_LOGIT_EXPERT : DISC_LOGIT_POLICY] += 2 * of_block[1];
@@ -181,8 +187,8 @@ static void disc_chunk(void *context, int64_t chunk, int thread) {
     for (int64_t first = chunk * pass->chunk; first < stop; first += BLOCK) {
         const int64_t count = least(BLOCK, stop - first);
         const float *expert = p->expert + first * inputs, *policy = p->policy + first * inputs;
-        verdict_block(p, &s, sums, expert, count, true, stats);
-        verdict_block(p, &s, sums, policy, count, false, stats);
+        side_block(p, &s, sums, expert, count, true, stats);
+        side_block(p, &s, sums, policy, count, false, stats);
         if (p->settings.penalty != NO_PENALTY)
             penalty_block(p, &s, sums, expert, policy, p->mix ? p->mix + first : NULL, count, stats);
     }

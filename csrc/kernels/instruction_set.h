@@ -20,7 +20,7 @@ static const Kernels V(kernels) = {
     .mode_block = V(mode_block),
     .ppo_block = V(ppo_block),
     .cloning_block = V(cloning_block),
-    .bce_block = V(bce_block),
+    .verdict_block = V(verdict_block),
     .adam = V(adam),
 };
 

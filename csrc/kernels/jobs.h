@@ -48,6 +48,7 @@ typedef struct {
     float learning_rate, beta1, beta2, eps, weight_decay, max_grad_norm;  // 0: not clipped
 } AdamSettings;
 
+enum { CROSS_ENTROPY, LEAST_SQUARES, WASSERSTEIN };  // losses of a discriminator
 enum { PPO_POLICY, PPO_VALUE, PPO_ENTROPY, PPO_KL, PPO_CLIPPED, PPO_STATS };
 
 /* One block's rows beside their observations; rows that do not count have weight 0. */

@@ -149,22 +149,33 @@ static void V(cloning_block)(const Distribution *dist, float ent_coef, float sha
     stats[1] += V(sum)(total_entropy);
 }
 
-/* Binary cross-entropy of rows of one side (1 the expert's, -1 the policy's) with their label, less ent_coef times the
- * verdict's entropy; rows weigh `weights`. stats: sums of the cross-entropy and of the logits, and how many logits are
- * on their side, all weighted. */
-static void V(bce_block)(const float *logits, float side, float label, const float *weights, float ent_coef,
-                         float *gradient, double *stats) {
-    const F zero = V(all)(0), y = V(all)(label);
-    F loss = zero, sum = zero, right = zero;
+/* Loss of scores of one side (1 the expert's, -1 the policy's) with their label, less ent_coef times the entropy of
+ * sigmoid(score); rows weigh `weights`. Cross-entropy; squares of the distance to 2 label - 1; -side * score. stats: sums
+ * of the loss and of the scores, and how many scores are on their side, all weighted. */
+static void V(verdict_block)(int kind, const float *scores, float side, float label, const float *weights,
+                             float ent_coef, float *gradient, double *stats) {
+    const F zero = V(all)(0), one = V(all)(1), y = V(all)(label), target = V(all)(2 * label - 1);
+    F total = zero, sum = zero, right = zero;
     EACH_VECTOR(r) {
-        const F z = V(load)(logits + r), weight = V(load)(weights + r);
+        const F z = V(load)(scores + r), weight = V(load)(weights + r);
         const F s = V(sigmoid)(z);
-        loss += weight * (y * V(softplus)(-z) + (V(all)(1) - y) * V(softplus)(z));
+        F loss, slope;
+        if (kind == CROSS_ENTROPY) {
+            loss = y * V(softplus)(-z) + (one - y) * V(softplus)(z);
+            slope = s - y;
+        } else if (kind == LEAST_SQUARES) {
+            loss = (z - target) * (z - target);
+            slope = V(all)(2) * (z - target);
+        } else {
+            loss = -side * z;
+            slope = V(all)(-side);
+        }
+        total += weight * loss;
         sum += weight * z;
-        right += weight * V(where_greater)(side * z, zero, V(all)(1), zero);
-        V(store)(gradient + r, weight * (s - y + ent_coef * z * s * (V(all)(1) - s)));
+        right += weight * V(where_greater)(side * z, zero, one, zero);
+        V(store)(gradient + r, weight * (slope + ent_coef * z * s * (one - s)));
     }
-    stats[0] += V(sum)(loss);
+    stats[0] += V(sum)(total);
     stats[1] += V(sum)(sum);
     stats[2] += V(sum)(right);
 }

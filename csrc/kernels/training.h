@@ -354,8 +354,8 @@ static inline double optimizer_step(const Kernels *kernels, Optimizer *o) {
 }
 
 /* Whole minibatches of maximum likelihood, `order` (rows,) cut into pieces of `batch`, each with a step of `optimizer`,
- * whose gradient the network's `gradients` (and `log_std`, a place in it or NULL) lie in. `means` is overwritten with
- * the mean over the minibatches of loss, entropy and gradient norm. */
+ * whose gradient the network's `gradients` (and `log_std`, a place in it or NULL) lie in; without it gradients alone.
+ * `means` is overwritten with the mean over the minibatches of loss, entropy and gradient norm. */
 static bool clone_epoch(const Kernels *kernels, const Network *net, const Gradients *gradients,
                         const float *log_std, float *log_std_gradient, const Observations *obs, const Distribution *dist,
                         const void *actions, const int64_t *order, int64_t rows, int64_t batch, float ent_coef,
@@ -388,7 +388,8 @@ static bool clone_epoch(const Kernels *kernels, const Network *net, const Gradie
             for (int k = 0; log_std_gradient && k < dist->dims; k++)
                 log_std_gradient[k] += p.log_std[chunk * MAX_DIMS + k];
         }
-        means[2] += optimizer_step(kernels, optimizer) / (double)batches;
+        if (optimizer)
+            means[2] += optimizer_step(kernels, optimizer) / (double)batches;
     }
     end_work(&work);
     return done;

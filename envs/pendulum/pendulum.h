@@ -27,7 +27,7 @@ static inline void c_step(Env *env, Io io) {
     const Params *p = io.params;
     const float torque = io.actions[0];  // its terms are rounded to float, as NumPy does for Gymnasium
     const float torque_cost = 0.001f * (torque * torque);
-    const float torque_acc = (float)(3 / (p->m * p->l * p->l)) * torque;
+    const float torque_acc = (float)(p->gain * 3 / (p->m * p->l * p->l)) * torque;
     double sine, cosine;
     sin_cos(env->theta, &sine, &cosine);
 
@@ -50,7 +50,8 @@ static inline void c_expert(const Env *env, Io io, Action *actions) {
     const double missing = 3 * p->g / (2 * p->l) * (1 - cosine) - speed * speed / 2;  // energy by moment of inertia
     const double swing = 0.6 * (missing + 0.5) * (speed >= 0 ? 1 : -1);
     const double hold = -(11.5 * angle + 3 * speed) * p->m * p->l * p->l;
-    actions[0] = (float)clip(fabs(angle + 0.17 * speed) < 0.46 ? hold : swing, ACTION_LOW(p, 0), ACTION_HIGH(p, 0));
+    const double torque = fabs(angle + 0.17 * speed) < 0.46 ? hold : swing;
+    actions[0] = (float)clip(p->gain ? torque / p->gain : 0, ACTION_LOW(p, 0), ACTION_HIGH(p, 0));
 }
 
 static inline void c_get_state(const Env *env, Io io, double *state) {

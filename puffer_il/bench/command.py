@@ -37,17 +37,22 @@ HELP = {"throughput": "whole training loops, and peak memory", "stages": "each s
         "scaling": "loops by environments, horizon, hidden size, threads, workers",
         "env": "stepping: C loops, and one process against workers",
         "buffer": "advantages, writes, gathers against memory", "learners": "every learner's cost against GAIL's",
-        "mlp": "fused networks against torch", "all": "everything"}
+        "mlp": "fused networks against torch", "all": "all of that",
+        "scores": "how well and how soon every algorithm learns; hours, and options of its own: 'bench scores --help'"}
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see 'puffer-il bench --help'")
+        raise InputError(f"{message}; see '{self.prog} --help'")
 
 
 def main(arguments: list[str]) -> int:
     """`puffer-il bench …`: tables on the terminal, JSON and Markdown into files. 130 if it was interrupted, having kept
     what was measured until then."""
+    if arguments[:1] == ["scores"]:
+        from puffer_il.bench import scores  # late: it uses what stands here
+
+        return scores.main(arguments[1:])
     args = parse(arguments)
     console, steps = Console(), plan(args.what, args.peers)
     data: dict[str, Any] = {"machine": limits.machine(cores(), shlex.join(["puffer-il", "bench", *arguments])),
@@ -112,7 +117,7 @@ class Arguments(argparse.Namespace):
 
 def parse(arguments: list[str]) -> Arguments:
     """InputError in one line for whatever cannot be done, before anything is measured."""
-    parser = _Parser(prog="puffer-il bench", description="How fast each part is, against what the machine can do and "
+    parser = Parser(prog="puffer-il bench", description="How fast each part is, against what the machine can do and "
                      "against other packages.", epilog="; ".join(f"{k}: {v}" for k, v in HELP.items()))
     add = parser.add_argument
     add("what", nargs="?", metavar="what", help=f"{', '.join(HELP)} (default throughput)")
@@ -123,36 +128,38 @@ def parse(arguments: list[str]) -> Arguments:
     add("--markdown", type=Path, metavar="FILE", help="write the tables here as a page")
     add("--algos", default="ppo,gail", type=lambda text: text.split(","), help="algorithms of throughput: ppo,gail")
     add("--env", default="CartPole-v1", help="Python environment of env (default CartPole-v1)")
-    add("--num-envs", type=_count, default=0, metavar="N", help="default 4096; 64 for Python environments")
-    add("--num-steps", type=_count, default=64, metavar="N", help="steps of a rollout (default 64)")
-    add("--epochs", type=_count, default=1, metavar="N", help="PPO epochs of throughput (default 1)")
-    add("--updates", type=_count, default=10, metavar="N", help="counted iterations of throughput (default 10)")
-    add("--hidden", type=_counts, default=(64, 256), metavar="N,…", help="hidden widths of stages (default 64,256)")
-    add("--workers", type=_count, default=2, metavar="N", help="worker processes of env (default 2)")
-    add("--repeats", "--pairs", type=_count, default=7, metavar="N", help="repeats of everything else (default 7)")
+    add("--num-envs", type=count, default=0, metavar="N", help="default 4096; 64 for Python environments")
+    add("--num-steps", type=count, default=64, metavar="N", help="steps of a rollout (default 64)")
+    add("--epochs", type=count, default=1, metavar="N", help="PPO epochs of throughput (default 1)")
+    add("--updates", type=count, default=10, metavar="N", help="counted iterations of throughput (default 10)")
+    add("--hidden", type=counts, default=(64, 256), metavar="N,…", help="hidden widths of stages (default 64,256)")
+    add("--workers", type=count, default=2, metavar="N", help="worker processes of env (default 2)")
+    add("--repeats", "--pairs", type=count, default=7, metavar="N", help="repeats of everything else (default 7)")
     add("--seconds", type=_seconds, default=0.1, metavar="S", help="least seconds of one repeat (default 0.1)")
-    add("--seeds", type=_count, default=5, metavar="N", help="with --peers: seeds of time to the expert (default 5)")
+    add("--seeds", type=count, default=5, metavar="N", help="with --peers: seeds of time to the expert (default 5)")
     args = parser.parse_args(arguments, Arguments())
     if args.what is not None and args.what not in HELP:
         raise InputError(unknown("benchmark", args.what, list(HELP)))
+    if args.what == "scores":
+        raise InputError("scores has options of its own; write 'puffer-il bench scores' first and them after it")
     for algo in args.algos:
         get_learner(algo)
     if "env" in plan(args.what, args.peers):
         find_creator(args.env, None).facts()
     for path in (args.json, args.markdown):
         if path is not None:
-            _check_writable(path)
+            check_writable(path)
     return args
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
     return int(text)
 
 
-def _counts(text: str) -> tuple[int, ...]:
-    return tuple(map(_count, text.split(",")))
+def counts(text: str) -> tuple[int, ...]:
+    return tuple(map(count, text.split(",")))
 
 
 def _seconds(text: str) -> float:
@@ -165,7 +172,7 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _check_writable(path: Path) -> None:
+def check_writable(path: Path) -> None:
     try:
         if path.is_dir():
             raise IsADirectoryError(0, "is a folder")

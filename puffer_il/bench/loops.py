@@ -10,11 +10,14 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from puffer_il.bench.measure import Say, figure
 from puffer_il.config import build, section_types
+from puffer_il.learned_reward import FILE as REWARD_FILE
+from puffer_il.learned_reward import save_reward
 from puffer_il.peers.run import Entry, Result, interleave, ratios
 from puffer_il.registry import env_folders, get_learner, learner_names
 from puffer_il.runtime import cores, set_threads
@@ -24,6 +27,7 @@ from puffer_il.types import EnvFailure, InputError, Metrics
 
 Keys = dict[str, Any]  # "section.key" → value, as on the command line of `puffer-il train`
 WARM_UP = 2  # iterations that are not counted: first touch of memory, threads starting
+WORK = ("disc_updates", "disc_batch_size", "disc_hidden")
 STAGES = tuple(phase for phase in PHASES if phase != "eval")
 
 
@@ -119,18 +123,48 @@ def standard_variants(num_envs: int, num_steps: int, epochs: int, algos: list[st
 
 
 def learners(results: list[dict[str, Any]], size: Keys, rounds: int, seconds: float, say: Say) -> None:
-    """Every registered learner's cost per step (without rollouts: per sample), relative to GAIL's."""
+    """Every registered learner's cost per step (without rollouts: per sample), relative to GAIL's on the same work."""
     with ExitStack() as stack:
-        entries = []
-        for algo in ["gail", *(name for name in learner_names() if name != "gail")]:
+        say("learners: setting up gail")
+        gail = Loop("gail", size, stack, seconds)
+        size = {**size, "transfer.reward": _learned_reward(gail, stack)}
+        entries, algos = [Entry("gail", gail)], ["gail", *(name for name in learner_names() if name != "gail")]
+        for algo in algos[1:]:
             say(f"learners: setting up {algo}")
-            entries.append(_try_loop(algo, algo, size, stack, seconds))
+            entries.append(_try_loop(algo, algo, same_work(algo, size), stack, seconds))
         done = interleave(entries, rounds, lambda line: say(f"learners: {line}"))
-    for result in done:
+    for algo, result in zip(algos, done, strict=True):
         cost = ratios(done[0], result)  # our rate over theirs is their cost over ours
-        unit = "step" if get_learner(result.name).needs_rollouts else "sample"
-        relative = figure(cost.pairs) if cost else None
-        results.append(entry(result, result.name, size, unit=unit, cost=relative))
+        unit, keys = "step" if get_learner(algo).needs_rollouts else "sample", same_work(algo, size)
+        found = entry(result, algo, keys, unit=unit, kind=kind(algo), cost=figure(cost.pairs) if cost else None)
+        if result.samples and kind(algo) == "off-policy":
+            sac = build(algo, [("bench", tables(algo, keys))]).sac
+            rows = keys["env.num_envs"] * keys["train.num_steps"]
+            found |= {"batch_size": sac.batch_size,
+                      "updates_per_s": figure([sac.updates * rate / rows for rate in result.rates])}
+        results.append(found)
+
+
+def kind(algo: str) -> str:
+    """By what a learner learns from: its newest rollout, all of them, an expert's answers, or no rollouts."""
+    cls = get_learner(algo)
+    if not cls.needs_rollouts:
+        return "offline"
+    return "off-policy" if "sac" in section_types(algo) else "asks an expert" if cls.needs_expert else "on-policy"
+
+
+def same_work(algo: str, keys: Keys) -> Keys:
+    """`keys`, and as many updates, rows and units as GAIL's discriminator has for whatever `algo` has in its place."""
+    gail, own = get_learner("gail").section(), {f.name for f in fields(get_learner(algo).section)}
+    return keys | {f"{algo}.{name}": keys.get(f"gail.{name}", getattr(gail, name)) for name in WORK if name in own}
+
+
+def _learned_reward(loop: Loop, stack: ExitStack) -> str:
+    """The folder of a reward as `loop` has learned it, for learners that begin with one."""
+    folder = stack.enter_context(tempfile.TemporaryDirectory())
+    learner: Any = loop.run.learner
+    save_reward(learner.learned_reward(), Path(folder) / REWARD_FILE)
+    return folder
 
 
 def scaling(results: list[dict[str, Any]], axes: dict[str, list[tuple[Any, Keys]]], rounds: int, seconds: float,

@@ -1,4 +1,4 @@
-"""The rollout buffer against the memory it lives in: advantages, writes, gathers, copies. One thread each."""
+"""The buffers against the memory they live in: advantages, writes, gathers, copies, replays. One thread each."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from puffer_il.bench.limits import Limits, Stage, measure_stage
 from puffer_il.bench.measure import Effort, Say
 from puffer_il.buffer import ACTION_FIELDS, OUTCOME_FIELDS, ROW_FIELDS, RolloutBuffer
+from puffer_il.replay import FIELDS, ReplayBuffer
 from puffer_il.types import ActionSpec, EnvSpec
 
 CARTPOLE = EnvSpec("cartpole", (4,), np.dtype(np.float32), ActionSpec(nvec=(2,)))
@@ -21,7 +22,7 @@ def buffers(results: list[dict[str, Any]], num_envs: tuple[int, ...], num_steps:
     limits = Limits()
     for n in num_envs:
         buffer = random_rollout(CARTPOLE, num_steps, n)
-        for stage in buffer_stages(buffer, limits):
+        for stage in (*buffer_stages(buffer, limits), *replay_stages(CARTPOLE, buffer, limits)):
             say(f"buffer: {stage.name}, {n:,} environments")
             results.append({**measure_stage(stage, effort), "num_envs": n, "num_steps": num_steps})
 
@@ -66,6 +67,19 @@ def buffer_stages(buffer: RolloutBuffer, limits: Limits) -> Iterator[Stage]:
                 [limits.bytes("copy", 2 * everything * len(index), everything * rows)])
     yield Stage("copies: next observations", buffer.next_obs, rows, 1,
                 [limits.bytes("copy", 2 * buffer.obs.nbytes, 2 * buffer.obs.nbytes)])
+
+
+def replay_stages(spec: EnvSpec, buffer: RolloutBuffer, limits: Limits) -> Iterator[Stage]:
+    """A replay of four rollouts. Its indices are drawn as well, which are no bytes of a row."""
+    rows = buffer.num_steps * buffer.num_envs
+    replay = ReplayBuffer(spec, 4 * rows, 0)
+    for _ in range(4):
+        replay.append_rollout(buffer)
+    width = sum(getattr(replay.rows, name).nbytes for name in FIELDS) // replay.capacity
+    yield Stage("replay: append a rollout", lambda: replay.append_rollout(buffer), rows, 1,
+                [limits.bytes("copy", 2 * width * rows, 2 * width * rows)])
+    yield Stage("replay: draw minibatches", lambda: replay.sample(32, 128), 32 * 128, 1,
+                [limits.bytes("copy", 2 * width * 32 * 128, width * replay.capacity)])
 
 
 def _writer(buffer: RolloutBuffer) -> Any:

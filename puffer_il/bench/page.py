@@ -37,7 +37,7 @@ def show(section: Section, console: Console) -> None:
         table.add_column(column, justify="right" if k else "left", no_wrap=k > 0, overflow="fold")
     for row in section.rows:
         table.add_row(*map(Text, row))
-    console.print(table)
+    console.print(table if section.columns else Text(section.title, style="bold"))
     for note in section.notes:
         console.print(Padding(Text(note, style="dim"), (0, 0, 0, 2)))
     console.print()
@@ -48,13 +48,14 @@ def markdown(data: dict[str, Any]) -> str:
     parts = [INTRODUCTION.format(command=machine["command"], machine=f"Machine: {describe(machine)}.")]
     if data["interrupted"]:
         parts.append("This run did not come to its end (it was interrupted): what is missing was not measured.\n")
-    parts += [_table(section) for section in sections(data)]
+    parts += [markdown_table(section) for section in sections(data)]
     return "\n".join(parts)
 
 
-def _table(section: Section) -> str:
-    lines = [f"## {section.title}", "", *(f"{note}\n" for note in section.notes),
-             _line(section.columns), "|---|" + "---:|" * (len(section.columns) - 1), *map(_line, section.rows)]
+def markdown_table(section: Section) -> str:
+    lines = [f"## {section.title}", "", *(f"{note}\n" for note in section.notes)]
+    if section.columns:
+        lines += [_line(section.columns), "|---|" + "---:|" * (len(section.columns) - 1), *map(_line, section.rows)]
     return "\n".join(lines) + "\n"
 
 

@@ -13,7 +13,7 @@ Entries = Sequence[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Section:
-    """One table; the first column is text, the others are numbers."""
+    """One table; the first column is text, the others are numbers. Without columns, its notes alone."""
 
     title: str
     columns: Sequence[str]

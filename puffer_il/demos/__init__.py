@@ -6,8 +6,9 @@ from puffer_il.demos.experts import load_expert
 from puffer_il.demos.exporters import write_imitation, write_minari
 from puffer_il.demos.format import read_meta, write_demos
 from puffer_il.demos.importers import read_demos
-from puffer_il.demos.load import first_episodes, fit, load_demos, subsample_rows
+from puffer_il.demos.load import first_episodes, fit, load_demos, shipped_path, subsample_rows
+from puffer_il.demos.weights import spread, weigh
 
 __all__ = ["Finding", "check_fit", "collect", "describe", "findings", "first_episodes", "fit", "load_demos",
-           "load_expert", "read_demos", "read_meta", "subsample_rows", "write_demos", "write_imitation",
-           "write_minari"]
+           "load_expert", "read_demos", "read_meta", "shipped_path", "spread", "subsample_rows", "weigh",
+           "write_demos", "write_imitation", "write_minari"]

@@ -12,22 +12,25 @@ WHOLE = {"episode_returns": np.float64, "episode_lengths": np.int64, "episode_te
          "episode_truncations": bool}  # of whole episodes, where the rows are not
 
 
-def build_demos(source: str, *, obs: Array, actions: Array, next_obs: Array, terminations: Array, truncations: Array,
-                episode_starts: Array, rewards: Array | None = None, notes: Sequence[str] = (),
-                **whole: Array | None) -> Demos:
+def build_demos(source: str, *, obs: Array, actions: Array | None, next_obs: Array, terminations: Array,
+                truncations: Array, episode_starts: Array, rewards: Array | None = None, weights: Array | None = None,
+                states: Array | None = None, notes: Sequence[str] = (), **whole: Array | None) -> Demos:
     """Demos from numeric arrays of any dtype; `whole` may hold the arrays named in WHOLE.
 
-    Floating-point observations, actions and rewards become float32; actions of integers become int32; actions of one
-    transition are flattened to a row. Integer observations keep their dtype. Raises InputError as Demos does.
+    Floating-point observations and actions, rewards and weights become float32; actions of integers become int32;
+    actions of one transition are flattened to a row. Integer observations keep their dtype. States become float64.
+    Raises InputError as Demos does.
     """
     return Demos(
         obs=_compact(obs),
-        actions=_actions(source, actions),
+        actions=None if actions is None else _actions(source, actions),
         next_obs=_compact(next_obs),
         terminations=terminations.astype(bool).reshape(-1),
         truncations=truncations.astype(bool).reshape(-1),
         episode_starts=episode_starts.astype(np.int64),
         rewards=None if rewards is None else _single(rewards).reshape(-1),
+        weights=None if weights is None else _single(weights).reshape(-1),
+        states=None if states is None else states.astype(np.float64),
         source=source, notes=tuple(notes),
         **{name: None if array is None else array.astype(WHOLE[name]) for name, array in whole.items()})
 

@@ -53,7 +53,9 @@ def describe(demos: Demos) -> dict[str, Any]:
         "truncated": truncated,
         "open": demos.num_episodes - terminated - truncated,
         "obs": _array_summary(demos.obs),
-        "actions": _array_summary(demos.actions),
+        "actions": None if demos.actions is None else _array_summary(demos.actions),
+        "weights": None if demos.weights is None else _array_summary(demos.weights),
+        "states": None if demos.states is None else _array_summary(demos.states),
         "notes": list(demos.notes),
     }
 
@@ -76,6 +78,8 @@ def _misfits(demos: Demos, spec: EnvSpec) -> Iterator[str]:
     elif (bad := _inexact(demos.obs, spec.obs_dtype)) is not None:
         yield (f"obs holds {bad} but {spec.name} has {spec.obs_dtype} observations; record them as the environment "
                "gives them")
+    if demos.actions is None:
+        return
     columns, action = demos.actions.shape[1], spec.action
     if columns != action.dim:
         yield f"actions have {columns} columns but {spec.name} takes {action.dim}; use demonstrations of it"
@@ -121,6 +125,9 @@ def _odd_columns(demos: Demos, spec: EnvSpec | None) -> Iterator[str]:
     constant = np.flatnonzero((obs == obs[0]).all(0)) if len(demos) > 1 else ()
     if len(constant):
         yield f"{len(constant)} of {obs.shape[1]} observation columns never change ({_some(constant)})"
+    if demos.actions is None:
+        yield "no actions are stored; only algorithms that learn from observations alone can use them"
+        return
     constant = np.flatnonzero((demos.actions == demos.actions[0]).all(0)) if len(demos) > 1 else ()
     if len(constant):
         yield (f"{len(constant)} of {demos.actions.shape[1]} action columns never change ({_some(constant)}); "
@@ -134,7 +141,8 @@ def _odd_columns(demos: Demos, spec: EnvSpec | None) -> Iterator[str]:
 
 def _odd_episodes(demos: Demos) -> Iterator[str]:
     spans = list(zip(demos.episode_starts, demos.episode_ends, strict=True))
-    bodies = [demos.obs[a:b].tobytes() + demos.actions[a:b].tobytes() for a, b in spans]
+    arrays = [array for array in (demos.obs, demos.actions) if array is not None]
+    bodies = [b"".join(array[a:b].tobytes() for array in arrays) for a, b in spans]
     counts = Counter(bodies)
     copies = [i for i, body in enumerate(bodies) if counts[body] > 1]
     if copies:

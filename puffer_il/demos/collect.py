@@ -20,7 +20,9 @@ def collect(vec: Any, act: Act, episodes: int, source: str, *, seed: int = 0) ->
 
     Every row contributes its first `episodes // num_envs` episodes (the first rows one more), however long they are:
     taking whichever end first would favour short ones. Episodes are ordered by row. Stored actions are those executed,
-    continuous ones clipped to the range; rows that are not valid are left out; successors are the true ones.
+    continuous ones clipped to the range; rows that are not valid are left out; successors are the true ones. The
+    environment's state is kept beside each row where it can be told, with several agents the last one in which all of
+    them took part, so that an episode can begin there.
     Raises InputError if an episode does not end within MAX_EPISODE_STEPS.
     """
     if episodes < 1:
@@ -29,18 +31,22 @@ def collect(vec: Any, act: Act, episodes: int, source: str, *, seed: int = 0) ->
     quota[:episodes % vec.num_envs] += 1
     obs, episode_start = vec.reset(seed), np.ones(vec.num_envs, bool)
     steps = np.zeros(vec.num_envs, np.int64)
+    states: Array | None = None
     parts: list[tuple[Array, ...]] = []
     while quota.any():
         live = np.flatnonzero(quota)
-        actions, before = _executed(act(obs, episode_start), vec.spec.action), obs[live]
+        actions, before, here = _executed(act(obs, episode_start), vec.spec.action), obs[live], vec.env_states()
         batch = vec.step(actions)
+        if here is not None:
+            everyone = np.repeat(batch.valid.reshape(-1, vec.spec.num_agents).all(1), vec.spec.num_agents)
+            states = here if states is None else np.where(everyone[:, None], here, states)
         kept = batch.valid[live]
         rows = live[kept]
         ended = batch.valid & (batch.terminations | batch.truncations)
         next_obs = batch.obs[rows]
         next_obs[ended[rows]] = batch.final_obs[rows][ended[rows]]
         parts.append((rows, before[kept], actions[rows], next_obs, batch.terminations[rows], batch.truncations[rows],
-                      batch.rewards[rows]))
+                      batch.rewards[rows], *(() if states is None else (states[rows],))))
         quota[rows] -= ended[rows]
         steps = np.where(ended, 0, steps + 1)
         if steps[live].max() >= MAX_EPISODE_STEPS:
@@ -59,7 +65,8 @@ def _ordered(parts: list[tuple[Array, ...]], source: str) -> Demos:
     """Vector steps, the rows side by side → episodes one after the other."""
     row, *columns = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(row, kind="stable")
-    obs, actions, next_obs, terminations, truncations, rewards = (column[order] for column in columns)
+    obs, actions, next_obs, terminations, truncations, rewards, *states = (column[order] for column in columns)
     ends = np.flatnonzero(terminations | truncations)
     return build_demos(source, obs=obs, actions=actions, next_obs=next_obs, terminations=terminations,
-                       truncations=truncations, episode_starts=np.append(0, ends[:-1] + 1), rewards=rewards)
+                       truncations=truncations, episode_starts=np.append(0, ends[:-1] + 1), rewards=rewards,
+                       states=states[0] if states else None)

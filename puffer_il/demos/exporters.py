@@ -17,13 +17,14 @@ def write_imitation(path: Path | str, demos: Demos) -> None:
     """The npz that `imitation.data.serialize.load` reads, trajectories end to end.
 
     `terminal` is set where an episode terminated and not where it was truncated. That reader insists on `infos`, an
-    object array, so one of empty dicts is written. Raises InputError for subsampled demonstrations.
+    object array, so one of empty dicts is written. Raises InputError for demonstrations that are subsampled or have no
+    actions.
     """
-    obs = _with_finals(demos)
+    obs, actions = _with_finals(demos), _recorded(demos)
     infos = np.empty(len(demos), object)
     infos[:] = [{} for _ in range(len(demos))]
-    one_choice = demos.actions.dtype == np.int32 and demos.actions.shape[1] == 1
-    arrays = {"obs": obs, "acts": demos.actions[:, 0].astype(np.int64) if one_choice else demos.actions, "infos": infos,
+    one_choice = actions.dtype == np.int32 and actions.shape[1] == 1
+    arrays = {"obs": obs, "acts": actions[:, 0].astype(np.int64) if one_choice else actions, "infos": infos,
               "terminal": demos.terminated, "indices": demos.episode_starts[1:]}
     save_npz(path, arrays if demos.rewards is None else arrays | {"rews": demos.rewards})
 
@@ -32,13 +33,13 @@ def write_minari(dataset_id: str, demos: Demos, spec: EnvSpec) -> None:
     """A local Minari dataset, such as "own/cartpole-v0", with the spaces of `spec` (bounds of observations unknown).
 
     Needs the extra 'minari'. Raises InputError without it, for a name that is taken or malformed, for demonstrations
-    that are subsampled or have no rewards.
+    that are subsampled or have no actions or rewards.
     """
     minari = import_minari()
     if demos.rewards is None:
         raise InputError(f"demos {demos.source}: no rewards are stored, which Minari requires; write an .npz")
     obs, gaps = _with_finals(demos), np.arange(demos.num_episodes)
-    actions = demos.actions.reshape(len(demos), *spec.action.shape)
+    actions = _recorded(demos).reshape(len(demos), *spec.action.shape)
     episodes = [
         minari.data_collector.EpisodeBuffer(
             observations=obs[start + gap:end + gap + 1], actions=actions[start:end], rewards=demos.rewards[start:end],
@@ -62,6 +63,12 @@ def import_minari() -> Any:
     except ImportError as error:
         raise InputError(f"minari cannot be imported ({one_line(error)}); pip install 'puffer-il[minari]'") from None
     return minari
+
+
+def _recorded(demos: Demos) -> Array:
+    if demos.actions is None:
+        raise InputError(f"demos {demos.source}: no actions are stored, which this format requires; write ours")
+    return demos.actions
 
 
 def _with_finals(demos: Demos) -> Array:

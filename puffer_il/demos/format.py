@@ -1,7 +1,10 @@
 """Our own file: one .npz without pickles whose keys are the fields of Demos, plus `meta`, a JSON string.
 
-    obs, actions, terminations, truncations, episode_starts     as in types.Demos
+    obs, terminations, truncations, episode_starts     as in types.Demos
+    actions                            where they were recorded
     rewards, episode_returns, episode_lengths, episode_terminations, episode_truncations     where there are any
+    weights   (n,)                     how much each row counts, where not all count alike
+    states    (n, state size)          the environment's state at each obs, where it could be told
     final_obs (episodes, *obs_shape)   the last successor of each episode; the others are the next row's obs
     next_obs  (n, *obs_shape)          instead of final_obs where that does not hold (subsampled rows)
     meta      {"format": "puffer_il demos", "version": 1, "env": …, "collected": …, "notes": […]}
@@ -22,8 +25,8 @@ from puffer_il.demos.npz import Npz, save_npz
 from puffer_il.types import Array, Demos
 
 NAME, VERSION = "puffer_il demos", 1
-ALWAYS = ("obs", "actions", "terminations", "truncations", "episode_starts")
-OPTIONAL = ("rewards", *WHOLE)
+ALWAYS = ("obs", "terminations", "truncations", "episode_starts")
+OPTIONAL = ("actions", "rewards", "weights", "states", *WHOLE)
 KNOWN = {*ALWAYS, *OPTIONAL, "next_obs", "final_obs", "meta"}
 
 
@@ -48,9 +51,10 @@ def decode(file: Npz) -> Demos:
     if foreign:
         notes.append(f"ignored {', '.join(foreign)}: no part of the format")
     return build_demos(
-        str(file.path), obs=obs, actions=file.rows("actions"), next_obs=_next_obs(file, obs, starts),
+        str(file.path), obs=obs, actions=file.get("actions"), next_obs=_next_obs(file, obs, starts),
         terminations=file.rows("terminations"), truncations=file.rows("truncations"), episode_starts=starts,
-        notes=notes, rewards=file.get("rewards"), **{name: _totals(file, name) for name in WHOLE})
+        notes=notes, rewards=file.get("rewards"), weights=file.get("weights"), states=file.get("states"),
+        **{name: _totals(file, name) for name in WHOLE})
 
 
 def read_meta(path: Path | str) -> dict[str, Any]:

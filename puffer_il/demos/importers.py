@@ -113,6 +113,7 @@ def from_minari(dataset_id: str) -> Demos:
 
 READERS: dict[str, tuple[tuple[str, ...], Callable[[Npz, int | None], Demos]]] = {
     "ours": (("obs", "actions"), lambda file, _: decode(file)),
+    "ours without actions": (("obs", "episode_starts"), lambda file, _: decode(file)),
     "imitation": (("obs", "acts"), from_imitation),
     "CS 285": (("observation", "action"), from_cs285),
 }

@@ -12,26 +12,29 @@ from puffer_il.config import read_toml
 from puffer_il.demos.build import WHOLE
 from puffer_il.demos.check import check_fit
 from puffer_il.demos.importers import read_demos
+from puffer_il.demos.weights import weigh
 from puffer_il.registry import env_folders
 from puffer_il.types import Array, Demos, EnvSpec, InputError
 
-PER_ROW = ("obs", "actions", "next_obs", "terminations", "truncations", "rewards")
+PER_ROW = ("obs", "actions", "next_obs", "terminations", "truncations", "rewards", "weights", "states")
 
 
 def load_demos(source: str | Path, spec: EnvSpec, *, episodes: int = 0, clip_actions: bool = False, subsample: int = 1,
-               seed: int = 0, time_limit: int | None = None) -> Demos:
+               seed: int = 0, time_limit: int | None = None, weighting: str = "file",
+               temperature: float = 1.0) -> Demos:
     """Demonstrations from `source`, a file or "shipped", that fit `spec`, in its dtypes.
 
     episodes      only the first so many; 0 takes all, and a note says so if the file has fewer
     clip_actions  clip continuous actions to the range instead of refusing what lies beyond it
     subsample     keep every n-th transition (see `subsample_rows`); `seed` draws the offsets
+    weighting     whether and how rows are weighted, and how sharply: see `weigh`
     time_limit    the recorder's, in steps, see `read_demos`; None takes the default of the environment `spec.name`
     Raises InputError for what cannot be read or does not fit.
     """
     demos = read_demos(_path(source, spec), time_limit or _default_limit(spec.name))
     if episodes:
         demos = first_episodes(demos, episodes)
-    demos = fit(demos, spec, clip_actions=clip_actions)
+    demos = weigh(fit(demos, spec, clip_actions=clip_actions), weighting, temperature)
     return subsample_rows(demos, subsample, seed) if subsample > 1 else demos
 
 
@@ -48,11 +51,11 @@ def fit(demos: Demos, spec: EnvSpec, *, clip_actions: bool = False) -> Demos:
     """The demonstrations in the environment's dtypes, actions within its range; InputError where they don't fit."""
     if demos.obs.ndim == 1 and spec.obs_shape == (1,):
         demos = replace(demos, obs=demos.obs[:, None], next_obs=demos.next_obs[:, None])
-    if clip_actions and not spec.action.discrete and demos.actions.shape[1] == spec.action.dim:
+    if clip_actions:
         demos = _clip(demos, spec)
     check_fit(demos, spec)
-    actions = demos.actions.astype(spec.action.dtype)
-    if not spec.action.discrete:
+    actions = None if demos.actions is None else demos.actions.astype(spec.action.dtype)
+    if actions is not None and not spec.action.discrete:
         actions = np.clip(actions, spec.action.low, spec.action.high)  # what check_fit lets pass for rounding
     return replace(demos, obs=demos.obs.astype(spec.obs_dtype), next_obs=demos.next_obs.astype(spec.obs_dtype),
                    actions=actions)
@@ -84,6 +87,8 @@ def _some(demos: Demos, names: tuple[str, ...], index: Array | slice) -> dict[st
 
 
 def _clip(demos: Demos, spec: EnvSpec) -> Demos:
+    if demos.actions is None or spec.action.discrete or demos.actions.shape[1] != spec.action.dim:
+        return demos
     actions = np.clip(demos.actions, spec.action.low, spec.action.high).astype(np.float32)
     changed = int(np.sum(actions != demos.actions))
     if not changed:
@@ -92,13 +97,17 @@ def _clip(demos: Demos, spec: EnvSpec) -> Demos:
     return replace(demos, actions=actions, notes=(*demos.notes, note))
 
 
+def shipped_path(env: str) -> Path:
+    """Where the demonstrations that come with an environment are, if there are any."""
+    return env_folders().get(env, Path(env)) / "demos" / "expert.npz"
+
+
 def _path(source: str | Path, spec: EnvSpec) -> Path:
     if not source:
         raise InputError("demos.source is empty; give --demos FILE, or --demos shipped")
     if source != "shipped":
         return Path(source).expanduser()
-    folder = env_folders().get(spec.name, Path(spec.name))
-    path = folder / "demos" / "expert.npz"
+    path = shipped_path(spec.name)
     if not path.is_file():
         raise InputError(f"demos shipped: {spec.name} comes with none; give a file: --demos FILE, "
                          "for instance from `puffer-il demos collect`")

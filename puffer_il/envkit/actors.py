@@ -28,7 +28,8 @@ class Actor:
         if path and path.is_dir():
             from puffer_il.evaluate import load_policy
 
-            self._policy, config, _ = load_policy(path)
+            self._policy, config, state = load_policy(path)
+            self._spec = state["spec"]
             self.env = self.env or config.env.name
             if same_environment(self.env, config.env.name):
                 self.kwargs = config.env.kwargs | self.kwargs
@@ -44,9 +45,10 @@ class Actor:
         if args.policy and policy is None:
             return load_expert(args.policy, vec.spec, not args.stochastic, args.seed)
         if policy is not None:
-            if replace(policy.spec, name="") != replace(vec.spec, name=""):
-                raise InputError(f"--policy {args.policy}: a policy for {policy.spec.name}, whose observations "
-                                 f"{policy.spec.obs_shape} or actions are not those of {self.env}; use a run on "
+            spec = self._spec
+            if replace(spec, name="") != replace(vec.spec, name=""):
+                raise InputError(f"--policy {args.policy}: a policy for {spec.name}, whose observations "
+                                 f"{spec.obs_shape} or actions are not those of {self.env}; use a run on "
                                  f"{self.env}")
             return policy_actor(policy, vec.num_envs, not args.stochastic, args.seed)
         if args.expert:

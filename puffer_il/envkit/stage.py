@@ -38,10 +38,9 @@ class Stage:
         for mode in _modes(creator):
             more = kwargs | ({"render_mode": mode} if mode else {})
             facts = find_creator(name, more).facts()
-            self.vec: Vec = make_vec(name, num_envs=facts.num_agents, kwargs=more)
-            self.vec.reset(seed)
-            self.at_once, self._env = facts.native, _instance(self.vec)
-            self._space, self._scale = facts.single_observation_space, np.zeros(0)
+            vec = make_vec(name, num_envs=facts.num_agents, kwargs=more)
+            vec.reset(seed)
+            self._look_at(vec, facts.native, facts.single_observation_space)
             try:
                 self.drawn = self._drawn() is not None
                 break
@@ -50,6 +49,20 @@ class Stage:
                 self.vec.close()
         if reasons:
             self.notice = f"no picture: {reasons[0]}"
+
+    @classmethod
+    def over(cls, vec: Vec) -> Stage:
+        """The same for a vector in this process that somebody else steps. It draws itself if it has been made to
+        (kwargs: render_mode)."""
+        stage, env = cls.__new__(cls), _instance(vec)
+        stage.notice = ""
+        stage._look_at(vec, isinstance(env, NativeEnv), getattr(env, "single_observation_space", None))
+        stage.drawn = stage._drawn() is not None
+        return stage
+
+    def _look_at(self, vec: Vec, at_once: bool, space: Any) -> None:
+        self.vec, self.at_once, self._env = vec, at_once, _instance(vec)
+        self._space, self._scale = space, np.zeros(0)
         self.fps = float(self._fps())
 
     def view(self, columns: int = 80, rows: int = 20) -> View:

@@ -1,11 +1,11 @@
 """Behaviour cloning: maximum likelihood of the demonstrated actions (Pomerleau 1991).
 
-    L = −mean log π(a|s) − ent_coef · entropy,  early stop on held-out episodes, the best weights are kept
+    L = mean w · loss(π(·|s), a) − ent_coef · entropy,  early stop on held-out episodes, the best weights are kept
+    loss: −log π(a|s), or a squared distance; w: the demonstrations' own weights, the rarity of a, or 1
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -15,15 +15,24 @@ import torch
 from torch import Tensor
 
 from puffer_il.config import Config, setting
+from puffer_il.distributions import Categorical, Gaussian
 from puffer_il.fast import clone_epoch, clone_score, obs_moments
+from puffer_il.losses import categorical_loss, masked_mean
 from puffer_il.optim import FlatAdam
 from puffer_il.policy import Policy
 from puffer_il.registry import register
+from puffer_il.transitions import Rows, load_rows
 from puffer_il.types import About, Array, Demos, EnvSpec, InputError, Metrics
+
+LEAST_VARIANCE = 1e-6  # of an action about the policy's mean, where the squared distance has gone to zero
 
 
 @dataclass(frozen=True)
 class BCConfig:
+    loss: str = setting("nll", "negative log-likelihood, or squared distance: of the mean in units of half the range, "
+                        "of the probabilities (Brier score) where actions are discrete", choices=("nll", "mse"))
+    label_smoothing: float = setting(0.0, "share of a discrete label that is spread over all actions", low=0, high=1)
+    class_balanced: bool = setting(False, "weigh rows by how rare their discrete action is (each dimension by itself)")
     learning_rate: float = setting(1e-3, "Adam's step size", low=0)
     batch_size: int = setting(256, "transitions per minibatch (with an LSTM: of the chunks in it)", low=1)
     weight_decay: float = setting(1e-4, "decoupled weight decay (AdamW)", low=0)
@@ -49,11 +58,9 @@ class BC:
 
     def __init__(self, spec: EnvSpec, demos: Demos | None, config: Config, device: torch.device, seed: int,
                  policy: Policy | None = None) -> None:
-        assert demos is not None
-        if config.policy.lstm and config.demos.subsample > 1:
-            raise InputError(f"demos.subsample = {config.demos.subsample}: an LSTM learns from consecutive steps; "
-                             "set it to 1, or policy.lstm to 0")
+        """`policy` and no `demos` where another learner holds this one, and hands over its rows by `take`."""
         self.config: BCConfig = config.bc
+        _check(self.config, spec, config)
         self.device = device
         self.policy = policy if policy is not None else Policy(spec, config.policy).to(device)
         # The critic comes last among the policy's parameters, and learns nothing here.
@@ -62,13 +69,30 @@ class BC:
                                   learning_rate=self.config.learning_rate, weight_decay=self.config.weight_decay,
                                   max_grad_norm=self.config.max_grad_norm)
         self.rng = np.random.default_rng(seed)
-        train, held_out = self._split(demos)
-        self.train, self.held_out = self._load(demos, train), self._load(demos, held_out)
-        self.steps_per_update = len(train)
+        self.steps_per_update = 0
         self.epochs_without_gain, self.best_loss, self.done = 0, math.inf, False
         self.best_weights: dict[str, Tensor] = {}
         self.notices: list[str] = []
-        self.policy.update_norm(*obs_moments(self.policy.flatten, self.train.obs.reshape(-1, *spec.obs_shape)))
+        if demos is not None:
+            assert demos.actions is not None
+            episodes = np.repeat(np.arange(demos.num_episodes), demos.lengths)
+            self.take(demos.obs, demos.actions, episodes, self._split(demos), demos.weights)
+            self.policy.update_norm(*obs_moments(self.policy.flatten, self.train.obs.reshape(-1, *spec.obs_shape)))
+
+    def take(self, obs: Array, actions: Array, episodes: Array, held_out: Array, weights: Array | None = None) -> None:
+        """Learn from these rows from now on, and measure progress anew.
+
+        obs (n, *obs_shape), actions (n, dim), episodes (n,) whole numbers: rows of an episode follow one another;
+        held_out (n,) bool: rows to validate on; weights (n,) none negative, or None
+        """
+        self.train, self.held_out = (
+            load_rows(obs[rows], actions[rows], None if weights is None else weights[rows], episodes[rows],
+                      self.config.sequence_length if self.policy.lstm is not None else 0, self.device)
+            for rows in (~held_out, held_out))
+        self.steps_per_update = len(self.train)
+        self.balance = _rarity(self.train.chosen_actions(), self.policy.dist) if self.config.class_balanced else None
+        self.plain = self.config.loss == "nll" and not self.config.label_smoothing and self.balance is None
+        self.epochs_without_gain, self.best_loss, self.done = 0, math.inf, False
 
     def relabel(self, buffer: Any) -> Metrics:
         return {}
@@ -79,11 +103,13 @@ class BC:
     def update(self, buffer: Any, progress: float) -> Metrics:
         losses = self._epoch()
         with torch.no_grad():
+            if self.config.loss == "mse" and isinstance(self.policy.dist, Gaussian):
+                self._fit_spread(self.policy.dist)
             checked = self.held_out if len(self.held_out) else self.train
-            nll, accuracy = (float(x) for x in self._score(checked))
-        self._keep_best(nll)
+            objective, nll, accuracy = (float(x) for x in self._score(checked))
+        self._keep_best(objective)
         return {"bc/train_nll": losses[0], "bc/val_nll": nll, "bc/accuracy": accuracy, "losses/entropy": losses[1],
-                "losses/grad_norm": losses[2]}
+                "losses/grad_norm": losses[2]} | ({} if self.plain else {"bc/val_loss": objective})
 
     def state_dict(self) -> dict[str, Any]:
         return {"policy": self.policy.state_dict(), "optimizer": self.optimizer.state_dict(),
@@ -102,10 +128,28 @@ class BC:
         if self.best_weights:
             self.policy.load_state_dict(self.best_weights)
 
+    def fit(self, epochs: int) -> Metrics:
+        """Up to so many epochs, back to the best weights; the last one's report. For who holds this learner."""
+        metrics: Metrics = {}
+        for _ in range(epochs):
+            metrics = self.update(None, 0.0)
+            if self.done:
+                break
+        self.finish()
+        return metrics
+
+    @torch.no_grad()
+    def errors(self) -> tuple[Array, Array]:
+        """Modes and labels (n, dim) of the held-out rows (of those learned from if there are none)."""
+        data = self.held_out if len(self.held_out) else self.train
+        data.refresh(self.policy)
+        params, actions, _ = data.evaluate(self.policy, torch.arange(len(data)))
+        return self.policy.dist.mode(params).cpu().numpy(), actions.cpu().numpy()
+
     def _epoch(self) -> list[float]:
-        """One pass over the training rows; the means of loss, entropy and gradient norm."""
+        """One pass over the training rows; the means of negative log-likelihood, entropy and gradient norm."""
         cfg, order = self.config, self.rng.permutation(len(self.train))
-        if type(self.train) is Rows:
+        if self._covered(self.train):
             means = clone_epoch(self.policy, self.train.obs, self.train.actions, order, cfg.batch_size, cfg.ent_coef,
                                 self.optimizer)
             if means is not None:
@@ -115,26 +159,53 @@ class BC:
         batches = [order[i:i + cfg.batch_size] for i in range(0, len(order), cfg.batch_size)]
         return torch.stack([self._step(index) for index in batches]).mean(0).tolist()
 
-    def _step(self, index: Array) -> Tensor:
-        logprobs, entropy, _ = self.train.evaluate(self.policy, torch.from_numpy(index))
-        nll, mean_entropy = -logprobs.mean(), entropy.mean()
-        self.optimizer.zero_grad()
-        (nll - self.config.ent_coef * mean_entropy).backward()
-        return torch.stack((nll.detach(), mean_entropy.detach(), self.optimizer.step()))
+    def _covered(self, data: Rows) -> bool:
+        """True for what the C kernels know: rows by themselves, all alike, by their likelihood."""
+        return self.plain and type(data) is Rows and data.weights is None
 
-    def _score(self, data: Rows) -> tuple[Any, Any]:
-        """Mean negative log-likelihood, and the share of actions that the policy's mode gets right (for continuous
-        actions the share of their variance that it explains)."""
-        if type(data) is Rows:
+    def _step(self, index: Array) -> Tensor:
+        params, actions, weight = self.train.evaluate(self.policy, torch.from_numpy(index))
+        objective, logprobs, entropy = self._losses(params, actions, weight)
+        mean_entropy = entropy.mean()
+        self.optimizer.zero_grad()
+        (objective.mean() - self.config.ent_coef * mean_entropy).backward()
+        return torch.stack((-logprobs.detach().mean(), mean_entropy.detach(), self.optimizer.step()))
+
+    def _losses(self, params: Tensor, actions: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each row: its weighted loss, its log-likelihood and its entropy."""
+        cfg, dist = self.config, self.policy.dist
+        logprobs, entropy = dist.log_prob_entropy(params, actions)
+        if self.plain:
+            loss = -logprobs
+        elif isinstance(dist, Categorical):
+            loss = categorical_loss(params, actions, dist.nvec, cfg.loss, cfg.label_smoothing, self.balance)
+        else:
+            loss = ((dist.mode(params) - actions) / dist.scale).square().sum(1)
+        return loss if weight is None else weight * loss, logprobs, entropy
+
+    def _score(self, data: Rows) -> tuple[Any, Any, Any]:
+        """Mean loss, mean negative log-likelihood, and the share of actions that the policy's mode gets right (for
+        continuous actions the share of their variance that it explains)."""
+        discrete = self.policy.spec.action.discrete
+        if self._covered(data):
             means = clone_score(self.policy, data.obs, data.actions)
             if means is not None:
-                return means[0], means[2] if self.policy.spec.action.discrete else data.explained(means[2])
+                return means[0], means[0], means[2] if discrete else data.explained(means[2])
         data.refresh(self.policy)
-        logprobs, _, mode = data.evaluate(self.policy, torch.arange(len(data)))
-        actions = data.chosen_actions()
-        if self.policy.spec.action.discrete:
-            return -logprobs.mean(), (mode == actions).all(-1).float().mean()
-        return -logprobs.mean(), data.explained(float((mode - actions).square().sum(1).mean()))
+        params, actions, weight = data.evaluate(self.policy, torch.arange(len(data)))
+        objective, logprobs, _ = self._losses(params, actions, weight)
+        mode = self.policy.dist.mode(params)
+        right = ((mode == actions).all(-1).float().mean() if discrete else
+                 data.explained(float((mode - actions).square().sum(1).mean())))
+        return objective.mean(), -logprobs.mean(), right
+
+    def _fit_spread(self, dist: Gaussian) -> None:
+        """The likeliest standard deviations about the present means: the squared distance does not learn them."""
+        self.train.refresh(self.policy)
+        params, actions, weight = self.train.evaluate(self.policy, torch.arange(len(self.train)))
+        square = (dist.unit(actions) - dist.moments(params)[0]).square()
+        variance = torch.stack([masked_mean(x, weight) for x in square.T])
+        dist.log_std.copy_(0.5 * variance.clamp_min(LEAST_VARIANCE).log())
 
     def _keep_best(self, loss: float) -> None:
         if loss < self.best_loss:
@@ -144,100 +215,35 @@ class BC:
             self.epochs_without_gain += 1
         self.done = 0 < self.config.patience <= self.epochs_without_gain
 
-    def _split(self, demos: Demos) -> tuple[Array, Array]:
-        """Row numbers for training and validation. Whole episodes are held out: neighbouring rows are near copies."""
-        share, episodes = self.config.validation, demos.num_episodes
+    def _split(self, demos: Demos) -> Array:
+        """(n,) bool: rows to validate on. Whole episodes are held out: neighbouring rows are near copies."""
+        share, episodes, held_out = self.config.validation, demos.num_episodes, np.zeros(len(demos), bool)
         if share * len(demos) < 1:
-            return np.arange(len(demos)), np.arange(0)
+            return held_out
         count = round(share * episodes)
         if count == 0 and self.policy.lstm is None:
-            order = self.rng.permutation(len(demos))
-            return np.sort(order[int(share * len(demos)):]), np.sort(order[:int(share * len(demos))])
-        if episodes < 2:
-            return np.arange(len(demos)), np.arange(0)
-        chosen = self.rng.permutation(episodes)[:max(1, count)]
-        held_out = np.isin(np.repeat(np.arange(episodes), demos.lengths), chosen)
-        return np.flatnonzero(~held_out), np.flatnonzero(held_out)
-
-    def _load(self, demos: Demos, rows: Array) -> Rows:
-        assert demos.actions is not None
-        if self.policy.lstm is None:
-            return Rows(demos.obs[rows], demos.actions[rows], self.device)
-        episodes = np.searchsorted(demos.episode_starts, rows, side="right") - 1
-        return Sequences(demos.obs[rows], demos.actions[rows], episodes, self.config.sequence_length, self.device)
+            held_out[self.rng.permutation(len(demos))[:int(share * len(demos))]] = True
+        elif episodes > 1:
+            chosen = self.rng.permutation(episodes)[:max(1, count)]
+            held_out = np.isin(np.repeat(np.arange(episodes), demos.lengths), chosen)
+        return held_out
 
 
-class Rows:
-    """Demonstrated transitions on the device, each an example of its own."""
-
-    def __init__(self, obs: Array, actions: Array, device: torch.device) -> None:
-        self.obs, self.actions = torch.tensor(obs, device=device), torch.tensor(actions, device=device)
-
-    def __len__(self) -> int:
-        return len(self.obs)
-
-    @functools.cached_property
-    def variance(self) -> float:
-        """Of continuous actions, summed over their dimensions."""
-        return float(self.chosen_actions().var(0, unbiased=False).sum())
-
-    def explained(self, square: float) -> float:
-        """The share of that variance which a mean squared distance leaves over; all or nothing where nothing varies."""
-        return 1 - square / self.variance if self.variance > 0 else float(square == 0)
-
-    def refresh(self, policy: Policy) -> None:
-        """Rows have no recurrent state to bring up to date."""
-
-    def chosen_actions(self) -> Tensor:
-        return self.actions
-
-    def evaluate(self, policy: Policy, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-probabilities (n,), entropies (n,) and modes (n, dim) of the rows `index`."""
-        params = policy.action_params(self.obs[index])
-        return *policy.dist.log_prob_entropy(params, self.actions[index]), policy.dist.mode(params.detach())
+def _check(config: BCConfig, spec: EnvSpec, run: Config) -> None:
+    """InputError for options that do not go together."""
+    if run.policy.lstm and run.demos.subsample > 1:
+        raise InputError(f"demos.subsample = {run.demos.subsample}: an LSTM learns from consecutive steps; "
+                         "set it to 1, or policy.lstm to 0")
+    if not spec.action.discrete and (config.label_smoothing or config.class_balanced):
+        key = "bc.class_balanced = true" if config.class_balanced else f"bc.label_smoothing = {config.label_smoothing}"
+        raise InputError(f"{key}: {spec.name} has continuous actions, which have no classes; leave it out")
 
 
-class Sequences(Rows):
-    """Episodes cut into chunks of `length` steps for an LSTM, the last of each padded.
-
-    `refresh` recomputes the recurrent state at every chunk's start with the present weights (stored-state training,
-    Kapturowski et al. 2019), so that chunks can be shuffled and yet begin where a running policy would be.
-    """
-
-    def __init__(self, obs: Array, actions: Array, episodes: Array, length: int, device: torch.device) -> None:
-        index: list[Array] = []
-        self.waves: list[list[int]] = []  # waves[k]: the k-th chunk of every episode that is long enough
-        for episode in np.unique(episodes):
-            rows = np.flatnonzero(episodes == episode)
-            for k, start in enumerate(range(0, len(rows), length)):
-                chunk = rows[start:start + length]
-                if k == len(self.waves):
-                    self.waves.append([])
-                self.waves[k].append(len(index))
-                index.append(np.pad(chunk, (0, length - len(chunk)), constant_values=-1))
-        chunks = np.array(index, dtype=np.int64).reshape(-1, length)
-        super().__init__(obs[chunks], actions[chunks], device)
-        self.valid = torch.tensor(chunks >= 0, device=device)
-        self.states = torch.empty(0)
-
-    def chosen_actions(self) -> Tensor:
-        return self.actions.transpose(0, 1)[self.valid.T]
-
-    @torch.no_grad()
-    def refresh(self, policy: Policy) -> None:
-        self.states = torch.zeros(len(self), policy.state_dim, device=self.obs.device)
-        for wave, following in zip(self.waves[:-1], self.waves[1:], strict=True):
-            _, after = policy.unroll(self.obs[wave].transpose(0, 1), self.states[wave])
-            # Only a full chunk has a successor, and both waves list the episodes in the same order.
-            self.states[following] = after[self._continues(wave, following)]
-
-    def _continues(self, wave: list[int], following: list[int]) -> list[int]:
-        position = {chunk: i for i, chunk in enumerate(wave)}
-        return [position[chunk - 1] for chunk in following]
-
-    def evaluate(self, policy: Policy, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        valid = self.valid[index].T.reshape(-1)
-        features, _ = policy.unroll(self.obs[index].transpose(0, 1), self.states[index])
-        params = policy.params(features)[valid]
-        actions = self.actions[index].transpose(0, 1).reshape(len(valid), -1)[valid]
-        return *policy.dist.log_prob_entropy(params, actions), policy.dist.mode(params.detach())
+def _rarity(actions: Tensor, dist: Any) -> list[Tensor]:
+    """Per dimension of discrete actions (n, dim) a weight for each choice: the inverse of its share, so that all which
+    occur weigh the same together and the mean over rows is 1."""
+    weights = []
+    for k, choices in enumerate(dist.nvec):
+        counts = torch.bincount(actions[:, k].long(), minlength=choices).float()
+        weights.append(torch.where(counts > 0, len(actions) / (counts * (counts > 0).sum()), 0))
+    return weights

@@ -1,20 +1,27 @@
 """Generative adversarial imitation learning (Ho and Ermon 2016): D(s, a) tells expert from policy rows.
 
     L = −½ (E_expert log D + E_policy log(1 − D)) + gradient penalty − entropy bonus,    reward = form(D(s, a))
+
+`gail.loss` puts least squares (Mao et al. 2017) or a Wasserstein critic (Arjovsky et al. 2017) in the place of L's
+first term.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from puffer_il.adversarial import Adversarial, AdversarialConfig
+import torch
+
+from puffer_il.adversarial import Adversarial, AnyLossConfig
+from puffer_il.config import Config, setting
+from puffer_il.learners.bc import BC
 from puffer_il.registry import register
-from puffer_il.types import About
+from puffer_il.types import About, Demos, EnvSpec
 
 
 @dataclass(frozen=True)
-class GAILConfig(AdversarialConfig):
-    pass
+class GAILConfig(AnyLossConfig):
+    bc_epochs: int = setting(0, "epochs of behaviour cloning before the first rollout; 0 for none", low=0)
 
 
 @register("gail", uses=("ppo", "bc"))
@@ -26,3 +33,12 @@ class GAIL(Adversarial):
     needs_actions = True
     about = About("Ho & Ermon 2016, arXiv:1606.03476", "few demonstrations and an environment to practise in: try it "
                   "first")
+
+    def __init__(self, spec: EnvSpec, demos: Demos | None, config: Config, device: torch.device, seed: int) -> None:
+        super().__init__(spec, demos, config, device, seed)
+        if config.gail.bc_epochs:
+            clone = BC(spec, demos, config, device, seed, policy=self.policy)
+            for _ in range(config.gail.bc_epochs):
+                if not clone.done:
+                    clone.update(None, 0.0)
+            clone.finish()

@@ -1,11 +1,12 @@
 """Proximal policy optimisation (Schulman et al. 2017): trains experts, and is the engine under GAIL.
 
     for each epoch, for each minibatch of environment columns:
-        L = clipped surrogate − ent_coef · entropy + vf_coef · value loss;  one Adam step
+        L = clipped surrogate − ent_coef · entropy + vf_coef · value loss (+ expert rows: mixins.py);  an Adam step
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -27,10 +28,11 @@ from puffer_il.losses import (
     ppo_policy_loss,
 )
 from puffer_il.mirror import Minibatch, mirror_of
+from puffer_il.mixins import ExpertRows
 from puffer_il.optim import FlatAdam
 from puffer_il.policy import Policy
 from puffer_il.registry import register
-from puffer_il.types import About, Array, Demos, EnvSpec, Metrics
+from puffer_il.types import About, Array, Demos, EnvSpec, InputError, Metrics
 
 Step = Callable[[slice | Array, bool], Tensor]  # part of the rollout, whether it is whole environments → losses
 
@@ -73,9 +75,13 @@ class PPO:
         self.policy = Policy(spec, config.policy).to(device)
         self.optimizer = FlatAdam(self.policy.parameters(), learning_rate=self.config.learning_rate, eps=1e-5,
                                   max_grad_norm=self.config.max_grad_norm)
+        self.expert = ExpertRows.of(config.mix, demos, self.policy, self.optimizer, device)
         train = config.train
         self.compiled = train.compile
         self._loss_function = torch.compile(self._losses, dynamic=False) if self.compiled else self._losses
+        if self.expert and train.cuda_graphs:
+            raise InputError("train.cuda_graphs = true: graphs hold no demonstrated rows; set it to false, or "
+                             "mix.expert_rows and mix.bc_coef to 0")
         graphed = train.cuda_graphs and device.type == "cuda" and self.policy.lstm is None
         self.minibatch_step = GraphedStep(self._torch_minibatch, self.optimizer) if graphed else self._torch_minibatch
         self.rng = np.random.default_rng(seed)
@@ -93,6 +99,8 @@ class PPO:
         cfg = self.config
         self.optimizer.learning_rate = cfg.learning_rate * ((1 - progress) if cfg.anneal_lr else 1.0)
         self.optimizer.prepare()
+        if self.expert:
+            self.expert.start(progress)
         step = self._fused_step(buffer) or self._torch_step(buffer)
         log: list[Tensor] = []
         for _ in range(cfg.update_epochs):
@@ -106,7 +114,8 @@ class PPO:
         self.policy.update_norm(*(self.rollout_moments or obs_moments(self.policy.flatten, mirror["obs"].flatten(0, 1),
                                                                           valid)))
         self.rollout_moments = None
-        names = ("policy", "value", "entropy", "approx_kl", "clip_fraction", "grad_norm")
+        names = ("policy", "value", "entropy", "approx_kl", "clip_fraction", *(("expert_nll",) if self.expert else ()),
+                 "grad_norm")
         means = torch.stack(log).mean(0).tolist()  # the update's only read from the device
         explained = float(explained_variance(mirror["values"].flatten(), mirror["returns"].flatten(), weight))
         return {**{f"losses/{k}": v for k, v in zip(names, means, strict=True)},
@@ -134,8 +143,9 @@ class PPO:
         coefficients = (cfg.clip_coef, cfg.vf_clip_coef, cfg.ent_coef, cfg.vf_coef, mean, 1 / (std + 1e-8))
 
         def step(part: slice | Array, columns: bool) -> Tensor:
+            wanted = self.expert.gradients(self.rng) if self.expert else None
             losses = fast.ppo_gradients(buffer, seen, part, columns, coefficients, all_valid)
-            return torch.cat((losses, self.optimizer.step()[None]))
+            return torch.cat((losses, *self._step_with(wanted)))
 
         return step
 
@@ -163,9 +173,18 @@ class PPO:
 
     def _torch_minibatch(self, rows: Minibatch, moments: Tensor) -> Tensor:
         loss, parts = self._loss_function(rows, moments)
+        wanted = self.expert.gradients(self.rng) if self.expert else None
         self.optimizer.zero_grad()
         loss.backward()
-        return torch.cat((parts.detach(), self.optimizer.step()[None]))
+        return torch.cat((parts.detach(), *self._step_with(wanted)))
+
+    def _step_with(self, wanted: tuple[Tensor, Tensor] | None) -> tuple[Tensor, ...]:
+        """A step by the gradient and by what demonstrated rows add to it; their loss, if there is one, and the norm."""
+        if wanted is None:
+            return (self.optimizer.step()[None],)
+        assert self.expert is not None
+        self.expert.gradient.add_(wanted[0])
+        return wanted[1][None], self.optimizer.step()[None]
 
     def _minibatches(self, buffer: RolloutBuffer) -> Iterator[tuple[slice | Array, bool]]:
         """Columns of environments where there are enough of them to be a fair sample, else rows drawn at random."""
@@ -181,11 +200,13 @@ class PPO:
                 yield index, False
 
     def _advantage_moments(self, buffer: RolloutBuffer) -> tuple[float, float]:
+        """What to subtract from advantages and to divide them by: by more where expert rows share the loss."""
+        own = 1 - self.expert.config.expert_rows if self.expert else 1.0
         if not self.config.norm_advantages:
-            return 0.0, 1.0
+            return 0.0, 1 / own if own else math.inf
         advantages, valid = buffer.advantages, buffer.valid
         chosen = advantages if valid.all() else advantages[valid]
-        return float(chosen.mean()), float(chosen.std())
+        return float(chosen.mean()), float(chosen.std()) / own if own else math.inf
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device, non_blocking=True)

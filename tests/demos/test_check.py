@@ -131,3 +131,12 @@ def test_the_real_files_are_clean(test_data):
     for name in ("imitation_testdata/cartpole_0_final", "imitation_testdata/pendulum_0_final",
                  "cs285_mujoco_v4/Hopper-v4"):
         assert findings(read_demos(test_data / f"{name}.npz")) == []
+
+
+def test_missing_actions_are_described_and_found(make_demos, discrete_spec):
+    demos = replace(make_demos(), actions=None)
+    check_fit(demos, discrete_spec)
+    assert describe(demos)["actions"] is None
+    assert any("no actions are stored" in finding.text for finding in findings(demos, discrete_spec))
+    twice = replace(make_demos([2, 2]), actions=None, obs=np.tile(demos.obs[:2], (2, 1)))
+    assert any("copies" in finding.text for finding in findings(twice))

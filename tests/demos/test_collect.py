@@ -33,6 +33,9 @@ class FakeVec:
         self.buffer = self._obs()
         return self.buffer
 
+    def env_states(self):
+        return None
+
     def _obs(self):
         return np.stack([np.arange(self.num_envs), self.episode, self.time], 1).astype(np.float32)
 

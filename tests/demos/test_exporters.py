@@ -1,6 +1,7 @@
 """What other packages read from our exports, and what comes back."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -120,3 +121,12 @@ def test_without_the_extra_the_way_to_it_is_named(monkeypatch, make_demos, discr
         write_minari("own/toy-v0", make_demos(), discrete_spec)
     with pytest.raises(InputError, match=r"pip install 'puffer-il\[minari\]'"):
         read_demos("minari:own/toy-v0")
+
+
+def test_other_formats_need_actions(tmp_path, make_demos, discrete_spec):
+    demos = replace(make_demos(), actions=None)
+    with pytest.raises(InputError, match="no actions are stored"):
+        write_imitation(tmp_path / "x.npz", demos)
+    with pytest.raises(InputError, match="no actions are stored"):
+        write_minari("own/x-v0", demos, discrete_spec)
+    assert not (tmp_path / "x.npz").exists()

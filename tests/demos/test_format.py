@@ -3,6 +3,7 @@
 import errno
 import json
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -140,3 +141,11 @@ def test_a_member_that_is_no_array(tmp_path, make_demos):
             new.writestr(name, old.read(name) if name != "obs.npy" else b"nonsense")
     with pytest.raises(InputError, match="member 'obs' is no array"):
         read_demos(tmp_path / "y.npz")
+
+
+def test_observations_alone_are_demonstrations_too(tmp_path, make_demos, same):
+    demos = replace(make_demos(), actions=None)
+    write_demos(tmp_path / "x.npz", demos)
+    with np.load(tmp_path / "x.npz", allow_pickle=False) as file:
+        assert "actions" not in file.files
+    same(read_demos(tmp_path / "x.npz"), demos)

@@ -1,6 +1,7 @@
 """From a file to what a learner gets: first episodes, fit, subsampling."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -174,3 +175,12 @@ def test_the_real_files_fit_their_environments(test_data):
     cartpole = EnvSpec("cartpole", (4,), np.dtype(np.float32), ActionSpec(nvec=(2,)))
     demos = load_demos(test_data / "imitation_testdata" / "cartpole_0_final.npz", cartpole, episodes=10)
     assert (demos.num_episodes, len(demos), demos.terminated.sum()) == (10, 4624, 8)
+
+
+@pytest.mark.parametrize("spec", ["discrete_spec", "continuous_spec"])
+def test_demonstrations_without_actions_fit_any_action_space(make_demos, same, request, spec):
+    whole = replace(make_demos(obs_dtype="float64"), actions=None)
+    fitted = fit(whole, request.getfixturevalue(spec), clip_actions=True)
+    assert fitted.actions is None and fitted.obs.dtype == np.float32
+    assert first_episodes(fitted, 2).lengths.tolist() == [3, 1]
+    assert subsample_rows(fitted, 2).actions is None and len(subsample_rows(fitted, 2)) < len(whole)

@@ -20,9 +20,10 @@ def make_demos(n: int = 40, terminated: bool = True) -> Demos:
                  none if terminated else ends, np.arange(0, n, 10), np.ones(n, np.float32))
 
 
-def make_buffer(num_steps: int = 8, num_envs: int = 6, invalid: bool = False, seed: int = 1) -> RolloutBuffer:
+def make_buffer(num_steps: int = 8, num_envs: int = 6, invalid: bool = False, seed: int = 1,
+                state_dim: int = 0) -> RolloutBuffer:
     rng = np.random.default_rng(seed)
-    buffer = RolloutBuffer(SPEC, num_steps, num_envs)
+    buffer = RolloutBuffer(SPEC, num_steps, num_envs, state_dim=state_dim)
     buffer.start()
     rows = slice(0, num_envs)
     for t in range(num_steps):

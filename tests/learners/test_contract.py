@@ -4,41 +4,74 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from puffer_il.config import section_types
+from puffer_il.adversarial import Adversarial
+from puffer_il.config import MixConfig, section_types
 from puffer_il.demos import read_demos, write_demos
 from puffer_il.registry import get_learner, learner_names
 from puffer_il.types import InputError
-from tests.helpers import final_state, run, same, scripted_cartpole_demos, tiny
+from tests.helpers import CONTRACT, final_state, run, same, scripted_cartpole_demos, tiny
 
 LEARNERS = learner_names()
 # Values that change something within a few updates, where halving the default would not, and what must be on for the
 # key to matter. Everything else is found by `alternatives`.
 CHANGED: dict[str, list[Any]] = {
     "ppo.target_kl": [1e-9], "ppo.vf_clip_coef": [1e-3], "ppo.max_grad_norm": [1e-3], "ppo.clip_coef": [1e-4],
-    "ppo.minibatch": ["columns"], "gail.reward_clip": [1e-3], "gail.max_grad_norm": [1e-3], "gail.bc_epochs": [1],
-    "gail.replay_size": [64], "bc.patience": [1], "bc.validation": [0.4],
-    "bc.max_grad_norm": [1e-3], "gail.true_reward_coef": [1.0],
+    "ppo.minibatch": ["columns"], "bc.patience": [1], "bc.validation": [0.4],
+    "adversarial.reward_clip": [1e-3], "adversarial.max_grad_norm": [1e-3], "adversarial.replay_size": [64],
+    "adversarial.true_reward_coef": [1.0], "adversarial.reward": ["softplus", "logsigmoid"], "amp.replay_size": [2],
+    "adversarial.gp_target": [0.0],
+    "gail.bc_epochs": [1], "amp.reward": ["logit"], "red.true_reward_coef": [1.0],
+    "pwil.true_reward_coef": [1.0], "red.fit_updates": [40],
+    "dagger.expert": ["random"], "dagger.capacity": [256], "noise_bc.expert": ["random"], "noise_bc.capacity": [256],
+    "noise_bc.noise": [0.5],
+    "bc.max_grad_norm": [1e-3],
+    "sac.replay_size": [64], "sac.warmup": [300], "sac.max_grad_norm": [1e-3], "sac.alpha": [0.02],
+    "csil.bc_epochs": [4], "csil.reward_clip": [1e-2],
+    "airl.replay_size": [32], "deep_maxent_irl.temperature": [0.5], "transfer.reward": ["{folder}/other.pt"],
+    "maxent_irl.features": ["{folder}/features.npy"], "maxent_irl.horizon": [100], "maxent_irl.memory": [1],
+    "maxent_irl.tolerance": [1.0],
 }
 CONTEXT: dict[str, dict[str, Any]] = {
-    "gail.gp_coef": {"gail__gp_kind": "zero_centred"},  # small networks are below the one-sided penalty's norm
-    "gail.replay_share": {"gail__replay_size": 64},
-    "gail.reward": {"gail__reward_scale": False},
+    "adversarial.gp_coef": {"gp_kind": "zero_centred"},  # small networks are below the one-sided penalty's norm
+    "adversarial.gp_target": {"gp_kind": "interpolated"},
+    "adversarial.replay_share": {"replay_size": 64},
+    "adversarial.reward": {"reward_scale": False},
     "bc.sequence_length": {"policy__lstm": 4},
+    "csil.bc_epochs": {"bc__validation": 0.0},  # the first epoch may be the best on episodes held out
+    "sac.critic_hidden": {"env__name": "pendulum", "policy__squash": True},
+    "dagger.decay": {"dagger__schedule": "exponential"},
+    "dagger.rampdown": {"dagger__schedule": "linear"},
+    "dagger.mix": {"dagger__beta": 0.5},
     "bc.patience": {"bc__learning_rate": 0.3},  # an epoch soon fails to improve
 }
 
 
 @pytest.fixture(scope="module")
-def demos(tmp_path_factory):
-    return scripted_cartpole_demos(tmp_path_factory.mktemp("demos") / "scripted.npz")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("demos")
+
+
+@pytest.fixture
+def demos(request, folder):
+    """Those of CartPole, or what helpers.CONTRACT says for the algorithm that the test is about."""
+    algo = getattr(request.node, "callspec", None) and request.node.callspec.params.get("algo")
+    path, make = folder / "scripted.npz", scripted_cartpole_demos
+    if algo in CONTRACT:
+        path, make = folder / f"{algo}.npz", CONTRACT[algo][1]
+    return path if path.is_file() else make(path)
 
 
 def config(algo, run_dir, demos, **overrides):
+    settings = CONTRACT.get(algo, ({}, None))[0]
+    overrides = {key: value.format(folder=demos.parent) if isinstance(value, str) else value
+                 for key, value in settings.items()} | overrides
     if get_learner(algo).needs_demos:
         overrides = {"demos__source": str(demos)} | overrides
     if not get_learner(algo).needs_rollouts:
@@ -91,7 +124,7 @@ def test_a_resumed_run_is_the_run_that_was_not_stopped(algo, tmp_path, demos):
 def test_refuses_demos_that_do_not_fit(algo, tmp_path, demos):
     good = read_demos(demos)
     changes = {
-        "shape": {"obs": good.obs[:, :3], "next_obs": good.next_obs[:, :3]},
+        "shape": {"obs": np.repeat(good.obs, 2, 1), "next_obs": np.repeat(good.next_obs, 2, 1)},
         "action": {"actions": good.actions + 2},
     }
     for name, change in changes.items():
@@ -102,9 +135,22 @@ def test_refuses_demos_that_do_not_fit(algo, tmp_path, demos):
         assert "\n" not in str(error.value)
 
 
+def told(table: dict[str, Any], key: str, default: Any) -> Any:
+    """What is said of a key, or of that key of all adversarial learners."""
+    algo, name = key.split(".")
+    if key not in table and issubclass(get_learner(algo), Adversarial):
+        key = f"adversarial.{name}"
+    return table.get(key, default)
+
+
+def context_of(key: str) -> dict[str, Any]:
+    algo = key.split(".")[0]
+    return {name if "__" in name else f"{algo}__{name}": value for name, value in told(CONTEXT, key, {}).items()}
+
+
 def alternatives(key: str, field: dataclasses.Field) -> list[Any]:
-    if key in CHANGED:
-        return CHANGED[key]
+    if told(CHANGED, key, None):
+        return told(CHANGED, key, None)
     value, meta = field.default, field.metadata
     if meta["choices"]:
         return [choice for choice in meta["choices"] if choice != value]
@@ -121,14 +167,68 @@ def alternatives(key: str, field: dataclasses.Field) -> list[Any]:
                                            for f in dataclasses.fields(section_types(a)[a])])
 def test_every_config_key_changes_something(algo, key, tmp_path, demos):
     field = {f.name: f for f in dataclasses.fields(get_learner(algo).section)}[key.split(".")[1]]
-    context = CONTEXT.get(key, {})
-    run(config(algo, tmp_path / "default", demos, **context))
-    before = final_state(tmp_path / "default")
+    context = context_of(key)
+    before = default_state(algo, demos, tuple(context.items()))
     for i, value in enumerate(alternatives(key, field)):
+        value = value.format(folder=demos.parent) if isinstance(value, str) else value
         assert value != field.default
         run(config(algo, tmp_path / str(i), demos, **context, **{key.replace(".", "__"): value}))
         after = final_state(tmp_path / str(i))
         assert not same(weights(before), weights(after)), f"{key} = {value} does nothing"
+
+
+@cache
+def default_state(algo: str, demos: Path, context: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
+    """How a run ends in which only the context is told."""
+    run_dir = demos.parent / f"{algo} {context}"
+    run(config(algo, run_dir, demos, **dict(context)))
+    return final_state(run_dir)
+
+
+@pytest.mark.parametrize("algo", [a for a in LEARNERS if get_learner(a).needs_demos])
+def test_weights_of_the_demonstrations_count(algo, tmp_path, demos):
+    found = []
+    for name, change in (("alike", {}), ("weighted", {"demos__weighting": "return"})):
+        run(config(algo, tmp_path / name, demos, **change))
+        found.append(weights(final_state(tmp_path / name)))
+    assert not same(*found)
+
+
+MIX = {"mix__expert_resets": 0.5, "mix__expert_rows": 0.2, "mix__bc_coef": 0.5, "mix__batch_size": 32}
+
+
+@pytest.mark.parametrize("key", [f.name for f in dataclasses.fields(MixConfig)])
+def test_every_mix_in_changes_something(key, tmp_path, demos):
+    base = {"demos__source": str(demos)} | ({"mix__bc_coef": 0.5} if key in ("bc_final", "batch_size") else {})
+    found = []
+    for name, change in (("default", {}), ("changed", {f"mix__{key}": MIX.get(f"mix__{key}", 0.5)})):
+        run(config("ppo", tmp_path / name, demos, **base, **change))
+        found.append(weights(final_state(tmp_path / name)))
+    assert not same(*found)
+
+
+@pytest.mark.parametrize("algo", [a for a in LEARNERS if "mix" in section_types(a)])
+def test_every_learner_that_holds_ppo_takes_the_mix_ins(algo, tmp_path, demos):
+    found = []
+    for name, change in (("plain", {}), ("mixed", {"mix__bc_coef": 0.5})):
+        recorder = run(config(algo, tmp_path / name, demos, **{"demos__source": str(demos)} | change))
+        assert ("losses/expert_nll" in recorder.metrics[0]) == (name == "mixed")
+        found.append(weights(final_state(tmp_path / name)))
+    assert not same(*found)
+
+
+def test_a_resumed_run_with_mix_ins_is_the_run_that_was_not_stopped(tmp_path, demos):
+    run(config("gail", tmp_path / "whole", demos, **MIX))
+    run(config("gail", tmp_path / "cut", demos, **MIX), interrupt_after=2)
+    run(config("gail", tmp_path / "cut", demos, **MIX), resume=True)
+    expected, got = final_state(tmp_path / "whole"), final_state(tmp_path / "cut")
+    assert all(same(expected[part], got[part]) for part in ("learner", "collector", "policy"))
+
+
+@pytest.mark.parametrize("key", ["expert_resets", "expert_rows", "bc_coef"])
+def test_a_mix_in_without_demonstrations_is_refused(key, tmp_path, demos):
+    with pytest.raises(InputError, match=rf"demos\.source is empty and mix\.{key} = 0\.5 takes from demonst"):
+        run(config("ppo", tmp_path / "run", demos, **{f"mix__{key}": 0.5}))
 
 
 def weights(state: dict[str, Any]) -> dict[str, np.ndarray]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -122,6 +124,30 @@ def test_spectral_norm_bounds_every_layer():
             assert torch.linalg.matrix_norm(layer.weight, 2) < 1.2
 
 
+@pytest.mark.parametrize(("loss", "reward"), [("least_squares", "least_squares"), ("least_squares", "logit"),
+                                              ("wasserstein", "logit")])
+def test_other_losses_tell_the_expert_from_the_policy_and_pay_in_their_own_form(loss, reward):
+    learner = make(loss=loss, reward=reward, disc_updates=200, disc_learning_rate=1e-2, reward_scale=False)
+    buffer = make_buffer()
+    metrics = learner.relabel(buffer)
+    assert metrics["disc/logit_expert"] > metrics["disc/logit_policy"] + 0.3
+    assert loss == "wasserstein" or metrics["disc/logit_expert"] > 0 > metrics["disc/logit_policy"]
+    expected = logits(learner, buffer)
+    expected = np.maximum(0, 1 - (expected - 1) ** 2 / 4) if reward == "least_squares" else expected
+    np.testing.assert_allclose(buffer.rewards, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("keys", "text"), [
+    ({"loss": "least_squares", "reward": "softplus"}, r"gail\.reward = 'softplus'.*choose least_squares or logit"),
+    ({"reward": "least_squares"}, r"gail\.reward = 'least_squares'.*choose softplus or logsigmoid or logit"),
+    ({"loss": "wasserstein", "reward": "logsigmoid"}, r"choose logit"),
+    ({"loss": "wasserstein", "label_smoothing": 0.1}, r"gail\.label_smoothing = 0\.1.*no labels to smooth"),
+])
+def test_what_a_loss_has_no_use_for_is_refused(keys, text):
+    with pytest.raises(InputError, match=text):
+        make(**keys)
+
+
 def test_old_policies_stay_in_the_batches():
     learner = make(replay_size=16, replay_share=0.5, absorbing=False)
     learner.relabel(make_buffer())
@@ -144,3 +170,22 @@ def test_a_warm_start_clones_the_expert_before_the_first_rollout():
     obs, actions = torch.tensor(demos.obs), torch.tensor(demos.actions)
     accuracy = [(learner.policy.act(obs, deterministic=True)[0] == actions).float().mean() for learner in (cold, warm)]
     assert accuracy[1] > 0.85 > accuracy[0]
+
+
+def test_demonstrations_without_weight_are_never_shown_to_the_discriminator():
+    weights = np.repeat(np.float32([0, 0, 1, 3]), 10)
+    learner = make(replace(make_demos(terminated=False), weights=weights), disc_batch_size=4000)
+    every = learner.discriminator.rows(learner.demo_obs, learner.demo_beside)
+    shown = (learner._expert_rows()[:, None] == every[None]).all(2).float().mean(0).reshape(4, 10).sum(1)
+    assert shown[:2].tolist() == [0, 0]
+    np.testing.assert_allclose(shown[2:], [0.25, 0.75], atol=0.03)
+
+
+def test_the_share_of_the_absorbing_state_follows_the_weights():
+    ends = np.arange(40) % 10 == 9
+    ends[:20] = False  # two of four episodes terminate
+    demos = replace(make_demos(terminated=False), terminations=ends, truncations=np.zeros(40, bool))
+    plain, weighted = (make(replace(demos, weights=w)).demo_absorbing
+                       for w in (None, np.repeat(np.float32([1, 1, 3, 3]), 10)))
+    assert plain == pytest.approx(20 / (20 + 40))  # two ends, each followed by 1 / (1 − 0.9) absorbing steps
+    assert weighted == pytest.approx(60 / (60 + 80))

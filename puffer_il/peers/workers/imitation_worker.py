@@ -31,8 +31,10 @@ def prepare(settings: dict[str, Any]) -> Work:
     mode = settings.get("mode", "gail")
     if mode == "time_to_expert":
         return _time_to_expert({**TUNED["gail"], **settings})
+    if mode == "bc_likelihood":
+        return _likelihood({**TUNED["bc"], **settings})
     if mode not in TUNED:
-        raise SystemExit(f"mode = {mode!r}: choose gail, airl, bc or time_to_expert")
+        raise SystemExit(f"mode = {mode!r}: choose gail, airl, bc, bc_likelihood or time_to_expert")
     s = {**TUNED[mode], **settings}
     return _cloning(s) if mode == "bc" else _adversarial(mode, s)
 
@@ -114,6 +116,38 @@ def _cloning(s: dict[str, Any]) -> Work:
         return {"steps": samples}
 
     return unit, {"settings": s}
+
+
+def _likelihood(s: dict[str, Any]) -> Work:
+    """One unit clones the first `episodes` for `epochs`, each with the next seed, and scores the `held_out` ones after
+    them. `train_seconds` are those of the training alone."""
+    import numpy as np
+    import torch
+    from imitation.algorithms.bc import BC
+    from imitation.data.rollout import flatten_trajectories
+    from imitation.util.util import make_vec_env
+
+    env = make_vec_env("CartPole-v1", rng=np.random.default_rng(0), n_envs=1)
+    shown = demonstrations(s["demos"], s["episodes"] + s["held_out"])
+    transitions = flatten_trajectories(shown[:s["episodes"]])
+    unseen = flatten_trajectories(shown[s["episodes"]:])
+    samples, seeds = len(transitions) // s["batch_size"] * s["batch_size"] * s["epochs"], iter(range(s["seed"], 10**9))
+
+    def unit() -> dict[str, Any]:
+        seed = next(seeds)
+        torch.manual_seed(seed)
+        trainer = BC(observation_space=env.observation_space, action_space=env.action_space, l2_weight=0.0,
+                     rng=np.random.default_rng(seed), demonstrations=transitions, batch_size=s["batch_size"],
+                     device="cpu", custom_logger=quiet_logger())
+        begin = time.perf_counter()
+        trainer.train(n_epochs=s["epochs"], progress_bar=False)
+        seconds = time.perf_counter() - begin
+        with torch.no_grad():
+            _, logprobs, _ = trainer.policy.evaluate_actions(torch.as_tensor(unseen.obs), torch.as_tensor(unseen.acts))
+        return {"steps": samples, "train_seconds": seconds, "log_likelihood": float(logprobs.mean()),
+                "layers": [list(p.shape) for p in trainer.policy.mlp_extractor.policy_net.parameters()]}
+
+    return unit, {"settings": s, "once": True}
 
 
 def _time_to_expert(s: dict[str, Any]) -> Work:

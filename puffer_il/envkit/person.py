@@ -1,0 +1,82 @@
+"""A person as the expert of a learner: the terminal shows the environment, and their keys are the answers."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from puffer_il.envkit import terminal
+from puffer_il.envkit.keys import QUIT, Controls, Keyboard, keyboard
+from puffer_il.envkit.play import DIM, END, TURNS_FPS
+from puffer_il.envkit.stage import Stage
+from puffer_il.types import Array, InputError, Quit
+from puffer_il.vec import Vec
+
+
+class Person:
+    """Asked at every step, by turns where the environment is slow, otherwise at its own speed: then an answer stays
+    until another key changes it. Whoever acts, what counts is what the person would do in the state that is shown."""
+
+    stepwise = True
+
+    def __init__(self, vec: Vec, keys: Keyboard) -> None:
+        if not vec.envs:
+            raise InputError("env.backend = 'multiprocessing': a person sees an environment of this process alone; set "
+                             "env.backend = 'serial' and env.num_workers = 0")
+        self.stage, self.controls, self.keys = Stage.over(vec), Controls(vec.spec.action), keys
+        self.screen = terminal.Screen(sys.stdout, terminal.colors())
+        self.turns = self.stage.fps <= TURNS_FPS
+        self.answers, self.due = 0, time.monotonic()
+
+    def act(self, obs: Array, starts: Array, rows: slice) -> Array:
+        """(1, dim) the present answer; Quit if the person has had enough."""
+        self.draw(bool(starts[0]))
+        self.due = max(self.due + 1 / self.stage.fps, time.monotonic())
+        self.listen()
+        self.answers += 1
+        return self.controls.value[None].copy()
+
+    def listen(self) -> None:
+        """Take keys until it is time for the next step, or until a turn is made."""
+        while True:
+            for key in self.keys.wait(None if self.turns else self.due):
+                if key == QUIT:
+                    raise Quit
+                if self.controls.press(key) and self.turns:
+                    return
+            if not self.turns and time.monotonic() >= self.due:
+                return
+
+    def draw(self, begins: bool) -> None:
+        value = " ".join(f"{x:g}" for x in np.asarray(self.controls.value, float)[:4])
+        asked = "the episode begins: what would you do?" if begins else "what would you do?"
+        name, help = self.stage.vec.spec.name, self.controls.help()
+        self.screen.draw(self.stage.view(*self.screen.room()),
+                         [f"{name}{DIM} · {self.answers} answers · the last was {value} · {END}{asked}",
+                          f"{DIM}{help} · q ends the run and keeps what was learned{END}"])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing: people remember by themselves."""
+
+
+@contextmanager
+def person_at_terminal(key: str, num_envs: int) -> Iterator[Any]:
+    """What makes the Person for a vector, while the terminal is theirs; `key` is the config key that asks for one.
+
+    InputError without a terminal, or with more than one environment.
+    """
+    if not (sys.stdin.isatty() and terminal.is_terminal()):
+        raise InputError(f"{key} = 'person': there is no terminal to ask somebody at; give 'script', or a policy's run "
+                         "directory or file")
+    if num_envs != 1:
+        raise InputError(f"{key} = 'person': they can answer for one environment, not {num_envs}; set env.num_envs = 1")
+    with terminal.alternate(sys.stdout), keyboard() as keys:
+        yield lambda vec: Person(vec, keys)

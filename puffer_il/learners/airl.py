@@ -1,0 +1,242 @@
+"""Adversarial inverse reinforcement learning (Fu et al. 2018): the discriminator is made of a reward that can be kept.
+
+    f(s, a, s′) = g(s, a) + γ h(s′) − h(s),    D = exp f / (exp f + π(a|s)),    logit D = f − log π(a|s)
+    L = −½ (E_expert log D + E_policy log(1 − D)) + gradient penalty of f − entropy bonus,    reward = f − log π or f
+
+At the optimum f is the expert's advantage, which is log π_E(a|s) for an expert of maximum entropy; h takes up what
+depends on the dynamics, and g is the reward that is left. With g(s) alone it is the true one up to a constant, where
+the true one is of states and the dynamics let every pair of states be told apart (theorem 5.1); it then holds in other
+dynamics too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from puffer_il.adversarial import RELABEL_ROWS, Adversarial, executed_logprobs
+from puffer_il.config import Config, setting
+from puffer_il.discriminator import Discriminator, Replay
+from puffer_il.fast import pair_logits
+from puffer_il.learned_reward import NetworkReward
+from puffer_il.registry import register
+from puffer_il.types import About, Demos, EnvSpec, InputError
+
+REPLAY_KEEP = 0.05  # share of a rollout that enters the replay
+
+
+@dataclass(frozen=True)
+class AIRLConfig:
+    # Fixed here: without an absorbing state h would not know what an end is worth.
+    loss = "bce"
+    reward = "logit"
+    absorbing = True
+    spectral_norm = False
+    label_smoothing = 0.0
+
+    inputs: str = setting("state", "what the reward g reads: states alone, which can be kept where dynamics change, or "
+                          "actions too", choices=("state", "state_action"))
+    disc_updates: int = setting(4, "updates of f per iteration, whatever the rollout's size", low=1)
+    disc_batch_size: int = setting(4096, "expert rows and policy rows of one update, each", low=2)
+    disc_learning_rate: float = setting(1e-3, "Adam's step size of f", low=0)
+    disc_hidden: tuple[int, ...] = setting((64, 64), "units of the hidden layers of g", low=1)
+    shaping_hidden: tuple[int, ...] = setting((32, 32), "units of the hidden layers of h", low=1)
+    disc_activation: str = setting("tanh", "nonlinearity of both", choices=("tanh", "relu", "silu", "elu"))
+    weight_decay: float = setting(1e-4, "decoupled weight decay of f (AdamW)", low=0)
+    gp_coef: float = setting(1.0, "weight of the gradient penalty of f; 0 for none", low=0)
+    gp_kind: str = setting("interpolated", "penalise gradients above norm gp_target between expert and policy rows, or "
+                           "all on expert rows", choices=("interpolated", "zero_centred"))
+    gp_target: float = setting(1.0, "norm from which the interpolated penalty begins", low=0)
+    disc_ent_coef: float = setting(1e-3, "weight of the entropy of D, which draws the logit towards 0")
+    max_grad_norm: float = setting(1.0, "clip the gradient norm of f; 0 does not clip", low=0)
+    replay_size: int = setting(50_000, "policy rows kept from earlier rollouts, each with its own log π: the reward is "
+                               "not to forget where the policy has been; 0 for none", low=0)
+    replay_share: float = setting(0.5, "share of each policy batch drawn from that replay", low=0, high=1)
+    minus_log_policy: bool = setting(True, "pay the policy f − log π, which asks for entropy too; off, f alone")
+    reward_clip: float = setting(10.0, "bound of the reward before scaling; 0 for none", low=0)
+    true_reward_coef: float = setting(0.0, "weight of the true reward, added to the learned one")
+    reward_scale: bool = setting(True, "divide the reward by its running std (the mean is never subtracted)")
+    debug_use_ground_truth: bool = setting(False, "train on the true reward alone: tells a broken learner from a bad "
+                                           "reward")
+
+
+class Steps(NamedTuple):
+    """What rows need beside their observations: actions (n, dim), next_obs (n, *obs_shape), ended (n,) bool where the
+    successor is the absorbing state, logprobs (n,) under the policy that acted."""
+
+    actions: Tensor
+    next_obs: Tensor
+    ended: Tensor
+    logprobs: Tensor
+
+
+class StepReplay:
+    """A ring of rows from earlier rollouts, of which each adds a random REPLAY_KEEP."""
+
+    def __init__(self, size: int, spec: EnvSpec, device: torch.device) -> None:
+        alike = Replay(size, spec, device)
+        assert alike.beside is not None
+        self.obs = alike.obs
+        ended, logprobs = (torch.zeros(size, dtype=dtype, device=device) for dtype in (torch.bool, torch.float32))
+        self.beside = Steps(alike.beside, torch.zeros_like(self.obs), ended, logprobs)
+        self.stored = 0
+
+    def __len__(self) -> int:
+        return min(self.stored, len(self.obs))
+
+    def add(self, obs: Tensor, steps: Steps, valid: Tensor | None, generator: torch.Generator) -> None:
+        if len(self.obs) == 0:
+            return
+        rows = len(obs) if valid is None else len(valid)
+        count = min(len(self.obs), max(1, round(REPLAY_KEEP * rows)))
+        index = torch.randint(rows, (count,), generator=generator, device=obs.device)
+        index = index if valid is None else valid[index]
+        slots = torch.arange(self.stored, self.stored + count, device=obs.device) % len(self.obs)
+        for kept, fresh in zip((self.obs, *self.beside), (obs, *steps), strict=True):
+            kept[slots] = fresh[index]
+        self.stored += count
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"obs": self.obs, "beside": list(self.beside), "stored": self.stored}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for kept, stored in zip((self.obs, *self.beside), (state["obs"], *state["beside"]), strict=True):
+            kept.copy_(stored)
+        self.stored = state["stored"]
+
+
+class Shaped(nn.Module):
+    """f − log π of rows: what g reads, (s′, its absorbing flag), log π.
+
+    After a termination s′ is the absorbing state, in which there is nothing to choose: log π is 0 there.
+    """
+
+    change = net = None  # nothing that it sees is a change (discriminator.Inputs), and it is no network that C knows
+
+    def __init__(self, spec: EnvSpec, config: AIRLConfig, gamma: float) -> None:
+        super().__init__()
+        self.gamma = gamma
+        self.reward = Discriminator(spec, config.disc_hidden, config.disc_activation, False, config.inputs)
+        self.shaping = Discriminator(spec, config.shaping_hidden, config.disc_activation, False, "state")
+        self.flatten = self.reward.flatten
+        self.widths = (self.reward.width, self.shaping.width, 1)
+
+    def update_norm(self, mean: Tensor, var: Tensor, count: float | Tensor) -> None:
+        """Merge the moments of `count` observations into the running statistics."""
+        for network in (self.reward, self.shaping):
+            network.update_norm(mean, var, count)
+
+    @torch.no_grad()
+    def rows(self, obs: Tensor, steps: Steps, index: Tensor | None = None) -> Tensor:
+        """Rows (n, width) of those `index`, or of all."""
+        own = self.reward.rows(obs, self._beside(steps), index)
+        ended, logprobs = (x if index is None else x[index] for x in (steps.ended, steps.logprobs))
+        later = torch.where(ended[:, None], self.shaping.absorbing, self.shaping.rows(steps.next_obs, None, index))
+        return torch.cat((own, later, logprobs[:, None]), 1)
+
+    def absorbing_rows(self, n: int) -> Tensor:
+        own, later = self.reward.absorbing_rows(n), self.shaping.absorbing_rows(n)
+        return torch.cat((own, later, own.new_zeros(n, 1)), 1)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Logits (n,). A penalty of their gradient is one of f: log π is a number here."""
+        own, later, logprobs = rows.split(self.widths, 1)
+        now = torch.cat((own[:, :self.flatten.dim], own[:, -1:]), 1)  # what of it is not an action
+        value, next_value = self.shaping(torch.cat((now, later))).chunk(2)
+        return self.reward(own) + self.gamma * next_value - value - logprobs.squeeze(1).detach()
+
+    def of_steps(self, obs: Tensor, steps: Steps) -> Tensor:
+        """f (n,) of raw rows, without gradients."""
+        return self._of(obs, steps, self._values(steps.next_obs), self._values(obs))
+
+    def of_rollout(self, obs: Tensor, steps: Steps, num_envs: int, ends: Tensor) -> Tensor:
+        """The same for a whole rollout, rows t·num_envs + i, of which those numbered in `ends` (k,) end an episode: but
+        for them and the last step, h(s′) is h of the next step's row."""
+        values = self._values(obs)
+        later = torch.cat((values[num_envs:], self._values(steps.next_obs[-num_envs:])))
+        if len(ends):
+            later[ends] = self._values(steps.next_obs[ends])
+        return self._of(obs, steps, later, values)
+
+    @torch.no_grad()
+    def _of(self, obs: Tensor, steps: Steps, later: Tensor, values: Tensor) -> Tensor:
+        shown = self._beside(steps)
+        reward = pair_logits(self.reward, obs, shown)
+        if reward is None:
+            reward = torch.cat([self.reward(self.reward.rows(obs[part], None if shown is None else shown[part]))
+                                for part in _parts(len(obs))])
+        later = torch.where(steps.ended, self.shaping(self.shaping.absorbing_rows(1)), later)
+        return reward + self.gamma * later - values
+
+    @torch.no_grad()
+    def _values(self, obs: Tensor) -> Tensor:
+        """h (n,)."""
+        values = pair_logits(self.shaping, obs, None)
+        if values is not None:
+            return values
+        return torch.cat([self.shaping(self.shaping.rows(obs[part])) for part in _parts(len(obs))])
+
+    def _beside(self, steps: Steps) -> Tensor | None:
+        return steps.actions if self.reward.kind == "state_action" else None
+
+
+def _parts(count: int) -> list[slice]:
+    return [slice(first, first + RELABEL_ROWS) for first in range(0, count, RELABEL_ROWS)]
+
+
+@register("airl", uses=("ppo",))
+class AIRL(Adversarial):
+    """A discriminator made of a reward, a shaping and the policy's own probabilities; the reward is kept. Paper: Fu et
+    al. 2018, arXiv:1710.11248."""
+
+    section = AIRLConfig
+    needs_actions = True  # D asks how probable the expert's actions are, also where g reads states alone
+    about = About("Fu et al. 2018, arXiv:1710.11248", "you want the reward itself, to look at or to train on where the "
+                  "environment has changed; as an imitator it is slower than gail")
+
+    discriminator: Any
+    replay: Any
+
+    def __init__(self, spec: EnvSpec, demos: Demos | None, config: Config, device: torch.device, seed: int) -> None:
+        assert demos is not None and demos.actions is not None
+        if config.policy.lstm:
+            raise InputError(f"policy.lstm = {config.policy.lstm}: airl asks how probable single actions of the expert "
+                             "are, which memory does not tell; set policy.lstm to 0")
+        self.gamma = config.ppo.gamma
+        super().__init__(spec, demos, config, device, seed)
+        self.layout = (0, torch.zeros(0))  # of the present rollout
+        self.replay = StepReplay(self.config.replay_size, spec, device)
+        arrays = (demos.actions, demos.next_obs, demos.terminations, np.zeros(len(demos), np.float32))
+        self.demo_steps = Steps(*(torch.tensor(x, device=device) for x in arrays))
+
+    def learned_reward(self) -> NetworkReward:
+        """g, without the shaping."""
+        reward = self.discriminator.reward
+        with torch.no_grad():
+            absorbing = float(reward(reward.absorbing_rows(1)))
+        return NetworkReward.of(self.policy.spec, self.name, reward, absorbing, hidden=self.config.disc_hidden,
+                                activation=self.config.disc_activation)
+
+    def _make_discriminator(self, spec: EnvSpec) -> Any:
+        return Shaped(spec, self.config, self.gamma)  # type: ignore[arg-type]
+
+    def _beside(self, mirror: Any) -> Any:
+        actions, ended = (mirror[name].flatten(0, 1) for name in ("actions", "terminations"))
+        self.layout = mirror.buffer.num_envs, torch.tensor(mirror.buffer.final_index, device=self.device)
+        return Steps(actions, mirror.next_obs(), ended, executed_logprobs(self.policy, mirror))
+
+    @torch.no_grad()
+    def _expert_rows(self) -> Tensor:
+        index = self.draw_expert(self.config.disc_batch_size)
+        obs, shown = self.demo_obs[index], Steps(*(x[index] for x in self.demo_steps))
+        logprobs = self.policy.dist.log_prob_executed(self.policy.action_params(obs), shown.actions)
+        rows = self.discriminator.rows(obs, shown._replace(logprobs=logprobs))
+        return self._with_absorbing(rows, self.demo_absorbing)
+
+    def _scores(self, obs: Tensor, shown: Any) -> Tensor:
+        values = self.discriminator.of_rollout(obs, shown, *self.layout)
+        return values - shown.logprobs if self.config.minus_log_policy else values  # type: ignore[attr-defined]

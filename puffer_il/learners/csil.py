@@ -1,0 +1,226 @@
+"""Coherent soft imitation learning (Watson et al. 2023): a clone's own likelihood as the reward that improves it.
+
+    q ← behaviour cloning, kept uniform away from the demonstrations
+    r(s, a) = log q(a|s) − log p(a|s),   p uniform: the reward for which q is soft-optimal at temperature 1, with V = 0
+    π ← q, then soft policy iteration on r at a temperature below 1 (sac.alpha), from demonstrated and own transitions
+
+Away from the demonstrations r is about 0, on them it is positive where the expert's action is taken: so π comes back
+to where q knows what to do. The paper's stationary networks are replaced by rows of noise with uniform actions (noise
+contrastive priors, Hafner et al. 2018, arXiv:1807.09289), and its refinement of r, which raises r on demonstrated rows
+and lowers it on the policy's, by the same means: with `refine` the clone goes on learning, demonstrated actions where
+they were taken and uniform ones in the policy's states, so that r falls where the policy is and the expert seldom was.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from puffer_il.buffer import RolloutBuffer
+from puffer_il.config import Config, PolicyConfig, setting
+from puffer_il.distributions import Gaussian
+from puffer_il.learned_reward import LearnedReward
+from puffer_il.learners.bc import BC
+from puffer_il.learners.sac import SAC
+from puffer_il.mirror import mirror_of
+from puffer_il.optim import FlatAdam
+from puffer_il.policy import Policy
+from puffer_il.registry import register
+from puffer_il.replay import ReplayBuffer, joined
+from puffer_il.soft import absorbing_reward, absorbing_share
+from puffer_il.transitions import Rows
+from puffer_il.types import About, Array, Demos, EnvSpec, Metrics
+
+EDGE = 0.99  # of the action range: at its very end a squashed density has no bound
+
+
+@dataclass(frozen=True)
+class CSILConfig:
+    bc_epochs: int = setting(200, "epochs of behaviour cloning at most; bc.patience may end it", low=1)
+    prior_share: float = setting(0.5, "rows of noise with uniform actions for each demonstrated row, that keep the "
+                                 "clone uniform elsewhere (numeric observations only)", low=0)
+    prior_spread: float = setting(3.0, "standard deviation of that noise, in those of the demonstrations", low=0)
+    reward_clip: float = setting(5.0, "bound of the reward, in nats", low=0)
+    critic_updates: int = setting(1_000, "updates of the critics before the policy moves", low=0)
+    demo_share: float = setting(0.5, "share of each minibatch that is demonstrated", low=0.01, high=0.99)
+    refine: int = setting(0, "updates of the clone after each rollout, towards uniform actions in the policy's states; "
+                          "0 keeps the reward as it is", low=0)
+    absorbing: bool = setting(True, "terminations that the demonstrations know are worth as much as what they do "
+                              "elsewhere; else they are worth 0, which rewards staying alive")
+
+
+class CloneReward(LearnedReward):
+    """log q(a|s) − log p(a|s) of a cloned policy q and uniform p, in nats, bounded by `clip`."""
+
+    kind = "clone"
+    reads = ("obs", "actions")
+
+    def __init__(self, spec: EnvSpec, algo: str, absorbing: float | None = None, *, policy: dict[str, Any],
+                 clip: float) -> None:
+        super().__init__(spec, algo, absorbing, policy=policy, clip=clip)
+        self.clone = Policy(spec, PolicyConfig(**{**policy, "hidden": tuple(policy["hidden"])}))
+        self.clip = clip
+
+    def forward(self, obs: Tensor, actions: Tensor | None = None, next_obs: Tensor | None = None) -> Tensor:
+        assert actions is not None
+        dist = self.clone.dist
+        logprobs = dist.log_prob(self.clone.action_params(obs), self.within(actions))
+        chance = -(2 * dist.scale).log().sum() if isinstance(dist, Gaussian) else -math.log(dist.nvec[0])
+        return (logprobs - chance).clamp(-self.clip, self.clip)
+
+    def within(self, actions: Tensor) -> Tensor:
+        """Continuous actions a little inside their range; discrete ones as they are."""
+        dist = self.clone.dist
+        if not isinstance(dist, Gaussian):
+            return actions
+        return dist.center + dist.scale * ((actions - dist.center) / dist.scale).clamp(-EDGE, EDGE)
+
+
+@register("csil", uses=("sac", "bc"))
+class CSIL:
+    """SAC on the log-likelihood ratio of a behaviour-cloned policy. Paper: Watson et al. 2023, arXiv:2305.16498."""
+
+    section = CSILConfig
+    needs_rollouts = True
+    needs_demos = needs_actions = True
+    needs_expert = False
+    about = About("Watson et al. 2023, arXiv:2305.16498", "behaviour cloning is nearly good enough, and dear steps of "
+                  "the environment are to make it robust", SAC.about.spaces)
+    promised_metrics = (*SAC.promised_metrics, "reward/mean", "reward/demos", "reward/absorbing")
+    done = False
+    steps_per_update = 0  # the rollout's steps count
+
+    def __init__(self, spec: EnvSpec, demos: Demos | None, config: Config, device: torch.device, seed: int) -> None:
+        assert demos is not None and demos.actions is not None
+        self.config: CSILConfig = config.csil
+        self.device, self.gamma = device, config.sac.gamma
+        self.sac = SAC(spec, None, config, device, seed)
+        self.policy, self.notices = self.sac.policy, self.sac.notices
+        given = dataclasses.asdict(config.policy)
+        self.reward = CloneReward(spec, "csil", policy=given | {"hidden": list(given["hidden"])},
+                                  clip=self.config.reward_clip).to(device)
+        self.clone = self.reward.clone
+        self.optimizer = self._fit(spec, demos, config, seed)
+        self.generator = torch.Generator(device).manual_seed(seed)
+        self.policy.load_state_dict(self.clone.state_dict())
+        self.sac.engine.start_from_policy()
+        obs, actions = torch.tensor(demos.obs, device=device), torch.tensor(demos.actions, device=device)
+        rewards = self.reward.of_rows(obs, actions, None)
+        self.demos = ReplayBuffer(spec, len(demos), seed, stream=1)
+        self.demos.append_demos(demos, rewards.cpu().numpy())
+        self.demo_reward = float(self.demos.rows.rewards.mean())
+        self.demo_absorbing = self._absorbing_share(int(demos.terminated.sum()), int(demos.whole_lengths.sum()))
+        self.updates = 0
+
+    def relabel(self, buffer: RolloutBuffer) -> Metrics:
+        """Write the clone's log-likelihood ratio into `buffer.rewards`."""
+        mirror = mirror_of(buffer, self.device)
+        rewards = self.reward.of_rows(mirror["obs"].flatten(0, 1), mirror["actions"].flatten(0, 1), None)
+        buffer.rewards[:] = rewards.cpu().numpy().reshape(buffer.rewards.shape)
+        valid = buffer.valid
+        return {"reward/mean": float(buffer.rewards[valid].mean()) if valid.any() else 0.0,
+                "reward/demos": self.demo_reward}
+
+    def advantages(self, buffer: RolloutBuffer) -> None:
+        """Nothing to do: the replay's rows are bootstrapped one by one."""
+
+    def update(self, buffer: RolloutBuffer | None, progress: float) -> Metrics:
+        assert buffer is not None
+        replay, cfg = self.sac.replay, self.sac.config
+        self.sac.store(buffer, normalise=False)  # the policy sees what the clone sees
+        if self.config.refine:
+            self._refine()
+        own = self._absorbing_share(replay.terminated, len(replay))
+        reward = self.demo_reward * absorbing_reward(self.demo_absorbing, own, self.config.demo_share)
+        self.reward.absorbing = reward if self.config.absorbing else None
+        metrics = self.sac.idle()
+        if self.sac.ready:
+            shown = round(self.config.demo_share * cfg.batch_size)
+            rows = joined(self.demos.sample(cfg.updates, shown), replay.sample(cfg.updates, cfg.batch_size - shown))
+            if self.config.refine:
+                obs, actions = (self._tensor(x.reshape(-1, *x.shape[2:])) for x in (rows.obs, rows.actions))
+                rows.rewards[:] = self.reward.of_rows(obs, actions, None).cpu().numpy().reshape(rows.rewards.shape)
+                self.demo_reward = float(rows.rewards[:, :shown].mean())
+            moves = self.updates >= self.config.critic_updates
+            metrics = self.sac.learn(rows, reward / (1 - self.gamma), moves)
+            self.updates += cfg.updates
+        return metrics | {"reward/absorbing": reward}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"sac": self.sac.state_dict(), "reward": self.reward.state_dict(), "updates": self.updates,
+                "optimizer": self.optimizer.state_dict(), "generator": self.generator.get_state(),
+                "demos": self.demos.state_dict(), "demo_reward": self.demo_reward}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.sac.load_state_dict(state["sac"])
+        self.reward.load_state_dict(state["reward"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"].cpu())
+        self.demos.load_state_dict(state["demos"])
+        self.updates, self.demo_reward = state["updates"], state["demo_reward"]
+
+    def finish(self) -> None:
+        """The last weights are the result."""
+
+    def learned_reward(self) -> CloneReward:
+        """The clone's, as it is now."""
+        return copy.deepcopy(self.reward)
+
+    def _fit(self, spec: EnvSpec, demos: Demos, config: Config, seed: int) -> FlatAdam:
+        """Behaviour cloning; every epoch sees other rows of noise. Its optimizer, to go on with."""
+        assert demos.actions is not None
+        actions = self.reward.within(torch.tensor(demos.actions, device=self.device)).cpu().numpy()
+        bc = BC(spec, dataclasses.replace(demos, actions=actions), config, self.device, seed, policy=self.clone)
+        rng, rows = np.random.default_rng([seed, 1]), bc.train
+        noise = round(self.config.prior_share * len(rows)) if self.clone.flatten.plain else 0
+        for _ in range(self.config.bc_epochs):
+            if noise:
+                bc.train = self._with_noise(rows, noise, rng)
+            bc.update(None, 0.0)
+            if bc.done:
+                break
+        bc.finish()
+        return bc.optimizer
+
+    def _refine(self) -> None:
+        """The clone learns demonstrated actions where the expert was, and uniform ones where the policy was."""
+        updates, size, dist = self.config.refine, self.sac.config.batch_size, self.clone.dist
+        shown, own = self.demos.sample(updates, size), self.sac.replay.sample(updates, size)
+        obs = torch.cat((self._tensor(shown.obs), self._tensor(own.obs)), 1)
+        chance = torch.rand((updates, size, self.clone.spec.action.dim), generator=self.generator, device=self.device)
+        if isinstance(dist, Gaussian):
+            chance = dist.center + EDGE * dist.scale * (2 * chance - 1)
+        else:
+            chance = (chance * dist.nvec[0]).int()
+        actions = torch.cat((self.reward.within(self._tensor(shown.actions)), chance), 1)
+        self.optimizer.prepare()
+        for seen, taken in zip(obs, actions, strict=True):
+            self.optimizer.zero_grad()
+            (-dist.log_prob(self.clone.action_params(seen), taken).mean()).backward()
+            self.optimizer.step()
+
+    def _tensor(self, array: Array) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+    def _with_noise(self, rows: Rows, count: int, rng: np.random.Generator) -> Rows:
+        obs, action, spec = rows.obs.cpu().numpy(), self.clone.spec.action, self.clone.spec
+        spread = self.config.prior_spread * obs.std(0)
+        noise = (obs.mean(0) + spread * rng.standard_normal((count, *spec.obs_shape))).astype(spec.obs_dtype)
+        if action.discrete:
+            actions: Array = rng.integers(0, action.nvec, (count, action.dim)).astype(np.int32)
+        else:
+            assert action.low is not None and action.high is not None
+            actions = rng.uniform(action.low, action.high, (count, action.dim)).astype(np.float32)
+        weights = None if rows.weights is None else np.append(rows.weights.cpu().numpy(), np.ones(count, np.float32))
+        return Rows(np.concatenate((obs, noise)), np.concatenate((rows.actions.cpu().numpy(), actions)), self.device,
+                    weights)
+
+    def _absorbing_share(self, terminations: int, rows: int) -> float:
+        return absorbing_share(terminations, rows, self.gamma) if self.config.absorbing else 0.0

@@ -1,0 +1,152 @@
+"""DAgger: dataset aggregation, the expert's answers in the learner's own states (Ross et al. 2011).
+
+    D ← the demonstrations, if there are any
+    for iteration i = 0, 1, …:
+        roll out π_i = β_i π* + (1 − β_i) π        with the expert π* in a step with probability β_i
+        D ← D ∪ {(s, π*(s))} for every state s visited
+        π ← behaviour cloning on all of D
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from puffer_il.aggregate import Aggregate
+from puffer_il.buffer import RolloutBuffer
+from puffer_il.config import Config, setting
+from puffer_il.fast import obs_moments
+from puffer_il.learners.bc import BC
+from puffer_il.policy import Policy
+from puffer_il.registry import register
+from puffer_il.types import About, ActionSpec, Array, Demos, EnvSpec, Metrics
+
+
+@dataclass(frozen=True)
+class DAggerConfig:
+    expert: str = setting("script", "who is asked: 'script' (the environment's c_expert), a run directory or policy "
+                          "file, 'person' (at the terminal), or 'random' (a control)")
+    schedule: str = setting("first", "how the expert's share falls: only the first rollout has it, or it falls "
+                            "exponentially, linearly, or not", choices=("first", "exponential", "linear", "constant"))
+    beta: float = setting(1.0, "probability that the expert acts in the first rollout", low=0, high=1)
+    decay: float = setting(0.5, "factor of the exponential schedule, per rollout", low=0, high=1)
+    rampdown: int = setting(8, "rollouts until the linear schedule is at zero", low=1)
+    mix: str = setting("step", "the expert's turn is drawn for every step, or for every episode",
+                       choices=("step", "episode"))
+    greedy: bool = setting(True, "the learner acts by its mode, as it is evaluated, instead of by samples")
+    epochs: int = setting(4, "passes over all labelled rows after each rollout", low=1)
+    capacity: int = setting(1_000_000, "labelled rows to keep; beyond, the oldest rollouts go; 0 keeps all", low=0)
+
+
+def expert_share(config: DAggerConfig, iteration: int) -> float:
+    """β of a rollout, the first being number 0 (Ross et al. 2011, section 3.1; "first" is their β_i = I(i = 1)).
+
+        first        β for i = 0, then 0            exponential   β · decay^i
+        linear       β · max(0, 1 − i / rampdown)   constant      β
+    """
+    factors = {"first": float(iteration == 0), "exponential": config.decay**iteration,
+               "linear": max(0.0, 1 - iteration / config.rampdown), "constant": 1.0}
+    return config.beta * factors[config.schedule]
+
+
+@register("dagger", uses=("bc",))
+class DAgger:
+    """Behaviour cloning of an expert that is asked in the learner's own states. Paper: Ross et al. 2011,
+    arXiv:1011.0686."""
+
+    section = DAggerConfig
+    needs_rollouts = needs_expert = True
+    needs_demos = False
+    needs_actions = True
+    about = About("Ross et al. 2011, arXiv:1011.0686", "an expert can be asked (a script, a policy, a person): the "
+                  "surest remedy where cloning drifts; every step costs a question")
+    promised_metrics = (*BC.promised_metrics, "dagger/beta", "dagger/rows", "dagger/gap")
+    done = False
+    steps_per_update = 0  # the rollout's steps count
+
+    def __init__(self, spec: EnvSpec, demos: Demos | None, config: Config, device: torch.device, seed: int) -> None:
+        self.config: DAggerConfig = config.dagger
+        self.device = device
+        self.policy = Policy(spec, config.policy).to(device)
+        self.bc = BC(spec, None, config, device, seed, policy=self.policy)
+        self.rng = np.random.default_rng([seed, 2])  # apart from the one in `bc`
+        self.data = Aggregate(demos, config.bc.validation, self.config.capacity)
+        self.expert_turn = np.zeros(config.env.num_envs, bool)  # mix = "episode"
+        self.iteration = 0
+        self.notices: list[str] = []
+        if demos is not None:  # they stand for the first rollout, the expert's own
+            self.iteration = 1
+            self._see(demos.obs)
+            self._fit()
+
+    @property
+    def beta(self) -> float:
+        return expert_share(self.config, self.iteration)
+
+    @property
+    def expert_acts(self) -> bool:
+        return self.beta > 0
+
+    @property
+    def policy_acts(self) -> bool:
+        return self.beta < 1
+
+    @property
+    def greedy(self) -> bool:
+        return self.config.greedy
+
+    def mix(self, own: Array | None, expert: Array, starts: Array, rows: slice) -> Array:
+        """The expert's action with probability β, else the policy's."""
+        drawn = self.rng.random(len(starts)) < self.beta
+        turn = self.expert_turn[rows]
+        turn[:] = drawn if self.config.mix == "step" else np.where(starts, drawn, turn)
+        if own is None:
+            return expert
+        return np.where(turn[:, None], expert, own)
+
+    def relabel(self, buffer: RolloutBuffer) -> Metrics:
+        return {}  # rewards are not read
+
+    def advantages(self, buffer: RolloutBuffer) -> None:
+        """Nothing to do: the labels say what is right."""
+
+    def update(self, buffer: RolloutBuffer | None, progress: float) -> Metrics:
+        assert buffer is not None and buffer.expert_actions is not None
+        share, labels, valid = self.beta, buffer.expert_actions, buffer.valid
+        gap = action_gap(buffer.actions[valid], labels[valid], self.policy.spec.action)
+        self.data.add(buffer.obs, labels, valid, buffer.episode_starts)
+        self._see(buffer.obs[valid])
+        self.iteration += 1
+        return self._fit() | {"dagger/beta": share, "dagger/rows": float(len(self.data)), "dagger/gap": gap}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"bc": self.bc.state_dict(), "rng": self.rng.bit_generator.state, "data": self.data.state_dict(),
+                "expert_turn": torch.from_numpy(self.expert_turn), "iteration": self.iteration}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.bc.load_state_dict(state["bc"])
+        self.rng.bit_generator.state = state["rng"]
+        self.data.load_state_dict(state["data"])
+        self.expert_turn[:] = state["expert_turn"].numpy()
+        self.iteration = state["iteration"]
+
+    def finish(self) -> None:
+        """The last weights are the result."""
+
+    def _fit(self) -> Metrics:
+        self.bc.take(*self.data.rows())
+        return self.bc.fit(self.config.epochs)
+
+    def _see(self, obs: Array) -> None:
+        self.policy.update_norm(*obs_moments(self.policy.flatten, torch.tensor(obs, device=self.device)))
+
+
+def action_gap(actions: Array, labels: Array, action: ActionSpec) -> float:
+    """How far what was done is from what the expert would have done: the share of rows that differ or, for continuous
+    actions (n, dim), the root of the mean squared distance in units of half the range."""
+    if action.discrete:
+        return float((actions != labels).any(1).mean())
+    return float(np.sqrt(np.square((actions - labels) / action.half_range).sum(1).mean()))

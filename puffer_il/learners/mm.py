@@ -1,0 +1,35 @@
+"""Moment matching (Swamy et al. 2021): a Lipschitz critic finds the moment in which the policy differs most.
+
+    L = ½ (E_policy f − E_expert f) + penalty on ‖∂f/∂(s, a)‖ above a target,    reward = f(s, a)
+
+If the true reward is of the critic's class, the policy lacks at most what f can tell apart ("reward moments", Swamy et
+al. 2021, section 3). There is no verdict and no probability. f is known up to a constant, which the absorbing state
+shares, so that it pays neither for living nor for dying.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from puffer_il.adversarial import Adversarial, AdversarialConfig
+from puffer_il.config import setting
+from puffer_il.registry import register
+from puffer_il.types import About
+
+
+@dataclass(frozen=True)
+class MMConfig(AdversarialConfig):
+    loss = "wasserstein"
+    gp_target: float = setting(0.4, "norm from which the interpolated penalty begins", low=0)
+    true_reward_coef: float = setting(0.0, "weight of the true reward, added to the learned one")
+
+
+@register("mm", uses=("ppo",))
+class MM(Adversarial):
+    """A Lipschitz critic of states and actions, whose mean is to be the same for expert and policy, is the reward, PPO
+    the policy optimiser. Paper: Swamy et al. 2021, arXiv:2103.03236."""
+
+    section = MMConfig
+    needs_actions = True
+    about = About("Swamy et al. 2021, arXiv:2103.03236", "where a classifier is soon certain and its reward flat: a "
+                  "critic's slope stays; costs as much as gail")

@@ -1,0 +1,106 @@
+"""Primal Wasserstein imitation (Dadashi et al. 2021): PPO on how far each row is from the demonstrated ones left to it.
+
+    c_t = mean distance of (s_t, a_t) from the demonstrated rows that step t takes, the nearest left (coupling.py)
+    reward_t = exp(−β c_t / √width)
+
+Each step takes its share, so that an episode as long as the demonstrated ones takes them all, and the mean of the c_t
+bounds the Wasserstein distance to them from above; longer ones are paid nothing for the rest. No network is trained on
+the demonstrations. The reward is never negative, but living pays no longer than the expert lived.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from puffer_il.buffer import RolloutBuffer
+from puffer_il.config import Config, setting
+from puffer_il.coupling import Coupling
+from puffer_il.demos import spread
+from puffer_il.discriminator import Inputs
+from puffer_il.fast import obs_moments
+from puffer_il.learners.ppo import PPO
+from puffer_il.mirror import mirror_of
+from puffer_il.registry import register
+from puffer_il.types import About, Demos, EnvSpec, InputError, Metrics
+
+
+@dataclass(frozen=True)
+class PWILConfig:
+    atoms: int = setting(256, "demonstrated rows to couple with, drawn evenly from all of them", low=1, high=4096)
+    horizon: int = setting(0, "steps that take them all; 0: as long as the demonstrations are in the mean", low=0)
+    sharpness: float = setting(5.0, "β: how fast the reward falls with the distance", low=0)
+    true_reward_coef: float = setting(0.0, "weight of the true reward, added to the learned one")
+    debug_use_ground_truth: bool = setting(False, "train on the true reward alone: tells a broken learner from a bad "
+                                           "reward")
+
+
+@register("pwil", uses=("ppo",))
+class PWIL:
+    """PPO on a fixed reward: how near each step is to the demonstrated ones that its episode has not used yet. Paper:
+    Dadashi et al. 2021, arXiv:2006.04678."""
+
+    section = PWILConfig
+    needs_rollouts = True
+    needs_demos = True
+    needs_actions = True
+    needs_expert = False
+    about = About("Dadashi et al. 2021, arXiv:2006.04678", "a fixed reward with nothing to train, from few observed "
+                  "numbers: distances say little of many or of pixels")
+    promised_metrics = (*PPO.promised_metrics, "disc/reward_mean", "disc/reward_std", "disc/distance")
+    done = False
+    steps_per_update = 0  # the rollout's steps count
+
+    def __init__(self, spec: EnvSpec, demos: Demos | None, config: Config, device: torch.device, seed: int) -> None:
+        assert demos is not None and demos.actions is not None
+        self.config: PWILConfig = config.pwil
+        self.device = device
+        self.ppo = PPO(spec, demos, config, device, seed)
+        self.policy = self.ppo.policy
+        self.notices: list[str] = []
+        self.inputs = Inputs(spec).to(device)
+        if self.inputs.encoder.convs:
+            raise InputError(f"env.name = {spec.name}: distances between images say nothing of what they show; choose "
+                             "gail, which learns what to look at")
+        obs, actions = (torch.tensor(array, device=device) for array in (demos.obs, demos.actions))
+        self.inputs.update_norm(*obs_moments(self.inputs.flatten, obs))
+        weights = np.ones(len(obs)) if demos.weights is None else demos.weights
+        count = min(self.config.atoms, np.count_nonzero(weights))
+        chosen = spread(weights, count, np.random.default_rng(seed).random())
+        atoms = self.inputs.rows(obs, actions, torch.from_numpy(chosen).to(device)).cpu().numpy()
+        self.coupling = Coupling(atoms, self.config.horizon or float(demos.whole_lengths.mean()))
+
+    def relabel(self, buffer: RolloutBuffer) -> Metrics:
+        """Write the reward of every row; what an episode has left is kept for the next rollout."""
+        cfg, mirror = self.config, mirror_of(buffer, self.device)
+        rows = self.inputs.rows(mirror["obs"].flatten(0, 1), mirror["actions"].flatten(0, 1)).cpu().numpy()
+        distances = self.coupling.distances(rows.reshape(*buffer.rewards.shape, -1), buffer.episode_starts,
+                                            buffer.valid, torch.get_num_threads())
+        rewards = np.exp(-cfg.sharpness / math.sqrt(rows.shape[1] - 1) * distances)
+        coupled = np.isfinite(distances)
+        counted = rewards[buffer.valid]
+        metrics = {"disc/reward_mean": float(counted.mean()), "disc/reward_std": float(counted.std()),
+                   "disc/distance": float(distances[coupled].mean()) if coupled.any() else 0.0}
+        if not cfg.debug_use_ground_truth:
+            np.add(rewards, cfg.true_reward_coef * buffer.env_rewards, out=buffer.rewards)
+        return metrics
+
+    def advantages(self, buffer: RolloutBuffer) -> None:
+        self.ppo.advantages(buffer)
+
+    def update(self, buffer: RolloutBuffer | None, progress: float) -> Metrics:
+        return self.ppo.update(buffer, progress)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"ppo": self.ppo.state_dict(), "left": torch.from_numpy(self.coupling.left)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.ppo.load_state_dict(state["ppo"])
+        self.coupling.left = state["left"].cpu().numpy().copy()
+
+    def finish(self) -> None:
+        """The last weights are the result."""

@@ -1,0 +1,196 @@
+"""Random expert distillation (Wang et al. 2019): a reward that is fixed before the first rollout, and PPO on it.
+
+    f̂ = argmin E_expert ‖f̂(s, a) − f(s, a)‖²          f a random network that is never trained
+    reward(s, a) = exp(−σ ‖f̂(s, a) − f(s, a)‖²)       1 where the expert was, towards 0 away from there
+
+The predictor f̂ has learned the random features where the demonstrations are and nowhere else, so that its error tells
+how far a pair is from their support. σ is such that held-out demonstrations are paid exp(−sharpness) at their mean
+error.
+
+The reward is never negative and would by itself pay for staying alive. The absorbing state takes that away: after a
+termination it pays for ever what a demonstrated pair is paid, times the share of the demonstrations that terminate. So
+dying costs nothing where the expert dies, and all there is to earn where the expert lives on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from puffer_il.buffer import RolloutBuffer
+from puffer_il.config import Config, setting
+from puffer_il.discriminator import Inputs
+from puffer_il.fast import obs_moments
+from puffer_il.learned_reward import LearnedReward
+from puffer_il.learners.ppo import PPO
+from puffer_il.mirror import mirror_of
+from puffer_il.mixins import RowSampler
+from puffer_il.networks import mlp
+from puffer_il.optim import FlatAdam
+from puffer_il.registry import register
+from puffer_il.types import About, Demos, EnvSpec, InputError, Metrics
+
+RELABEL_ROWS = 65_536  # rows of one forward pass
+HELD_OUT = 0.2  # share of the demonstrated rows that tell how large the error is near, but not at, what was learned
+
+
+@dataclass(frozen=True)
+class REDConfig:
+    fit_updates: int = setting(3000, "steps of the predictor before the first rollout", low=1)
+    fit_batch_size: int = setting(256, "demonstrated rows of one step", low=1)
+    fit_learning_rate: float = setting(1e-3, "Adam's step size of the predictor", low=0)
+    hidden: tuple[int, ...] = setting((64, 64), "units of the hidden layers of both networks", low=1)
+    activation: str = setting("tanh", "their nonlinearity", choices=("tanh", "relu", "silu", "elu"))
+    features: int = setting(32, "outputs of the random network", low=1)
+    sharpness: float = setting(1.0, "held-out demonstrations are paid exp(−x) at their mean error", low=0)
+    absorbing: bool = setting(True, "absorbing state after terminations; without it the reward pays for staying alive")
+    true_reward_coef: float = setting(0.0, "weight of the true reward, added to the learned one")
+    debug_use_ground_truth: bool = setting(False, "train on the true reward alone: tells a broken learner from a bad "
+                                           "reward")
+
+
+class REDReward(LearnedReward):
+    """exp(−σ ‖f̂(s, a) − f(s, a)‖²) of a predictor and the random network that it has learned to predict."""
+
+    kind = "distillation"
+    reads = ("obs", "actions")
+    scale: Tensor
+
+    def __init__(self, spec: EnvSpec, algo: str, absorbing: float | None = None, *, hidden: list[int], activation: str,
+                 features: int) -> None:
+        super().__init__(spec, algo, absorbing, hidden=hidden, activation=activation, features=features)
+        self.inputs = Inputs(spec)
+        self.target, self.predictor = (mlp(self.inputs.features, tuple(hidden), features, activation) for _ in range(2))
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, obs: Tensor, actions: Tensor | None = None, next_obs: Tensor | None = None) -> Tensor:
+        rows = self.inputs.encode(self.inputs.rows(obs, actions))
+        return (-self.scale * (self.predictor(rows) - self.target(rows)).square().mean(1)).exp()
+
+
+@register("red", uses=("ppo",))
+class RED:
+    """PPO on a fixed reward: how well a network trained on the demonstrations alone predicts a random one. Paper: Wang
+    et al. 2019, arXiv:1905.06750."""
+
+    section = REDConfig
+    needs_rollouts = True
+    needs_demos = True
+    needs_actions = True
+    needs_expert = False
+    about = About("Wang et al. 2019, arXiv:1905.06750", "where adversarial training will not settle: nothing but PPO "
+                  "learns; the reward says little far from the demonstrations")
+    promised_metrics = (*PPO.promised_metrics, "disc/reward_mean", "disc/reward_std", "disc/reward_expert",
+                        "disc/absorbing_reward")
+    done = False
+    steps_per_update = 0  # the rollout's steps count
+
+    def __init__(self, spec: EnvSpec, demos: Demos | None, config: Config, device: torch.device, seed: int) -> None:
+        assert demos is not None and demos.actions is not None
+        self.config: REDConfig = config.red
+        self.device = device
+        self.ppo = PPO(spec, demos, config, device, seed)
+        self.policy = self.ppo.policy
+        self.gamma = config.ppo.gamma
+        if self.config.absorbing and self.gamma == 1:
+            raise InputError("ppo.gamma = 1.0: absorbing states last for ever and need gamma < 1; lower ppo.gamma or "
+                             "set red.absorbing to false")
+        self.inputs = Inputs(spec).to(device)
+        shape = (self.inputs.features, self.config.hidden, self.config.features, self.config.activation)
+        self.target, self.predictor = mlp(*shape).to(device), mlp(*shape).to(device)
+        self.notices: list[str] = []
+        self.warned = False
+        self.terminated = float(demos.terminated.mean())
+        self._fit(demos, np.random.default_rng(seed), torch.Generator(device).manual_seed(seed))
+
+    def relabel(self, buffer: RolloutBuffer) -> Metrics:
+        """Write the reward of every row, and what the absorbing state is worth after terminations."""
+        cfg, flat, mirror = self.config, buffer.flat(), mirror_of(buffer, self.device)
+        obs, actions = mirror["obs"].flatten(0, 1), mirror["actions"].flatten(0, 1)
+        rewards = torch.cat([self._rewards(self.inputs.rows(*pair)) for pair in
+                             zip(obs.split(RELABEL_ROWS), actions.split(RELABEL_ROWS), strict=True)])
+        counted = rewards if flat.valid.all() else rewards[torch.from_numpy(np.flatnonzero(flat.valid)).to(self.device)]
+        numbers = torch.stack((counted.mean(), counted.std(), self.expert_reward,
+                               self.terminated * self.expert_reward)).tolist()
+        metrics = dict(zip(self.promised_metrics[-4:], numbers, strict=True))
+        if cfg.debug_use_ground_truth:
+            return metrics
+        np.add(rewards.cpu().numpy().reshape(buffer.rewards.shape), cfg.true_reward_coef * buffer.env_rewards,
+               out=buffer.rewards)
+        ended = buffer.terminations & buffer.valid
+        if cfg.absorbing:
+            buffer.final_values[ended] = numbers[3] / (1 - self.gamma)
+        elif ended.any() and not self.warned:
+            self.warned = True
+            self.notices.append("red.absorbing is off, episodes terminate and the reward is never negative and so pays "
+                                "for staying alive; set red.absorbing to true unless that is what you want")
+        return metrics
+
+    def advantages(self, buffer: RolloutBuffer) -> None:
+        self.ppo.advantages(buffer)
+
+    def update(self, buffer: RolloutBuffer | None, progress: float) -> Metrics:
+        return self.ppo.update(buffer, progress)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"ppo": self.ppo.state_dict(), "inputs": self.inputs.state_dict(), "target": self.target.state_dict(),
+                "predictor": self.predictor.state_dict(), "scale": self.scale, "expert_reward": self.expert_reward,
+                "warned": self.warned}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.ppo.load_state_dict(state["ppo"])
+        for name in ("inputs", "target", "predictor"):
+            getattr(self, name).load_state_dict(state[name])
+        self.scale, self.expert_reward = state["scale"].to(self.device), state["expert_reward"].to(self.device)
+        self.warned = state["warned"]
+
+    def finish(self) -> None:
+        """The last weights are the result."""
+
+    def learned_reward(self) -> REDReward:
+        """What the policy is paid."""
+        cfg, end = self.config, float(self.terminated * self.expert_reward)
+        with torch.random.fork_rng([]):  # a checkpoint must not move the run's generator
+            reward = REDReward(self.policy.spec, "red", end if cfg.absorbing else None, hidden=list(cfg.hidden),
+                               activation=cfg.activation, features=cfg.features).to(self.device)
+        for name in ("inputs", "target", "predictor"):
+            getattr(reward, name).load_state_dict(getattr(self, name).state_dict())
+        reward.scale.copy_(self.scale)
+        return reward
+
+    def _fit(self, demos: Demos, rng: np.random.Generator, generator: torch.Generator) -> None:
+        """Train the predictor on most of the demonstrated rows, and find the reward's scale σ on the others."""
+        cfg = self.config
+        obs, actions = (torch.tensor(array, device=self.device) for array in (demos.obs, demos.actions))
+        self.inputs.update_norm(*obs_moments(self.inputs.flatten, obs))
+        order, held_out = rng.permutation(len(obs)), max(1, int(HELD_OUT * len(obs)))
+        learned = order[held_out:] if len(order) > 1 else order
+        draw = RowSampler(len(learned), None if demos.weights is None else demos.weights[learned], generator)
+        rows = torch.from_numpy(learned).to(self.device)
+        optimizer = FlatAdam(self.predictor.parameters(), learning_rate=cfg.fit_learning_rate)
+        for update in range(cfg.fit_updates):
+            optimizer.learning_rate = cfg.fit_learning_rate * (1 - update / cfg.fit_updates)
+            optimizer.prepare()
+            optimizer.zero_grad()
+            self._errors(self.inputs.rows(obs, actions, rows[draw(cfg.fit_batch_size)])).mean().backward()
+            optimizer.step()
+        with torch.no_grad():
+            others = torch.from_numpy(order[:held_out]).to(self.device)
+            errors = self._errors(self.inputs.rows(obs, actions, others))
+            self.scale = cfg.sharpness / errors.mean().clamp_min(torch.finfo(torch.float32).tiny)
+            self.expert_reward = (-self.scale * errors).exp().mean()
+
+    def _errors(self, rows: Tensor) -> Tensor:
+        """Mean squared error of the predicted features (n,)."""
+        rows = self.inputs.encode(rows)
+        with torch.no_grad():
+            target = self.target(rows)
+        return (self.predictor(rows) - target).square().mean(1)
+
+    @torch.no_grad()
+    def _rewards(self, rows: Tensor) -> Tensor:
+        return (-self.scale * self._errors(rows)).exp()

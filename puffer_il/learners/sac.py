@@ -1,0 +1,95 @@
+"""Soft actor-critic, and soft Q-learning where actions are discrete: off-policy learning from a reward (soft.py).
+
+    each iteration: replay ← the rollout's valid rows
+                    a fixed number of gradient updates on minibatches drawn from the replay
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from puffer_il.buffer import RolloutBuffer
+from puffer_il.config import Config
+from puffer_il.fast import obs_moments
+from puffer_il.mirror import mirror_of
+from puffer_il.policy import Policy
+from puffer_il.registry import register
+from puffer_il.replay import ReplayBuffer, Transitions
+from puffer_il.soft import STATS, SACConfig, make_engine
+from puffer_il.types import About, Demos, EnvSpec, Metrics
+
+
+@register("sac")
+class SAC:
+    """Soft actor-critic from a replay, on `buffer.rewards`. Paper: Haarnoja et al. 2018, arXiv:1812.05905."""
+
+    section = SACConfig
+    needs_rollouts = True
+    needs_demos = needs_actions = needs_expert = False
+    about = About("Haarnoja et al. 2018, arXiv:1812.05905", "you have a reward, no demonstrations, and steps of the "
+                  "environment are dear: several gradient updates for each", ("discrete", "continuous"))
+    promised_metrics = (*(f"losses/{name}" for name in STATS), "replay/rows")
+    done = False
+    steps_per_update = 0  # the rollout's steps count
+
+    def __init__(self, spec: EnvSpec, demos: Demos | None, config: Config, device: torch.device, seed: int) -> None:
+        self.config: SACConfig = config.sac
+        self.device = device
+        self.policy = Policy(spec, config.policy).to(device)
+        self.engine = make_engine(self.policy, self.config, config.policy.activation, device, seed)
+        self.replay = ReplayBuffer(spec, self.config.replay_size, seed)
+        self.notices: list[str] = []
+
+    def relabel(self, buffer: RolloutBuffer) -> Metrics:
+        return {}  # the environment's own reward is what is optimised
+
+    def advantages(self, buffer: RolloutBuffer) -> None:
+        """Nothing to do: the replay's rows are bootstrapped one by one."""
+
+    def update(self, buffer: RolloutBuffer | None, progress: float) -> Metrics:
+        assert buffer is not None
+        self.store(buffer)
+        if not self.ready:
+            return self.idle()
+        return self.learn(self.replay.sample(self.config.updates, self.config.batch_size))
+
+    def store(self, buffer: RolloutBuffer, normalise: bool = True) -> None:
+        """Put the rollout's valid rows into the replay, and its observations into the policy's normaliser."""
+        self.replay.append_rollout(buffer)
+        if normalise:
+            obs, valid = mirror_of(buffer, self.device)["obs"].flatten(0, 1), buffer.flat().valid
+            chosen = None if valid.all() else torch.from_numpy(valid).to(self.device)
+            self.policy.update_norm(*obs_moments(self.policy.flatten, obs, chosen))
+
+    @property
+    def ready(self) -> bool:
+        return self.replay.stored >= max(1, self.config.warmup)
+
+    def learn(self, rows: Transitions, end_value: float = 0.0, move: bool = True) -> Metrics:
+        """A gradient update on each minibatch of rows (updates, n, …); `end_value` is what follows a termination.
+
+        Without `move` the critics learn what the policy is worth, and it stays.
+        """
+        return self._report(self.engine.learn(rows, end_value, move).tolist())  # the only read from the device
+
+    def idle(self) -> Metrics:
+        """What is reported while the replay fills."""
+        return self._report([0.0] * len(STATS))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"policy": self.policy.state_dict(), "engine": self.engine.state_dict(),
+                "replay": self.replay.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.policy.load_state_dict(state["policy"])
+        self.engine.load_state_dict(state["engine"])
+        self.replay.load_state_dict(state["replay"])
+
+    def finish(self) -> None:
+        """The last weights are the result."""
+
+    def _report(self, stats: list[float]) -> Metrics:
+        return {**{f"losses/{name}": x for name, x in zip(STATS, stats, strict=True)},
+                "replay/rows": float(len(self.replay))}

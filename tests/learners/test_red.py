@@ -1,0 +1,107 @@
+"""RED's own rules: a fixed reward that is high where the demonstrations are, and what the absorbing state is worth."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from puffer_il.config import build
+from puffer_il.learners.red import RED
+from puffer_il.types import InputError
+from tests.learners.rollout import SPEC, make_buffer, make_demos
+
+CPU = torch.device("cpu")
+
+
+def make(demos=None, gamma: float = 0.9, seed: int = 0, **red) -> RED:
+    torch.manual_seed(seed)
+    tables = {"red": {"fit_updates": 20, "fit_batch_size": 64, "hidden": [32]} | red, "ppo": {"gamma": gamma},
+              "policy": {"hidden": [8]}}
+    return RED(SPEC, demos or make_demos(200), build("red", [("test", tables)]), CPU, seed)
+
+
+def rewards_of(learner: RED, obs: np.ndarray, actions: np.ndarray) -> np.ndarray:
+    return learner._rewards(learner.inputs.rows(torch.tensor(obs), torch.tensor(actions))).numpy()
+
+
+def test_demonstrated_pairs_are_paid_more_than_others():
+    learner, demos = make(fit_updates=500), make_demos(200)
+    expert = rewards_of(learner, demos.obs, demos.actions)
+    assert ((expert > 0) & (expert <= 1)).all() and expert.mean() > np.exp(-1)
+    assert rewards_of(learner, demos.obs, 1 - demos.actions).mean() < 0.5 * expert.mean()
+    assert rewards_of(learner, demos.obs + np.float32(8), demos.actions).max() < 0.1
+
+
+def test_held_out_demonstrations_are_paid_what_the_sharpness_says():
+    for sharpness in (0.5, 3.0):
+        learner = make(sharpness=sharpness)
+        # By Jensen's inequality the mean reward is at least that of the mean error.
+        assert np.exp(-sharpness) <= float(learner.expert_reward) < 1
+
+
+def test_the_reward_never_changes():
+    learner, first, second = make(), make_buffer(), make_buffer()
+    learner.relabel(first)
+    learner.advantages(first)
+    learner.update(first, 0.0)
+    learner.relabel(second)
+    assert np.array_equal(first.rewards, second.rewards)
+    expected = rewards_of(learner, second.flat().obs, second.flat().actions)
+    np.testing.assert_allclose(second.rewards.reshape(-1), expected, rtol=1e-5)
+
+
+def test_dying_is_paid_where_the_demonstrations_die_and_not_where_they_live_on():
+    demos = make_demos(200)
+    some = demos.terminations & (np.arange(200) < 50)  # five of twenty
+    for terminations, share in ((demos.terminations, 1), (some, 0.25), (np.zeros(200, bool), 0)):
+        learner, buffer = make(dataclasses.replace(demos, terminations=terminations)), make_buffer()
+        metrics = learner.relabel(buffer)
+        assert metrics["disc/absorbing_reward"] == pytest.approx(share * metrics["disc/reward_expert"])
+        ended = buffer.terminations & buffer.valid
+        np.testing.assert_allclose(buffer.final_values[ended], metrics["disc/absorbing_reward"] / (1 - 0.9), rtol=1e-5)
+        assert (buffer.final_values[~ended] == 0).all()
+
+
+def test_without_the_absorbing_state_the_user_is_warned_once():
+    learner = make(absorbing=False)
+    for _ in range(2):
+        buffer = make_buffer()
+        learner.relabel(buffer)
+        assert (buffer.final_values == 0).all()
+    assert len(learner.notices) == 1 and "pays for staying alive" in learner.notices[0]
+
+
+def test_rows_of_weight_zero_are_not_learned():
+    demos = make_demos(200)
+    weights = (demos.obs[:, 1] > 0).astype(np.float32)
+    learner = make(dataclasses.replace(demos, weights=weights), fit_updates=500)
+    seen, unseen = (rewards_of(learner, demos.obs[side], demos.actions[side])
+                    for side in (weights > 0, demos.obs[:, 1] < -0.5))
+    assert seen.mean() > unseen.mean() + 0.3
+
+
+def test_the_true_reward_can_be_added_or_taken_alone():
+    plain, mixed, truth = make_buffer(), make_buffer(), make_buffer()
+    make(debug_use_ground_truth=True).relabel(truth)
+    assert np.array_equal(truth.rewards, truth.env_rewards) and (truth.final_values == 0).all()
+    make().relabel(plain)
+    make(true_reward_coef=2.0).relabel(mixed)
+    np.testing.assert_allclose(mixed.rewards, plain.rewards + 2 * plain.env_rewards, rtol=1e-5, atol=1e-6)
+
+
+def test_invalid_rows_are_not_counted():
+    metrics = []
+    for spoil in (0.0, 50.0):
+        learner, buffer = make(), make_buffer(invalid=True)
+        buffer.obs[~buffer.valid] += spoil
+        metrics.append(learner.relabel(buffer))
+    assert metrics[0] == metrics[1]
+
+
+def test_undiscounted_runs_have_no_absorbing_state():
+    with pytest.raises(InputError, match=r"ppo\.gamma = 1\.0"):
+        make(gamma=1.0)
+    assert make(gamma=1.0, absorbing=False).gamma == 1

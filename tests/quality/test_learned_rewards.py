@@ -1,0 +1,53 @@
+"""airl and deep_maxent_irl: as good as the expert over seeds, and no better than an expert that does nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from puffer_il.config import build, experiment_layers
+from puffer_il.demos import collect, write_demos
+from puffer_il.vec import make_vec
+from tests.helpers import run
+from tests.quality.test_learning import SEEDS, puffer_il, train
+
+pytestmark = pytest.mark.slow
+ALGOS = ("airl", "deep_maxent_irl")
+
+
+def without_actions(algo, source, folder):
+    """What deep_maxent_irl is given: no action at all. D of airl asks how probable the expert's are."""
+    if algo == "airl":
+        return source
+    puffer_il("demos", "import", source, folder / "seen.npz", "--no-actions", "--time-limit", 200)
+    return folder / "seen.npz"
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("algo", ALGOS)
+def test_cartpole_from_the_shipped_demonstrations(algo, seed, tmp_path):
+    assert train(algo, "cartpole", seed, tmp_path)[0]["eval"]["normalized"] >= 0.95
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("algo", ALGOS)
+def test_pendulum_from_ten_demonstrations(algo, seed, tmp_path, test_data):
+    source = without_actions(algo, test_data / "imitation_testdata" / "pendulum_0_final.npz", tmp_path)
+    summary, _ = train(algo, "pendulum", seed, tmp_path, "--demos", source, "--demos.episodes", 10)
+    assert summary["eval"]["normalized"] >= 0.95
+
+
+@pytest.mark.parametrize("algo", ALGOS)
+def test_a_policy_that_does_nothing_is_imitated(algo, tmp_path):
+    """Always left: the pole falls within ten steps. A reward that paid for staying alive would balance it."""
+    path = tmp_path / "left.npz"
+    with make_vec("cartpole", num_envs=20) as vec:
+        demos = collect(vec, lambda obs, starts: np.zeros((len(obs), 1), np.int32), 200, str(path))
+    write_demos(path, demos)
+    layers = [*experiment_layers(algo, "cartpole"),
+              ("control", {"env": {"name": "cartpole"}, "demos": {"source": str(path)},
+                           "train": {"total_steps": 500_000, "stop_at_expert": 0, "run_dir": str(tmp_path / "run")}})]
+    recorder = run(build(algo, layers))
+    best = max(m["eval/return_mean"] for m in recorder.metrics if "eval/return_mean" in m)
+    print(f"\n{algo}, do-nothing demonstrations: best return {best:.1f}")
+    assert best < 100

@@ -55,7 +55,7 @@ TASKS = {
 
 
 # Where ours are below the published figures: what they reach all the same.
-BELOW = {("acrobot", 1): -90, ("mountaincar", 1): -125, ("mountaincar", 4): -115}
+BELOW = {("acrobot", 1): -90, ("mountaincar", 1): -120}
 
 
 @pytest.fixture(scope="module")

@@ -110,7 +110,8 @@ def test_help_shows_its_section(installed, capsys):
     assert "did you mean 'nearest.width'" in capsys.readouterr().err
 
 
-def test_algos_lists_it_and_says_what_is_broken(installed, capsys):
+def test_algos_lists_it_and_says_what_is_broken(installed, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
     assert main(["algos"]) == 0
     printed = capsys.readouterr()
     row = next(line for line in printed.out.splitlines() if line.startswith("nearest"))

@@ -150,7 +150,7 @@ def kind(algo: str) -> str:
     cls = get_learner(algo)
     if not cls.needs_rollouts:
         return "offline"
-    return "off-policy" if "sac" in section_types(algo) else "asks an expert" if cls.needs_expert else "on-policy"
+    return "off-policy" if "sac" in section_types(algo) else "expert" if cls.needs_expert else "on-policy"
 
 
 def same_work(algo: str, keys: Keys) -> Keys:

@@ -24,6 +24,8 @@ of it. The other packages run in virtual environments of their own, which are ma
 3 GB, in the folder that `PUFFER_IL_PEERS` names (default `~/.cache/puffer_il/peers`).
 """
 
+SHORTEST_NAME = 15  # columns that the first one keeps on a narrow terminal
+
 
 def describe(machine: dict[str, Any]) -> str:
     return (f"{machine['cpu']}, {machine['cores']} usable, {machine['instruction_set']}, "
@@ -33,8 +35,11 @@ def describe(machine: dict[str, Any]) -> str:
 def show(section: Section, console: Console) -> None:
     table = Table(title=section.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False,
                   padding=(0, 1))
+    # Rich takes what is missing in width from what may be folded, to the last letter.
+    named = min(SHORTEST_NAME, max((len(row[0]) for row in section.rows), default=0))
     for k, column in enumerate(section.columns):
-        table.add_column(column, justify="right" if k else "left", no_wrap=k > 0, overflow="fold")
+        table.add_column(column, justify="right" if k else "left", no_wrap=k > 0, overflow="fold",
+                         min_width=None if k else named)
     for row in section.rows:
         table.add_row(*map(Text, row))
     console.print(table if section.columns else Text(section.title, style="bold"))

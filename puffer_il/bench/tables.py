@@ -120,21 +120,20 @@ def env_sections(entries: Entries) -> list[Section]:
 
 def learner_sections(entries: Entries) -> list[Section]:
     measured = [e for e in entries if not e["error"]]
-    rows = [[e["name"], e["kind"], e["unit"], *both(e["steps_per_s"]), *both(e["cost"]),
-             f"{short(e['updates_per_s']['median'])} of {e['batch_size']}" if "updates_per_s" in e else "–"]
-            for e in measured]
+    rows = [[e["name"], e["kind"], short(e["steps_per_s"]["median"]), *both(e["cost"]),
+             short(e["updates_per_s"]["median"]) if "updates_per_s" in e else "–"] for e in measured]
     dear = [f"{e['name']} ({e['cost']['median']:.2f}×)" for e in measured
             if e["kind"] == "on-policy" and e["cost"]["median"] > DEAR]
-    keys, columns = entries[0]["keys"], ("learner", "kind", "unit", "units/s", "range", "cost", "range", "updates/s")
+    keys, columns = entries[0]["keys"], ("learner", "kind", "rows/s", "cost", "range", "updates/s")
     return [Section("Learners", columns, rows, (
         f"C CartPole, {keys['env.num_envs']:,} environments × {keys['train.num_steps']} steps; whole loops, all in "
-        "turn. 'cost' is the time per unit over GAIL's, pair by pair: below 1 is cheaper. The reward or critic network "
+        "turn. 'cost' is the time per row over GAIL's, pair by pair: below 1 is cheaper. The reward or critic network "
         "of a learner that has one is of the size of GAIL's discriminator (2×64), with its 8 updates per iteration of "
         "4,096 + 4,096 rows; all else is the learner's default.",
         f"On-policy learners above {DEAR} times GAIL's cost: {', '.join(dear) or 'none'}.",
-        "Without rollouts a unit is a demonstrated sample. Off-policy learners make a number of gradient updates after "
-        "each rollout that does not depend on its size, so their updates/s, of so many rows each, say more than their "
-        "steps/s. Those that ask an expert train on all that it has answered so far: their cost grows.",
+        "A row is a step of an environment or, without rollouts, a demonstrated sample. Off-policy learners make a "
+        "number of gradient updates after each rollout that does not depend on its size, so that their updates/s say "
+        "more than their rows/s. Those that ask an expert train on all that it has answered so far: their cost grows.",
         *failed(entries)))]
 
 

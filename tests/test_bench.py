@@ -160,7 +160,7 @@ def test_every_learner_has_a_cost():
     sac = measured["sac"]
     assert sac["updates_per_s"]["median"] == pytest.approx(sac["steps_per_s"]["median"] * 32 / (32 * 16))
     page = page_of(learners=results)
-    assert "| bc | offline |" in page and "| gail | on-policy | step |" in page
+    assert "| bc | offline |" in page and "| gail | on-policy |" in page
     assert "| dagger | expert |" in page and "maxent_irl was not measured" in page
 
 

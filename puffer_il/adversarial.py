@@ -37,14 +37,8 @@ RELABEL_ROWS = 65_536  # rows of one forward pass: enough to fill the cores, sma
 
 
 @dataclass(frozen=True)
-class AdversarialConfig:
-    """What every learner of this kind can be told; each has a section of its own, with its own defaults."""
-
-    # Fixed, where a learner does not make a setting of it.
-    loss = "bce"
-    label_smoothing = 0.0
-    reward = "logit"
-    true_reward_coef = 0.0
+class RewardNetworkConfig:
+    """How a network that is the reward is trained between rollouts, and what is done with what it says."""
 
     disc_updates: int = setting(8, "discriminator updates per iteration, whatever the rollout's size", low=1)
     disc_batch_size: int = setting(4096, "expert rows and policy rows of one discriminator update, each", low=2)
@@ -56,16 +50,28 @@ class AdversarialConfig:
     gp_kind: str = setting("interpolated", "penalise gradients above norm gp_target between expert and policy rows, or "
                            "all on expert rows", choices=("interpolated", "zero_centred"))
     gp_target: float = setting(1.0, "norm from which the interpolated penalty begins", low=0)
-    spectral_norm: bool = setting(False, "bound every discriminator layer's spectral norm by 1")
-    disc_ent_coef: float = setting(1e-3, "weight of the entropy of D = σ(score), which draws scores towards 0")
     max_grad_norm: float = setting(1.0, "clip the discriminator's gradient norm; 0 does not clip", low=0)
     replay_size: int = setting(0, "policy rows kept from earlier rollouts; 0 for none", low=0)
     replay_share: float = setting(0.25, "share of each policy batch drawn from that replay", low=0, high=1)
     reward_clip: float = setting(10.0, "bound of the learned reward before scaling; 0 for none", low=0)
     reward_scale: bool = setting(True, "divide the learned reward by its running std (the mean is never subtracted)")
-    absorbing: bool = setting(True, "absorbing state after terminations: no reward form pays for dying or living")
     debug_use_ground_truth: bool = setting(False, "train on the true reward alone: tells a broken learner from a bad "
                                            "discriminator")
+
+
+@dataclass(frozen=True)
+class AdversarialConfig(RewardNetworkConfig):
+    """What every learner of this kind can be told; each has a section of its own, with its own defaults."""
+
+    # Fixed, where a learner does not make a setting of it.
+    loss = "bce"
+    label_smoothing = 0.0
+    reward = "logit"
+    true_reward_coef = 0.0
+
+    spectral_norm: bool = setting(False, "bound every discriminator layer's spectral norm by 1")
+    disc_ent_coef: float = setting(1e-3, "weight of the entropy of D = σ(score), which draws scores towards 0")
+    absorbing: bool = setting(True, "absorbing state after terminations: no reward form pays for dying or living")
 
 
 @dataclass(frozen=True)

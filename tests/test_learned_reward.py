@@ -105,7 +105,7 @@ def test_red_pays_what_it_keeps(tmp_path):
                   torch.device("cpu"), 0)
     save_reward(learner.learned_reward(), tmp_path / FILE)
     given = torch.tensor(demos.obs), torch.tensor(demos.actions)
-    expected = learner._rewards(learner.inputs.rows(*given))
+    expected = learner.reward.of_rows(*given, None)
     torch.testing.assert_close(load_reward(tmp_path).of_rows(*given, None), expected, rtol=1e-5, atol=1e-6)
 
 

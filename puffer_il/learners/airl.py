@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from puffer_il.adversarial import RELABEL_ROWS, Adversarial, executed_logprobs
+from puffer_il.adversarial import RELABEL_ROWS, Adversarial, RewardNetworkConfig, executed_logprobs
 from puffer_il.config import Config, setting
 from puffer_il.discriminator import Discriminator, Replay
 from puffer_il.fast import pair_logits
@@ -30,7 +30,7 @@ REPLAY_KEEP = 0.05  # share of a rollout that enters the replay
 
 
 @dataclass(frozen=True)
-class AIRLConfig:
+class AIRLConfig(RewardNetworkConfig):
     # Fixed here: without an absorbing state h would not know what an end is worth.
     loss = "bce"
     reward = "logit"
@@ -40,28 +40,16 @@ class AIRLConfig:
 
     inputs: str = setting("state", "what the reward g reads: states alone, which can be kept where dynamics change, or "
                           "actions too", choices=("state", "state_action"))
+    shaping_hidden: tuple[int, ...] = setting((32, 32), "units of the hidden layers of h; disc_hidden are those of g",
+                                              low=1)
+    minus_log_policy: bool = setting(True, "pay the policy f − log π, which asks for entropy too; off, f alone")
     disc_updates: int = setting(4, "updates of f per iteration, whatever the rollout's size", low=1)
-    disc_batch_size: int = setting(4096, "expert rows and policy rows of one update, each", low=2)
-    disc_learning_rate: float = setting(1e-3, "Adam's step size of f", low=0)
-    disc_hidden: tuple[int, ...] = setting((64, 64), "units of the hidden layers of g", low=1)
-    shaping_hidden: tuple[int, ...] = setting((32, 32), "units of the hidden layers of h", low=1)
-    disc_activation: str = setting("tanh", "nonlinearity of both", choices=("tanh", "relu", "silu", "elu"))
-    weight_decay: float = setting(1e-4, "decoupled weight decay of f (AdamW)", low=0)
     gp_coef: float = setting(1.0, "weight of the gradient penalty of f; 0 for none", low=0)
-    gp_kind: str = setting("interpolated", "penalise gradients above norm gp_target between expert and policy rows, or "
-                           "all on expert rows", choices=("interpolated", "zero_centred"))
-    gp_target: float = setting(1.0, "norm from which the interpolated penalty begins", low=0)
     disc_ent_coef: float = setting(1e-3, "weight of the entropy of D, which draws the logit towards 0")
-    max_grad_norm: float = setting(1.0, "clip the gradient norm of f; 0 does not clip", low=0)
     replay_size: int = setting(50_000, "policy rows kept from earlier rollouts, each with its own log π: the reward is "
                                "not to forget where the policy has been; 0 for none", low=0)
     replay_share: float = setting(0.5, "share of each policy batch drawn from that replay", low=0, high=1)
-    minus_log_policy: bool = setting(True, "pay the policy f − log π, which asks for entropy too; off, f alone")
-    reward_clip: float = setting(10.0, "bound of the reward before scaling; 0 for none", low=0)
     true_reward_coef: float = setting(0.0, "weight of the true reward, added to the learned one")
-    reward_scale: bool = setting(True, "divide the reward by its running std (the mean is never subtracted)")
-    debug_use_ground_truth: bool = setting(False, "train on the true reward alone: tells a broken learner from a bad "
-                                           "reward")
 
 
 class Steps(NamedTuple):

@@ -34,7 +34,6 @@ from puffer_il.optim import FlatAdam
 from puffer_il.registry import register
 from puffer_il.types import About, Demos, EnvSpec, InputError, Metrics
 
-RELABEL_ROWS = 65_536  # rows of one forward pass
 HELD_OUT = 0.2  # share of the demonstrated rows that tell how large the error is near, but not at, what was learned
 
 
@@ -68,8 +67,14 @@ class REDReward(LearnedReward):
         self.register_buffer("scale", torch.ones(()))
 
     def forward(self, obs: Tensor, actions: Tensor | None = None, next_obs: Tensor | None = None) -> Tensor:
-        rows = self.inputs.encode(self.inputs.rows(obs, actions))
-        return (-self.scale * (self.predictor(rows) - self.target(rows)).square().mean(1)).exp()
+        return (-self.scale * self.errors(self.inputs.rows(obs, actions))).exp()
+
+    def errors(self, rows: Tensor) -> Tensor:
+        """Mean squared error of the predicted features (n,) of rows made by `inputs`."""
+        rows = self.inputs.encode(rows)
+        with torch.no_grad():
+            target = self.target(rows)
+        return (self.predictor(rows) - target).square().mean(1)
 
 
 @register("red", uses=("ppo",))
@@ -99,9 +104,8 @@ class RED:
         if self.config.absorbing and self.gamma == 1:
             raise InputError("ppo.gamma = 1.0: absorbing states last for ever and need gamma < 1; lower ppo.gamma or "
                              "set red.absorbing to false")
-        self.inputs = Inputs(spec).to(device)
-        shape = (self.inputs.features, self.config.hidden, self.config.features, self.config.activation)
-        self.target, self.predictor = mlp(*shape).to(device), mlp(*shape).to(device)
+        self.reward = REDReward(spec, "red", hidden=list(self.config.hidden), activation=self.config.activation,
+                                features=self.config.features).to(device)
         self.notices: list[str] = []
         self.warned = False
         self.terminated = float(demos.terminated.mean())
@@ -111,8 +115,7 @@ class RED:
         """Write the reward of every row, and what the absorbing state is worth after terminations."""
         cfg, flat, mirror = self.config, buffer.flat(), mirror_of(buffer, self.device)
         obs, actions = mirror["obs"].flatten(0, 1), mirror["actions"].flatten(0, 1)
-        rewards = torch.cat([self._rewards(self.inputs.rows(*pair)) for pair in
-                             zip(obs.split(RELABEL_ROWS), actions.split(RELABEL_ROWS), strict=True)])
+        rewards = self.reward.of_rows(obs, actions, None)
         counted = rewards if flat.valid.all() else rewards[torch.from_numpy(np.flatnonzero(flat.valid)).to(self.device)]
         numbers = torch.stack((counted.mean(), counted.std(), self.expert_reward,
                                self.terminated * self.expert_reward)).tolist()
@@ -137,15 +140,13 @@ class RED:
         return self.ppo.update(buffer, progress)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"ppo": self.ppo.state_dict(), "inputs": self.inputs.state_dict(), "target": self.target.state_dict(),
-                "predictor": self.predictor.state_dict(), "scale": self.scale, "expert_reward": self.expert_reward,
+        return {"ppo": self.ppo.state_dict(), "reward": self.reward.state_dict(), "expert_reward": self.expert_reward,
                 "warned": self.warned}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.ppo.load_state_dict(state["ppo"])
-        for name in ("inputs", "target", "predictor"):
-            getattr(self, name).load_state_dict(state[name])
-        self.scale, self.expert_reward = state["scale"].to(self.device), state["expert_reward"].to(self.device)
+        self.reward.load_state_dict(state["reward"])
+        self.expert_reward = state["expert_reward"].to(self.device)
         self.warned = state["warned"]
 
     def finish(self) -> None:
@@ -153,44 +154,27 @@ class RED:
 
     def learned_reward(self) -> REDReward:
         """What the policy is paid."""
-        cfg, end = self.config, float(self.terminated * self.expert_reward)
-        with torch.random.fork_rng([]):  # a checkpoint must not move the run's generator
-            reward = REDReward(self.policy.spec, "red", end if cfg.absorbing else None, hidden=list(cfg.hidden),
-                               activation=cfg.activation, features=cfg.features).to(self.device)
-        for name in ("inputs", "target", "predictor"):
-            getattr(reward, name).load_state_dict(getattr(self, name).state_dict())
-        reward.scale.copy_(self.scale)
-        return reward
+        self.reward.absorbing = float(self.terminated * self.expert_reward) if self.config.absorbing else None
+        return self.reward
 
     def _fit(self, demos: Demos, rng: np.random.Generator, generator: torch.Generator) -> None:
         """Train the predictor on most of the demonstrated rows, and find the reward's scale σ on the others."""
-        cfg = self.config
+        cfg, reward, inputs = self.config, self.reward, self.reward.inputs
         obs, actions = (torch.tensor(array, device=self.device) for array in (demos.obs, demos.actions))
-        self.inputs.update_norm(*obs_moments(self.inputs.flatten, obs))
+        inputs.update_norm(*obs_moments(inputs.flatten, obs))
         order, held_out = rng.permutation(len(obs)), max(1, int(HELD_OUT * len(obs)))
         learned = order[held_out:] if len(order) > 1 else order
         draw = RowSampler(len(learned), None if demos.weights is None else demos.weights[learned], generator)
         rows = torch.from_numpy(learned).to(self.device)
-        optimizer = FlatAdam(self.predictor.parameters(), learning_rate=cfg.fit_learning_rate)
+        optimizer = FlatAdam(reward.predictor.parameters(), learning_rate=cfg.fit_learning_rate)
         for update in range(cfg.fit_updates):
             optimizer.learning_rate = cfg.fit_learning_rate * (1 - update / cfg.fit_updates)
             optimizer.prepare()
             optimizer.zero_grad()
-            self._errors(self.inputs.rows(obs, actions, rows[draw(cfg.fit_batch_size)])).mean().backward()
+            reward.errors(inputs.rows(obs, actions, rows[draw(cfg.fit_batch_size)])).mean().backward()
             optimizer.step()
         with torch.no_grad():
             others = torch.from_numpy(order[:held_out]).to(self.device)
-            errors = self._errors(self.inputs.rows(obs, actions, others))
-            self.scale = cfg.sharpness / errors.mean().clamp_min(torch.finfo(torch.float32).tiny)
-            self.expert_reward = (-self.scale * errors).exp().mean()
-
-    def _errors(self, rows: Tensor) -> Tensor:
-        """Mean squared error of the predicted features (n,)."""
-        rows = self.inputs.encode(rows)
-        with torch.no_grad():
-            target = self.target(rows)
-        return (self.predictor(rows) - target).square().mean(1)
-
-    @torch.no_grad()
-    def _rewards(self, rows: Tensor) -> Tensor:
-        return (-self.scale * self._errors(rows)).exp()
+            errors = reward.errors(inputs.rows(obs, actions, others))
+            reward.scale.copy_(cfg.sharpness / errors.mean().clamp_min(torch.finfo(torch.float32).tiny))
+            self.expert_reward = (-reward.scale * errors).exp().mean()

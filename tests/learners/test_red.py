@@ -24,7 +24,7 @@ def make(demos=None, gamma: float = 0.9, seed: int = 0, **red) -> RED:
 
 
 def rewards_of(learner: RED, obs: np.ndarray, actions: np.ndarray) -> np.ndarray:
-    return learner._rewards(learner.inputs.rows(torch.tensor(obs), torch.tensor(actions))).numpy()
+    return learner.reward.of_rows(torch.tensor(obs), torch.tensor(actions), None).numpy()
 
 
 def test_demonstrated_pairs_are_paid_more_than_others():

@@ -139,9 +139,8 @@ def scores(known: dict[str, Any], played: dict[str, Any] | None) -> list[str]:
     if played is not None:
         metrics = {f"eval/{key}": value for key, value in played.items() if isinstance(value, int | float)}
         metrics |= dict(zip(("eval/ci_low", "eval/ci_high"), played["ci95"], strict=True))
-        lines = [("policy", f"{evaluation(metrics)}, {played['episodes']} episodes")]
-        if "log" in played:
-            lines.append(("", ", ".join(f"{name.replace('_', ' ')} {number(x)}" for name, x in played["log"].items())))
+        log = [f"{name.replace('_', ' ')} {number(x)}" for name, x in played.get("log", {}).items()]
+        lines = [("policy", evaluation(metrics)), ("played", ", ".join([f"{played['episodes']} episodes", *log]))]
     returns = ((name, known[f"{name}_return"]) for name in ("expert", "random"))
     return _lines(lines + [(name, number(value)) for name, value in returns if value is not None])
 

@@ -49,9 +49,9 @@ def test_train_leaves_a_whole_run_directory_and_says_what_next(tmp_path, capsys)
     out = capsys.readouterr().out
     assert out.startswith("ppo on cartpole · seed 3 · cpu · 8 envs native")
     tail = out[out.index("finished: ppo on cartpole, seed 3"):].splitlines()
-    assert [line.split()[0] for line in tail[1:]] == ["policy", "random", "time", "run", "evaluate", "train"]
-    assert "3 episodes" in tail[1] and f"puffer-il eval '{run_dir}'" in tail[5]
-    assert f"puffer-il train --resume '{run_dir}' --total-steps 1024" in tail[6]
+    assert [line.split()[0] for line in tail[1:]] == ["policy", "played", "random", "time", "run", "evaluate", "train"]
+    assert "3 episodes" in tail[2] and f"puffer-il eval '{run_dir}'" in tail[6]
+    assert f"puffer-il train --resume '{run_dir}' --total-steps 1024" in tail[7]
     config = tomllib.loads((run_dir / "config.toml").read_text())
     assert (config["algo"], config["train"]["seed"], config["policy"]["hidden"]) == ("ppo", 3, [16, 16])
     steps = [line["step"] for line in lines(run_dir)]
@@ -319,9 +319,9 @@ SUMMARY = {"status": "finished", "algo": "gail", "env": "cartpole", "seed": 1, "
 
 
 def test_the_result_of_a_run(tmp_path):
-    assert commands.result(SUMMARY, tmp_path)[1:6] == [
+    assert commands.result(SUMMARY, tmp_path)[1:7] == [
         "finished: gail on cartpole, seed 1",
-        "  policy      487.2 ± 8.10, 0.97 of the expert (95% CI 0.95 to 0.99), 100 episodes",
+        "  policy      487.2 ± 8.10, 0.97 of the expert (95% CI 0.95 to 0.99)", "  played      100 episodes",
         "  expert      500.0", "  random      22.3",
         "  time        1:05, 1,000 steps at 312k/s; at the expert's level after 4.2 s"]
     unknown = dict.fromkeys(("eval", "sps", "time_to_expert_s", "expert_return"))

@@ -116,6 +116,21 @@ def executed_logprobs(policy: Policy, mirror: Any) -> Tensor:
     return logprobs
 
 
+def parts_of(rows: int) -> list[slice]:
+    """All rows, RELABEL_ROWS at a time."""
+    return [slice(first, first + RELABEL_ROWS) for first in range(0, rows, RELABEL_ROWS)]
+
+
+@torch.no_grad()
+def logits_of(network: Discriminator, obs: Tensor, shown: Tensor | None) -> Tensor:
+    """The network's output (n,) for all raw rows and what stands beside them."""
+    logits = pair_logits(network, obs, shown)
+    if logits is not None:
+        return logits
+    return torch.cat([network(network.rows(obs[part], None if shown is None else shown[part]))
+                      for part in parts_of(len(obs))])
+
+
 class Adversarial:
     """The learner, but for its name: PPO on the reward of a discriminator that is trained on every rollout."""
 
@@ -228,7 +243,7 @@ class Adversarial:
         mix = None
         if cfg.gp_coef and cfg.gp_kind == "interpolated":
             mix = torch.rand(len(expert), generator=self.generator, device=self.device)
-        stats = discriminator_gradients(self.discriminator, expert, policy, loss=cfg.loss,
+        stats = discriminator_gradients(self.discriminator.logit(), expert, policy, loss=cfg.loss,
                                         label_smoothing=cfg.label_smoothing, ent_coef=cfg.disc_ent_coef,
                                         gp_coef=cfg.gp_coef, gp_kind=cfg.gp_kind, gp_target=cfg.gp_target, mix=mix)
         if stats is None:
@@ -262,12 +277,16 @@ class Adversarial:
         index = self._draw(len(obs) if valid is None else len(valid), self.config.disc_batch_size)
         index = index if valid is None else valid[index]
         old = round(self.config.replay_share * len(index)) if len(self.replay) else 0
-        rows = self.discriminator.rows(obs, shown, index[old:])
-        if old:
-            chosen = self._draw(len(self.replay), old)
-            rows = torch.cat((rows, self.discriminator.rows(self.replay.obs, self.replay.beside, chosen)))
-        # Which rows give way to absorbing ones must not depend on their age.
-        return self._with_absorbing(rows.roll(old // 2, 0) if old else rows, absorbing)
+        if not old:
+            return self._with_absorbing(self.discriminator.rows(obs, shown, index), absorbing)
+        # Old rows before and behind: which give way to absorbing ones must not depend on their age.
+        after, before = self._draw(len(self.replay), old).split((old - old // 2, old // 2))
+        rows = torch.empty(len(index), self.discriminator.width, device=self.device)
+        parts = rows.split((len(before), len(index) - old, len(after)))
+        self.discriminator.rows(obs, shown, index[old:], parts[1])
+        for part, chosen in ((parts[0], before), (parts[2], after)):
+            self.discriminator.rows(self.replay.obs, self.replay.beside, chosen, part)
+        return self._with_absorbing(rows, absorbing)
 
     def _with_absorbing(self, rows: Tensor, share: float) -> Tensor:
         """The first rows become absorbing ones, as many as their share of an endless trajectory."""
@@ -280,15 +299,9 @@ class Adversarial:
         weight = terminations / (1 - self.gamma) if self.config.absorbing else 0.0
         return weight / (weight + rows)
 
-    @torch.no_grad()
     def _scores(self, obs: Tensor, shown: Tensor | None) -> Tensor:
         """The discriminator's output for every row (n,)."""
-        scores = pair_logits(self.discriminator, obs, shown)
-        if scores is not None:
-            return scores
-        parts = (slice(first, first + RELABEL_ROWS) for first in range(0, len(obs), RELABEL_ROWS))
-        return torch.cat([self.discriminator(self.discriminator.rows(obs[part], None if shown is None else shown[part]))
-                          for part in parts])
+        return logits_of(self.discriminator, obs, shown)
 
     @torch.no_grad()
     def _write_rewards(self, buffer: RolloutBuffer, obs: Tensor, shown: Tensor | None, valid: Tensor | None) -> Metrics:

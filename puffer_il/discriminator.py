@@ -62,10 +62,11 @@ class Inputs(nn.Module):
         self.encoder.update_norm(mean, var, count)
 
     @torch.no_grad()
-    def rows(self, obs: Tensor, beside: Tensor | None = None, index: Tensor | None = None) -> Tensor:
+    def rows(self, obs: Tensor, beside: Tensor | None = None, index: Tensor | None = None,
+             out: Tensor | None = None) -> Tensor:
         """Raw rows (n, *obs_shape) and what stands beside them, actions (n, dim) or successors (n, *obs_shape), only
-        those of `index` → inputs (n, width)."""
-        made = fast.pair_rows(self, obs, beside, index)
+        those of `index` → inputs (n, width), in `out` if given, whose last dimension is contiguous."""
+        made = fast.pair_rows(self, obs, beside, index, out)
         if made is not None:
             return made
         if index is not None:
@@ -76,7 +77,7 @@ class Inputs(nn.Module):
         elif self.kind == "state_next_state":
             assert beside is not None
             parts.append(self.encoder.prepare(self.flatten(beside)))
-        return torch.cat((*parts, parts[0].new_zeros(len(obs), 1)), 1)
+        return torch.cat((*parts, parts[0].new_zeros(len(obs), 1)), 1, out=out)
 
     def absorbing_rows(self, n: int) -> Tensor:
         return self.absorbing.repeat(n, 1)
@@ -105,6 +106,10 @@ class Discriminator(Inputs):
             for layer in self.net:
                 if isinstance(layer, nn.Linear):
                     nn.utils.parametrizations.spectral_norm(layer)
+
+    def logit(self) -> fast.Logit:
+        """What `forward` computes, as the kernels take it."""
+        return fast.Logit((fast.Term(self, 0, self.width - 1, 1.0),), self.width)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Logits (n,) of inputs made by `rows`; differentiable with respect to them."""

@@ -8,7 +8,7 @@ with the same results up to rounding.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -76,6 +76,23 @@ def obs_moments(flatten: Flatten, obs: Tensor, valid: Tensor | None = None) -> t
     else:
         numeric = flatten(obs)[:, :flatten.num_numeric]
     return *moments(numeric, weight), len(numeric) if weight is None else weight.sum().double()
+
+
+class Term(NamedTuple):
+    """weight · network(columns of a row), which reads those from `first` on and as its last input column `last`."""
+
+    network: Discriminator
+    first: int
+    last: int
+    weight: float
+
+
+class Logit(NamedTuple):
+    """A discriminator's logit of a row (width,): the sum of `terms`, less the number in column `offset` (-1: none)."""
+
+    terms: tuple[Term, ...]
+    width: int
+    offset: int = -1
 
 
 class FastPolicy:
@@ -230,18 +247,19 @@ def soft_q_updates(q: Policy, target: Policy, optimizer: FlatAdam, followers: Te
     return stats
 
 
-def pair_rows(inputs: Inputs, obs: Tensor, beside: Tensor | None, index: Tensor | None = None) -> Tensor | None:
-    """`Inputs.rows` of the rows `index` (n,), or of all; None if not covered."""
-    return _pairs(inputs, obs, beside, index, None)
+def pair_rows(inputs: Inputs, obs: Tensor, beside: Tensor | None, index: Tensor | None = None,
+              out: Tensor | None = None) -> Tensor | None:
+    """`Inputs.rows` of the rows `index` (n,), or of all, in `out` if given; None if not covered."""
+    return _pairs(inputs, obs, beside, index, out, None)
 
 
 def pair_logits(discriminator: Discriminator, obs: Tensor, beside: Tensor | None) -> Tensor | None:
     """Logits (n,) of all rows; None if not covered."""
     layers = _plain_layers(discriminator)
-    return None if layers is None else _pairs(discriminator, obs, beside, None, layers)
+    return None if layers is None else _pairs(discriminator, obs, beside, None, None, layers)
 
 
-def _pairs(inputs: Inputs, obs: Tensor, beside: Tensor | None, index: Tensor | None,
+def _pairs(inputs: Inputs, obs: Tensor, beside: Tensor | None, index: Tensor | None, out: Tensor | None,
            layers: Layers | None) -> Tensor | None:
     spec = inputs.flatten.spec
     if not fused.enabled() or obs.device.type != "cpu" or not flat_observations(spec, inputs.flatten):
@@ -260,9 +278,11 @@ def _pairs(inputs: Inputs, obs: Tensor, beside: Tensor | None, index: Tensor | N
         following = beside.data_ptr()
     index = None if index is None else index.contiguous()
     n = len(obs) if index is None else len(index)
-    out = torch.empty((n, inputs.width) if layers is None else (n,))
+    if out is None:
+        out = torch.empty((n, inputs.width) if layers is None else (n,))
     network = () if layers is None else (layers.network, layers.addresses())
-    kernels.pairs(seen, obs.data_ptr(), actions, following, _pointer(index), n, inputs.width, out.data_ptr(), *network)
+    kernels.pairs(seen, obs.data_ptr(), actions, following, _pointer(index), n, inputs.width, out.data_ptr(),
+                  out.stride(0), *network)
     return out
 
 
@@ -275,23 +295,26 @@ def _plain_layers(discriminator: Discriminator) -> Layers | None:
     return net.layers if usable and _on_cpu(net) else None
 
 
-def discriminator_gradients(discriminator: Discriminator, expert: Tensor, policy: Tensor, *, loss: str,
-                            label_smoothing: float, ent_coef: float, gp_coef: float, gp_kind: str, gp_target: float,
+def discriminator_gradients(logit: Logit, expert: Tensor, policy: Tensor, *, loss: str, label_smoothing: float,
+                            ent_coef: float, gp_coef: float, gp_kind: str, gp_target: float,
                             mix: Tensor | None) -> Tensor | None:
     """Put the gradients of the discriminator's loss into the parameters' `.grad`; DISC_STATS. None if not covered.
 
-    expert, policy (n, width) as `Discriminator.rows` makes them; `mix` (n,) are the expert's shares in the points of an
-    interpolated penalty.
+    expert, policy (n, width) as the discriminator's `rows` makes them; `mix` (n,) are the expert's shares in the points
+    of an interpolated penalty.
     """
-    layers = _plain_layers(discriminator)
-    if layers is None:
+    networks = list(dict.fromkeys(term.network for term in logit.terms))
+    layers = [_plain_layers(network) for network in networks]
+    known = [part for part in layers if part is not None]
+    if len(known) < len(layers):
         return None
     stats = np.zeros(len(DISC_STATS))
     expert, policy = expert.contiguous(), policy.contiguous()
-    layers.network.discriminator_step(layers.addresses(), layers.gradients(), expert.data_ptr(),
-                                      policy.data_ptr(), _pointer(mix), len(expert),
-                                      label_smoothing, ent_coef, gp_coef, gp_target,
-                                      PENALTIES[gp_kind] if gp_coef else 0, DISC_LOSSES[loss], stats)
+    kernels.discriminator_step(tuple([(part.network, part.addresses(), part.gradients()) for part in known]),
+                               tuple([(networks.index(network), *rest) for network, *rest in logit.terms]),
+                               logit.width, logit.offset, expert.data_ptr(), policy.data_ptr(), _pointer(mix),
+                               len(expert), label_smoothing, ent_coef, gp_coef, gp_target,
+                               PENALTIES[gp_kind] if gp_coef else 0, DISC_LOSSES[loss], stats)
     return torch.tensor(stats, dtype=torch.float32)
 
 

@@ -18,6 +18,7 @@ from puffer_il.buffer import RolloutBuffer
 from puffer_il.config import build
 from puffer_il.discriminator import Discriminator
 from puffer_il.fast import DISC_STATS, FastPolicy, clone_score, discriminator_gradients, obs_moments, pair_logits
+from puffer_il.learners.airl import AIRL
 from puffer_il.learners.bc import BC
 from puffer_il.learners.gail import GAIL
 from puffer_il.learners.ppo import PPO
@@ -258,7 +259,7 @@ def both_discriminator_steps(learner: GAIL, rows: int = 250, seed: int = 0) -> t
     expert, policy = (torch.randn(rows, width, generator=generator) for _ in range(2))
     mix = torch.rand(rows, generator=generator) if cfg.gp_coef and cfg.gp_kind == "interpolated" else None
     grad = learner.optimizer.grad.fill_(math.nan)
-    ours = discriminator_gradients(learner.discriminator, expert, policy, loss=cfg.loss,
+    ours = discriminator_gradients(learner.discriminator.logit(), expert, policy, loss=cfg.loss,
                                    label_smoothing=cfg.label_smoothing, ent_coef=cfg.disc_ent_coef, gp_coef=cfg.gp_coef,
                                    gp_kind=cfg.gp_kind, gp_target=cfg.gp_target, mix=mix)
     assert ours is not None and len(ours) == len(DISC_STATS)
@@ -365,10 +366,131 @@ def test_other_discriminators_are_torchs(changes: dict[str, Any]) -> None:
     rows = learner._expert_rows()
     keys: dict[str, Any] = {"loss": "bce", "label_smoothing": 0.0, "ent_coef": 0.0, "gp_coef": 0.0,
                             "gp_kind": "interpolated", "gp_target": 1.0}
-    assert discriminator_gradients(learner.discriminator, rows, rows, mix=None, **keys) is None
+    assert discriminator_gradients(learner.discriminator.logit(), rows, rows, mix=None, **keys) is None
     learner.optimizer.prepare()
     flat = learner.optimizer.flat.clone()
     learner._update_discriminator(learner.demo_obs, learner.demo_beside, None, 0.0)
+    assert not torch.equal(learner.optimizer.flat, flat) and bool(learner.optimizer.flat.isfinite().all())
+
+
+# ---- a discriminator made of two networks, airl's ----
+
+
+def airl_learner(spec: EnvSpec, inputs: str = "state_action", **airl: Any) -> AIRL:
+    torch.manual_seed(0)
+    airl = {"disc_hidden": [20, 33], "shaping_hidden": [17], "disc_batch_size": 250, "max_grad_norm": 0.0} | airl
+    tables = {"airl": airl | {"inputs": inputs}, "policy": {"hidden": [8]}, "ppo": {"gamma": 0.8}}
+    learner = AIRL(spec, make_demos(spec), config("airl", **tables), CPU, 0)
+    with torch.no_grad():
+        shake(learner.discriminator)
+        for network in (learner.discriminator.reward, learner.discriminator.shaping):
+            for p in network.net.parameters():
+                p *= 1.5
+    return learner
+
+
+def both_airl_steps(learner: AIRL, expert: Tensor, policy: Tensor, shaping: bool = True) -> tuple[list[Tensor], ...]:
+    """Statistics and gradients: by the kernels, by torch's own layers. Without shaping the logit is g − log π."""
+    cfg, shaped, grad = learner.config, learner.discriminator, learner.optimizer.grad
+    mix = torch.rand(len(expert), generator=torch.Generator().manual_seed(1))
+    mix = mix if cfg.gp_coef and cfg.gp_kind == "interpolated" else None
+    logit = shaped.logit() if shaping else shaped.logit()._replace(terms=shaped.logit().terms[:1])
+    grad.fill_(math.nan if shaping else 0.0)  # all of it is written
+    ours = discriminator_gradients(logit, expert, policy, loss=cfg.loss, label_smoothing=cfg.label_smoothing,
+                                   ent_coef=cfg.disc_ent_coef, gp_coef=cfg.gp_coef, gp_kind=cfg.gp_kind,
+                                   gp_target=cfg.gp_target, mix=mix)
+    assert ours is not None
+    first, own = [ours, grad.clone()], shaped.reward.width
+    if not shaping:
+        learner.discriminator = lambda rows: shaped.reward(rows[:, :own]) - rows[:, -1].detach()
+    fused.enable(False)
+    second = [learner._gradients_in_torch(expert, policy, mix), grad.clone()]
+    fused.enable(True)
+    learner.discriminator = shaped
+    return first, second
+
+
+def random_rows(learner: AIRL, rows: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    expert, policy = (torch.randn(rows, learner.discriminator.width, generator=generator) for _ in range(2))
+    return expert, policy
+
+
+@EACH_SET
+@ACTIVATIONS
+@pytest.mark.parametrize("penalty", ["interpolated", "zero_centred", "none"])
+def test_an_airl_step_is_torchs(penalty: str, activation: str, isa: str) -> None:
+    kernels.use_instruction_set(isa)
+    keys = {"gp_coef": 0.0} if penalty == "none" else {"gp_kind": penalty, "gp_coef": 3.0}
+    for inputs, action, hidden in (("state", "box", [64, 64]), ("state_action", "multidiscrete", [20, 33]),
+                                   ("state_action", "unbounded", [9])):
+        learner = airl_learner(make_spec(action), inputs, disc_activation=activation, disc_hidden=hidden,
+                               disc_ent_coef=0.1, **keys)
+        for rows in (1, 47, 250):
+            for shaping in (True, False):
+                ours, expected = both_airl_steps(learner, *random_rows(learner, rows), shaping)
+                assert error(ours, expected) < 1e-5
+        penalties = dict(zip(DISC_STATS, ours[0].tolist(), strict=True))
+        assert (penalties["gradient_penalty"] > 0.01) == (penalty != "none") == (penalties["grad_norm_input"] > 0)
+
+
+@pytest.mark.parametrize("inputs", ["state", "state_action"])
+@pytest.mark.parametrize("action", ACTIONS)
+def test_an_airl_step_on_its_own_rows_is_torchs(action: str, inputs: str) -> None:
+    """Rows of demonstrations, with ends and absorbing states among them, made by the kernels and by torch."""
+    spec, rng = make_spec(action, "int16", (2, 3)), np.random.default_rng(1)
+    learner = airl_learner(spec, inputs)
+    shaped, steps = learner.discriminator, learner.demo_steps
+    shaped.update_norm(*obs_moments(shaped.flatten, learner.demo_obs))
+    learner._ask_policy(slice(0, 300))
+    assert bool(steps.ended.any()) and bool((steps.logprobs < 0).any())
+    index = torch.from_numpy(rng.integers(300, size=200))
+    made = []
+    for on in (True, False):
+        fused.enable(on)
+        made.append([shaped.rows(learner.demo_obs, steps), shaped.rows(learner.demo_obs, steps, index)])
+        into = torch.full((200, shaped.width + 2), 7.0)
+        assert torch.equal(shaped.rows(learner.demo_obs, steps, index, into[:, 1:-1]), made[-1][1])
+        assert torch.equal(into[:, 1:-1], made[-1][1]) and bool((into[:, [0, -1]] == 7).all())
+    fused.enable(True)
+    torch.testing.assert_close(made[0], made[1], rtol=1e-6, atol=1e-6)
+    assert torch.equal(made[0][0][index], made[0][1])
+    expert, policy = learner._with_absorbing(made[0][1], 0.1), made[0][0][:200]
+    ours, expected = both_airl_steps(learner, expert, policy)
+    assert error(ours, expected) < 1e-5
+
+
+def test_any_number_of_threads_gives_the_same_airl_gradient() -> None:
+    learner, results = airl_learner(make_spec("box"), disc_hidden=[64, 64]), []
+    for threads in (1, 2, 3):
+        kernels.set_threads(threads)
+        results.append(both_airl_steps(learner, *random_rows(learner, 5001))[0])
+    assert all(torch.equal(a, b) for other in results[1:] for a, b in zip(results[0], other, strict=True))
+
+
+@EACH_SET
+def test_a_nan_of_an_earlier_airl_step_is_forgotten(isa: str) -> None:
+    kernels.use_instruction_set(isa)
+    learner = airl_learner(make_spec("box"))
+    before, _ = both_airl_steps(learner, *random_rows(learner, 7))
+    nans = torch.full((100, learner.discriminator.width), math.nan)
+    spoilt = discriminator_gradients(learner.discriminator.logit(), nans, nans, loss="bce", label_smoothing=0.0,
+                                     ent_coef=0.0, gp_coef=1.0, gp_kind="zero_centred", gp_target=1.0, mix=None)
+    assert spoilt is not None and bool(spoilt[0].isnan()) and bool(learner.optimizer.grad.isnan().any())
+    after, _ = both_airl_steps(learner, *random_rows(learner, 7))
+    assert all(torch.equal(a, b) for a, b in zip(after, before, strict=True))
+
+
+@pytest.mark.parametrize("changes", [{"disc_hidden": [8] * 4}, {"shaping_hidden": [8] * 4}])
+def test_other_airl_networks_are_torchs(changes: dict[str, Any]) -> None:
+    learner = airl_learner(make_spec(), **changes)
+    rows, _ = random_rows(learner, 20)
+    keys: dict[str, Any] = {"loss": "bce", "label_smoothing": 0.0, "ent_coef": 0.0, "gp_coef": 0.0,
+                            "gp_kind": "interpolated", "gp_target": 1.0}
+    assert discriminator_gradients(learner.discriminator.logit(), rows, rows, mix=None, **keys) is None
+    learner.optimizer.prepare()
+    flat = learner.optimizer.flat.clone()
+    learner._update_discriminator(learner.demo_obs, learner.demo_steps, None, 0.0)
     assert not torch.equal(learner.optimizer.flat, flat) and bool(learner.optimizer.flat.isfinite().all())
 
 
@@ -607,7 +729,12 @@ def test_pairs_are_torchs(dtype: str, action: str) -> None:
             found.append(discriminator.rows(obs, actions, index))
         assert found[0].shape == (2500 if index is None else len(index), discriminator.width)
         torch.testing.assert_close(found[0], found[1], rtol=1e-6, atol=1e-6)
-    fused.enable(True)
+        into = torch.full((*found[0].shape[:1], discriminator.width + 1), 7.0)
+        discriminator.rows(obs, actions, index, into[:, 1:])  # by torch
+        fused.enable(True)
+        assert torch.equal(into[:, 1:], found[1]) and bool((into[:, 0] == 7).all())
+        assert torch.equal(discriminator.rows(obs, actions, index, into[:, 1:]), found[0])
+        assert torch.equal(into[:, 1:], found[0]) and bool((into[:, 0] == 7).all())
     kernels.set_threads(3)
     assert torch.equal(discriminator.rows(obs, actions), discriminator.rows(obs.clone(), actions.clone()))
     strided = discriminator.rows(obs[::2], actions[::2])

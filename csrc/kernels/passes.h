@@ -144,6 +144,20 @@ static inline size_t set_chunk(Pass *pass, int64_t chunk, int threads, bool grad
     return pass_bytes(pass, threads, gradients);
 }
 
+/* Sizes of the passes of networks that go through the same chunks, with their gradients; returns the bytes needed. */
+static inline size_t size_passes(const Kernels *kernels, const Network *net, int networks, int64_t rows, int threads,
+                                 Pass *pass) {
+    size_t bytes = 0, part;
+    int64_t chunk = 0;
+    for (int i = 0; i < networks; i++) {
+        pass[i] = size_pass(kernels, &net[i], rows, threads, true, &part);
+        chunk = pass[i].chunk > chunk ? pass[i].chunk : chunk;
+    }
+    for (int i = 0; i < networks; i++)
+        bytes += set_chunk(&pass[i], chunk, threads, true);
+    return bytes;
+}
+
 /* Packs the parameters into the pass's share of `memory`; returns what lies behind it. */
 static inline float *lay_pass(Pass *pass, const Network *net, int threads, int use, bool gradients, float *memory) {
     pass->packed = memory;

@@ -238,17 +238,7 @@ static bool ppo_gradients(const Kernels *kernels, const ActorCritic *ac, const O
                           float *log_std, int threads) {
     PpoPass p = {.networks = ac->networks, .obs = *obs, .dist = *dist, .settings = settings, .rows = *rows};
     prepare_distribution(&p.dist);
-    size_t bytes = 0, part;
-    for (int i = 0; i < ac->networks; i++) {
-        p.pass[i] = size_pass(kernels, &ac->net[i], rows->rows, threads, true, &part);
-        bytes += part;
-    }
-    if (ac->networks == 2 && p.pass[0].chunk != p.pass[1].chunk) {  // both go through the same chunks
-        bytes = 0;
-        const int64_t chunk = p.pass[0].chunk > p.pass[1].chunk ? p.pass[0].chunk : p.pass[1].chunk;
-        for (int i = 0; i < 2; i++)
-            bytes += set_chunk(&p.pass[i], chunk, threads, true);
-    }
+    const size_t bytes = size_passes(kernels, ac->net, ac->networks, rows->rows, threads, p.pass);
     const int64_t chunks = p.pass[0].chunks;
     const size_t tail = (size_t)chunks * (sizeof(double) * PPO_STATS + sizeof(float) * MAX_DIMS);
     Work work = begin_work(threads, bytes + tail);

@@ -113,7 +113,7 @@ def _discriminator_update(discriminator: Discriminator, obs: Tensor, actions: Te
         expert, policy = (discriminator.rows(obs, actions, torch.randint(len(obs), (count,), generator=generator))
                           for _ in range(2))
         mix = torch.rand(count, generator=generator)
-        discriminator_gradients(discriminator, expert, policy, loss="bce", label_smoothing=0.0, ent_coef=1e-3,
+        discriminator_gradients(discriminator.logit(), expert, policy, loss="bce", label_smoothing=0.0, ent_coef=1e-3,
                                 gp_coef=gp_coef, gp_kind="interpolated", gp_target=1.0, mix=mix)
         optimizer.step()
 

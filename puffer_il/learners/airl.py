@@ -18,13 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from puffer_il.adversarial import RELABEL_ROWS, Adversarial, RewardNetworkConfig, executed_logprobs
+from puffer_il.adversarial import Adversarial, RewardNetworkConfig, executed_logprobs, logits_of, parts_of
+from puffer_il.buffer import RolloutBuffer
 from puffer_il.config import Config, setting
 from puffer_il.discriminator import Discriminator, Replay
-from puffer_il.fast import pair_logits
+from puffer_il.fast import Logit, Term
 from puffer_il.learned_reward import NetworkReward
 from puffer_il.registry import register
-from puffer_il.types import About, Demos, EnvSpec, InputError
+from puffer_il.types import About, Demos, EnvSpec, InputError, Metrics
 
 REPLAY_KEEP = 0.05  # share of a rollout that enters the replay
 
@@ -85,7 +86,7 @@ class StepReplay:
         index = index if valid is None else valid[index]
         slots = torch.arange(self.stored, self.stored + count, device=obs.device) % len(self.obs)
         for kept, fresh in zip((self.obs, *self.beside), (obs, *steps), strict=True):
-            kept[slots] = fresh[index]
+            kept.index_copy_(0, slots, fresh.index_select(0, index))
         self.stored += count
 
     def state_dict(self) -> dict[str, Any]:
@@ -103,8 +104,6 @@ class Shaped(nn.Module):
     After a termination s′ is the absorbing state, in which there is nothing to choose: log π is 0 there.
     """
 
-    change = net = None  # nothing that it sees is a change (discriminator.Inputs), and it is no network that C knows
-
     def __init__(self, spec: EnvSpec, config: AIRLConfig, gamma: float) -> None:
         super().__init__()
         self.gamma = gamma
@@ -112,6 +111,7 @@ class Shaped(nn.Module):
         self.shaping = Discriminator(spec, config.shaping_hidden, config.disc_activation, False, "state")
         self.flatten = self.reward.flatten
         self.widths = (self.reward.width, self.shaping.width, 1)
+        self.width = sum(self.widths)
 
     def update_norm(self, mean: Tensor, var: Tensor, count: float | Tensor) -> None:
         """Merge the moments of `count` observations into the running statistics."""
@@ -119,16 +119,27 @@ class Shaped(nn.Module):
             network.update_norm(mean, var, count)
 
     @torch.no_grad()
-    def rows(self, obs: Tensor, steps: Steps, index: Tensor | None = None) -> Tensor:
-        """Rows (n, width) of those `index`, or of all."""
-        own = self.reward.rows(obs, self._beside(steps), index)
-        ended, logprobs = (x if index is None else x[index] for x in (steps.ended, steps.logprobs))
-        later = torch.where(ended[:, None], self.shaping.absorbing, self.shaping.rows(steps.next_obs, None, index))
-        return torch.cat((own, later, logprobs[:, None]), 1)
+    def rows(self, obs: Tensor, steps: Steps, index: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+        """Rows (n, width) of those `index`, or of all, in `out` if given."""
+        # index_select: x[index] wakes torch's threads, which then keep the kernels' from their cores for a while.
+        ended, logprobs = (x if index is None else x.index_select(0, index) for x in (steps.ended, steps.logprobs))
+        made = logprobs.new_empty(len(logprobs), self.width) if out is None else out
+        own, later, last = made.split(self.widths, 1)
+        self.reward.rows(obs, self._beside(steps), index, own)
+        later.copy_(torch.where(ended[:, None], self.shaping.absorbing, self.shaping.rows(steps.next_obs, None, index)))
+        last.copy_(logprobs[:, None])
+        return made
 
     def absorbing_rows(self, n: int) -> Tensor:
         own, later = self.reward.absorbing_rows(n), self.shaping.absorbing_rows(n)
         return torch.cat((own, later, own.new_zeros(n, 1)), 1)
+
+    def logit(self) -> Logit:
+        """What `forward` computes, as the kernels take it."""
+        own, later, _ = self.widths
+        terms = (Term(self.reward, 0, own - 1, 1.0), Term(self.shaping, own, own + later - 1, self.gamma),
+                 Term(self.shaping, 0, own - 1, -1.0))
+        return Logit(terms, self.width, own + later)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Logits (n,). A penalty of their gradient is one of f: log π is a number here."""
@@ -139,41 +150,32 @@ class Shaped(nn.Module):
 
     def of_steps(self, obs: Tensor, steps: Steps) -> Tensor:
         """f (n,) of raw rows, without gradients."""
-        return self._of(obs, steps, self._values(steps.next_obs), self._values(obs))
+        return self._sum(steps, self._rewards(obs, steps), self._values(obs), self._values(steps.next_obs))
 
     def of_rollout(self, obs: Tensor, steps: Steps, num_envs: int, ends: Tensor) -> Tensor:
         """The same for a whole rollout, rows t·num_envs + i, of which those numbered in `ends` (k,) end an episode: but
         for them and the last step, h(s′) is h of the next step's row."""
-        values = self._values(obs)
+        rewards, values = self._rewards(obs, steps), self._values(obs)
         later = torch.cat((values[num_envs:], self._values(steps.next_obs[-num_envs:])))
         if len(ends):
-            later[ends] = self._values(steps.next_obs[ends])
-        return self._of(obs, steps, later, values)
+            later[ends] = self._values(steps.next_obs.index_select(0, ends))
+        return self._sum(steps, rewards, values, later)
 
     @torch.no_grad()
-    def _of(self, obs: Tensor, steps: Steps, later: Tensor, values: Tensor) -> Tensor:
-        shown = self._beside(steps)
-        reward = pair_logits(self.reward, obs, shown)
-        if reward is None:
-            reward = torch.cat([self.reward(self.reward.rows(obs[part], None if shown is None else shown[part]))
-                                for part in _parts(len(obs))])
+    def _sum(self, steps: Steps, rewards: Tensor, values: Tensor, later: Tensor) -> Tensor:
         later = torch.where(steps.ended, self.shaping(self.shaping.absorbing_rows(1)), later)
-        return reward + self.gamma * later - values
+        return rewards + self.gamma * later - values
 
-    @torch.no_grad()
+    def _rewards(self, obs: Tensor, steps: Steps) -> Tensor:
+        """g (n,)."""
+        return logits_of(self.reward, obs, self._beside(steps))
+
     def _values(self, obs: Tensor) -> Tensor:
         """h (n,)."""
-        values = pair_logits(self.shaping, obs, None)
-        if values is not None:
-            return values
-        return torch.cat([self.shaping(self.shaping.rows(obs[part])) for part in _parts(len(obs))])
+        return logits_of(self.shaping, obs, None)
 
     def _beside(self, steps: Steps) -> Tensor | None:
         return steps.actions if self.reward.kind == "state_action" else None
-
-
-def _parts(count: int) -> list[slice]:
-    return [slice(first, first + RELABEL_ROWS) for first in range(0, count, RELABEL_ROWS)]
 
 
 @register("airl", uses=("ppo",))
@@ -200,6 +202,7 @@ class AIRL(Adversarial):
         self.replay = StepReplay(self.config.replay_size, spec, device)
         arrays = (demos.actions, demos.next_obs, demos.terminations, np.zeros(len(demos), np.float32))
         self.demo_steps = Steps(*(torch.tensor(x, device=device) for x in arrays))
+        self.asks_all = len(demos) <= self.config.disc_updates * self.config.disc_batch_size  # or only those drawn
 
     def learned_reward(self) -> NetworkReward:
         """g, without the shaping."""
@@ -217,13 +220,24 @@ class AIRL(Adversarial):
         self.layout = mirror.buffer.num_envs, torch.tensor(mirror.buffer.final_index, device=self.device)
         return Steps(actions, mirror.next_obs(), ended, executed_logprobs(self.policy, mirror))
 
-    @torch.no_grad()
+    def relabel(self, buffer: RolloutBuffer) -> Metrics:
+        """As Adversarial's: the policy stands still meanwhile, and need not be asked anew for every batch."""
+        if self.asks_all:
+            for part in parts_of(len(self.demo_obs)):
+                self._ask_policy(part)
+        return super().relabel(buffer)
+
     def _expert_rows(self) -> Tensor:
         index = self.draw_expert(self.config.disc_batch_size)
-        obs, shown = self.demo_obs[index], Steps(*(x[index] for x in self.demo_steps))
-        logprobs = self.policy.dist.log_prob_executed(self.policy.action_params(obs), shown.actions)
-        rows = self.discriminator.rows(obs, shown._replace(logprobs=logprobs))
-        return self._with_absorbing(rows, self.demo_absorbing)
+        if not self.asks_all:
+            self._ask_policy(index)
+        return self._with_absorbing(self.discriminator.rows(self.demo_obs, self.demo_steps, index), self.demo_absorbing)
+
+    @torch.no_grad()
+    def _ask_policy(self, index: Tensor | slice) -> None:
+        """Put log π of these demonstrated rows under the present policy among their steps."""
+        params = self.policy.action_params(self.demo_obs[index])
+        self.demo_steps.logprobs[index] = self.policy.dist.log_prob_executed(params, self.demo_steps.actions[index])
 
     def _scores(self, obs: Tensor, shown: Any) -> Tensor:
         values = self.discriminator.of_rollout(obs, shown, *self.layout)

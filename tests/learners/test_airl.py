@@ -236,6 +236,38 @@ def test_old_rows_keep_their_own_log_pi():
     assert (rows[:, -1] == -77).all()
 
 
+def test_old_rows_stand_before_and_behind_the_new_ones():
+    learner = make(replay_size=16, replay_share=0.36)
+    learner.relabel(make_buffer())
+    learner.replay.beside.logprobs[:] = -77.0
+    flat = make_buffer(seed=2).flat()
+    steps = Steps(*(torch.from_numpy(x) for x in (flat.actions, flat.obs, flat.terminations, flat.logprobs)))
+    old = learner._policy_rows(torch.from_numpy(flat.obs), steps, None, 0.0)[:, -1] == -77
+    assert old.tolist() == [True] * 11 + [False] * 41 + [True] * 12  # 23 of 64
+
+
+@pytest.mark.parametrize("batch", [40, 20])
+def test_demonstrated_rows_carry_the_present_policys_log_pi(batch):
+    """Of all 40 rows at once or, where an update draws fewer, of those that it draws."""
+    learner = make(disc_updates=1, disc_batch_size=batch)
+    assert learner.asks_all == (batch == 40)
+    for seed in (1, 2):  # the second time, of a policy that has moved
+        learner.relabel(make_buffer(seed=seed))
+        learner.generator.manual_seed(3)
+        index = learner.draw_expert(batch)
+        learner.generator.manual_seed(3)
+        rows = learner._expert_rows()
+        with torch.no_grad():
+            expected = learner.policy.dist.log_prob_executed(learner.policy.action_params(learner.demo_obs[index]),
+                                                             learner.demo_steps.actions[index])
+            for parameter in learner.policy.parameters():
+                parameter.add_(torch.sin(torch.arange(parameter.numel())).view_as(parameter))
+        absorbing = round(learner.demo_absorbing * batch)
+        assert 0 < absorbing < batch and (rows[:absorbing, -1] == 0).all()
+        torch.testing.assert_close(rows[absorbing:, -1], expected[absorbing:], rtol=1e-5, atol=1e-6)
+        assert seed == 1 or expected.std() > 0.1
+
+
 def test_the_reward_that_is_kept_is_g_without_the_shaping():
     learner = make(inputs="state")
     learner.relabel(make_buffer())

@@ -39,23 +39,22 @@ class Task:
 
 
 TO_THE_END = ("--train.stop-at-expert", 0, "--eval.interval-steps", 0)
-# Not as shipped: fewer environments, longer traces, an entropy bonus and no annealing, because which way to swing first
-# is seen late and must not be settled early. The paper's runs had 1.5 million steps.
-SWING = (*TO_THE_END, "--env.num-envs", 64, "--ppo.learning-rate", 1e-3, "--ppo.anneal-lr", "false",
-         "--ppo.gae-lambda", 0.98, "--policy.activation", "tanh",
-         "--gail.disc-updates", 8, "--gail.disc-batch-size", 512)
+# The paper's reward of tasks that end on success: log D and no absorbing state, so that every step costs something. It
+# varies little about its mean: divided by its std it would only be huge. Few environments and long traces, because
+# which way to swing first is seen late; 1.5 million steps as in the paper.
+SWING = (*TO_THE_END, "--total-steps", 1_500_000, "--env.num-envs", 64, "--ppo.learning-rate", 1e-3,
+         "--ppo.anneal-lr", "false", "--ppo.gamma", 0.99, "--ppo.gae-lambda", 0.98, "--policy.activation", "tanh",
+         "--gail.reward", "logsigmoid", "--gail.absorbing", "false", "--gail.reward-scale", "false",
+         "--gail.disc-activation", "tanh", "--gail.disc-batch-size", 512, "--gail.disc-updates", 8,
+         "--gail.gp-coef", 10, "--gail.bc-epochs", 0)
 TASKS = {
     "cartpole": Task(10, {1: 200, 4: 200, 7: 200, 10: 200}, {1: 72, 4: 169, 7: 189, 10: 177},
                      (*TO_THE_END, "--total-steps", 200_000, "--ppo.anneal-lr", "true")),
     "acrobot": Task(5, {1: -77, 4: -83, 7: None, 10: -79}, {1: -131, 4: -93, 7: None, 10: -95},
-                    (*SWING, "--total-steps", 1_000_000, "--ppo.gamma", 0.98, "--ppo.ent-coef", 0.01)),
+                    (*SWING, "--ppo.ent-coef", 0.001)),
     "mountaincar": Task(5, {1: -102, 4: -101, 7: None, 10: -101}, {1: -137, 4: -133, 7: None, 10: -123},
-                        (*SWING, "--total-steps", 1_500_000, "--ppo.gamma", 0.99, "--ppo.ent-coef", 0.02)),
+                        (*SWING, "--ppo.ent-coef", 0.02)),
 }
-
-
-# Where ours are below the published figures: what they reach all the same.
-BELOW = {("acrobot", 1): -90, ("mountaincar", 1): -120}
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +99,5 @@ def test_gail_is_at_the_published_figure(task, count, trajectories, table, tmp_p
              for (mean, low, high), published in ((bc, known.published_bc), (gail, known.published))]
     table.append(" | ".join([task, str(count), *shown]))
     print(f"\n{table[-1]}")
-    wanted = known.published[count]
-    floor = BELOW.get((task, count), wanted)
-    assert floor is None or gail[2] >= floor
-    if wanted is not None and gail[2] < wanted:
-        pytest.xfail(f"below the published {wanted}")
+    if known.published[count] is not None:
+        assert gail[2] >= known.published[count]

@@ -124,7 +124,7 @@ def parts_of(rows: int) -> list[slice]:
 @torch.no_grad()
 def logits_of(network: Discriminator, obs: Tensor, shown: Tensor | None) -> Tensor:
     """The network's output (n,) for all raw rows and what stands beside them."""
-    logits = pair_logits(network, obs, shown)
+    logits = pair_logits(network, *network.seen(obs, shown))
     if logits is not None:
         return logits
     return torch.cat([network(network.rows(obs[part], None if shown is None else shown[part]))
@@ -231,7 +231,7 @@ class Adversarial:
 
     def _beside(self, mirror: Any) -> Tensor | None:
         """What stands beside the rollout's observations: (num_steps·num_envs, …), or None."""
-        if self.inputs == "state_next_state":
+        if self.inputs in ("state_next_state", "next_state"):
             return mirror.next_obs()
         return mirror["actions"].flatten(0, 1) if self.inputs == "state_action" else None
 

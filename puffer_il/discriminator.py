@@ -14,25 +14,27 @@ from puffer_il.networks import Encoder, Flatten, mlp, one_hot
 from puffer_il.types import Array, Demos, EnvSpec
 
 REPLAY_KEEP = 0.01  # share of a rollout that enters the replay: old policies stay represented for a hundred iterations
-INPUTS = ("state_action", "state_next_state", "state")
+INPUTS = ("state_action", "state_next_state", "state", "next_state")
 
 
 def beside(demos: Demos, kind: str) -> Array | None:
     """What stands beside the observations in rows of this kind: actions, true successors, or nothing."""
-    return {"state_action": demos.actions, "state_next_state": demos.next_obs, "state": None}[kind]
+    return {"state_action": demos.actions, "state": None}.get(kind, demos.next_obs)
 
 
 class Inputs(nn.Module):
-    """Rows (n, width) that a network judges: (s, a), (s, s′) or s alone, with an absorbing flag in the last column.
+    """Rows (n, width) that a network judges: (s, a), (s, s′), s or s′ alone, with an absorbing flag in the last column.
 
         state_action        observation, action features, flag
         state_next_state    observation, successor, flag
         state               observation, flag
+        next_state          successor, flag
 
     Numeric columns are normalised by the observations' running statistics. An absorbing row has the flag one and
-    everything else zero (Kostrikov et al. 2019), set after normalisation. Where an episode terminates, (s, s′) holds
-    the true last observation, and the absorbing row stands for all that follows: the step from there into the
-    absorbing state would only say again that s′ was the last.
+    everything else zero (Kostrikov et al. 2019), set after normalisation. Where an episode terminates, s′ is the true
+    last observation, and the absorbing row stands for all that follows: the step from there into the absorbing state
+    would only say again that s′ was the last. No state is left after it, so that s alone never shows it: what
+    episodes end in, goals or pits, can be told apart by s′.
     """
 
     absorbing: Tensor
@@ -66,6 +68,7 @@ class Inputs(nn.Module):
              out: Tensor | None = None) -> Tensor:
         """Raw rows (n, *obs_shape) and what stands beside them, actions (n, dim) or successors (n, *obs_shape), only
         those of `index` → inputs (n, width), in `out` if given, whose last dimension is contiguous."""
+        obs, beside = self.seen(obs, beside)
         made = fast.pair_rows(self, obs, beside, index, out)
         if made is not None:
             return made
@@ -78,6 +81,13 @@ class Inputs(nn.Module):
             assert beside is not None
             parts.append(self.encoder.prepare(self.flatten(beside)))
         return torch.cat((*parts, parts[0].new_zeros(len(obs), 1)), 1, out=out)
+
+    def seen(self, obs: Tensor, beside: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Of both what rows are made of: of s′ alone the successors are the observations."""
+        if self.kind != "next_state":
+            return obs, beside
+        assert beside is not None
+        return beside, None
 
     def absorbing_rows(self, n: int) -> Tensor:
         return self.absorbing.repeat(n, 1)
@@ -126,7 +136,7 @@ class Replay:
         if kind == "state_action":
             self.beside = torch.zeros(size, spec.action.dim, device=device,
                                       dtype=torch.int32 if spec.action.discrete else torch.float32)
-        elif kind == "state_next_state":
+        elif kind != "state":
             self.beside = torch.zeros_like(self.obs)
         self.stored = 0
 

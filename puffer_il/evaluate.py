@@ -195,7 +195,7 @@ def evaluate_run(run_dir: Path, episodes: int, seed: int, demos: str | None = No
     spec = state["spec"]
     env = replace(config.env, kwargs=config.env.kwargs | (kwargs or {}))
     with make_eval_vec(env, episodes) as vec:
-        if vec.spec != spec:
+        if replace(vec.spec, num_agents=spec.num_agents) != spec:  # a shared policy plays any number of agents
             raise InputError(f"{run_dir}: the environment {config.env.name!r} has changed since the run "
                              f"(observations {vec.spec.obs_shape} against {spec.obs_shape}); train again")
         scores = evaluate_policy(vec, policy, episodes, FINAL_SEED + seed, config.eval.deterministic, seed)

@@ -57,7 +57,7 @@ class LearnedReward(nn.Module):
 
 
 class NetworkReward(LearnedReward):
-    """A network of (s), (s, a) or (s, s′), as discriminators are, and the named form of what it says, clipped."""
+    """A network of s, s′, (s, a) or (s, s′), as discriminators are, and the named form of what it says, clipped."""
 
     kind = "network"
 
@@ -68,7 +68,8 @@ class NetworkReward(LearnedReward):
                          spectral_norm=spectral_norm, form=form, clip=clip)
         self.network = Discriminator(spec, tuple(hidden), activation, spectral_norm, inputs)
         self.form, self.clip = form, clip
-        self.reads = ("obs", *{"state_action": ("actions",), "state_next_state": ("next_obs",)}.get(inputs, ()))
+        self.reads = {"state": ("obs",), "next_state": ("next_obs",), "state_action": ("obs", "actions"),
+                      "state_next_state": ("obs", "next_obs")}[inputs]
 
     @classmethod
     def of(cls, spec: EnvSpec, algo: str, network: Discriminator, absorbing: float | None = None, *,
@@ -81,7 +82,7 @@ class NetworkReward(LearnedReward):
         return reward
 
     def forward(self, obs: Tensor, actions: Tensor | None = None, next_obs: Tensor | None = None) -> Tensor:
-        beside = {"state_action": actions, "state_next_state": next_obs}.get(self.network.kind)
+        beside = {"state": None, "state_action": actions}.get(self.network.kind, next_obs)
         return reward_from_logits(self.network(self.network.rows(obs, beside)), self.form, self.clip or None)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from puffer_il.adversarial import logits_of
 from puffer_il.discriminator import REPLAY_KEEP, Discriminator, Replay, beside
 from puffer_il.fast import obs_moments
 from puffer_il.types import ActionSpec, EnvSpec, ObsField
@@ -52,6 +53,20 @@ def test_what_stands_beside_demonstrated_states():
     demos = make_demos()
     assert beside(demos, "state_action") is demos.actions and beside(demos, "state_next_state") is demos.next_obs
     assert beside(dataclasses.replace(demos, actions=None), "state") is None
+    assert beside(demos, "next_state") is demos.next_obs
+
+
+def test_a_row_of_the_next_state_is_the_row_of_that_state(route):
+    spec = EnvSpec("x", (3,), FLOAT, ActionSpec(nvec=(2,)))
+    arrival, departure = (Discriminator(spec, (8,), "tanh", False, kind) for kind in ("next_state", "state"))
+    obs, next_obs = torch.randn(2, 20, 3, generator=torch.Generator().manual_seed(0))
+    index = torch.tensor([3, 3, 19])
+    for each in (arrival, departure):
+        each.update_norm(torch.ones(3), torch.full((3,), 4.0), 20)
+    assert torch.equal(arrival.rows(obs, next_obs), departure.rows(next_obs))
+    assert torch.equal(arrival.rows(obs, next_obs, index), departure.rows(next_obs, None, index))
+    arrival.load_state_dict(departure.state_dict())
+    assert torch.equal(logits_of(arrival, obs, next_obs), logits_of(departure, next_obs, None))
 
 
 def test_images_and_categories_of_both_states_reach_the_logit():
@@ -103,7 +118,8 @@ def test_the_replay_keeps_a_share_of_each_rollout_and_forgets_the_oldest():
     assert round(1000 * REPLAY_KEEP) == 10
 
 
-@pytest.mark.parametrize(("kind", "stored"), [("state_next_state", (30, 1)), ("state", None)])
+@pytest.mark.parametrize(("kind", "stored"), [("state_next_state", (30, 1)), ("next_state", (30, 1)),
+                                               ("state", None)])
 def test_the_replay_keeps_what_stands_beside(kind, stored):
     spec, generator = EnvSpec("x", (1,), FLOAT, ActionSpec(nvec=(2,))), torch.Generator().manual_seed(0)
     replay = Replay(30, spec, CPU, kind)

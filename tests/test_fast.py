@@ -434,7 +434,7 @@ def test_an_airl_step_is_torchs(penalty: str, activation: str, isa: str) -> None
         assert (penalties["gradient_penalty"] > 0.01) == (penalty != "none") == (penalties["grad_norm_input"] > 0)
 
 
-@pytest.mark.parametrize("inputs", ["state", "state_action"])
+@pytest.mark.parametrize("inputs", ["state", "next_state", "state_action"])
 @pytest.mark.parametrize("action", ACTIONS)
 def test_an_airl_step_on_its_own_rows_is_torchs(action: str, inputs: str) -> None:
     """Rows of demonstrations, with ends and absorbing states among them, made by the kernels and by torch."""

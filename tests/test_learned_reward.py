@@ -33,7 +33,7 @@ def rows(spec: EnvSpec, n: int = 20):
 
 
 @pytest.mark.parametrize("spec", [DISCRETE, CONTINUOUS, STATES], ids=lambda spec: spec.name)
-@pytest.mark.parametrize("inputs", ["state", "state_action", "state_next_state"])
+@pytest.mark.parametrize("inputs", ["state", "next_state", "state_action", "state_next_state"])
 @pytest.mark.parametrize("spectral_norm", [False, True])
 def test_a_network_comes_back_from_its_file(spec, inputs, spectral_norm, tmp_path):
     reward = NetworkReward(spec, "gail", 0.25, inputs=inputs, hidden=(8, 8), activation="relu", form="softplus",
@@ -48,9 +48,10 @@ def test_a_network_comes_back_from_its_file(spec, inputs, spectral_norm, tmp_pat
 
 
 def test_it_reads_what_it_says_and_nothing_else():
-    for inputs, named in (("state", ()), ("state_action", ("actions",)), ("state_next_state", ("next_obs",))):
+    for inputs, named in (("state", ("obs",)), ("next_state", ("next_obs",)), ("state_action", ("obs", "actions")),
+                          ("state_next_state", ("obs", "next_obs"))):
         reward = NetworkReward(CONTINUOUS, "gail", inputs=inputs, hidden=(8,)).eval()
-        assert reward.reads == ("obs", *named)
+        assert reward.reads == named
         given = dict(zip(("obs", "actions", "next_obs"), rows(CONTINUOUS), strict=True))
         before = reward.of_rows(**given)
         for name in given:

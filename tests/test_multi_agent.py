@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from puffer_il.cli import main
 from puffer_il.demos import collect, write_demos
 from puffer_il.envfile import read_env
+from puffer_il.evaluate import evaluate_run
 from puffer_il.types import InputError
 from puffer_il.vec import make_vec
 from tests.env_helpers import FOLDERS
@@ -49,6 +51,17 @@ def test_a_shared_policy_trains(algo, shown, tmp_path):
         assert last["bc/train_nll"] < first["bc/train_nll"]
     else:
         assert last["disc/loss"] < first["disc/loss"] and last["env_steps"] == 3 * 12 * 16
+
+
+def test_a_shared_policy_plays_with_any_number_of_agents(tmp_path):
+    """Trained on four cycles, it meets the scripted expert alone, or drives eight."""
+    run(tiny("ppo", tmp_path / "run", **QUICK, env__name="tron", env__kwargs={"players": 4}))
+    against, crowd = (evaluate_run(tmp_path / "run", 40, seed=1, kwargs=kwargs)
+                      for kwargs in ({"players": 2, "scripted": 1}, {"players": 8}))
+    assert against["log"]["won"] < 0.2 < crowd["log"]["won"], "of one agent, and of any of eight"
+    out = tmp_path / "games.npz"
+    assert main(["demos", "collect", "tron", "--policy", str(tmp_path / "run"), "--env.kwargs.players", "2",
+                 "--env.kwargs.scripted", "1", "--episodes", "4", "--out", str(out)]) == 0
 
 
 def test_agents_that_have_left_teach_nothing(tmp_path):

@@ -46,7 +46,7 @@ class Actor:
             return load_expert(args.policy, vec.spec, not args.stochastic, args.seed)
         if policy is not None:
             spec = self._spec
-            if replace(spec, name="") != replace(vec.spec, name=""):
+            if replace(spec, name="", num_agents=1) != replace(vec.spec, name="", num_agents=1):
                 raise InputError(f"--policy {args.policy}: a policy for {spec.name}, whose observations "
                                  f"{spec.obs_shape} or actions are not those of {self.env}; use a run on "
                                  f"{self.env}")

@@ -39,8 +39,9 @@ class AIRLConfig(RewardNetworkConfig):
     spectral_norm = False
     label_smoothing = 0.0
 
-    inputs: str = setting("state", "what the reward g reads: states alone, which can be kept where dynamics change, or "
-                          "actions too", choices=("state", "state_action"))
+    inputs: str = setting("state", "what the reward g reads: the state that a step leaves, or that it reaches (which "
+                          "alone tells ends apart), to keep where dynamics change; or actions too",
+                          choices=("state", "next_state", "state_action"))
     shaping_hidden: tuple[int, ...] = setting((32, 32), "units of the hidden layers of h; disc_hidden are those of g",
                                               low=1)
     minus_log_policy: bool = setting(True, "pay the policy f − log π, which asks for entropy too; off, f alone")
@@ -99,9 +100,10 @@ class StepReplay:
 
 
 class Shaped(nn.Module):
-    """f − log π of rows: what g reads, (s′, its absorbing flag), log π.
+    """f − log π of rows: what g reads, (s′, its absorbing flag), log π; where g reads s′, (s, flag) in its place and
+    what g reads before log π.
 
-    After a termination s′ is the absorbing state, in which there is nothing to choose: log π is 0 there.
+    After a termination h reads the absorbing state as s′, in which there is nothing to choose: log π is 0 there.
     """
 
     def __init__(self, spec: EnvSpec, config: AIRLConfig, gamma: float) -> None:
@@ -110,8 +112,10 @@ class Shaped(nn.Module):
         self.reward = Discriminator(spec, config.disc_hidden, config.disc_activation, False, config.inputs)
         self.shaping = Discriminator(spec, config.shaping_hidden, config.disc_activation, False, "state")
         self.flatten = self.reward.flatten
-        self.widths = (self.reward.width, self.shaping.width, 1)
+        width, arrival = self.reward.width, config.inputs == "next_state"
+        self.widths = (width, self.shaping.width, width if arrival else 0, 1)
         self.width = sum(self.widths)
+        self.first = sum(self.widths[:2]) if arrival else 0  # column of what g reads
 
     def update_norm(self, mean: Tensor, var: Tensor, count: float | Tensor) -> None:
         """Merge the moments of `count` observations into the running statistics."""
@@ -124,29 +128,32 @@ class Shaped(nn.Module):
         # index_select: x[index] wakes torch's threads, which then keep the kernels' from their cores for a while.
         ended, logprobs = (x if index is None else x.index_select(0, index) for x in (steps.ended, steps.logprobs))
         made = logprobs.new_empty(len(logprobs), self.width) if out is None else out
-        own, later, last = made.split(self.widths, 1)
-        self.reward.rows(obs, self._beside(steps), index, own)
+        own, later, arrived, last = made.split(self.widths, 1)
+        if self.first:
+            self.shaping.rows(obs, None, index, own)
+        self.reward.rows(obs, self._beside(steps), index, arrived if self.first else own)
         later.copy_(torch.where(ended[:, None], self.shaping.absorbing, self.shaping.rows(steps.next_obs, None, index)))
         last.copy_(logprobs[:, None])
         return made
 
     def absorbing_rows(self, n: int) -> Tensor:
         own, later = self.reward.absorbing_rows(n), self.shaping.absorbing_rows(n)
-        return torch.cat((own, later, own.new_zeros(n, 1)), 1)
+        return torch.cat((own, later, *([own] if self.first else []), own.new_zeros(n, 1)), 1)
 
     def logit(self) -> Logit:
         """What `forward` computes, as the kernels take it."""
-        own, later, _ = self.widths
-        terms = (Term(self.reward, 0, own - 1, 1.0), Term(self.shaping, own, own + later - 1, self.gamma),
-                 Term(self.shaping, 0, own - 1, -1.0))
-        return Logit(terms, self.width, own + later)
+        own, later, *_ = self.widths
+        terms = (Term(self.reward, self.first, self.first + own - 1, 1.0),
+                 Term(self.shaping, own, own + later - 1, self.gamma), Term(self.shaping, 0, own - 1, -1.0))
+        return Logit(terms, self.width, self.width - 1)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Logits (n,). A penalty of their gradient is one of f: log π is a number here."""
-        own, later, logprobs = rows.split(self.widths, 1)
+        own, later, arrived, logprobs = rows.split(self.widths, 1)
         now = torch.cat((own[:, :self.flatten.dim], own[:, -1:]), 1)  # what of it is not an action
         value, next_value = self.shaping(torch.cat((now, later))).chunk(2)
-        return self.reward(own) + self.gamma * next_value - value - logprobs.squeeze(1).detach()
+        reward = self.reward(arrived if self.first else own)
+        return reward + self.gamma * next_value - value - logprobs.squeeze(1).detach()
 
     def of_steps(self, obs: Tensor, steps: Steps) -> Tensor:
         """f (n,) of raw rows, without gradients."""
@@ -175,7 +182,7 @@ class Shaped(nn.Module):
         return logits_of(self.shaping, obs, None)
 
     def _beside(self, steps: Steps) -> Tensor | None:
-        return steps.actions if self.reward.kind == "state_action" else None
+        return {"state": None, "next_state": steps.next_obs, "state_action": steps.actions}[self.reward.kind]
 
 
 @register("airl", uses=("ppo",))

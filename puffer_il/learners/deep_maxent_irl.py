@@ -30,8 +30,9 @@ class DeepMaxEntIRLConfig(RewardNetworkConfig):
     spectral_norm = False
     label_smoothing = disc_ent_coef = 0.0
 
-    inputs: str = setting("state", "what the reward reads: states alone, so that demonstrations need no actions, or "
-                          "actions too", choices=("state", "state_action"))
+    inputs: str = setting("state", "what the reward reads: the state that a step leaves, or that it reaches (which "
+                          "alone tells ends apart), so that demonstrations need no actions, or actions too",
+                          choices=("state", "next_state", "state_action"))
     temperature: float = setting(0.1, "weight of −log π in what the policy is paid", low=0)
     weight_decay: float = setting(1e-3, "decoupled weight decay of the reward (AdamW)", low=0)
     absorbing: bool = setting(True, "absorbing state after terminations: r pays neither for dying nor for living")

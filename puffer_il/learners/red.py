@@ -1,11 +1,15 @@
 """Random expert distillation (Wang et al. 2019): a reward that is fixed before the first rollout, and PPO on it.
 
     f̂ = argmin E_expert ‖f̂(s, a) − f(s, a)‖²          f a random network that is never trained
-    reward(s, a) = exp(−σ ‖f̂(s, a) − f(s, a)‖²)       1 where the expert was, towards 0 away from there
+    e(s, a) = ‖f̂(s, a) − f(s, a)‖²                    near 0 where the expert was, larger away from there
+    reward = 1 − log(1 + σe) / log(1 + σE), but ≥ 0   form "log"; E is what e was before f̂ learned
+    reward = exp(−σe)                                 form "exp", the paper's
 
 The predictor f̂ has learned the random features where the demonstrations are and nowhere else, so that its error tells
-how far a pair is from their support. σ is such that held-out demonstrations are paid exp(−sharpness) at their mean
-error.
+how far a pair is from their support. σ is sharpness over the mean error of held-out demonstrations. Either form pays 1
+without error. They differ far away, where e is a hundred times that mean and more: exp pays 0 everywhere there, so
+that a policy that has not met the expert's states is not told which way they lie; log goes on falling with every
+doubling of e, which is what a mean of exp(−σe) over σ of all sizes does.
 
 The reward is never negative and would by itself pay for staying alive. The absorbing state takes that away: after a
 termination it pays for ever what a demonstrated pair is paid, times the share of the demonstrations that terminate. So
@@ -35,17 +39,21 @@ from puffer_il.registry import register
 from puffer_il.types import About, Demos, EnvSpec, InputError, Metrics
 
 HELD_OUT = 0.2  # share of the demonstrated rows that tell how large the error is near, but not at, what was learned
+SMALLEST = 1e-14  # mean error: below it float32 tells nothing
 
 
 @dataclass(frozen=True)
 class REDConfig:
     fit_updates: int = setting(3000, "steps of the predictor before the first rollout", low=1)
     fit_batch_size: int = setting(256, "demonstrated rows of one step", low=1)
-    fit_learning_rate: float = setting(1e-3, "Adam's step size of the predictor", low=0)
+    fit_learning_rate: float = setting(3e-3, "Adam's step size of the predictor", low=0)
     hidden: tuple[int, ...] = setting((64, 64), "units of the hidden layers of both networks", low=1)
     activation: str = setting("tanh", "their nonlinearity", choices=("tanh", "relu", "silu", "elu"))
     features: int = setting(32, "outputs of the random network", low=1)
-    sharpness: float = setting(1.0, "held-out demonstrations are paid exp(−x) at their mean error", low=0)
+    form: str = setting("log", "how the error becomes a reward: exp as published, which is 0 all over where the expert "
+                        "was not; log tells far from farther", choices=("log", "exp"))
+    sharpness: float = setting(1.0, "σ times the mean error of held-out demonstrations: how fast the reward falls",
+                               low=1e-6)
     absorbing: bool = setting(True, "absorbing state after terminations; without it the reward pays for staying alive")
     true_reward_coef: float = setting(0.0, "weight of the true reward, added to the learned one")
     debug_use_ground_truth: bool = setting(False, "train on the true reward alone: tells a broken learner from a bad "
@@ -53,21 +61,30 @@ class REDConfig:
 
 
 class REDReward(LearnedReward):
-    """exp(−σ ‖f̂(s, a) − f(s, a)‖²) of a predictor and the random network that it has learned to predict."""
+    """What the error of a predictor pays, of the random network that it has learned to predict."""
 
     kind = "distillation"
     reads = ("obs", "actions")
-    scale: Tensor
+    scale: Tensor  # σ
+    untrained: Tensor  # E
 
     def __init__(self, spec: EnvSpec, algo: str, absorbing: float | None = None, *, hidden: list[int], activation: str,
-                 features: int) -> None:
-        super().__init__(spec, algo, absorbing, hidden=hidden, activation=activation, features=features)
+                 features: int, form: str) -> None:
+        super().__init__(spec, algo, absorbing, hidden=hidden, activation=activation, features=features, form=form)
+        self.form = form
         self.inputs = Inputs(spec)
         self.target, self.predictor = (mlp(self.inputs.features, tuple(hidden), features, activation) for _ in range(2))
         self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("untrained", torch.ones(()))
 
     def forward(self, obs: Tensor, actions: Tensor | None = None, next_obs: Tensor | None = None) -> Tensor:
-        return (-self.scale * self.errors(self.inputs.rows(obs, actions))).exp()
+        return self.pay(self.errors(self.inputs.rows(obs, actions)))
+
+    def pay(self, errors: Tensor) -> Tensor:
+        """Rewards (n,) in [0, 1] of errors (n,)."""
+        if self.form == "exp":
+            return (-self.scale * errors).exp()
+        return (1 - (self.scale * errors).log1p() / (self.scale * self.untrained).log1p()).clamp_min(0)
 
     def errors(self, rows: Tensor) -> Tensor:
         """Mean squared error of the predicted features (n,) of rows made by `inputs`."""
@@ -105,7 +122,7 @@ class RED:
             raise InputError("ppo.gamma = 1.0: absorbing states last for ever and need gamma < 1; lower ppo.gamma or "
                              "set red.absorbing to false")
         self.reward = REDReward(spec, "red", hidden=list(self.config.hidden), activation=self.config.activation,
-                                features=self.config.features).to(device)
+                                features=self.config.features, form=self.config.form).to(device)
         self.notices: list[str] = []
         self.warned = False
         self.terminated = float(demos.terminated.mean())
@@ -162,10 +179,14 @@ class RED:
         cfg, reward, inputs = self.config, self.reward, self.reward.inputs
         obs, actions = (torch.tensor(array, device=self.device) for array in (demos.obs, demos.actions))
         inputs.update_norm(*obs_moments(inputs.flatten, obs))
-        order, held_out = rng.permutation(len(obs)), max(1, int(HELD_OUT * len(obs)))
-        learned = order[held_out:] if len(order) > 1 else order
-        draw = RowSampler(len(learned), None if demos.weights is None else demos.weights[learned], generator)
+        weights = np.ones(len(obs), np.float32) if demos.weights is None else demos.weights
+        order = rng.permutation(np.flatnonzero(weights))
+        others, learned = np.split(order, [max(1, int(HELD_OUT * len(order)))])
+        learned = learned if len(learned) else order
+        draw = RowSampler(len(learned), None if demos.weights is None else weights[learned], generator)
         rows = torch.from_numpy(learned).to(self.device)
+        with torch.no_grad():
+            reward.untrained.copy_(reward.errors(inputs.rows(obs, actions, rows)).mean())
         optimizer = FlatAdam(reward.predictor.parameters(), learning_rate=cfg.fit_learning_rate)
         for update in range(cfg.fit_updates):
             optimizer.learning_rate = cfg.fit_learning_rate * (1 - update / cfg.fit_updates)
@@ -174,7 +195,7 @@ class RED:
             reward.errors(inputs.rows(obs, actions, rows[draw(cfg.fit_batch_size)])).mean().backward()
             optimizer.step()
         with torch.no_grad():
-            others = torch.from_numpy(order[:held_out]).to(self.device)
-            errors = reward.errors(inputs.rows(obs, actions, others))
-            reward.scale.copy_(cfg.sharpness / errors.mean().clamp_min(torch.finfo(torch.float32).tiny))
-            self.expert_reward = (-reward.scale * errors).exp().mean()
+            errors = reward.errors(inputs.rows(obs, actions, torch.from_numpy(others).to(self.device)))
+            counts = torch.from_numpy(weights[others] / weights[others].sum()).to(errors)
+            reward.scale.copy_(cfg.sharpness / (counts @ errors).clamp_min(SMALLEST))
+            self.expert_reward = counts @ reward.pay(errors)

@@ -32,7 +32,7 @@ def some_steps(n: int = 12, seed: int = 3) -> tuple[torch.Tensor, Steps]:
                       torch.tensor(rng.random(n) < 0.3), torch.tensor(np.float32(-rng.random(n))))
 
 
-@pytest.mark.parametrize("inputs", ["state", "state_action"])
+@pytest.mark.parametrize("inputs", ["state", "next_state", "state_action"])
 def test_f_is_the_reward_and_the_shaping_and_ends_in_the_absorbing_state(inputs):
     shaped, (obs, steps) = make(inputs=inputs).discriminator, some_steps()
     shaped.update_norm(torch.tensor([0.1, -0.2, 0.0]), torch.tensor([2.0, 1.0, 0.5]), 8)
@@ -40,7 +40,8 @@ def test_f_is_the_reward_and_the_shaping_and_ends_in_the_absorbing_state(inputs)
     later = (steps.next_obs - torch.tensor([0.1, -0.2, 0.0])) / torch.tensor([2.0, 1.0, 0.5]).sqrt()
     zero, one = torch.zeros(len(obs), 1), torch.ones(1, 1)
     taken = torch.nn.functional.one_hot(steps.actions[:, 0].long(), 2).float()
-    g = shaped.reward.net(torch.cat((flat, taken, zero) if inputs == "state_action" else (flat, zero), 1))[:, 0]
+    read = {"state": (flat,), "next_state": (later,), "state_action": (flat, taken)}[inputs]  # s′ also where it ends
+    g = shaped.reward.net(torch.cat((*read, zero), 1))[:, 0]
     h, next_h = (shaped.shaping.net(torch.cat((x, zero), 1))[:, 0] for x in (flat, later))
     h_end = shaped.shaping.net(torch.cat((torch.zeros(1, 3), one), 1))[0, 0]
     f = g + GAMMA * torch.where(steps.ended, h_end, next_h) - h
@@ -92,7 +93,7 @@ def test_the_gradient_is_that_of_finite_differences():
         return bce_discriminator_loss(shaped_f64(expert), shaped_f64(policy)) + penalty
 
     def shaped_f64(rows):  # `Discriminator` gives float32 whatever it is made of
-        own, later, logprobs = rows.split(shaped.widths, 1)
+        own, later, _, logprobs = rows.split(shaped.widths, 1)
         now = torch.cat((own[:, :3], own[:, -1:]), 1)
         net = lambda network, x: torch.nn.Sequential.forward(network.net, x).squeeze(-1)  # noqa: E731
         return (net(shaped.reward, own) + GAMMA * net(shaped.shaping, later) - net(shaped.shaping, now)

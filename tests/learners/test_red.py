@@ -27,19 +27,52 @@ def rewards_of(learner: RED, obs: np.ndarray, actions: np.ndarray) -> np.ndarray
     return learner.reward.of_rows(torch.tensor(obs), torch.tensor(actions), None).numpy()
 
 
-def test_demonstrated_pairs_are_paid_more_than_others():
-    learner, demos = make(fit_updates=500), make_demos(200)
+FORMS = pytest.mark.parametrize("form", ["log", "exp"])
+
+
+@FORMS
+def test_demonstrated_pairs_are_paid_more_than_others(form):
+    learner, demos = make(fit_updates=500, form=form), make_demos(200)
     expert = rewards_of(learner, demos.obs, demos.actions)
     assert ((expert > 0) & (expert <= 1)).all() and expert.mean() > np.exp(-1)
-    assert rewards_of(learner, demos.obs, 1 - demos.actions).mean() < 0.5 * expert.mean()
-    assert rewards_of(learner, demos.obs + np.float32(8), demos.actions).max() < 0.1
+    assert 1 - rewards_of(learner, demos.obs, 1 - demos.actions).mean() > 1.5 * (1 - expert.mean())
+    assert rewards_of(learner, demos.obs + np.float32(8), demos.actions).max() < 0.2
 
 
-def test_held_out_demonstrations_are_paid_what_the_sharpness_says():
+def test_rewards_are_the_forms_of_the_error():
+    errors = torch.tensor([0.0, 0.5, 1.5, 31.5, 200.0])
+    rewards = {}
+    for form in ("log", "exp"):
+        reward = make(form=form).reward
+        reward.scale.fill_(2.0), reward.untrained.fill_(31.5)
+        rewards[form] = reward.pay(errors).tolist()
+    assert rewards["log"] == pytest.approx([1, 5 / 6, 2 / 3, 0, 0], abs=1e-6)  # 1 + 2e are powers of 2
+    assert rewards["exp"] == pytest.approx([1, np.exp(-1), np.exp(-3), 0, 0], abs=1e-6)
+
+
+def test_far_from_the_demonstrations_one_form_tells_directions_and_the_published_one_does_not():
+    obs = np.outer(np.linspace(3, 8, 11), np.ones(3)).astype(np.float32)
+    slopes = {form: np.diff(rewards_of(make(fit_updates=2000, form=form), obs, np.ones((11, 1), np.int32)))
+              for form in ("log", "exp")}
+    assert abs(slopes["exp"]).max() < 1e-6
+    assert slopes["log"].sum() < -0.05
+
+
+@FORMS
+def test_held_out_demonstrations_are_paid_what_the_sharpness_says(form):
     for sharpness in (0.5, 3.0):
-        learner = make(sharpness=sharpness)
+        learner = make(sharpness=sharpness, form=form)
+        mean_error = torch.tensor(sharpness) / learner.reward.scale
         # By Jensen's inequality the mean reward is at least that of the mean error.
-        assert np.exp(-sharpness) <= float(learner.expert_reward) < 1
+        assert float(learner.reward.pay(mean_error)) <= float(learner.expert_reward) < 1
+    whole = float(learner.reward.scale * learner.reward.untrained)
+    assert float(learner.reward.pay(mean_error)) == pytest.approx(
+        np.exp(-3) if form == "exp" else 1 - np.log(4) / np.log1p(whole), abs=1e-5)
+
+
+def test_an_untrained_predictor_is_paid_nothing_at_its_mean_error():
+    learner = make(fit_updates=1)
+    assert float(learner.reward.pay(learner.reward.untrained)) == pytest.approx(0, abs=1e-6)
 
 
 def test_the_reward_never_changes():
@@ -80,7 +113,7 @@ def test_rows_of_weight_zero_are_not_learned():
     learner = make(dataclasses.replace(demos, weights=weights), fit_updates=500)
     seen, unseen = (rewards_of(learner, demos.obs[side], demos.actions[side])
                     for side in (weights > 0, demos.obs[:, 1] < -0.5))
-    assert seen.mean() > unseen.mean() + 0.3
+    assert 1 - unseen.mean() > 2 * (1 - seen.mean())
 
 
 def test_the_true_reward_can_be_added_or_taken_alone():

@@ -53,6 +53,22 @@ def test_pendulum_from_ten_of_other_peoples_demonstrations(algo, seed, tmp_path,
     assert summary["demos"]["episodes"] == 10 and summary["eval"]["normalized"] >= 0.95
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_red_on_pendulum_from_the_shipped_demonstrations(seed, tmp_path):
+    """They stand still at the top for four rows of five, so that what is near them is a hundred times nearer than from
+    other people's."""
+    summary, _ = train("red", "pendulum", seed, tmp_path)
+    assert summary["demos"]["episodes"] == 10 and summary["eval"]["normalized"] >= 0.95
+
+
+def test_red_as_published_does_not_find_the_way_up_from_them(tmp_path):
+    """A reward that is 0 almost everywhere: the failure that red.form = "log" is for."""
+    scores = [train("red", "pendulum", seed, tmp_path, "--red.form", "exp")[0]["eval"]["normalized"]
+              for seed in (11, 12, 13)]
+    print(f"\nred, form exp, shipped pendulum demonstrations: {np.round(scores, 2)}")
+    assert np.mean(scores) < 0.8
+
+
 @pytest.mark.parametrize(("loss", "reward"), [("least_squares", "least_squares"), ("least_squares", "logit"),
                                               ("wasserstein", "logit")])
 @pytest.mark.parametrize("seed", SEEDS)

@@ -1,6 +1,9 @@
-"""airl and deep_maxent_irl: as good as the expert over seeds, and no better than an expert that does nothing."""
+"""airl and deep_maxent_irl: as good as the expert over seeds, and no better than an expert that does nothing; airl also
+where episodes end in goals and pits."""
 
 from __future__ import annotations
+
+import json
 
 import numpy as np
 import pytest
@@ -35,6 +38,33 @@ def test_pendulum_from_ten_demonstrations(algo, seed, tmp_path, test_data):
     source = without_actions(algo, test_data / "imitation_testdata" / "pendulum_0_final.npz", tmp_path)
     summary, _ = train(algo, "pendulum", seed, tmp_path, "--demos", source, "--demos.episodes", 10)
     assert summary["eval"]["normalized"] >= 0.95
+
+
+@pytest.fixture(scope="module")
+def gridworld(tmp_path_factory):
+    path = tmp_path_factory.mktemp("gridworld") / "expert.npz"
+    with make_vec("mdp", num_envs=10) as vec:
+        write_demos(path, collect(vec, lambda *_: vec.expert_actions(), 300, str(path), seed=0))
+    return path
+
+
+def on_the_gridworld(seed, demos, folder, *arguments) -> float:
+    run_dir = folder / f"airl-{seed}"
+    puffer_il("train", "airl", "mdp", "--seed", seed, "--demos", demos, "--run-dir", run_dir, *arguments)
+    score = json.loads((run_dir / "summary.json").read_text())["eval"]["normalized"]
+    print(f"\nairl on the gridworld, {arguments}, seed {seed}: normalised {score}")
+    return score
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_airl_tells_the_goal_from_pits_by_the_state_reached(seed, gridworld, tmp_path):
+    assert on_the_gridworld(seed, gridworld, tmp_path) >= 0.93  # 1,000 episodes: ± 0.03
+
+
+def test_by_the_state_left_airl_cannot(gridworld, tmp_path):
+    """All ends are the same absorbing state: what the other inputs are for."""
+    scores = [on_the_gridworld(seed, gridworld, tmp_path, "--airl.inputs", "state") for seed in (1, 2, 3)]
+    assert max(scores) < 0.8
 
 
 @pytest.mark.parametrize("algo", ALGOS)

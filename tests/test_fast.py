@@ -363,13 +363,17 @@ def test_a_nan_in_the_discriminator_is_seen_in_its_loss() -> None:
 @pytest.mark.parametrize("changes", [{"spectral_norm": True}, {"disc_hidden": [8] * 4}])
 def test_other_discriminators_are_torchs(changes: dict[str, Any]) -> None:
     learner = gail_learner(make_spec(), **changes)
+    check_that_torch_steps(learner, learner.demo_beside)
+
+
+def check_that_torch_steps(learner: GAIL | AIRL, beside: Any) -> None:
     rows = learner._expert_rows()
     keys: dict[str, Any] = {"loss": "bce", "label_smoothing": 0.0, "ent_coef": 0.0, "gp_coef": 0.0,
                             "gp_kind": "interpolated", "gp_target": 1.0}
     assert discriminator_gradients(learner.discriminator.logit(), rows, rows, mix=None, **keys) is None
     learner.optimizer.prepare()
     flat = learner.optimizer.flat.clone()
-    learner._update_discriminator(learner.demo_obs, learner.demo_beside, None, 0.0)
+    learner._update_discriminator(learner.demo_obs, beside, None, 0.0)
     assert not torch.equal(learner.optimizer.flat, flat) and bool(learner.optimizer.flat.isfinite().all())
 
 
@@ -484,14 +488,7 @@ def test_a_nan_of_an_earlier_airl_step_is_forgotten(isa: str) -> None:
 @pytest.mark.parametrize("changes", [{"disc_hidden": [8] * 4}, {"shaping_hidden": [8] * 4}])
 def test_other_airl_networks_are_torchs(changes: dict[str, Any]) -> None:
     learner = airl_learner(make_spec(), **changes)
-    rows, _ = random_rows(learner, 20)
-    keys: dict[str, Any] = {"loss": "bce", "label_smoothing": 0.0, "ent_coef": 0.0, "gp_coef": 0.0,
-                            "gp_kind": "interpolated", "gp_target": 1.0}
-    assert discriminator_gradients(learner.discriminator.logit(), rows, rows, mix=None, **keys) is None
-    learner.optimizer.prepare()
-    flat = learner.optimizer.flat.clone()
-    learner._update_discriminator(learner.demo_obs, learner.demo_steps, None, 0.0)
-    assert not torch.equal(learner.optimizer.flat, flat) and bool(learner.optimizer.flat.isfinite().all())
+    check_that_torch_steps(learner, learner.demo_steps)
 
 
 # ---- behaviour cloning ----

@@ -17,7 +17,15 @@ from puffer_il import fused
 from puffer_il.buffer import RolloutBuffer
 from puffer_il.config import build
 from puffer_il.discriminator import Discriminator
-from puffer_il.fast import DISC_STATS, FastPolicy, clone_score, discriminator_gradients, obs_moments, pair_logits
+from puffer_il.fast import (
+    DISC_STATS,
+    FastPolicy,
+    Logit,
+    clone_score,
+    discriminator_gradients,
+    obs_moments,
+    pair_logits,
+)
 from puffer_il.learners.airl import AIRL
 from puffer_il.learners.bc import BC
 from puffer_il.learners.gail import GAIL
@@ -252,6 +260,14 @@ def gail_learner(spec: EnvSpec, **gail: Any) -> GAIL:
     return learner
 
 
+def by_the_kernels(cfg: Any, logit: Logit, expert: Tensor, policy: Tensor, mix: Tensor | None) -> Tensor:
+    stats = discriminator_gradients(logit, expert, policy, loss=cfg.loss, label_smoothing=cfg.label_smoothing,
+                                    ent_coef=cfg.disc_ent_coef, gp_coef=cfg.gp_coef, gp_kind=cfg.gp_kind,
+                                    gp_target=cfg.gp_target, mix=mix)
+    assert stats is not None and len(stats) == len(DISC_STATS)
+    return stats
+
+
 def both_discriminator_steps(learner: GAIL, rows: int = 250, seed: int = 0) -> tuple[list[Tensor], list[Tensor]]:
     """Statistics and gradients: by the kernels, by torch."""
     cfg, width = learner.config, learner.discriminator.absorbing_rows(1).shape[1]
@@ -259,11 +275,7 @@ def both_discriminator_steps(learner: GAIL, rows: int = 250, seed: int = 0) -> t
     expert, policy = (torch.randn(rows, width, generator=generator) for _ in range(2))
     mix = torch.rand(rows, generator=generator) if cfg.gp_coef and cfg.gp_kind == "interpolated" else None
     grad = learner.optimizer.grad.fill_(math.nan)
-    ours = discriminator_gradients(learner.discriminator.logit(), expert, policy, loss=cfg.loss,
-                                   label_smoothing=cfg.label_smoothing, ent_coef=cfg.disc_ent_coef, gp_coef=cfg.gp_coef,
-                                   gp_kind=cfg.gp_kind, gp_target=cfg.gp_target, mix=mix)
-    assert ours is not None and len(ours) == len(DISC_STATS)
-    first = [ours, grad.clone()]
+    first = [by_the_kernels(cfg, learner.discriminator.logit(), expert, policy, mix), grad.clone()]
     return first, [learner._gradients_in_torch(expert, policy, mix), grad.clone()]
 
 
@@ -400,11 +412,7 @@ def both_airl_steps(learner: AIRL, expert: Tensor, policy: Tensor, shaping: bool
     mix = mix if cfg.gp_coef and cfg.gp_kind == "interpolated" else None
     logit = shaped.logit() if shaping else shaped.logit()._replace(terms=shaped.logit().terms[:1])
     grad.fill_(math.nan if shaping else 0.0)  # all of it is written
-    ours = discriminator_gradients(logit, expert, policy, loss=cfg.loss, label_smoothing=cfg.label_smoothing,
-                                   ent_coef=cfg.disc_ent_coef, gp_coef=cfg.gp_coef, gp_kind=cfg.gp_kind,
-                                   gp_target=cfg.gp_target, mix=mix)
-    assert ours is not None
-    first, own = [ours, grad.clone()], shaped.reward.width
+    first, own = [by_the_kernels(cfg, logit, expert, policy, mix), grad.clone()], shaped.reward.width
     if not shaping:
         learner.discriminator = lambda rows: shaped.reward(rows[:, :own]) - rows[:, -1].detach()
     fused.enable(False)

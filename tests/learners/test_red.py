@@ -116,6 +116,19 @@ def test_rows_of_weight_zero_are_not_learned():
     assert 1 - unseen.mean() > 2 * (1 - seen.mean())
 
 
+def test_held_out_rows_count_by_their_weights():
+    """A fifth of the rows, the first of the seed's permutation."""
+    demos = make_demos(200)
+    weights = np.where(np.arange(200) % 2, 9, 1).astype(np.float32)
+    learner = make(dataclasses.replace(demos, weights=weights))
+    others = np.random.default_rng(0).permutation(200)[:40]
+    rows = learner.reward.inputs.rows(torch.tensor(demos.obs[others]), torch.tensor(demos.actions[others]))
+    errors = learner.reward.errors(rows).detach().numpy()
+    mean = np.average(errors, weights=weights[others])
+    assert float(1 / learner.reward.scale) == pytest.approx(mean, rel=1e-4)
+    assert abs(mean / errors.mean() - 1) > 1e-3
+
+
 def test_the_true_reward_can_be_added_or_taken_alone():
     plain, mixed, truth = make_buffer(), make_buffer(), make_buffer()
     make(debug_use_ground_truth=True).relabel(truth)

@@ -18,8 +18,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(autouse=True)
 def kernels_as_they_were() -> Iterator[None]:
     """Runs set the kernels' switches for the whole process; no test inherits another's."""
-    from puffer_il import _kernels as kernels
-    from puffer_il import fused
+    from puffer_il.kernels import _kernels as kernels
+    from puffer_il.nn import fused
 
     before = fused.enabled(), kernels.get_threads(), kernels.instruction_set()
     yield
@@ -31,7 +31,7 @@ def kernels_as_they_were() -> Iterator[None]:
 @pytest.fixture(params=[True, False], ids=["kernels", "torch"])
 def route(request: pytest.FixtureRequest) -> bool:
     """Both ways in which an MLP is computed on the CPU: by the C kernels, and by torch."""
-    from puffer_il import fused
+    from puffer_il.nn import fused
 
     fused.enable(request.param)
     return request.param

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.env_helpers import FOLDERS
+from tests.support.environments import FOLDERS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from puffer_il import registry
 from puffer_il.cli import main
-from tests.helpers import final_state, same
-from tests.test_plugin import install
+from puffer_il.learners import registry
+from tests.learners.test_plugin import install
+from tests.support.runs import final_state, same
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 NEEDS = {"tinygrad_bc": "tinygrad", "keras_bc": "keras"}

@@ -18,7 +18,7 @@ def test_the_sdist_has_every_source(tmp_path):
     archive, = tmp_path.glob("*.tar.gz")
     with tarfile.open(archive) as tar:
         held = {name.split("/", 1)[1] for name in tar.getnames() if "/" in name}
-    patterns = ("puffer_il/**/*.py", "puffer_il/*.pyx", "csrc/**/*.h", "envs/**/*.h", "envs/**/*.toml", "envs/**/*.npz",
-                "configs/**/*.toml", "setup.py", "pyproject.toml", "README.md", "LICENSE")
+    patterns = ("puffer_il/**/*.py", "puffer_il/**/*.pyx", "csrc/**/*.h", "envs/**/*.h", "envs/**/*.toml",
+                "envs/**/*.npz", "configs/**/*.toml", "setup.py", "pyproject.toml", "README.md", "LICENSE")
     needed = {str(path.relative_to(ROOT)) for pattern in patterns for path in ROOT.glob(pattern)}
     assert len(needed) > 50 and needed <= held

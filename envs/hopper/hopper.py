@@ -1,6 +1,6 @@
 """The model."""
 
-from puffer_il.mujoco_assets import model
+from puffer_il.native.mujoco_assets import model
 
 
 def load(xml_file: str, **others: object) -> dict[str, object]:

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from puffer_il import tabular
-from puffer_il.types import Array, InputError
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import Array
+from puffer_il.native import tabular
 
 TERMINAL = (713, 714, 715)  # death, survival, and the absorbing state after them
 DEATH = TERMINAL[0]

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from puffer_il import tabular
-from puffer_il.types import InputError
+from puffer_il.core.errors import InputError
+from puffer_il.native import tabular
 
 NEEDED, OPTIONAL = ("transitions", "rewards", "initial"), ("terminal", "expert", "places")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from puffer_il.types import InputError
+from puffer_il.core.errors import InputError
 
 CAR = (4.5, 1.8)  # m, where a recording does not say how large its vehicles are
 SHORTEST, NEAREST = 20, 5.0  # frames and metres of what is long enough to be driven

@@ -1,6 +1,6 @@
 """The model, whose two feet grip alike since v5."""
 
-from puffer_il.mujoco_assets import model
+from puffer_il.native.mujoco_assets import model
 
 
 def load(xml_file: str, version: str, **others: object) -> dict[str, object]:

@@ -13,9 +13,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from puffer_il.config import Config, setting
-from puffer_il.registry import register
-from puffer_il.types import About, Array, Demos, EnvSpec, Metrics
+from puffer_il.core.config import Config, setting
+from puffer_il.core.spec import Array, EnvSpec, Metrics
+from puffer_il.demos.dataset import Demos
+from puffer_il.learners.base import About
+from puffer_il.learners.registry import register
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class KerasBCConfig:
 
 
 class KerasPolicy:
-    """An MLP with a softmax; a `puffer_il.types.NumpyPolicy`. Its inputs are normalised by `mean` and `std`."""
+    """An MLP with a softmax: a `NumpyPolicy` of `puffer_il.nn`. Its inputs are normalised by `mean` and `std`."""
 
     def __init__(self, spec: EnvSpec, config: Config, seed: int = 0) -> None:
         size, layers = int(np.prod(spec.obs_shape)), [*config.policy.hidden, spec.action.nvec[0]]

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 from tinygrad import Context, Tensor, TinyJit, nn
 
-from puffer_il.config import Config, setting
-from puffer_il.registry import register
-from puffer_il.types import About, Array, Demos, EnvSpec, Metrics
+from puffer_il.core.config import Config, setting
+from puffer_il.core.spec import Array, EnvSpec, Metrics
+from puffer_il.demos.dataset import Demos
+from puffer_il.learners.base import About
+from puffer_il.learners.registry import register
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class TinygradBCConfig:
 
 
 class TinygradPolicy:
-    """An MLP with a softmax; a `puffer_il.types.NumpyPolicy`. Its inputs are normalised by `mean` and `std`."""
+    """An MLP with a softmax: a `NumpyPolicy` of `puffer_il.nn`. Its inputs are normalised by `mean` and `std`."""
 
     def __init__(self, spec: EnvSpec, config: Config) -> None:
         sizes = [int(np.prod(spec.obs_shape)), *config.policy.hidden, spec.action.nvec[0]]

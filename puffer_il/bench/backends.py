@@ -10,10 +10,10 @@ import numpy as np
 
 from puffer_il.bench.limits import RawSteps
 from puffer_il.bench.measure import Effort, Say, interleaved, quotient, rate
-from puffer_il.evaluate import random_actor
-from puffer_il.registry import env_folders
-from puffer_il.runtime import cores
-from puffer_il.vec import make_vec
+from puffer_il.kernels.threads import cores
+from puffer_il.native.catalogue import env_folders
+from puffer_il.rollout.actors import random_actor
+from puffer_il.vector.vec import make_vec
 
 
 def environments(results: list[dict[str, Any]], num_envs: int, num_steps: int, effort: Effort, say: Say) -> None:

@@ -16,15 +16,15 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
-from puffer_il import checkpoint
 from puffer_il.bench import backends, limits, loops, memory, networks, rivals, stages
 from puffer_il.bench.measure import Effort, Say
 from puffer_il.bench.page import describe, markdown, show
 from puffer_il.bench.tables import sections
-from puffer_il.creators import find_creator
-from puffer_il.registry import get_learner, unknown
-from puffer_il.runtime import cores
-from puffer_il.types import InputError
+from puffer_il.core import checkpoint
+from puffer_il.core.errors import InputError, unknown
+from puffer_il.kernels.threads import cores
+from puffer_il.learners.registry import get_learner
+from puffer_il.vector.make import find_creator
 
 INTERRUPTED = 130
 WHAT = {  # bench → steps, each of which fills a list of results under its name

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 
 import puffer_il
-import puffer_il._limits as yardstick
+import puffer_il.bench._limits as yardstick
 from puffer_il.bench.measure import Effort, Say, Work, figure, interleaved, quotient, rate
-from puffer_il.native import NativeEnv
-from puffer_il.registry import env_folders
-from puffer_il.runtime import cores
-from puffer_il.types import Array
+from puffer_il.core.spec import Array
+from puffer_il.kernels.threads import cores
+from puffer_il.native.catalogue import env_folders
+from puffer_il.native.native_env import NativeEnv
 
 # Three float arrays of so many bytes together: what stays in a core's own cache, in the shared one, in neither.
 LEVELS = {"cache": 384 << 10, "shared": 12 << 20, "memory": 384 << 20}

@@ -15,15 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from puffer_il.bench.measure import Say, figure
-from puffer_il.config import build, section_types
-from puffer_il.learned_reward import FILE as REWARD_FILE
-from puffer_il.learned_reward import save_reward
-from puffer_il.peers.run import Entry, Result, interleave, ratios
-from puffer_il.registry import env_folders, get_learner, learner_names
-from puffer_il.runtime import cores, set_threads
-from puffer_il.sinks import RunInfo
-from puffer_il.trainer import PHASES, Run
-from puffer_il.types import EnvFailure, InputError, Metrics
+from puffer_il.bench.peers.run import Entry, Result, interleave, ratios
+from puffer_il.core.errors import EnvFailure, InputError
+from puffer_il.core.spec import Metrics
+from puffer_il.kernels.threads import cores
+from puffer_il.learners.common.learned_reward import FILE as REWARD_FILE
+from puffer_il.learners.common.learned_reward import save_reward
+from puffer_il.learners.experiment import build, section_types
+from puffer_il.learners.registry import get_learner, learner_names
+from puffer_il.native.catalogue import env_folders
+from puffer_il.training.loggers import RunInfo
+from puffer_il.training.process import set_threads
+from puffer_il.training.trainer import PHASES, Run
 
 Keys = dict[str, Any]  # "section.key" → value, as on the command line of `puffer-il train`
 WARM_UP = 2  # iterations that are not counted: first touch of memory, threads starting
@@ -240,7 +243,7 @@ def time_to_expert(seed: int) -> dict[str, Any]:
     got there, and all the seconds until the process ended."""
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "puffer_il.cli", "train", "gail", "cartpole", "--seed", str(seed),
+        subprocess.run([sys.executable, "-m", "puffer_il", "train", "gail", "cartpole", "--seed", str(seed),
                         "--run-dir", f"{folder}/run"], check=True, capture_output=True, stdin=subprocess.DEVNULL,
                        env={**os.environ, "NO_COLOR": "1"})
         seconds = time.perf_counter() - begin

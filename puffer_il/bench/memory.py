@@ -9,9 +9,9 @@ import numpy as np
 
 from puffer_il.bench.limits import Limits, Stage, measure_stage
 from puffer_il.bench.measure import Effort, Say
-from puffer_il.buffer import ACTION_FIELDS, OUTCOME_FIELDS, ROW_FIELDS, RolloutBuffer
-from puffer_il.replay import FIELDS, ReplayBuffer
-from puffer_il.types import ActionSpec, EnvSpec
+from puffer_il.core.spec import ActionSpec, EnvSpec
+from puffer_il.rollout.buffer import ACTION_FIELDS, OUTCOME_FIELDS, ROW_FIELDS, RolloutBuffer
+from puffer_il.rollout.replay import FIELDS, ReplayBuffer
 
 CARTPOLE = EnvSpec("cartpole", (4,), np.dtype(np.float32), ActionSpec(nvec=(2,)))
 END_SHARE = 0.02  # of all rows

@@ -20,9 +20,9 @@ from statistics import median
 import numpy as np
 from gymnasium.spaces import Box
 
-from puffer_il import peers
-from puffer_il.native import NativeEnv
-from puffer_il.peers.run import Entry, Result, Sample, interleave, ratios
+from puffer_il.bench import peers
+from puffer_il.bench.peers.run import Entry, Result, Sample, interleave, ratios
+from puffer_il.native.native_env import NativeEnv
 
 ENVS = {"hopper": "Hopper", "halfcheetah": "HalfCheetah", "walker2d": "Walker2d", "ant": "Ant", "swimmer": "Swimmer",
         "humanoid": "Humanoid", "reacher": "Reacher"}

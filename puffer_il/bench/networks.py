@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import nn
 
-import puffer_il._kernels as kernels
-from puffer_il import fused
+import puffer_il.kernels._kernels as kernels
 from puffer_il.bench.measure import Effort, Say, Work, interleaved, quotient, rate
 from puffer_il.bench.memory import random_rollout
-from puffer_il.config import build
+from puffer_il.core.spec import ActionSpec, EnvSpec
+from puffer_il.learners.experiment import build
 from puffer_il.learners.ppo import PPO
-from puffer_il.networks import mlp
-from puffer_il.types import ActionSpec, EnvSpec
+from puffer_il.nn import fused
+from puffer_il.nn.networks import mlp
 
 INPUTS, OUTPUTS = 4, 2
 BATCHES = (1, 16, 256, 4096, 65_536)

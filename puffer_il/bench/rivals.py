@@ -9,7 +9,7 @@ from typing import Any
 
 from puffer_il.bench.loops import Keys, Loop, demonstrations, time_to_expert
 from puffer_il.bench.measure import Say, figure
-from puffer_il.peers.run import Entry, Result, interleave, peer_entry, ratios
+from puffer_il.bench.peers.run import Entry, Result, interleave, peer_entry, ratios
 
 Make = Callable[[ExitStack, Say], Entry]
 GAIL_VARIANTS: dict[str, Keys] = {

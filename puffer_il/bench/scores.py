@@ -36,20 +36,22 @@ from typing import Any
 
 from rich.console import Console
 
-from puffer_il import checkpoint
 from puffer_il.bench import limits
 from puffer_il.bench.command import INTERRUPTED, Parser, check_writable, count, counts, progress
 from puffer_il.bench.measure import Say
 from puffer_il.bench.page import describe, show
 from puffer_il.bench.scoretables import EXPERT_LEVEL, markdown, sections
-from puffer_il.config import build, experiment_layers
-from puffer_il.creators import find_creator
+from puffer_il.core import checkpoint
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import ActionSpec
+from puffer_il.core.text import duration
 from puffer_il.demos import read_demos
-from puffer_il.registry import env_folders, get_learner, usable_learners
-from puffer_il.runtime import cores
-from puffer_il.sinks import duration
-from puffer_il.stats import normalized
-from puffer_il.types import ActionSpec, InputError
+from puffer_il.kernels.threads import cores
+from puffer_il.learners.experiment import build, experiment_layers
+from puffer_il.learners.registry import get_learner, usable_learners
+from puffer_il.native.catalogue import env_folders
+from puffer_il.rollout.stats import normalized
+from puffer_il.vector.make import find_creator
 
 ENVS = "cartpole,acrobot,mountaincar,pendulum,mdp"
 COLLECTED = 10  # episodes of the scripted expert, where an environment comes without demonstrations
@@ -304,7 +306,7 @@ def _write(data: dict[str, Any], args: Namespace) -> None:
 
 
 def _program(*words: str) -> list[str]:
-    return [sys.executable, "-m", "puffer_il.cli", *words]
+    return [sys.executable, "-m", "puffer_il", *words]
 
 
 def _last_line(text: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from puffer_il.bench.page import describe, markdown_table
 from puffer_il.bench.section import Entries, Section, short
-from puffer_il.stats import iqm, stratified_bootstrap_ci
+from puffer_il.rollout.stats import iqm, stratified_bootstrap_ci
 
 EXPERT_LEVEL = 0.95
 LEAST_RUNS = 3  # an interval from fewer would only look like one

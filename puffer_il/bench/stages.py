@@ -18,14 +18,14 @@ from puffer_il.bench.limits import Limits, Need, RawSteps, Stage, measure_stage
 from puffer_il.bench.loops import Loop
 from puffer_il.bench.measure import Effort, Say, Work
 from puffer_il.bench.memory import buffer_stages
-from puffer_il.discriminator import Discriminator
-from puffer_il.fast import discriminator_gradients, obs_moments, pair_logits
-from puffer_il.native import NativeEnv
-from puffer_il.optim import FlatAdam
-from puffer_il.registry import env_folders
-from puffer_il.rewards import reward_from_logits
-from puffer_il.runtime import cores
-from puffer_il.vec import make_vec
+from puffer_il.kernels.threads import cores
+from puffer_il.learners.common.discriminator import Discriminator
+from puffer_il.learners.common.rewards import reward_from_logits
+from puffer_il.native.catalogue import env_folders
+from puffer_il.native.native_env import NativeEnv
+from puffer_il.nn.fast import discriminator_gradients, obs_moments, pair_logits
+from puffer_il.nn.optim import FlatAdam
+from puffer_il.vector.vec import make_vec
 
 FORWARD, FORWARD_BACKWARD, PENALTY = 2, 6, 12  # operations per weight and row
 

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from puffer_il.types import Array, Demos, InputError
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import Array
+from puffer_il.demos.dataset import Demos
 
 WHOLE = {"episode_returns": np.float64, "episode_lengths": np.int64, "episode_terminations": bool,
          "episode_truncations": bool}  # of whole episodes, where the rows are not

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from puffer_il.types import ActionSpec, Array, Demos, EnvSpec, InputError
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import ActionSpec, Array, EnvSpec
+from puffer_il.demos.dataset import Demos
 
 TOLERANCE = 1e-5  # how far an action may lie outside its range, relative to it: float32 rounding of a recorder
 SHOWN = 5  # how many columns or episodes a finding names

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import ActionSpec, Array
 from puffer_il.demos.build import build_demos
-from puffer_il.types import ActionSpec, Array, Demos, InputError
+from puffer_il.demos.dataset import Demos
 
 Act = Callable[[Array, Array], Array]  # obs (n, *obs_shape), episode_start (n,) bool → actions (n, dim)
 

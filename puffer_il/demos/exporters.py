@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import ActionSpec, Array, EnvSpec
 from puffer_il.demos.build import follows_on
-from puffer_il.demos.npz import one_line, save_npz
-from puffer_il.types import ActionSpec, Array, Demos, EnvSpec, InputError
+from puffer_il.demos.dataset import Demos
+from puffer_il.demos.formats.npz import one_line, save_npz
 
 
 def write_imitation(path: Path | str, demos: Demos) -> None:

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import Array
 from puffer_il.demos.build import build_demos, shifted
+from puffer_il.demos.dataset import Demos
 from puffer_il.demos.exporters import import_minari
-from puffer_il.demos.format import decode
-from puffer_il.demos.npz import Npz, one_line
-from puffer_il.types import Array, Demos, InputError
+from puffer_il.demos.formats.npz import Npz, one_line
+from puffer_il.demos.formats.puffer_il import decode
 
 MINARI = "minari:"  # begins the name of a dataset that is no file
 ROUND, SHARE = 50, 0.1  # what makes the longest length of a file a time limit

@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from puffer_il.config import read_toml
+from puffer_il.core.config import read_toml
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import Array, EnvSpec
 from puffer_il.demos.build import WHOLE
 from puffer_il.demos.check import check_fit
+from puffer_il.demos.dataset import Demos
 from puffer_il.demos.importers import read_demos
 from puffer_il.demos.weights import weigh
-from puffer_il.registry import env_folders
-from puffer_il.types import Array, Demos, EnvSpec, InputError
+from puffer_il.native.catalogue import env_folders
 
 PER_ROW = ("obs", "actions", "next_obs", "terminations", "truncations", "rewards", "weights", "states")
 

@@ -13,7 +13,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from puffer_il.types import Array, Demos, InputError
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import Array
+from puffer_il.demos.dataset import Demos
 
 KINDS = ("file", "none", "return", "rank")
 

@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from puffer_il.creators import find_creator
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import Array
 from puffer_il.demos.collect import Act
-from puffer_il.types import Array, InputError
-from puffer_il.vec import Vec
+from puffer_il.vector.make import find_creator
+from puffer_il.vector.vec import Vec
 
 
 class Actor:
@@ -26,7 +27,7 @@ class Actor:
         self.kwargs: dict[str, Any] = dict(args.kwargs)
         path: Path | None = args.policy
         if path and path.is_dir():
-            from puffer_il.evaluate import load_policy
+            from puffer_il.training.saved_run import load_policy
 
             self._policy, config, state = load_policy(path)
             self._spec = state["spec"]
@@ -38,8 +39,8 @@ class Actor:
 
     def act(self, vec: Vec) -> Act:
         """Its actions in `vec`, which has been reset; InputError if it does not fit."""
-        from puffer_il.demos import load_expert
-        from puffer_il.evaluate import policy_actor, random_actor
+        from puffer_il.rollout.actors import policy_actor, random_actor
+        from puffer_il.rollout.policy_files import load_expert
 
         args, policy = self._args, self._policy
         if args.policy and policy is None:

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from puffer_il.envkit.pictures import GIF_RATE, GIF_WIDTH, gif, needed, png, shrunk
-from puffer_il.types import Array, InputError
+from puffer_il.core.errors import InputError
+from puffer_il.core.pictures import GIF_RATE, GIF_WIDTH, gif, needed, png, shrunk
+from puffer_il.core.spec import Array
 
 KINDS = {".gif": ("PIL.Image",), ".mp4": ("imageio.v2", "imageio_ffmpeg"), ".png": ()}  # and what they need
 CHOICE = 128  # pictures from which the one for a PNG is chosen

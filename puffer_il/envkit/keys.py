@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from puffer_il.types import ActionSpec, Array
+from puffer_il.core.spec import ActionSpec, Array
 
 ARROWS = {"A": "up", "B": "down", "C": "right", "D": "left"}  # as ESC [ A or ESC O A
 SIGNS = {"left": "←", "right": "→", "up": "↑", "down": "↓", " ": "space"}

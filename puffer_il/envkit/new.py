@@ -8,9 +8,9 @@ import shlex
 from argparse import Namespace
 from pathlib import Path
 
-from puffer_il.glue import CSRC
-from puffer_il.registry import env_folders
-from puffer_il.types import InputError
+from puffer_il.core.errors import InputError
+from puffer_il.native.catalogue import env_folders
+from puffer_il.native.glue import CSRC
 
 TEMPLATES = Path(__file__).parent / "template"
 NAME, CLASS = "my_env", "MyEnv"  # as the templates have them

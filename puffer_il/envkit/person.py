@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from puffer_il.envkit import terminal
+from puffer_il.core import terminal
+from puffer_il.core.errors import InputError, Quit
+from puffer_il.core.spec import Array
 from puffer_il.envkit.keys import QUIT, Controls, Keyboard, keyboard
 from puffer_il.envkit.play import DIM, END, TURNS_FPS
 from puffer_il.envkit.stage import Stage
-from puffer_il.types import Array, InputError, Quit
-from puffer_il.vec import Vec
+from puffer_il.vector.vec import Vec
 
 
 class Person:

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from puffer_il.core import terminal
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import Array
+from puffer_il.core.text import number
 from puffer_il.demos.collect import Act
-from puffer_il.envkit import terminal
 from puffer_il.envkit.actors import Actor
 from puffer_il.envkit.film import Film, check_path
 from puffer_il.envkit.keys import PAUSE, QUIT, STEP, Controls, Keyboard, keyboard
 from puffer_il.envkit.stage import Stage
-from puffer_il.sinks import number
-from puffer_il.types import Array, InputError
 
 EPISODES = 3  # to watch; a file has one, and who plays goes on for as long as they like
 FILE_S = 20.0  # of a file, unless --steps says otherwise

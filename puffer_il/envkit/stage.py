@@ -11,11 +11,11 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from puffer_il.creators import Creator, find_creator
-from puffer_il.envkit.terminal import bars
-from puffer_il.native import NativeEnv
-from puffer_il.types import Array, Batch, ObsField
-from puffer_il.vec import Vec, make_vec
+from puffer_il.core.spec import Array, Batch, ObsField
+from puffer_il.core.terminal import bars
+from puffer_il.native.native_env import NativeEnv
+from puffer_il.vector.make import Creator, find_creator
+from puffer_il.vector.vec import Vec, make_vec
 
 View = Array | list[str]  # a picture, uint8 (height, width, 3), or lines of text
 MODES = ("rgb_array", "ansi")

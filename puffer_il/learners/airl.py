@@ -18,14 +18,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from puffer_il.adversarial import Adversarial, RewardNetworkConfig, executed_logprobs, logits_of, parts_of
-from puffer_il.buffer import RolloutBuffer
-from puffer_il.config import Config, setting
-from puffer_il.discriminator import Discriminator, Replay
-from puffer_il.fast import Logit, Term
-from puffer_il.learned_reward import NetworkReward
-from puffer_il.registry import register
-from puffer_il.types import About, Demos, EnvSpec, InputError, Metrics
+from puffer_il.core.config import Config, setting
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import EnvSpec, Metrics
+from puffer_il.demos.dataset import Demos
+from puffer_il.learners.base import About
+from puffer_il.learners.common.adversarial import (
+    Adversarial,
+    RewardNetworkConfig,
+    executed_logprobs,
+    logits_of,
+    parts_of,
+)
+from puffer_il.learners.common.discriminator import Discriminator, Replay
+from puffer_il.learners.common.learned_reward import NetworkReward
+from puffer_il.learners.registry import register
+from puffer_il.nn.fast import Logit, Term
+from puffer_il.rollout.buffer import RolloutBuffer
 
 REPLAY_KEEP = 0.05  # share of a rollout that enters the replay
 

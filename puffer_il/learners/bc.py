@@ -14,15 +14,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from puffer_il.config import Config, setting
-from puffer_il.distributions import Categorical, Gaussian
-from puffer_il.fast import clone_epoch, clone_score, obs_moments
-from puffer_il.losses import categorical_loss, masked_mean
-from puffer_il.optim import FlatAdam
-from puffer_il.policy import Policy
-from puffer_il.registry import register
-from puffer_il.transitions import Rows, load_rows
-from puffer_il.types import About, Array, Demos, EnvSpec, InputError, Metrics
+from puffer_il.core.config import Config, setting
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import Array, EnvSpec, Metrics
+from puffer_il.demos.dataset import Demos
+from puffer_il.learners.base import About
+from puffer_il.learners.common.transitions import Rows, load_rows
+from puffer_il.learners.registry import register
+from puffer_il.nn.distributions import Categorical, Gaussian
+from puffer_il.nn.fast import clone_epoch, clone_score, obs_moments
+from puffer_il.nn.losses import categorical_loss, masked_mean
+from puffer_il.nn.optim import FlatAdam
+from puffer_il.nn.policy import Policy
 
 LEAST_VARIANCE = 1e-6  # of an action about the policy's mean, where the squared distance has gone to zero
 

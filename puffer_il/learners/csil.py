@@ -23,20 +23,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from puffer_il.buffer import RolloutBuffer
-from puffer_il.config import Config, PolicyConfig, setting
-from puffer_il.distributions import Gaussian
-from puffer_il.learned_reward import LearnedReward
+from puffer_il.core.config import Config, PolicyConfig, setting
+from puffer_il.core.spec import Array, EnvSpec, Metrics
+from puffer_il.demos.dataset import Demos
+from puffer_il.learners.base import About
 from puffer_il.learners.bc import BC
+from puffer_il.learners.common.learned_reward import LearnedReward
+from puffer_il.learners.common.soft import absorbing_reward, absorbing_share
+from puffer_il.learners.common.transitions import Rows
+from puffer_il.learners.registry import register
 from puffer_il.learners.sac import SAC
-from puffer_il.mirror import mirror_of
-from puffer_il.optim import FlatAdam
-from puffer_il.policy import Policy
-from puffer_il.registry import register
-from puffer_il.replay import ReplayBuffer, joined
-from puffer_il.soft import absorbing_reward, absorbing_share
-from puffer_il.transitions import Rows
-from puffer_il.types import About, Array, Demos, EnvSpec, Metrics
+from puffer_il.nn.distributions import Gaussian
+from puffer_il.nn.optim import FlatAdam
+from puffer_il.nn.policy import Policy
+from puffer_il.rollout.buffer import RolloutBuffer
+from puffer_il.rollout.replay import ReplayBuffer, joined
+from puffer_il.rollout.tensors import mirror_of
 
 EDGE = 0.99  # of the action range: at its very end a squashed density has no bound
 

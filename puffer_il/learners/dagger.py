@@ -15,14 +15,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from puffer_il.aggregate import Aggregate
-from puffer_il.buffer import RolloutBuffer
-from puffer_il.config import Config, setting
-from puffer_il.fast import obs_moments
+from puffer_il.core.config import Config, setting
+from puffer_il.core.spec import ActionSpec, Array, EnvSpec, Metrics
+from puffer_il.demos.dataset import Demos
+from puffer_il.learners.base import About
 from puffer_il.learners.bc import BC
-from puffer_il.policy import Policy
-from puffer_il.registry import register
-from puffer_il.types import About, ActionSpec, Array, Demos, EnvSpec, Metrics
+from puffer_il.learners.common.aggregate import Aggregate
+from puffer_il.learners.registry import register
+from puffer_il.nn.fast import obs_moments
+from puffer_il.nn.policy import Policy
+from puffer_il.rollout.buffer import RolloutBuffer
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from puffer_il.adversarial import Adversarial, RewardNetworkConfig, executed_logprobs
-from puffer_il.config import Config, setting
-from puffer_il.registry import register
-from puffer_il.types import About, Demos, EnvSpec, InputError
+from puffer_il.core.config import Config, setting
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import EnvSpec
+from puffer_il.demos.dataset import Demos
+from puffer_il.learners.base import About
+from puffer_il.learners.common.adversarial import Adversarial, RewardNetworkConfig, executed_logprobs
+from puffer_il.learners.registry import register
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from puffer_il.adversarial import Adversarial, AnyLossConfig
-from puffer_il.registry import register
-from puffer_il.types import About
+from puffer_il.learners.base import About
+from puffer_il.learners.common.adversarial import Adversarial, AnyLossConfig
+from puffer_il.learners.registry import register
 
 
 @dataclass(frozen=True)

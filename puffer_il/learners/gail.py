@@ -12,11 +12,13 @@ from dataclasses import dataclass
 
 import torch
 
-from puffer_il.adversarial import Adversarial, AnyLossConfig
-from puffer_il.config import Config, setting
+from puffer_il.core.config import Config, setting
+from puffer_il.core.spec import EnvSpec
+from puffer_il.demos.dataset import Demos
+from puffer_il.learners.base import About
 from puffer_il.learners.bc import BC
-from puffer_il.registry import register
-from puffer_il.types import About, Demos, EnvSpec
+from puffer_il.learners.common.adversarial import Adversarial, AnyLossConfig
+from puffer_il.learners.registry import register
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from puffer_il import tabular
-from puffer_il.config import Config, setting
-from puffer_il.lbfgs import LBFGS
-from puffer_il.learned_reward import TableReward
-from puffer_il.maxent import (
+from puffer_il.core.config import Config, setting
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import Array, EnvSpec, Metrics
+from puffer_il.demos.dataset import Demos
+from puffer_il.learners.base import About
+from puffer_il.learners.common.lbfgs import LBFGS
+from puffer_il.learners.common.learned_reward import TableReward
+from puffer_il.learners.common.maxent import (
     InverseProblem,
     Soft,
     SoftMDP,
@@ -27,10 +30,10 @@ from puffer_il.maxent import (
     likelihood_evidence,
     matching_evidence,
 )
-from puffer_il.models import model_of
-from puffer_il.policy import Policy
-from puffer_il.registry import register
-from puffer_il.types import About, Array, Demos, EnvSpec, InputError, Metrics
+from puffer_il.learners.common.policy_tables import total_variation
+from puffer_il.learners.registry import register
+from puffer_il.native import tabular
+from puffer_il.nn.policy import Policy
 
 LEAST = 1e-37  # a probability as small as float32 can hold the logarithm of
 
@@ -67,18 +70,20 @@ class MaxEntIRL:
     needs_rollouts = False
     needs_demos = needs_actions = True
     needs_expert = False
+    needs_model = True
     about = About("Ziebart 2010, https://www.cs.cmu.edu/~bziebart/publications/thesis-bziebart.pdf", "a small discrete "
                   "environment whose table of transitions is known: an exact reward in seconds", ("discrete",))
     promised_metrics = ("maxent/loss", "maxent/nll", "maxent/occupancy_l1", "maxent/iterations", "maxent/evaluations",
                         "maxent/reward_max", "losses/grad_norm")
 
-    def __init__(self, spec: EnvSpec, demos: Demos | None, config: Config, device: torch.device, seed: int) -> None:
-        assert demos is not None
+    def __init__(self, spec: EnvSpec, demos: Demos | None, config: Config, device: torch.device, seed: int,
+                 model: tabular.MDP | None = None) -> None:
+        assert demos is not None and model is not None
         self.config: MaxEntIRLConfig = config.maxent_irl
         if config.policy.hidden or config.policy.lstm or config.policy.shared:
             raise InputError(f"policy.hidden = {config.policy.hidden}: the policy of maxent_irl is a table, a linear "
                              "layer of one category; set --policy.hidden '' (and neither lstm nor shared)")
-        self.spec, mdp = spec, model_of(config.env)
+        self.spec, mdp = spec, model
         if [f.categories for f in spec.obs_fields] != [mdp.num_states] or spec.action.nvec != (mdp.num_actions,):
             raise InputError(f"environment {spec.name}: its observations and actions are not the {mdp.num_states} "
                              f"states and {mdp.num_actions} actions of its table of transitions; leave wrappers out")
@@ -119,7 +124,7 @@ class MaxEntIRL:
         visits, _ = self.problem.soft.visits(found.policy, self.problem.soft.starts(), found.factors)
         self._deploy(found, visits)
         return {"maxent/loss": optimizer.value, "maxent/nll": self._nll(found),
-                "maxent/occupancy_l1": 2 * tabular.total_variation(visits, self.counted.visits),
+                "maxent/occupancy_l1": 2 * total_variation(visits, self.counted.visits),
                 "maxent/iterations": float(self.iterations), "maxent/evaluations": float(optimizer.evaluations),
                 "maxent/reward_max": float(abs(self.problem.table(optimizer.x)).max()),
                 "losses/grad_norm": steepest}

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from puffer_il.adversarial import Adversarial, AdversarialConfig
-from puffer_il.config import setting
-from puffer_il.registry import register
-from puffer_il.types import About
+from puffer_il.core.config import setting
+from puffer_il.learners.base import About
+from puffer_il.learners.common.adversarial import Adversarial, AdversarialConfig
+from puffer_il.learners.registry import register
 
 
 @dataclass(frozen=True)

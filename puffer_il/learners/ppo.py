@@ -15,11 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from puffer_il.buffer import RolloutBuffer
-from puffer_il.config import Config, setting
-from puffer_il.fast import FastPolicy, obs_moments
-from puffer_il.graphs import GraphedStep
-from puffer_il.losses import (
+from puffer_il.core.config import Config, setting
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import Array, EnvSpec, Metrics
+from puffer_il.demos.dataset import Demos
+from puffer_il.learners.base import About
+from puffer_il.learners.common.graphs import GraphedStep
+from puffer_il.learners.common.mixins import ExpertRows
+from puffer_il.learners.registry import register
+from puffer_il.nn.fast import FastPolicy, obs_moments
+from puffer_il.nn.losses import (
     approx_kl,
     clip_fraction,
     clipped_value_loss,
@@ -27,12 +32,10 @@ from puffer_il.losses import (
     masked_mean,
     ppo_policy_loss,
 )
-from puffer_il.mirror import Minibatch, mirror_of
-from puffer_il.mixins import ExpertRows
-from puffer_il.optim import FlatAdam
-from puffer_il.policy import Policy
-from puffer_il.registry import register
-from puffer_il.types import About, Array, Demos, EnvSpec, InputError, Metrics
+from puffer_il.nn.optim import FlatAdam
+from puffer_il.nn.policy import Policy
+from puffer_il.rollout.buffer import RolloutBuffer
+from puffer_il.rollout.tensors import Minibatch, mirror_of
 
 Step = Callable[[slice | Array, bool], Tensor]  # part of the rollout, whether it is whole environments → losses
 

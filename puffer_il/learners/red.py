@@ -25,18 +25,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from puffer_il.buffer import RolloutBuffer
-from puffer_il.config import Config, setting
-from puffer_il.discriminator import Inputs
-from puffer_il.fast import obs_moments
-from puffer_il.learned_reward import LearnedReward
+from puffer_il.core.config import Config, setting
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import EnvSpec, Metrics
+from puffer_il.demos.dataset import Demos
+from puffer_il.learners.base import About
+from puffer_il.learners.common.discriminator import Inputs
+from puffer_il.learners.common.learned_reward import LearnedReward
+from puffer_il.learners.common.mixins import RowSampler
 from puffer_il.learners.ppo import PPO
-from puffer_il.mirror import mirror_of
-from puffer_il.mixins import RowSampler
-from puffer_il.networks import mlp
-from puffer_il.optim import FlatAdam
-from puffer_il.registry import register
-from puffer_il.types import About, Demos, EnvSpec, InputError, Metrics
+from puffer_il.learners.registry import register
+from puffer_il.nn.fast import obs_moments
+from puffer_il.nn.networks import mlp
+from puffer_il.nn.optim import FlatAdam
+from puffer_il.rollout.buffer import RolloutBuffer
+from puffer_il.rollout.tensors import mirror_of
 
 HELD_OUT = 0.2  # share of the demonstrated rows that tell how large the error is near, but not at, what was learned
 SMALLEST = 1e-14  # mean error: below it float32 tells nothing

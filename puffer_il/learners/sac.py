@@ -10,15 +10,17 @@ from typing import Any
 
 import torch
 
-from puffer_il.buffer import RolloutBuffer
-from puffer_il.config import Config
-from puffer_il.fast import obs_moments
-from puffer_il.mirror import mirror_of
-from puffer_il.policy import Policy
-from puffer_il.registry import register
-from puffer_il.replay import ReplayBuffer, Transitions
-from puffer_il.soft import STATS, SACConfig, make_engine
-from puffer_il.types import About, Demos, EnvSpec, Metrics
+from puffer_il.core.config import Config
+from puffer_il.core.spec import EnvSpec, Metrics
+from puffer_il.demos.dataset import Demos
+from puffer_il.learners.base import About
+from puffer_il.learners.common.soft import STATS, SACConfig, make_engine
+from puffer_il.learners.registry import register
+from puffer_il.nn.fast import obs_moments
+from puffer_il.nn.policy import Policy
+from puffer_il.rollout.buffer import RolloutBuffer
+from puffer_il.rollout.replay import ReplayBuffer, Transitions
+from puffer_il.rollout.tensors import mirror_of
 
 
 @register("sac")

@@ -18,14 +18,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from puffer_il.buffer import RolloutBuffer
-from puffer_il.config import Config, setting
-from puffer_il.fast import obs_moments
+from puffer_il.core.config import Config, setting
+from puffer_il.core.spec import EnvSpec, Metrics
+from puffer_il.demos.dataset import Demos
+from puffer_il.learners.base import About
+from puffer_il.learners.common.soft import absorbing_reward, absorbing_share
+from puffer_il.learners.registry import register
 from puffer_il.learners.sac import SAC
-from puffer_il.registry import register
-from puffer_il.replay import ReplayBuffer, joined
-from puffer_il.soft import absorbing_reward, absorbing_share
-from puffer_il.types import About, Demos, EnvSpec, Metrics
+from puffer_il.nn.fast import obs_moments
+from puffer_il.rollout.buffer import RolloutBuffer
+from puffer_il.rollout.replay import ReplayBuffer, joined
 
 
 @dataclass(frozen=True)

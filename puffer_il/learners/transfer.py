@@ -17,14 +17,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from puffer_il.buffer import RolloutBuffer
-from puffer_il.config import Config, setting
-from puffer_il.learned_reward import LearnedReward, check_spaces, load_reward
+from puffer_il.core.config import Config, setting
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import EnvSpec, Metrics
+from puffer_il.demos.dataset import Demos
+from puffer_il.learners.base import About
+from puffer_il.learners.common.learned_reward import LearnedReward, check_spaces, load_reward
+from puffer_il.learners.common.rewards import RewardScale
 from puffer_il.learners.ppo import PPO
-from puffer_il.mirror import mirror_of
-from puffer_il.registry import register
-from puffer_il.rewards import RewardScale
-from puffer_il.types import About, Demos, EnvSpec, InputError, Metrics
+from puffer_il.learners.registry import register
+from puffer_il.rollout.buffer import RolloutBuffer
+from puffer_il.rollout.tensors import mirror_of
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from puffer_il.types import ActionSpec, Demos, EnvSpec
+from puffer_il.core.spec import ActionSpec, EnvSpec
+from puffer_il.demos.dataset import Demos
 
 
 def make_demos(lengths: Sequence[int] = (3, 1, 4), *, obs_shape: tuple[int, ...] = (2,), continuous: bool = False,

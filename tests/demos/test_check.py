@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import ActionSpec, EnvSpec
 from puffer_il.demos import check_fit, describe, findings, read_demos, subsample_rows
-from puffer_il.types import ActionSpec, EnvSpec, InputError
 
 FLOAT = np.dtype(np.float32)
 BINARY = EnvSpec("x", (2,), FLOAT, ActionSpec(nvec=(2,)))

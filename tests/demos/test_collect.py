@@ -6,9 +6,10 @@ import gymnasium
 import numpy as np
 import pytest
 
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import ActionSpec, Batch, EnvSpec
 from puffer_il.demos import collect, findings
-from puffer_il.types import ActionSpec, Batch, EnvSpec, InputError
-from puffer_il.vec import make_vec
+from puffer_il.vector.vec import make_vec
 
 NAN = np.nan
 

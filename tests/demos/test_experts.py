@@ -8,8 +8,9 @@ import gymnasium
 import numpy as np
 import pytest
 
-from puffer_il.demos import load_expert
-from puffer_il.types import ActionSpec, EnvSpec, InputError
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import ActionSpec, EnvSpec
+from puffer_il.rollout.policy_files import load_expert
 
 START = np.zeros(1, bool)
 CARTPOLE = EnvSpec("CartPole-v1", (4,), np.dtype(np.float32), ActionSpec(nvec=(2,)))

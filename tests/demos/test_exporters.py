@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import ActionSpec, EnvSpec
 from puffer_il.demos import load_demos, read_demos, subsample_rows, write_imitation, write_minari
-from puffer_il.types import ActionSpec, EnvSpec, InputError
 
 FLOAT = np.dtype(np.float32)
 BOUND = np.ones(2, np.float32)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from puffer_il.core.errors import InputError
 from puffer_il.demos import read_demos, read_meta, subsample_rows, write_demos
-from puffer_il.types import InputError
 
 
 @settings(max_examples=60, deadline=None)

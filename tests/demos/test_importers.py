@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from puffer_il.core.errors import InputError
 from puffer_il.demos import read_demos
-from puffer_il.types import InputError
 
 
 def write_imitation(path, lengths, terminal=None, **changes):

@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import ActionSpec, EnvSpec
 from puffer_il.demos import first_episodes, fit, load_demos, subsample_rows, write_demos
-from puffer_il.types import ActionSpec, EnvSpec, InputError
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ import pickle
 import numpy as np
 import pytest
 
-from puffer_il.demos import load_expert, read_demos, write_demos
-from puffer_il.types import InputError
+from puffer_il.core.errors import InputError
+from puffer_il.demos import read_demos, write_demos
+from puffer_il.rollout.policy_files import load_expert
 
 
 class Bomb:

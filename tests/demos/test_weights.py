@@ -7,10 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import ActionSpec, EnvSpec
 from puffer_il.demos import load_demos, read_demos, spread, weigh, write_demos
+from puffer_il.demos.dataset import Demos
 from puffer_il.demos.load import first_episodes, subsample_rows
 from puffer_il.demos.weights import episode_weights
-from puffer_il.types import ActionSpec, Demos, EnvSpec, InputError
 
 SPEC = EnvSpec("line", (2,), np.dtype(np.float32), ActionSpec(nvec=(3,)))
 

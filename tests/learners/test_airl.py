@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from puffer_il.config import build
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import ActionSpec, EnvSpec, ObsField
 from puffer_il.learners.airl import AIRL, AIRLConfig, Shaped, Steps
-from puffer_il.losses import bce_discriminator_loss, gradient_penalty
-from puffer_il.types import ActionSpec, EnvSpec, InputError, ObsField
-from tests.learners.rollout import SPEC, make_buffer, make_demos
+from puffer_il.learners.experiment import build
+from puffer_il.nn.losses import bce_discriminator_loss, gradient_penalty
+from tests.support.rollouts import SPEC, make_buffer, make_demos
 
 CPU, GAMMA = torch.device("cpu"), 0.9
 

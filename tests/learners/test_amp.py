@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 import torch
 
-from puffer_il.config import build
 from puffer_il.learners.amp import AMP
-from tests.learners.rollout import SPEC, make_buffer, make_demos
+from puffer_il.learners.experiment import build
+from tests.support.rollouts import SPEC, make_buffer, make_demos
 
 CPU = torch.device("cpu")
 

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from puffer_il import fused
-from puffer_il.config import build
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import ActionSpec, EnvSpec
 from puffer_il.learners.bc import BC
-from puffer_il.transitions import Rows, Sequences
-from puffer_il.types import ActionSpec, EnvSpec, InputError
-from tests.learners.rollout import SPEC, make_demos
+from puffer_il.learners.common.transitions import Rows, Sequences
+from puffer_il.learners.experiment import build
+from puffer_il.nn import fused
+from tests.support.rollouts import SPEC, make_demos
 
 CPU = torch.device("cpu")
 

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from puffer_il.adversarial import Adversarial
-from puffer_il.config import MixConfig, section_types
+from puffer_il.core.config import MixConfig
+from puffer_il.core.errors import InputError
 from puffer_il.demos import read_demos, write_demos
-from puffer_il.registry import get_learner, learner_names
-from puffer_il.types import InputError
-from tests.helpers import CONTRACT, final_state, run, same, scripted_cartpole_demos, tiny
+from puffer_il.learners.common.adversarial import Adversarial
+from puffer_il.learners.experiment import section_types
+from puffer_il.learners.registry import get_learner, learner_names
+from tests.support.runs import CONTRACT, final_state, run, same, scripted_cartpole_demos, tiny
 
 LEARNERS = learner_names()
 # Values that change something within a few updates, where halving the default would not, and what must be on for the

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from puffer_il.config import build
-from puffer_il.learned_reward import load_reward, save_reward
+from puffer_il.core.spec import ActionSpec, EnvSpec
+from puffer_il.learners.common.learned_reward import load_reward, save_reward
 from puffer_il.learners.csil import CSIL
-from puffer_il.types import ActionSpec, EnvSpec
-from tests.helpers import same
-from tests.learners.rollout import SPEC, make_buffer, make_demos
+from puffer_il.learners.experiment import build
+from tests.support.rollouts import SPEC, make_buffer, make_demos
+from tests.support.runs import same
 
 CPU = torch.device("cpu")
 BOX = EnvSpec("box", (3,), np.dtype(np.float32), ActionSpec(low=np.float32([-2]), high=np.float32([2]), shape=(1,)))
@@ -88,7 +88,7 @@ def test_the_policy_begins_as_the_clone_and_waits_for_the_critics(spec):
 
 def box_buffer(like):
     """The same rollout with continuous actions."""
-    from puffer_il.buffer import RolloutBuffer
+    from puffer_il.rollout.buffer import RolloutBuffer
 
     buffer = RolloutBuffer(BOX, like.num_steps, like.num_envs)
     buffer.start()

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from puffer_il.buffer import RolloutBuffer
-from puffer_il.config import build
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import ActionSpec
 from puffer_il.learners.dagger import DAgger, DAggerConfig, action_gap, expert_share
-from puffer_il.types import ActionSpec, InputError
-from tests.helpers import final_state, run, same, scripted_cartpole_demos, tiny
-from tests.learners.rollout import SPEC, make_buffer, make_demos
+from puffer_il.learners.experiment import build
+from puffer_il.rollout.buffer import RolloutBuffer
+from tests.support.rollouts import SPEC, make_buffer, make_demos
+from tests.support.runs import final_state, run, same, scripted_cartpole_demos, tiny
 
 CPU = torch.device("cpu")
 SHARES = {  # β of the first rollouts, by hand

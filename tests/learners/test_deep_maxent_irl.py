@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from puffer_il.config import build
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import ActionSpec, EnvSpec, ObsField
 from puffer_il.learners.deep_maxent_irl import DeepMaxEntIRL
-from puffer_il.losses import discriminator_loss
-from puffer_il.types import ActionSpec, EnvSpec, InputError, ObsField
-from tests.learners.rollout import SPEC, make_buffer, make_demos
+from puffer_il.learners.experiment import build
+from puffer_il.nn.losses import discriminator_loss
 from tests.learners.test_airl import GAMMA, occupancy, ring, soft_optimal
+from tests.support.rollouts import SPEC, make_buffer, make_demos
 
 CPU = torch.device("cpu")
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from puffer_il.config import build
+from puffer_il.core.errors import InputError
+from puffer_il.learners.experiment import build
 from puffer_il.learners.gaifo import GAIfO
-from puffer_il.types import InputError
-from tests.learners.rollout import SPEC, make_buffer, make_demos
+from tests.support.rollouts import SPEC, make_buffer, make_demos
 
 CPU = torch.device("cpu")
 

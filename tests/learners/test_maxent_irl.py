@@ -12,21 +12,30 @@ import numpy as np
 import pytest
 import torch
 
-from puffer_il import tabular
-from puffer_il.config import EnvConfig, build, config_folder, experiment_layers
+from puffer_il.bench.peers.install import cache_folder
+from puffer_il.core.config import EnvConfig
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import ActionSpec, EnvSpec, ObsField
 from puffer_il.demos import read_demos, write_demos
-from puffer_il.lbfgs import LBFGS
-from puffer_il.learned_reward import load_reward
+from puffer_il.learners.common.lbfgs import LBFGS
+from puffer_il.learners.common.learned_reward import load_reward
+from puffer_il.learners.common.maxent import (
+    InverseProblem,
+    SoftMDP,
+    exact_evidence,
+    likelihood_evidence,
+    matching_evidence,
+)
+from puffer_il.learners.common.policy_tables import log_likelihood, tabulate, total_variation
+from puffer_il.learners.experiment import build, config_folder, experiment_layers
 from puffer_il.learners.maxent_irl import MaxEntIRL
-from puffer_il.maxent import InverseProblem, SoftMDP, exact_evidence, likelihood_evidence, matching_evidence
-from puffer_il.models import model_of
-from puffer_il.peers.install import cache_folder
-from puffer_il.types import ActionSpec, EnvSpec, InputError, ObsField
-from tests.helpers import final_state, gridworld_demos, run, tiny
-from tests.mdps import episodes_of, on_one_thread
+from puffer_il.native import tabular
+from puffer_il.vector.model import model_of
+from tests.support.mdps import episodes_of, on_one_thread
+from tests.support.runs import final_state, gridworld_demos, run, tiny
 
 one_thread = pytest.fixture(autouse=True)(on_one_thread)
-PEER = Path(__file__).with_name("imitation_mce.py")
+PEER = Path(__file__).parents[1] / "support" / "imitation_mce.py"
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +54,7 @@ def made(demos: Any, env: str = "mdp", policy: dict | None = None, kwargs: dict 
                                             "policy": {"hidden": []} | (policy or {}), "maxent_irl": settings})])
     mdp = model_of(config.env)
     demos = read_demos(demos) if isinstance(demos, Path) else demos
-    return MaxEntIRL(spec_of(mdp.num_states, mdp.num_actions), demos, config, torch.device("cpu"), 1)
+    return MaxEntIRL(spec_of(mdp.num_states, mdp.num_actions), demos, config, torch.device("cpu"), 1, mdp)
 
 
 def trained(*args: Any, **kwargs: Any) -> MaxEntIRL:
@@ -65,15 +74,15 @@ def test_the_policy_is_the_soft_optimal_table_of_the_learned_reward(demos, rewar
     fresh = InverseProblem(SoftMDP(problem.soft.mdp, 0.99), problem.seen, reward)
     table = fresh.solve(learner.optimizer.x).policy
     going = problem.soft.mdp.going
-    assert abs(tabular.tabulate(learner.policy) - table)[going].max() < 1e-6
+    assert abs(tabulate(learner.policy) - table)[going].max() < 1e-6
     assert tabular.policy_value(problem.soft.mdp, table) > 0.4  # 0.534 is best, -1.1 chance
 
 
 def test_metrics_tell_the_truth(demos):
     learner = trained(demos)
     metrics, mdp = learner.update(None, 0.0), learner.problem.soft.mdp
-    policy = tabular.tabulate(learner.policy)
-    nll = -tabular.log_likelihood(policy, read_demos(demos))
+    policy = tabulate(learner.policy)
+    nll = -log_likelihood(policy, read_demos(demos))
     own, shown = tabular.occupancy(mdp, policy, 0.99), learner.counted.visits
     assert metrics["maxent/nll"] == pytest.approx(nll, abs=1e-5)
     assert metrics["maxent/occupancy_l1"] == pytest.approx(abs(own / own.sum() - shown / shown.sum()).sum(), abs=1e-4)
@@ -87,7 +96,7 @@ def test_with_a_horizon_the_mean_policy_is_deployed(demos):
     assert found.policy.shape == (30, 45, 4)
     visits, _ = soft.visits(found.policy, soft.starts())
     seen = visits.sum(1) > 1e-9
-    deployed = tabular.tabulate(learner.policy)
+    deployed = tabulate(learner.policy)
     assert np.allclose(deployed[seen], (visits / visits.sum(1, keepdims=True).clip(1e-300))[seen], atol=1e-6)
     assert abs(found.policy[0] - found.policy[-1])[seen].max() > 0.05  # or the test would say nothing
 
@@ -103,7 +112,7 @@ def test_matching_says_what_cut_episodes_do_to_it():
 def test_gamma_1_is_for_episodes_that_end(demos):
     learner = trained(demos, gamma=1.0)
     assert learner.done
-    assert tabular.policy_value(learner.problem.soft.mdp, tabular.tabulate(learner.policy)) > 0.4
+    assert tabular.policy_value(learner.problem.soft.mdp, tabulate(learner.policy)) > 0.4
 
 
 @pytest.mark.parametrize("reward", ["state", "state_action"])
@@ -159,7 +168,7 @@ def test_what_does_not_fit_is_refused_in_one_line(demos, change, message):
 def test_an_observation_that_is_no_state_is_refused(demos):
     config = build("maxent_irl", [("test", {"env": {"name": "mdp"}, "policy": {"hidden": []}})])
     with pytest.raises(InputError, match="are not the 45 states and 4 actions of its table"):
-        MaxEntIRL(spec_of(44, 4), read_demos(demos), config, torch.device("cpu"), 1)
+        MaxEntIRL(spec_of(44, 4), read_demos(demos), config, torch.device("cpu"), 1, model_of(config.env))
 
 
 def peer_python() -> Path:
@@ -233,6 +242,6 @@ def test_more_episodes_bring_the_learned_occupancy_closer(reward):
             optimizer.iterate()
         own = tabular.occupancy(mdp, problem.solve(optimizer.x).policy, 0.9)
         seen = matching_evidence(soft, demos).visits
-        away.append(tabular.total_variation(own, wanted))
-        assert away[-1] < tabular.total_variation(seen, wanted)
+        away.append(total_variation(own, wanted))
+        assert away[-1] < total_variation(seen, wanted)
     assert away[0] < 0.1 and away[1] < 0.01 and away[1] < away[0] / 4

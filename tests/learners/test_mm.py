@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from puffer_il.config import build
+from puffer_il.learners.experiment import build
 from puffer_il.learners.mm import MM
-from tests.learners.rollout import SPEC, make_buffer, make_demos
+from tests.support.rollouts import SPEC, make_buffer, make_demos
 
 CPU = torch.device("cpu")
 

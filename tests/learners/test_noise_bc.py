@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from puffer_il.core.spec import ActionSpec
 from puffer_il.learners import noise_bc
 from puffer_il.learners.noise_bc import NoiseBC, disturb, first_noise, fitted_noise, noise_level
-from puffer_il.types import ActionSpec
-from tests.helpers import final_state, run, tiny
+from tests.support.runs import final_state, run, tiny
 
 CHOICES = ActionSpec(nvec=(4, 2))
 BOX = ActionSpec(low=np.float32([-2, 0]), high=np.float32([2, 1]), shape=(2,))

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from puffer_il.config import build
+from puffer_il.learners.experiment import build
 from puffer_il.learners.ppo import PPO
-from tests.learners.rollout import SPEC, make_buffer
+from tests.support.rollouts import SPEC, make_buffer
 
 CPU = torch.device("cpu")
 

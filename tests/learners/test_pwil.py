@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from puffer_il.config import build
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import ObsField
+from puffer_il.learners.experiment import build
 from puffer_il.learners.pwil import PWIL
-from puffer_il.types import InputError, ObsField
-from tests.learners.rollout import SPEC, make_buffer, make_demos
+from tests.support.rollouts import SPEC, make_buffer, make_demos
 
 CPU = torch.device("cpu")
 

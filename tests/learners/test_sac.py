@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from puffer_il.config import build
+from puffer_il.learners.experiment import build
 from puffer_il.learners.sac import SAC
-from tests.helpers import same
-from tests.learners.rollout import SPEC, make_buffer
+from tests.support.rollouts import SPEC, make_buffer
+from tests.support.runs import same
 
 CPU = torch.device("cpu")
 

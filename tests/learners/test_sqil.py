@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from puffer_il.config import build
+from puffer_il.learners.experiment import build
 from puffer_il.learners.sqil import SQIL
-from puffer_il.replay import Transitions
-from tests.learners.rollout import SPEC, make_buffer, make_demos
+from puffer_il.rollout.replay import Transitions
+from tests.support.rollouts import SPEC, make_buffer, make_demos
 
 CPU = torch.device("cpu")
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from puffer_il.config import build
-from puffer_il.learned_reward import NetworkReward, save_reward
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import ActionSpec
+from puffer_il.learners.common.learned_reward import NetworkReward, save_reward
+from puffer_il.learners.experiment import build
 from puffer_il.learners.transfer import Transfer
-from puffer_il.types import ActionSpec, InputError
-from tests.learners.rollout import SPEC, make_buffer
+from tests.support.rollouts import SPEC, make_buffer
 
 CPU, GAMMA = torch.device("cpu"), 0.9
 

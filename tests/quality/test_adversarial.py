@@ -12,13 +12,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from puffer_il.config import build, experiment_layers
 from puffer_il.demos import collect, read_demos, write_demos
 from puffer_il.demos.load import first_episodes
-from puffer_il.registry import env_folders, get_learner
-from puffer_il.vec import make_vec
-from tests.helpers import run
+from puffer_il.learners.experiment import build, experiment_layers
+from puffer_il.learners.registry import get_learner
+from puffer_il.native.catalogue import env_folders
+from puffer_il.vector.vec import make_vec
 from tests.quality.test_learning import SEEDS, train
+from tests.support.runs import run
 
 pytestmark = pytest.mark.slow
 KIN = ("gaifo", "amp", "mm", "red", "pwil")

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from puffer_il.config import build
+from puffer_il.bench.peers.install import RECIPES, cache_folder
+from puffer_il.bench.peers.run import Entry, interleave, peer_entry
 from puffer_il.demos import collect, first_episodes, read_demos, write_demos
-from puffer_il.evaluate import log_likelihood
 from puffer_il.learners.bc import BC
-from puffer_il.peers.install import RECIPES, cache_folder
-from puffer_il.peers.run import Entry, interleave, peer_entry
-from puffer_il.vec import make_vec
+from puffer_il.learners.experiment import build
+from puffer_il.rollout.evaluate import log_likelihood
+from puffer_il.vector.vec import make_vec
 
 pytestmark = pytest.mark.slow
 EPISODES, HELD_OUT, EPOCHS, BATCH, SEEDS, SLIPS = 20, 20, 10, 32, 5, 0.2

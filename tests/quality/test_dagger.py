@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from puffer_il.config import build
-from tests.helpers import run
+from puffer_il.learners.experiment import build
 from tests.quality.test_learning import SEEDS, train
+from tests.support.runs import run
 
 pytestmark = pytest.mark.slow
 ALGOS = ("dagger", "noise_bc")

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from puffer_il.stats import bootstrap_ci
+from puffer_il.rollout.stats import bootstrap_ci
 from tests.quality.test_learning import puffer_il, train
 
 pytestmark = pytest.mark.slow

@@ -8,11 +8,11 @@ import json
 import numpy as np
 import pytest
 
-from puffer_il.config import build, experiment_layers
 from puffer_il.demos import collect, write_demos
-from puffer_il.vec import make_vec
-from tests.helpers import run
+from puffer_il.learners.experiment import build, experiment_layers
+from puffer_il.vector.vec import make_vec
 from tests.quality.test_learning import SEEDS, puffer_il, train
+from tests.support.runs import run
 
 pytestmark = pytest.mark.slow
 ALGOS = ("airl", "deep_maxent_irl")

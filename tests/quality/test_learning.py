@@ -19,7 +19,7 @@ FUSED = os.environ.get("PUFFER_IL_TEST_FUSED", "true")  # false: the same claims
 
 
 def puffer_il(*arguments: object) -> str:
-    done = subprocess.run([sys.executable, "-m", "puffer_il.cli", *map(str, arguments)], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "puffer_il", *map(str, arguments)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -5,15 +5,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from puffer_il import tabular
-from puffer_il.config import EnvConfig
-from puffer_il.envdata import open_env
-from puffer_il.lbfgs import LBFGS
-from puffer_il.maxent import InverseProblem, SoftMDP, exact_evidence, likelihood_evidence, matching_evidence
-from puffer_il.models import model_of
-from puffer_il.registry import env_folders
+from puffer_il.core.config import EnvConfig
+from puffer_il.learners.common.lbfgs import LBFGS
+from puffer_il.learners.common.maxent import (
+    InverseProblem,
+    SoftMDP,
+    exact_evidence,
+    likelihood_evidence,
+    matching_evidence,
+)
+from puffer_il.learners.common.policy_tables import total_variation
+from puffer_il.native import tabular
+from puffer_il.native.catalogue import env_folders
+from puffer_il.native.envdata import open_env
+from puffer_il.vector.model import model_of
 from tests.learners.test_maxent_irl import beside_imitation
-from tests.mdps import episodes_of, on_one_thread
+from tests.support.mdps import episodes_of, on_one_thread
 
 pytestmark = pytest.mark.slow
 one_thread = pytest.fixture(autouse=True)(on_one_thread)
@@ -74,8 +81,8 @@ def test_rewards_of_icu_sepsis_from_episodes(sepsis):
         problem = InverseProblem(soft, likelihood_evidence(soft, demos), "state_action", l2=0.01)
         policy, iterations = reoptimised(problem, 1e-5, 150)
         own, seen = tabular.occupancy(mdp, policy), matching_evidence(soft, demos).visits
-        both, raw = tabular.total_variation(own, wanted), tabular.total_variation(seen, wanted)
-        states = tabular.total_variation(own.sum(1), wanted.sum(1))
+        both, raw = total_variation(own, wanted), total_variation(seen, wanted)
+        states = total_variation(own.sum(1), wanted.sum(1))
         print(f"\n{episodes} episodes: states {states:.4f}, with actions {both:.4f} (as seen {raw:.4f}), value "
               f"{tabular.policy_value(mdp, policy):.4f}, {iterations} iterations")
         away.append(both)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from puffer_il.demos import read_demos, write_demos
-from puffer_il.types import Demos
+from puffer_il.demos.dataset import Demos
 from tests.quality.test_learning import SEEDS, puffer_il
 
 pytestmark = pytest.mark.slow

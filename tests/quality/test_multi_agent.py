@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from puffer_il.stats import normalized
+from puffer_il.rollout.stats import normalized
 from tests.quality.test_learning import SEEDS, puffer_il, train
 
 pytestmark = pytest.mark.slow

@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from puffer_il.config import build, experiment_layers
 from puffer_il.demos import collect, write_demos
-from puffer_il.vec import make_vec
-from tests.helpers import run
+from puffer_il.learners.experiment import build, experiment_layers
+from puffer_il.vector.vec import make_vec
+from tests.support.runs import run
 
 STEPS = 500_000
 

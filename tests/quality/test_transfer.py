@@ -11,7 +11,7 @@ import json
 import numpy as np
 import pytest
 
-from puffer_il.stats import bootstrap_ci
+from puffer_il.rollout.stats import bootstrap_ci
 from tests.quality.test_learning import SEEDS, puffer_il, train
 
 pytestmark = pytest.mark.slow

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from puffer_il.cli import main
-from puffer_il.native import NativeEnv
+from puffer_il.native.native_env import NativeEnv
 
 FOLDER = Path(__file__).parent
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from puffer_il.cythonenv import load_cython
+from puffer_il.native.cython_env import load_cython
 
 MyEnv = load_cython(Path(__file__).parent)
 

@@ -1,0 +1,152 @@
+"""`puffer-il env bench`: steps per second of one environment in every way it can be stepped, and which to take."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+
+from puffer_il.bench.measure import Effort, Figure, Work, interleaved, rate
+from puffer_il.core.sheet import show
+from puffer_il.core.text import quantity
+from puffer_il.kernels.threads import cores
+from puffer_il.native.native_env import NativeEnv
+from puffer_il.rollout.actors import random_actor
+from puffer_il.vector.make import Creator, Facts, find_creator
+from puffer_il.vector.vec import make_vec
+
+BATCHED, ONE_BY_ONE = (1_024, 4_096, 16_384), (8, 64)  # environments, where one call steps many, and where not
+REPEATS = 7
+ALONE = "C alone, 1 thread"
+NATIVE = "--env.backend native"
+ACTIONS = 8  # batches of random actions, in turn
+CLOSE = 0.9  # what is less than a tenth faster is not worth its trouble
+NOISY = 0.3  # a spread from which figures say little
+
+
+@dataclass(frozen=True)
+class Way:
+    """How environments are stepped, and the flags of `puffer-il train` that have it so."""
+
+    name: str
+    flags: str
+    backend: str
+    workers: int = 0
+    threads: int = 0
+
+
+def main(args: Namespace) -> int:
+    creator = find_creator(args.env, args.kwargs)
+    facts = creator.facts()
+    sizes = (args.num_envs,) if args.num_envs else BATCHED if facts.batched else ONE_BY_ONE
+    results = {}
+    for size in sizes:
+        say(f"measuring {size:,} environments …")
+        results[size] = measure(creator, facts, size, args.seconds / len(sizes))
+    say("")
+    advice = {size: best(figures) for size, figures in results.items()}
+    flags = {way.name: way.flags for size in sizes for way in ways(facts, creator.kind == "folder", size)}
+    if args.json:
+        taken = {size: {"way": name, "flags": flags[name]} for size, name in advice.items()}
+        print(json.dumps({"env": args.env, "cores": cores(), "agents": facts.num_agents, "steps_per_s": results,
+                          "best": taken}, indent=2))
+        return 0
+    names = list(dict.fromkeys(name for figures in results.values() for name in figures))
+    rows = [(name, *(_cell(results[size].get(name)) for size in sizes)) for name in names]
+    show(f"{args.env}: steps per second, {'every agent counts, ' if facts.num_agents > 1 else ''}on {cores()} cores",
+         ("", *(f"{size:,} envs" for size in sizes)), rows, remarks(facts, advice, flags) + noise(results))
+    return 0
+
+
+def ways(facts: Facts, threaded: bool, size: int) -> list[Way]:
+    """All that make sense for `size` environments, simple ones first."""
+    several = sorted({n for n in (2, 4, 8, 16, 32, 64) if n < cores()} | {cores()} - {1})
+    found = [Way("serial", "--env.backend serial", "serial")]
+    if facts.batched:
+        found = [Way("native, 1 thread" if threaded else "native", NATIVE, "native", threads=int(threaded)),
+                 *(Way(f"native, {n} threads", NATIVE, "native", threads=n) for n in several * threaded)]
+    return found + [Way(f"{n} worker{'s' * (n > 1)}", f"--env.backend multiprocessing --env.num-workers {n}",
+                        "multiprocessing", workers=n) for n in (1, *several) if size % n == 0]
+
+
+def measure(creator: Creator, facts: Facts, size: int, seconds: float) -> dict[str, Figure]:
+    """Rate of every way, in turns for about so many seconds."""
+    rows, threaded = size * facts.num_agents, creator.kind == "folder"
+    chosen = ways(facts, threaded, size)
+    effort = Effort(REPEATS, seconds / REPEATS / (len(chosen) + threaded))
+    with ExitStack() as stack:
+        works: dict[str, Work] = {}
+        for way in reversed(chosen):  # processes are forked before there are threads
+            kwargs = creator.kwargs | ({"threads": way.threads} if way.threads else {})
+            vec = stack.enter_context(make_vec(creator.name, num_envs=rows, backend=way.backend, kwargs=kwargs,
+                                               num_workers=way.workers))
+            act, obs = random_actor(vec.spec, 0), vec.reset(0)
+            actions = [act(obs, np.ones(rows, bool)) for _ in range(ACTIONS)]
+            works[way.name] = _work(vec.step, actions)
+        works = dict(reversed(works.items()))
+        if threaded:
+            env = NativeEnv(creator.target, size, **creator.kwargs)
+            env.reset(0)
+            env.actions[:] = actions[0].reshape(env.actions.shape)
+            works = {ALONE: lambda: env.step(env.actions)} | works
+        seconds_each = interleaved(works, effort)
+    return {name: rate(rows, times) for name, times in seconds_each.items()}
+
+
+def _work(step: Any, actions: list[Any]) -> Work:
+    turns = cycle(actions)
+    return lambda: step(next(turns))
+
+
+def best(figures: dict[str, Figure]) -> str:
+    """The first way, unless a later one is clearly faster: in the worst of its repeats too."""
+    first, *others = (name for name in figures if name != ALONE)
+    for name in others:
+        if CLOSE * figures[name]["min"] > figures[first]["median"]:
+            first = name
+    return first
+
+
+def remarks(facts: Facts, advice: dict[int, str], flags: dict[str, str]) -> list[str]:
+    """Which way to take at each number of environments, as flags, and what else to know."""
+    found = []
+    for name in dict.fromkeys(advice.values()):
+        at = ", ".join(f"{size:,}" for size, way in advice.items() if way == name)
+        found.append(f"at {at} environments take {name}: {flags[name]}")
+    if facts.batched:
+        found.append(f"{NATIVE} is what a run takes by itself, with as many threads as pay (--train.threads N bounds "
+                     "them); workers never see whole rollouts in C, so take them only where they are much faster")
+    else:
+        found.append("in training the policy acts between steps, on the same cores: 'puffer-il train … --autotune' "
+                     "measures both together")
+    return found
+
+
+def noise(results: dict[int, dict[str, Figure]]) -> list[str]:
+    """A warning where the repeats lie far apart."""
+    worst = max(_spread(figure) for figures in results.values() for figure in figures.values())
+    return [f"repeats differ by up to {worst:.0%}: something else is running; measure again when it has ended, or for "
+            "longer with --seconds"] if worst > NOISY else []
+
+
+def say(text: str) -> None:
+    """What is going on, where somebody looks on; nothing once it is over."""
+    if sys.stderr.isatty():
+        print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def _cell(figure: Figure | None) -> str:
+    """The median, and how far the repeats lie from it at most."""
+    if figure is None:
+        return "–"
+    return f"{quantity(figure['median'])} ±{_spread(figure):.0%}"
+
+
+def _spread(figure: Figure) -> float:
+    return max(figure["max"] - figure["median"], figure["median"] - figure["min"]) / figure["median"]

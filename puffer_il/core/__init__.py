@@ -1,0 +1,1 @@
+"""What every room agrees on: errors, the spec of an environment, configuration, checkpoints, text for people."""

@@ -1,0 +1,134 @@
+"""Checkpoints: everything needed to go on exactly, written to a temporary file and renamed.
+
+`torch.load(weights_only=True)` reads them: they hold only tensors, numbers, strings, lists and dicts. An array, of a
+learner in another framework, is stored as `{ARRAY: tensor}` and comes back as an array.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import ActionSpec, EnvSpec, ObsField
+
+if TYPE_CHECKING:
+    import torch
+
+FORMAT = 2
+ARRAY = "numpy array"
+
+
+def save(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
+    """Write `state` as the checkpoint of `step` and drop all but the newest `keep`. A full disk leaves the old ones."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"step_{step:012d}.pt"
+    write_tensors(path, {"format": FORMAT, **_without_arrays(state)})
+    for old in sorted(folder.glob("step_*.pt"))[:-keep]:
+        old.unlink()
+    return path
+
+
+def latest(run_dir: Path) -> Path:
+    """The newest checkpoint of a run; InputError if there is none."""
+    found = sorted((run_dir / "checkpoints").glob("step_*.pt"))
+    if not found:
+        raise InputError(f"{run_dir} has no checkpoint; give a run directory that 'puffer-il train' wrote")
+    return found[-1]
+
+
+def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """A checkpoint's state; InputError if the file is damaged or of another format."""
+    import torch
+
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # what damage makes of a pickle can raise anything at all
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise InputError(f"checkpoint {path} cannot be read ({reason}); delete it to use the one before") from None
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise InputError(f"checkpoint {path} is not of format {FORMAT}; it was written by another version of puffer_il")
+    return _with_arrays(state)
+
+
+def _without_arrays(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        import torch
+
+        return {ARRAY: torch.from_numpy(np.array(value, order="C"))}  # a copy: it may be read-only
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, dict):
+        return {key: _without_arrays(x) for key, x in value.items()}
+    return [_without_arrays(x) for x in value] if isinstance(value, list) else value
+
+
+def _with_arrays(value: Any) -> Any:
+    if isinstance(value, dict):
+        return value[ARRAY].cpu().numpy() if value.keys() == {ARRAY} else {k: _with_arrays(x) for k, x in value.items()}
+    return [_with_arrays(x) for x in value] if isinstance(value, list) else value
+
+
+def spec_to_state(spec: EnvSpec) -> dict[str, Any]:
+    """An EnvSpec as plain lists and strings, so that a policy can be loaded without its environment."""
+    action = spec.action
+    return {
+        "name": spec.name, "obs_shape": list(spec.obs_shape), "obs_dtype": spec.obs_dtype.str,
+        "num_agents": spec.num_agents,
+        "obs_fields": [[f.name, f.dtype.str, list(f.shape), f.offset, f.categories] for f in spec.obs_fields],
+        "nvec": list(action.nvec), "action_shape": list(action.shape),
+        "low": None if action.low is None else action.low.tolist(),
+        "high": None if action.high is None else action.high.tolist(),
+    }
+
+
+def spec_from_state(state: dict[str, Any]) -> EnvSpec:
+    bounds = {k: None if state[k] is None else np.array(state[k], np.float32) for k in ("low", "high")}
+    action = ActionSpec(tuple(state["nvec"]), bounds["low"], bounds["high"], tuple(state["action_shape"]))
+    fields = tuple(ObsField(name, np.dtype(dtype), tuple(shape), offset, categories)
+                   for name, dtype, shape, offset, categories in state["obs_fields"])
+    return EnvSpec(state["name"], tuple(state["obs_shape"]), np.dtype(state["obs_dtype"]), action, fields,
+                   state["num_agents"])
+
+
+def write_tensors(path: Path, state: dict[str, Any]) -> None:
+    """Write a file of tensors whole or not at all, on the disk before it takes its name."""
+    import torch
+
+    temporary = path.with_suffix(".tmp")
+    try:
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        temporary.write_text(text)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON whole or not at all; NaN and infinity, which JSON lacks, become null."""
+    write_text(path, json.dumps(_finite(content), indent=2) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

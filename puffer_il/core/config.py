@@ -1,0 +1,205 @@
+"""Configuration: TOML files → frozen dataclasses → command-line overrides. An unknown key is an error.
+
+A run's Config has the shared sections below plus one section per learner it uses, declared in that learner's file.
+Order of precedence: defaults, configs/base.toml, configs/<algo>.toml, configs/<env>/<algo>.toml, --config FILE, the
+command line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import tomllib
+import typing
+from dataclasses import MISSING, dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from puffer_il.core.errors import InputError
+
+
+def setting(default: Any, help: str, *, choices: tuple[Any, ...] = (), low: float | None = None,
+            high: float | None = None) -> Any:
+    """A config field: its default, one sentence for --help, and what values are allowed."""
+    metadata = {"help": help, "choices": choices, "low": low, "high": high}
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    name: str = setting("", "environment: a folder under envs/, a Gymnasium id, or module:function")
+    num_envs: int = setting(256, "rows of a vector step: environments times agents", low=1)
+    backend: str = setting("auto", "how environments are stepped",
+                           choices=("auto", "native", "serial", "multiprocessing"))
+    num_workers: int = setting(0, "worker processes for multiprocessing; 0 chooses by the cores", low=0)
+    num_groups: int = setting(0, "groups of workers that step while another is inferred; 0 chooses", low=0)
+    kwargs: dict = setting({}, "keyword parameters of the environment, a TOML table")
+
+
+@dataclass(frozen=True)
+class DemosConfig:
+    source: str = setting("", "demonstrations: a file, or 'shipped' for those that come with the environment")
+    episodes: int = setting(0, "use only the first episodes; 0 uses all", low=0)
+    clip_actions: bool = setting(False, "clip recorded continuous actions to the environment's range")
+    subsample: int = setting(1, "keep every n-th transition, from a random offset per episode", low=1)
+    weighting: str = setting("file", "how much rows count: as the file says (alike, if it says nothing), all alike, or "
+                             "by their episode's return or its rank", choices=("file", "none", "return", "rank"))
+    temperature: float = setting(0.2, "of weights by return (in standard deviations) or by rank (from 0 to 1): e times "
+                                 "less for an episode that is lower by so much", low=1e-3)
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    hidden: tuple[int, ...] = setting((64, 64), "units of each hidden layer", low=1)
+    activation: str = setting("tanh", "nonlinearity of the hidden layers", choices=("tanh", "relu", "silu", "elu"))
+    shared: bool = setting(False, "actor and critic share their hidden layers")
+    obs_norm: bool = setting(True, "normalise observations by running mean and variance, frozen within an iteration")
+    lstm: int = setting(0, "units of an LSTM between encoder and heads; 0 for none", low=0)
+    squash: bool = setting(False, "tanh-squash continuous actions into the environment's range")
+    init_log_std: float = setting(0.0, "initial log standard deviation of continuous actions")
+    state_std: bool = setting(False, "let the spread of continuous actions depend on the observation (in torch alone)")
+
+
+@dataclass(frozen=True)
+class MixConfig:
+    """Demonstrations in on-policy learning (mixins.py); only for learners that hold PPO."""
+
+    expert_resets: float = setting(0.0, "share of the training episodes that begin in demonstrated states; rollout/ "
+                                   "tells their returns too, evaluations never begin there", low=0, high=1)
+    expert_rows: float = setting(0.0, "share of PPO's actor loss that is the likelihood of demonstrated actions", low=0,
+                                 high=1)
+    bc_coef: float = setting(0.0, "weight of a loss of behaviour cloning beside PPO's", low=0)
+    bc_final: float = setting(0.01, "share of bc_coef that is left at the end of the run, exponentially; 1 keeps it",
+                              low=1e-6, high=1)
+    batch_size: int = setting(256, "demonstrated rows beside each minibatch of PPO", low=1)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    total_steps: int = setting(1_000_000, "environment steps of the whole run (BC: samples)", low=1)
+    num_steps: int = setting(64, "steps per environment and rollout", low=1)
+    seed: int = setting(1, "one seed decides everything", low=0)
+    device: str = setting("auto", "where the learner runs", choices=("auto", "cpu", "cuda"))
+    threads: int = setting(0, "threads of torch and of the C kernels on the CPU; 0 chooses", low=0)
+    fused: bool = setting(True, "use the C kernels on the CPU where they cover the network; off, torch does everything")
+    precision: str = setting("float32", "of matrix products; bfloat16 is faster on GPUs, and slower on CPUs, whose C "
+                             "kernels are float32", choices=("float32", "bfloat16"))
+    compile: bool = setting(False, "compile PPO's loss with torch.compile (instead of the C kernels on the CPU)")
+    cuda_graphs: bool = setting(False, "replay PPO's whole minibatch step as a CUDA graph (no LSTM; static shapes)")
+    run_dir: str = setting("", "where the run is written; empty: runs/<env>-<algo>-<seed>-<time>")
+    checkpoint_minutes: float = setting(5.0, "minutes between checkpoints; 0 for none in between", low=0)
+    checkpoint_steps: int = setting(0, "environment steps between checkpoints; 0 for none in between", low=0)
+    keep_checkpoints: int = setting(2, "how many checkpoints stay on disk", low=1)
+    stop_at_expert: float = setting(0.0, "stop once an evaluation reaches this normalised score; 0 never stops", low=0)
+    tensorboard: bool = setting(False, "write TensorBoard events too (extra 'tensorboard')")
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    interval_steps: int = setting(0, "environment steps between evaluations; 0 evaluates at the end only", low=0)
+    episodes: int = setting(20, "episodes of an evaluation in between", low=1)
+    final_episodes: int = setting(100, "episodes of the last evaluation", low=1)
+    deterministic: bool = setting(True, "act greedily (the mode) when evaluated")
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run: the algorithm's name and a frozen dataclass per section, also reachable as attributes.
+
+    `chosen_because` are the reasons of `train auto`, if that chose the algorithm.
+    """
+
+    algo: str
+    sections: dict[str, Any]
+    chosen_because: tuple[str, ...] = ()
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["sections"][name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        return {name: dataclasses.asdict(section) for name, section in self.sections.items()}
+
+    def to_toml(self) -> str:
+        import tomli_w
+
+        reasons = {"chosen_because": list(self.chosen_because)} if self.chosen_because else {}
+        return tomli_w.dumps({"algo": self.algo, **reasons, **self.to_dict()})
+
+
+def convert(key: str, value: Any, owner: type, field: dataclasses.Field) -> Any:
+    """`value` (from TOML, or a string from the command line) as the field's type; InputError names key and remedy."""
+    wanted = typing.get_type_hints(owner)[field.name]
+    try:
+        result = _as_type(value, wanted)
+    except (ValueError, TypeError, OverflowError):
+        raise InputError(f"{key} = {value!r}: expected {_in_words(wanted)}, such as {_example(field)}") from None
+    choices, low, high = (field.metadata.get(name) for name in ("choices", "low", "high"))
+    if choices and result not in choices:
+        raise InputError(f"{key} = {value!r}: choose one of {', '.join(map(str, choices))}")
+    numbers = result if isinstance(result, tuple) else (result,)
+    if low is not None and any(x < low for x in numbers):
+        raise InputError(f"{key} = {value!r}: must be at least {low}")
+    if high is not None and any(x > high for x in numbers):
+        raise InputError(f"{key} = {value!r}: must be at most {high}")
+    return result
+
+
+def _as_type(value: Any, wanted: Any) -> Any:
+    """Strict for TOML values, lenient for command-line strings ('2e6' is an int, '64,64' a tuple)."""
+    text = isinstance(value, str)
+    if typing.get_origin(wanted) is tuple:
+        parts = [p for p in value.strip("[]() ").split(",") if p.strip()] if text else value
+        item = typing.get_args(wanted)[0]
+        return tuple(_as_type(p, item) for p in parts) if isinstance(parts, list | tuple) else _no()
+    if wanted is bool:
+        named = {"true": True, "false": False}.get(value.lower()) if text else value
+        return named if isinstance(named, bool) else _no()
+    if isinstance(value, bool):
+        _no()
+    if wanted is int:
+        number = (float(value) if re.search(r"[.eE]", value) else int(value)) if text else value
+        return int(number) if int(number) == number else _no()
+    if wanted is float:
+        number = float(value)
+        return number if math.isfinite(number) else _no()
+    if wanted is dict:
+        value = tomllib.loads(f"x = {value}")["x"] if text else value
+        return value if isinstance(value, dict) else _no()
+    if wanted is str:
+        return value if text else _no()
+    raise NotImplementedError(f"config fields of type {wanted} are not supported")
+
+
+def _no() -> NoReturn:
+    raise ValueError
+
+
+def _in_words(wanted: Any) -> str:
+    if typing.get_origin(wanted) is tuple:
+        return f"a list, each {_in_words(typing.get_args(wanted)[0])}"
+    return {bool: "true or false", int: "a whole number", float: "a number", str: "text", dict: "a table"}[wanted]
+
+
+def _example(field: dataclasses.Field) -> str:
+    """The field's default as it would be typed."""
+    if isinstance(field.default, tuple):
+        return ",".join(map(str, field.default))
+    if isinstance(field.default, str):
+        return repr(field.default)
+    return "{ name = 1.5 }" if field.default is MISSING else str(field.default).lower()
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Tables of a TOML file; InputError names the file and the line that cannot be read."""
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"config file {path} does not exist; check the path") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"config file {path} cannot be read: {error}") from None

@@ -1,0 +1,28 @@
+"""Errors that a user sees, and the hint at what was meant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+from difflib import get_close_matches
+
+
+class InputError(Exception):
+    """The user's input was wrong: one line that names the key or file, the value and the remedy (exit code 2)."""
+
+
+class Quit(Exception):
+    """A person who is asked has had enough: the run ends here as if it had been interrupted."""
+
+
+class EnvFailure(RuntimeError):
+    """An environment or its worker process died; the message holds its traceback or signal (exit code 1)."""
+
+
+def unknown(kind: str, name: str, known: list[str]) -> str:
+    """One line: what is unknown, what comes nearest, what there is."""
+    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+    return f"unknown {kind} {name!r}; {hint}"

@@ -1,0 +1,103 @@
+"""Our own file: one .npz without pickles whose keys are the fields of Demos, plus `meta`, a JSON string.
+
+    obs, terminations, truncations, episode_starts     as in types.Demos
+    actions                            where they were recorded
+    rewards, episode_returns, episode_lengths, episode_terminations, episode_truncations     where there are any
+    weights   (n,)                     how much each row counts, where not all count alike
+    states    (n, state size)          the environment's state at each obs, where it could be told
+    final_obs (episodes, *obs_shape)   the last successor of each episode; the others are the next row's obs
+    next_obs  (n, *obs_shape)          instead of final_obs where that does not hold (subsampled rows)
+    meta      {"format": "puffer_il demos", "version": 1, "env": …, "collected": …, "notes": […]}
+
+`meta` may be missing: a recorder of one's own needs only `np.savez(path, obs=…, actions=…, next_obs=…, …)`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from puffer_il.core.spec import Array
+from puffer_il.demos.build import WHOLE, build_demos, follows_on, shifted
+from puffer_il.demos.dataset import Demos
+from puffer_il.demos.formats.npz import Npz, save_npz
+
+NAME, VERSION = "puffer_il demos", 1
+ALWAYS = ("obs", "terminations", "truncations", "episode_starts")
+OPTIONAL = ("actions", "rewards", "weights", "states", *WHOLE)
+KNOWN = {*ALWAYS, *OPTIONAL, "next_obs", "final_obs", "meta"}
+
+
+def write_demos(path: Path | str, demos: Demos, *, env: str = "", collected: str = "") -> None:
+    """Write `demos` to `path`, all or nothing; the folder is made if it is missing.
+
+    `env` names the environment, `collected` says how they came about (a command). The same demonstrations give the
+    same bytes. Raises InputError if the file cannot be written.
+    """
+    meta = {"format": NAME, "version": VERSION, "env": env, "collected": collected, "notes": list(demos.notes)}
+    arrays = {name: getattr(demos, name) for name in (*ALWAYS, *OPTIONAL) if getattr(demos, name) is not None}
+    arrays |= _successors(demos) | {"meta": np.array(json.dumps(meta))}
+    save_npz(path, arrays)
+
+
+def decode(file: Npz) -> Demos:
+    """Demos of an open file of ours; a hand-made one may lack `meta`."""
+    obs = file.rows("obs")
+    starts = file.starts(len(obs))
+    notes = list(_meta(file)["notes"])
+    foreign = sorted(file.keys - KNOWN)
+    if foreign:
+        notes.append(f"ignored {', '.join(foreign)}: no part of the format")
+    return build_demos(
+        str(file.path), obs=obs, actions=file.get("actions"), next_obs=_next_obs(file, obs, starts),
+        terminations=file.rows("terminations"), truncations=file.rows("truncations"), episode_starts=starts,
+        notes=notes, rewards=file.get("rewards"), weights=file.get("weights"), states=file.get("states"),
+        **{name: _totals(file, name) for name in WHOLE})
+
+
+def read_meta(path: Path | str) -> dict[str, Any]:
+    """What a file of ours says about itself: env, collected, notes, version. Empty strings where it says nothing."""
+    with Npz(path) as file:
+        return _meta(file)
+
+
+def _successors(demos: Demos) -> dict[str, Array]:
+    if follows_on(demos):
+        return {"final_obs": demos.next_obs[demos.episode_ends - 1]}
+    return {"next_obs": demos.next_obs}
+
+
+def _next_obs(file: Npz, obs: Array, starts: Array) -> Array:
+    if "next_obs" in file or "final_obs" not in file:
+        return file.rows("next_obs")
+    finals = file.rows("final_obs")
+    if finals.shape != (len(starts), *obs.shape[1:]):
+        file.refuse(f"final_obs has shape {finals.shape} but there are {len(starts)} episodes of observations "
+                    f"{obs.shape[1:]}; give one final observation per episode")
+    return shifted(obs, finals, starts)
+
+
+def _totals(file: Npz, name: str) -> Array | None:
+    array = file.get(name)
+    if array is not None and not np.can_cast(array.dtype, WHOLE[name], "same_kind"):
+        file.refuse(f"{name} has dtype {array.dtype}, not {np.dtype(WHOLE[name])}; save it as that")
+    return array
+
+
+def _meta(file: Npz) -> dict[str, Any]:
+    blank: dict[str, Any] = {"version": VERSION, "env": "", "collected": "", "notes": []}
+    if "meta" not in file:
+        return blank
+    try:
+        found = dict(json.loads(str(file["meta"])))
+        meta = blank | {key: type(blank[key])(found[key]) for key in blank if key in found}
+    except (ValueError, TypeError, RecursionError):
+        file.refuse("meta is no JSON object of ours; remove it or write the file with `puffer-il demos import`")
+    if found.get("format", NAME) != NAME or meta["version"] > VERSION:
+        file.refuse(f"is {found.get('format')!r} version {meta['version']}, but this puffer_il reads {NAME!r} up to "
+                    f"version {VERSION}; upgrade it")
+    meta["notes"] = [str(note) for note in meta["notes"]]
+    return meta

@@ -1,0 +1,1 @@
+"""`puffer-il env check`: does an environment keep to the contract?"""

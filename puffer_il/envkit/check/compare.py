@@ -1,0 +1,111 @@
+"""What was compared and differed, as findings: other memory, other company, another past, the same seed again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from puffer_il.envkit.check.findings import ALL_FIELDS, MANY
+from puffer_il.envkit.check.program import Run, first_difference
+from puffer_il.envkit.check.types import FOLLOW, ROOTS, Checks, steps
+
+BY_FIELDS = {  # comparison → the check that it belongs to, what it finds, what to do
+    "fresh": ("initialised", "uninitialised read: {fields} of Env is used before c_reset has set it ({what} differ "
+              "with what was in its memory, {step})", ALL_FIELDS),
+    "reset": ("reset", "missing reset: c_reset leaves {fields} from the last episode ({what} of the next one differ, "
+              "{step})", ALL_FIELDS),
+    "state": ("state", "forgets {fields}: after c_get_state and c_set_state the episode goes on otherwise ({what} "
+              "differ, {step})", "write it to `state`, read it back, and raise `state` in env.toml; caches too"),
+}
+
+
+def check_comparisons(runs: Mapping[str, Run], unwritten: list[str], shared: bool, checks: Checks) -> None:
+    """What differed where nothing may differ, and which fields of Env it was due to."""
+    zero, sanitized = runs.get("zero", Run()), runs.get("sanitized", Run())
+    records = list(dict.fromkeys([*zero.records, *sanitized.records]))
+    differs = {record[1]: record[2:] for record in reversed(records) if record[0] == "differs"}
+    names: dict[str, list[str]] = {}
+    for record in records:
+        if record[0] == "field":
+            names.setdefault(record[1], []).append(f"env->{record[2]}")
+    fields = {label: ", ".join(dict.fromkeys(found)) for label, found in names.items()}
+    if set(names.get("fresh", [])) <= set(names.get("reset", [])):
+        differs.pop("fresh" if "reset" in differs else "", None)  # of the two, what is met in practice
+    _unwritten(records, checks)
+    _memory(runs, unwritten, checks)
+    if "repeat" in differs:
+        what, step = differs["repeat"]
+        checks["determinism"].add(f"not deterministic: the same seed and actions give other {what} the second time, "
+                                  f"{steps(step)}", "everything must come from Env, io.params, io.data and io.rng: no "
+                                  "static variables, no rand(), no clock, no addresses as numbers", compared=True)
+    for label, text in (("alone", "alone than beside others"), ("split", "when the batch is split")):
+        if label in differs and (shared or "repeat" not in differs):
+            what, step = differs[label]
+            checks["sharing"].add(f"shared state: an environment gives other {what} {text}, {steps(step)}",
+                                  "keep everything that changes in Env: no static variables", compared=True)
+            break
+    for label, (name, text, cure) in BY_FIELDS.items():
+        if label in differs:
+            what, step = differs[label]
+            checks[name].add(text.format(fields=fields.get(label, "something"), what=what, step=steps(step)), cure,
+                             compared=True)
+    _hooks(records, "set observations" in differs, checks)
+
+
+def _hooks(records: list[tuple[str, ...]], unseen: bool, checks: Checks) -> None:
+    """What states, expert and pictures have shown of themselves."""
+    if unseen:
+        checks["state"].add("c_set_state does not write the observations of the state that it sets",
+                            "write them at its end as c_reset does")
+    for k, before, after in [record[1:] for record in records if record[0] == "identity"][:1]:
+        checks["state"].add(f"state[{k}] is {before}, but {after} after c_set_state and c_get_state: not the identity",
+                            "c_set_state must set the fields that c_get_state reads, in the same order")
+    for k, value, low, high, step in [record[1:] for record in records if record[0] == "expert"][:1]:
+        checks["expert"].add(f"out of space: c_expert's action[{k}] is {value}, but must be from {low} to {high}, "
+                             f"{steps(step)}", "clip it in c_expert; demonstrations would hold it as it is")
+    for drawn, moves, repeats in [record[1:] for record in records if record[0] == "picture"][:1]:
+        if drawn == "0":
+            checks["picture"].add("the picture is of one colour", "does c_render draw inside width × height?", False)
+        elif moves == "0":
+            checks["picture"].add("the picture never changes", "does c_render draw what moves in Env?", False)
+        if repeats == "0":
+            checks["picture"].add("drawing the same state twice gives two pictures", "draw from env and io alone")
+
+
+def _unwritten(records: list[tuple[str, ...]], checks: Checks) -> None:
+    for function, array, name in (("c_reset", "io.observations", "initialised"), ("c_get_state", "state", "state"),
+                                  ("c_expert", "actions", "expert")):
+        found = list(dict.fromkeys(record[2] for record in records if record[:2] == ("unwritten", function)))
+        if found:
+            shown = ", ".join(f"[{element}]" for element in found[:MANY]) + ", …" * (len(found) > MANY)
+            checks[name].add(f"{function} does not write {array}{shown}", f"write every element of {array}; it may "
+                             "hold anything before")
+
+
+def _memory(runs: Mapping[str, Run], unwritten: list[str], checks: Checks) -> None:
+    """Locals and buffers that were zero in one build and something else in the other."""
+    if "zero" not in runs or "pattern" not in runs:
+        return
+    found = first_difference(runs["zero"], runs["pattern"])
+    if found is None:
+        return
+    again = first_difference(runs["zero"], runs["again"]) if "again" in runs else None
+    if again is not None:
+        checks["determinism"].add(f"not deterministic: another process gives other {again[0]}, {steps(again[1])}",
+                                  "no clock, no rand(), no addresses as numbers: random numbers come from io.rng")
+        return
+    lines = f": {'; '.join(unwritten)}" if unwritten else ""
+    checks["initialised"].add(f"uninitialised read: {found[0]} depend on memory that nobody has written, "
+                              f"{steps(found[1])}{lines}", "give every local variable a value, write all of "
+                              "io.observations, and read io.actions in c_step only", compared=True)
+
+
+def mark_followers(checks: Checks) -> None:
+    """Say of what may be a consequence of something else that it may be one."""
+    for name in FOLLOW:
+        before = ROOTS[:ROOTS.index(name)] if name in ROOTS else ROOTS
+        roots = checks.failed(*before)
+        if name in checks and roots:
+            remedy = f"may follow from '{roots[0]}': mend that first, and check again"
+            checks[name].findings = [replace(found, remedy=remedy, root=roots[0]) if found.compared else found
+                                     for found in checks[name].findings]

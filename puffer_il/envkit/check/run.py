@@ -1,0 +1,184 @@
+"""`puffer-il env check`: does an environment keep to the contract? A verdict, and for each thing wrong a remedy.
+
+A C environment is compiled with a program around it (csrc/check) in three ways: with AddressSanitizer and UBSan, and
+twice without, all memory beginning as zeros in one and as something else in the other. What the three report, and where
+they differ, becomes findings. Then, as of any environment, Python looks at the rows of a vector. All that runs code
+of the environment are processes of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from argparse import Namespace
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from puffer_il.envkit.check.compare import check_comparisons, mark_followers
+from puffer_il.envkit.check.findings import check_run
+from puffer_il.envkit.check.process import Child
+from puffer_il.envkit.check.program import BUILDS, Run, build_object, build_program, first_difference, run_program
+from puffer_il.envkit.check.reports import check_reports
+from puffer_il.envkit.check.run import source as check_source
+from puffer_il.envkit.check.screen import Screen
+from puffer_il.envkit.check.types import CHECKS, Check, Checks
+from puffer_il.native.envfile import EnvFile, read_env
+from puffer_il.native.glue import compiler, hooks
+
+SECONDS = 10.0  # of measuring; compiling comes on top
+SHARE = 0.3  # of them, for a program in C
+HOOKS = {"state": "STATE", "expert": "EXPERT", "picture": "RENDER"}
+VIEWS = ("workers", "gymnasium", "speed")
+
+
+def main(args: Namespace) -> int:
+    """Check `args.path` (a folder, a name, a Gymnasium id, module:function). 0: all is well, 1: something is not."""
+    seconds = args.seconds or SECONDS
+    screen, checks, expected = Screen(args.path, args.json), Checks(), list[str]()
+    with tempfile.TemporaryDirectory(prefix="puffer_il-check-", ignore_cleanup_errors=True) as scratch:
+        child = Child(args.path, args.kwargs, seconds, Path(scratch))
+        try:
+            opened = child.opened()
+            if "failed" in opened:
+                checks["runs"].add(f"cannot be opened: {opened['failed']}", "see what it says")
+                screen.show(checks["runs"])
+            elif opened["folder"] is not None:
+                env = read_env(opened["folder"], opened["values"])
+                found = hooks(env)
+                screen.about(describe(env))
+                inside = CheckC(env, found, Path(scratch), seconds * SHARE, screen, checks)
+                inside.run(child.given)
+                expected = inside.makes
+            else:
+                screen.about(opened["about"])
+            if not checks.failed("compiles", "runs", "memory"):
+                for step in child.checks():
+                    if isinstance(step, str):
+                        screen.doing(f"checking {step}")
+                    else:
+                        _add(checks, step)
+                        screen.show(checks[step.name])
+        finally:
+            screen.close()
+            child.close()
+    return screen.end(checks, [name for name in expected if name not in checks])
+
+
+def _add(checks: Checks, made: Check) -> None:
+    """What Python has found joins what C has."""
+    check = checks[made.name]
+    check.findings += made.findings
+    check.about, check.seconds = made.about, check.seconds + made.seconds
+    mark_followers(checks)
+
+
+def describe(env: EnvFile) -> str:
+    """What it is, in a few words."""
+    obs, action = env.observation, env.action
+    sees = f"{obs.nvec[0]} observations" if obs.nvec else f"{'×'.join(map(str, obs.shape))} {obs.dtype} observations"
+    does = f"{'×'.join(map(str, action.nvec))} choices" if action.nvec else (
+        f"{'×'.join(map(str, action.shape))} float32 actions")
+    return f"{sees}, {does}, {env.agents} agent{'s' * (env.agents > 1)}"
+
+
+class CheckC:
+    """The checks of a C environment that are made in C."""
+
+    def __init__(self, env: EnvFile, found: set[str], scratch: Path, seconds: float, screen: Screen,
+                 checks: Checks) -> None:
+        self.env, self.hooks, self.scratch, self.seconds = env, found, scratch, seconds
+        self.screen, self.checks = screen, checks
+        self.makes = [name for name in CHECKS if name not in HOOKS or HOOKS[name] in found]
+        self._shown: set[str] = set()
+        self._stopped = False
+        self.patience = min(3.0, max(0.5, seconds))  # seconds of work in one call
+        compiler()  # InputError if there is none
+
+    def run(self, given: Path) -> None:
+        """Compile and run everything side by side, and show what comes of it."""
+        begin = time.monotonic()
+        self.screen.doing("compiling it, with sanitizers and without")
+        with self._pool() as pool:
+            plain = pool.submit(build_object, self.env, self.scratch)
+            runs = {name: pool.submit(self._program, name, given) for name in BUILDS}
+            built, told = plain.result()
+            unwritten = check_source.check_warnings(self.env, told, self.checks)
+            check_source.check_types(self.env, self.checks)
+            if built is None:
+                if not self.checks.failed("compiles"):
+                    self.checks["compiles"].add(f"it does not compile: {' '.join(told[-300:].split())}",
+                                                "see what the compiler says")
+                self._show()
+                return
+            shared = check_source.check_symbols(self.env, built, self.hooks, self.checks)
+            self.checks["compiles"].seconds = time.monotonic() - begin
+            self._show("compiles")
+            self.screen.doing("stepping it with random, extreme and wild actions")
+            self._judge(runs, unwritten, shared, given)
+            self.checks["runs"].seconds = time.monotonic() - begin
+        mark_followers(self.checks)
+        self._show()
+
+    @contextmanager
+    def _pool(self) -> Iterator[ThreadPoolExecutor]:
+        """For builds and runs; whoever interrupts does not wait for those that have not begun."""
+        pool = ThreadPoolExecutor(max(2, os.cpu_count() or 1))
+        try:
+            yield pool
+        except BaseException:
+            self._stopped = True
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        pool.shutdown()
+
+    def _program(self, name: str, given: Path) -> tuple[Run | None, str]:
+        """A build's run, None if it cannot be built; and what its compiler could not do."""
+        program, told = build_program(self.env, name, self.scratch)
+        if program is None or self._stopped:
+            return None, told
+        return run_program(program, name, given, self.scratch, self.seconds, self.patience), told
+
+    def _judge(self, futures: dict[str, Future[tuple[Run | None, str]]], unwritten: list[str], shared: bool,
+               given: Path) -> None:
+        done = {name: future.result() for name, future in futures.items()}
+        runs = {name: run for name, (run, _) in done.items() if run is not None}
+        self._notes({name: told for name, (_, told) in done.items() if told}, runs)
+        if "sanitized" in runs:
+            check_reports(self.env, runs["sanitized"], self.checks)
+        if {"zero", "pattern"} <= runs.keys() and first_difference(runs["zero"], runs["pattern"]):
+            runs["again"] = run_program(self.scratch / "zero", "zero", given, self.scratch, self.seconds / 2,
+                                        self.patience, tag="again")
+            _, told = build_object(self.env, self.scratch, "-O0", "-fanalyzer")
+            unwritten = unwritten or check_source.unwritten_lines(told)
+        again = runs.pop("again", None)
+        check_run(self.env, runs, self.checks)
+        check_comparisons(runs | ({"again": again} if again else {}), unwritten, shared, self.checks)
+
+    def _notes(self, told: dict[str, str], runs: dict[str, Any]) -> None:
+        """What could not be looked at on this machine."""
+        if "sanitized" not in runs:
+            self.checks["memory"].add(f"the sanitizers are not there ({told.get('sanitized', '')}); only writes just "
+                                      "outside of a buffer are seen", "install gcc's libasan and libubsan", fatal=False)
+        missing = told.get("pattern", "")
+        if missing and "pattern" in runs:
+            self.checks["initialised"].add(f"{missing}; local variables were not looked at", "use gcc 12 or clang 8 or "
+                                           "later", fatal=False)
+        for name in ("zero", "pattern"):
+            if name not in runs:
+                self.checks["compiles"].add(f"the program that checks it does not compile: {told.get(name, '')}",
+                                            "does the header define a name that begins with check_?")
+
+    def _show(self, only: str = "") -> None:
+        """Those not shown yet. Of an environment that did not run to its end, only what is wrong is known."""
+        ran = not self.checks.failed("compiles", "runs")
+        for name in CHECKS:
+            wanted = name in self.makes and (name == only if only else name not in VIEWS and name not in self._shown)
+            if wanted and (ran or only or self.checks[name].findings):
+                self.screen.show(self.checks[name])
+                self._shown.add(name)
+            elif wanted:
+                self.checks.pop(name, None)

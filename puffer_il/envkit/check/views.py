@@ -1,0 +1,183 @@
+"""Checks from Python's side: the rows of a vector, Gymnasium's checker, and the speed. They run in check_child.py."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.utils.env_checker import check_env
+
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import Array
+from puffer_il.core.text import quantity
+from puffer_il.envkit.check.subject import SEED, Subject, apart, play, random_actions, rows
+from puffer_il.envkit.check.types import Check, steps
+from puffer_il.native.gymnasium_env import SingleEnv
+from puffer_il.native.native_env import NativeEnv
+from puffer_il.vector.vec import Vec
+
+SLOW_C, SLOW_PYTHON = 500, 20  # steps per second below which something is likely to be wrong
+OVERHEAD = 0.2  # of the speed in C that should be left in a vector of many environments
+
+
+def look_at_observations(subject: Subject, check: Check) -> None:
+    """Finite, in the space and changing; `rewards` are looked at in the same steps."""
+    with subject.vec(subject.in_process) as vec:
+        space, first, varies = subject.facts.single_observation_space, None, False
+        box = isinstance(space, gymnasium.spaces.Box) and not vec.spec.structured
+        for step, batch in enumerate(play(vec, SEED, 2_000, subject.seconds / 4), 1):
+            first = batch.obs.copy() if first is None else first
+            varies |= bool((batch.obs != first).any())
+            if not np.isfinite(batch.rewards).all():
+                check.add(f"a reward is not finite, {steps(step)}", "look for a division by zero or log of 0")
+            if not box or not isinstance(space, gymnasium.spaces.Box):
+                continue
+            for obs in (batch.obs, batch.final_obs[batch.terminations | batch.truncations]):
+                _in_space(obs, space, step, check)
+        check.about = f"{step * vec.num_envs:,} steps"
+        if not varies:
+            check.add(f"constant: the observation never changes in {step} steps",
+                      "does step() return the state that it has moved?")
+
+
+def _in_space(obs: Array, space: gymnasium.spaces.Box, step: int, check: Check) -> None:
+    if check.findings:
+        return
+    for bad, text in ((~np.isfinite(obs), "becomes"), (obs < space.low, "is below its space:"),
+                      (obs > space.high, "is above its space:")):
+        if bad.any():
+            row, *element = (int(k[0]) for k in np.nonzero(bad))
+            check.add(f"{'out of space: ' if 'space' in text else ''}observation{element} {text} "
+                      f"{obs[row][tuple(element)]}, {steps(step)}", "clip it, or correct observation_space")
+            return
+
+
+def look_at_determinism(subject: Subject, check: Check) -> None:
+    backend = subject.in_process
+    difference = apart(rows(subject, backend), rows(subject, backend))
+    if difference:
+        check.add(f"not deterministic: the same seed gives other rows the second time: {difference}",
+                  "take all random numbers from self.np_random, after super().reset(seed=seed)")
+
+
+def look_at_workers(subject: Subject, check: Check) -> None:
+    """The rows of 1, 2 and 8 processes and of threads against those of this process."""
+    backend = subject.in_process
+    here = rows(subject, backend)
+    if backend == "native" and not subject.facts.indexed:
+        check.about = "not compared: the batch seeds its environments by itself (it takes no first_env)"
+        return
+    if subject.folder is not None:
+        difference = threads(subject)
+        if difference:
+            check.add(f"3 threads give other rows than one: {difference}", "no static variables: nothing may be shared",
+                      compared=True)
+    for workers in (1, 2, 8):
+        difference = apart(here, rows(subject, "multiprocessing", workers))
+        if difference:
+            check.add(f"{workers} worker{'s give' if workers > 1 else ' process gives'} other rows than this process: "
+                      f"{difference}", "the seed and an environment's index must decide everything", compared=True)
+            return
+    check.about = f"1, 2 and 8 processes{', 3 threads' * (subject.folder is not None)}"
+
+
+def threads(subject: Subject) -> str | None:
+    """Where three threads give something else than one, if they do."""
+    one, several = (NativeEnv(subject.name, 64, seed=SEED, threads=n, **subject.kwargs) for n in (1, 3))
+    rng, end = np.random.default_rng(0), time.monotonic() + subject.seconds / 8
+    difference = None
+    for env in (one, several):
+        env.reset()
+    for step in range(1, 100):
+        actions = random_actions(subject.facts.spec.action, one.num_agents, rng)
+        for env in (one, several):
+            env.step(actions)
+        wrong = [name for name in ("observations", "rewards", "terminals", "truncations")
+                 if getattr(one, name).tobytes() != getattr(several, name).tobytes()]
+        if wrong:
+            difference = f"{wrong[0]} differ, {steps(step)}"
+        if wrong or time.monotonic() > end:
+            break
+    for env in (one, several):
+        env.close()
+    return difference
+
+
+@contextmanager
+def single(subject: Subject) -> Iterator[gymnasium.Env | None]:
+    """One environment as a Gymnasium one; None where it has several agents or is none."""
+    env: Any = None
+    if subject.folder is not None:
+        try:
+            env = SingleEnv(subject.folder, **subject.kwargs)
+        except InputError:  # several agents
+            env = None
+    elif subject.creator.kind in ("gymnasium", "callable"):
+        env = subject.creator._make()(**subject.kwargs)
+    yield env if isinstance(env, gymnasium.Env) else None
+    if env is not None:
+        env.close()
+
+
+def look_at_gymnasium(subject: Subject, check: Check) -> None:
+    with single(subject) as env:
+        if env is None:
+            check.about = "not asked: it looks at environments of one agent that are Gymnasium's"
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # advice about symmetric or unbounded spaces
+            try:
+                check_env(env.unwrapped, skip_render_check=True)
+            except Exception as error:
+                check.add(f"gymnasium.utils.env_checker: {' '.join(str(error).split())[:300]}",
+                          "see https://gymnasium.farama.org/api/env", compared=True)
+
+
+def look_at_speed(subject: Subject, check: Check) -> None:
+    """Steps per second: of C alone, where it is C, and through the vector as training does it."""
+    share = subject.seconds / 8
+    if subject.folder is None:
+        with subject.vec(subject.in_process) as vec:
+            rate = _rate(vec.step, vec, share)
+        check.about = f"{quantity(rate)} steps/s in one process"
+        if rate < SLOW_PYTHON:
+            check.add(f"only {quantity(rate)} steps/s", "profile step(): it bounds how fast anything can learn", False)
+        return
+    for copies in (64, 1_024):
+        env = NativeEnv(subject.folder, copies, **subject.kwargs)
+        env.reset(0)
+        with subject.vec("native", copies=copies) as vec:
+            alone, whole = _rate(env.step, vec, share / 2), _rate(vec.step, vec, share / 2)
+        env.close()
+        if alone < 20_000:
+            break
+    check.about = f"{quantity(alone)} steps/s in C on one core, {quantity(whole)} through the vector of {copies:,}"
+    if alone < SLOW_C:
+        check.add(f"only {quantity(alone)} steps/s in C", "profile c_step: no malloc, no files, nothing that is "
+                  "computed anew although it never changes", False)
+    elif whole < OVERHEAD * alone:
+        check.add(f"the vector has only {whole / alone:.0%} of the speed in C", "large observations are copied; see "
+                  "'puffer-il env bench'", False)
+
+
+def _rate(step: Callable[[Array], Any], vec: Vec, seconds: float) -> float:
+    """Rows per second."""
+    actions = random_actions(vec.spec.action, vec.num_envs, np.random.default_rng(0))
+    vec.reset(0)
+    step(actions)
+    count, begin = 0, time.perf_counter()
+    while (took := time.perf_counter() - begin) < seconds:
+        step(actions)
+        count += 1
+    return max(count, 1) * vec.num_envs / took
+
+
+CHECKS: dict[str, Callable[[Subject, Check], None]] = {
+    "observations": look_at_observations, "determinism": look_at_determinism, "workers": look_at_workers,
+    "gymnasium": look_at_gymnasium, "speed": look_at_speed,
+}

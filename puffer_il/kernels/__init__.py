@@ -1,0 +1,1 @@
+"""The compiled networks and losses of the CPU."""

@@ -1,0 +1,349 @@
+"""Adversarial imitation: a discriminator is the reward, PPO the policy optimiser.
+
+    for each rollout:
+        repeat disc_updates times:
+            expert rows, policy rows → one step of the discriminator on its loss
+        rewards ← form(D) / running std, once for the whole rollout
+        policy ← PPO on those rewards
+
+The learners of this kind (gail and its kin) are a config each and the choice of what the discriminator sees: (s, a),
+(s, s′) or s (discriminator.py says how). Those that see no actions never touch `demos.actions`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from puffer_il.core.config import Config, setting
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import EnvSpec, Metrics
+from puffer_il.demos.dataset import Demos
+from puffer_il.learners.common.discriminator import Discriminator, Replay, beside
+from puffer_il.learners.common.learned_reward import NetworkReward
+from puffer_il.learners.common.mixins import RowSampler
+from puffer_il.learners.common.rewards import FORMS, REWARDS, RewardScale, reward_from_logits, survival_bias
+from puffer_il.learners.ppo import PPO
+from puffer_il.nn.fast import discriminator_gradients, obs_moments, pair_logits
+from puffer_il.nn.losses import bernoulli_entropy, discriminator_loss, gradient_penalty
+from puffer_il.nn.optim import FlatAdam
+from puffer_il.nn.policy import Policy
+from puffer_il.rollout.buffer import RolloutBuffer
+from puffer_il.rollout.tensors import mirror_of
+
+RELABEL_ROWS = 65_536  # rows of one forward pass: enough to fill the cores, small enough to stay in memory
+
+
+@dataclass(frozen=True)
+class RewardNetworkConfig:
+    """How a network that is the reward is trained between rollouts, and what is done with what it says."""
+
+    disc_updates: int = setting(8, "discriminator updates per iteration, whatever the rollout's size", low=1)
+    disc_batch_size: int = setting(4096, "expert rows and policy rows of one discriminator update, each", low=2)
+    disc_learning_rate: float = setting(1e-3, "Adam's step size of the discriminator", low=0)
+    disc_hidden: tuple[int, ...] = setting((64, 64), "units of the discriminator's hidden layers", low=1)
+    disc_activation: str = setting("tanh", "its nonlinearity", choices=("tanh", "relu", "silu", "elu"))
+    weight_decay: float = setting(1e-4, "decoupled weight decay of the discriminator (AdamW)", low=0)
+    gp_coef: float = setting(10.0, "weight of the gradient penalty; 0 for none", low=0)
+    gp_kind: str = setting("interpolated", "penalise gradients above norm gp_target between expert and policy rows, or "
+                           "all on expert rows", choices=("interpolated", "zero_centred"))
+    gp_target: float = setting(1.0, "norm from which the interpolated penalty begins", low=0)
+    max_grad_norm: float = setting(1.0, "clip the discriminator's gradient norm; 0 does not clip", low=0)
+    replay_size: int = setting(0, "policy rows kept from earlier rollouts; 0 for none", low=0)
+    replay_share: float = setting(0.25, "share of each policy batch drawn from that replay", low=0, high=1)
+    reward_clip: float = setting(10.0, "bound of the learned reward before scaling; 0 for none", low=0)
+    reward_scale: bool = setting(True, "divide the learned reward by its running std (the mean is never subtracted)")
+    debug_use_ground_truth: bool = setting(False, "train on the true reward alone: tells a broken learner from a bad "
+                                           "discriminator")
+
+
+@dataclass(frozen=True)
+class AdversarialConfig(RewardNetworkConfig):
+    """What every learner of this kind can be told; each has a section of its own, with its own defaults."""
+
+    # Fixed, where a learner does not make a setting of it.
+    loss = "bce"
+    label_smoothing = 0.0
+    reward = "logit"
+    true_reward_coef = 0.0
+
+    spectral_norm: bool = setting(False, "bound every discriminator layer's spectral norm by 1")
+    disc_ent_coef: float = setting(1e-3, "weight of the entropy of D = σ(score), which draws scores towards 0")
+    absorbing: bool = setting(True, "absorbing state after terminations: no reward form pays for dying or living")
+
+
+@dataclass(frozen=True)
+class AnyLossConfig(AdversarialConfig):
+    """The same, with the loss and the reward's form left open."""
+
+    loss: str = setting("bce", "discriminator's loss: cross-entropy, squares to ±1, or a Wasserstein critic's",
+                        choices=tuple(FORMS))
+    label_smoothing: float = setting(0.0, "expert label 1 − x and policy label x; not for wasserstein", low=0, high=0.5)
+    reward: str = setting("logit", "learned reward: softplus = −log(1−D), logsigmoid = log D, logit = their sum (of "
+                          "every loss the score itself), least_squares = max(0, 1 − ¼(D−1)²)",
+                          choices=tuple(REWARDS))
+    true_reward_coef: float = setting(0.0, "weight of the true reward, added to the learned one")
+
+
+DISC_METRICS = ("disc/loss", "disc/accuracy_expert", "disc/accuracy_policy", "disc/logit_expert", "disc/logit_policy",
+                "disc/gradient_penalty", "disc/grad_norm_input")
+ACCURACIES = DISC_METRICS[1:3]
+
+
+def _check(name: str, cfg: AdversarialConfig) -> None:
+    """InputError where the loss has no use for what else was asked for."""
+    if cfg.reward not in FORMS[cfg.loss]:
+        raise InputError(f"{name}.reward = {cfg.reward!r}: the scores of {name}.loss = {cfg.loss!r} have no such form; "
+                         f"choose {' or '.join(FORMS[cfg.loss])}")
+    if cfg.loss == "wasserstein" and cfg.label_smoothing:
+        raise InputError(f"{name}.label_smoothing = {cfg.label_smoothing}: a Wasserstein critic has no labels to "
+                         "smooth; set it to 0 or choose another loss")
+
+
+@torch.no_grad()
+def executed_logprobs(policy: Policy, mirror: Any) -> Tensor:
+    """log π (num_steps·num_envs,) of a rollout's actions as the environment executed them: the stored ones, but for
+    those that it clipped."""
+    actions, logprobs = mirror["actions"].flatten(0, 1), mirror["logprobs"].flatten()
+    index = policy.dist.clipped(actions).nonzero()[:, 0]
+    if policy.lstm is not None or len(index) == 0:
+        return logprobs
+    obs, logprobs = mirror["obs"].flatten(0, 1), logprobs.clone()  # PPO needs the stored ones
+    for part in index.split(RELABEL_ROWS):
+        logprobs[part] = policy.dist.log_prob_executed(policy.action_params(obs[part]), actions[part])
+    return logprobs
+
+
+def parts_of(rows: int) -> list[slice]:
+    """All rows, RELABEL_ROWS at a time."""
+    return [slice(first, first + RELABEL_ROWS) for first in range(0, rows, RELABEL_ROWS)]
+
+
+@torch.no_grad()
+def logits_of(network: Discriminator, obs: Tensor, shown: Tensor | None) -> Tensor:
+    """The network's output (n,) for all raw rows and what stands beside them."""
+    logits = pair_logits(network, *network.seen(obs, shown))
+    if logits is not None:
+        return logits
+    return torch.cat([network(network.rows(obs[part], None if shown is None else shown[part]))
+                      for part in parts_of(len(obs))])
+
+
+class Adversarial:
+    """The learner, but for its name: PPO on the reward of a discriminator that is trained on every rollout."""
+
+    name: ClassVar[str]
+    inputs: ClassVar[str] = "state_action"  # what the discriminator sees, of discriminator.INPUTS
+    needs_rollouts = True
+    needs_demos = True
+    needs_expert = False
+    promised_metrics = (*PPO.promised_metrics, "disc/loss", *DISC_METRICS[3:], "disc/reward_mean", "disc/reward_std",
+                        "disc/absorbing_reward")
+    done = False
+    steps_per_update = 0  # the rollout's steps count
+
+    def __init__(self, spec: EnvSpec, demos: Demos | None, config: Config, device: torch.device, seed: int) -> None:
+        assert demos is not None
+        self.config: AdversarialConfig = getattr(config, self.name)
+        _check(self.name, self.config)
+        self.device = device
+        self.ppo = PPO(spec, demos, config, device, seed)
+        self.policy = self.ppo.policy
+        self.discriminator = self._make_discriminator(spec).to(device)
+        self.optimizer = FlatAdam((p for p in self.discriminator.parameters() if p.requires_grad),
+                                  learning_rate=self.config.disc_learning_rate,
+                                  weight_decay=self.config.weight_decay, max_grad_norm=self.config.max_grad_norm)
+        self.learned_reward_coef, self.true_reward_coef = 1.0, self.config.true_reward_coef
+        self.scale = RewardScale()
+        self.generator = torch.Generator(device).manual_seed(seed)
+        self.replay = Replay(self.config.replay_size, spec, device, self.inputs)
+        self.gamma = config.ppo.gamma
+        if self.config.absorbing and self.gamma == 1:
+            raise InputError("ppo.gamma = 1.0: absorbing states last for ever and need gamma < 1; lower ppo.gamma or "
+                             f"set {self.name}.absorbing to false")
+        # The demonstrations live on the device; their moments and their share of absorbing rows never change.
+        shown = beside(demos, self.inputs)
+        self.draw_expert = RowSampler(len(demos), demos.weights, self.generator)
+        self.demo_obs = torch.tensor(demos.obs, device=device)
+        self.demo_beside = None if shown is None else torch.tensor(shown, device=device)
+        self.demo_moments = obs_moments(self.discriminator.flatten, self.demo_obs)
+        counts = demos.episode_weights
+        self.demo_absorbing = self._absorbing_share(counts @ demos.terminated, counts @ demos.whole_lengths)
+        self.notices: list[str] = []
+        self.warned = False
+
+    def relabel(self, buffer: RolloutBuffer) -> Metrics:
+        """Update the discriminator on this rollout, then write its reward for every row and for the absorbing state."""
+        flat = buffer.flat()
+        mirror = mirror_of(buffer, self.device)
+        obs, shown = mirror["obs"].flatten(0, 1), self._beside(mirror)
+        valid = None if flat.valid.all() else self._tensor(np.flatnonzero(flat.valid))
+        num_valid = len(obs) if valid is None else len(valid)
+        terminations = int((flat.terminations & flat.valid).sum())
+        self._warn(terminations)
+        self._update_norm(obs, None if valid is None else self._tensor(flat.valid))
+        absorbing = self._absorbing_share(terminations, num_valid)
+        self.optimizer.prepare()
+        log = [self._update_discriminator(obs, shown, valid, absorbing) for _ in range(self.config.disc_updates)]
+        self.replay.add(obs, shown, valid, self.generator)
+        metrics = dict(zip(DISC_METRICS, torch.stack(log).mean(0).tolist(), strict=True))
+        if self.config.loss == "wasserstein":  # its critic is known up to a constant: no side of 0 is the expert's
+            metrics = {name: value for name, value in metrics.items() if name not in ACCURACIES}
+        return metrics | self._write_rewards(buffer, obs, shown, valid)
+
+    def advantages(self, buffer: RolloutBuffer) -> None:
+        self.ppo.advantages(buffer)
+
+    def update(self, buffer: RolloutBuffer | None, progress: float) -> Metrics:
+        return self.ppo.update(buffer, progress)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"ppo": self.ppo.state_dict(), "discriminator": self.discriminator.state_dict(),
+                "optimizer": self.optimizer.state_dict(), "scale": self.scale.state_dict(),
+                "generator": self.generator.get_state(), "replay": self.replay.state_dict(), "warned": self.warned}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.ppo.load_state_dict(state["ppo"])
+        self.discriminator.load_state_dict(state["discriminator"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scale.load_state_dict(state["scale"])
+        self.generator.set_state(state["generator"].cpu())
+        self.replay.load_state_dict(state["replay"])
+        self.warned = state["warned"]
+
+    def finish(self) -> None:
+        """The last weights are the result."""
+
+    def learned_reward(self) -> NetworkReward:
+        """What the policy is paid for imitation, but for the scale."""
+        cfg, rows = self.config, self.discriminator.absorbing_rows(1)
+        with torch.no_grad():
+            end = float(reward_from_logits(self.discriminator(rows), cfg.reward, cfg.reward_clip or None))
+        return NetworkReward.of(self.policy.spec, self.name, self.discriminator, end if cfg.absorbing else None,
+                                hidden=cfg.disc_hidden, activation=cfg.disc_activation, form=cfg.reward,
+                                clip=cfg.reward_clip)
+
+    def _make_discriminator(self, spec: EnvSpec) -> Discriminator:
+        cfg = self.config
+        return Discriminator(spec, cfg.disc_hidden, cfg.disc_activation, cfg.spectral_norm, self.inputs)
+
+    def _beside(self, mirror: Any) -> Tensor | None:
+        """What stands beside the rollout's observations: (num_steps·num_envs, …), or None."""
+        if self.inputs in ("state_next_state", "next_state"):
+            return mirror.next_obs()
+        return mirror["actions"].flatten(0, 1) if self.inputs == "state_action" else None
+
+    def _update_discriminator(self, obs: Tensor, shown: Tensor | None, valid: Tensor | None,
+                              absorbing: float) -> Tensor:
+        """One AdamW step on equally many expert and policy rows; what DISC_METRICS names, still on the device."""
+        cfg = self.config
+        expert, policy = self._expert_rows(), self._policy_rows(obs, shown, valid, absorbing)
+        mix = None
+        if cfg.gp_coef and cfg.gp_kind == "interpolated":
+            mix = torch.rand(len(expert), generator=self.generator, device=self.device)
+        stats = discriminator_gradients(self.discriminator.logit(), expert, policy, loss=cfg.loss,
+                                        label_smoothing=cfg.label_smoothing, ent_coef=cfg.disc_ent_coef,
+                                        gp_coef=cfg.gp_coef, gp_kind=cfg.gp_kind, gp_target=cfg.gp_target, mix=mix)
+        if stats is None:
+            stats = self._gradients_in_torch(expert, policy, mix)
+        self.optimizer.step()
+        return stats
+
+    def _gradients_in_torch(self, expert: Tensor, policy: Tensor, mix: Tensor | None) -> Tensor:
+        """What `discriminator_gradients` does, for every discriminator and device."""
+        cfg = self.config
+        logits = self.discriminator(torch.cat((expert, policy)))
+        expert_logits, policy_logits = logits.chunk(2)
+        verdict = discriminator_loss(cfg.loss, expert_logits, policy_logits, cfg.label_smoothing)
+        loss = verdict - cfg.disc_ent_coef * bernoulli_entropy(logits).mean()
+        penalty = norm = torch.zeros((), device=self.device)
+        if cfg.gp_coef:
+            penalty, norm = gradient_penalty(self.discriminator, expert, policy, cfg.gp_kind, cfg.gp_target, mix=mix)
+            loss = loss + cfg.gp_coef * penalty
+        self.optimizer.zero_grad()
+        loss.backward()
+        with torch.no_grad():
+            return torch.stack((verdict, (expert_logits > 0).float().mean(), (policy_logits < 0).float().mean(),
+                                expert_logits.mean(), policy_logits.mean(), penalty, norm)).detach()
+
+    def _expert_rows(self) -> Tensor:
+        index = self.draw_expert(self.config.disc_batch_size)
+        rows = self.discriminator.rows(self.demo_obs, self.demo_beside, index)
+        return self._with_absorbing(rows, self.demo_absorbing)
+
+    def _policy_rows(self, obs: Tensor, shown: Tensor | None, valid: Tensor | None, absorbing: float) -> Tensor:
+        index = self._draw(len(obs) if valid is None else len(valid), self.config.disc_batch_size)
+        index = index if valid is None else valid[index]
+        old = round(self.config.replay_share * len(index)) if len(self.replay) else 0
+        if not old:
+            return self._with_absorbing(self.discriminator.rows(obs, shown, index), absorbing)
+        # Old rows before and behind: which give way to absorbing ones must not depend on their age.
+        after, before = self._draw(len(self.replay), old).split((old - old // 2, old // 2))
+        rows = torch.empty(len(index), self.discriminator.width, device=self.device)
+        parts = rows.split((len(before), len(index) - old, len(after)))
+        self.discriminator.rows(obs, shown, index[old:], parts[1])
+        for part, chosen in ((parts[0], before), (parts[2], after)):
+            self.discriminator.rows(self.replay.obs, self.replay.beside, chosen, part)
+        return self._with_absorbing(rows, absorbing)
+
+    def _with_absorbing(self, rows: Tensor, share: float) -> Tensor:
+        """The first rows become absorbing ones, as many as their share of an endless trajectory."""
+        count = round(share * len(rows))
+        rows[:count] = self.discriminator.absorbing_rows(1)
+        return rows
+
+    def _absorbing_share(self, terminations: float, rows: float) -> float:
+        """Discounted weight of the absorbing state: each termination is followed by 1/(1−γ) absorbing steps."""
+        weight = terminations / (1 - self.gamma) if self.config.absorbing else 0.0
+        return weight / (weight + rows)
+
+    def _scores(self, obs: Tensor, shown: Tensor | None) -> Tensor:
+        """The discriminator's output for every row (n,)."""
+        return logits_of(self.discriminator, obs, shown)
+
+    @torch.no_grad()
+    def _write_rewards(self, buffer: RolloutBuffer, obs: Tensor, shown: Tensor | None, valid: Tensor | None) -> Metrics:
+        cfg = self.config
+        logits = self._scores(obs, shown)
+        rewards = reward_from_logits(logits, cfg.reward, cfg.reward_clip or None)
+        absorbing = reward_from_logits(self.discriminator(self.discriminator.absorbing_rows(1)), cfg.reward,
+                                       cfg.reward_clip or None)
+        if cfg.reward_scale:
+            self.scale.update(rewards if valid is None else rewards[valid])
+            rewards, absorbing = self.scale(rewards), self.scale(absorbing)
+        counted = rewards if valid is None else rewards[valid]
+        mean, std, end = torch.cat((counted.mean()[None], counted.std()[None], absorbing)).tolist()
+        if not cfg.debug_use_ground_truth:
+            learned = (self.learned_reward_coef * rewards).cpu().numpy().reshape(buffer.rewards.shape)
+            np.add(learned, self.true_reward_coef * buffer.env_rewards, out=buffer.rewards)
+            if cfg.absorbing:
+                worth = self.learned_reward_coef * end / (1 - self.gamma)
+                buffer.final_values[buffer.terminations & buffer.valid] = worth
+        return {"disc/reward_mean": mean, "disc/reward_std": std, "disc/absorbing_reward": end}
+
+    def _update_norm(self, obs: Tensor, valid: Tensor | None) -> None:
+        """Merge an equal mix of expert and policy rows into the statistics; frozen until the next rollout."""
+        self.ppo.rollout_moments = obs_moments(self.discriminator.flatten, obs, valid)
+        (demo_mean, demo_var, _), (policy_mean, policy_var, count) = self.demo_moments, self.ppo.rollout_moments
+        mean = (demo_mean + policy_mean) / 2
+        var = (demo_var + policy_var) / 2 + (policy_mean - mean).square()
+        self.discriminator.update_norm(mean, var, count)
+
+    def _warn(self, terminations: int) -> None:
+        """Say once that the reward's sign alone teaches something, where nothing prevents it."""
+        bias = survival_bias(self.config.reward)
+        if terminations and not self.config.absorbing and not self.warned:
+            self.warned = True
+            self.notices.append(f"{self.name}.absorbing is off, episodes terminate and reward form "
+                                f"{self.config.reward!r} {bias}; set {self.name}.absorbing to true unless that is what "
+                                "you want")
+
+    def _draw(self, n: int, count: int) -> Tensor:
+        return torch.randint(n, (count,), generator=self.generator, device=self.device)
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self.device, non_blocking=True)

@@ -1,0 +1,154 @@
+"""A learned reward that outlives its run: the file `reward.pt` holds all that it takes to compute it, and no learner.
+
+A learner offers one by a method `learned_reward() -> LearnedReward`; the trainer writes it beside every checkpoint.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from puffer_il.core import checkpoint
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import Array, EnvSpec
+from puffer_il.learners.common.discriminator import Discriminator
+from puffer_il.learners.common.rewards import reward_from_logits
+from puffer_il.learners.registry import get_learner, learner_names
+
+FILE = "reward.pt"
+FORMAT = 1
+ROWS = 65_536  # of one pass through a network: enough to fill the cores, small enough to stay in memory
+KINDS: dict[str, type[LearnedReward]] = {}
+
+
+class LearnedReward(nn.Module):
+    """Raw rows → rewards (n,) float32: `reward(obs, actions, next_obs)`.
+
+    obs, next_obs  (n, *obs_shape) in the environment's dtype; next_obs are true successors
+    actions        (n, dim) int32 or float32
+    What `reads` does not name may be None.
+
+    absorbing      what each step pays after a termination, in the absorbing state; None where the learner has none,
+                   so that a termination is worth 0
+    `arguments` are the numbers, strings and lists from which the constructor makes the same reward again. A kind of
+    reward is a subclass that names its `kind`; one that only its learner knows may stand in the learner's file.
+    """
+
+    kind: ClassVar[str]
+    reads: tuple[str, ...] = ("obs", "actions", "next_obs")
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        KINDS[cls.kind] = cls
+
+    def __init__(self, spec: EnvSpec, algo: str, absorbing: float | None = None, **arguments: Any) -> None:
+        super().__init__()
+        self.spec, self.algo, self.absorbing, self.arguments = spec, algo, absorbing, arguments
+
+    @torch.no_grad()
+    def of_rows(self, obs: Tensor, actions: Tensor | None, next_obs: Tensor | None) -> Tensor:
+        """The same of many rows, part by part, without gradients."""
+        parts = [None if x is None else x.split(ROWS) for x in (obs, actions, next_obs)]
+        count = len(parts[0] or ())
+        return torch.cat([self(*(None if part is None else part[k] for part in parts)) for k in range(count)])
+
+
+class NetworkReward(LearnedReward):
+    """A network of s, s′, (s, a) or (s, s′), as discriminators are, and the named form of what it says, clipped."""
+
+    kind = "network"
+
+    def __init__(self, spec: EnvSpec, algo: str, absorbing: float | None = None, *, inputs: str = "state_action",
+                 hidden: tuple[int, ...] | list[int] = (64, 64), activation: str = "tanh", spectral_norm: bool = False,
+                 form: str = "logit", clip: float = 0.0) -> None:
+        super().__init__(spec, algo, absorbing, inputs=inputs, hidden=list(hidden), activation=activation,
+                         spectral_norm=spectral_norm, form=form, clip=clip)
+        self.network = Discriminator(spec, tuple(hidden), activation, spectral_norm, inputs)
+        self.form, self.clip = form, clip
+        self.reads = {"state": ("obs",), "next_state": ("next_obs",), "state_action": ("obs", "actions"),
+                      "state_next_state": ("obs", "next_obs")}[inputs]
+
+    @classmethod
+    def of(cls, spec: EnvSpec, algo: str, network: Discriminator, absorbing: float | None = None, *,
+           hidden: tuple[int, ...], activation: str, form: str = "logit", clip: float = 0.0) -> NetworkReward:
+        """A copy of a learner's network as it is now; `hidden` and `activation` are those that it was made of."""
+        with torch.random.fork_rng([]):  # a checkpoint must not move the run's generator
+            reward = cls(spec, algo, absorbing, inputs=network.kind, hidden=hidden, activation=activation,
+                         spectral_norm=network.spectral_norm, form=form, clip=clip).to(network.absorbing.device)
+        reward.load_state_dict({f"network.{name}": tensor for name, tensor in network.state_dict().items()})
+        return reward
+
+    def forward(self, obs: Tensor, actions: Tensor | None = None, next_obs: Tensor | None = None) -> Tensor:
+        beside = {"state": None, "state_action": actions}.get(self.network.kind, next_obs)
+        return reward_from_logits(self.network(self.network.rows(obs, beside)), self.form, self.clip or None)
+
+
+class TableReward(LearnedReward):
+    """A number per state (S,), per state and action (S, A), or per transition (S, A, S), of an environment whose
+    observations are category numbers."""
+
+    kind = "table"
+    table: Tensor
+
+    def __init__(self, spec: EnvSpec, algo: str, absorbing: float | None = None, *, shape: list[int]) -> None:
+        super().__init__(spec, algo, absorbing, shape=list(shape))
+        self.register_buffer("table", torch.zeros(shape))
+        self.reads = ("obs", "actions", "next_obs")[:len(shape)]
+
+    @classmethod
+    def of(cls, spec: EnvSpec, algo: str, table: Array, absorbing: float | None = None) -> TableReward:
+        """From numbers of any of the three shapes."""
+        reward = cls(spec, algo, absorbing, shape=list(table.shape))
+        reward.table.copy_(torch.from_numpy(np.asarray(table, np.float32)))
+        return reward
+
+    def forward(self, obs: Tensor, actions: Tensor | None = None, next_obs: Tensor | None = None) -> Tensor:
+        given = {"obs": obs, "actions": actions, "next_obs": next_obs}
+        return self.table[tuple(given[name].reshape(-1).long() for name in self.reads)]  # type: ignore[union-attr]
+
+
+def save_reward(reward: LearnedReward, path: Path) -> None:
+    """Write it whole or not at all."""
+    checkpoint.write_tensors(path, {"format": FORMAT, "kind": reward.kind, "algo": reward.algo,
+                                    "spec": checkpoint.spec_to_state(reward.spec), "absorbing": reward.absorbing,
+                                    "arguments": reward.arguments, "state": reward.state_dict()})
+
+
+def load_reward(source: Path | str, device: torch.device | str = "cpu") -> LearnedReward:
+    """The reward of a run directory, or of a file. InputError if there is none, or if it cannot be read."""
+    path = Path(source) / FILE if Path(source).is_dir() else Path(source)
+    if not path.is_file():
+        raise InputError(f"{source}: holds no learned reward ({FILE}); give the run directory of an algorithm that "
+                         "learns one, such as airl or gail")
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # what damage makes of a pickle can raise anything at all
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise InputError(f"learned reward {path} cannot be read ({reason}); train it again") from None
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise InputError(f"learned reward {path} is not of format {FORMAT}; it was written by another version of "
+                         "puffer_il")
+    if state["kind"] not in KINDS and state["algo"] in learner_names():
+        get_learner(state["algo"])  # its file defines the kind
+    if state["kind"] not in KINDS:
+        raise InputError(f"learned reward {path}: kind {state['kind']!r} is unknown; install the package that offers "
+                         f"the algorithm {state['algo']!r}")
+    reward = KINDS[state["kind"]](checkpoint.spec_from_state(state["spec"]), state["algo"], state["absorbing"],
+                                  **state["arguments"]).to(device)
+    reward.load_state_dict(state["state"])
+    return reward.eval().requires_grad_(False)
+
+
+def check_spaces(reward: LearnedReward, spec: EnvSpec, source: str) -> None:
+    """InputError unless the reward can read this environment's rows; actions matter only where it reads them."""
+    own = reward.spec
+    if (own.obs_shape, own.obs_dtype, own.obs_fields) != (spec.obs_shape, spec.obs_dtype, spec.obs_fields):
+        raise InputError(f"{source}: this reward reads observations {own.obs_dtype} {own.obs_shape} of {own.name}, but "
+                         f"those of {spec.name} are {spec.obs_dtype} {spec.obs_shape}; give a reward learned from such")
+    if "actions" in reward.reads and own.action != spec.action:
+        raise InputError(f"{source}: this reward reads actions, which are other ones in {spec.name} than in {own.name} "
+                         "where it was learned; give one that reads states alone (airl.inputs = 'state')")

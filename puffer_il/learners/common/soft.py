@@ -1,0 +1,357 @@
+"""Learning from a replay: soft Q-learning for discrete actions, soft actor-critic for continuous ones.
+
+    discrete    V(s) = α log mean_a exp(Q(s, a) / α)                    π(·|s) = softmax(Q(s, ·) / α)
+    continuous  V(s) = E_π [min(Q₁, Q₂)(s, a) − α log(π(a|s) |A|)]      π ← argmax V
+    both        L(Q) = ½ mean (Q(s, a) − r − γ V̄(s'))²                  V̄ of a copy of Q that follows it by τ
+
+(Haarnoja et al. 2017, arXiv:1702.08165, eq. 3 to 6, and 2018, arXiv:1812.05905, eq. 5 to 9 and 17.) Entropy is counted
+against that of uniform actions, which is the maximum: so it is never positive and does not pay for staying alive.
+Without terminations that is the papers' objective but for a constant.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from puffer_il.core.config import setting
+from puffer_il.core.errors import InputError
+from puffer_il.nn.distributions import Gaussian
+from puffer_il.nn.fast import soft_q_updates
+from puffer_il.nn.networks import Encoder, Flatten, mlp
+from puffer_il.nn.optim import FlatAdam, flatten
+from puffer_il.nn.policy import Policy
+from puffer_il.rollout.replay import Transitions
+
+STATS = ("critic", "actor", "q_mean", "negentropy", "alpha", "grad_norm")
+
+
+@dataclass(frozen=True)
+class SACConfig:
+    gamma: float = setting(0.99, "discount factor", low=0, high=0.9999)
+    learning_rate: float = setting(1e-3, "Adam's step size of all networks and of alpha", low=0)
+    batch_size: int = setting(128, "transitions of one gradient update", low=1)
+    updates: int = setting(32, "gradient updates after each rollout", low=1)
+    replay_size: int = setting(100_000, "transitions that are kept", low=1)
+    warmup: int = setting(0, "transitions to gather before the first update", low=0)
+    tau: float = setting(0.05, "share of the way that the target network goes in each update", low=0, high=1)
+    alpha: float = setting(0.1, "temperature: what a nat of entropy is worth in rewards", low=1e-6)
+    target_negentropy: float = setting(0.0, "learn alpha so that the policy's entropy is this many nats per action "
+                                       "dimension below that of uniform actions; 0 keeps alpha", low=0)
+    critic_hidden: tuple[int, ...] = setting((64, 64), "units of the two critics' hidden layers (continuous actions; "
+                                             "with discrete ones the policy's network is the critic)", low=1)
+    max_grad_norm: float = setting(10.0, "clip the gradient's norm; 0 does not clip", low=0)
+
+
+@dataclass(slots=True)
+class Minibatch:
+    """Rows (n, …) as an engine takes them: `obs` and `next_obs` flat and normalised (n, Flatten.dim), `ends` (n,) bool
+    where nothing follows but `end_value`."""
+
+    obs: Tensor
+    actions: Tensor
+    rewards: Tensor
+    next_obs: Tensor
+    ends: Tensor
+
+
+def load(policy: Policy, rows: Transitions, device: torch.device) -> Minibatch:
+    """Rows (updates, n, …) on the device, flat and normalised as the policy does now. Images stay as they are: their
+    floats would fill the memory."""
+    obs, actions, rewards, next_obs, ends = (
+        torch.from_numpy(array).to(device) for array in (rows.obs, rows.actions, rows.rewards, rows.next_obs,
+                                                         rows.terminations))
+    if not policy.encoder.convs:
+        obs, next_obs = (_prepare(policy, raw.flatten(0, 1)).reshape(*raw.shape[:2], -1) for raw in (obs, next_obs))
+    return Minibatch(obs, actions, rewards, next_obs, ends)
+
+
+def minibatches(policy: Policy, loaded: Minibatch) -> Iterator[Minibatch]:
+    """Loaded rows, one minibatch (n, …) after the other."""
+    for obs, actions, rewards, next_obs, ends in zip(loaded.obs, loaded.actions, loaded.rewards, loaded.next_obs,
+                                                     loaded.ends, strict=True):
+        if policy.encoder.convs:
+            obs, next_obs = _prepare(policy, obs), _prepare(policy, next_obs)
+        yield Minibatch(obs, actions, rewards, next_obs, ends)
+
+
+def _prepare(policy: Policy, raw: Tensor) -> Tensor:
+    return policy.encoder.prepare(policy.flatten(raw))
+
+
+def soft_value(q: Tensor, alpha: float | Tensor) -> Tensor:
+    """V (n,) of Q (n, actions): α log mean_a exp(Q / α), between mean and maximum of Q."""
+    return alpha * (torch.logsumexp(q / alpha, -1) - math.log(q.shape[-1]))
+
+
+def backup(rewards: Tensor, next_values: Tensor, ends: Tensor, gamma: float, end_value: float) -> Tensor:
+    """r + γ V(s'), where V of what follows a termination is `end_value`."""
+    return rewards + gamma * torch.where(ends, end_value, next_values)
+
+
+def absorbing_share(terminations: int, rows: int, gamma: float) -> float:
+    """Share of absorbing steps where each termination is followed by 1 / (1 − γ) of them, discounted."""
+    weight = terminations / (1 - gamma)
+    return weight / max(1e-9, weight + rows)
+
+
+def absorbing_reward(demo_share: float, policy_share: float, shown: float) -> float:
+    """Share of the absorbing steps that are demonstrated, if `shown` of all steps are; 0 where there are none, for then
+    nothing reads it.
+
+    demo_share, policy_share: of absorbing steps on either side
+    """
+    demonstrated = shown * demo_share
+    return demonstrated / (demonstrated + (1 - shown) * policy_share) if demonstrated else 0.0
+
+
+class Temperature:
+    """α, fixed or learned: log α rises while the policy's entropy is too small (Haarnoja et al. 2018, eq. 17)."""
+
+    def __init__(self, cfg: SACConfig, dims: int, device: torch.device) -> None:
+        self.target = cfg.target_negentropy * dims
+        self.log = nn.Parameter(torch.tensor([math.log(cfg.alpha)], device=device))
+        self.optimizer = FlatAdam([self.log], learning_rate=cfg.learning_rate)
+
+    @property
+    def value(self) -> Tensor:
+        return self.log.detach().exp()
+
+    def update(self, negentropy: Tensor) -> None:
+        """`negentropy` () is the policy's, on a minibatch of states."""
+        if self.target:
+            self.optimizer.grad.copy_(self.target - negentropy)
+            self.optimizer.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"log": self.log.detach(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        with torch.no_grad():
+            self.log.copy_(state["log"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def _actor_parameters(policy: Policy) -> list[nn.Parameter]:
+    """All but the state-value head, which nothing here reads."""
+    critic = {id(p) for p in policy.critic.parameters()}
+    return [p for p in policy.parameters() if id(p) not in critic]
+
+
+@torch.no_grad()
+def _copy_scaled(source: Policy, target: Policy, factor: Tensor) -> None:
+    """The target's actor becomes the source's, and its outputs those times `factor`."""
+    for mine, given in zip(_actor_parameters(target), _actor_parameters(source), strict=True):
+        mine.copy_(given)
+    head = [layer for layer in target.actor.modules() if isinstance(layer, nn.Linear)][-1]
+    for parameter in head.parameters():
+        parameter.mul_(factor)
+
+
+class SoftQ:
+    """Discrete actions: a network of the policy's own shape gives Q, and the policy's logits become Q / α."""
+
+    def __init__(self, policy: Policy, cfg: SACConfig, device: torch.device) -> None:
+        self.policy, self.cfg, self.device = policy, cfg, device
+        self.q, self.target = copy.deepcopy(policy), copy.deepcopy(policy).requires_grad_(False)
+        self.optimizer = FlatAdam(_actor_parameters(self.q), learning_rate=cfg.learning_rate,
+                                  max_grad_norm=cfg.max_grad_norm)
+        self.followers = flatten(_actor_parameters(self.target))[0]
+        self.temperature = Temperature(cfg, 1, device)
+
+    def prepare(self) -> None:
+        """Before the updates of an iteration."""
+        self.optimizer.prepare()
+        self.temperature.optimizer.prepare()
+
+    def learn(self, rows: Transitions, end_value: float, move: bool = True) -> Tensor:
+        """A step on Q for each minibatch of rows (updates, n, …), and then the policy that follows if it is to `move`;
+        the means of STATS, on the device."""
+        self.prepare()
+        batch = load(self.policy, rows, self.device)
+        stats = self._in_kernels(batch, end_value)
+        if stats is None:
+            stats = torch.stack([self.update(part, end_value) for part in minibatches(self.policy, batch)]).mean(0)
+        if move:
+            self.publish()
+        return stats
+
+    def _in_kernels(self, batch: Minibatch, end_value: float) -> Tensor | None:
+        """All updates in one call of the C kernels; None where they do not cover it."""
+        cfg = self.cfg
+        if self.temperature.target:
+            return None
+        settings = (cfg.alpha, cfg.gamma, cfg.tau, end_value)
+        means = soft_q_updates(self.q, self.target, self.optimizer, self.followers, batch, settings)
+        if means is None:
+            return None
+        loss, value, q, negentropy, norm = means.tolist()
+        return torch.tensor((loss, -value, q, negentropy, cfg.alpha, norm))
+
+    def update(self, batch: Minibatch, end_value: float) -> Tensor:
+        """One step on Q in torch; STATS as a tensor on the device."""
+        alpha = self.temperature.value
+        with torch.no_grad():
+            following = soft_value(self.target.params(self.target.encoder.encode(batch.next_obs)), alpha)
+            wanted = backup(batch.rewards, following, batch.ends, self.cfg.gamma, end_value)
+        q = self.q.params(self.q.encoder.encode(batch.obs))
+        chosen = q.gather(1, batch.actions.long()).squeeze(1)
+        loss = 0.5 * (chosen - wanted).square().mean()
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = self.optimizer.step()
+        self.followers.lerp_(self.optimizer.flat, self.cfg.tau)
+        with torch.no_grad():
+            logp = (q / alpha).log_softmax(-1)
+            negentropy = (logp.exp() * logp).sum(-1).mean() + math.log(q.shape[1])
+            self.temperature.update(negentropy)
+            return torch.stack((loss, -soft_value(q, alpha).mean(), chosen.mean(), negentropy, alpha[0], norm)).detach()
+
+    def publish(self) -> None:
+        """Let the policy act by the present Q: its logits are Q / α."""
+        _copy_scaled(self.q, self.policy, 1 / self.temperature.value)
+
+    def start_from_policy(self) -> None:
+        """Q ← α · the policy's logits, so that the policy that acts is the one that was there."""
+        for network in (self.q, self.target):
+            _copy_scaled(self.policy, network, self.temperature.value)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"q": self.optimizer.flat, "target": self.followers, "optimizer": self.optimizer.state_dict(),
+                "temperature": self.temperature.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.optimizer.flat.copy_(state["q"])
+        self.followers.copy_(state["target"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.temperature.load_state_dict(state["temperature"])
+
+
+class Critics(nn.Module):
+    """Two Q functions of flat normalised observations (n, Flatten.dim) and actions (n, dim) in units of the range."""
+
+    def __init__(self, policy: Policy, hidden: tuple[int, ...], activation: str) -> None:
+        super().__init__()
+        self.encoder = Encoder(Flatten(policy.spec), normalise=False)
+        inputs = self.encoder.dim + policy.spec.action.dim
+        self.nets = nn.ModuleList(mlp(inputs, hidden, 1, activation) for _ in range(2))
+
+    def forward(self, obs: Tensor, actions: Tensor) -> Tensor:
+        """(2, n)."""
+        rows = torch.cat((self.encoder.encode(obs), actions), 1)
+        return torch.stack([net(rows).squeeze(-1).float() for net in self.nets])
+
+
+class SoftActorCritic:
+    """Continuous actions: a squashed Gaussian policy, improved by the gradient of the lesser of two critics."""
+
+    def __init__(self, policy: Policy, cfg: SACConfig, activation: str, device: torch.device, seed: int) -> None:
+        assert isinstance(policy.dist, Gaussian)
+        self.policy, self.cfg, self.device, self.dist = policy, cfg, device, policy.dist
+        self.critics = Critics(policy, cfg.critic_hidden, activation).to(device)
+        self.target = copy.deepcopy(self.critics).requires_grad_(False)
+        self.critic_parameters = list(self.critics.parameters())
+        self.critic_optimizer = FlatAdam(self.critic_parameters, learning_rate=cfg.learning_rate,
+                                         max_grad_norm=cfg.max_grad_norm)
+        self.followers = flatten(list(self.target.parameters()))[0]
+        self.actor_optimizer = FlatAdam(_actor_parameters(policy), learning_rate=cfg.learning_rate,
+                                        max_grad_norm=cfg.max_grad_norm)
+        self.temperature = Temperature(cfg, policy.spec.action.dim, device)
+        self.generator = torch.Generator(device).manual_seed(seed)
+        self.log_volume = policy.spec.action.dim * math.log(2)  # of the range, in its own units
+
+    def prepare(self) -> None:
+        """Before the updates of an iteration."""
+        for optimizer in (self.critic_optimizer, self.actor_optimizer, self.temperature.optimizer):
+            optimizer.prepare()
+
+    def learn(self, rows: Transitions, end_value: float, move: bool = True) -> Tensor:
+        """A step on the critics for each minibatch of rows (updates, n, …), and on the policy if it is to `move`; the
+        means of STATS, on the device."""
+        self.prepare()
+        batch = load(self.policy, rows, self.device)
+        return torch.stack([self.update(part, end_value, move) for part in minibatches(self.policy, batch)]).mean(0)
+
+    def update(self, batch: Minibatch, end_value: float, move: bool = True) -> Tensor:
+        """One step on the critics, then one on the policy if it is to `move`; STATS as a tensor on the device."""
+        alpha = self.temperature.value
+        actions = self.dist.features(batch.actions)
+        noise = torch.randn((2, *actions.shape), generator=self.generator, device=actions.device)
+        with torch.no_grad():
+            next_actions, negentropy = self._act(batch.next_obs, noise[0])
+            following = self.target(batch.next_obs, next_actions).amin(0) - alpha * negentropy
+            wanted = backup(batch.rewards, following, batch.ends, self.cfg.gamma, end_value)
+        q = self.critics(batch.obs, actions)
+        critic_loss = 0.5 * (q - wanted).square().sum(0).mean()
+        self.critic_optimizer.zero_grad()
+        critic_loss.backward()
+        norm = self.critic_optimizer.step()
+        self.followers.lerp_(self.critic_optimizer.flat, self.cfg.tau)
+
+        actor_loss, mean_negentropy = wanted.new_zeros(()), negentropy.mean()
+        if move:
+            actor_loss, mean_negentropy = self._improve(batch.obs, noise[1], alpha)
+        return torch.stack((critic_loss.detach(), actor_loss, q.detach().mean(), mean_negentropy, alpha[0],
+                            norm))
+
+    def _improve(self, obs: Tensor, normal: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+        """One step of the policy, and of α; the loss and the mean negentropy."""
+        for parameter in self.critic_parameters:
+            parameter.requires_grad_(False)  # only the actions' gradient is wanted
+        actions, negentropy = self._act(obs, normal)
+        loss = (alpha * negentropy - self.critics(obs, actions).amin(0)).mean()
+        self.actor_optimizer.zero_grad()
+        loss.backward()
+        self.actor_optimizer.step()
+        for parameter in self.critic_parameters:
+            parameter.requires_grad_(True)
+        mean = negentropy.detach().mean()
+        self.temperature.update(mean)
+        return loss.detach(), mean
+
+    def start_from_policy(self) -> None:
+        """The same: it starts from what it is."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"critics": self.critic_optimizer.flat, "target": self.followers,
+                "critic_optimizer": self.critic_optimizer.state_dict(),
+                "actor_optimizer": self.actor_optimizer.state_dict(), "temperature": self.temperature.state_dict(),
+                "generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.critic_optimizer.flat.copy_(state["critics"])
+        self.followers.copy_(state["target"])
+        self.critic_optimizer.load_state_dict(state["critic_optimizer"])
+        self.actor_optimizer.load_state_dict(state["actor_optimizer"])
+        self.temperature.load_state_dict(state["temperature"])
+        self.generator.set_state(state["generator"].cpu())
+
+    def _act(self, obs: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
+        """Actions (n, dim) in units of the range, and log(π |A|) (n,), a sample of the negentropy."""
+        actions, logprobs = self.dist.sample_unit(self.policy.params(self.policy.encoder.encode(obs)), normal)
+        return actions, logprobs + self.log_volume
+
+
+def make_engine(policy: Policy, cfg: SACConfig, activation: str, device: torch.device,
+                seed: int) -> SoftQ | SoftActorCritic:
+    """The engine that fits the policy's actions. InputError, a line, where none does."""
+    action = policy.spec.action
+    if policy.lstm is not None:
+        raise InputError(f"policy.lstm = {policy.lstm.hidden_size}: a replay holds single transitions, not sequences; "
+                         "set policy.lstm to 0")
+    if len(action.nvec) > 1:
+        raise InputError(f"{policy.spec.name}: actions of {len(action.nvec)} discrete parts {action.nvec} have no "
+                         "soft Q in closed form; use an on-policy algorithm (puffer-il algos lists them)")
+    if action.discrete:
+        return SoftQ(policy, cfg, device)
+    assert isinstance(policy.dist, Gaussian)
+    if not policy.dist.squash:
+        raise InputError("policy.squash = False: off-policy learning of continuous actions needs them bounded; set "
+                         "policy.squash to true")
+    return SoftActorCritic(policy, cfg, activation, device, seed)

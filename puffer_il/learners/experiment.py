@@ -1,0 +1,113 @@
+"""An experiment: shipped TOML files → a run's `Config`, with the sections of its learner. An unknown key is an error.
+
+Order of precedence: defaults, configs/base.toml, configs/<algo>.toml, configs/<env>/<algo>.toml, --config FILE, the
+command line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from puffer_il.core.config import (
+    Config,
+    DemosConfig,
+    EnvConfig,
+    EvalConfig,
+    MixConfig,
+    PolicyConfig,
+    TrainConfig,
+    convert,
+    read_toml,
+)
+from puffer_il.core.errors import InputError, unknown
+from puffer_il.core.spec import EnvSpec
+from puffer_il.learners.registry import get_learner
+
+if TYPE_CHECKING:
+    from puffer_il.nn.numpy_policy import NumpyPolicy
+    from puffer_il.nn.policy import Policy
+
+SHARED: dict[str, type] = {"env": EnvConfig, "demos": DemosConfig, "policy": PolicyConfig, "train": TrainConfig,
+                           "eval": EvalConfig}
+
+
+def section_types(algo: str) -> dict[str, type]:
+    """Section name → dataclass for the shared sections and those of the learner and what it uses; mix with PPO."""
+    cls = get_learner(algo)
+    used = {name: get_learner(name).section for name in getattr(cls, "uses", ())}
+    mixed = {"mix": MixConfig} if "ppo" in (algo, *used) else {}
+    return SHARED | mixed | used | {algo: cls.section}
+
+
+def build(algo: str, layers: list[tuple[str, dict[str, Any]]]) -> Config:
+    """Merge `layers` (where it comes from, tables), later over earlier, and check every key and value.
+
+    A key that is itself a table, such as env.kwargs, is merged entry by entry.
+    """
+    types_ = section_types(algo)
+    values: dict[str, dict[str, Any]] = {name: {} for name in types_}
+    reasons: tuple[str, ...] = ()
+    for origin, tables in layers:
+        reasons = tuple(tables.get("chosen_because", reasons))
+        for section, table in tables.items():
+            if section in ("algo", "chosen_because"):
+                continue
+            if section not in types_:
+                raise InputError(f"{origin}: {unknown('section', section, list(types_))}")
+            if not isinstance(table, dict):
+                raise InputError(f"{origin}: {section} = {table!r}: that is a section; write [{section}] and its keys")
+            fields = {f.name: f for f in dataclasses.fields(types_[section])}
+            for name, value in table.items():
+                key = name.replace("-", "_")
+                if key not in fields:
+                    raise InputError(f"{origin}: {_unknown_key(section, key, types_)}")
+                try:
+                    value = convert(f"{section}.{key}", value, types_[section], fields[key])
+                except InputError as error:
+                    raise InputError(f"{origin}: {error}") from None
+                values[section][key] = values[section].get(key, {}) | value if isinstance(value, dict) else value
+    return Config(algo, {name: cls(**values[name]) for name, cls in types_.items()}, reasons)
+
+
+def replaced(config: Config, section: str, **changes: Any) -> Config:
+    """A copy with some keys of one section changed, checked as any other input."""
+    tables = config.to_dict()
+    tables[section] |= changes
+    return dataclasses.replace(build(config.algo, [("override", tables)]), chosen_because=config.chosen_because)
+
+
+def _unknown_key(section: str, key: str, types_: dict[str, type]) -> str:
+    """One line that names the section's nearest key and the sections that have a key of that very name."""
+    own = [f"{section}.{f.name}" for f in dataclasses.fields(types_[section])]
+    same = [f"{s}.{key}" for s, cls in types_.items() if key in {f.name for f in dataclasses.fields(cls)}]
+    meant = get_close_matches(f"{section}.{key}", own, n=1, cutoff=0.7) + same
+    if not meant:
+        return unknown("key", f"{section}.{key}", own)
+    return f"unknown key '{section}.{key}'; did you mean {' or '.join(map(repr, meant))}?"
+
+
+def config_folder() -> Path:
+    """Where the shipped experiments are (the repository's configs/, installed as puffer_il.configs)."""
+    return Path(next(iter(import_module("puffer_il.configs").__path__)))
+
+
+def experiment_layers(algo: str, env: str) -> list[tuple[str, dict[str, Any]]]:
+    """The shipped files for this algorithm and environment: base.toml, then <algo>.toml and <env>/<algo>.toml if they
+    are there."""
+    folder = config_folder()
+    short = re.sub(r"-v\d+$", "", env.rstrip("/").rsplit("/", 1)[-1]).lower()
+    files = [folder / "base.toml", folder / f"{algo}.toml", folder / short / f"{algo}.toml"]
+    return [(str(f), read_toml(f)) for f in files if f.is_file()]
+
+
+def make_policy(spec: EnvSpec, config: Config, device: str = "cpu") -> Policy | NumpyPolicy:
+    """An untrained policy of the kind that the learner of `config` has; its weights come from a checkpoint."""
+    from puffer_il.nn.policy import Policy
+
+    made = getattr(get_learner(config.algo), "make_policy", None)
+    return Policy(spec, config.policy).to(device).eval() if made is None else made(spec, config)

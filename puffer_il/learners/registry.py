@@ -1,0 +1,123 @@
+"""Names → learners and environments. Built-ins and third-party entry points are found the same way.
+
+A learner is a class decorated with `@register("name")`; a built-in one lives in `puffer_il/learners/<name>.py`, another
+package offers its own through the entry-point group `puffer_il.learners`, under a name that no built-in one has. An
+environment is a folder with an `env.toml`: one under `envs/`, a path, or an entry point in the group `puffer_il.envs`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, TypeVar
+
+from puffer_il.core.errors import InputError, unknown
+from puffer_il.learners.base import About, Learner
+
+C = TypeVar("C", bound=type)
+GROUP = "puffer_il.learners"
+MACHINERY = ("base", "experiment", "registry")  # files of this room that are no algorithm
+NEEDED = ("section", "needs_rollouts", "needs_demos", "promised_metrics", "update", "state_dict", "load_state_dict",
+          "finish")
+NEEDED_WITH_ROLLOUTS = ("relabel", "advantages")
+_learners: dict[str, type[Learner]] = {}
+
+
+def register(name: str, *, uses: tuple[str, ...] = ()) -> Callable[[C], C]:
+    """Class decorator: make a learner known by `name`. `uses` names the learners whose config sections it needs too.
+
+    What it does not say of itself is filled in: it needs actions if it needs demonstrations, and no expert; `about` is
+    taken from its docstring.
+    """
+
+    def wrap(cls: Any) -> Any:
+        cls.name, cls.uses = name, uses
+        defaults = {"needs_actions": getattr(cls, "needs_demos", True), "needs_expert": False,
+                    "needs_model": False, "about": _about(cls)}
+        for attribute, value in defaults.items():
+            if not hasattr(cls, attribute):
+                setattr(cls, attribute, value)
+        _learners[name] = cls
+        return cls
+
+    return wrap
+
+
+def learner_names() -> list[str]:
+    """All names, without importing a learner: built-in files, entry points, and what was registered by hand."""
+    return sorted({*_built_in(), *(entry.name for entry in entry_points(group=GROUP)), *_learners})
+
+
+def get_learner(name: str) -> type[Learner]:
+    """The class registered as `name`; InputError with the nearest name if there is none, and where a package offers one
+    that cannot be used."""
+    if name not in _learners:
+        if name in _built_in():
+            importlib.import_module(f"puffer_il.learners.{name}")
+        elif offers := [entry for entry in entry_points(group=GROUP) if entry.name == name]:
+            _load(offers)
+        else:
+            raise InputError(unknown("algorithm", name, learner_names()))
+    return _learners[name]
+
+
+def usable_learners() -> tuple[dict[str, type[Learner]], list[str]]:
+    """All learners by name, and one line for each that a package offers and that cannot be used."""
+    found: dict[str, type[Learner]] = {}
+    complaints = [f"package {_package(entry)} offers an algorithm {entry.name!r}, a name that puffer_il has taken; "
+                  "rename its entry point" for entry in entry_points(group=GROUP) if entry.name in _built_in()]
+    for name in learner_names():
+        try:
+            found[name] = get_learner(name)
+        except InputError as error:
+            complaints.append(str(error))
+    return found, complaints
+
+
+def package_of(name: str) -> str:
+    """The package that a registered learner comes from; its module's where nobody has installed it."""
+    offers = [] if name in _built_in() else [entry for entry in entry_points(group=GROUP) if entry.name == name]
+    return _package(offers[0]) if offers else _learners[name].__module__.partition(".")[0]
+
+
+def _built_in() -> list[str]:
+    package = importlib.import_module("puffer_il.learners")
+    return [module.name for module in pkgutil.iter_modules(package.__path__)
+            if not module.ispkg and module.name not in MACHINERY and not module.name.startswith("_")]
+
+
+def _load(offers: list[EntryPoint]) -> None:
+    """Register what a package offers; InputError, naming the package, if it cannot be imported or is no learner."""
+    entry, *others = offers
+    origin = f"algorithm {entry.name!r} of package {_package(entry)}"
+    if others:
+        raise InputError(f"{origin}: offered by {_package(others[0])} too; uninstall one of them")
+    try:
+        cls = entry.load()
+    except Exception as error:  # an import can raise anything
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(f"{origin}: {entry.value} cannot be imported ({reason}); repair or uninstall it") from None
+    _learners.pop(entry.name, None)  # until it has been looked at: loading it may have run a @register of its own
+    wanted = NEEDED + NEEDED_WITH_ROLLOUTS * bool(getattr(cls, "needs_rollouts", False))
+    missing = [attribute for attribute in wanted if not hasattr(cls, attribute)]
+    if missing:
+        raise InputError(f"{origin}: {entry.value} has no {', '.join(missing)}; see puffer_il.learners.base.Learner")
+    if not dataclasses.is_dataclass(cls.section):
+        raise InputError(f"{origin}: the section of {entry.value} is no dataclass; see puffer_il.learners.base.Learner")
+    if getattr(cls, "name", entry.name) != entry.name:
+        raise InputError(f"{origin}: {entry.value} registers itself as {cls.name!r}; give both the same name")
+    register(entry.name, uses=getattr(cls, "uses", ()))(cls)
+
+
+def _package(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist else entry.module.partition(".")[0]
+
+
+def _about(cls: type) -> About:
+    """What the first paragraph of a learner's docstring says: "One sentence. Paper: authors year."."""
+    what, _, paper = " ".join((inspect.getdoc(cls) or "").partition("\n\n")[0].split()).partition("Paper: ")
+    return About(paper.rstrip(".") or "not said", what.rstrip(". ") or "not said")

@@ -1,0 +1,1 @@
+"""C and Cython environments: described, compiled, stepped as one batch."""

@@ -1,0 +1,233 @@
+"""A described environment → C translation unit around the author's header → compiled environment.
+
+setup.py compiles those under envs/ through `env_extension`; `compile_env` does the same at run time for a folder
+anywhere. Nothing that is generated is kept among the sources.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import math
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from puffer_il.core.errors import InputError
+from puffer_il.native.envfile import EnvFile, Space, read_env
+
+if TYPE_CHECKING:
+    from setuptools import Extension
+
+# No -march: one build runs everywhere. No contraction: the same bits with and without fused multiply-add.
+FLAGS = ("-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fvisibility=hidden",
+         "-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror=implicit-function-declaration")
+HERE = Path(__file__).parents[1]
+CSRC = HERE / "csrc" if (HERE / "csrc").is_dir() else HERE.parent / "csrc"  # installed, or in a repository
+ELEMENT_TYPES = {"float32": "float", "uint8": "uint8_t", "int8": "int8_t", "int16": "int16_t", "int32": "int32_t"}
+PARAMETER_TYPES = {bool: "int64_t", int: "int64_t", str: "int64_t", float: "double"}
+DATA_ELEMENTS = {"float64": "double", "float32": "float", "int64": "int64_t", "int32": "int32_t", "uint8": "uint8_t"}
+OURS = ("env.h", "vec_env.h", "vec_api.h", "canvas.h", "rng.h")  # headers of the contract: no environment's hooks
+HOOKS = {"EXPERT": ("c_expert",), "STATE": ("c_get_state", "c_set_state"), "RENDER": ("c_render",),
+         "SHARE": ("c_share", "c_unshare"), "OPEN": ("c_open", "c_close")}
+
+
+def c_source(env: EnvFile) -> str:
+    """The whole translation unit."""
+    return f'#define ENV_SOURCE_HASH "{source_hash(env)}"\n{_c_body(env)}'
+
+
+def source_hash(env: EnvFile) -> str:
+    """16 hexadecimal digits that change with anything that goes into the compiled environment."""
+    digest = hashlib.sha256(" ".join([*FLAGS, *package_flags(env)]).encode() + _c_body(env).encode())
+    for header in headers(env):
+        digest.update(header.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def hooks(env: EnvFile) -> set[str]:
+    """Which of HOOKS the environment's own headers define; InputError where a part of one is missing."""
+    text = "\n".join(re.sub(r"/\*.*?\*/|//[^\n]*", "", header.read_text(), flags=re.DOTALL)
+                     for header in headers(env) if header.parent != CSRC or header.name not in OURS)
+    defined = {name for names in HOOKS.values() for name in names if re.search(rf"\b{name}\s*\([^;]*?\)\s*{{", text)}
+    for names in HOOKS.values():
+        there, missing = (" and ".join(n for n in names if (n in defined) == wanted) for wanted in (True, False))
+        if there and missing:
+            raise InputError(f"environment {env.name}: there is {there} but no {missing}; they go together")
+    found = {hook for hook, names in HOOKS.items() if set(names) <= defined}
+    for hook, given, key in (("STATE", env.state, "state = n"), ("RENDER", env.render[0], "[render] width and height")):
+        if (hook in found) != bool(given):
+            wanted = f"add {key}" if hook in found else f"{' and '.join(HOOKS[hook])} must be there with {key}"
+            raise InputError(f"{env.folder / 'env.toml'}: {env.name}.h defines "
+                             f"{HOOKS[hook][0] if hook in found else f'no {HOOKS[hook][0]}'}; {wanted}")
+    if "OPEN" in found and "STATE" not in found:
+        raise InputError(f"environment {env.name}: with c_open, copying Env no longer saves it; define c_get_state and "
+                         "c_set_state as well")
+    return found
+
+
+def package_flags(env: EnvFile) -> list[str]:
+    """Compiler flags for the headers and the library inside each of `packages`; InputError if one is not there."""
+    flags = []
+    for package in env.packages:
+        spec = importlib.util.find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            raise InputError(f"environment {env.name} is built with the package {package}, which is not installed; "
+                             f"pip install {package}")
+        root = Path(next(iter(spec.submodule_search_locations)))
+        libraries = sorted(path for pattern in (f"lib{package}.so*", f"lib{package}*.dylib", f"{package}.lib")
+                           for path in root.glob(pattern))
+        if not libraries or not (root / "include").is_dir():
+            raise InputError(f"environment {env.name}: the package {package} in {root} has no include/ or no "
+                             f"lib{package}; install one of its wheels")
+        flags += [f"-I{root / 'include'}", str(libraries[0]), f"-Wl,-rpath,{root}"]
+    return flags
+
+
+def _c_body(env: EnvFile) -> str:
+    """What env.toml says as C, then the author's header, then the batch loop."""
+    return "\n".join([
+        "#include <math.h>",
+        "#include <stdint.h>",
+        *(f"#define ENV_HAS_{hook}" for hook in sorted(hooks(env))),
+        f"#define ENV_LOG_SIZE {len(env.log)}",  # macros, where the preprocessor must know
+        "enum {",
+        f"    ENV_AGENTS = {env.agents},",
+        f"    ENV_OBS_SIZE = {env.observation.size},",
+        f"    ENV_ACTION_SIZE = {env.action.size},",
+        f"    ENV_AUTORESET = {int(env.autoreset)},",
+        f"    ENV_PARAMS = {sum(p.in_c for p in env.parameters)},",
+        f"    ENV_STATE_SIZE = {env.state},",
+        f"    ENV_RENDER_WIDTH = {env.render[0]},",
+        f"    ENV_RENDER_HEIGHT = {env.render[1]},",
+        "};",
+        f"typedef {ELEMENT_TYPES[env.observation.dtype]} Obs;",
+        f"typedef {ELEMENT_TYPES[env.action.dtype]} Action;",
+        *_c_bounds(env.action),
+        *(f"enum {{ {', '.join(_c_name(f'{p.name}_{choice}') for choice in p.choices)} }};"
+          for p in env.parameters if p.choices),
+        "typedef struct {",
+        *(f"    {PARAMETER_TYPES[type(p.default)]} {p.name};" for p in env.parameters if p.in_c),
+        "} Params;",
+        "typedef struct {",
+        *(f"    const {DATA_ELEMENTS[dtype]} *{name};\n    int64_t {name}_size;" for name, dtype in env.data.items()),
+        *["    int64_t none;"] * (not env.data),
+        "} Data;",
+        "typedef struct {",
+        *(f"    float {name};" for name in env.log or ("none",)),
+        "} Log;",
+        f'#include "{env.name}.h"',
+        '#include "vec_env.h"',
+        "",
+    ])
+
+
+def _c_name(text: str) -> str:
+    return re.sub(r"\W", "_", text.upper())
+
+
+def _c_bounds(action: Space) -> list[str]:
+    """ACTION_LOW(params, k) and ACTION_HIGH(params, k) of element k."""
+    if action.choices:  # a bound at run time, so that one build serves any number of choices
+        tree = ast.parse(action.choices, mode="eval")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name):
+                node.id = f"(params)->{node.id}"
+        return ["#define ACTION_LOW(params, k) ((Action)0)",
+                f"#define ACTION_HIGH(params, k) ((Action)({ast.unparse(tree)} - 1))"]
+    return [f"static const Action ACTION_LOWS[] = {{{_c_numbers(action.low, action)}}};",
+            f"static const Action ACTION_HIGHS[] = {{{_c_numbers(action.high, action)}}};",
+            "#define ACTION_LOW(params, k) ACTION_LOWS[k]",
+            "#define ACTION_HIGH(params, k) ACTION_HIGHS[k]"]
+
+
+def _c_numbers(numbers: tuple[float, ...], space: Space) -> str:
+    """One C literal per element: exact for whole numbers, and for floats as hexadecimal."""
+    literals = [str(x) if space.nvec else f"{'-' if x < 0 else ''}INFINITY" if math.isinf(x) else float(x).hex()
+                for x in numbers]
+    return ", ".join(literals * (space.size // len(literals)))
+
+
+def headers(env: EnvFile) -> list[Path]:
+    """Every header that the environment includes with quotes, directly or not, its own folder before csrc/."""
+    found: list[Path] = []
+    names = [f"{env.name}.h", "vec_env.h"]
+    for name in names:
+        path = next((p for p in (env.folder / name, CSRC / name) if p.is_file()), None)
+        if path and path not in found:
+            found.append(path)
+            names += re.findall(r'^\s*#\s*include\s+"([^"]+)"', path.read_text(), re.MULTILINE)
+    return found
+
+
+def env_extension(folder: Path | str, extra_compile_args: tuple[str, ...] = FLAGS) -> Extension:
+    """The shipped environment in `envs/<name>` as a build target; its C file goes to build/glue, below the root."""
+    from setuptools import Extension
+
+    env = read_env(folder)
+    source = Path("build", "glue", f"{env.name}.c")
+    source.parent.mkdir(parents=True, exist_ok=True)
+    text = c_source(env)
+    if not source.is_file() or source.read_text() != text:  # an unchanged file is not compiled again
+        source.write_text(text)
+    return Extension(f"puffer_il.envs.{env.name}._{env.name}", [str(source)],
+                     include_dirs=[os.path.relpath(env.folder), os.path.relpath(CSRC)],
+                     libraries=["m"], depends=[os.path.relpath(header) for header in headers(env)],
+                     extra_compile_args=list(extra_compile_args))
+
+
+def compiler() -> list[str]:
+    """The command of the C compiler; InputError if there is none."""
+    found = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if not found:
+        raise InputError("there is no C compiler; install gcc (Debian: apt install gcc), or set CC")
+    return found.split()
+
+
+def compiler_id() -> str:
+    """8 hexadecimal digits that change with the compiler."""
+    path = Path(shutil.which(compiler()[0]) or compiler()[0]).resolve()
+    stat = path.stat() if path.is_file() else None
+    return hashlib.sha256(f"{compiler()} {path} {stat and (stat.st_size, stat.st_mtime_ns)}".encode()).hexdigest()[:8]
+
+
+def cache_dir() -> Path:
+    """Where what is compiled at run time is kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "puffer_il"
+
+
+def compile_env(env: EnvFile, cache: Path | None = None) -> Path:
+    """The shared object of `env`, compiled at most once per source hash and compiler into `cache` (by default the
+    user's own).
+
+    Safe when two processes compile at once: each works apart, and a finished file appears under its name in one go.
+    """
+    cache, wanted = cache or cache_dir(), f"{env.name}-{source_hash(env)}"
+    try:
+        target = cache / f"{wanted}-{compiler_id()}.so"
+    except InputError as error:
+        for built in cache.glob(f"{wanted}-*.so"):  # by a compiler that has gone since
+            return built
+        raise InputError(f"environment {env.name} must be compiled but {error}") from None
+    if target.is_file():
+        return target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+            source, built = Path(scratch, f"{env.name}.c"), Path(scratch, f"{env.name}.so")
+            source.write_text(c_source(env))
+            done = subprocess.run([*compiler(), *FLAGS, "-shared", "-fPIC", f"-I{env.folder}", f"-I{CSRC}",
+                                   str(source), "-o", str(built), *package_flags(env), "-lm"],
+                                  capture_output=True, text=True)
+            if done.returncode:
+                first = next((x for x in done.stderr.splitlines() if "error:" in x), "the compiler gives no reason")
+                raise InputError(f"environment {env.name} does not compile: {first}")
+            built.replace(target)
+    except OSError as error:
+        raise InputError(f"environment {env.name} cannot be compiled into {target.parent}: {error}") from None
+    return target

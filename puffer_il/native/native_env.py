@@ -1,0 +1,354 @@
+"""C environments as PufferEnvs, and the one place where PufferLib is imported."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import multiprocessing
+import os
+import struct
+import sys
+import time
+import warnings
+import weakref
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import Array, Starts
+from puffer_il.kernels import _kernels as kernels
+from puffer_il.native.envdata import open_env
+from puffer_il.native.envfile import EnvFile, Space
+from puffer_il.native.glue import compile_env, source_hash
+
+
+def import_pufferlib() -> ModuleType:
+    """PufferLib with `pufferlib.vector` and `pufferlib.emulation`, without the side effects of its import.
+
+    Its __init__ imports its torch models (1.4 s that we do not need) and gym where it is there (160 ms and
+    a notice on stderr), and what it imports in turn may print, change the working directory or the warning filters. It
+    also leaves out of its namespace two exceptions that its own
+    modules raise as `pufferlib.APIUsageError` and `pufferlib.InvalidAgentError`.
+    """
+    if "pufferlib" not in sys.modules:
+        blocked = [name for name in ("pufferlib.pytorch", "pufferlib.models", "gym") if name not in sys.modules]
+        for name in blocked:
+            sys.modules[name] = None  # type: ignore[assignment]  # makes `import` raise ImportError, which it expects
+        try:
+            with contextlib.chdir("."), contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+                importlib.import_module("pufferlib")
+        finally:
+            for name in blocked:
+                del sys.modules[name]
+    package = sys.modules["pufferlib"]
+    for name in ("APIUsageError", "InvalidAgentError"):
+        setattr(package, name, getattr(package.pufferlib, name))
+    return package
+
+
+import_pufferlib()
+from pufferlib import APIUsageError, PufferEnv  # noqa: E402 (no side effects any more)
+
+ABI_VERSION = 3
+BUFFERS = ("actions", "observations", "rewards", "terminals", "truncations", "masks", "final_observations")
+WORTH_THREADS_S = 150e-6  # a step that takes longer is shared out; waking a thread takes a third of that
+MEASURED_STEPS = 5
+
+
+class VecEnv(ctypes.Structure):
+    """The struct of the same name in csrc/vec_api.h: addresses of a batch's memory."""
+
+    _fields_ = [*((name, ctypes.c_void_p)
+                  for name in ("envs", "clocks", "params", "data", "shared", *BUFFERS, "logs", "starts")),
+                ("start_count", ctypes.c_int64), ("start_share", ctypes.c_double)]
+
+
+def _function(*arguments: type, returns: type | None = None) -> Any:
+    return ctypes.CFUNCTYPE(returns, ctypes.POINTER(VecEnv), *arguments)
+
+
+class VecApi(ctypes.Structure):
+    """The struct of the same name in csrc/vec_api.h: what a compiled environment exports. Calls release the GIL."""
+
+    _fields_ = [("abi_version", ctypes.c_int32), ("agents", ctypes.c_int32),
+                *((name, ctypes.c_int64) for name in ("env_bytes", "clock_bytes", "params_bytes", "data_bytes",
+                                                       "obs_bytes", "action_bytes", "state_size", "log_size",
+                                                       "render_width", "render_height")),
+                ("source_hash", ctypes.c_char_p),
+                ("seed", _function(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_int64, ctypes.c_int64)),
+                ("reset", _function(ctypes.c_int64, ctypes.c_int64)),
+                ("step", _function(ctypes.c_int64, ctypes.c_int64)),
+                *((name, _function(ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64))
+                  for name in ("expert", "get_state", "set_state")),
+                ("render", _function(ctypes.c_int64, ctypes.c_void_p)),
+                ("share", _function(returns=ctypes.c_char_p)),
+                ("open", _function(ctypes.c_int64, ctypes.c_int64, returns=ctypes.c_char_p)),
+                ("close", _function(ctypes.c_int64, ctypes.c_int64)),
+                ("unshare", _function())]
+
+
+def load_api(env: EnvFile) -> VecApi:
+    """The compiled form of exactly these sources: the one installed beside them, or else compiled now and cached."""
+    wanted = source_hash(env)
+    for path in (env.folder / f"_{env.name}{suffix}" for suffix in EXTENSION_SUFFIXES):
+        if path.is_file():
+            with contextlib.suppress(OSError, ValueError):  # built for another machine, or an older table
+                api = VecApi.in_dll(ctypes.CDLL(str(path)), "vec_api")
+                if api.abi_version == ABI_VERSION and api.source_hash.decode() == wanted:
+                    return api
+    return VecApi.in_dll(ctypes.CDLL(str(compile_env(env))), "vec_api")
+
+
+def gymnasium_space(space: Space) -> gymnasium.Space:
+    """The same space as Gymnasium describes it."""
+    if space.nvec and not space.shape:
+        return gymnasium.spaces.Discrete(space.nvec[0])
+    if space.nvec:
+        return gymnasium.spaces.MultiDiscrete(np.array(space.nvec, np.int32), np.int32)
+    low, high = (np.broadcast_to(np.array(bound, dtype=space.dtype), space.size).reshape(space.shape)
+                 for bound in (space.low, space.high))
+    return gymnasium.spaces.Box(low, high, dtype=np.dtype(space.dtype).type)
+
+
+class NativeEnv(PufferEnv):
+    """`num_envs` copies of the C environment in `folder`, stepped by one call that holds no GIL.
+
+    Episodes restart in the step that ends them (unless env.toml says that the agents restart by themselves):
+    `observations` then holds the first observation of the next episode and `final_observations` the true successor,
+    in those rows only. `terminals` and `truncations` are never both set; `masks` is False for an agent that had left
+    before the step.
+
+    observations, final_observations  (num_agents, *obs_shape); a category number is int32 (num_agents, 1)
+    actions        int32 (num_agents,) or (num_agents, k), or float32 (num_agents, *shape); out-of-range ones are
+                   clipped, a NaN acts as the lower bound
+    rewards        (num_agents,) float32; terminals, truncations, masks (num_agents,) bool
+
+    `seed` and the index `first_env + i` decide everything about environment i, so that it does not matter how a batch
+    is split, nor over how many `threads` a step is shared out (0: over all cores once steps are seen to be slow).
+    Parameters and arrays are those of env.toml. Without `buf` the arrays are the environment's own.
+    """
+
+    def __init__(self, folder: Path | str, num_envs: int = 1, buf: dict[str, Array] | None = None, seed: int = 0,
+                 first_env: int = 0, threads: int = 1, **params: Any) -> None:
+        env, values, data = open_env(folder, params)
+        self.env_file = env
+        if num_envs < 1:
+            raise InputError(f"environment {env.name}: num_envs = {num_envs}: must be at least 1")
+        self.spec_name = env.name
+        self.num_envs, self.first_env = int(num_envs), int(first_env)
+        self.num_agents = num_envs * env.agents
+        self.single_observation_space = gymnasium_space(env.observation)
+        if env.observation.nvec:
+            self.single_observation_space = gymnasium.spaces.Box(0, env.observation.nvec[0] - 1, (1,), np.int32)
+        self.single_action_space = gymnasium_space(env.action)
+        super().__init__(buf)
+        final = (buf or {}).get("final_observations")
+        self.final_observations = np.zeros_like(self.observations) if final is None else final
+        logs = (buf or {}).get("logs")
+        self.logs = np.zeros((self.num_agents, 1 + len(env.log))) if logs is None else logs
+        self._check_buffers(env)
+
+        self._api = load_api(env)
+        self._envs = np.zeros(num_envs * self._api.env_bytes, np.uint8)
+        self._clocks = np.zeros(num_envs * self._api.clock_bytes, np.uint8)
+        numbers = env.numbers(values)
+        self._params = np.frombuffer(struct.pack("=" + "".join("d" if type(v) is float else "q" for v in numbers),
+                                                 *numbers), np.uint8)
+        self._data = np.array([x for array in data.values() for x in (array.ctypes.data, array.size)] or [0], np.int64)
+        self._arrays = (*data.values(), self._envs, self._clocks, self._params, self._data, self.logs)
+        self._vec = VecEnv(*(array.ctypes.data for array in self._arrays[-5:-1]), None,
+                           *(getattr(self, name).ctypes.data for name in BUFFERS), self.logs.ctypes.data)
+        self._step = self._api.step  # looked up once: each look-up makes a new function object
+        self._address = ctypes.cast(self._step, ctypes.c_void_p).value
+        self._threads, self._measured = threads, MEASURED_STEPS if threads == 0 and cores() > 1 else 0
+        self._fastest = float("inf")
+        self._open()
+        self._api.seed(self._vec, int(seed) % 2**64, self.first_env, 0, self.num_envs)
+        self._started = False
+
+    def _open(self) -> None:
+        """What environments with memory of their own need, and its end."""
+        api, vec = self._api, self._vec
+        wrong = api.share(vec) if api.share else None
+        if not wrong:
+            wrong = api.open(vec, 0, self.num_envs) if api.open else None
+            if wrong and api.unshare:
+                api.unshare(vec)
+        if wrong:
+            raise InputError(f"environment {self.spec_name}: {wrong.decode(errors='replace')}")
+        if api.open or api.share:
+            self._release = weakref.finalize(self, _release, api, vec, self.num_envs, self._arrays)
+
+    def _check_buffers(self, env: EnvFile) -> None:
+        n = self.num_agents
+        obs, flags = (env.observation.dtype, (n, *env.observation.shape)), ("bool", (n,))
+        wanted = {"actions": (env.action.dtype, (n, *env.action.shape)), "rewards": ("float32", (n,)),
+                  "observations": obs, "final_observations": obs, "terminals": flags, "truncations": flags,
+                  "masks": flags, "logs": ("float64", (n, 1 + len(env.log)))}
+        for name, (dtype, shape) in wanted.items():
+            array = getattr(self, name)
+            if array.dtype != dtype or array.shape != shape or not array.flags.carray:
+                raise ValueError(f"environment {env.name}: buffer {name} is {array.dtype} {array.shape}, but must be "
+                                 f"{dtype} {shape}, contiguous and writable")
+
+    def reset(self, seed: int | None = None) -> tuple[Array, list]:
+        """Begin new episodes; with a `seed` the generators start anew, otherwise they go on."""
+        if seed is not None:
+            self._api.seed(self._vec, int(seed) % 2**64, self.first_env, 0, self.num_envs)
+        self._api.reset(self._vec, 0, self.num_envs)
+        self._started = True
+        return self.observations, []
+
+    def step(self, actions: Array) -> tuple[Array, Array, Array, Array, list]:
+        """One step of every environment; `actions` may have any shape and dtype that fit `self.actions`."""
+        if not self._started:
+            raise APIUsageError(f"environment {self.spec_name}: call reset before step")
+        if actions is not self.actions:
+            np.copyto(self.actions, np.asarray(actions).reshape(self.actions.shape), casting="same_kind")
+        if self._measured:
+            self._measure()
+        elif self._threads > 1:
+            kernels.step_envs(ctypes.addressof(self._vec), self._address, self.num_envs, self._threads)
+        else:
+            self._step(self._vec, 0, self.num_envs)
+        return self.observations, self.rewards, self.terminals, self.truncations, []
+
+    def _measure(self) -> None:
+        """A step, timed: threads are worth their waking where it takes long."""
+        begin = time.perf_counter()
+        self._step(self._vec, 0, self.num_envs)
+        self._fastest = min(self._fastest, time.perf_counter() - begin)
+        self._measured -= 1
+        if self._measured == 0:
+            self._threads = cores() if self._fastest > WORTH_THREADS_S else 1
+
+    def expert_actions(self) -> Array | None:
+        """What the scripted expert would do now, shaped like `actions`; None if there is no expert. Changes nothing."""
+        if not self._api.expert:
+            return None
+        actions = np.zeros_like(self.actions)
+        self._api.expert(self._vec, actions.ctypes.data, 0, self.num_envs)
+        return actions
+
+    @property
+    def state_size(self) -> int:
+        """Numbers of one environment's state; 0 if its states can be neither read nor set one by one."""
+        return int(self._api.state_size)
+
+    def env_states(self) -> Array:
+        """float64 (num_envs, state_size): where each episode stands, without its generator and its clock."""
+        states = np.zeros((self.num_envs, self.state_size))
+        if self._api.get_state:
+            self._api.get_state(self._vec, states.ctypes.data, 0, self.num_envs)
+        return states
+
+    def set_env_states(self, states: Array, which: Array | None = None) -> None:
+        """Put the environments `which` (by default all) where `states` (k, state_size) say, observations included.
+
+        ValueError if there is no such state, or if it has another shape.
+        """
+        which = np.arange(self.num_envs) if which is None else np.asarray(which)
+        if not self._api.set_state or states.shape != (len(which), self.state_size):
+            raise ValueError(f"environment {self.spec_name}: states have shape {states.shape}, but {len(which)} "
+                             f"environments have ({len(which)}, {self.state_size})")
+        whole = np.zeros((self.num_envs, self.state_size))
+        whole[which] = states
+        for i in which:
+            self._api.set_state(self._vec, whole.ctypes.data, int(i), int(i) + 1)
+        self._started = True
+
+    def begin_in(self, starts: Starts) -> None:
+        """From now on some episodes begin in one of these states; InputError if it cannot be put into them."""
+        states, name = starts.states, self.spec_name
+        if not self._api.set_state:
+            raise InputError(f"environment {name} cannot be put into a demonstrated state: {name}.h defines no "
+                             "c_set_state; set mix.expert_resets to 0")
+        if not self.env_file.autoreset:
+            raise InputError(f"environment {name} begins episodes by itself (autoreset = false in env.toml), never in "
+                             "a demonstrated state; set mix.expert_resets to 0")
+        if states.shape[1] != self.state_size:
+            raise InputError(f"environment {name} has states of {self.state_size} numbers but the demonstrations "
+                             f"{states.shape[1]}; collect them in the same environment, with the same parameters")
+        self._starts = np.ascontiguousarray(states, np.float64)
+        self._vec.starts, self._vec.start_count = self._starts.ctypes.data, len(states)
+        self._vec.start_share = starts.share
+
+    def render(self, env: int = 0) -> Array:
+        """uint8 (height, width, 3): the picture of one environment; InputError if it draws none."""
+        if not self._api.render:
+            raise InputError(f"environment {self.spec_name} has no pictures: {self.spec_name}.h defines no c_render")
+        pixels = np.zeros((self._api.render_height, self._api.render_width, 3), np.uint8)
+        self._api.render(self._vec, env, pixels.ctypes.data)
+        return pixels
+
+    def take_logs(self) -> dict[str, float]:
+        """What the episodes that ended since the last call have logged, on average; empty if none has."""
+        return take_logs(self.logs, self.env_file.log)
+
+    def addresses(self) -> tuple[int, int]:
+        """Where a C caller finds the VecEnv and the step function of csrc/vec_api.h, while this object lives."""
+        assert self._address is not None
+        return ctypes.addressof(self._vec), self._address
+
+    def get_state(self) -> Array:
+        """uint8 (bytes,): states, generators, clocks, current observations; `set_state` goes on exactly."""
+        return np.concatenate([self._state_bytes(), *self._state_parts()])
+
+    def set_state(self, state: Array) -> None:
+        """Continue from what `get_state` returned; ValueError if it came from another environment or size."""
+        parts = [self._state_bytes(), *self._state_parts()]
+        sizes = [len(part) for part in parts]
+        if state.dtype != np.uint8 or state.shape != (sum(sizes),):
+            raise ValueError(f"environment {self.spec_name}: the state is {state.dtype} {state.shape}, but "
+                             f"{self.num_envs} environments need uint8 ({sum(sizes)},)")
+        saved = np.split(state, np.cumsum(sizes)[:-1])
+        if self._api.open:
+            self.set_env_states(saved[0].copy().view(np.float64).reshape(self.num_envs, -1))
+        else:
+            self._envs[:] = saved[0]
+        for part, value in zip(parts[1:], saved[1:], strict=True):
+            part[:] = value
+        self._started = True
+
+    def _state_bytes(self) -> Array:
+        """The states as bytes: those of Env itself, unless it points to memory of its own."""
+        return self.env_states().reshape(-1).view(np.uint8) if self._api.open else self._envs
+
+    def _state_parts(self) -> tuple[Array, Array]:
+        """Views of what else changes, as bytes: clocks, observations."""
+        return self._clocks, self.observations.reshape(-1).view(np.uint8)
+
+    def close(self) -> None:
+        """Give back memory that environments have of their own; the rest is numpy's."""
+        if hasattr(self, "_release"):
+            self._release()
+
+
+def _release(api: VecApi, vec: VecEnv, num_envs: int, arrays: tuple[Array, ...]) -> None:
+    """`arrays` are only held: what `vec` points to must live until here."""
+    if api.close:
+        api.close(vec, 0, num_envs)
+    if api.unshare:
+        api.unshare(vec)
+
+
+def cores() -> int:
+    """Threads that a step may use: the kernels' if they have been told, one in a worker, which has its share."""
+    if multiprocessing.parent_process() is not None:
+        return 1
+    if kernels.thread_budget():
+        return kernels.thread_budget()
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def take_logs(logs: Array, names: tuple[str, ...]) -> dict[str, float]:
+    """Means over the episodes summed up in `logs` (rows, 1 + len(names)), which begins anew; empty if none ended."""
+    episodes, *sums = logs.sum(0)
+    logs[:] = 0
+    return {name: float(total / episodes) for name, total in zip(names, sums, strict=True)} if episodes else {}

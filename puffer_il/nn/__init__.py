@@ -1,0 +1,1 @@
+"""Networks, distributions, the policy, losses."""

@@ -1,0 +1,45 @@
+"""A policy in any framework, of which the loop sees arrays alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    pass
+from puffer_il.core.spec import Array
+
+
+class NumpyPolicy(Protocol):
+    """A policy in any framework, of which the loop sees arrays alone. `predict` is Stable-Baselines3's.
+
+    It is what `Learner.policy` is where that is no `puffer_il.nn.policy.Policy`.
+    """
+
+    num_parameters: int
+
+    def predict(self, obs: Array, state: Any, episode_start: Array, deterministic: bool) -> tuple[Array, Any]:
+        """Actions (n, dim) for raw observations (n, *obs_shape), and a state of its own that comes back next time.
+
+        `state` is None in the first call; `episode_start` (n,) bool is True where a row begins a new episode. Without
+        `deterministic` actions may be sampled.
+        """
+
+    def set_random_seed(self, seed: int) -> None:
+        """Where the sampling of `predict` begins; learning must not depend on it."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Its weights: arrays (or tensors), numbers, strings, dicts and lists."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class NumpyActorCritic(NumpyPolicy, Protocol):
+    """What such a policy needs besides for a learner with rollouts (it has no recurrent state there)."""
+
+    def act(self, obs: Array, rng: np.random.Generator) -> tuple[Array, Array, Array]:
+        """Sampled actions (n, dim), their log-probabilities (n,) and the values (n,) of n observations."""
+
+    def value(self, obs: Array) -> Array:
+        """Values (n,) of n observations."""

@@ -1,0 +1,189 @@
+"""The actor-critic: act (rollouts), evaluate (updates), predict (Stable-Baselines3's interface)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from puffer_il.core.config import PolicyConfig
+from puffer_il.core.spec import Array, EnvSpec
+from puffer_il.nn.distributions import Noise, make_distribution
+from puffer_il.nn.fused import Layers
+from puffer_il.nn.networks import Encoder, Flatten, mlp, orthogonal
+
+
+class Policy(nn.Module):
+    """Observation → encoder (→ LSTM) → actor and critic, separate or on a shared trunk.
+
+    Observations are raw rows (n, *obs_shape) in the environment's dtype, actions (n, dim) as ActionSpec says. The
+    recurrent state is one float32 row (n, state_dim) holding the LSTM's hidden and cell state; state_dim is 0 without.
+    """
+
+    def __init__(self, spec: EnvSpec, config: PolicyConfig) -> None:
+        super().__init__()
+        self.spec = spec
+        self.flatten = Flatten(spec)
+        self.encoder = Encoder(self.flatten, config.obs_norm)
+        self.dist = make_distribution(spec.action, config.squash, config.init_log_std, config.state_std)
+        self.lstm = nn.LSTMCell(self.encoder.dim, config.lstm) if config.lstm else None
+        self.state_dim = 2 * config.lstm
+        inputs = config.lstm or self.encoder.dim
+        # A small last actor layer starts the policy near uniform, whatever the observation (Andrychowicz et al. 2021).
+        self.actor: nn.Module
+        self.critic: nn.Module
+        self.joint: Layers | None = None
+        if config.shared:
+            self.trunk: nn.Module = mlp(inputs, config.hidden, None, config.activation)
+            actor = orthogonal(nn.Linear(config.hidden[-1], self.dist.num_params), 0.01)
+            critic = orthogonal(nn.Linear(config.hidden[-1], 1), 1.0)
+            trunk = [layer for layer in self.trunk.modules() if isinstance(layer, nn.Linear)]
+            self.joint = Layers(trunk, [actor, critic], config.activation)
+            self.actor, self.critic = actor, critic
+        else:
+            self.trunk = nn.Identity()
+            self.actor = mlp(inputs, config.hidden, self.dist.num_params, config.activation, 0.01)
+            self.critic = mlp(inputs, config.hidden, 1, config.activation, 1.0)
+
+    def initial_state(self, n: int) -> Tensor | None:
+        """Zero recurrent state for n rows, None without an LSTM."""
+        return torch.zeros(n, self.state_dim, device=self._device) if self.lstm is not None else None
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, state: Tensor | None = None, noise: Noise | None = None, first_row: int = 0,
+            deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """One step of n rows: actions (n, dim), log-probabilities (n,), values (n,), next recurrent state.
+
+        `noise` is that of the vector's step, `first_row` the place of these rows in the vector.
+        """
+        features, state = self._encode(obs, state)
+        params, values = self.heads(features)
+        if deterministic:
+            actions = self.dist.mode(params)
+            logprobs = self.dist.log_prob(params, actions)
+        else:
+            actions, logprobs = self.dist.sample(params, noise, first_row)
+        return actions, logprobs, values, state
+
+    def heads(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Parameters of the action distribution (n, num_params) and values (n,) of the encoder's or LSTM's features."""
+        if self.joint is not None and self.joint.usable(features):
+            both = self.joint(features)
+            return both[:, :-1], both[:, -1]
+        features = self.trunk(features)
+        return self.actor(features).float(), self.critic(features).squeeze(-1).float()  # autocast's are bfloat16
+
+    @torch.no_grad()
+    def value(self, obs: Tensor, state: Tensor | None = None) -> Tensor:
+        """Critic's values (n,) of raw observations, the recurrent state being that before them."""
+        features = self._encode(obs, state)[0]
+        return self.critic(features).squeeze(-1).float() if self.joint is None else self.heads(features)[1]
+
+    def evaluate(self, obs: Tensor, actions: Tensor, state: Tensor | None = None,
+                 episode_starts: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-probabilities, entropies and values, each (n,), of given rows, with gradients.
+
+        With an LSTM, rows are whole sequences (num_steps, m, …), `state` (m, state_dim) precedes them and is zeroed
+        before every step where `episode_starts` (num_steps, m) is set; the results are flattened in the same order.
+        """
+        if self.lstm is None:
+            features = self.encoder(self.flatten(obs.reshape(-1, *self.spec.obs_shape)))
+        else:
+            assert state is not None
+            features, _ = self.unroll(obs, state, episode_starts)
+        params, values = self.heads(features)
+        logprobs, entropy = self.dist.log_prob_entropy(params, actions.reshape(len(features), -1))
+        return logprobs, entropy, values
+
+    def action_params(self, obs: Tensor) -> Tensor:
+        """Parameters of the action distribution for raw rows (n, *obs_shape), with gradients (no LSTM)."""
+        return self.params(self.encoder(self.flatten(obs)))
+
+    def params(self, features: Tensor) -> Tensor:
+        """The same for features of the encoder or the LSTM."""
+        return self.actor(features).float() if self.joint is None else self.heads(features)[0]
+
+    def unroll(self, obs: Tensor, state: Tensor, episode_starts: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The LSTM over sequences (num_steps, m, *obs_shape): features (num_steps·m, units) and the state after."""
+        assert self.lstm is not None
+        steps, m = obs.shape[:2]
+        features = self.encoder(self.flatten(obs.reshape(-1, *self.spec.obs_shape))).reshape(steps, m, -1)
+        hidden, cell = state.chunk(2, dim=1)
+        keep = None if episode_starts is None else 1 - episode_starts.float().unsqueeze(-1)
+        outputs = []
+        for t in range(steps):
+            if keep is not None:
+                hidden, cell = hidden * keep[t], cell * keep[t]
+            hidden, cell = self.lstm(features[t], (hidden, cell))
+            outputs.append(hidden)
+        return torch.cat(outputs), torch.cat((hidden, cell), 1)
+
+    def update_norm(self, mean: Tensor, var: Tensor, count: float | Tensor) -> None:
+        """Merge the moments of `count` observations (see fast.obs_moments) into the running statistics, once per
+        iteration."""
+        self.encoder.update_norm(mean, var, count)
+
+    def predict(self, obs: Array, state: Any = None, episode_start: Array | None = None,
+                deterministic: bool = True) -> tuple[Array, Any]:
+        """Stable-Baselines3's interface: numpy observations in, actions in the environment's own shape out.
+
+        `obs` is one observation or a batch; for Dict observations a dict of either. `state` is what the last call
+        returned, `episode_start` (n,) zeroes it where a new episode begins.
+        """
+        rows, batched = self._pack(obs)
+        if self.lstm is not None:
+            hidden = self.initial_state(len(rows)) if state is None else torch.as_tensor(state[0], device=self._device)
+            if episode_start is not None and hidden is not None:
+                keep = 1 - torch.as_tensor(np.atleast_1d(episode_start), dtype=torch.float32, device=self._device)
+                hidden = hidden * keep.unsqueeze(1)
+        else:
+            hidden = None
+        tensor = torch.as_tensor(rows, device=self._device)
+        actions, _, _, hidden = self.act(tensor, hidden, deterministic=deterministic)
+        result = self.to_env_actions(actions.cpu().numpy())
+        return (result if batched else result[0]), (None if hidden is None else (hidden.cpu().numpy(),))
+
+    def to_env_actions(self, actions: Array) -> Array:
+        """Stored rows (n, dim) → (n, *shape) in the environment's own form: int64 numbers, or clipped floats."""
+        action = self.spec.action
+        if action.discrete:
+            return actions.astype(np.int64).reshape(len(actions), *action.shape)
+        return np.clip(actions, action.low, action.high).reshape(len(actions), *action.shape)
+
+    def _pack(self, obs: Any) -> tuple[Array, bool]:
+        spec = self.spec
+        if not isinstance(obs, dict):
+            rows = np.asarray(obs)
+            if spec.obs_fields[0].shape == () and rows.ndim < 2:  # a bare Discrete observation, or a batch of them
+                return np.ascontiguousarray(rows.reshape(-1, 1), dtype=spec.obs_dtype), rows.ndim == 1
+            batched = rows.ndim > len(spec.obs_shape)
+            return np.ascontiguousarray(rows.reshape(-1, *spec.obs_shape), dtype=spec.obs_dtype), batched
+        first = spec.obs_fields[0]
+        batched = np.ndim(_leaf(obs, first.name)) > len(first.shape)
+        count = len(_leaf(obs, first.name)) if batched else 1
+        raw = np.zeros((count, int(np.prod(spec.obs_shape)) * spec.obs_dtype.itemsize), np.uint8)
+        for f in spec.obs_fields:
+            leaf = np.ascontiguousarray(np.asarray(_leaf(obs, f.name), dtype=f.dtype).reshape(count, -1))
+            raw[:, f.offset:f.offset + leaf.shape[1] * leaf.itemsize] = leaf.view(np.uint8).reshape(count, -1)
+        return raw.view(spec.obs_dtype).reshape(count, *spec.obs_shape), batched
+
+    def _encode(self, obs: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        features = self.encoder(self.flatten(obs))
+        if self.lstm is not None:
+            assert state is not None
+            hidden, cell = self.lstm(features, tuple(state.chunk(2, dim=1)))
+            features, state = hidden, torch.cat((hidden, cell), 1)
+        return features, state
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.parameters()).device
+
+
+def _leaf(obs: Any, path: str) -> Any:
+    """obs["a"]["b"] for the field name "a/b"."""
+    for key in path.split("/"):
+        obs = obs[key]
+    return obs

@@ -1,0 +1,1 @@
+"""Rollouts: the buffer, who acts, the collector, evaluations."""

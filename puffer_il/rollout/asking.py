@@ -1,0 +1,94 @@
+"""An expert beside a rollout: it says what it would do, and the learner decides who acts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from puffer_il.core.spec import Array
+from puffer_il.rollout.buffer import RolloutBuffer
+
+if TYPE_CHECKING:
+    from puffer_il.rollout.buffer import RolloutBuffer
+
+
+class Expert(Protocol):
+    """Whom a learner asks what to do; it may be a file, a function of the environment, or a person.
+
+    stepwise   True if it looks at the environments as they stand, or remembers: it must be asked at every step
+    """
+
+    stepwise: bool
+
+    def act(self, obs: Array, starts: Array, rows: slice) -> Array:
+        """(n, dim) what it would do after obs (n, *obs_shape) in the environments `rows`; starts (n,) bool where an
+        episode begins. Without `stepwise` the rows may be any."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it remembers: tensors, numbers, strings, dicts and lists."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class Mixer(Protocol):
+    """Who acts in a rollout, of a learner with `needs_expert`: the first three are read once per rollout.
+
+    expert_acts, policy_acts   whether `mix` needs the actions of each; without the expert's it is not called
+    greedy                     True if the policy acts by its mode
+    """
+
+    @property
+    def expert_acts(self) -> bool: ...
+
+    @property
+    def policy_acts(self) -> bool: ...
+
+    @property
+    def greedy(self) -> bool: ...
+
+    def mix(self, own: Array | None, expert: Array, starts: Array, rows: slice) -> Array:
+        """(n, dim) what is done in the environments `rows`, the policy's and the expert's actions being (n, dim)."""
+
+CHUNK = 4096  # rows of one question, whose layers stay in the cache
+
+
+class Guide:
+    """`expert` is asked about every state of a rollout, as one batch afterwards if that can be, else step by step."""
+
+    def __init__(self, expert: Expert, mixer: Mixer) -> None:
+        self.expert, self.mixer = expert, mixer
+
+    @property
+    def afterwards(self) -> bool:
+        """True if the policy acts alone, and the expert can be asked about the whole rollout when it is over."""
+        return not (self.mixer.expert_acts or self.expert.stepwise)
+
+    @property
+    def asks_policy(self) -> bool:
+        return self.mixer.policy_acts
+
+    @property
+    def greedy(self) -> bool:
+        """True if the policy acts by its mode."""
+        return self.mixer.greedy
+
+    def act(self, buffer: RolloutBuffer, t: int, rows: slice, obs: Array, starts: Array, own: Array | None) -> Array:
+        """(n, dim) what is done at step t in the environments `rows`; the policy's actions are `own`."""
+        if self.afterwards:
+            assert own is not None
+            return own
+        says = self._labels(buffer)[t, rows]
+        says[:] = self.expert.act(obs, starts, rows)
+        return self.mixer.mix(own, says, starts, rows) if self.mixer.expert_acts or own is None else own
+
+    def finish(self, buffer: RolloutBuffer) -> None:
+        """Ask what has not been asked."""
+        if self.afterwards:
+            flat, labels = buffer.flat(), self._labels(buffer).reshape(-1, buffer.actions.shape[-1])
+            for first in range(0, len(labels), CHUNK):
+                rows = slice(first, first + CHUNK)
+                labels[rows] = self.expert.act(flat.obs[rows], flat.episode_starts[rows], slice(None))
+
+    @staticmethod
+    def _labels(buffer: RolloutBuffer) -> Array:
+        assert buffer.expert_actions is not None, "allocate the buffer with expert=True"
+        return buffer.expert_actions

@@ -1,0 +1,222 @@
+"""Vector environments + policy → one rollout in the buffer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from puffer_il.core.spec import Batch
+from puffer_il.nn.distributions import Noise
+from puffer_il.nn.fast import FastPolicy
+from puffer_il.nn.numpy_policy import NumpyActorCritic
+from puffer_il.nn.policy import Policy
+from puffer_il.rollout.actors import Tensors
+from puffer_il.rollout.asking import Guide
+from puffer_il.rollout.buffer import RolloutBuffer
+from puffer_il.rollout.tensors import mirror_of
+from puffer_il.vector.vec import Vec
+
+FEW_ROWS = 24  # a rollout of fewer rows is not worth the kernels' blocks, and wide layers sum those otherwise
+
+
+class Collector:
+    """Fills the buffer with `num_steps` steps of every environment, group by group.
+
+    A group's environments step while the next group's actions are inferred. `obs`, the recurrent state and
+    `episode_starts` carry over from one rollout to the next, so episodes run across rollouts. `allocate` makes
+    page-locked arrays where the policy is on another device. With a `guide` an expert is asked as well, and may act.
+    """
+
+    def __init__(self, vec: Vec, policy: Policy | NumpyActorCritic, buffer: RolloutBuffer, device: torch.device,
+                 seed: int, allocate: Callable[..., np.ndarray] = np.zeros, guide: Guide | None = None) -> None:
+        self.policy: Any = policy
+        if not isinstance(policy, Policy):
+            self.policy, device = Tensors(policy, vec.spec.action), torch.device("cpu")
+        self.vec, self.buffer, self.device, self.guide = vec, buffer, device, guide
+        self.noise = Noise.on(device, seed)
+        self.on_device = device.type != "cpu"
+        self._allocate = allocate
+        self._staging: dict[int, Tensor] = {}
+        self.state: Tensor | None = self.policy.initial_state(vec.num_envs)
+        self.episode_starts = np.ones(vec.num_envs, bool)
+        self.episode_returns: list[np.ndarray] = []
+        self.episode_lengths: list[np.ndarray] = []
+        self.env_seconds = self.act_seconds = 0.0
+        vec.reset(seed)
+
+    def collect(self) -> RolloutBuffer:
+        """One rollout; true returns and lengths of the episodes that ended in it are in `episode_returns`, …
+
+        `env_seconds` were spent waiting for environments and `act_seconds` on actions; both are 0 for a rollout in C.
+        """
+        self.episode_returns, self.episode_lengths = [], []
+        self.env_seconds = self.act_seconds = 0.0
+        buffer, groups = self.buffer, self.vec.groups
+        buffer.start()
+        if self._collect_natively():
+            if self.guide is not None:
+                self.guide.finish(buffer)
+            return buffer
+        if self.state is not None:
+            buffer.initial_state[:] = self.state.cpu().numpy()
+        for t in range(buffer.num_steps):
+            for group, rows in enumerate(groups):
+                if t > 0:
+                    self._receive(t - 1, group)
+                self._act(t, group, rows)
+        for group in range(len(groups)):
+            self._receive(buffer.num_steps - 1, group)
+        self._bootstrap()
+        self.noise.step += buffer.num_steps
+        if self.guide is not None:
+            self.guide.finish(buffer)
+        elif self.on_device:
+            mirror_of(buffer, self.device).resident |= {"obs", "actions", "logprobs", "values"}
+        return buffer
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"noise_step": self.noise.step, "generator": self.noise.generator.get_state(), "state": self.state,
+                "episode_starts": torch.from_numpy(self.episode_starts), "vec": _tensors(self.vec.get_state()),
+                **({} if self.guide is None else {"expert": self.guide.expert.state_dict()})}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.noise.step = state["noise_step"]
+        self.noise.generator.set_state(state["generator"].cpu())
+        self.vec.set_state({k: v.numpy() for k, v in state["vec"].items()})
+        if self.vec.exact_state:  # otherwise the environments began new episodes
+            self.episode_starts[:] = state["episode_starts"].numpy()
+            self.state = None if state["state"] is None else state["state"].to(self.device)
+            if self.guide is not None:
+                self.guide.expert.load_state_dict(state["expert"])
+
+    def _collect_natively(self) -> bool:
+        """The same rollout as one call without Python, for a C batch and a policy that the kernels cover."""
+        batch = self.vec.native_batch()
+        policy = FastPolicy.of(self.policy) if isinstance(self.policy, Policy) else None
+        if batch is None or policy is None or self.vec.num_envs < FEW_ROWS:
+            return False
+        if self.guide is not None and not self.guide.afterwards:
+            return False
+        returns, lengths = policy.rollout(batch, self.buffer, self.episode_starts, self.noise, self.greedy)
+        if len(returns):
+            self.episode_returns.append(returns)
+            self.episode_lengths.append(lengths)
+        self._bootstrap()
+        self.noise.step += self.buffer.num_steps
+        return True
+
+    def _act(self, t: int, group: int, rows: slice) -> None:
+        starts, obs = self.episode_starts[rows], self.vec.obs[rows]
+        self.buffer.episode_starts[t, rows] = starts
+        state = None
+        if self.state is not None:
+            state = self.state[rows] * (1 - self._tensor(starts).float()).unsqueeze(1)
+        noise = replace(self.noise, step=self.noise.step + t)
+        act = self._act_guided if self.guide else self._act_on_device if self.on_device else self._act_on_host
+        begin = time.perf_counter()
+        actions, state = act(t, group, rows, obs, state, noise)
+        acted = time.perf_counter()
+        self.act_seconds += acted - begin
+        if self.state is not None and state is not None:
+            self.state[rows] = state
+        self.vec.send(actions, group)
+        self.env_seconds += time.perf_counter() - acted
+
+    def _act_on_host(self, t: int, group: int, rows: slice, obs: np.ndarray, state: Tensor | None,
+                     noise: Noise) -> tuple[np.ndarray, Tensor | None]:
+        actions, logprobs, values, state = self.policy.act(torch.from_numpy(obs), state, noise, rows.start)
+        host_actions = actions.numpy()
+        self.buffer.write_actions(t, rows, obs, host_actions, logprobs.numpy(), values.numpy())
+        return host_actions, state
+
+    def _act_guided(self, t: int, group: int, rows: slice, obs: np.ndarray, state: Tensor | None,
+                    noise: Noise) -> tuple[np.ndarray, Tensor | None]:
+        """What the guide makes of the policy's and the expert's actions; how likely the policy finds it, and its value,
+        are written as 0."""
+        guide, own = self.guide, None
+        assert guide is not None
+        if guide.asks_policy or state is not None:  # a recurrent state follows whoever acts
+            more = {"deterministic": True} if self.greedy else {}
+            actions, _, _, state = self.policy.act(self._tensor(obs), state, noise, rows.start, **more)
+            own = actions.cpu().numpy()
+        starts, none = self.buffer.episode_starts[t, rows], np.zeros(len(obs), np.float32)
+        done = guide.act(self.buffer, t, rows, obs, starts, own)
+        self.buffer.write_actions(t, rows, obs, done, none, none)
+        return done, state
+
+    @property
+    def greedy(self) -> bool:
+        """True if the policy acts by its mode: only where what it does is not learned from."""
+        return self.guide is not None and self.guide.greedy
+
+    def _act_on_device(self, t: int, group: int, rows: slice, obs: np.ndarray, state: Tensor | None,
+                       noise: Noise) -> tuple[np.ndarray, Tensor | None]:
+        """The same with one synchronisation: observations go up from the page-locked buffer, what the policy says comes
+        down in one piece, and all of it stays on the device for the update."""
+        buffer, mirror = self.buffer, mirror_of(self.buffer, self.device)
+        pinned = buffer.obs[t, rows]
+        pinned[:] = obs
+        seen = mirror.place("obs")[t, rows]
+        seen.copy_(torch.from_numpy(pinned), non_blocking=True)
+        actions, logprobs, values, state = self.policy.act(seen, state, noise, rows.start)
+        for name, tensor in (("actions", actions), ("logprobs", logprobs), ("values", values)):
+            mirror.place(name)[t, rows].copy_(tensor)
+        packed = torch.cat((actions.contiguous().view(torch.float32), logprobs[:, None], values[:, None]), 1)
+        if group not in self._staging:
+            self._staging[group] = torch.from_numpy(self._allocate(tuple(packed.shape), np.float32))
+        staging = self._staging[group]
+        staging.copy_(packed, non_blocking=True)
+        if self.device.type == "cuda":
+            torch.cuda.current_stream(self.device).synchronize()
+        host = staging.numpy()
+        host_actions = np.ascontiguousarray(host[:, :-2]).view(buffer.actions.dtype)
+        buffer.write_actions(t, rows, pinned, host_actions, np.ascontiguousarray(host[:, -2]),
+                             np.ascontiguousarray(host[:, -1]))
+        return host_actions, state
+
+    def _receive(self, t: int, group: int) -> None:
+        begin = time.perf_counter()
+        batch = self.vec.recv(group)
+        self.env_seconds += time.perf_counter() - begin
+        self.buffer.write_outcome(t, batch.rows, batch.rewards, batch.terminations, batch.truncations, batch.valid,
+                                  batch.final_obs)
+        if len(batch.episode_returns):
+            self.episode_returns.append(batch.episode_returns.copy())
+            self.episode_lengths.append(batch.episode_lengths.copy())
+        ended = batch.terminations | batch.truncations
+        # A row that was ignored belongs to the reset between two episodes: what follows it is a start as well.
+        self.episode_starts[batch.rows] = ended | ~batch.valid
+        if self.state is not None and batch.truncations.any():
+            self._bootstrap_recurrent(t, batch)
+
+    def _bootstrap(self) -> None:
+        """Values of the observations at which truncated episodes and the rollout itself were cut."""
+        buffer = self.buffer
+        buffer.last_obs[:] = self.vec.obs
+        buffer.last_values[:] = self.policy.value(self._tensor(buffer.last_obs), self.state).cpu().numpy()
+        if self.state is None and len(buffer.final_index):
+            truncated = buffer.truncations.reshape(-1)[buffer.final_index]
+            if truncated.any():
+                values = self.policy.value(self._tensor(buffer.final_obs[truncated])).cpu().numpy()
+                buffer.final_values.reshape(-1)[buffer.final_index[truncated]] = values
+
+    def _bootstrap_recurrent(self, t: int, batch: Batch) -> None:
+        # The recurrent state at the cut is gone after the next step, so these few values cannot wait for the end.
+        assert self.state is not None
+        rows = np.flatnonzero(batch.truncations)
+        columns = np.arange(batch.rows.start, batch.rows.stop)[rows]
+        values = self.policy.value(self._tensor(batch.final_obs[rows]), self.state[torch.from_numpy(columns)])
+        self.buffer.final_values[t, columns] = values.cpu().numpy()
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self.device, non_blocking=True)
+
+
+def _tensors(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
+    return {k: torch.from_numpy(np.ascontiguousarray(v).copy()) for k, v in arrays.items()}

@@ -1,0 +1,130 @@
+"""A policy on the true reward, in a vector environment of its own, against the expert and a random policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from puffer_il.core.config import EnvConfig
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import Array
+from puffer_il.demos.dataset import Demos
+from puffer_il.native.native_env import take_logs
+from puffer_il.nn.distributions import Noise
+from puffer_il.nn.fast import FastPolicy
+from puffer_il.nn.numpy_policy import NumpyPolicy
+from puffer_il.nn.policy import Policy
+from puffer_il.rollout import stats
+from puffer_il.rollout.actors import Actor, policy_actor
+from puffer_il.rollout.buffer import RolloutBuffer
+from puffer_il.vector.make import find_creator
+from puffer_il.vector.vec import Vec, make_vec
+
+ROLLOUT_STEPS = 64  # of one call in an evaluation by whole rollouts
+MAX_ROWS = 100  # environments of an evaluation; more would only run for the slowest episode
+EVAL_SEED = 1_000_003  # far from the training seeds, so that no training episode is seen again
+FINAL_SEED = 2_000_003  # the result is scored on episodes that had no say in when training stopped
+
+
+@dataclass(frozen=True)
+class Scores:
+    """True returns and lengths of complete episodes, (episodes,) each, and the means of what they logged."""
+
+    returns: Array
+    lengths: Array
+    log: dict[str, float] = field(default_factory=dict)
+
+    def summary(self, random_return: float | None, expert_return: float | None) -> dict[str, Any]:
+        """The `eval` part of summary.json. `ci95` is the bootstrap interval of the mean, normalised if that can be."""
+        mean = float(self.returns.mean())
+        score = stats.normalized(mean, random_return, expert_return)
+        bounds = stats.bootstrap_ci(self.returns)
+        interval: list[float | None] = list(bounds)
+        if score is not None:
+            interval = [stats.normalized(x, random_return, expert_return) for x in bounds]
+        return {"episodes": len(self.returns), "return_mean": mean, "return_std": float(self.returns.std()),
+                "length_mean": float(self.lengths.mean()), "normalized": score, "ci95": interval,
+                **({"log": self.log} if self.log else {})}
+
+
+def evaluate(vec: Vec, act: Actor, episodes: int, seed: int) -> Scores:
+    """Play `episodes` complete episodes. Each row plays its own fixed share, so short episodes are not favoured."""
+    returns: list[list[float]] = [[] for _ in range(vec.num_envs)]
+    lengths: list[list[int]] = [[] for _ in range(vec.num_envs)]
+    running, steps = np.zeros(vec.num_envs), np.zeros(vec.num_envs, np.int64)
+    obs, starts, missing = vec.reset(seed), np.ones(vec.num_envs, bool), _quota(vec.num_envs, episodes)
+    logs = None
+    if vec.logs is not None:
+        vec.take_logs()  # nothing of an earlier evaluation
+        logs = vec.logs.copy()
+    while missing.any():
+        batch = vec.step(act(obs, starts))
+        obs = batch.obs
+        running += batch.rewards * batch.valid
+        steps += batch.valid
+        ended = (batch.terminations | batch.truncations) & batch.valid
+        starts = ended | ~batch.valid
+        if logs is not None and vec.logs is not None:  # of environments with an episode that counts
+            rows = np.repeat(missing.reshape(-1, vec.spec.num_agents).any(1), vec.spec.num_agents)
+            logs[rows] = vec.logs[rows]
+        for row in np.flatnonzero(ended):
+            if missing[row]:
+                returns[row].append(float(running[row]))
+                lengths[row].append(int(steps[row]))
+                missing[row] -= 1
+        running[ended], steps[ended] = 0, 0
+    return Scores(np.concatenate([r for r in returns if r]), np.concatenate([n for n in lengths if n]),
+                  {} if logs is None else take_logs(logs, vec.log_names))
+
+
+def evaluate_policy(vec: Vec, policy: Policy | NumpyPolicy, episodes: int, seed: int, deterministic: bool,
+                    noise_seed: int) -> Scores:
+    """`evaluate` for a policy, in whole rollouts where the kernels cover it and the environment."""
+    vec.reset(seed)
+    batch, fast = vec.native_batch(), FastPolicy.of(policy) if isinstance(policy, Policy) else None
+    if batch is None or fast is None or vec.logs is not None:
+        return evaluate(vec, policy_actor(policy, vec.num_envs, deterministic, noise_seed), episodes, seed)
+    n, quota = vec.num_envs, _quota(vec.num_envs, episodes)
+    buffer, starts = RolloutBuffer(vec.spec, ROLLOUT_STEPS, n), np.ones(n, bool)
+    noise = Noise.on(torch.device("cpu"), noise_seed)
+    found: list[list[tuple[float, int]]] = [[] for _ in range(n)]
+    while any(len(row) < quota[i] for i, row in enumerate(found)):
+        buffer.start()
+        returns, lengths = fast.rollout(batch, buffer, starts, noise, greedy=deterministic)
+        noise.step += ROLLOUT_STEPS
+        for place, total, length in zip(buffer.final_index, returns, lengths, strict=True):
+            found[place % n].append((float(total), int(length)))
+    kept = np.array([episode for i, row in enumerate(found) for episode in row[:quota[i]]])
+    return Scores(kept[:, 0], kept[:, 1].astype(np.int64))
+
+
+def _quota(rows: int, episodes: int) -> Array:
+    """(rows,) how many episodes each row plays."""
+    quota = np.full(rows, episodes // rows)
+    quota[:episodes % rows] += 1
+    return quota
+
+
+def make_eval_vec(env: EnvConfig, episodes: int) -> Vec:
+    """The environment of a run once more, with no more rows than episodes to play; the rows decide the workers."""
+    agents = find_creator(env.name, env.kwargs).facts().num_agents
+    rows = max(agents, min(episodes, MAX_ROWS, env.num_envs) // agents * agents)
+    backend = "multiprocessing" if env.num_workers else env.backend
+    return make_vec(env.name, num_envs=rows, backend=backend, kwargs=env.kwargs)
+
+
+@torch.no_grad()
+def log_likelihood(policy: Policy, demos: Demos) -> float:
+    """Mean of log π(a|s) over demonstrated transitions, in nats; of densities where actions are continuous."""
+    if demos.actions is None:
+        raise InputError(f"demos {demos.source}: no actions are stored, so none can be likely; give others")
+    device, total = next(policy.parameters()).device, 0.0
+    for first, end in zip(demos.episode_starts, demos.episode_ends, strict=True):
+        obs, actions = (torch.tensor(array[first:end], device=device) for array in (demos.obs, demos.actions))
+        state = policy.initial_state(1)
+        params = policy.action_params(obs) if state is None else policy.params(policy.unroll(obs[:, None], state)[0])
+        total += float(policy.dist.log_prob(params, actions).sum())
+    return total / len(demos)

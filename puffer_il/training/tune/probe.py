@@ -1,0 +1,103 @@
+"""What a setting costs: some iterations of the real experiment, in a folder that does not last."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psutil
+
+from puffer_il.core.config import Config
+from puffer_il.core.spec import Metrics
+from puffer_il.learners.experiment import replaced
+from puffer_il.nn import fused
+from puffer_il.training.loggers import RunInfo
+from puffer_il.training.trainer import Run
+from puffer_il.training.tune.search import Cost, TimeUp
+
+WINDOW_S, LEAST = 0.2, 2  # seconds and iterations that a setting is measured for at a time
+LONG_S = 0.6  # where iterations are long, no more begin after so long, the warm-up included
+
+
+class Probe:
+    """Measures settings by real iterations, without evaluations, checkpoints and sinks. `notices` is what the kernels
+    said meanwhile, which they say but once."""
+
+    def __init__(self) -> None:
+        self.notices: list[str] = []
+        self._memory = _memory()
+
+    def __call__(self, config: Config, limit: float) -> Cost:
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            with time_limit(limit):
+                run = Run(_bare(config), [self], folder, stack)
+                samples = [_iteration(run)]  # a warm-up, which counts if it is long
+                while len(samples) <= LEAST or sum(seconds for seconds, _ in samples[1:]) < WINDOW_S:
+                    spent = sum(seconds for seconds, _ in samples)
+                    if spent > LONG_S or spent + 2 * samples[-1][0] > limit:
+                        break
+                    samples.append(_iteration(run))
+            seconds, collect = (median(values) for values in zip(*samples[1:] or samples, strict=True))
+            return Cost(run.steps_per_update, seconds, collect, max(0.0, _memory() - self._memory))
+
+    def start(self, run: RunInfo) -> None: ...
+    def message(self, text: str) -> None: ...
+    def finish(self, summary: dict[str, Any]) -> None: ...
+
+    def log(self, step: int, metrics: Metrics) -> None:
+        self.notices += fused.take_notices()
+
+
+def _iteration(run: Run) -> tuple[float, float]:
+    begin = time.perf_counter()
+    run.iterate()
+    return time.perf_counter() - begin, run.phases["collect"]
+
+
+def _bare(config: Config) -> Config:
+    """The experiment without an end, and without what is not an iteration."""
+    config = replaced(config, "train", total_steps=10**12, checkpoint_minutes=0, checkpoint_steps=0, stop_at_expert=0,
+                            compile=False)
+    config = replaced(config, "eval", interval_steps=0, episodes=1, final_episodes=1)
+    return replaced(config, "gail", bc_epochs=0) if "gail" in config.sections else config
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise TimeUp inside after so long, also out of environments that hang (in the main thread; elsewhere never)."""
+    def up(number: int, frame: Any) -> None:
+        raise TimeUp
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGALRM, up)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def _memory() -> float:
+    """Bytes of this process and of what its workers have of their own."""
+    own = psutil.Process(os.getpid())
+    return float(own.memory_info().rss) + sum(_private(child) for child in own.children(recursive=True))
+
+
+def _private(process: psutil.Process) -> float:
+    try:
+        info = process.memory_info()
+        return float(max(0, info.rss - info.shared))
+    except psutil.Error:
+        return 0.0

@@ -1,0 +1,1 @@
+"""Any environment as a vector, behind one contract."""

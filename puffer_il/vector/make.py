@@ -1,0 +1,221 @@
+"""An environment's name → a picklable creator of it, and the facts that a vector needs to know beforehand."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from puffer_il.core.errors import EnvFailure, InputError
+from puffer_il.core.spec import Array, EnvSpec, ObsField, Starts
+from puffer_il.native.catalogue import env_folders
+from puffer_il.native.cython_env import load_cython
+from puffer_il.native.native_env import NativeEnv
+from puffer_il.vector.emulation import action_spec, emulate, obs_fields, pufferlib
+
+# Packages with a registry of their own, and what its `make` is told beside the id: gym:CartPole-v1 is not Gymnasium's.
+OWN_IDS: dict[str, dict[str, Any]] = {"gym": {}, "pettingzoo": {"env_type": "parallel"}}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What one environment tells about all of them."""
+
+    spec: EnvSpec
+    single_observation_space: gymnasium.Space  # of a row, as PufferLib sees it
+    single_action_space: gymnasium.Space
+    native: bool  # a PufferEnv: it resets in the step that ends an episode; others reset in the next one
+    batched: bool  # one instance can step any number of environments
+    indexed: bool  # seeded by one seed and the index of its first environment
+    has_final: bool  # hands over final observations
+    exact: bool  # its state can be saved and restored exactly
+    log: tuple[str, ...] = ()  # what its episodes log
+
+    @property
+    def num_agents(self) -> int:
+        return self.spec.num_agents
+
+
+@dataclass(frozen=True)
+class Creator:
+    """Opens environments by name, in this process or, sent to it, in a worker."""
+
+    name: str  # as the user wrote it
+    kind: str  # "folder", "cython", "gymnasium" or "callable"
+    target: str  # the folder, the id, or module:function
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    starts: Starts | None = None  # where some episodes are to begin
+
+    def __call__(self, buf: dict[str, Array] | None = None, seed: int = 0, **batch: int) -> Any:
+        """A PufferEnv, or an emulated environment, that writes into `buf`. `batch`: num_envs and first_env, if it is
+        one that takes them. InputError if the user can mend it, EnvFailure if it breaks."""
+        with self._constructing():
+            make = self._make()
+            known = self._parameters(make)
+            offered = {"buf": buf, "seed": seed, **batch}
+            env = make(**{k: v for k, v in offered.items() if k in known}, **self.kwargs)
+            if self.starts is not None:
+                if not isinstance(env, NativeEnv):
+                    raise InputError(f"only a C environment can be put into a demonstrated state, and {self.name} is "
+                                     "none; set mix.expert_resets to 0")
+                env.begin_in(self.starts)
+            return env if isinstance(env, pufferlib.PufferEnv) else emulate(env, buf, seed)
+
+    def facts(self) -> Facts:
+        """Open one environment, look at it and close it."""
+        env = self(num_envs=1)
+        with self._constructing():
+            known = self._parameters(self._make())
+            native = isinstance(env, pufferlib.PufferEnv)
+            facts = Facts(_spec(self.name, env), env.single_observation_space, env.single_action_space, native,
+                          batched=native and "num_envs" in known, indexed=native and "first_env" in known,
+                          has_final=native and hasattr(env, "final_observations"),
+                          exact=native and hasattr(env, "get_state") and hasattr(env, "set_state"),
+                          log=env.env_file.log if isinstance(env, NativeEnv) else ())
+        with suppress(Exception):
+            env.close()
+        return facts
+
+    def _make(self) -> Callable:
+        if self.kind == "folder":
+            return lambda num_envs=1, buf=None, seed=0, first_env=0, threads=0, **kwargs: NativeEnv(
+                self.target, num_envs, buf, seed, first_env, threads, **kwargs)
+        if self.kind == "cython":
+            return load_cython(self.target)
+        if self.kind == "gymnasium":
+            # PufferLib checks the first observation and action itself; the checker would cost time in every step.
+            return lambda **kwargs: gymnasium.make(self.target, disable_env_checker=True, **kwargs)
+        return _load(self.target)
+
+    def _parameters(self, make: Callable) -> set[str]:
+        """Names of parameters that a vector may fill in: those that the user has not."""
+        try:
+            return set(inspect.signature(make).parameters) - set(self.kwargs)
+        except ValueError:  # built-in callables may have no signature
+            return set()
+
+    @contextmanager
+    def _constructing(self) -> Iterator[None]:
+        about = f"environment {self.name!r}"
+        try:
+            yield
+        except EnvFailure:
+            raise
+        except InputError as error:
+            raise InputError(str(error) if self.kind in ("folder", "cython") else f"{about}: {error}") from None
+        except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
+            raise InputError(f"{about} cannot be opened: {_one_line(error)}{self._remedy(error)}") from None
+        except gymnasium.error.Error as error:
+            raise InputError(f"{about}: {_one_line(error)}") from None
+        except (Exception, SystemExit) as error:
+            if type(error).__module__ in ("gym.error", "pettingzoo.env_registry.exceptions"):
+                raise InputError(f"{about}: {_one_line(error)}") from None
+            if isinstance(error, TypeError) and "keyword argument" in str(error):
+                raise InputError(f"{about}: env.kwargs = {self.kwargs}: {_one_line(error)}") from None
+            raise EnvFailure(f"{about} cannot be opened:\n{traceback.format_exc()}") from error
+
+    def _remedy(self, error: BaseException) -> str:
+        missing = getattr(error, "name", None) or ""
+        if not missing and not isinstance(error, gymnasium.error.DependencyNotInstalled):
+            return ""
+        spec = gymnasium.registry.get(self.target)
+        if spec and ".mujoco." in str(spec.entry_point):
+            return "; pip install 'puffer-il[mujoco]'"
+        if self.kind == "callable" and missing.split(".")[0] == "pettingzoo":
+            return "; pip install 'puffer-il[pettingzoo]'"
+        return f"; install {missing}" if missing else ""
+
+
+def find_creator(name: str, kwargs: dict[str, Any] | None = None) -> Creator:
+    """The creator for a folder's name or path, a Gymnasium id or module:function; InputError if there is none."""
+    kwargs = dict(kwargs or {})
+    folders = env_folders()
+    if name in folders:
+        return Creator(name, "folder", str(folders[name]), kwargs)
+    path = Path(name).expanduser()
+    if name and path.is_dir():
+        if not (path / "env.toml").is_file():
+            if any(path.glob("*.pyx")):
+                return Creator(name, "cython", str(path.resolve()), kwargs)
+            raise InputError(f"environment {name!r}: the folder has no env.toml and no .pyx; 'puffer-il env new' "
+                             "writes one to begin with")
+        return Creator(name, "folder", str(path.resolve()), kwargs)
+    module, _, attribute = name.partition(":")
+    if attribute:
+        creator = Creator(name, "callable", name, kwargs)
+        with creator._constructing():
+            if callable(getattr(_import(module), attribute, None)):
+                return creator
+        if module in OWN_IDS and hasattr(_import(module), "make"):
+            return Creator(name, "callable", f"{module}:make", {**OWN_IDS[module], "id": attribute, **kwargs})
+        if attribute not in gymnasium.registry:  # Gymnasium writes "module:id" as well
+            raise InputError(f"environment {name!r}: module {module} has no function or class {attribute}, nor does it "
+                             "register a Gymnasium environment of that name")
+    try:
+        gymnasium.spec(attribute or name)
+    except gymnasium.error.NameNotFound:
+        raise InputError(_unknown(name, folders)) from None
+    except gymnasium.error.Error as error:
+        if name.startswith("ALE/"):  # registered by its own import only
+            raise InputError(f"environment {name!r}: Atari's are those of ale-py: pip install ale-py, and use "
+                             f"'ale_py:{name}'") from None
+        known = gymnasium.error.VersionNotFound | gymnasium.error.NamespaceNotFound
+        raise InputError(f"environment {name!r}: {_one_line(error)}" if isinstance(error, known)
+                         else _unknown(name, folders)) from None
+    return Creator(name, "gymnasium", name, kwargs)
+
+
+def _spec(name: str, env: Any) -> EnvSpec:
+    own = getattr(env, "env", None)  # what is emulated, with plain spaces
+    fields: tuple[ObsField, ...] = ()
+    shape = None
+    if own is not None:
+        space = own.observation_space
+        space = space if isinstance(space, gymnasium.Space) else space(own.possible_agents[0])
+        fields = () if isinstance(space, gymnasium.spaces.Box) else tuple(obs_fields(space, env.obs_dtype))
+        action = getattr(own, "own_action_space", None)
+        shape = action.shape if isinstance(action, gymnasium.spaces.Box) else None
+    elif isinstance(env, NativeEnv) and env.env_file.observation.nvec:
+        fields = (ObsField("obs", np.dtype(np.int32), (), 0, env.env_file.observation.nvec[0]),)
+    rows = env.single_observation_space
+    return EnvSpec(name, rows.shape, rows.dtype, action_spec(env.single_action_space, shape), fields, env.num_agents)
+
+
+def _unknown(name: str, folders: dict[str, Path]) -> str:
+    near = get_close_matches(name, [*folders, *gymnasium.registry], n=1)
+    hint = f"did you mean {near[0]!r}?" if near else (
+        f"known: {', '.join(folders)}, any Gymnasium id, module:function, or the path of a folder with an env.toml")
+    return f"unknown environment {name!r}; {hint}"
+
+
+def _import(module: str) -> Any:
+    """A module from the path or from the working directory, as `python -m` would find it."""
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())
+    return importlib.import_module(module)
+
+
+def _load(target: str) -> Callable:
+    module, _, attribute = target.partition(":")
+    return getattr(_import(module), attribute)
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else f"{text[:300]}…"
+
+
+def env_seed(seed: int, index: int) -> int:
+    """The seed of environment `index`: distinct within a run whatever `seed`, and unlike those of the next `seed`."""
+    return int(np.random.SeedSequence(seed).generate_state(1)[0] % 2**30) + index

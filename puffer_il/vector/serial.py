@@ -1,0 +1,145 @@
+"""PufferLib's Serial backend, and its native one: a single PufferEnv that steps its whole batch."""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from puffer_il.core.errors import EnvFailure
+from puffer_il.core.spec import Array
+from puffer_il.vector.emulation import pufferlib
+from puffer_il.vector.make import Creator, Facts, env_seed
+
+RECV = pufferlib.vector.RECV
+
+
+def layout(facts: Facts) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
+    """dtype and shape of one row in each buffer that PufferLib's environments share with their vector."""
+    action = facts.single_action_space
+    obs, flag, scalar = (facts.spec.obs_dtype, facts.spec.obs_shape), (np.dtype(bool), ()), (np.dtype(np.float32), ())
+    rows: dict[str, tuple[np.dtype, tuple[int, ...]]] = {
+        "observations": obs, "rewards": scalar, "terminals": flag, "truncations": flag, "masks": flag,
+        "actions": (np.dtype(np.int32 if facts.spec.action.discrete else action.dtype), action.shape or ())}
+    if facts.has_final:
+        rows["final_observations"] = obs
+    if facts.log:
+        rows["logs"] = (np.dtype(np.float64), (1 + len(facts.log),))
+    return rows
+
+
+def allocate(facts: Facts, rows: int, memory: dict[str, Any] | None = None) -> dict[str, Array]:
+    """The buffers of `rows` rows, in `memory` (name → shared bytes) or their own."""
+    buffers = {}
+    for name, (dtype, shape) in layout(facts).items():
+        flat = np.zeros(rows * int(np.prod(shape)), dtype) if memory is None else np.frombuffer(memory[name], dtype)
+        buffers[name] = flat.reshape(rows, *shape)
+    buffers["masks"][:] = True  # not every PufferEnv writes them
+    return buffers
+
+
+class Serial(pufferlib.vector.Serial):
+    """`count` instances in this process, one after the other; a native one steps all of its environments at once.
+
+    `buffers` as from `allocate`. `first_env` is the index of the first environment here in the whole vector.
+    """
+
+    def __init__(self, creator: Creator, facts: Facts, count: int, buffers: dict[str, Array], seed: int = 0,
+                 first_env: int = 0) -> None:
+        rows = len(buffers["rewards"]) // count
+        envs_each = rows // facts.num_agents
+        driver = SimpleNamespace(num_agents=rows, single_observation_space=facts.single_observation_space,
+                                 single_action_space=facts.single_action_space)
+
+        def create(index: int, buf: dict[str, Array] | None = None, seed: int = 0) -> Any:
+            if buf is None:
+                return driver  # PufferLib wants a first instance to learn the sizes from
+            for name in ("final_observations", "logs"):  # which PufferLib does not know
+                if name in buffers:
+                    buf[name] = buffers[name][index * rows:(index + 1) * rows]
+            return creator(buf, seed, num_envs=envs_each, first_env=first_env + index * envs_each)
+
+        super().__init__([create] * count, [[index] for index in range(count)], [{}] * count, count, buf=buffers,
+                         seed=env_seed(seed, first_env))
+        self.final_observations, self.logs = buffers.get("final_observations"), buffers.get("logs")
+        self.infos: list = []  # never filled: statistics of episodes are counted in vec
+        self._name, self._facts, self._buffers, self._envs_each = creator.name, facts, buffers, envs_each
+        self._first_envs = [first_env + index * envs_each for index in range(count)]
+        self._rows = [slice(index * rows, (index + 1) * rows) for index in range(count)]
+        # A PufferEnv is given its own array where that is part of ours, so that it sees there is nothing to copy.
+        self._actions = [env.actions if facts.native and np.shares_memory(env.actions, self.actions)
+                         else self.actions[part] for env, part in zip(self.envs, self._rows, strict=True)]
+        self._strangers: list[tuple[Array, Any, str]] = []
+
+    def async_reset(self, seed: int) -> None:
+        """New episodes of every environment, seeded by `seed` and its index."""
+        try:
+            for index, env in enumerate(self.envs):
+                env.reset(seed if self._facts.indexed else env_seed(seed, self._first_envs[index]))
+        except (Exception, SystemExit) as error:
+            raise self._failure(index, "reset") from error
+        self._find_strangers()
+        self.flag = RECV
+
+    def send(self, actions: Array | None, group: int = 0) -> None:
+        """Step every instance, or begin the next episode of one that is over and does not do so itself.
+
+        `actions` (rows, …), or None if they are in `self.actions` already.
+        """
+        if actions is not None:
+            self.actions[:] = actions
+        try:
+            if self._facts.native:
+                for index, env in enumerate(self.envs):
+                    env.step(self._actions[index])
+            else:
+                # A copy, as an environment may keep its last action and the buffer is written to again.
+                actions = self.actions.copy()
+                for index, env in enumerate(self.envs):
+                    rows = self._rows[index]
+                    if env.done:
+                        env.reset()
+                        self.masks[rows] = False
+                    else:
+                        env.step(actions[rows])
+        except (Exception, SystemExit) as error:
+            raise self._failure(index, "step") from error
+        for ours, env, name in self._strangers:
+            np.copyto(ours, getattr(env, name))
+        self.flag = RECV
+
+    def recv(self, group: int = 0) -> tuple:
+        """PufferLib's tuple for all rows, as there is one group; `masks` are the contract's `valid`."""
+        return super().recv()
+
+    def get_state(self) -> Array:
+        """uint8 (1, bytes) of all instances; only where they are exact."""
+        return np.concatenate([env.get_state() for env in self.envs])[None]
+
+    def set_state(self, state: Array) -> None:
+        sizes = [len(env.get_state()) for env in self.envs]
+        for env, part in zip(self.envs, np.split(state[0], np.cumsum(sizes)[:-1]), strict=True):
+            env.set_state(part)
+
+    def close(self) -> None:
+        for env in self.envs:
+            with contextlib.suppress(Exception):  # what fails in closing must not fail a run that has ended well
+                env.close()
+
+    def _find_strangers(self) -> None:
+        """Arrays of PufferEnvs that do not write where they were told, to be copied after every step."""
+        if not self._facts.native:
+            return
+        self._strangers = [(ours[rows], env, name) for env, rows in zip(self.envs, self._rows, strict=True)
+                           for name, ours in self._buffers.items()
+                           if name != "actions" and not np.shares_memory(ours, getattr(env, name))]
+        for ours, env, name in self._strangers:
+            np.copyto(ours, getattr(env, name))
+
+    def _failure(self, index: int, doing: str) -> EnvFailure:
+        first, last = self._first_envs[index], self._first_envs[index] + self._envs_each - 1
+        which = f"number {first}" if first == last else f"numbers {first} to {last}"
+        return EnvFailure(f"environment {self._name!r}, {which}, failed in {doing}:\n{traceback.format_exc()}")

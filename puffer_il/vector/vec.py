@@ -1,0 +1,313 @@
+"""Any environment as a vector: PufferLib's Serial, Multiprocessing and native backends behind one contract.
+
+PufferLib hands over the reward of the previous action beside the new observation, may report a row as terminated and
+truncated at once, resets emulated environments in the step after an end and native ones in the same. What comes out of
+`recv` are rows as `types.Batch` describes them.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import Array, Batch, EnvSpec, Starts
+from puffer_il.native.native_env import NativeEnv, take_logs
+from puffer_il.vector.make import Facts, find_creator
+from puffer_il.vector.serial import Serial, allocate
+from puffer_il.vector.workers import Workers
+
+BACKENDS = ("auto", "native", "serial", "multiprocessing")
+ENVS_PER_WORKER = 8  # fewer of the cheapest environments step faster in one process than they travel
+GROUPED_WORKERS = 4  # from so many on, one half of them steps while the other's actions are inferred
+NO_RETURNS, NO_LENGTHS = np.empty(0), np.empty(0, np.int64)
+
+
+def make_vec(name: str, *, num_envs: int, backend: str = "auto", num_workers: int = 0, num_groups: int = 0,
+             kwargs: dict[str, Any] | None = None, seed: int = 0, starts: Starts | None = None) -> Vec:
+    """A vector of `num_envs` rows (environments times agents) of one environment.
+
+    name: a folder under envs/ or the path of one, a Gymnasium id, or module:function, where the function returns a
+    Gymnasium, a parallel PettingZoo environment or a PufferEnv, or is a PufferEnv class. `kwargs` are its parameters.
+    backend: native for PufferEnvs that step any number of environments at once, serial in this process, or
+    multiprocessing; auto takes native where it can and worker processes where they pay. num_workers=0 chooses by the
+    cores; num_groups=0 makes two groups of four workers or more, one otherwise. Row contents do not depend on backend,
+    workers or groups for environments that draw their random numbers from the seed they are given (a third-party batch
+    seeds its environments itself).
+
+    `starts` tells where some episodes begin instead, which only C environments can.
+    InputError names what cannot be had, EnvFailure tells how an environment broke. `seed` is used until `reset`.
+    """
+    creator = replace(find_creator(name, kwargs), starts=starts)
+    facts = creator.facts()
+    if num_envs < 1 or num_envs % facts.num_agents:
+        raise InputError(f"env.num_envs = {num_envs}: must be a multiple of {facts.num_agents}, each agent of {name} "
+                         f"being a row; use {_multiples(num_envs, facts.num_agents)}")
+    count = num_envs // facts.num_agents
+    backend, workers = _plan(name, facts, count, backend, num_workers)
+    groups = num_groups or (2 if workers >= GROUPED_WORKERS and workers % 2 == 0 else 1)
+    if groups > 1 and backend != "multiprocessing":
+        raise InputError(f"env.num_groups = {groups}: groups are groups of workers but the backend is {backend}; set "
+                         "env.num_groups = 0, or env.backend = 'multiprocessing'")
+    if groups > 1 and workers % groups:
+        raise InputError(f"env.num_groups = {groups} does not divide {workers} workers; use "
+                         f"{_divisors(workers, groups)}")
+    puffer: Serial | Workers
+    if backend == "multiprocessing":
+        puffer = Workers(creator, facts, 1 if facts.batched else count // workers, num_envs, workers, groups, seed)
+    else:
+        puffer = Serial(creator, facts, 1 if backend == "native" else count, allocate(facts, num_envs), seed)
+    return Vec(puffer, facts, backend, num_envs, workers, groups, seed)
+
+
+def _plan(name: str, facts: Facts, count: int, backend: str, num_workers: int) -> tuple[str, int]:
+    """The backend and its number of workers, 0 without processes, for `count` environments."""
+    if backend not in BACKENDS:
+        raise InputError(f"env.backend = {backend!r}: choose one of {', '.join(BACKENDS)}")
+    whole_batch = facts.native and (facts.batched or count == 1)
+    if backend == "auto":
+        several = _most_workers(count, count // ENVS_PER_WORKER) > 1 and not whole_batch
+        backend = "multiprocessing" if num_workers or several else "native" if whole_batch else "serial"
+        num_workers = num_workers or _most_workers(count, count // ENVS_PER_WORKER)
+    elif backend == "native" and not whole_batch:
+        raise InputError(f"env.backend = 'native': {name} does not step {count} environments by itself; use 'auto', "
+                         "'serial' or 'multiprocessing'")
+    elif backend != "multiprocessing" and num_workers:
+        raise InputError(f"env.num_workers = {num_workers}: the {backend} backend has no workers; set it to 0, or "
+                         "env.backend = 'multiprocessing'")
+    if backend != "multiprocessing":
+        return backend, 0
+    workers = num_workers or _most_workers(count, count)
+    if count % workers:
+        raise InputError(f"env.num_workers = {workers} does not divide {count} environments; use "
+                         f"{_divisors(count, workers)}")
+    return backend, workers
+
+
+def _most_workers(count: int, limit: int) -> int:
+    """The largest number of workers that divides `count`, no more than there are cores or than `limit`."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(d for d in range(1, max(1, min(cores, limit)) + 1) if count % d == 0)
+
+
+def _divisors(number: int, near: int) -> str:
+    """The divisors of `number` next to `near`."""
+    divisors = [d for d in range(1, number + 1) if number % d == 0]
+    below, above = [d for d in divisors if d < near], [d for d in divisors if d > near]
+    return " or ".join(map(str, below[-1:] + above[:1]))
+
+
+def _multiples(number: int, of: int) -> str:
+    below = number // of * of
+    return f"{below} or {below + of}" if below > 0 else str(of)
+
+
+@dataclass(frozen=True, slots=True)
+class NativeBatch:
+    """One C environment batch: addresses of its VecEnv and of its step function (csrc/vec_api.h), agents of one
+    environment, and the vector's running returns (num_envs,) float64 and lengths (num_envs,) int64."""
+
+    vec: int
+    step: int
+    agents: int
+    returns: Array
+    lengths: Array
+    owner: NativeEnv  # keeps the memory alive
+
+
+class Vec:
+    """Rows of environments that step together; see `make_vec` and `types.Batch`. Arrays are views of shared buffers.
+
+    spec         what a learner may know of the environment
+    num_envs     rows of a vector step; `groups` are the slices of them that step independently
+    notices      what the user should be told about this environment
+    exact_state  True if `get_state` holds everything; otherwise `set_state` begins new episodes
+    """
+
+    def __init__(self, puffer: Serial | Workers, facts: Facts, backend: str, num_envs: int, num_workers: int,
+                 num_groups: int, seed: int) -> None:
+        self.spec: EnvSpec = facts.spec
+        self.backend, self.num_envs, self.num_workers, self.exact_state = backend, num_envs, num_workers, facts.exact
+        self.log_names = facts.log
+        self.logs: Array | None = puffer.logs  # (num_envs, 1 + names): episodes ended, sums of what they logged
+        size = num_envs // num_groups
+        self.groups = [slice(group * size, (group + 1) * size) for group in range(num_groups)]
+        self.notices: list[str] = []
+        self._puffer, self._seed, self._resumes = puffer, seed, 0
+        self._sent: list[bool] | None = None  # per group, None before the first reset
+        action = self.spec.action
+        self._actions = puffer.actions.reshape(num_envs, action.dim)
+        # Bounds for every row: clip is several times faster on arrays of one shape.
+        self._low, self._high = (None if bound is None else np.tile(bound, (num_envs, 1))
+                                 for bound in (action.low, action.high))
+        self._terminations, self._truncations, self._ended = np.zeros((3, num_envs), bool)
+        self._returns, self._lengths = np.zeros(num_envs), np.zeros(num_envs, np.int64)
+        # Emulated environments reset one step later, so that their final observation is still in place.
+        final: Array | None = puffer.final_observations
+        self._final_obs: Array = puffer.observations if final is None else final
+        self._copies_obs = facts.native and not facts.has_final
+        if self._copies_obs:
+            self._final_obs = np.zeros_like(puffer.observations)
+            self.notices.append(f"{self.spec.name} does not hand over final observations (an array "
+                                "`final_observations`); the last observation before an end stands in for them")
+
+    @property
+    def envs(self) -> list[Any]:
+        """The environments themselves, where they are in this process; none of those in workers."""
+        return list(self._puffer.envs) if isinstance(self._puffer, Serial) else []
+
+    @property
+    def obs(self) -> Array:
+        """(num_envs, *obs_shape) what to act on next."""
+        return self._puffer.observations
+
+    def reset(self, seed: int | None = None) -> Array:
+        """New episodes everywhere, all random numbers from `seed`; (num_envs, *obs_shape)."""
+        self._seed, self._resumes = self._seed if seed is None else seed, 0
+        return self._begin(self._seed)
+
+    def send(self, actions: Array, group: int = 0) -> None:
+        """Begin a step of a group: actions (n, dim) as the spec has them; continuous ones are clipped to its range."""
+        if self._sent is None or self._sent[group]:
+            raise RuntimeError("reset the vector before the first send" if self._sent is None else
+                               f"group {group} has been sent actions already; receive first")
+        rows = self.groups[group]
+        target = self._actions[rows]
+        if actions.shape != target.shape:
+            raise ValueError(f"actions have shape {actions.shape} but group {group} takes {target.shape}")
+        if self._low is None or self._high is None:
+            np.copyto(target, actions, casting="same_kind")
+        else:
+            np.clip(actions, self._low[rows], self._high[rows], out=target, casting="same_kind")
+        if self._copies_obs:
+            self._final_obs[rows] = self._puffer.observations[rows]
+        self._sent[group] = True
+        self._puffer.send(None, group)
+
+    def recv(self, group: int = 0) -> Batch:
+        """What became of the actions sent to a group. EnvFailure if an environment or its worker died."""
+        if self._sent is None or not self._sent[group]:
+            raise RuntimeError(f"group {group} has not been sent actions")
+        obs, rewards, terminals, truncations, _, _, valid = self._puffer.recv(group)
+        self._sent[group] = False
+        rows = self.groups[group]
+        terminations = np.logical_and(terminals, valid, out=self._terminations[rows])
+        truncations = np.logical_and(truncations, valid, out=self._truncations[rows])
+        np.greater(truncations, terminations, out=truncations)  # a termination is stronger
+        returns, lengths = self._count(rows, rewards, valid)
+        return Batch(rows, obs, rewards, terminations, truncations, valid, self._final_obs[rows], returns, lengths)
+
+    def step(self, actions: Array) -> Batch:
+        """`send` and `recv` for all rows; several groups are copied into one batch."""
+        for group, rows in enumerate(self.groups):
+            self.send(actions[rows], group)
+        batches = [self.recv(group) for group in range(len(self.groups))]
+        if len(batches) == 1:
+            return batches[0]
+        whole = (np.concatenate([getattr(batch, field.name) for batch in batches]) for field in fields(Batch)[1:])
+        return Batch(slice(0, self.num_envs), *whole)
+
+    def get_state(self) -> dict[str, Array]:
+        """What `set_state` needs, between a `recv` and the next `send` of every group."""
+        if self._sent is None or any(self._sent):
+            raise RuntimeError("the state can be read after a reset, once every group is received")
+        state = {"seed": np.array([self._seed, self._resumes])}
+        if self.exact_state:
+            state |= {"environments": self._puffer.get_state(), "returns": self._returns.copy(),
+                      "lengths": self._lengths.copy()}
+        return state
+
+    def set_state(self, state: dict[str, Array]) -> None:
+        """Go on from a saved state: exactly with `exact_state`, otherwise with new episodes unlike the earlier ones.
+
+        InputError if it was saved by a vector that was split otherwise.
+        """
+        self._seed, self._resumes = (int(x) for x in state["seed"])
+        if not self.exact_state:
+            self._resumes += 1
+            self._begin(int(np.random.SeedSequence((self._seed, self._resumes)).generate_state(1)[0]))
+            return
+        self._begin(self._seed)
+        saved, own = state["environments"], self._puffer.get_state()
+        if saved.shape != own.shape:
+            raise InputError(f"environment {self.spec.name!r}: the saved state is {saved.shape} (workers, bytes), not "
+                             f"{own.shape}; keep env.num_envs, env.backend and env.num_workers")
+        self._puffer.set_state(saved)
+        self._returns[:], self._lengths[:] = state["returns"], state["lengths"]
+
+    def take_logs(self) -> dict[str, float]:
+        """What the episodes that ended since the last call have logged (env.toml: `log`), on average; empty if none.
+
+        To be asked for when every group is received.
+        """
+        return {} if self.logs is None else take_logs(self.logs, self.log_names)
+
+    def expert_actions(self) -> Array | None:
+        """(num_envs, dim) what the environments' scripted expert does now; None if there is none, or not in here."""
+        if not isinstance(self._puffer, Serial):
+            return None
+        parts: list[Array] = []
+        for env in self._puffer.envs:
+            actions = env.expert_actions() if isinstance(env, NativeEnv) else None
+            if actions is None:
+                return None
+            parts.append(actions)
+        return np.concatenate(parts).reshape(self._actions.shape)
+
+    def env_states(self) -> Array | None:
+        """float64 (num_envs, state size) where each row's environment stands (native.NativeEnv.env_states); None if
+        that cannot be told, or not in here."""
+        if not isinstance(self._puffer, Serial):
+            return None
+        states = [np.repeat(env.env_states(), env.num_agents // env.num_envs, 0) for env in self._puffer.envs
+                  if isinstance(env, NativeEnv) and env.state_size]
+        return np.concatenate(states) if states else None
+
+    def native_batch(self) -> NativeBatch | None:
+        """What a rollout needs to step the vector by itself; None unless it is one C batch in this process.
+
+        To be asked for after a reset, between a `recv` and the next `send`.
+        """
+        env = self._puffer.envs[0] if self.backend == "native" and isinstance(self._puffer, Serial) else None
+        if not isinstance(env, NativeEnv) or self._sent is None or any(self._sent):
+            return None
+        return NativeBatch(*env.addresses(), env.num_agents // env.num_envs, self._returns, self._lengths, env)
+
+    def close(self) -> None:
+        """End the environments and their processes; a second time does nothing."""
+        puffer, self._sent = self._puffer, None
+        puffer.close()
+
+    def __enter__(self) -> Vec:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _begin(self, seed: int) -> Array:
+        self._puffer.async_reset(seed)
+        for group in range(len(self.groups)):
+            self._puffer.recv(group)
+        self._sent = [False] * len(self.groups)
+        self._returns[:], self._lengths[:] = 0, 0
+        return self.obs
+
+    def _count(self, rows: slice, rewards: Array, valid: Array) -> tuple[Array, Array]:
+        """Add a step to the running episodes; returns and lengths of those that it ended."""
+        returns, lengths = self._returns[rows], self._lengths[rows]
+        if np.count_nonzero(valid) == len(valid):  # faster than `all`
+            returns += rewards
+            lengths += 1
+        else:
+            np.add(returns, rewards, out=returns, where=valid)
+            lengths += valid
+        ended = np.logical_or(self._terminations[rows], self._truncations[rows], out=self._ended[rows])
+        if not np.count_nonzero(ended):
+            return NO_RETURNS, NO_LENGTHS
+        which = np.flatnonzero(ended)
+        finished = returns[which], lengths[which]
+        returns[which], lengths[which] = 0, 0
+        return finished

@@ -1,0 +1,305 @@
+"""The benchmark measures real runs and says what it measured. Nothing here depends on how fast."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import puffer_il.bench._limits as yardstick
+import pytest
+from rich.console import Console
+
+from puffer_il.bench import backends, command, limits, loops, measure, memory, networks, rivals, stages
+from puffer_il.bench.measure import Effort
+from puffer_il.bench.page import markdown, show
+from puffer_il.bench.peers.run import Entry, Result
+from puffer_il.bench.section import Section, short, span
+from puffer_il.bench.tables import SECTIONS, sections
+from puffer_il.core.errors import InputError
+from puffer_il.learners.registry import learner_names
+from puffer_il.native.catalogue import env_folders
+from puffer_il.nn.networks import mlp
+
+QUICK = Effort(repeats=2, seconds=0.0)
+TINY = {"env.num_envs": 32, "train.num_steps": 16, "gail.disc_batch_size": 64}
+
+
+def quiet(text):
+    """Wants no progress."""
+
+
+def is_figure(found):
+    return 0 < found["min"] <= found["median"] <= found["max"] and found["samples"] >= 1
+
+
+@pytest.fixture
+def small_limits(monkeypatch):
+    """Arrays and loops that take no time."""
+    monkeypatch.setattr(limits, "LEVELS", {"cache": 48 << 10, "shared": 384 << 10, "memory": 3 << 20})
+    monkeypatch.setattr(limits, "FMA_ROUNDS", 1000)
+    monkeypatch.setattr(limits, "GEMM_SIZE", 32)
+
+
+def page_of(**results):
+    """The Markdown page of some results, by the way of JSON."""
+    data = {"machine": limits.machine(2, "puffer-il bench"), "limits": {}, "results": results, "interrupted": False}
+    return markdown(json.loads(json.dumps(data)))
+
+
+def test_throughput_is_written_with_its_stages(tmp_path, capsys):
+    out, page = tmp_path / "bench.json", tmp_path / "bench.md"
+    assert command.main(["throughput", "--algos", "ppo", "--num-envs", "32", "--num-steps", "16", "--updates", "2",
+                         "--json", str(out), "--markdown", str(page)]) == 0
+    data = json.loads(out.read_text())
+    assert {"cpu", "cores", "instruction_set", "torch", "threads", "date"} <= data["machine"].keys()
+    assert not data["interrupted"] and data["limits"] == {}
+    ppo, more = data["results"]["throughput"]
+    assert (ppo["name"], more["name"]) == ("ppo", "ppo, 4 epochs") and more["keys"]["ppo.update_epochs"] == 4
+    for found in (ppo, more):
+        assert is_figure(found["steps_per_s"]) and found["steps_per_s"]["samples"] == 2 and not found["error"]
+        assert found["stages"]["collect"] > 0 and found["stages"]["update"] > 0
+        # The stages are nearly all that an iteration does: with them the rate can be worked out again.
+        assert 0.2 < found["steps_per_s"]["median"] * sum(found["stages"].values()) / (32 * 16) < 2
+    memory_entry, = data["results"]["memory"]
+    assert 50 * 2**20 < memory_entry["bytes"] < 2**30
+    said = capsys.readouterr().out
+    assert "32 environments × 16 steps" in said and "Peak memory" in said
+    assert "## Whole training loop" in page.read_text() and "| ppo, 4 epochs |" in page.read_text()
+
+
+def test_gail_is_measured_on_other_networks_and_without_penalty():
+    found = loops.standard_variants(32, 16, 1, ["ppo", "gail"])
+    assert found.keys() == {"ppo", "gail", "gail, no penalty", "gail, shared", "gail, shared, no penalty",
+                            "gail, 2×256", "ppo, 4 epochs", "gail, 4 epochs"}
+    assert found["gail, shared, no penalty"][1].items() >= {"policy.shared": True, "gail.gp_coef": 0.0}.items()
+    loops.tables("ppo", found["gail, no penalty"][1])  # keys of sections that PPO lacks are no error
+
+
+def test_limits_are_of_this_machine(small_limits):
+    found = limits.measure_limits(2, QUICK, quiet)
+    assert found["fma"].keys() == found["gemm"].keys() == found["steps"].keys() == {"1", "2"}
+    assert all(is_figure(f) for f in (*found["fma"].values(), *found["gemm"].values(), *found["steps"].values()))
+    for level, size in limits.LEVELS.items():
+        assert found["bandwidth"][level]["bytes"] == size
+        assert all(is_figure(found["bandwidth"][level][kind]["2"]) for kind in limits.KINDS)
+    data = {"machine": limits.machine(2, ""), "limits": found, "results": {}, "interrupted": True}
+    page = markdown(data)
+    assert "## Limits of the machine" in page and "FLOP/s" in page and "interrupted" in page
+
+
+def test_what_the_yardstick_says_it_did():
+    assert yardstick.fma(8000, 1) == pytest.approx(2 * yardstick.fma(4000, 1), rel=0.01)
+    assert yardstick.fma(8000, 3) == 3 * yardstick.fma(8000, 1)
+    a, b, c = (np.full(1 << 16, x, np.float32) for x in (0, 2, 6))
+    for kind, size, value in (("read", 1, 0), ("fill", 1, 1), ("copy", 2, 2), ("triad", 3, 5)):
+        assert yardstick.stream(kind, a, b, c, 2, 2) == 2 * size * a.nbytes
+        assert (a == value).all()
+    with pytest.raises(ValueError, match="equal multiples of 64"):
+        yardstick.stream("copy", a, b[:64], c, 1, 1)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_raw_steps_are_those_of_the_environment(threads):
+    raw, other = (limits.RawSteps(env_folders()["cartpole"], 300, 7) for _ in range(2))
+    raw.work(threads)()
+    for actions in other.actions:
+        other.env.step(actions)
+    assert np.array_equal(raw.env.observations, other.env.observations)
+    assert np.array_equal(raw.env.get_state(), other.env.get_state())
+
+
+def test_every_stage_has_a_limit_and_a_share(small_limits):
+    results = []
+    stages.stages(results, 32, 8, (16,), QUICK, quiet)
+    names = {r["name"] for r in results}
+    assert {"GAE", "buffer: writes", "env: a call per step", "vec: a Batch per step", "act: one vector step",
+            "rollout: act, step, write", "discriminator update", "reward: whole rollout", "PPO update: one epoch",
+            "copies: next observations"} <= names
+    for r in results:
+        assert is_figure(r["seconds"]) and is_figure(r["rows_per_s"]) and is_figure(r["share"]) and r["limit"]
+        assert r["limit_seconds"]["median"] > 0
+    assert "discriminator update, 2×16" in page_of(stages=results)
+
+
+def test_the_buffer_is_measured_at_every_size(small_limits):
+    results = []
+    memory.buffers(results, (16, 64), 4, QUICK, quiet)
+    assert {r["num_envs"] for r in results} == {16, 64} and all(is_figure(r["share"]) for r in results)
+    page = page_of(buffer=results)
+    assert "| GAE, 64 |" in page and "| replay: draw minibatches, 64 |" in page
+
+
+def test_flops_are_those_of_the_matrices():
+    assert stages.weights(mlp(4, (64, 64), 2, "tanh")) == 4 * 64 + 64 * 64 + 64 * 2
+    assert memory.row_bytes(memory.random_rollout(memory.CARTPOLE, 2, 3), ("obs", "actions", "valid")) == 16 + 4 + 1
+    assert [limits.level_of(size) for size in (1, 1 << 20, 1 << 30)] == ["cache", "shared", "memory"]
+
+
+def test_loops_scale_along_every_axis():
+    results = []
+    axes = {"environments": [(n, {**TINY, "env.num_envs": n}) for n in (16, 32)],
+            "hidden": [(8, {**TINY, "policy.hidden": [8, 8]}), (0, {**TINY, "policy.hidden": [0]})]}
+    loops.scaling(results, axes, 2, 0.0, quiet)
+    assert [(r["axis"], r["value"]) for r in results] == [("environments", 16), ("environments", 32), ("hidden", 8),
+                                                          ("hidden", 0)]
+    assert all(is_figure(r["steps_per_s"]) for r in results[:3]) and "policy.hidden" in results[3]["error"]
+    page = page_of(scaling=results)
+    assert "## GAIL by environments" in page and "hidden 0 was not measured" in page
+    assert {"environments", "horizon", "hidden", "threads", "workers"} == loops.standard_axes().keys()
+    assert [n for n, _ in loops.standard_axes()["environments"]][::5] == [64, 65_536]
+
+
+def test_every_learner_has_a_cost():
+    results = []
+    loops.learners(results, TINY, 2, 0.0, quiet)
+    assert {r["name"] for r in results} == set(learner_names())
+    assert results[0]["name"] == "gail" and results[0]["cost"]["median"] == 1
+    measured = {r["name"]: r for r in results if not r["error"]}
+    assert results[0]["name"] in measured and set(learner_names()) - measured.keys() <= {"maxent_irl"}, "no MDP's table"
+    assert all(is_figure(r["cost"]) for r in measured.values())
+    assert {name for name, r in measured.items() if "updates_per_s" in r} == {"sac", "sqil", "csil"}
+    sac = measured["sac"]
+    assert sac["updates_per_s"]["median"] == pytest.approx(sac["steps_per_s"]["median"] * 32 / (32 * 16))
+    page = page_of(learners=results)
+    assert "| bc | offline |" in page and "| gail | on-policy |" in page
+    assert "| dagger | expert |" in page and "maxent_irl was not measured" in page
+
+
+def test_learners_are_compared_on_the_same_work():
+    found = loops.same_work("airl", {"gail.disc_batch_size": 64})
+    assert (found["airl.disc_updates"], found["airl.disc_batch_size"], found["airl.disc_hidden"]) == (8, 64, (64, 64))
+    assert loops.same_work("ppo", {}) == {}
+    kinds = {name: loops.kind(name) for name in ("gail", "ppo", "transfer", "sqil", "dagger", "bc")}
+    assert kinds == {"gail": "on-policy", "ppo": "on-policy", "transfer": "on-policy", "sqil": "off-policy",
+                     "dagger": "expert", "bc": "offline"}
+
+
+def test_learners_above_the_bound_are_named():
+    cost = {"median": 1.6, "min": 1.5, "max": 1.7, "samples": 3}
+    entry = {"name": "airl", "kind": "on-policy", "unit": "step", "steps_per_s": cost, "cost": cost, "error": "",
+             "keys": TINY}
+    assert "cost: airl (1.60×)." in page_of(learners=[entry])
+    assert "cost: none." in page_of(learners=[{**entry, "kind": "off-policy"}])
+
+
+def test_environments_and_backends_are_compared_in_pairs():
+    results = []
+    backends.environments(results, 16, 4, QUICK, quiet)
+    assert {"cartpole", "acrobot"} <= {r["name"] for r in results}
+    backends.backends(results, "CartPole-v1", 8, 2, Effort(3, 0.0), quiet)
+    assert is_figure(results[-1]["ratio"]) and results[-1]["ratio"]["samples"] == 3
+    page = page_of(env=results)
+    assert "| cartpole | C loop | 1 |" in page and "| CartPole-v1 |" in page
+
+
+def test_networks_are_compared_with_torch():
+    results, updates = [], []
+    networks.mlps(results, 2, QUICK, quiet, batches=(1, 64), hidden=(16,), activations=("tanh", "silu"))
+    assert [(r["batch"], r["activation"]) for r in results] == [(1, "tanh"), (64, "tanh"), (1, "silu")]
+    assert all(is_figure(r[key]["ratio"]) for r in results for key in ("forward", "forward_backward"))
+    networks.continuous_update(updates, 2, QUICK, quiet, num_envs=32, num_steps=4, hidden=(16, 16))
+    assert is_figure(updates[0]["ratio"])
+    page = page_of(mlp=results, update=updates)
+    assert "forward and backward" in page and "17 → 16×16 → 6" in page
+
+
+def test_rivals_are_compared_with_ours_and_the_faster_setting_counts():
+    group = rivals.Group("PPO, 1 epoch", "steps", [])
+    ten, five = ([{"steps": steps, "seconds": 1}] * 2 for steps in (10, 5))
+    done = [Result("puffer_il PPO", [{"steps": 30, "seconds": s} for s in (1, 2)]),
+            Result("pufferlib PPO, 1 thread", ten, facts={"versions": {"pufferlib": "3"}}),
+            Result("pufferlib PPO, its own threads", five), Result("sb3 PPO", error="broke")]
+    found = rivals.compared(group, done)
+    assert rivals.best_of_theirs(found, "pufferlib") == "pufferlib PPO, 1 thread"
+    assert [(p["theirs"], p["ratio"]["median"]) for p in found["ratios"]] == [
+        ("pufferlib PPO, 1 thread", 2.25), ("pufferlib PPO, its own threads", 4.5)]
+    page = page_of(rivals=[found])
+    assert "| puffer_il PPO / pufferlib PPO, 1 thread | 2.25× |" in page and "its own threads |" in page
+    assert "4.50×" not in page and "sb3 PPO was not measured: broke." in page and "200 steps" in page
+
+
+def test_groups_cover_what_is_promised(monkeypatch):
+    names = [group.name for group in rivals.groups()]
+    assert names == ["GAIL", *(f"PPO, {e}, minibatches of {m}" for e in ("1 epoch", "4 epochs")
+                               for m in ("32,768", "65,536")), "BC, batches of 256", "BC, batches of 4,096"]
+    results, ours = [], rivals.ours("BC", "bc", {"bc.batch_size": 256})
+    other = rivals.Group("BC, batches of 256", "samples", [
+        ours, lambda stack, say: Entry("imitation BC", lambda: {"steps": 1, "seconds": 1.0})])
+    rivals.rivals(results, 1, quiet, [other])
+    assert results[0]["entries"][0]["rate"]["median"] > 0 and len(results[0]["ratios"]) == 1
+
+
+def test_time_to_the_expert_counts_from_the_start_of_the_process(monkeypatch):
+    answers = iter([{"steps": 9, "seconds": 3.0, "expert_s": 2.0}, {"steps": 9, "seconds": 3.0, "expert_s": None}])
+    monkeypatch.setattr(rivals, "time_to_expert", lambda seed: {"seed": seed, **next(answers)})
+    results = []
+    rivals.expert_times(results, 2, False, quiet)
+    assert results[0]["times"] == [2.0, None] and results[0]["seconds"]["median"] == 2
+    assert "2.0, never" in page_of(expert=results)
+
+
+def test_a_round_measures_all_in_turn():
+    done = []
+    seconds = measure.interleaved({"a": lambda: done.append("a"), "b": lambda: done.append("b")}, Effort(3, 0.0))
+    assert done == ["a", "a", "b", "b"] + ["a", "b"] * 3 and len(seconds["a"]) == 3
+    assert measure.quotient([4, 9], [2, 3])["median"] == 2.5 and measure.rate(6, [2])["median"] == 3
+
+
+def test_an_interrupt_keeps_what_was_measured(tmp_path, monkeypatch, capsys):
+    def interrupted(args, entries, say):
+        entries.append({"name": "gail", "keys": {"env.num_envs": 8, "train.num_steps": 8}, "bytes": 2**20})
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(command.STEPS, "throughput", lambda args, entries, say: None)
+    monkeypatch.setitem(command.STEPS, "memory", interrupted)
+    out = tmp_path / "bench.json"
+    assert command.main(["throughput", "--json", str(out)]) == 130
+    data = json.loads(out.read_text())
+    assert data["interrupted"] and data["results"]["memory"][0]["bytes"] == 2**20
+    assert "Peak memory" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["trhoughput"], "did you mean 'throughput'"),
+    (["throughput", "--algos", "gial"], "did you mean 'gail'"),
+    (["env", "--env", "NoSuch-v0"], "NoSuch"),
+    (["--json", "/nowhere/at/all.json"], "/nowhere/at/all.json cannot be written"),
+    (["--markdown", "/tmp"], "/tmp cannot be written (is a folder)"),
+    (["--repeats", "0"], "'0' is no whole number from 1 on"),
+    (["--seconds", "long"], "'long' is no number of seconds"),
+    (["--hidden", "64,x"], "'x' is no whole number"),
+    (["--fast"], "unrecognized arguments: --fast"),
+])
+def test_bad_input_is_one_line_before_anything_runs(arguments, said, monkeypatch):
+    monkeypatch.setattr(command, "STEPS", {})
+    with pytest.raises(InputError) as error:
+        command.main(arguments)
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_the_command_line_says_so_with_exit_code_2():
+    done = subprocess.run([sys.executable, "-m", "puffer_il", "bench", "nothing"], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "unknown benchmark 'nothing'" in done.stderr
+
+
+def test_plans():
+    assert command.plan(None, False) == ("throughput", "memory")
+    assert command.plan("buffer", True) == ("buffer", "rivals", "expert")
+    assert set(command.plan("all", True)) == set(SECTIONS) == set(command.STEPS)
+    assert {"stages", "buffer", "update", "rivals", "expert"} <= set(command.plan(None, True))
+
+
+def test_numbers_are_short():
+    assert [short(x) for x in (0.5, 9.996, 12.34, 999.6, 1234, 99_960, 1e6, 2.5e9)] == [
+        "0.50", "10.0", "12.3", "1.00 k", "1.23 k", "100 k", "1.00 M", "2.50 G"]
+    assert span({"min": 1.1e3, "max": 2.2e3}) == "1.10–2.20 k" and span({"min": 900, "max": 2.2e3}) == "900–2.20 k"
+
+
+def test_a_table_fits_a_hundred_columns(capsys):
+    show(Section("Title", ("what", "much"), [["[not markup]", "1"]], ["A note. " * 30]), Console(width=100))
+    out = capsys.readouterr().out
+    assert "[not markup]" in out and max(map(len, out.splitlines())) <= 100
+
+
+def test_nothing_measured_is_no_table():
+    assert sections({"limits": {}, "results": {"throughput": [], "mlp": []}}) == []

@@ -1,0 +1,229 @@
+"""The command line as other programs see it: exit codes, one line for wrong input, help that answers at once."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from puffer_il import cli
+from puffer_il.cli import commands, main, split_overrides
+from puffer_il.core.errors import EnvFailure, InputError
+
+
+def run(capsys, *arguments: str) -> tuple[int, str, str]:
+    code = main(list(arguments))
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def refused(capsys, *arguments: str) -> str:
+    """The one line on stderr of a command that is wrong input."""
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (2, "") and err.startswith("puffer-il: error: ")
+    assert err.endswith("\n") and err.count("\n") == 1
+    return err.removeprefix("puffer-il: error: ").rstrip("\n")
+
+
+def test_overrides_are_told_from_options():
+    words = ["gail", "--ppo.gamma", "0.9", "--seed", "1", "--ppo.learning-rate=1e-3", "--policy.init_log_std", "-1",
+             "--env.kwargs.a", "b=c", "--x-z.y=", "cartpole", "--demos", "a.b"]
+    overrides, rest = split_overrides(words)
+    assert overrides == [("ppo.gamma", "0.9"), ("ppo.learning-rate", "1e-3"), ("policy.init_log_std", "-1"),
+                         ("env.kwargs.a", "b=c"), ("x-z.y", "")]
+    assert rest == ["gail", "--seed", "1", "cartpole", "--demos", "a.b"]
+
+
+@pytest.mark.parametrize("words", [["--policy.shared"], ["--policy.shared", "--seed", "1"]])
+def test_an_override_without_a_value_is_refused(capsys, words):
+    assert refused(capsys, "train", "ppo", "cartpole", *words) == (
+        "--policy.shared needs a value: --policy.shared VALUE, or --policy.shared true for a switch")
+
+
+COLLECT = ["demos", "collect", "--episodes", "1", "--out", "x.npz"]
+
+
+@pytest.mark.parametrize("arguments, words", [
+    ([], "the following arguments are required: command; see 'puffer-il --help'"),
+    (["trian"], "invalid choice: 'trian' (choose from"),
+    (["train"], "train needs an algorithm and an environment, such as 'puffer-il train gail cartpole'"),
+    (["train", "gial", "cartpole"], "unknown algorithm 'gial'; did you mean 'gail'?"),
+    (["train", "ppo", "cartpole", "extra"], "unexpected argument 'extra'"),
+    (["train", "ppo", "cartpole", "--learning-rate", "1"], "did you mean --ppo.learning_rate?"),
+    (["train", "ppo", "cartpole", "--see", "1"], "unknown option '--see'"),  # no guessing at abbreviations
+    (["train", "ppo", "cartpole", "--seed"], "argument --seed: expected one argument; see 'puffer-il train --help'"),
+    (["train", "ppo", "cartpole", "--seed", "x"], "command line: train.seed = 'x': expected a whole number, such as 1"),
+    (["train", "ppo", "cartpole", "--device", "gpu"], "train.device = 'gpu': choose one of auto, cpu, cuda"),
+    (["train", "ppo", "cartpole", "--total-steps", "0"], "train.total_steps = '0': must be at least 1"),
+    (["train", "ppo", "cartpole", "--ppo.gama", "1"], "unknown key 'ppo.gama'; did you mean 'ppo.gamma'?"),
+    (["train", "ppo", "cartpole", "--pop.gamma", "1"], "unknown section 'pop'; did you mean 'ppo'?"),
+    (["train", "ppo", "cartpole", "--ppo.gamma", "high"], "ppo.gamma = 'high': expected a number, such as 0.99"),
+    (["train", "ppo", "cartpole", "--config", "none.toml"], "config file none.toml does not exist"),
+    (["train", "--resume", "nowhere"], "--resume nowhere: no run directory"),
+    (["eval", "nowhere"], "nowhere is not a run directory"),
+    (["eval"], "the following arguments are required: run-dir; see 'puffer-il eval --help'"),
+    (["eval", "x", "--episodes", "0"], "argument --episodes: '0' is no whole number from 1 on; see 'puffer-il eval -"),
+    (["eval", "x", "--episodes", "many"], "argument --episodes: 'many' is no whole number from 1 on"),
+    (["eval", "x", "--seed", "-1"], "argument --seed: '-1' is no whole number from 0 on"),
+    (["demos"], "the following arguments are required: command"),
+    (["demos", "info", "none.npz"], "demos none.npz: no such file"),
+    ([*COLLECT, "cartpole"], "one of the arguments --policy --expert --random is required"),
+    ([*COLLECT, "cartpole", "--policy", "a", "--random"], "not allowed with argument"),
+    ([*COLLECT, "cartpol", "--random"], "did you mean 'cartpole'?"),
+    ([*COLLECT, "cartpole", "--policy", "none.npz"], "none.npz: no such file"),
+    ([*COLLECT, "cartpole", "--random", "--env.kwargs.gravty", "1"], "did you mean 'gravity'?"),
+    ([*COLLECT, "cartpole", "--random", "--env.num-envs", "1"], "--env.num-envs: only parameters of the environment"),
+    ([*COLLECT, "CartPole-v1", "--expert"], "--expert: CartPole-v1 has no scripted expert (a function c_expert in"),
+    (["env"], "the following arguments are required: command"),
+    (["env", "new"], "the following arguments are required: name"),
+    (["env", "check", "x", "--seconds", "-1"], "argument --seconds: '-1' is no number from 0 on"),
+    (["env", "bench", "cartpole", "--env.kwargs.gravity"], "--env.kwargs.gravity needs a value"),
+    (["algos", "--verbose"], "unknown option '--verbose'; see 'puffer-il --help'"),
+])
+def test_wrong_input_is_one_line_and_exit_code_2(capsys, monkeypatch, tmp_path, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    assert words in refused(capsys, *arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error, code, words", [
+    (InputError("demos x:\n  broken"), 2, "puffer-il: error: demos x: broken\n"),
+    (OSError(errno.ENOSPC, "No space left on device"), 2, "puffer-il: error: the disk is full; "),
+    (PermissionError(errno.EACCES, "Permission denied", "runs/x/checkpoints"), 2,
+     "puffer-il: error: runs/x/checkpoints: Permission denied; change that or use another place\n"),
+    (EnvFailure("worker 1 died:\n  Traceback …\nKeyError"), 1, "puffer-il: worker 1 died:\n  Traceback …\nKeyError\n"),
+    (KeyboardInterrupt(), 130, "puffer-il: interrupted\n"),
+    (ZeroDivisionError("own bug"), 1, "Traceback (most recent call last)"),
+])
+def test_exit_codes_of_what_a_command_raises(capsys, monkeypatch, error, code, words):
+    def fails(args):
+        raise error
+
+    monkeypatch.setattr(commands, "algos", fails)
+    got, out, err = run(capsys, "algos")
+    assert (got, out) == (code, "") and words in err
+    assert ("Traceback (most" in err) == isinstance(error, ZeroDivisionError)
+
+
+def test_a_full_disk_behind_another_error_is_still_a_full_disk(capsys, monkeypatch):
+    def fails(args):
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        except OSError:
+            raise RuntimeError("unexpected pos 704 vs 598")  # noqa: B904 (as torch.save does)
+
+    monkeypatch.setattr(commands, "algos", fails)
+    assert refused(capsys, "algos").startswith("the disk is full")
+
+
+def test_sigterm_is_an_interrupt_and_the_handler_is_put_back(capsys, monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(commands, "algos", lambda args: os.kill(os.getpid(), signal.SIGTERM) or time.sleep(5) or 0)
+    assert run(capsys, "algos")[0] == 130
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_main_runs_in_another_thread_too(monkeypatch):
+    monkeypatch.setattr(commands, "algos", lambda args: 0)
+    codes: list[int] = []
+    thread = threading.Thread(target=lambda: codes.append(main(["algos"])))
+    thread.start()
+    thread.join()
+    assert codes == [0]
+
+
+@pytest.mark.parametrize("words", [["gail", "--seed", "2", "cartpole"], ["--seed", "2", "gail", "cartpole"],
+                                   ["--train.seed", "2", "gail", "--ppo.gamma=0.5", "cartpole"], ["gail", "cartpole"]])
+def test_options_may_stand_anywhere(monkeypatch, words):
+    seen = []
+    monkeypatch.setattr(commands, "train", lambda args: seen.append((args.algo, args.env)) or 0)
+    assert main(["train", *words]) == 0 and seen == [("gail", "cartpole")]
+
+
+def test_bench_gets_its_arguments_as_they_are(monkeypatch):
+    from puffer_il import bench
+
+    seen = []
+    monkeypatch.setattr(bench, "main", lambda arguments: seen.append(arguments) or 0)
+    assert main(["bench", "throughput", "--json", "x.json", "--help"]) == 0
+    assert seen == [["throughput", "--json", "x.json", "--help"]]
+
+
+def test_help_shows_the_commands_and_how_to_start(capsys):
+    code, out, err = run(capsys, "--help")
+    assert code == 0 and err == ""
+    assert all(command in out for command in ("train", "eval", "demos", "env", "bench", "algos", "--version"))
+    assert "puffer-il train --help" in out
+    assert run(capsys, "--version")[1].startswith("puffer-il 0.")
+
+
+def test_train_help_teaches_by_examples_and_then_lists_every_key(capsys):
+    code, out, err = run(capsys, "train", "--help")
+    assert code == 0 and err == "" and "examples:" in out and "--resume" in out and "--ppo.learning-rate 1e-3" in out
+    assert "--gail.reward_clip" not in out
+    code, out, err = run(capsys, "train", "gail", "cartpole", "-h")
+    assert code == 0 and "examples:" in out and "--gail.reward_clip 10.0" in out and "--env.kwargs.gravity 9.8" in out
+
+
+@pytest.mark.parametrize("command", ["eval", "demos", "demos collect", "demos import", "env", "env list", "env new",
+                                     "env check", "env play", "env bench", "algos"])
+def test_every_command_has_help(capsys, command):
+    code, out, err = run(capsys, *command.split(), "--help")
+    assert (code, err) == (0, "") and out.startswith(f"usage: puffer-il {command}")
+    assert ("--env.kwargs.NAME VALUE" in out) == (command in cli.TAKE_KWARGS)
+
+
+@pytest.mark.parametrize("command", ["env", "env new", "env check", "env play", "env bench", "demos collect"])
+def test_help_teaches_by_examples_that_are_understood(capsys, monkeypatch, command):
+    out = run(capsys, *command.split(), "--help")[1]
+    examples = [shlex.split(line.partition("   ")[0]) for line in out.splitlines() if line.startswith("  puffer-il ")]
+    taken = []
+    for name in ("env_new", "env_check", "env_play", "env_bench", "demos_collect", "train"):
+        monkeypatch.setattr(commands, name, lambda args: taken.append(args) or 0)
+    assert len(examples) >= 3 and all(main(words[1:]) == 0 for words in examples) and len(taken) == len(examples)
+
+
+def test_an_environment_may_stand_after_its_options(monkeypatch):
+    seen = []
+    monkeypatch.setattr(commands, "env_play", lambda args: seen.append((args.env, args.kwargs)) or 0)
+    for words in (["cartpole", "--random"], ["--random", "cartpole"],
+                  ["--policy", "r", "--env.kwargs.a-b=1", "cartpole"],
+                  ["--policy", "r", "--env.kwargs.a.b", "x", "--env.kwargs.a.c", "2"]):
+        assert main(["env", "play", *words]) == 0
+    assert seen == [("cartpole", {}), ("cartpole", {}), ("cartpole", {"a_b": 1}), (None, {"a": {"b": "x", "c": 2}})]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"]])
+def test_help_answers_within_a_third_of_a_second(arguments):
+    def once() -> float:
+        begin = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "puffer_il", *arguments], check=True, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - begin
+
+    assert min(once() for _ in range(5)) < 0.3
+
+
+def test_help_imports_nothing_heavy():
+    heavy = "{'numpy', 'torch', 'gymnasium', 'rich', 'pufferlib'}"
+    code = f"import sys, puffer_il.cli as cli; cli.main(['train', '-h']); sys.exit(bool({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
+
+
+def test_a_reader_that_has_left_is_not_told_so():
+    process = subprocess.Popen([sys.executable, "-m", "puffer_il", "env", "list"], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait() == cli.FAILED
+
+
+def test_a_locale_without_the_characters_is_no_reason_to_stop():
+    result = subprocess.run([sys.executable, "-m", "puffer_il", "env", "list"], capture_output=True,
+                            env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert result.returncode == 0 and b"cartpole" in result.stdout

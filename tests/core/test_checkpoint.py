@@ -1,0 +1,89 @@
+"""Checkpoints are whole or absent, the newest are kept, and weights_only loading suffices."""
+
+import errno
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from puffer_il.core import checkpoint
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import ActionSpec, EnvSpec, ObsField
+
+
+def test_round_trip_and_only_the_newest_stay(tmp_path):
+    for step in (100, 200, 1_000_000):
+        checkpoint.save(tmp_path / "checkpoints", step, {"weights": torch.full((2,), float(step)), "n": step}, keep=2)
+    names = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
+    assert names == ["step_000000000200.pt", "step_000001000000.pt"]
+    state = checkpoint.load(checkpoint.latest(tmp_path))
+    assert state["n"] == 1_000_000 and state["weights"].tolist() == [1e6, 1e6]
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
+    checkpoint.save(tmp_path / "checkpoints", 1, {"n": 1}, keep=1)
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.save(tmp_path / "checkpoints", 2, {"n": 2}, keep=1)
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step_000000000001.pt"]
+    assert checkpoint.load(checkpoint.latest(tmp_path))["n"] == 1
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "pickle"])
+def test_damaged_files_are_one_clear_line(tmp_path, damage):
+    path = checkpoint.save(tmp_path, 1, {"x": torch.zeros(1000)}, keep=1)
+    if damage == "pickle":
+        path.write_bytes(b"\x80\x02cos\nsystem\n.")
+    else:
+        whole = path.read_bytes()
+        path.write_bytes({"cut": whole[:len(whole) // 2], "empty": b"", "text": b"hello"}[damage])
+    with pytest.raises(InputError, match=r"checkpoint .*step_000000000001\.pt") as error:
+        checkpoint.load(path)
+    assert "\n" not in str(error.value)
+
+
+def test_no_checkpoint_says_what_to_give(tmp_path):
+    with pytest.raises(InputError, match="has no checkpoint"):
+        checkpoint.latest(tmp_path)
+
+
+def test_other_formats_are_refused(tmp_path):
+    torch.save({"format": 99}, tmp_path / "x.pt")
+    with pytest.raises(InputError, match="another version"):
+        checkpoint.load(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("action", [ActionSpec(nvec=(3, 2), shape=(2,)),
+                                    ActionSpec(low=np.float32([-1]), high=np.float32([np.inf]), shape=(1,))])
+def test_specs_survive(action, tmp_path):
+    fields = (ObsField("a", np.dtype(np.float32), (2,), 0), ObsField("b", np.dtype(np.int32), (), 8, 4))
+    spec = EnvSpec("x", (12,), np.dtype(np.uint8), action, fields, 2)
+    path = checkpoint.save(tmp_path, 1, {"spec": checkpoint.spec_to_state(spec)}, keep=1)
+    assert checkpoint.spec_from_state(checkpoint.load(path)["spec"]) == spec
+
+
+def test_json_has_no_nan(tmp_path):
+    checkpoint.write_json(tmp_path / "s.json", {"a": float("nan"), "b": [1.5, float("inf")], "c": {"d": None}})
+    assert json.loads((tmp_path / "s.json").read_text()) == {"a": None, "b": [1.5, None], "c": {"d": None}}
+
+
+def test_arrays_are_stored_as_tensors_and_come_back_as_they_were(tmp_path):
+    read_only = np.arange(3.0)
+    read_only.setflags(write=False)
+    arrays = {"plain": np.eye(2, dtype=np.float32), "turned": np.arange(6).reshape(2, 3).T, "single": np.array(7),
+              "flags": np.array([True, False]), "none": np.empty((0, 4), np.uint8), "still": read_only}
+    state = {"nested": [arrays, {"tensor": torch.ones(2)}], "number": np.float64(0.5), "list": [1, "two", None]}
+    path = checkpoint.save(tmp_path, 1, state, keep=1)
+    torch.load(path, weights_only=True)
+    back = checkpoint.load(path)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(back["nested"][0][name], array, strict=True)
+    assert type(back["number"]) is float and back["list"] == state["list"]
+    assert isinstance(back["nested"][1]["tensor"], torch.Tensor)
+    back["nested"][0]["still"][0] = 5  # and can be trained on

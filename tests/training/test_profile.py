@@ -1,0 +1,171 @@
+"""The profile: where the time went, and which advice follows; by made-up seconds, and once for real."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from puffer_il.cli import main
+from puffer_il.cli.options import override
+from puffer_il.core.sheet import FLAG, plain
+from puffer_il.learners.experiment import build, section_types
+from puffer_il.rollout.collector import Collector
+from puffer_il.training.loggers import RunInfo
+from puffer_il.training.panels import State
+from puffer_il.training.profile import Facts, Profile, advice, table, title
+from tests.cli.test_commands import SMALL
+from tests.support.runs import Recorder, tiny
+from tests.support.runs import run as train
+
+RUN = RunInfo(algo="gail", env="cartpole", seed=1, run_dir="runs/x", total_steps=10**6, num_envs=256, backend="native",
+              device="cpu", expert_return=500.0, random_return=20.0, demos="none", parameters=1000)
+
+
+def facts(seconds: dict[str, float], algo: str = "gail", rows: int = 256 * 64, in_torch: bool = False,
+          tuned: bool = False, run: dict[str, Any] | None = None, **keys: Any) -> Facts:
+    """100 s of ten iterations on four cores; what `seconds` leaves is other."""
+    tables: dict[str, dict[str, Any]] = {}
+    for key, value in keys.items():
+        section, name = key.split("__")
+        tables.setdefault(section, {})[name] = value
+    seconds = seconds | {"other": 100.0 - sum(s for stage, s in seconds.items() if stage not in ("env", "act"))}
+    return Facts(build(algo, [("test", tables)]), replace(RUN, algo=algo, **(run or {})), seconds, 100.0, 10, rows, 4,
+                 in_torch, tuned)
+
+
+SERIAL, WORKERS = {"backend": "serial"}, {"backend": "multiprocessing", "num_workers": 2}
+ENVS = {"collect": 80.0, "env": 70.0, "act": 5.0}
+
+
+@pytest.mark.parametrize("given, expected", [
+    (facts(ENVS, run=SERIAL), ["--env.num-workers 4 steps them in parallel"]),
+    (facts(ENVS, run=SERIAL | {"num_envs": 6, "num_agents": 2}), ["--env.num-workers 3 "]),
+    (facts(ENVS | {"act": 20.0, "env": 50.0}, run=WORKERS), ["--env.num-groups 2 "]),
+    (facts(ENVS, run=WORKERS), ["--env.num-workers 4 uses more cores"]),
+    (facts(ENVS, run=WORKERS | {"num_workers": 4}), ["an environment in C (csrc/env.h"]),
+    (facts(ENVS, run=SERIAL, tuned=True), ["an environment in C"]),
+    (facts({"collect": 50.0}, rows=1024, run={"num_envs": 16}), [
+        "--env.num-envs 128 or --train.num-steps 512 spreads them (fewer, larger updates need more samples"]),
+    (facts({"collect": 60.0, "act": 50.0}, policy__lstm=0), ["--env.num-envs 512 with --train.num-steps 32 "]),
+    (facts({"update": 60.0}), ["--ppo.update-epochs 2 saves 50% of it, or --policy.shared true "]),
+    (facts({"update": 60.0}, ppo__update_epochs=3), ["--ppo.update-epochs 1 saves 67% of it"]),
+    (facts({"update": 60.0}, ppo__update_epochs=1, policy__shared=True, policy__hidden=(256, 128)), [
+        "--policy.hidden 128,64 makes the network smaller"]),
+    (facts({"update": 60.0}, ppo__num_minibatches=64), ["--ppo.num-minibatches 32 makes fewer, larger steps"]),
+    (facts({"update": 60.0}, algo="bc", run={"num_envs": 0}), ["--bc.batch-size 1024 "]),
+    (facts({"eval": 40.0}, eval__interval_steps=1000), ["--eval.interval-steps 2000 makes them half as frequent"]),
+    (facts({"final eval": 40.0}), ["--eval.final-episodes 50 halves it"]),
+    (facts({"reward": 60.0}), ["--gail.disc-updates 4 halves that; --gail.gp-coef 0 drops the gradient penalty"]),
+    (facts({"reward": 60.0}, gail__disc_updates=1, gail__gp_coef=0.0), ["no stage stands out; --autotune"]),
+    (facts({"update": 30.0}, train__fused=False), ["--train.fused true lets the C", "--train.threads 4 "]),
+    (facts({"update": 30.0}, train__compile=True, train__threads=4), ["--train.compile false "]),
+    (facts({"update": 30.0}, in_torch=True, policy__hidden=(64,) * 4, train__threads=4), ["--policy.hidden 256,256 "]),
+    (facts({"reward": 30.0}, in_torch=True, gail__disc_hidden=(1024,), train__threads=4), ["--gail.disc-hidden 256,"]),
+    (facts({"update": 30.0}, policy__lstm=8, train__threads=4), ["--policy.lstm 0 "]),
+    (facts({"update": 30.0}, train__fused=False, run={"device": "cuda"}), ["no stage stands out"]),
+    (facts({"update": 30.0}, train__threads=1), ["train.threads = 1 of 4 cores: --train.threads 0 "]),
+    (facts({"update": 30.0}, train__threads=1, tuned=True), ["no stage stands out"]),
+    (facts({"checkpoint": 30.0}), ["--train.checkpoint-minutes 10 "]),
+    (facts({"checkpoint": 30.0}, train__checkpoint_steps=500), ["--train.checkpoint-steps 1000 "]),
+    (facts({"collect": 20.0, "update": 30.0}), ["no stage stands out"]),
+], ids=lambda value: value[0][:40] if isinstance(value, list) else "")
+def test_advice_follows_from_where_the_time_went(given, expected):
+    said = advice(given)
+    assert len(said) == len(expected)
+    assert all(words in text for words, text in zip(expected, said, strict=True)), said
+
+
+def test_the_most_valuable_advice_comes_first_and_there_is_never_much_of_it():
+    everything = facts({"collect": 36.0, "env": 36.0, "update": 42.0, "eval": 21.0}, run=SERIAL, rows=1024,
+                       train__fused=False, train__checkpoint_steps=5, eval__interval_steps=10)
+    said = advice(everything)
+    assert len(said) == 4
+    assert [re.findall(FLAG, text)[0] for text in said[:2]] == ["--train.fused true", "--env.num-workers 4"]
+
+
+def test_every_flag_that_is_advised_is_a_key_of_the_config():
+    for given, _ in test_advice_follows_from_where_the_time_went.pytestmark[0].args[1]:
+        for flag in re.findall(FLAG, " ".join(advice(given))):
+            key, _, value = flag.removeprefix("--").partition(" ")
+            if key.partition(".")[0] in section_types(given.config.algo):
+                build(given.config.algo, [("command line", override(key, value))])
+
+
+def profiled(times: list[dict[str, float]], wall: float) -> Profile:
+    now = iter([0.0, wall])
+    profile = Profile(build("ppo", []), clock=lambda: next(now))
+    profile.start(replace(RUN, algo="ppo"))
+    for k, time in enumerate(times, 1):
+        profile.log(1000 * k, {f"time/{name}": s for name, s in time.items()} | {"env_steps": 1000 * k, "updates": k})
+    profile.log(1000 * len(times), {"time/eval": 1.0, "env_steps": 1000 * len(times)})
+    profile.finish({})
+    return profile
+
+
+def test_stages_add_up_to_the_wall_time():
+    iteration = {"collect": 1.0, "env": 0.6, "act": 0.3, "reward": 0.0, "update": 0.5, "own": 0.25}
+    found = profiled([iteration, iteration | {"eval": 0.5, "checkpoint": 0.25}], 6.0).facts()
+    assert title(found) == "profile: 2 iterations of 1,000 steps in 6.0 s, 333 steps/s all in all"
+    assert table(found) == [
+        ("collect", "1,000.00", "33%"), ("  environments", "600.00", "20%"), ("  policy", "300.00", "10%"),
+        ("update", "500.00", "17%"), ("eval", "250.00", "8%"), ("final eval", "500.00", "17%"),
+        ("checkpoint", "125.00", "4%"), ("own", "250.00", "8%"), ("other", "375.00", "12%"),
+        ("all", "3,000.00", "100%")]
+
+
+def test_without_an_iteration_nothing_is_printed(capsys):
+    profiled([], 1.0).show()
+    assert capsys.readouterr().out == ""
+
+
+def test_plain_lines_are_aligned():
+    assert plain("title", ("stage", "ms"), [("a", "1.00"), ("  bcd", "10.00")], ["do it"]) == [
+        "title", "  stage     ms", "  a       1.00", "    bcd  10.00", "- do it"]
+
+
+def test_the_general_path_tells_environments_from_policy(tmp_path):
+    general = train(tiny("ppo", tmp_path / "general", env__backend="serial", env__name="CartPole-v1"))
+    for metrics in general.metrics[:-1]:
+        assert min(metrics["time/env"], metrics["time/act"]) > 0
+        assert metrics["time/env"] + metrics["time/act"] < metrics["time/collect"]
+    in_c = train(tiny("ppo", tmp_path / "native", env__num_envs=32))
+    assert not any("time/env" in metrics or "time/act" in metrics for metrics in in_c.metrics)
+    assert "time/eval" in in_c.metrics[-1] and "time/collect" not in in_c.metrics[-1]
+
+
+def test_the_dashboard_does_not_count_the_parts_of_collect_twice():
+    state = State(RUN)
+    state.add(1, {"time/collect": 1.0, "time/env": 0.6, "time/act": 0.3, "time/update": 1.0})
+    assert state.seconds == {"collect": 1.0, "update": 1.0} and not state.latest
+
+
+def test_checkpoints_are_timed(tmp_path):
+    recorder: Recorder = train(tiny("ppo", tmp_path, train__checkpoint_steps=256))
+    counted = [metrics.get("time/checkpoint", 0.0) > 0 for metrics in recorder.metrics]
+    assert counted == [False, True, True, True, False], "each tells of the one before"
+
+
+def test_a_profile_ends_a_finished_run_and_an_interrupted_one(tmp_path, capsys, monkeypatch):
+    arguments = ["train", "ppo", "cartpole", *SMALL, "--profile", "--total-steps", "512", "--run-dir"]
+    assert main([*arguments, str(tmp_path / "whole")]) == 0
+    out = capsys.readouterr().out
+    assert out.index("profile: 2 iterations of 256 steps") > out.index("train on")
+    collect = Collector.collect
+
+    def interrupted(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return collect(self)
+
+    monkeypatch.setattr(Collector, "collect", interrupted)
+    assert main([*arguments, str(tmp_path / "part")]) == 130
+    out = capsys.readouterr().out
+    lines = out[out.index("profile: 1 iteration of 256 steps"):].splitlines()
+    shares = [float(line.split()[-1].rstrip("%")) for line in lines[2:] if line.startswith("  ") and line[2] != " "]
+    assert shares[-1] == 100 and np.isclose(sum(shares[:-1]), 100, atol=4)
+    assert lines[-1].startswith("- ")

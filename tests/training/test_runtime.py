@@ -1,0 +1,28 @@
+"""Threads, signals and memory of a run's process."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+from puffer_il.training.process import WIDE_ROLLOUT, allocator, choose_device, default_threads, interruptible
+
+
+def test_small_rollouts_get_one_thread_and_wide_ones_the_cores():
+    assert default_threads(WIDE_ROLLOUT - 1) == 1
+    assert default_threads(WIDE_ROLLOUT) == min(4, len(os.sched_getaffinity(0)))
+
+
+def test_one_signal_is_noted_and_the_second_interrupts():
+    with pytest.raises(KeyboardInterrupt), interruptible() as received:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert received == [signal.SIGTERM]
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_memory_is_zeroed_and_of_the_dtype_asked_for():
+    array = allocator(torch.device("cpu"))((2, 3), np.uint8)
+    assert array.dtype == np.uint8 and not array.any()
+    assert choose_device("cpu").type == "cpu"

@@ -1,0 +1,109 @@
+"""Names of environments: what they find, and the one line that says what was wrong."""
+
+import pickle
+import sys
+
+import gymnasium
+import numpy as np
+import pytest
+
+from puffer_il.core.errors import EnvFailure, InputError
+from puffer_il.vector import make as creators
+from puffer_il.vector.make import env_seed, find_creator
+from tests.support.identified import SEED
+
+
+@pytest.mark.parametrize("name, kind", [("cartpole", "folder"), ("CartPole-v1", "gymnasium"),
+                                        ("tests.support.identified:Gymnasium", "callable"),
+                                        ("tests.support.identified:PufferWithFinal", "callable")])
+def test_names_and_their_kinds(name, kind):
+    creator = find_creator(name)
+    assert creator.kind == kind and pickle.loads(pickle.dumps(creator)) == creator
+    facts = creator.facts()
+    assert facts.spec.name == name and facts.spec.obs_shape == (4,)
+    assert facts.exact == (kind == "folder") and facts.has_final == facts.native
+
+
+def test_a_folder_anywhere(tmp_path):
+    folder = tmp_path / "cartpole"
+    folder.symlink_to(creators.env_folders()["cartpole"])
+    assert find_creator(str(folder)).facts().spec.obs_shape == (4,)
+    with pytest.raises(InputError, match=r"the folder has no env\.toml"):
+        find_creator(str(tmp_path))
+
+
+def test_a_module_in_the_working_directory(tmp_path, monkeypatch):
+    (tmp_path / "my_task.py").write_text("""
+import gymnasium
+from gymnasium.envs.classic_control import CartPoleEnv as make
+gymnasium.register("MyTask-v0", "my_task:make")
+""")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    assert find_creator("my_task:make").kind == "callable"
+    creator = find_creator("my_task:MyTask-v0")
+    assert creator.kind == "gymnasium" and creator.facts().spec.action.nvec == (2,)
+    gymnasium.registry.pop("MyTask-v0")
+    sys.modules.pop("my_task")
+
+
+def test_kwargs_reach_the_environment():
+    assert find_creator("CartPole-v1", {"max_episode_steps": 7})().env.spec.max_episode_steps == 7
+    assert find_creator("cartpole", {"gravity": 1.5})().step is not None
+    assert find_creator("tests.support.identified:PufferWithFinal", {"num_envs": 3}).facts().num_agents == 3
+
+
+@pytest.mark.filterwarnings("ignore:.*out of date")
+@pytest.mark.parametrize("name, kwargs, message", [
+    ("Cartpole", {}, "unknown environment 'Cartpole'; did you mean 'cartpole'?"),
+    ("CartPole", {}, "unknown environment 'CartPole'; did you mean 'CartPole-v1'?"),
+    ("qqqqqq", {}, "unknown environment 'qqqqqq'; known: "),
+    ("", {}, "unknown environment ''; known: "),
+    ("CartPole-v9", {}, "environment 'CartPole-v9': Environment version `v9` for"),
+    ("CartPole-v1", {"gravitas": 3}, "env.kwargs = {'gravitas': 3}: "),
+    ("cartpole", {"gravitas": 3}, "did you mean 'gravity'?"),
+    ("cartpole", {"gravity": "low"}, "gravity = 'low'"),
+    ("no_such_module:make", {}, "No module named 'no_such_module'"),
+    ("tests.support.identified:nothing", {}, "module tests.support.identified has no function or class nothing"),
+    ("tests.support.identified:not_an_environment", {}, "it is a int; return a Gymnasium environment"),
+    ("tests.support.identified:text_observations", {}, "observation space Text has no fixed size"),
+    ("HalfCheetah-v3", {}, "gymnasium-robotics"),
+])
+def test_wrong_names_are_told_in_one_line(name, kwargs, message):
+    with pytest.raises(InputError) as error:
+        find_creator(name, kwargs).facts()
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.filterwarnings("ignore:.*out of date")
+@pytest.mark.parametrize("module, name, remedy", [
+    ("mujoco", "HalfCheetah-v5", "pip install 'puffer-il[mujoco]'"),
+    ("imageio", "HalfCheetah-v4", "pip install 'puffer-il[mujoco]'"),
+    ("Box2D", "LunarLander-v3", 'pip install "gymnasium[box2d]"'),
+    ("pettingzoo", "tests.needs_pettingzoo:make", "pip install 'puffer-il[pettingzoo]'"),
+])
+def test_a_missing_dependency_names_the_remedy(module, name, remedy, monkeypatch):
+    for loaded in list(sys.modules):
+        if loaded.startswith(("gymnasium.envs.mujoco", "gymnasium.envs.box2d")):
+            monkeypatch.delitem(sys.modules, loaded)
+    monkeypatch.setitem(sys.modules, module, None)  # makes its import fail
+    monkeypatch.setitem(sys.modules, "tests.needs_pettingzoo", _Needs())
+    with pytest.raises(InputError) as error:
+        find_creator(name).facts()
+    assert f"environment {name!r} cannot be opened: " in str(error.value) and remedy in str(error.value)
+
+
+class _Needs:
+    @staticmethod
+    def make():
+        raise ModuleNotFoundError("No module named 'pettingzoo'", name="pettingzoo")
+
+
+def test_an_environment_that_breaks_when_opened_shows_its_traceback():
+    with pytest.raises(EnvFailure, match=r"cannot be opened:\n(.|\n)*no display in this process"):
+        find_creator("tests.support.identified:fragile_constructor", {"parent": 0}).facts()
+
+
+def test_seeds_are_distinct_within_a_run_and_between_runs():
+    seeds = [[env_seed(seed, index) for index in range(1000)] for seed in (0, 1, 2, SEED)]
+    assert len(np.unique(seeds)) == 4000 and np.min(seeds) >= 0 and np.max(seeds) < 2**31

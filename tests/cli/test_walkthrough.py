@@ -1,4 +1,4 @@
-"""The README's way from an empty folder to a trained policy, typed as it stands there."""
+"""The commands of docs/your-environment.md lead from an empty folder to a trained policy."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 
 from puffer_il.cli import main
 
-README = Path(__file__).resolve().parents[2] / "README.md"
-HEADING = "## Your own environment in C"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "your-environment.md"
+HEADING = "## In C, from an empty folder to a trained policy"
 
 
 def commands() -> list[list[str]]:
     """The first block after the heading, a list of words per line."""
-    section = f"\n{README.read_text()}".partition(f"\n{HEADING}\n")[2]
+    section = f"\n{PAGE.read_text()}".partition(f"\n{HEADING}\n")[2]
     block = re.search(r"^```\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
-    assert block is not None, f"{README} has no commands under {HEADING!r}"
+    assert block is not None, f"{PAGE} has no commands under {HEADING!r}"
     return [shlex.split(line, comments=True) for line in block[1].splitlines()]
 
 

@@ -1,4 +1,4 @@
-"""The README's algorithm, and other packages: built, installed and used as a third party's would be."""
+"""The algorithm of docs/your-algorithm.md, and other packages: built, installed and used as a third party's would be."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from puffer_il.demos import read_demos, write_demos
 from puffer_il.learners import registry
 from tests.support.runs import final_state, same, scripted_cartpole_demos
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "your-algorithm.md"
 SMALL = ["--env.num-envs", "8", "--train.num-steps", "32", "--train.threads", "1", "--policy.hidden", "16,16",
          "--eval.interval-steps", "0", "--eval.final-episodes", "2"]
 BROKEN = 'import a_package_that_is_not_there\n'
@@ -30,10 +30,9 @@ def install(target: Path, source: Path) -> None:
                    capture_output=True)
 
 
-def readme_block(language: str, number: int = -1) -> str:
-    """A block of the README's section on algorithms."""
-    section = README.read_text().partition("\n## Your algorithm\n")[2].partition("\n## ")[0]
-    return re.findall(rf"^```{language}\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)[number]
+def block(language: str) -> str:
+    """The page's first block in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)[0]
 
 
 def unpack(site: Path, name: str, module: str, entry: str) -> None:
@@ -47,12 +46,12 @@ def unpack(site: Path, name: str, module: str, entry: str) -> None:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
-    """A folder with the README's package installed, and two that cannot be used."""
+    """A folder with the page's package installed, and two that cannot be used."""
     folder = tmp_path_factory.mktemp("packages")
     nearest = folder / "nearest"
     nearest.mkdir()
-    (nearest / "nearest.py").write_text(readme_block("python"))
-    (nearest / "pyproject.toml").write_text(readme_block("toml"))
+    (nearest / "nearest.py").write_text(block("python"))
+    (nearest / "pyproject.toml").write_text(block("toml"))
     install(folder / "site", nearest)
     unpack(folder / "site", "broken", BROKEN, "broken:Broken")
     unpack(folder / "site", "bare", BARE, "bare:Bare")
@@ -69,14 +68,14 @@ def installed(site, monkeypatch) -> None:
 
 @pytest.fixture(scope="module")
 def demos(tmp_path_factory) -> Path:
-    """States alone: the README's algorithm needs no more."""
+    """States alone: the page's algorithm needs no more."""
     path = tmp_path_factory.mktemp("demos") / "bare.npz"
     write_demos(path, replace(read_demos(scripted_cartpole_demos(path)), actions=None))
     return path
 
 
-def test_the_readmes_algorithm_is_as_short_as_it_says():
-    lines = readme_block("python").splitlines()
+def test_the_pages_algorithm_is_short():
+    lines = block("python").splitlines()
     assert len([line for line in lines if line.strip()]) < 60 and all(len(line) <= 120 for line in lines)
 
 

@@ -1,4 +1,4 @@
-"""The algorithm of docs/your-algorithm.md, and other packages: built, installed and used as a third party's would be."""
+"""The algorithm of docs/your-algorithm.md, and other packages: installed and used as a third party's would be."""
 
 from __future__ import annotations
 

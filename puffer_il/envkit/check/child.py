@@ -68,8 +68,8 @@ def main() -> None:
         if folder is not None:
             values = write_input(folder, asked["kwargs"], Path(asked["input"]))
             answer(folder=str(folder), values=values)
-        from puffer_il.envkit.check.run import subject as check_subject
-        from puffer_il.envkit.check.run import views as check_views
+        from puffer_il.envkit.check import subject as check_subject
+        from puffer_il.envkit.check import views as check_views
 
         subject = check_subject.Subject(asked["name"], asked["kwargs"], folder, asked["seconds"])
         if folder is None:

@@ -18,12 +18,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from puffer_il.envkit.check import source as check_source
 from puffer_il.envkit.check.compare import check_comparisons, mark_followers
 from puffer_il.envkit.check.findings import check_run
 from puffer_il.envkit.check.process import Child
 from puffer_il.envkit.check.program import BUILDS, Run, build_object, build_program, first_difference, run_program
 from puffer_il.envkit.check.reports import check_reports
-from puffer_il.envkit.check.run import source as check_source
 from puffer_il.envkit.check.screen import Screen
 from puffer_il.envkit.check.types import CHECKS, Check, Checks
 from puffer_il.native.envfile import EnvFile, read_env

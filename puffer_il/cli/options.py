@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import tomllib
 from argparse import Namespace
 from collections.abc import Iterable
@@ -12,10 +13,11 @@ from typing import Any
 from puffer_il.core.config import Config, read_toml
 from puffer_il.core.errors import InputError
 from puffer_il.learners import experiment
-from puffer_il.learners.experiment import replaced
-from puffer_il.learners.registry import get_learner
+from puffer_il.learners.experiment import Layer
 from puffer_il.native.catalogue import env_folders
 from puffer_il.training import auto
+from puffer_il.training.resolve import given_keys
+from puffer_il.training.resolve import resolve as experiment_of
 
 Tables = dict[str, Any]  # section → table of its keys; at the top level also the algorithm's name
 
@@ -25,60 +27,23 @@ def resolve(args: Namespace) -> Config:
 
     `args` is what `puffer-il train` was given, with `overrides`: pairs of a dotted key and the text of its value.
     """
-    if args.resume and not (args.resume / "config.toml").is_file():
-        raise InputError(f"--resume {args.resume}: no run directory (it has no config.toml); give one that 'puffer-il "
-                         "train' wrote")
     if args.resume and args.run_dir:
         raise InputError(f"--run-dir {args.run_dir}: a resumed run goes on in its own directory; leave it out")
-    files = (args.resume / "config.toml" if args.resume else None, args.config)
-    layers = [(str(file), read_toml(file)) for file in files if file]
-    algo, env = _task(args, layers)
-    run_dir = str(args.resume) if args.resume else args.run_dir  # the run may have been moved since it was written
-    flags = {"env": {"name": env}, "demos": {"source": args.demos},
-             "train": {"seed": args.seed, "device": args.device, "total_steps": args.total_steps, "run_dir": run_dir}}
-    layers.append(("command line", {section: {key: value for key, value in table.items() if value is not None}
-                                    for section, table in flags.items()}))
-    layers += [("command line", override(key, text)) for key, text in args.overrides]
-    if not args.resume:
-        choice = auto.pick(_facts(layers)) if algo == auto.NAME else auto.Choice(algo, ())
-        algo = choice.algo
-        layers = [*experiment.experiment_layers(algo, env), *layers, (auto.NAME, {"chosen_because": choice.reasons})]
-    config = experiment.build(algo, layers)
-    if get_learner(algo).needs_demos and not config.demos.source:
-        config = replaced(config, "demos", source="shipped")
-    return config
+    flags = {"demos": {"source": args.demos}, "train": {"seed": args.seed, "device": args.device,
+                                                        "total_steps": args.total_steps, "run_dir": args.run_dir}}
+    typed = [{section: {key: value for key, value in table.items() if value is not None}
+              for section, table in flags.items()}, *(override(key, text) for key, text in args.overrides)]
+    return experiment_of(args.algo, args.env, [*_file(args), *(("command line", tables) for tables in typed)],
+                         args.resume, say=lambda notice: print(f"puffer-il: {notice}", file=sys.stderr))
 
 
-def _facts(layers: list[tuple[str, Tables]]) -> Config:
-    """What those layers say of environment and demonstrations, before there is an algorithm."""
-    kept = ("env", "demos", "train")
-    return experiment.build("ppo", [(origin, {name: table for name, table in tables.items() if name in kept})
-                                 for origin, tables in layers])
+def _file(args: Namespace) -> list[Layer]:
+    return [(str(args.config), read_toml(args.config))] if args.config else []
 
 
 def given(args: Namespace) -> set[str]:
     """The keys ("section.key") that the user named, in --config or on the command line."""
-    tables = read_toml(args.config) if args.config else {}
-    named = {f"{section}.{key}" for section, table in tables.items() if isinstance(table, dict) for key in table}
-    named |= {".".join(key.split(".")[:2]) for key, _ in args.overrides}
-    return {key.replace("-", "_") for key in named}
-
-
-def _task(args: Namespace, layers: list[tuple[str, Tables]]) -> tuple[str, str]:
-    """Algorithm and environment as typed, or else as the config files name them."""
-    named: dict[str, Any] = {}
-    for _, tables in layers:
-        section = tables.get("env", {})
-        found = {"algo": tables.get("algo"), "env": section.get("name") if isinstance(section, dict) else None}
-        named |= {key: value for key, value in found.items() if value}
-    algo, env = args.algo or named.get("algo"), args.env or named.get("env")
-    if not algo or not env:
-        raise InputError("train needs an algorithm and an environment, such as 'puffer-il train gail cartpole'; "
-                         "see 'puffer-il train --help'")
-    if args.resume and (algo, env) != (named.get("algo"), named.get("env")):
-        raise InputError(f"--resume {args.resume}: that is a run of {named.get('algo')} on {named.get('env')}, not of "
-                         f"{algo} on {env}; leave both out")
-    return algo, env
+    return given_keys([*_file(args), *(("", override(key, text)) for key, text in args.overrides)])
 
 
 def override(key: str, text: str) -> Tables:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from puffer_il.nn.numpy_policy import NumpyPolicy
     from puffer_il.nn.policy import Policy
 
+Layer = tuple[str, dict[str, Any]]  # where it comes from, and section → table of its keys
 SHARED: dict[str, type] = {"env": EnvConfig, "demos": DemosConfig, "policy": PolicyConfig, "train": TrainConfig,
                            "eval": EvalConfig}
 
@@ -44,7 +46,7 @@ def section_types(algo: str) -> dict[str, type]:
     return SHARED | mixed | used | {algo: cls.section}
 
 
-def build(algo: str, layers: list[tuple[str, dict[str, Any]]]) -> Config:
+def build(algo: str, layers: Sequence[Layer]) -> Config:
     """Merge `layers` (where it comes from, tables), later over earlier, and check every key and value.
 
     A key that is itself a table, such as env.kwargs, is merged entry by entry.
@@ -96,11 +98,11 @@ def config_folder() -> Path:
     return Path(next(iter(import_module("puffer_il.configs").__path__)))
 
 
-def experiment_layers(algo: str, env: str) -> list[tuple[str, dict[str, Any]]]:
+def experiment_layers(algo: str, env: str) -> list[Layer]:
     """The shipped files for this algorithm and environment: base.toml, then <algo>.toml and <env>/<algo>.toml if they
     are there."""
     folder = config_folder()
-    short = re.sub(r"-v\d+$", "", env.rstrip("/").rsplit("/", 1)[-1]).lower()
+    short = re.sub(r"-v\d+$", "", env.removeprefix("gymnasium:").rstrip("/").rsplit("/", 1)[-1]).lower()
     files = [folder / "base.toml", folder / f"{algo}.toml", folder / short / f"{algo}.toml"]
     return [(str(f), read_toml(f)) for f in files if f.is_file()]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import re
+import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -14,3 +16,11 @@ def env_folders() -> dict[str, Path]:
     for entry in entry_points(group="puffer_il.envs"):
         found[entry.name] = Path(str(entry.load()))
     return found
+
+
+def twin_of(gymnasium_id: str) -> str | None:
+    """The C environment whose env.toml says that it equals `gymnasium_id` step for step; None if there is none."""
+    if not re.fullmatch(r"[\w./-]+-v\d+", gymnasium_id):
+        return None
+    return next((name for name, folder in env_folders().items()
+                 if tomllib.loads((folder / "env.toml").read_text()).get("gymnasium_id") == gymnasium_id), None)

@@ -19,7 +19,7 @@ import numpy as np
 
 from puffer_il.core.errors import EnvFailure, InputError
 from puffer_il.core.spec import Array, EnvSpec, ObsField, Starts
-from puffer_il.native.catalogue import env_folders
+from puffer_il.native.catalogue import env_folders, twin_of
 from puffer_il.native.cython_env import load_cython
 from puffer_il.native.native_env import NativeEnv
 from puffer_il.vector.emulation import action_spec, emulate, obs_fields, pufferlib
@@ -174,6 +174,23 @@ def find_creator(name: str, kwargs: dict[str, Any] | None = None) -> Creator:
         raise InputError(f"environment {name!r}: {_one_line(error)}" if isinstance(error, known)
                          else _unknown(name, folders)) from None
     return Creator(name, "gymnasium", name, kwargs)
+
+
+def fastest_name(name: str, say: Callable[[str], None] = lambda notice: None) -> str:
+    """The C environment that equals the Gymnasium id `name` step for step, where it can be built; else `name` itself.
+
+    `say` is told of either choice. "gymnasium:ID" is always Gymnasium's own.
+    """
+    twin = twin_of(name)
+    if twin is None:
+        return name
+    try:
+        find_creator(twin).facts()
+    except InputError as error:
+        say(f"{name} is Gymnasium's own, because the C environment {twin!r} cannot be used: {error}")
+        return name
+    say(f"{name} is the C environment {twin!r}, its equal step for step; 'gymnasium:{name}' is Gymnasium's own")
+    return twin
 
 
 def _spec(name: str, env: Any) -> EnvSpec:

@@ -129,7 +129,7 @@ def test_help_lists_every_key_as_it_would_be_typed():
     assert lines["--ppo.gamma"][1] == "0.995" and lines["--ppo.anneal_lr"][1] == "false", "values of this experiment"
     assert lines["--demos.source"][1] == "''" and "(softplus, logsigmoid, logit, least_squares)" in text
     assert lines["--env.kwargs.gravity"][1:] == ["9.8", "m/s²"]
-    assert "--env.kwargs.gravity" not in keys_help("ppo", "CartPole-v1")
+    assert "--env.kwargs.gravity" not in keys_help("ppo", "gymnasium:CartPole-v1")
     values = [(line[0][2:], line[1]) for line in lines.values() if line[1] != "''" and "kwargs" not in line[0]]
     assert resolve(typed("gail", "cartpole", overrides=values)) == resolve(typed("gail", "cartpole"))
 

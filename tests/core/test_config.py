@@ -209,7 +209,8 @@ def test_files_that_cannot_be_read(tmp_path):
         assert str(path) in str(refusal.value) and words in str(refusal.value) and "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("env", ["cartpole", "CartPole-v1", "envs/cartpole", "envs/cartpole/", "own/CartPole-v1"])
+@pytest.mark.parametrize("env", ["cartpole", "CartPole-v1", "envs/cartpole", "envs/cartpole/", "own/CartPole-v1",
+                                 "gymnasium:CartPole-v1"])
 def test_experiment_files_are_found_by_the_environments_short_name(env):
     origins = [Path(origin).relative_to(config_folder()).as_posix() for origin, _ in experiment_layers("gail", env)]
     assert origins == ["base.toml", "cartpole/gail.toml"]

@@ -168,10 +168,10 @@ def test_it_sees_experts_tables_and_python(tmp_path, capsys):
     assert main(["demos", "collect", "frozenlake", "--expert", "--episodes", "3", "--out", lake]) == 0
     assert would_choose(capsys, "frozenlake", "--demos", lake) == "maxent_irl"
     assert would_choose(capsys, "cartpole", "--demos", pole) == "gail"
-    assert would_choose(capsys, "CartPole-v1", "--demos", pole) in ("sqil", "csil")
+    assert would_choose(capsys, "gymnasium:CartPole-v1", "--demos", pole) in ("sqil", "csil")
     assert would_choose(capsys, "cartpole", "--demos.episodes", "1", "--env.kwargs.gravity", "5") == "gail"
 
 
 def test_nothing_to_learn_from_is_one_line(tmp_path, capsys):
-    assert main(["train", "auto", "CartPole-v1"]) == 2
+    assert main(["train", "auto", "gymnasium:CartPole-v1"]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -1,0 +1,75 @@
+"""What the user asked for → a run's `Config`: the command line and Python call the same function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from puffer_il.core.config import Config, read_toml
+from puffer_il.core.errors import InputError
+from puffer_il.learners import experiment
+from puffer_il.learners.experiment import Layer, replaced
+from puffer_il.learners.registry import get_learner
+from puffer_il.training import auto
+from puffer_il.vector.make import fastest_name
+
+
+def resolve(algo: str | None, env: str | None, layers: Sequence[Layer] = (), resume: Path | None = None,
+            say: Callable[[str], None] = lambda notice: None) -> Config:
+    """The shipped experiment, or the config of the run `resume`, under `layers`: (origin, {section: {key: value}}).
+
+    Later layers win. Values are checked and converted; text such as "1e-3" or "64,64" stands for numbers. `algo` and
+    `env` may be None if a layer names them; `algo` may be "auto". `say` is told what the user should know.
+    Raises InputError, which names the layer's origin, for what is unknown or does not fit.
+    """
+    if resume and not (resume / "config.toml").is_file():
+        raise InputError(f"--resume {resume}: no run directory (it has no config.toml); give one that 'puffer-il "
+                         "train' wrote")
+    before = [(str(resume / "config.toml"), read_toml(resume / "config.toml"))] if resume else []
+    own, named = _named(before), _named([*before, *layers])
+    algo, env = algo or named.get("algo"), env or named.get("env")
+    if not algo or not env:
+        raise InputError("train needs an algorithm and an environment, such as 'puffer-il train gail cartpole'; "
+                         "see 'puffer-il train --help'")
+    if resume:
+        if (algo, env) != (own.get("algo"), own.get("env")):
+            raise InputError(f"--resume {resume}: that is a run of {own.get('algo')} on {own.get('env')}, not of "
+                             f"{algo} on {env}; leave both out")
+        # The run may have been moved since its config was written.
+        return _built(algo, [*before, *layers, ("--resume", {"train": {"run_dir": str(resume)}})])
+    env = fastest_name(env, say)
+    layers = [*layers, ("the environment", {"env": {"name": env}})]
+    choice = auto.pick(_without_learner(layers)) if algo == auto.NAME else auto.Choice(algo, ())
+    return _built(choice.algo, [*experiment.experiment_layers(choice.algo, env), *layers,
+                                (auto.NAME, {"chosen_because": choice.reasons})])
+
+
+def _built(algo: str, layers: Sequence[Layer]) -> Config:
+    config = experiment.build(algo, layers)
+    if get_learner(algo).needs_demos and not config.demos.source:
+        config = replaced(config, "demos", source="shipped")
+    return config
+
+
+def _named(layers: Sequence[Layer]) -> dict[str, Any]:
+    """Algorithm and environment as the last layer says that names them."""
+    named: dict[str, Any] = {}
+    for _, tables in layers:
+        section = tables.get("env", {})
+        found = {"algo": tables.get("algo"), "env": section.get("name") if isinstance(section, dict) else None}
+        named |= {key: value for key, value in found.items() if value}
+    return named
+
+
+def _without_learner(layers: Sequence[Layer]) -> Config:
+    """What the layers say of environment and demonstrations, before there is an algorithm."""
+    kept = ("env", "demos", "train")
+    return experiment.build("ppo", [(origin, {name: table for name, table in tables.items() if name in kept})
+                                 for origin, tables in layers])
+
+
+def given_keys(layers: Sequence[Layer]) -> set[str]:
+    """The keys ("section.key") that the layers name."""
+    return {f"{section}.{key}".replace("-", "_") for _, tables in layers
+            for section, table in tables.items() if isinstance(table, dict) for key in table}

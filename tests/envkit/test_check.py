@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from puffer_il.core.errors import InputError
-from puffer_il.envkit.check.run import program as check_program
-from puffer_il.envkit.check.run import run as check
-from puffer_il.envkit.check.run import source as check_source
+from puffer_il.envkit.check.program import BUILDS
+from puffer_il.envkit.check.run import main
+from puffer_il.envkit.check.source import env_fields
 from puffer_il.envkit.check.types import CHECKS
 from puffer_il.native.envfile import read_env
 from tests.support.environments import write_env
@@ -162,7 +162,7 @@ def edited(text: str, edits: list[tuple[str, str]]) -> str:
 
 
 def run(path: Path | str, capsys: pytest.CaptureFixture, seconds: float = 0.5, **kwargs) -> tuple[int, dict]:
-    code = check.main(Namespace(path=str(path), json=True, seconds=seconds, kwargs=kwargs))
+    code = main(Namespace(path=str(path), json=True, seconds=seconds, kwargs=kwargs))
     told = json.loads(capsys.readouterr().out)
     assert told["ok"] == (code == 0)
     checks = {found["name"]: found for found in told["checks"]}
@@ -266,7 +266,7 @@ def test_wrong_input_is_not_a_finding(make):
     for path, kwargs, says in (("cartpol", {}, "did you mean 'cartpole'"), ("cartpole", {"gravty": 1}, "gravity"),
                                (str(make("no_shape", [], [("shape = [2]\n", "")])), {}, "observation.shape: missing")):
         with pytest.raises(InputError, match=says):
-            check.main(Namespace(path=path, json=False, seconds=1.0, kwargs=kwargs))
+            main(Namespace(path=path, json=False, seconds=1.0, kwargs=kwargs))
 
 
 def test_what_load_raises_is_told(make, capsys: pytest.CaptureFixture):
@@ -279,7 +279,7 @@ def test_what_load_raises_is_told(make, capsys: pytest.CaptureFixture):
 
 def test_a_verdict_for_people(make, capsys: pytest.CaptureFixture):
     folder = make("lines", *BROKEN["missing_reset"][:2])
-    assert check.main(Namespace(path=str(folder), json=False, seconds=1.0, kwargs={})) == 1
+    assert main(Namespace(path=str(folder), json=False, seconds=1.0, kwargs={})) == 1
     told = capsys.readouterr().out
     assert told.startswith(f"{folder}: 2 float32 observations, 2 choices, 1 agent\n\n✓ compiles")
     assert "\n✗ reset         missing reset: c_reset leaves env->v" in told
@@ -288,8 +288,7 @@ def test_a_verdict_for_people(make, capsys: pytest.CaptureFixture):
 
 
 def test_much_is_seen_without_sanitizers(make, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
-    builds = check_program.BUILDS
-    monkeypatch.setitem(builds, "sanitized", (("-fsanitize=nothing",), *builds["sanitized"][1:]))
+    monkeypatch.setitem(BUILDS, "sanitized", (("-fsanitize=nothing",), *BUILDS["sanitized"][1:]))
     for name, expected, says in (("write_out_of_bounds", "memory", "out of bounds: c_step writes past the end of obs"),
                                  ("read_data_out_of_bounds", "initialised", "uninitialised read: observations depend"),
                                  ("null_pointer", "runs", r"crash: SIGSEGV in c_step, at step \d+"),
@@ -302,4 +301,4 @@ def test_much_is_seen_without_sanitizers(make, capsys: pytest.CaptureFixture, mo
 def test_fields_of_env_are_made_out(make):
     folder = make("fields", [("double x, v;", "double x, *v; /* int no; */ struct { int a, b; } pair[2];\n"
                               "    uint8_t grid[3][4], flag : 1; // one; two\n    union { int c; float d; } both;")])
-    assert check_source.env_fields(read_env(folder)) == ["x", "v", "pair", "both"]
+    assert env_fields(read_env(folder)) == ["x", "v", "pair", "both"]

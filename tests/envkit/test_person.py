@@ -95,6 +95,7 @@ def test_dagger_asks_in_a_real_terminal_and_keeps_what_was_learned(tmp_path):
 
 
 def test_what_draws_nothing_is_shown_as_numbers(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
     asked = person(monkeypatch, "tests.envkit.test_play:Numbers", "right")
     asked.stage.fps = 1e5
     with asked.stage.vec as vec:

@@ -19,8 +19,9 @@ import numpy as np
 import pytest
 
 from puffer_il.cli import main
+from puffer_il.core import pictures, terminal
 from puffer_il.core.spec import ActionSpec
-from puffer_il.envkit import film, pictures, terminal
+from puffer_il.envkit import film
 from puffer_il.envkit.keys import Controls, Keyboard
 from puffer_il.envkit.play import Play, Theatre
 from puffer_il.envkit.stage import Stage, _colored

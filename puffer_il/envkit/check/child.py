@@ -68,14 +68,14 @@ def main() -> None:
         if folder is not None:
             values = write_input(folder, asked["kwargs"], Path(asked["input"]))
             answer(folder=str(folder), values=values)
-        from puffer_il.envkit.check import subject as check_subject
-        from puffer_il.envkit.check import views as check_views
+        from puffer_il.envkit.check.subject import Subject
+        from puffer_il.envkit.check.views import CHECKS
 
-        subject = check_subject.Subject(asked["name"], asked["kwargs"], folder, asked["seconds"])
+        subject = Subject(asked["name"], asked["kwargs"], folder, asked["seconds"])
         if folder is None:
             answer(folder=None, about=subject.open())
         if sys.stdin.readline():
-            for name, look in check_views.CHECKS.items():
+            for name, look in CHECKS.items():
                 if subject.has(name):
                     answer(begin=name)
                     check, begin = Check(name), time.monotonic()

@@ -1,4 +1,4 @@
-"""The checker's end of check_child.py: a process that may crash or hang, and is then told so by name."""
+"""The checker's end of child.py: a process that may crash or hang, and is then told so by name."""
 
 from __future__ import annotations
 

@@ -18,13 +18,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from puffer_il.envkit.check import source as check_source
 from puffer_il.envkit.check.compare import check_comparisons, mark_followers
 from puffer_il.envkit.check.findings import check_run
 from puffer_il.envkit.check.process import Child
 from puffer_il.envkit.check.program import BUILDS, Run, build_object, build_program, first_difference, run_program
 from puffer_il.envkit.check.reports import check_reports
 from puffer_il.envkit.check.screen import Screen
+from puffer_il.envkit.check.source import check_symbols, check_types, check_warnings, unwritten_lines
 from puffer_il.envkit.check.types import CHECKS, Check, Checks
 from puffer_il.native.envfile import EnvFile, read_env
 from puffer_il.native.glue import compiler, hooks
@@ -106,15 +106,15 @@ class CheckC:
             plain = pool.submit(build_object, self.env, self.scratch)
             runs = {name: pool.submit(self._program, name, given) for name in BUILDS}
             built, told = plain.result()
-            unwritten = check_source.check_warnings(self.env, told, self.checks)
-            check_source.check_types(self.env, self.checks)
+            unwritten = check_warnings(self.env, told, self.checks)
+            check_types(self.env, self.checks)
             if built is None:
                 if not self.checks.failed("compiles"):
                     self.checks["compiles"].add(f"it does not compile: {' '.join(told[-300:].split())}",
                                                 "see what the compiler says")
                 self._show()
                 return
-            shared = check_source.check_symbols(self.env, built, self.hooks, self.checks)
+            shared = check_symbols(self.env, built, self.hooks, self.checks)
             self.checks["compiles"].seconds = time.monotonic() - begin
             self._show("compiles")
             self.screen.doing("stepping it with random, extreme and wild actions")
@@ -153,7 +153,7 @@ class CheckC:
             runs["again"] = run_program(self.scratch / "zero", "zero", given, self.scratch, self.seconds / 2,
                                         self.patience, tag="again")
             _, told = build_object(self.env, self.scratch, "-O0", "-fanalyzer")
-            unwritten = unwritten or check_source.unwritten_lines(told)
+            unwritten = unwritten or unwritten_lines(told)
         again = runs.pop("again", None)
         check_run(self.env, runs, self.checks)
         check_comparisons(runs | ({"again": again} if again else {}), unwritten, shared, self.checks)

@@ -1,4 +1,4 @@
-"""Checks from Python's side: the rows of a vector, Gymnasium's checker, and the speed. They run in check_child.py."""
+"""Checks from Python's side: the rows of a vector, Gymnasium's checker, and the speed. They run in child.py."""
 
 from __future__ import annotations
 

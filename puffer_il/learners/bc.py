@@ -19,7 +19,7 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array, EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About
-from puffer_il.learners.common.transitions import Rows, load_rows
+from puffer_il.learners.common.demo_rows import DemoRows, load_rows
 from puffer_il.learners.registry import register
 from puffer_il.nn.distributions import Categorical, Gaussian
 from puffer_il.nn.fast import clone_epoch, clone_score, obs_moments
@@ -162,9 +162,9 @@ class BC:
         batches = [order[i:i + cfg.batch_size] for i in range(0, len(order), cfg.batch_size)]
         return torch.stack([self._step(index) for index in batches]).mean(0).tolist()
 
-    def _covered(self, data: Rows) -> bool:
+    def _covered(self, data: DemoRows) -> bool:
         """True for what the C kernels know: rows by themselves, all alike, by their likelihood."""
-        return self.plain and type(data) is Rows and data.weights is None
+        return self.plain and type(data) is DemoRows and data.weights is None
 
     def _step(self, index: Array) -> Tensor:
         params, actions, weight = self.train.evaluate(self.policy, torch.from_numpy(index))
@@ -186,7 +186,7 @@ class BC:
             loss = ((dist.mode(params) - actions) / dist.scale).square().sum(1)
         return loss if weight is None else weight * loss, logprobs, entropy
 
-    def _score(self, data: Rows) -> tuple[Any, Any, Any]:
+    def _score(self, data: DemoRows) -> tuple[Any, Any, Any]:
         """Mean loss, mean negative log-likelihood, and the share of actions that the policy's mode gets right (for
         continuous actions the share of their variance that it explains)."""
         discrete = self.policy.spec.action.discrete

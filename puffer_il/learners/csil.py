@@ -28,9 +28,9 @@ from puffer_il.core.spec import Array, EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About
 from puffer_il.learners.bc import BC
+from puffer_il.learners.common.absorbing import absorbing_reward, absorbing_share
+from puffer_il.learners.common.demo_rows import DemoRows
 from puffer_il.learners.common.learned_reward import LearnedReward
-from puffer_il.learners.common.soft import absorbing_reward, absorbing_share
-from puffer_il.learners.common.transitions import Rows
 from puffer_il.learners.registry import register
 from puffer_il.learners.sac import SAC
 from puffer_il.nn.distributions import Gaussian
@@ -211,7 +211,7 @@ class CSIL:
     def _tensor(self, array: Array) -> Tensor:
         return torch.from_numpy(array).to(self.device)
 
-    def _with_noise(self, rows: Rows, count: int, rng: np.random.Generator) -> Rows:
+    def _with_noise(self, rows: DemoRows, count: int, rng: np.random.Generator) -> DemoRows:
         obs, action, spec = rows.obs.cpu().numpy(), self.clone.spec.action, self.clone.spec
         spread = self.config.prior_spread * obs.std(0)
         noise = (obs.mean(0) + spread * rng.standard_normal((count, *spec.obs_shape))).astype(spec.obs_dtype)
@@ -221,8 +221,8 @@ class CSIL:
             assert action.low is not None and action.high is not None
             actions = rng.uniform(action.low, action.high, (count, action.dim)).astype(np.float32)
         weights = None if rows.weights is None else np.append(rows.weights.cpu().numpy(), np.ones(count, np.float32))
-        return Rows(np.concatenate((obs, noise)), np.concatenate((rows.actions.cpu().numpy(), actions)), self.device,
-                    weights)
+        return DemoRows(np.concatenate((obs, noise)), np.concatenate((rows.actions.cpu().numpy(), actions)),
+                        self.device, weights)
 
     def _absorbing_share(self, terminations: int, rows: int) -> float:
         return absorbing_share(terminations, rows, self.gamma) if self.config.absorbing else 0.0

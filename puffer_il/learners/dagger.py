@@ -20,7 +20,7 @@ from puffer_il.core.spec import ActionSpec, Array, EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About
 from puffer_il.learners.bc import BC
-from puffer_il.learners.common.aggregate import Aggregate
+from puffer_il.learners.common.bc_on_labels import LabelledRollouts
 from puffer_il.learners.registry import register
 from puffer_il.nn.fast import obs_moments
 from puffer_il.nn.policy import Policy
@@ -75,7 +75,7 @@ class DAgger:
         self.policy = Policy(spec, config.policy).to(device)
         self.bc = BC(spec, None, config, device, seed, policy=self.policy)
         self.rng = np.random.default_rng([seed, 2])  # apart from the one in `bc`
-        self.data = Aggregate(demos, config.bc.validation, self.config.capacity)
+        self.data = LabelledRollouts(demos, config.bc.validation, self.config.capacity)
         self.expert_turn = np.zeros(config.env.num_envs, bool)  # mix = "episode"
         self.iteration = 0
         self.notices: list[str] = []

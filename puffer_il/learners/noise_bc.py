@@ -22,7 +22,7 @@ from puffer_il.core.spec import ActionSpec, Array, EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About
 from puffer_il.learners.bc import BC
-from puffer_il.learners.common.aggregate import Aggregate
+from puffer_il.learners.common.bc_on_labels import LabelledRollouts
 from puffer_il.learners.registry import register
 from puffer_il.nn.fast import obs_moments
 from puffer_il.nn.policy import Policy
@@ -64,7 +64,7 @@ class NoiseBC:
         self.policy = Policy(spec, config.policy).to(device)
         self.bc = BC(spec, None, config, device, seed, policy=self.policy)
         self.rng = np.random.default_rng([seed, 2])  # apart from the one in `bc`
-        self.data = Aggregate(demos, config.bc.validation, self.config.capacity)
+        self.data = LabelledRollouts(demos, config.bc.validation, self.config.capacity)
         self.noise = first_noise(spec.action, self.config.noise)
         self.notices: list[str] = []
         if demos is not None:

@@ -30,9 +30,9 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.spec import EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About
+from puffer_il.learners.common.demo_rows import RowSampler
 from puffer_il.learners.common.discriminator import Inputs
 from puffer_il.learners.common.learned_reward import LearnedReward
-from puffer_il.learners.common.mixins import RowSampler
 from puffer_il.learners.ppo import PPO
 from puffer_il.learners.registry import register
 from puffer_il.nn.fast import obs_moments

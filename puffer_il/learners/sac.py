@@ -1,4 +1,4 @@
-"""Soft actor-critic, and soft Q-learning where actions are discrete: off-policy learning from a reward (soft.py).
+"""Soft actor-critic, and soft Q-learning where actions are discrete: off-policy learning from a reward (off_policy.py).
 
     each iteration: replay ← the rollout's valid rows
                     a fixed number of gradient updates on minibatches drawn from the replay
@@ -14,7 +14,7 @@ from puffer_il.core.config import Config
 from puffer_il.core.spec import EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About
-from puffer_il.learners.common.soft import STATS, SACConfig, make_engine
+from puffer_il.learners.common.off_policy import STATS, SACConfig, make_engine
 from puffer_il.learners.registry import register
 from puffer_il.nn.fast import obs_moments
 from puffer_il.nn.policy import Policy

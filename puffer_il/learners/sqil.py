@@ -22,7 +22,7 @@ from puffer_il.core.config import Config, setting
 from puffer_il.core.spec import EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About
-from puffer_il.learners.common.soft import absorbing_reward, absorbing_share
+from puffer_il.learners.common.absorbing import absorbing_reward, absorbing_share
 from puffer_il.learners.registry import register
 from puffer_il.learners.sac import SAC
 from puffer_il.nn.fast import obs_moments

@@ -228,8 +228,8 @@ def clone_gradients(policy: Policy, obs: Tensor, actions: Tensor, index: Array) 
 
 def soft_q_updates(q: Policy, target: Policy, optimizer: FlatAdam, followers: Tensor, batch: Any,
                    settings: tuple[float, float, float, float]) -> Array | None:
-    """Updates of soft Q-learning on minibatches (updates, n, …) of prepared rows (soft.Minibatch): means of loss, value
-    and Q of the actions taken, negentropy, gradient norm. None if not covered.
+    """Updates of soft Q-learning on minibatches (updates, n, …) of prepared rows (TransitionBatch): means of loss,
+    value and Q of the actions taken, negentropy, gradient norm. None if not covered.
 
     `followers` are the target's parameters in one piece; `settings` are alpha, gamma, tau, end_value.
     """

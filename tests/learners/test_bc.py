@@ -12,7 +12,7 @@ import torch
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ActionSpec, EnvSpec
 from puffer_il.learners.bc import BC
-from puffer_il.learners.common.transitions import Rows, Sequences
+from puffer_il.learners.common.demo_rows import DemoRows, DemoSequences
 from puffer_il.learners.experiment import build
 from puffer_il.nn import fused
 from tests.support.rollouts import SPEC, make_demos
@@ -62,8 +62,8 @@ def test_a_gaussian_policy_finds_mean_and_spread(route):
 def test_minibatches_of_any_size_cover_every_row_once(batch_size, monkeypatch):
     """In torch every row is seen; the kernels' epoch is then the same epoch, in its losses and in what it learns."""
     batches: list[np.ndarray] = []
-    evaluate = Rows.evaluate
-    monkeypatch.setattr(Rows, "evaluate",
+    evaluate = DemoRows.evaluate
+    monkeypatch.setattr(DemoRows, "evaluate",
                         lambda rows, policy, index: batches.append(index.numpy()) or evaluate(rows, policy, index))
     losses, learners = [], []
     for on in (False, True):
@@ -117,7 +117,7 @@ def test_an_lstm_starts_every_chunk_where_a_running_policy_would_be():
                                 episode_starts=np.cumsum([0, *lengths[:-1]]))
     learner = make(demos, policy={"lstm": 4}.items(), sequence_length=3, validation=0.0)
     chunks = learner.train
-    assert isinstance(chunks, Sequences)
+    assert isinstance(chunks, DemoSequences)
     chunks.refresh(learner.policy)
     episodes = torch.tensor(demos.obs).split(lengths)
     start = torch.zeros(1, learner.policy.state_dim)
@@ -131,7 +131,7 @@ def test_an_lstm_starts_every_chunk_where_a_running_policy_would_be():
 
 
 def test_actions_that_never_vary_are_explained_or_not():
-    rows = Rows(np.zeros((4, 2), np.float32), np.ones((4, 1), np.float32), torch.device("cpu"))
+    rows = DemoRows(np.zeros((4, 2), np.float32), np.ones((4, 1), np.float32), torch.device("cpu"))
     assert (rows.explained(0.0), rows.explained(0.1)) == (1.0, 0.0)
 
 

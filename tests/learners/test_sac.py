@@ -1,4 +1,4 @@
-"""SAC: what enters the replay, when learning begins, what goes on after a stop. The equations are in test_soft.py."""
+"""SAC: what enters the replay, when learning begins, what goes on after a stop. Equations: test_off_policy.py."""
 
 from __future__ import annotations
 

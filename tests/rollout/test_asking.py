@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from puffer_il.core.config import PolicyConfig
-from puffer_il.learners.common.aggregate import Aggregate
+from puffer_il.learners.common.bc_on_labels import LabelledRollouts
 from puffer_il.nn.policy import Policy
 from puffer_il.rollout.asking import Guide
 from puffer_il.rollout.buffer import RolloutBuffer
@@ -150,7 +150,7 @@ def test_a_rollout_in_c_is_labelled_as_a_whole():
 
 @pytest.mark.parametrize("kind", VECS)
 def test_an_aggregate_holds_whole_streams_with_the_right_labels(kind):
-    data = Aggregate(None, 0.25)
+    data = LabelledRollouts(None, 0.25)
     total = 0
     for collector, _ in guided(kind, True, 0.0):
         buffer = collector.buffer
@@ -173,7 +173,7 @@ def test_an_aggregate_holds_whole_streams_with_the_right_labels(kind):
 
 def test_an_aggregate_forgets_the_oldest_and_comes_back_as_it_was():
     demos = dataclasses.replace(make_demos(40), weights=np.repeat(np.float32([1, 3]), 20))
-    data, whole = Aggregate(demos, 0.5, capacity=50), Aggregate(demos, 0.5)
+    data, whole = LabelledRollouts(demos, 0.5, capacity=50), LabelledRollouts(demos, 0.5)
     rng = np.random.default_rng(9)
     valid, starts = np.ones((10, 3), bool), np.zeros((10, 3), bool)
     valid[4, 1], starts[[0, 5]] = False, True
@@ -191,7 +191,7 @@ def test_an_aggregate_forgets_the_oldest_and_comes_back_as_it_was():
     where = [place[row.tobytes()] for row in kept[0]]
     for ours, theirs in zip(kept, everything, strict=True):
         np.testing.assert_array_equal(ours, theirs[where])
-    again = Aggregate(demos, 0.5, capacity=50)
+    again = LabelledRollouts(demos, 0.5, capacity=50)
     again.load_state_dict(data.state_dict())
     for aggregate in (again, data):
         aggregate.add(obs[0], (obs[0][..., :1] > 0).astype(np.int32), valid, starts)
@@ -201,7 +201,7 @@ def test_an_aggregate_forgets_the_oldest_and_comes_back_as_it_was():
 
 def test_shares_held_out_are_even_and_never_all():
     for share in (0.0, 0.1, 0.3, 0.9):
-        sides = Aggregate(None, share)._held_out(np.arange(1000))
+        sides = LabelledRollouts(None, share)._held_out(np.arange(1000))
         assert sides.sum() == pytest.approx(1000 * share, abs=1) and not sides[0]
         if 0 < share < 0.5:
             gaps = [b - a for a, b in pairwise(np.flatnonzero(sides))]

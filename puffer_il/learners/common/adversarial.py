@@ -23,9 +23,9 @@ from puffer_il.core.config import Config, setting
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
+from puffer_il.learners.common.demo_rows import RowSampler
 from puffer_il.learners.common.discriminator import Discriminator, Replay, beside
 from puffer_il.learners.common.learned_reward import NetworkReward
-from puffer_il.learners.common.mixins import RowSampler
 from puffer_il.learners.common.rewards import FORMS, REWARDS, RewardScale, reward_from_logits, survival_bias
 from puffer_il.learners.ppo import PPO
 from puffer_il.nn.fast import discriminator_gradients, obs_moments, pair_logits

@@ -22,7 +22,7 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array, Starts
 from puffer_il.demos import spread
 from puffer_il.demos.dataset import Demos
-from puffer_il.learners.common.transitions import Rows, Sequences, load_rows
+from puffer_il.learners.common.demo_rows import DemoRows, DemoSequences, load_rows
 from puffer_il.nn.fast import clone_gradients
 from puffer_il.nn.optim import FlatAdam
 from puffer_il.nn.policy import Policy
@@ -91,7 +91,7 @@ class ExpertRows:
         """What is to be added to the optimiser's gradient (all but the critic's), whose present content is lost, and
         the mean −log π(a|s) of the rows that `rng` draws."""
         index = self._draw(rng)
-        if type(self.rows) is Rows:
+        if type(self.rows) is DemoRows:
             mean = clone_gradients(self.policy, self.rows.obs, self.rows.actions, index)
             if mean is not None:
                 return self.gradient * self.weight, torch.tensor(mean, dtype=torch.float32)
@@ -108,30 +108,12 @@ class ExpertRows:
         return np.searchsorted(self.limits, rng.random(self.count), side="right")
 
 
-def _limits(rows: Rows) -> Array | None:
+def _limits(rows: DemoRows) -> Array | None:
     """(rows,) where the part of [0, 1) that each row or chunk owns ends; None where all own alike."""
     if rows.weights is None:
         return None
     weights = rows.weights.double().reshape(len(rows), -1)
-    if isinstance(rows, Sequences):  # of the rows that are there; padding has a weight that means nothing
+    if isinstance(rows, DemoSequences):  # of the rows that are there; padding has a weight that means nothing
         weights = weights * rows.valid / rows.valid.sum(1, keepdim=True)
     total = np.cumsum(weights.sum(1).cpu().numpy())
     return total / total[-1]
-
-
-class RowSampler:
-    """Draws rows with replacement: with `weights` (n,) each as often as its own says, otherwise all alike."""
-
-    def __init__(self, n: int, weights: Array | None, generator: torch.Generator) -> None:
-        self.n, self.generator, self.limits = n, generator, None
-        if weights is not None:
-            total = np.cumsum(weights, dtype=np.float64)
-            self.limits = torch.tensor(total / total[-1], device=generator.device)
-
-    def __call__(self, count: int) -> Tensor:
-        """(count,) int64 on the generator's device."""
-        device = self.generator.device
-        if self.limits is None:
-            return torch.randint(self.n, (count,), generator=self.generator, device=device)
-        points = torch.rand(count, dtype=torch.float64, generator=self.generator, device=device)
-        return torch.searchsorted(self.limits, points, right=True)  # a row of weight 0 has no points

@@ -1,4 +1,4 @@
-"""TODO"""
+"""Tabular policies compared in a finite MDP, tables (S, A) of probabilities: divergence, occupancy, likelihood."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array
 from puffer_il.demos.dataset import Demos
+from puffer_il.native.tabular import MDP, mean_length, occupancy
 
 if TYPE_CHECKING:
     from puffer_il.nn.policy import Policy
-from puffer_il.native.tabular import MDP, mean_length, occupancy
 
 
 def policy_divergence(policy: Array, expert: Array, state_weights: Array) -> float:

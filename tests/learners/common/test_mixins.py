@@ -11,7 +11,8 @@ import torch
 
 from puffer_il.core.config import MixConfig
 from puffer_il.core.errors import InputError
-from puffer_il.learners.common.mixins import ExpertRows, RowSampler, starts_of, wants
+from puffer_il.learners.common.demo_rows import RowSampler
+from puffer_il.learners.common.mixins import ExpertRows, starts_of, wants
 from puffer_il.learners.experiment import build
 from puffer_il.learners.ppo import PPO
 from tests.support.rollouts import SPEC, make_buffer, make_demos

@@ -1,4 +1,4 @@
-"""Learning from a replay: soft Q-learning for discrete actions, soft actor-critic for continuous ones.
+"""Off-policy learning from a replay: soft Q-learning for discrete actions, soft actor-critic for continuous ones.
 
     discrete    V(s) = α log mean_a exp(Q(s, a) / α)                    π(·|s) = softmax(Q(s, ·) / α)
     continuous  V(s) = E_π [min(Q₁, Q₂)(s, a) − α log(π(a|s) |A|)]      π ← argmax V
@@ -50,7 +50,7 @@ class SACConfig:
 
 
 @dataclass(slots=True)
-class Minibatch:
+class TransitionBatch:
     """Rows (n, …) as an engine takes them: `obs` and `next_obs` flat and normalised (n, Flatten.dim), `ends` (n,) bool
     where nothing follows but `end_value`."""
 
@@ -61,7 +61,7 @@ class Minibatch:
     ends: Tensor
 
 
-def load(policy: Policy, rows: Transitions, device: torch.device) -> Minibatch:
+def load(policy: Policy, rows: Transitions, device: torch.device) -> TransitionBatch:
     """Rows (updates, n, …) on the device, flat and normalised as the policy does now. Images stay as they are: their
     floats would fill the memory."""
     obs, actions, rewards, next_obs, ends = (
@@ -69,16 +69,16 @@ def load(policy: Policy, rows: Transitions, device: torch.device) -> Minibatch:
                                                          rows.terminations))
     if not policy.encoder.convs:
         obs, next_obs = (_prepare(policy, raw.flatten(0, 1)).reshape(*raw.shape[:2], -1) for raw in (obs, next_obs))
-    return Minibatch(obs, actions, rewards, next_obs, ends)
+    return TransitionBatch(obs, actions, rewards, next_obs, ends)
 
 
-def minibatches(policy: Policy, loaded: Minibatch) -> Iterator[Minibatch]:
+def minibatches(policy: Policy, loaded: TransitionBatch) -> Iterator[TransitionBatch]:
     """Loaded rows, one minibatch (n, …) after the other."""
     for obs, actions, rewards, next_obs, ends in zip(loaded.obs, loaded.actions, loaded.rewards, loaded.next_obs,
                                                      loaded.ends, strict=True):
         if policy.encoder.convs:
             obs, next_obs = _prepare(policy, obs), _prepare(policy, next_obs)
-        yield Minibatch(obs, actions, rewards, next_obs, ends)
+        yield TransitionBatch(obs, actions, rewards, next_obs, ends)
 
 
 def _prepare(policy: Policy, raw: Tensor) -> Tensor:
@@ -93,22 +93,6 @@ def soft_value(q: Tensor, alpha: float | Tensor) -> Tensor:
 def backup(rewards: Tensor, next_values: Tensor, ends: Tensor, gamma: float, end_value: float) -> Tensor:
     """r + γ V(s'), where V of what follows a termination is `end_value`."""
     return rewards + gamma * torch.where(ends, end_value, next_values)
-
-
-def absorbing_share(terminations: int, rows: int, gamma: float) -> float:
-    """Share of absorbing steps where each termination is followed by 1 / (1 − γ) of them, discounted."""
-    weight = terminations / (1 - gamma)
-    return weight / max(1e-9, weight + rows)
-
-
-def absorbing_reward(demo_share: float, policy_share: float, shown: float) -> float:
-    """Share of the absorbing steps that are demonstrated, if `shown` of all steps are; 0 where there are none, for then
-    nothing reads it.
-
-    demo_share, policy_share: of absorbing steps on either side
-    """
-    demonstrated = shown * demo_share
-    return demonstrated / (demonstrated + (1 - shown) * policy_share) if demonstrated else 0.0
 
 
 class Temperature:
@@ -182,7 +166,7 @@ class SoftQ:
             self.publish()
         return stats
 
-    def _in_kernels(self, batch: Minibatch, end_value: float) -> Tensor | None:
+    def _in_kernels(self, batch: TransitionBatch, end_value: float) -> Tensor | None:
         """All updates in one call of the C kernels; None where they do not cover it."""
         cfg = self.cfg
         if self.temperature.target:
@@ -194,7 +178,7 @@ class SoftQ:
         loss, value, q, negentropy, norm = means.tolist()
         return torch.tensor((loss, -value, q, negentropy, cfg.alpha, norm))
 
-    def update(self, batch: Minibatch, end_value: float) -> Tensor:
+    def update(self, batch: TransitionBatch, end_value: float) -> Tensor:
         """One step on Q in torch; STATS as a tensor on the device."""
         alpha = self.temperature.value
         with torch.no_grad():
@@ -278,7 +262,7 @@ class SoftActorCritic:
         batch = load(self.policy, rows, self.device)
         return torch.stack([self.update(part, end_value, move) for part in minibatches(self.policy, batch)]).mean(0)
 
-    def update(self, batch: Minibatch, end_value: float, move: bool = True) -> Tensor:
+    def update(self, batch: TransitionBatch, end_value: float, move: bool = True) -> Tensor:
         """One step on the critics, then one on the policy if it is to `move`; STATS as a tensor on the device."""
         alpha = self.temperature.value
         actions = self.dist.features(batch.actions)

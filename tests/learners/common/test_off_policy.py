@@ -14,14 +14,13 @@ from torch import Tensor
 from puffer_il.core.config import PolicyConfig
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ActionSpec, EnvSpec
-from puffer_il.learners.common.soft import (
+from puffer_il.learners.common.absorbing import absorbing_reward, absorbing_share
+from puffer_il.learners.common.off_policy import (
     STATS,
-    Minibatch,
     SACConfig,
     SoftActorCritic,
     SoftQ,
-    absorbing_reward,
-    absorbing_share,
+    TransitionBatch,
     backup,
     load,
     make_engine,
@@ -49,12 +48,12 @@ def make_policy(spec: EnvSpec = SPEC, seed: int = 0, **policy: Any) -> Policy:
     return made
 
 
-def make_batch(spec: EnvSpec = SPEC, n: int = 16, seed: int = 1) -> Minibatch:
+def make_batch(spec: EnvSpec = SPEC, n: int = 16, seed: int = 1) -> TransitionBatch:
     rng = torch.Generator().manual_seed(seed)
     obs, next_obs = torch.randn((2, n, 3), generator=rng)
     actions = (torch.randint(2, (n, 1), generator=rng).int() if spec.action.discrete
                else torch.rand((n, 2), generator=rng) * torch.tensor([4.0, 1.0]) - torch.tensor([2.0, 0.0]))
-    return Minibatch(obs, actions, torch.randn(n, generator=rng), next_obs, torch.rand(n, generator=rng) < 0.3)
+    return TransitionBatch(obs, actions, torch.randn(n, generator=rng), next_obs, torch.rand(n, generator=rng) < 0.3)
 
 
 def test_the_soft_value_lies_between_mean_and_maximum() -> None:
@@ -96,13 +95,13 @@ def test_absorbing_steps_worked_by_hand() -> None:
     assert absorbing_reward(0.0, 0.1, 0.5) == absorbing_reward(0.0, 0.0, 0.5) == 0
 
 
-def as_rows(*batches: Minibatch) -> Transitions:
+def as_rows(*batches: TransitionBatch) -> Transitions:
     """The same as drawn from a replay."""
     return Transitions(*(np.stack([getattr(batch, name).numpy() for batch in batches])
                          for name in ("obs", "actions", "rewards", "next_obs", "ends")))
 
 
-def slow_q_loss(q: Policy, target: Policy, batch: Minibatch, alpha: float, gamma: float, end: float) -> Tensor:
+def slow_q_loss(q: Policy, target: Policy, batch: TransitionBatch, alpha: float, gamma: float, end: float) -> Tensor:
     """The loss of soft Q-learning, row by row in float64."""
     total = torch.zeros((), dtype=torch.float64)
     for i in range(len(batch.rewards)):
@@ -183,7 +182,7 @@ def test_starting_from_the_policy_leaves_it_as_it_is(shared: bool) -> None:
         torch.testing.assert_close(engine.target.action_params(obs), 0.2 * policy.action_params(obs))
 
 
-def slow_sac_losses(engine: SoftActorCritic, batch: Minibatch, noise: Tensor, alpha: float, gamma: float,
+def slow_sac_losses(engine: SoftActorCritic, batch: TransitionBatch, noise: Tensor, alpha: float, gamma: float,
                     end: float) -> tuple[Tensor, Any]:
     """Losses of the critics and of the policy in float64, with a density from torch.distributions."""
     policy, critics, target = (copy.deepcopy(m).double() for m in (engine.policy, engine.critics, engine.target))
@@ -295,7 +294,7 @@ def test_soft_q_learning_finds_the_exact_soft_q_of_an_mdp(end_value: float) -> N
     np.add.at(shares, (s, a, following), 1)
     shares[-1, :, -1] = 1
     seen = tabular.MDP(shares / shares.sum(2, keepdims=True), mdp.rewards[:, :, 0], mdp.initial, mdp.terminal)
-    batch = Minibatch(codes[s], a.unsqueeze(1), torch.from_numpy(mdp.rewards[s, a, 0]).float(), codes[following],
+    batch = TransitionBatch(codes[s], a.unsqueeze(1), torch.from_numpy(mdp.rewards[s, a, 0]).float(), codes[following],
                       following == states - 1)
     rows = as_rows(*[batch] * 100)
     for step in range(30):

@@ -14,7 +14,7 @@ from puffer_il.demos.dataset import Demos
 Labelled = tuple[Array, Array, Array, Array, Array | None]
 
 
-class Aggregate:
+class LabelledRollouts:
     """Labelled rollouts, one after the other. Environments go on from one rollout to the next, so that each of them is
     one stream of rows and an LSTM finds its episodes whole.
 

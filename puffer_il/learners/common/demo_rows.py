@@ -13,7 +13,7 @@ from puffer_il.nn.policy import Policy
 
 
 def load_rows(obs: Array, actions: Array, weights: Array | None, episodes: Array, length: int,
-              device: torch.device) -> Rows:
+              device: torch.device) -> DemoRows:
     """Rows by themselves, or with a `length` chunks of so many steps; `weights` are brought to mean 1.
 
     obs (n, *obs_shape), actions (n, dim), weights (n,) or None, episodes (n,): what belongs together, in order
@@ -21,11 +21,11 @@ def load_rows(obs: Array, actions: Array, weights: Array | None, episodes: Array
     if weights is not None and len(weights) and weights.max() > 0:
         weights = (weights / weights.mean()).astype(np.float32)
     if not length:
-        return Rows(obs, actions, device, weights)
-    return Sequences(obs, actions, episodes, length, device, weights)
+        return DemoRows(obs, actions, device, weights)
+    return DemoSequences(obs, actions, episodes, length, device, weights)
 
 
-class Rows:
+class DemoRows:
     """Demonstrated transitions, each an example of its own; `weights` (n,) float32 have mean 1, or are None."""
 
     def __init__(self, obs: Array, actions: Array, device: torch.device, weights: Array | None = None) -> None:
@@ -57,7 +57,7 @@ class Rows:
         return policy.action_params(self.obs[index]), self.actions[index], weights
 
 
-class Sequences(Rows):
+class DemoSequences(DemoRows):
     """Episodes cut into chunks of `length` steps for an LSTM, the last of each padded.
 
     `refresh` recomputes the recurrent state at every chunk's start with the present weights (stored-state training,
@@ -102,3 +102,21 @@ class Sequences(Rows):
         actions = self.actions[index].transpose(0, 1).reshape(len(valid), -1)[valid]
         weights = None if self.weights is None else self.weights[index].T.reshape(-1)[valid]
         return policy.params(features)[valid], actions, weights
+
+
+class RowSampler:
+    """Draws rows with replacement: with `weights` (n,) each as often as its own says, otherwise all alike."""
+
+    def __init__(self, n: int, weights: Array | None, generator: torch.Generator) -> None:
+        self.n, self.generator, self.limits = n, generator, None
+        if weights is not None:
+            total = np.cumsum(weights, dtype=np.float64)
+            self.limits = torch.tensor(total / total[-1], device=generator.device)
+
+    def __call__(self, count: int) -> Tensor:
+        """(count,) int64 on the generator's device."""
+        device = self.generator.device
+        if self.limits is None:
+            return torch.randint(self.n, (count,), generator=self.generator, device=device)
+        points = torch.rand(count, dtype=torch.float64, generator=self.generator, device=device)
+        return torch.searchsorted(self.limits, points, right=True)  # a row of weight 0 has no points

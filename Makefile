@@ -44,7 +44,7 @@ scores: setup
 	@mkdir -p docs build
 	$(BIN)/puffer-il bench scores --markdown docs/algorithms-table.md --json build/scores.json
 
-# Every learning claim of the README, over its seeds: minutes, not for every commit. PUFFER_IL_TEST_FUSED=false makes
+# Every learning claim of docs/results.md, over its seeds: minutes, not for every commit. PUFFER_IL_TEST_FUSED=false makes
 # torch do everything.
 quality: setup
 	$(BIN)/python -m pytest -m slow -v -s --override-ini addopts= tests

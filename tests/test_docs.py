@@ -1,24 +1,90 @@
-"""The page of environments shows all there are, and every link of the docs leads somewhere."""
+"""The documentation: a short README, an index that lists every page, links and names that lead somewhere, examples that
+run."""
 
+from __future__ import annotations
+
+import dataclasses
+import pkgutil
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from puffer_il.demos import read_demos
+from puffer_il.learners.experiment import section_types
+from puffer_il.learners.registry import usable_learners
 from tests.support.environments import FOLDERS
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+README, DOCS = ROOT / "README.md", ROOT / "docs"
+PAGES = [README, *sorted(DOCS.glob("*.md"))]
+FOLDER_NAMES = "puffer_il|tests|csrc|envs|configs|examples|docs"
+
+
+def anchors(page: Path) -> set[str]:
+    """What GitHub makes of a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_readme_has_at_most_1200_words():
+    assert len(README.read_text().split()) <= 1200
+
+
+def test_the_index_lists_every_page_once():
+    listed = re.findall(r"^- \[[^]]+\]\(([\w-]+\.md)\)", (DOCS / "README.md").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(page.name for page in DOCS.glob("*.md") if page.name != "README.md")
 
 
 @pytest.mark.parametrize("name", FOLDERS)
 def test_every_environment_has_a_picture(name: str):
-    picture = ROOT / "docs" / "pictures" / f"{name}.gif"
-    assert picture.read_bytes()[:4] == b"GIF8"
-    assert f"pictures/{name}.gif" in (ROOT / "docs" / "environments.md").read_text()
+    assert (DOCS / "pictures" / f"{name}.gif").read_bytes()[:4] == b"GIF8"
+    assert f"pictures/{name}.gif" in (DOCS / "environments.md").read_text()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_links_lead_somewhere(page: Path):
-    links = re.findall(r'\]\(([^)#:]+)\)|(?:src|href)="([^"#:]+)"', page.read_text())
-    assert not [a or b for a, b in links if not (page.parent / (a or b)).exists()]
+    links = [a or b for a, b in re.findall(r'\]\(([^):]+)\)|(?:src|href)="([^":]+)"', page.read_text())]
+    for path, _, anchor in (link.partition("#") for link in links):
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{page.name} links to {path}"
+        assert not anchor or anchor in anchors(target), f"{page.name} links to {path}#{anchor}"
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda path: path.name)
+def test_files_and_modules_that_are_named_exist(page: Path):
+    text = page.read_text()
+    paths = re.findall(rf"(?<![\w/.-])((?:{FOLDER_NAMES})/[\w/.-]*\w)", text)
+    assert not [path for path in paths if not (ROOT / path).exists()]
+    for name in re.findall(r"puffer_il\.(?:\w+\.)+\w+", text):
+        pkgutil.resolve_name(name)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_config_keys_that_are_named_exist(page: Path):
+    known = {f"{section}.{field.name}" for algo in usable_learners()[0] for section, cls in section_types(algo).items()
+             for field in dataclasses.fields(cls)}
+    named = re.findall(r"--((?!env\.kwargs)[a-z_]+\.[a-z-]+)", page.read_text())
+    assert not {key for key in named if key.replace("-", "_") not in known | {"nearest.width"}}
+
+
+def test_every_metric_that_an_algorithm_promises_is_in_the_reference():
+    text = (DOCS / "run-directory.md").read_text()
+    for name in {metric for cls in usable_learners()[0].values() for metric in cls.promised_metrics}:
+        group, _, rest = name.partition("/")
+        documented = f"`{group}/…`" in text and (f"`{rest}`" in text or group in ("maxent", "reward", "transfer"))
+        assert f"`{name}`" in text or documented, name
+
+
+def test_demonstrations_are_written_from_arrays_as_the_page_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    block = re.search(r"^```python\n(.*?)^```$", (DOCS / "demonstrations.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert block is not None
+    n = 600
+    truncations = np.zeros(n, bool)
+    truncations[[199, 399, 599]] = True
+    exec(block[1], {"obs": np.zeros((n, 4), np.float32), "actions": np.zeros((n, 1), np.int32),
+                    "next_obs": np.zeros((n, 4), np.float32), "rewards": np.ones(n, np.float32),
+                    "terminations": np.zeros(n, bool), "truncations": truncations})
+    assert read_demos("mine.npz").returns.tolist() == [200.0, 200.0, 200.0]

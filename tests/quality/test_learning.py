@@ -1,4 +1,4 @@
-"""What the README claims about learning, by the command line, over its seeds: `make quality`."""
+"""What docs/results.md claims about learning, by the command line, over its seeds: `make quality`."""
 
 from __future__ import annotations
 

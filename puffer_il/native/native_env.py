@@ -168,6 +168,7 @@ class NativeEnv(PufferEnv):
         self._address = ctypes.cast(self._step, ctypes.c_void_p).value
         self._threads, self._measured = threads, MEASURED_STEPS if threads == 0 and cores() > 1 else 0
         self._fastest = float("inf")
+        self._closed = False
         self._open()
         self._api.seed(self._vec, int(seed) % 2**64, self.first_env, 0, self.num_envs)
         self._started = False
@@ -199,11 +200,20 @@ class NativeEnv(PufferEnv):
 
     def reset(self, seed: int | None = None) -> tuple[Array, list]:
         """Begin new episodes; with a `seed` the generators start anew, otherwise they go on."""
+        self._check_open()
         if seed is not None:
             self._api.seed(self._vec, int(seed) % 2**64, self.first_env, 0, self.num_envs)
         self._api.reset(self._vec, 0, self.num_envs)
         self._started = True
         return self.observations, []
+
+    def reset_one(self, env: int, seed: int | None = None) -> None:
+        """Begin a new episode in one environment; with a `seed`, as the first environment of a batch with that seed."""
+        self._check_open()
+        if seed is not None:
+            self._api.seed(self._vec, int(seed) % 2**64, -env % 2**64, env, env + 1)
+        self._api.reset(self._vec, env, env + 1)
+        self._started = True
 
     def step(self, actions: Array) -> tuple[Array, Array, Array, Array, list]:
         """One step of every environment; `actions` may have any shape and dtype that fit `self.actions`."""
@@ -287,9 +297,9 @@ class NativeEnv(PufferEnv):
         self._api.render(self._vec, env, pixels.ctypes.data)
         return pixels
 
-    def take_logs(self) -> dict[str, float]:
+    def pop_log_means(self) -> dict[str, float]:
         """What the episodes that ended since the last call have logged, on average; empty if none has."""
-        return take_logs(self.logs, self.env_file.log)
+        return pop_log_means(self.logs, self.env_file.log)
 
     def addresses(self) -> tuple[int, int]:
         """Where a C caller finds the VecEnv and the step function of csrc/vec_api.h, while this object lives."""
@@ -325,9 +335,14 @@ class NativeEnv(PufferEnv):
         return self._clocks, self.observations.reshape(-1).view(np.uint8)
 
     def close(self) -> None:
-        """Give back memory that environments have of their own; the rest is numpy's."""
+        """Give back memory that environments have of their own; the rest is numpy's. It cannot go on after it."""
+        self._started, self._closed = False, True
         if hasattr(self, "_release"):
             self._release()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise APIUsageError(f"environment {self.spec_name} is closed; make another one")
 
 
 def _release(api: VecApi, vec: VecEnv, num_envs: int, arrays: tuple[Array, ...]) -> None:
@@ -347,7 +362,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def take_logs(logs: Array, names: tuple[str, ...]) -> dict[str, float]:
+def pop_log_means(logs: Array, names: tuple[str, ...]) -> dict[str, float]:
     """Means over the episodes summed up in `logs` (rows, 1 + len(names)), which begins anew; empty if none ended."""
     episodes, *sums = logs.sum(0)
     logs[:] = 0

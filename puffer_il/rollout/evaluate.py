@@ -12,7 +12,7 @@ from puffer_il.core.config import EnvConfig
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array
 from puffer_il.demos.dataset import Demos
-from puffer_il.native.native_env import take_logs
+from puffer_il.native.native_env import pop_log_means
 from puffer_il.nn.distributions import Noise
 from puffer_il.nn.fast import FastPolicy
 from puffer_il.nn.numpy_policy import NumpyPolicy
@@ -58,7 +58,7 @@ def evaluate(vec: Vec, act: Actor, episodes: int, seed: int) -> Scores:
     obs, starts, missing = vec.reset(seed), np.ones(vec.num_envs, bool), _quota(vec.num_envs, episodes)
     logs = None
     if vec.logs is not None:
-        vec.take_logs()  # nothing of an earlier evaluation
+        vec.pop_log_means()  # nothing of an earlier evaluation
         logs = vec.logs.copy()
     while missing.any():
         batch = vec.step(act(obs, starts))
@@ -77,7 +77,7 @@ def evaluate(vec: Vec, act: Actor, episodes: int, seed: int) -> Scores:
                 missing[row] -= 1
         running[ended], steps[ended] = 0, 0
     return Scores(np.concatenate([r for r in returns if r]), np.concatenate([n for n in lengths if n]),
-                  {} if logs is None else take_logs(logs, vec.log_names))
+                  {} if logs is None else pop_log_means(logs, vec.log_names))
 
 
 def evaluate_policy(vec: Vec, policy: Policy | NumpyPolicy, episodes: int, seed: int, deterministic: bool,

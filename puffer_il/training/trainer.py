@@ -298,7 +298,7 @@ class Run:
         if self.collector is None or not self.collector.episode_returns:
             return {}
         returns = np.concatenate(self.collector.episode_returns)
-        logged = {f"rollout/{name}": mean for name, mean in self.collector.vec.take_logs().items()}
+        logged = {f"rollout/{name}": mean for name, mean in self.collector.vec.pop_log_means().items()}
         return {"rollout/return_mean": float(returns.mean()), "rollout/episodes": float(len(returns)),
                 "rollout/length_mean": float(np.concatenate(self.collector.episode_lengths).mean()), **logged}
 

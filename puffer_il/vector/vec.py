@@ -15,7 +15,7 @@ import numpy as np
 
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array, Batch, EnvSpec, Starts
-from puffer_il.native.native_env import NativeEnv, take_logs
+from puffer_il.native.native_env import NativeEnv, pop_log_means
 from puffer_il.vector.make import Facts, find_creator
 from puffer_il.vector.serial import Serial, allocate
 from puffer_il.vector.workers import Workers
@@ -238,12 +238,12 @@ class Vec:
         self._puffer.set_state(saved)
         self._returns[:], self._lengths[:] = state["returns"], state["lengths"]
 
-    def take_logs(self) -> dict[str, float]:
+    def pop_log_means(self) -> dict[str, float]:
         """What the episodes that ended since the last call have logged (env.toml: `log`), on average; empty if none.
 
         To be asked for when every group is received.
         """
-        return {} if self.logs is None else take_logs(self.logs, self.log_names)
+        return {} if self.logs is None else pop_log_means(self.logs, self.log_names)
 
     def expert_actions(self) -> Array | None:
         """(num_envs, dim) what the environments' scripted expert does now; None if there is none, or not in here."""

@@ -1,6 +1,6 @@
 """What every folder under envs/ must keep to; a new environment is tested without another line here.
 
-One that is elsewhere is tested by `pytest tests/test_envs_contract.py --env path/to/my_env`.
+One that is elsewhere is tested by `pytest tests/envs/test_contract.py --env path/to/my_env`.
 """
 
 import functools
@@ -9,7 +9,8 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.utils.env_checker import check_env
+from gymnasium.utils.env_checker import check_env, data_equivalence
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Batch, Starts
@@ -20,7 +21,7 @@ from puffer_il.envkit.check.reports import check_reports
 from puffer_il.envkit.check.types import Checks
 from puffer_il.native.envdata import open_env
 from puffer_il.native.envfile import read_env
-from puffer_il.native.gymnasium_env import SingleEnv
+from puffer_il.native.gymnasium_env import GymnasiumEnv, GymnasiumVectorEnv
 from puffer_il.native.native_env import BUFFERS, NativeEnv, VecEnv, import_pufferlib
 from puffer_il.vector.vec import make_vec
 from tests.support.environments import FOLDERS, random_actions, record, same
@@ -347,22 +348,45 @@ def test_pufferlib_steps_it(folder: Path, backend: str):
 
 
 @pytest.mark.filterwarnings("ignore:.*:UserWarning")  # advice about symmetric or unbounded spaces
-def test_gymnasium_accepts_the_single_view(folder: Path):
+def test_gymnasium_accepts_one_environment(folder: Path):
     if read_env(folder).agents > 1:
         with pytest.raises(InputError, match="agents"):
-            SingleEnv(folder)
+            GymnasiumEnv(folder)
         return
-    check_env(SingleEnv(folder), skip_render_check=True)
-    single, batch = SingleEnv(folder, **short(folder)), make(folder, 1, seed=5, **short(folder))
-    obs, info = single.reset(seed=5)
+    check_env(GymnasiumEnv(folder), skip_render_check=True)
+    env, batch = GymnasiumEnv(folder, **short(folder)), make(folder, 1, seed=5, **short(folder))
+    obs, info = env.reset(seed=5)
     assert np.array_equal(np.ravel(obs), batch.observations[0].ravel()) and info == {}
     for actions in random_actions(batch, 20):
-        obs, reward, terminated, truncated, _ = single.step(actions[0])
+        obs, reward, terminated, truncated, _ = env.step(actions[0])
         batch.step(actions)
         ended = batch.terminals[0] or batch.truncations[0]
         expected = batch.final_observations if ended else batch.observations
         assert np.array_equal(np.ravel(obs), expected[0].ravel()) and reward == batch.rewards[0]
         assert (terminated, truncated) == (batch.terminals[0], batch.truncations[0])
+
+
+def test_gymnasiums_own_vector_gives_the_same(folder: Path):
+    """Observations, ends, infos of 3 environments that are reset in the same step, and after other resets."""
+    if read_env(folder).agents > 1:
+        with pytest.raises(InputError, match="agents"):
+            GymnasiumVectorEnv(folder, 2)
+        return
+    ours = GymnasiumVectorEnv(folder, 3, **short(folder))
+    theirs = SyncVectorEnv([lambda: GymnasiumEnv(folder, **short(folder))] * 3, autoreset_mode=AutoresetMode.SAME_STEP)
+    assert ours.observation_space == theirs.observation_space and ours.action_space == theirs.action_space
+    mask = np.array([True, False, True])
+    ends = 0
+    for seed, options in ((7, None), (None, None), ([1, None, 3], None), (9, {"reset_mask": mask})):
+        both = [vec.reset(seed=seed, options=options and options.copy()) for vec in (ours, theirs)]
+        assert data_equivalence(*both, exact=True)
+        for actions in random_actions(ours._env, STEPS):
+            both = [vec.step(actions) for vec in (ours, theirs)]
+            assert data_equivalence(*both, exact=True)
+            ends += len(both[0][4])
+    assert ends
+    ours.close()
+    theirs.close()
 
 
 def test_compilers_and_sanitizers_find_nothing(folder: Path, tmp_path: Path):

@@ -61,7 +61,7 @@ def test_crashing_ends_and_lanes_have_their_limits():
     env.reset()
     for _ in range(30):
         env.step(np.full(32, 3, np.int32))  # faster, without looking
-    log = env.take_logs()
+    log = env.pop_log_means()
     assert log["crashed"] > 0.5
     env = NativeEnv(FOLDER, 32, seed=1, vehicles=0)
     env.reset()
@@ -75,7 +75,7 @@ def test_the_expert_hardly_ever_crashes():
     env.reset()
     for _ in range(60):
         env.step(env.expert_actions())
-    log = env.take_logs()
+    log = env.pop_log_means()
     assert log["crashed"] < 0.02 and log["speed"] > 21 and log["offroad"] == 0
 
 
@@ -85,7 +85,7 @@ def test_several_agents_share_the_road(controlled: int):
     env.reset()
     for _ in range(60):
         env.step(env.expert_actions())
-    assert env.num_agents == 64 * controlled and env.take_logs()["crashed"] < 0.05
+    assert env.num_agents == 64 * controlled and env.pop_log_means()["crashed"] < 0.05
 
 
 def test_a_policy_of_ours_drives_in_highway_env(tmp_path: Path):

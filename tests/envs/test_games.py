@@ -102,7 +102,7 @@ def test_snake_dies(cells: list, heading: int, action: int):
     env = snake(cells, heading, (0, 4))
     rewards, terminals, _ = last(env, [action])
     assert (rewards, terminals) == ([-1], [True])
-    assert env.take_logs() == {"score": 0, "starved": 0, "filled": 0}
+    assert env.pop_log_means() == {"score": 0, "starved": 0, "filled": 0}
 
 
 def test_snake_may_follow_its_tail():
@@ -115,7 +115,7 @@ def test_snake_starves():
     env = snake([(2, 2), (1, 2), (0, 2)], RIGHT, (5, 4), fasted=2 * 30 - 2)
     assert last(env, [RIGHT])[:2] == ([0], [False])
     assert last(env, [RIGHT])[:2] == ([-1], [True])
-    assert env.take_logs()["starved"] == 1
+    assert env.pop_log_means()["starved"] == 1
 
 
 def test_snake_fills_the_board():
@@ -124,7 +124,7 @@ def test_snake_fills_the_board():
     cells, food = path[::-1][1:], path[-1]
     env = snake(cells, RIGHT if food[0] > cells[0][0] else LEFT, food)
     assert last(env, [RIGHT if food[0] > cells[0][0] else LEFT])[:2] == ([1], [True])
-    assert env.take_logs()["filled"] == 1
+    assert env.pop_log_means()["filled"] == 1
 
 
 def test_snake_needs_an_even_side_for_its_expert():
@@ -228,7 +228,7 @@ def test_breakout_missed_balls_cost_lives():
 def test_breakout_ends_with_the_last_brick():
     env = breakout(10, 8 + 10 + 1.2, slope=0, down=-1, bricks=(0, 0, 0, 0, 0, 1 << 1))
     assert last(env, [STAY])[:2] == ([1], [True])
-    assert env.take_logs() == {"bricks": BRICKS, "points": 1, "cleared": 1}
+    assert env.pop_log_means() == {"bricks": BRICKS, "points": 1, "cleared": 1}
 
 
 def test_breakout_actions_stick():
@@ -293,14 +293,14 @@ def test_tron_wall_and_trails_kill():
     for cycle, action in (((0, 3, LEFT), STRAIGHT), ((4, 0, RIGHT), TURN_LEFT), ((4, 5, RIGHT), STRAIGHT)):
         env = tron([cycle, (8, 6, UP)], {(5, 5): 0})
         assert last(env, [action, STRAIGHT])[:2] == ([-1, 1.01], [True, True])
-        assert env.take_logs() == {"steps": 1, "won": 1, "drawn": 0}
+        assert env.pop_log_means() == {"steps": 1, "won": 1, "drawn": 0}
 
 
 @pytest.mark.parametrize("second", [(4, 3, LEFT), (3, 3, LEFT)])  # both into the cell between, or into each other
 def test_tron_head_on_crash_is_a_draw(second: tuple[int, int, int]):
     env = tron([(2, 3, RIGHT), second])
     assert last(env, [STRAIGHT, STRAIGHT])[:2] == ([0, 0], [True, True])
-    assert env.take_logs() == {"steps": 1, "won": 0, "drawn": 1}
+    assert env.pop_log_means() == {"steps": 1, "won": 0, "drawn": 1}
 
 
 def test_tron_who_is_out_stays_out_until_the_game_ends():

@@ -51,7 +51,7 @@ def course(env: NativeEnv, steps: int, basal: float | None = None, bolus: float 
 
 def first_day(env: NativeEnv, act) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
     """Returns and lengths of each environment's first day, and the mean of what the days have logged."""
-    env.take_logs()
+    env.pop_log_means()
     returns, lengths, going = np.zeros(env.num_envs), np.zeros(env.num_envs), np.ones(env.num_envs, bool)
     for _ in range(288):
         env.step(act(env))
@@ -59,7 +59,7 @@ def first_day(env: NativeEnv, act) -> tuple[np.ndarray, np.ndarray, dict[str, fl
         lengths += going
         going &= ~(env.terminals | env.truncations)
     assert not going.any()
-    return returns, lengths, env.take_logs()
+    return returns, lengths, env.pop_log_means()
 
 
 @pytest.mark.parametrize("patient", PATIENTS)
@@ -131,7 +131,7 @@ def test_rewards_ends_and_logs_follow_the_glucose():
     glucose = course(at(200, max_episode_steps=288), 287)
     env = at(200)
     course(env, 288)
-    logs = env.take_logs()
+    logs = env.pop_log_means()
     assert 0.5 < logs["time_in_range"] < 1 and logs["time_below"] == 0
     assert logs["time_in_range"] == pytest.approx(((glucose <= 180).sum() + 1) / 288, abs=1e-5)
     assert logs["mean_glucose"] == pytest.approx((glucose.sum() + 110) / 288, abs=0.1)

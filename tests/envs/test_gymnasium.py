@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from puffer_il.native.envfile import read_env
-from puffer_il.native.gymnasium_env import SingleEnv
+from puffer_il.native.gymnasium_env import GymnasiumEnv
 from puffer_il.native.native_env import NativeEnv
 from tests.support.environments import FOLDERS, random_actions
 
@@ -103,7 +103,7 @@ def test_every_claim_is_tested():
 
 @pytest.mark.parametrize("name", [*EQUAL, "frozenlake", "cliffwalking", "taxi"])
 def test_spaces_and_limit(name: str):
-    ours, theirs = SingleEnv(FOLDERS[name]), gymnasium.make(read_env(FOLDERS[name]).gymnasium_id)
+    ours, theirs = GymnasiumEnv(FOLDERS[name]), gymnasium.make(read_env(FOLDERS[name]).gymnasium_id)
     assert ours.observation_space == theirs.observation_space
     assert ours.action_space == theirs.action_space
     assert read_env(FOLDERS[name]).values({})["max_episode_steps"] == (theirs.spec.max_episode_steps or 0)

@@ -41,7 +41,7 @@ def test_the_expert_merges(controlled: int, observation: str):
     env.reset()
     for _ in range(800):
         env.step(env.expert_actions())
-    log = env.take_logs()
+    log = env.pop_log_means()
     assert log["merged"] > 0.98 and log["crashed"] < 0.01 and 15 < log["seconds"] < 40
 
 

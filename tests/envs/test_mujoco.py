@@ -286,5 +286,5 @@ def test_log() -> None:
     for _ in range(50):
         env.step(env.expert_actions())
         total += env.rewards
-    log = env.take_logs()  # the reward is the speed, per 0.04 s, less 1e-4 of the squared actions
+    log = env.pop_log_means()  # the reward is the speed, per 0.04 s, less 1e-4 of the squared actions
     np.testing.assert_allclose(log["distance"] / 0.04 - log["control_cost"], total.mean(), rtol=1e-4)

@@ -23,7 +23,7 @@ def played(env: NativeEnv, expert: bool) -> dict[str, float]:
     still = np.zeros_like(env.actions)
     for _ in range(int(env._params.view(np.int64)[-1])):  # as many as there are frames
         env.step(env.expert_actions() if expert else still)
-    return env.take_logs()
+    return env.pop_log_means()
 
 
 def test_an_invented_scene_needs_no_file():
@@ -75,7 +75,7 @@ def test_hitting_somebody_ends_the_episode():
         env.step(full)
         assert (env.rewards[env.terminals] == 0).all()
         ended |= env.terminals
-    assert ended.all() and env.take_logs()["crashed"] > 0.9
+    assert ended.all() and env.pop_log_means()["crashed"] > 0.9
 
 
 def test_who_is_driven_can_be_chosen():

@@ -8,8 +8,8 @@ import pytest
 from puffer_il.core.errors import InputError
 from puffer_il.native.envfile import read_env
 from puffer_il.native.glue import hooks
-from puffer_il.native.gymnasium_env import SingleEnv, half_blocks
-from puffer_il.native.native_env import NativeEnv
+from puffer_il.native.gymnasium_env import GymnasiumEnv, GymnasiumVectorEnv, text_picture
+from puffer_il.native.native_env import APIUsageError, NativeEnv
 from puffer_il.rollout.evaluate import evaluate
 from puffer_il.vector.vec import make_vec
 from tests.support.environments import write_env
@@ -189,16 +189,16 @@ def test_logs_are_means_over_the_episodes_that_ended(folder: Path, workers: int)
     backend = "multiprocessing" if workers else "native"
     with make_vec(str(folder), num_envs=8, backend=backend, num_workers=workers, seed=4) as vec:
         vec.reset()
-        assert vec.take_logs() == {}
+        assert vec.pop_log_means() == {}
         for _ in range(9):  # at one per step nobody gets to 12 before the limit
             vec.step(np.ones((8, 1), np.int32))
-        assert vec.take_logs() == {"steps": 9.0, "fast": 0.0}
+        assert vec.pop_log_means() == {"steps": 9.0, "fast": 0.0}
         for _ in range(5):
             vec.step(np.full((8, 1), 2, np.int32))
-        assert vec.take_logs() == {}
+        assert vec.pop_log_means() == {}
         for _ in range(4):
             vec.step(np.full((8, 1), 2, np.int32))
-        ended = vec.take_logs()
+        ended = vec.pop_log_means()
         assert 6 <= ended["steps"] <= 7 and ended["fast"] == ended["steps"]
 
 
@@ -210,24 +210,20 @@ def test_evaluation_counts_the_logs_of_its_own_episodes(folder: Path):
 
 
 def test_pictures_in_a_single_environment(folder: Path):
-    env = SingleEnv(folder, "rgb_array", walkers=1)
+    env = GymnasiumEnv(folder, "rgb_array", walkers=1)
     env.reset(seed=1)
     picture = env.render()
     assert picture.shape == (24, 32, 3) and (picture[8, 4:6] == (0xC5, 0x30, 0x30)).all()
     assert env.metadata["render_fps"] == 10
-    text = SingleEnv(folder, "ansi", walkers=1)
+    vec = GymnasiumVectorEnv(folder, 2, "rgb_array", walkers=1)
+    vec.reset(seed=1)
+    assert (vec.render()[0] == picture).all() and len(vec.render()) == 2
+    text = GymnasiumEnv(folder, "ansi", walkers=1)
     text.reset(seed=1)
-    assert text.render() == half_blocks(picture, 80)
-    assert SingleEnv(folder, walkers=1).render() is None
-
-
-def test_half_blocks_are_pairs_of_pixels():
-    picture = np.zeros((4, 2, 3), np.uint8)
-    picture[0], picture[1, 1] = (255, 0, 0), (0, 255, 0)
-    lines = half_blocks(picture, 80).split("\n")
-    assert lines == ["\x1b[38;2;255;0;0m\x1b[48;2;0;0;0m▀\x1b[38;2;255;0;0m\x1b[48;2;0;255;0m▀\x1b[0m",
-                     "\x1b[38;2;0;0;0m\x1b[48;2;0;0;0m▀▀\x1b[0m"]
-    assert len(half_blocks(np.zeros((100, 200, 3), np.uint8), 50).split("\n")) == 12
+    assert text.render() == text_picture(picture, 80)
+    assert GymnasiumEnv(folder, walkers=1).render() is GymnasiumVectorEnv(folder, walkers=1).render() is None
+    with pytest.raises(InputError, match="render_mode = 'human': choose one of rgb_array, ansi"):
+        GymnasiumEnv(folder, "human", walkers=1)
 
 
 def test_what_goes_together_must_be_there_together(folder: Path):
@@ -303,6 +299,9 @@ def test_memory_of_its_own_is_opened_saved_and_closed(tmp_path: Path):
     assert (env.step(ONES)[0] == rows[0]).all() and rows[0].min() > 20
     env.close()
     env.close()  # a second time does nothing
+    for use in (env.reset, lambda: env.reset_one(0), lambda: env.step(ONES)):
+        with pytest.raises(APIUsageError):
+            use()
     for broken, message in ((1, "environment own: nothing to share"), (2, "environment own: no memory")):
         with pytest.raises(InputError, match=message):
             NativeEnv(folder, broken=broken)
@@ -331,7 +330,7 @@ static inline void c_step(Env *env, Io io) { io.observations[0] = env->at = (env
     folder = write_env(tmp_path, "ring", toml.replace("state = 1\n", ""), header)
     env = NativeEnv(folder, 2)
     assert env.reset()[0].shape == (2, 1) and env.observations.dtype == np.int32
-    single = SingleEnv(folder)
+    single = GymnasiumEnv(folder)
     assert single.observation_space.n == 5 and single.reset()[0] == 0 and single.step(1)[0] == 1
     with make_vec(str(folder), num_envs=2) as vec:
         assert [f.categories for f in vec.spec.obs_fields] == [5]  # a policy sees it one-hot

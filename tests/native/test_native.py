@@ -1,4 +1,4 @@
-"""NativeEnv and SingleEnv on environments made on the spot; what every shipped one must do is in the contract test."""
+"""NativeEnv on environments made on the spot; what every shipped one must do is in the contract test."""
 
 import shutil
 import subprocess
@@ -14,7 +14,6 @@ import pytest
 from puffer_il.core.errors import InputError
 from puffer_il.native.envfile import read_env
 from puffer_il.native.glue import compile_env
-from puffer_il.native.gymnasium_env import SingleEnv
 from puffer_il.native.native_env import APIUsageError, NativeEnv, load_api
 from tests.support.environments import FOLDERS, write_env
 
@@ -366,10 +365,3 @@ def test_library_beside_its_sources_is_used(pair: Path, monkeypatch: pytest.Monk
     shutil.copy(compile_env(read_env(pair)), pair / f"_pair{EXTENSION_SUFFIXES[0]}")
     monkeypatch.setattr("puffer_il.native.native_env.compile_env", lambda env: pytest.fail("compiled again"))
     assert load_api(read_env(pair)).agents == 2
-
-
-def test_single_env_draws_its_own_seed():
-    a, b = SingleEnv(FOLDERS["cartpole"]), SingleEnv(FOLDERS["cartpole"])
-    assert (a.reset()[0] != b.reset()[0]).any()
-    assert (a.reset(seed=1)[0] == b.reset(seed=1)[0]).all()
-    assert (a.reset()[0] == b.reset()[0]).all()

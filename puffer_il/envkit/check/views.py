@@ -17,7 +17,7 @@ from puffer_il.core.spec import Array
 from puffer_il.core.text import quantity
 from puffer_il.envkit.check.subject import SEED, Subject, apart, play, random_actions, rows
 from puffer_il.envkit.check.types import Check, steps
-from puffer_il.native.gymnasium_env import SingleEnv
+from puffer_il.native.gymnasium_env import GymnasiumEnv
 from puffer_il.native.native_env import NativeEnv
 from puffer_il.vector.vec import Vec
 
@@ -114,7 +114,7 @@ def single(subject: Subject) -> Iterator[gymnasium.Env | None]:
     env: Any = None
     if subject.folder is not None:
         try:
-            env = SingleEnv(subject.folder, **subject.kwargs)
+            env = GymnasiumEnv(subject.folder, **subject.kwargs)
         except InputError:  # several agents
             env = None
     elif subject.creator.kind in ("gymnasium", "callable"):

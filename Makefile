@@ -49,11 +49,15 @@ scores: setup
 quality: setup
 	$(BIN)/python -m pytest -m slow -v -s --override-ini addopts= tests
 
-# A picture of every environment, for docs/environments.md.
+# A picture of every environment, for docs/environments.md, and the three of the README.
 pictures: setup
 	@mkdir -p docs/pictures
 	@for folder in $(patsubst envs/%/env.toml,%,$(wildcard envs/*/env.toml)); do \
 		$(BIN)/puffer-il env play $$folder --seed 1 --steps 400 --out docs/pictures/$$folder.gif || exit 1; done
+	rm -rf build/acrobot
+	$(BIN)/puffer-il train gail acrobot --run-dir build/acrobot
+	$(BIN)/puffer-il env play acrobot --random --seed 1 --episodes 1 --steps 80 --out docs/pictures/acrobot-random.gif
+	$(BIN)/puffer-il env play --policy build/acrobot --seed 1 --episodes 1 --out docs/pictures/acrobot-gail.gif
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

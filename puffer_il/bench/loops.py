@@ -17,30 +17,21 @@ from typing import Any
 from puffer_il.bench.measure import Say, figure
 from puffer_il.bench.peers.run import Entry, Result, interleave, ratios
 from puffer_il.core.errors import EnvFailure, InputError
-from puffer_il.core.spec import Metrics
 from puffer_il.kernels.threads import cores
 from puffer_il.learners.common.learned_reward import FILE as REWARD_FILE
 from puffer_il.learners.common.learned_reward import save_reward
 from puffer_il.learners.experiment import build, section_types
 from puffer_il.learners.registry import get_learner, learner_names
 from puffer_il.native.catalogue import env_folders
-from puffer_il.training.loggers import RunInfo
+from puffer_il.training.assemble import assemble
+from puffer_il.training.loggers import Logger
 from puffer_il.training.process import set_threads
-from puffer_il.training.trainer import PHASES, Run
+from puffer_il.training.trainer import PHASES, Trainer
 
 Keys = dict[str, Any]  # "section.key" → value, as on the command line of `puffer-il train`
 WARM_UP = 2  # iterations that are not counted: first touch of memory, threads starting
 WORK = ("disc_updates", "disc_batch_size", "disc_hidden")
 STAGES = tuple(phase for phase in PHASES if phase != "eval")
-
-
-class _Silent:
-    """A sink that wants nothing."""
-
-    def start(self, run: RunInfo) -> None: ...
-    def message(self, text: str) -> None: ...
-    def finish(self, summary: dict[str, Any]) -> None: ...
-    def log(self, step: int, metrics: Metrics) -> None: ...
 
 
 class Loop:
@@ -53,7 +44,7 @@ class Loop:
     def __init__(self, algo: str, keys: Keys, stack: ExitStack, seconds: float = 0.0) -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         config = build(algo, [("bench", tables(algo, keys))])
-        self.run = Run(config, [_Silent()], folder, stack)
+        self.run = Trainer(assemble(config, stack), [Logger()], folder)
         self.keys, self.rows = keys, config.env.num_envs * config.train.num_steps
         for _ in range(WARM_UP):
             begin = time.perf_counter()

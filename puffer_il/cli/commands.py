@@ -24,7 +24,7 @@ from puffer_il.core.text import duration, number, quantity
 from puffer_il.demos.dataset import Demos
 from puffer_il.native.catalogue import env_folders
 from puffer_il.training import auto
-from puffer_il.training.loggers import JsonlSink, PlainSink, TensorBoardSink, evaluation
+from puffer_il.training.loggers import JsonlLogger, PlainLogger, TensorBoardLogger, evaluation
 
 EXIT = {"finished": 0, "interrupted": 130}
 WIDTH = 120  # of a table that might be wider
@@ -47,18 +47,18 @@ def train(args: Namespace) -> int:
         from puffer_il.training.tune import tune
 
         config = tune(config, options.given(args))
-    sinks = make_sinks(config)
+    loggers = make_loggers(config)
     profile = None
     if args.profile:
         from puffer_il.training.profile import Profile
 
-        sinks.append(profile := Profile(config, args.autotune))
+        loggers.append(profile := Profile(config, args.autotune))
     try:
         with person_asked(config) as person, run_directory(config, args.resume) as run_dir:
-            summary = trainer.train(config, sinks, run_dir, resume=args.resume is not None, person=person)
+            summary = trainer.train(config, loggers, run_dir, resume=args.resume is not None, person=person).summary
     finally:
-        for sink in sinks:
-            sink.close()
+        for logger in loggers:
+            logger.close()
     print("\n".join(result(summary, run_dir)))
     if profile is not None:
         profile.show()
@@ -103,23 +103,23 @@ def run_directory(config: Config, resume: Path | None) -> Iterator[Path]:
         raise
 
 
-def make_sinks(config: Config) -> list[Any]:
+def make_loggers(config: Config) -> list[Any]:
     """metrics.jsonl, what the terminal shows unless somebody is asked there, and TensorBoard if asked for."""
-    shown = [] if asks_person(config) else [terminal_sink()]
-    return [JsonlSink(), *shown, *([TensorBoardSink()] if config.train.tensorboard else [])]
+    shown = [] if asks_person(config) else [terminal_logger()]
+    return [JsonlLogger(), *shown, *([TensorBoardLogger()] if config.train.tensorboard else [])]
 
 
-def terminal_sink() -> Any:
+def terminal_logger() -> Any:
     """The dashboard where the terminal can show it, plain lines elsewhere."""
     if not sys.stdout.isatty():
-        return PlainSink()
+        return PlainLogger()
     from rich.console import Console
 
     from puffer_il.training.dashboard import Dashboard
 
     console = Console(highlight=False)
     able = not console.is_dumb_terminal and console.encoding.startswith("utf") and console.width >= 60
-    return Dashboard(console) if able else PlainSink()
+    return Dashboard(console) if able else PlainLogger()
 
 
 def result(summary: dict[str, Any], run_dir: Path) -> list[str]:

@@ -21,10 +21,10 @@ from puffer_il.native.catalogue import env_folders
 PER_ROW = ("obs", "actions", "next_obs", "terminations", "truncations", "rewards", "weights", "states")
 
 
-def load_demos(source: str | Path, spec: EnvSpec, *, episodes: int = 0, clip_actions: bool = False, subsample: int = 1,
-               seed: int = 0, time_limit: int | None = None, weighting: str = "file",
+def load_demos(source: str | Path | Demos, spec: EnvSpec, *, episodes: int = 0, clip_actions: bool = False,
+               subsample: int = 1, seed: int = 0, time_limit: int | None = None, weighting: str = "file",
                temperature: float = 1.0) -> Demos:
-    """Demonstrations from `source`, a file or "shipped", that fit `spec`, in its dtypes.
+    """Demonstrations from `source`, a file, "shipped", or such as have been read, that fit `spec`, in its dtypes.
 
     episodes      only the first so many; 0 takes all, and a note says so if the file has fewer
     clip_actions  clip continuous actions to the range instead of refusing what lies beyond it
@@ -33,7 +33,8 @@ def load_demos(source: str | Path, spec: EnvSpec, *, episodes: int = 0, clip_act
     time_limit    the recorder's, in steps, see `read_demos`; None takes the default of the environment `spec.name`
     Raises InputError for what cannot be read or does not fit.
     """
-    demos = read_demos(_path(source, spec), time_limit or _default_limit(spec.name))
+    demos = source if isinstance(source, Demos) else (
+        read_demos(_path(source, spec), time_limit or _default_limit(spec.name)))
     if episodes:
         demos = first_episodes(demos, episodes)
     demos = weigh(fit(demos, spec, clip_actions=clip_actions), weighting, temperature)

@@ -20,7 +20,7 @@ from puffer_il.nn.policy import Policy
 from puffer_il.rollout import stats
 from puffer_il.rollout.actors import Actor, policy_actor
 from puffer_il.rollout.buffer import RolloutBuffer
-from puffer_il.vector.make import find_creator
+from puffer_il.vector.make import Creator, find_creator
 from puffer_il.vector.vec import Vec, make_vec
 
 ROLLOUT_STEPS = 64  # of one call in an evaluation by whole rollouts
@@ -108,12 +108,14 @@ def _quota(rows: int, episodes: int) -> Array:
     return quota
 
 
-def make_eval_vec(env: EnvConfig, episodes: int) -> Vec:
-    """The environment of a run once more, with no more rows than episodes to play; the rows decide the workers."""
-    agents = find_creator(env.name, env.kwargs).facts().num_agents
+def make_eval_vec(env: EnvConfig, episodes: int, creator: Creator | None = None) -> Vec:
+    """The environment of a run once more (made by `creator` if given), with no more rows than episodes to play; the
+    rows decide the workers."""
+    creator = creator or find_creator(env.name, env.kwargs)
+    agents = creator.facts().num_agents
     rows = max(agents, min(episodes, MAX_ROWS, env.num_envs) // agents * agents)
     backend = "multiprocessing" if env.num_workers else env.backend
-    return make_vec(env.name, num_envs=rows, backend=backend, kwargs=env.kwargs)
+    return make_vec(creator, num_envs=rows, backend=backend)
 
 
 @torch.no_grad()

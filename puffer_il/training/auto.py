@@ -55,7 +55,7 @@ def pick(config: Config) -> Choice:
     model = False
     if facts.spec.action.kind == "discrete" and facts.spec.obs_fields[0].categories:
         with suppress(InputError):
-            model_of(env)
+            model_of(creator)
             model = True
     demos = None
     if given.source or not expert or shipped_path(facts.spec.name).is_file():

@@ -1,4 +1,4 @@
-"""The dashboard: one sink among the others, drawn by rich in the terminal and left in the scrollback at the end.
+"""The dashboard: one logger among the others, drawn by rich in the terminal and left in the scrollback at the end.
 
 `log` only stores; a thread of rich's redraws four times a second, so that the clock runs on during a long iteration.
 From 110 characters on panels stand in pairs, below that in one column; what the terminal is too low for is left out.
@@ -17,15 +17,15 @@ from rich.text import Text
 
 from puffer_il.core.spec import Metrics
 from puffer_il.core.text import duration, quantity
-from puffer_il.training.loggers import Clock, RunInfo, TimeLeft
+from puffer_il.training.loggers import Clock, Logger, RunInfo, TimeLeft
 from puffer_il.training.panels import ACCENT, BAD, GOOD, LABEL, WARN, State, applicable, bar, cell
 
 WIDE = 110  # characters from which two panels side by side are readable
 STATUS = {"finished": GOOD, "interrupted": WARN}
 
 
-class Dashboard:
-    """A sink that draws the run. `console` and `clock` are for tests; `close` gives the terminal back."""
+class Dashboard(Logger):
+    """A logger that draws the run. `console` and `clock` are for tests; `close` gives the terminal back."""
 
     def __init__(self, console: Console | None = None, clock: Clock = time.monotonic) -> None:
         self.console = console or Console(highlight=False)

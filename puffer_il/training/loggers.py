@@ -1,6 +1,6 @@
 """Where the metrics of a run go: metrics.jsonl always, plain lines or the dashboard, TensorBoard if asked for.
 
-Sinks are called by the trainer's thread alone. They let OSError rise: a full disk must end the run, not hide.
+Loggers are called by the trainer's thread alone. They let OSError rise: a full disk must end the run, not hide.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Metrics
@@ -57,8 +57,8 @@ class RunInfo:
         return " · ".join([f"seed {self.seed}", self.device, *envs, f"{quantity(self.parameters)} parameters"])
 
 
-class Sink(Protocol):
-    """One place that metrics go to."""
+class Logger:
+    """One place that metrics go to. By itself it drops them."""
 
     def start(self, run: RunInfo) -> None:
         """Once, before the first iteration; InputError or OSError if nothing can be written."""
@@ -70,10 +70,14 @@ class Sink(Protocol):
         """A notice or warning of one line."""
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Once, with the run's summary; not called if the run failed. Those below have a `close` for that case."""
+        """Once, with the run's summary; not called if the run failed."""
+        self.close()
+
+    def close(self) -> None:
+        """Give back what is held open, however the run ended; a second time does nothing."""
 
 
-class JsonlSink:
+class JsonlLogger(Logger):
     """metrics.jsonl in the run directory: one object per iteration, `{"step": …, "<metric>": number or null, …}`.
 
     A resumed run appends. Lines from its first step on, which an earlier process wrote after the checkpoint, and a
@@ -94,12 +98,6 @@ class JsonlSink:
             self._fresh = False
         line = json.dumps({"step": int(step)} | {key: _plain(value) for key, value in metrics.items()})
         self._write(line.encode() + b"\n")
-
-    def message(self, text: str) -> None:
-        """Notices are for people; the file holds metrics only."""
-
-    def finish(self, summary: dict[str, Any]) -> None:
-        self.close()
 
     def close(self) -> None:
         if self._file is not None:
@@ -127,7 +125,7 @@ class JsonlSink:
         self._open()
 
 
-class TensorBoardSink:
+class TensorBoardLogger(Logger):
     """TensorBoard events in the run directory, every metric a scalar by its own name (extra `tensorboard`)."""
 
     def __init__(self) -> None:
@@ -149,19 +147,13 @@ class TensorBoardSink:
             if math.isfinite(value):
                 self._writer.add_scalar(key, value, int(step))
 
-    def message(self, text: str) -> None:
-        """Notices are for people; the events hold metrics only."""
-
-    def finish(self, summary: dict[str, Any]) -> None:
-        self.close()
-
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
 
 
-class PlainSink:
+class PlainLogger(Logger):
     """Lines for a log file or a pipe: a header, a line every few seconds, a line per evaluation."""
 
     def __init__(self, stream: TextIO | None = None, clock: Clock = time.monotonic, every: float = 5.0) -> None:
@@ -187,12 +179,6 @@ class PlainSink:
 
     def message(self, text: str) -> None:
         self._print(text)
-
-    def finish(self, summary: dict[str, Any]) -> None:
-        """The command line prints the result."""
-
-    def close(self) -> None:
-        """The stream belongs to the caller."""
 
     def _facts(self, metrics: Metrics) -> list[str]:
         speed = [f"{quantity(metrics['SPS'])} {self._unit}/s"] if "SPS" in metrics else []

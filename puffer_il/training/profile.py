@@ -14,7 +14,7 @@ from puffer_il.core.spec import Metrics
 from puffer_il.core.text import quantity
 from puffer_il.kernels.threads import cores
 from puffer_il.nn.fused import MAX_HIDDEN, MAX_UNITS
-from puffer_il.training.loggers import Clock, RunInfo
+from puffer_il.training.loggers import Clock, Logger, RunInfo
 from puffer_il.training.process import WIDE_ROLLOUT
 
 FEW_ROWS = 8192  # of an iteration, below which its fixed costs show
@@ -53,8 +53,8 @@ class Facts:
         return max((w for w in range(1, self.cores + 1) if count % w == 0), default=1)
 
 
-class Profile:
-    """A sink that adds up the seconds of the stages. `show` prints them once the run is over, however it ended."""
+class Profile(Logger):
+    """A logger that adds up the seconds of the stages. `show` prints them once the run is over, however it ended."""
 
     def __init__(self, config: Config, tuned: bool = False, clock: Clock = time.monotonic) -> None:
         self._config, self._tuned, self._clock = config, tuned, clock
@@ -80,9 +80,6 @@ class Profile:
 
     def finish(self, summary: dict[str, Any]) -> None:
         self._end = self._clock()
-
-    def close(self) -> None:
-        """Nothing is held open."""
 
     def facts(self, usable_cores: int | None = None) -> Facts:
         seconds, wall = dict(self._seconds), self._end - self._begin

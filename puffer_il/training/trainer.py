@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,69 +18,70 @@ import puffer_il
 from puffer_il.core import checkpoint
 from puffer_il.core.config import Config
 from puffer_il.core.errors import EnvFailure, InputError, Quit
-from puffer_il.core.spec import Metrics, Starts
-from puffer_il.demos import load_demos
-from puffer_il.demos.dataset import Demos
-from puffer_il.learners.base import Learner
-from puffer_il.learners.common import mixins
+from puffer_il.core.spec import EnvSpec, Metrics
 from puffer_il.learners.common.learned_reward import FILE as REWARD_FILE
 from puffer_il.learners.common.learned_reward import save_reward
-from puffer_il.learners.registry import get_learner, usable_learners
 from puffer_il.nn import fused
 from puffer_il.rollout.actors import num_parameters, random_actor
-from puffer_il.rollout.asking import Guide
-from puffer_il.rollout.buffer import RolloutBuffer
-from puffer_il.rollout.collector import Collector
-from puffer_il.rollout.evaluate import EVAL_SEED, FINAL_SEED, evaluate, evaluate_policy, make_eval_vec
-from puffer_il.training.experts import CHANCE, PERSON, MakePerson, make_expert
-from puffer_il.training.loggers import RunInfo, Sink
-from puffer_il.training.process import allocator, choose_device, interruptible, process_seconds, set_threads
-from puffer_il.vector.model import model_of
-from puffer_il.vector.vec import Vec, make_vec
+from puffer_il.rollout.evaluate import EVAL_SEED, FINAL_SEED, evaluate, evaluate_policy
+from puffer_il.training.assemble import Parts, assemble
+from puffer_il.training.experts import CHANCE, PERSON
+from puffer_il.training.loggers import Logger, RunInfo
+from puffer_il.training.process import interruptible, process_seconds
 
+Callback = Callable[[Metrics], bool | None]
 PHASES = ("collect", "reward", "advantages", "update", "eval")
 EXPERT_LEVEL = 0.95  # the normalised score from which `time_to_expert_s` counts
 
 
-def train(config: Config, sinks: list[Sink], run_dir: Path, resume: bool = False,
-          person: MakePerson | None = None) -> dict[str, Any]:
-    """Run an experiment to its end and return summary.json's content. `resume` goes on from run_dir's last checkpoint;
-    `person` makes the expert of a learner that asks somebody at the terminal.
+@dataclass(frozen=True)
+class Result:
+    """What a run leaves: its policy (a `Policy` or a `NumpyPolicy`), which acts on `spec`, and the content of
+    summary.json."""
 
-    An interrupt (SIGINT, SIGTERM) ends the run after the current iteration, with a checkpoint; a second one at once.
-    EnvFailure is raised after a checkpoint was written.
+    policy: Any
+    spec: EnvSpec
+    summary: dict[str, Any]
+    config: Config
+    run_dir: Path
+
+
+def train(config: Config, loggers: list[Logger], run_dir: Path, *, resume: bool = False,
+          callback: Callback | None = None, **given: Any) -> Result:
+    """Run an experiment to its end. `resume` goes on from run_dir's last checkpoint; `given` are objects in place of
+    names, see `assemble`.
+
+    `callback` is called with the metrics after every iteration. If it returns False, the run ends as if that had been
+    its last step: it is evaluated, and "finished".
+    An interrupt (SIGINT, SIGTERM) ends the run after the current iteration, with a checkpoint and the status
+    "interrupted"; a second one at once (KeyboardInterrupt). EnvFailure is raised after a checkpoint was written.
     """
     with ExitStack() as stack:
-        run = Run(config, sinks, run_dir, stack, person)
+        trainer = Trainer(assemble(config, stack, **given), loggers, run_dir, callback)
         if resume:
-            run.restore()
+            trainer.restore()
         stop = stack.enter_context(interruptible())
-        run.start()
+        trainer.start()
         try:
-            while run.status == "running":
-                run.iterate()
-                if stop and run.status == "running":
-                    run.status = "interrupted"
+            while trainer.status == "running":
+                trainer.iterate()
+                if stop and trainer.status == "running":
+                    trainer.status = "interrupted"
         except EnvFailure:
-            run.checkpoint(environments=False)
+            trainer.checkpoint(environments=False)
             raise
         except Quit:  # in the middle of a rollout, of which nothing is learned
-            run.status = "interrupted"
-        return run.finish()
+            trainer.status = "interrupted"
+        return Result(trainer.learner.policy, trainer.spec, trainer.finish(), config, run_dir)
 
 
-class Run:
-    """One experiment in progress: its parts, its counters and its clock."""
+class Trainer:
+    """One run in progress: its parts, its counters and its clock."""
 
-    def __init__(self, config: Config, sinks: list[Sink], run_dir: Path, stack: ExitStack,
-                 person: MakePerson | None = None) -> None:
-        cfg, self.config, self.sinks, self.run_dir = config.train, config, sinks, run_dir
-        self.device = choose_device(cfg.device)
-        set_threads(cfg, cfg.num_steps * config.env.num_envs)
-        torch.manual_seed(cfg.seed)
-        # Casts are not kept: parameters change while the context lasts.
-        stack.enter_context(torch.autocast(self.device.type, torch.bfloat16, enabled=cfg.precision == "bfloat16",
-                                           cache_enabled=False))
+    def __init__(self, parts: Parts, loggers: list[Logger], run_dir: Path, callback: Callback | None = None) -> None:
+        self.parts, self.loggers, self.run_dir, self.callback = parts, loggers, run_dir, callback
+        self.config, self.spec, self.demos, self.learner = parts.config, parts.spec, parts.demos, parts.learner
+        self.collector, self.steps_per_update = parts.collector, parts.steps_per_update
         self.env_steps = self.updates = 0
         self.wall_before = 0.0  # seconds of the run before it was resumed
         self.train_s, self.phases = 0.0, dict.fromkeys(PHASES, 0.0)
@@ -88,39 +90,13 @@ class Run:
         self.status = "running"
         self.last_checkpoint = time.monotonic()
         self.checkpoint_s = 0.0  # seconds since the last report
-
-        cls = get_learner(config.algo)
-        env = config.env
-        # The evaluation's environments tell the spec, so demonstrations are checked before workers start.
-        self.eval_vec = stack.enter_context(make_eval_vec(env, max(config.eval.episodes, config.eval.final_episodes)))
-        self.spec = self.eval_vec.spec
-        if self.spec.action.kind not in cls.about.spaces:
-            raise InputError(f"{config.algo} is for {' and '.join(cls.about.spaces)} actions but {env.name} has "
-                             f"{self.spec.action.kind} ones; choose another, see 'puffer-il algos'")
-        self.expert = getattr(config, config.algo).expert if cls.needs_expert else ""  # whom the learner asks
-        self.demos = self._load_demos(cls)
-        model = {"model": model_of(env)} if cls.needs_model else {}
-        self.learner = cls(self.spec, self.demos, config, self.device, cfg.seed, **model)
-        self.collector: Collector | None = None
-        if cls.needs_rollouts:
-            vec = stack.enter_context(make_vec(env.name, num_envs=env.num_envs, backend=env.backend,
-                                               num_workers=env.num_workers, num_groups=env.num_groups,
-                                               kwargs=env.kwargs, seed=cfg.seed, starts=self._starts()))
-            policy = self.learner.policy
-            buffer = RolloutBuffer(self.spec, cfg.num_steps, vec.num_envs, state_dim=getattr(policy, "state_dim", 0),
-                                   allocate=allocator(self.device), expert=bool(self.expert))
-            self.collector = Collector(vec, policy, buffer, self.device, cfg.seed, allocator(self.device),
-                                       self._guide(vec, person))
-            self.steps_per_update = cfg.num_steps * vec.num_envs
-        else:
-            self.steps_per_update = self.learner.steps_per_update
-        self.expert_return = None if self.demos is None else self.demos.return_mean
+        self.expert_return = self.demos.return_mean if self.demos else None
         self.random_return: float | None = None
 
     def start(self) -> None:
-        """Measure the random policy once, and introduce the run to the sinks."""
+        """Measure the random policy once, and introduce the run to the loggers."""
         if self.random_return is None:
-            scores = evaluate(self.eval_vec, random_actor(self.spec, self.config.train.seed),
+            scores = evaluate(self.parts.eval_vec, random_actor(self.spec, self.config.train.seed),
                               self.config.eval.final_episodes, EVAL_SEED)
             self.random_return = float(scores.returns.mean())
         if self.expert_return is None:
@@ -130,11 +106,11 @@ class Run:
                        total_steps=cfg.train.total_steps, num_envs=vec.num_envs if vec else 0,
                        backend=vec.backend if vec else "none", num_workers=vec.num_workers if vec else 0,
                        num_groups=len(vec.groups) if vec else 1, num_agents=self.spec.num_agents,
-                       device=str(self.device), expert_return=self.expert_return, random_return=self.random_return,
-                       demos=self._describe_demos(),
+                       device=str(self.parts.device), expert_return=self.expert_return,
+                       random_return=self.random_return, demos=self._describe_demos(),
                        parameters=num_parameters(self.learner.policy))
-        for sink in self.sinks:
-            sink.start(info)
+        for logger in self.loggers:
+            logger.start(info)
         for note in (*(self.demos.notes if self.demos else ()), *(vec.notices if vec else ())):
             self._message(note)
 
@@ -160,7 +136,7 @@ class Run:
         self.report(metrics, elapsed)
 
     def report(self, metrics: Metrics, elapsed: float) -> None:
-        """Evaluate and checkpoint when due, decide whether to go on, and tell the sinks."""
+        """Evaluate and checkpoint when due, decide whether to go on, and tell the loggers."""
         cfg = self.config
         if not all(map(math.isfinite, metrics.values())):
             self.status = "diverged"
@@ -175,8 +151,8 @@ class Run:
         metrics |= {"SPS": self.steps_per_update / elapsed, "SPS_mean": self.env_steps / self.train_s,
                     "env_steps": self.env_steps, "updates": self.updates, "wall_s": self.wall_s,
                     "progress": self.progress} | self._rollout_metrics()
-        for sink in self.sinks:
-            sink.log(self.env_steps, metrics)
+        for logger in self.loggers:
+            logger.log(self.env_steps, metrics)
         for notice in (*self.learner.notices, *fused.take_notices()):
             self._message(notice)
         self.learner.notices.clear()
@@ -184,12 +160,14 @@ class Run:
         late = minutes and time.monotonic() - self.last_checkpoint > 60 * minutes
         if self.status == "running" and (late or self._due(cfg.train.checkpoint_steps)):
             self.checkpoint()
+        if self.callback and self.callback(metrics) is False and self.status == "running":
+            self.status = "finished"
 
     def evaluate(self, episodes: int, seed: int = EVAL_SEED) -> Metrics:
         """Play the present policy on the true reward; the same starting states for the same seed."""
         cfg = self.config
         with self._phase("eval"):
-            scores = evaluate_policy(self.eval_vec, self.learner.policy, episodes, seed + cfg.train.seed,
+            scores = evaluate_policy(self.parts.eval_vec, self.learner.policy, episodes, seed + cfg.train.seed,
                                      cfg.eval.deterministic, cfg.train.seed)
         self.last_eval = scores.summary(self.random_return, self.expert_return)
         normalized = self.last_eval["normalized"]
@@ -207,15 +185,15 @@ class Run:
             self.learner.finish()
             self.phases = {"eval": 0.0}
             metrics = self.evaluate(self.config.eval.final_episodes, FINAL_SEED) | self._times()
-            for sink in self.sinks:
-                sink.log(self.env_steps, metrics | {"env_steps": self.env_steps, "wall_s": self.wall_s,
+            for logger in self.loggers:
+                logger.log(self.env_steps, metrics | {"env_steps": self.env_steps, "wall_s": self.wall_s,
                                                     "progress": self.progress})
         if self.status != "diverged":
             self.checkpoint()
         summary = self.summary()
         checkpoint.write_json(self.run_dir / "summary.json", summary)
-        for sink in self.sinks:
-            sink.finish(summary)
+        for logger in self.loggers:
+            logger.finish(summary)
         return summary
 
     def summary(self) -> dict[str, Any]:
@@ -228,7 +206,7 @@ class Run:
             "demos": demos and {"source": demos.source, "episodes": demos.num_episodes,
                                 "return_mean": self.expert_return},
             "expert_return": self.expert_return, "random_return": self.random_return, "eval": self.last_eval,
-            "time_to_expert_s": self.time_to_expert, "device": str(self.device),
+            "time_to_expert_s": self.time_to_expert, "device": str(self.parts.device),
             "versions": {"puffer_il": puffer_il.__version__, "torch": torch.__version__, "numpy": np.__version__,
                          "python": platform.python_version()},
         }
@@ -302,49 +280,17 @@ class Run:
         return {"rollout/return_mean": float(returns.mean()), "rollout/episodes": float(len(returns)),
                 "rollout/length_mean": float(np.concatenate(self.collector.episode_lengths).mean()), **logged}
 
-    def _load_demos(self, cls: type[Learner]) -> Demos | None:
-        """Those that the learner or a mix-in needs; others that are given tell the expert's return."""
-        cfg, mix = self.config.demos, self.config.sections.get("mix")
-        mixed_in = mixins.wants(mix) if mix else ""
-        if not cfg.source and (cls.needs_demos or mixed_in):
-            who = f"{self.config.algo} learns" if cls.needs_demos else f"{mixed_in} takes"
-            raise InputError(f"demos.source is empty and {who} from demonstrations; give a file with --demos")
-        if not cfg.source:
-            return None
-        demos = load_demos(cfg.source, self.spec, episodes=cfg.episodes, clip_actions=cfg.clip_actions,
-                           subsample=cfg.subsample, seed=self.config.train.seed, weighting=cfg.weighting,
-                           temperature=cfg.temperature)
-        if demos.actions is None and get_learner(self.config.algo).needs_actions:
-            able = [name for name, other in usable_learners()[0].items() if other.needs_demos
-                    and not other.needs_actions]
-            raise InputError(f"demos {demos.source}: no actions are stored and {self.config.algo} learns from them; "
-                             f"record them, or train {' or '.join(able) or 'an algorithm that needs none'}")
-        return demos
-
-    def _guide(self, vec: Vec, person: MakePerson | None) -> Guide | None:
-        """The expert beside the rollouts of a learner that asks one."""
-        if not self.expert:
-            return None
-        vec.reset()  # so that a script can be asked whether it is there
-        expert = make_expert(f"{self.config.algo}.expert", self.expert, vec, self.config.train.seed, person)
-        mixer: Any = self.learner
-        return Guide(expert, mixer)
-
     def _expert_return(self) -> float | None:
         """What the expert that is asked collects itself; None without one, for a person, and for chance, which sets no
         scale."""
-        vec = self.eval_vec
-        if self.expert in ("", PERSON, CHANCE) or vec.backend == "multiprocessing":
+        vec, ask = self.parts.eval_vec, self.parts.expert
+        source = getattr(self.config.sections[self.config.algo], "expert", "")
+        if ask is None or source in (PERSON, CHANCE) or vec.backend == "multiprocessing":
             return None
-        vec.reset()
-        expert, rows = make_expert("expert", self.expert, vec, self.config.train.seed), slice(0, vec.num_envs)
+        expert, rows = ask(vec), slice(0, vec.num_envs)
         scores = evaluate(vec, lambda obs, starts: expert.act(obs, starts, rows), self.config.eval.final_episodes,
                           EVAL_SEED)
         return float(scores.returns.mean())
-
-    def _starts(self) -> Starts | None:
-        mix = self.config.sections.get("mix")
-        return mixins.starts_of(mix, self.demos, self.config.env.name) if mix else None
 
     def _describe_demos(self) -> str:
         if self.demos is None:
@@ -353,5 +299,5 @@ class Run:
         return f"{self.demos.num_episodes} episodes, {len(self.demos):,} transitions, {mean}"
 
     def _message(self, text: str) -> None:
-        for sink in self.sinks:
-            sink.message(text)
+        for logger in self.loggers:
+            logger.message(text)

@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ class Creator:
 
     name: str  # as the user wrote it
     kind: str  # "folder", "cython", "gymnasium" or "callable"
-    target: str  # the folder, the id, or module:function
+    target: Any  # the folder, the id, module:function, or the function itself
     kwargs: dict[str, Any] = field(default_factory=dict)
     starts: Starts | None = None  # where some episodes are to begin
 
@@ -96,7 +96,7 @@ class Creator:
         if self.kind == "gymnasium":
             # PufferLib checks the first observation and action itself; the checker would cost time in every step.
             return lambda **kwargs: gymnasium.make(self.target, disable_env_checker=True, **kwargs)
-        return _load(self.target)
+        return self.target if callable(self.target) else _load(self.target)
 
     def _parameters(self, make: Callable) -> set[str]:
         """Names of parameters that a vector may fill in: those that the user has not."""
@@ -137,9 +137,14 @@ class Creator:
         return f"; install {missing}" if missing else ""
 
 
-def find_creator(name: str, kwargs: dict[str, Any] | None = None) -> Creator:
-    """The creator for a folder's name or path, a Gymnasium id or module:function; InputError if there is none."""
+def find_creator(name: str | Callable, kwargs: dict[str, Any] | None = None) -> Creator:
+    """The creator for a folder's name or path, a Gymnasium id, module:function, or a function that makes an environment
+    (a Creator is one); InputError if there is none."""
     kwargs = dict(kwargs or {})
+    if isinstance(name, Creator):
+        return replace(name, kwargs=name.kwargs | kwargs)
+    if callable(name):
+        return Creator(getattr(name, "__qualname__", type(name).__name__), "callable", name, kwargs)
     folders = env_folders()
     if name in folders:
         return Creator(name, "folder", str(folders[name]), kwargs)

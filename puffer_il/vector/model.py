@@ -15,33 +15,31 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from puffer_il.core.config import EnvConfig
 from puffer_il.core.errors import InputError
 from puffer_il.native.envdata import open_env
 from puffer_il.native.envfile import read_env
 from puffer_il.native.tabular import MDP, read_tables
-from puffer_il.vector.make import find_creator
+from puffer_il.vector.make import Creator
 
 
-def model_of(env: EnvConfig) -> MDP:
+def model_of(creator: Creator) -> MDP:
     """The MDP that an environment samples from; InputError if it has no table of transitions.
 
     States are numbered as its observations are, actions as its actions. A time limit is no part of it.
     """
-    creator = find_creator(env.name, env.kwargs)
     if creator.kind == "folder":
         file = read_env(creator.target)
         if "row_starts" in file.data:
-            return read_tables(open_env(creator.target, env.kwargs)[2])[0]
+            return read_tables(open_env(creator.target, creator.kwargs)[2])[0]
         if file.gymnasium_id:
-            return _of_twin(env.name, file.gymnasium_id, file.values(env.kwargs))
+            return _of_twin(creator.name, file.gymnasium_id, file.values(creator.kwargs))
     elif creator.kind in ("gymnasium", "callable"):
         opened = creator(num_envs=1)
         inner = getattr(opened, "env", opened)
         with suppress(Exception):
             opened.close()
-        return _of_gymnasium(env.name, getattr(inner, "unwrapped", inner))
-    raise _without(env.name)
+        return _of_gymnasium(creator.name, getattr(inner, "unwrapped", inner))
+    raise _without(creator.name)
 
 
 def _of_twin(name: str, gymnasium_id: str, values: Mapping[str, Any]) -> MDP:

@@ -8,6 +8,7 @@ truncated at once, resets emulated environments in the step after an end and nat
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -26,12 +27,13 @@ GROUPED_WORKERS = 4  # from so many on, one half of them steps while the other's
 NO_RETURNS, NO_LENGTHS = np.empty(0), np.empty(0, np.int64)
 
 
-def make_vec(name: str, *, num_envs: int, backend: str = "auto", num_workers: int = 0, num_groups: int = 0,
+def make_vec(name: str | Callable, *, num_envs: int, backend: str = "auto", num_workers: int = 0, num_groups: int = 0,
              kwargs: dict[str, Any] | None = None, seed: int = 0, starts: Starts | None = None) -> Vec:
     """A vector of `num_envs` rows (environments times agents) of one environment.
 
-    name: a folder under envs/ or the path of one, a Gymnasium id, or module:function, where the function returns a
-    Gymnasium, a parallel PettingZoo environment or a PufferEnv, or is a PufferEnv class. `kwargs` are its parameters.
+    name: a folder under envs/ or the path of one, a Gymnasium id, a function or module:function, where the function
+    returns a Gymnasium, a parallel PettingZoo environment or a PufferEnv, or is a PufferEnv class. `kwargs` are its
+    parameters.
     backend: native for PufferEnvs that step any number of environments at once, serial in this process, or
     multiprocessing; auto takes native where it can and worker processes where they pay. num_workers=0 chooses by the
     cores; num_groups=0 makes two groups of four workers or more, one otherwise. Row contents do not depend on backend,
@@ -42,7 +44,7 @@ def make_vec(name: str, *, num_envs: int, backend: str = "auto", num_workers: in
     InputError names what cannot be had, EnvFailure tells how an environment broke. `seed` is used until `reset`.
     """
     creator = replace(find_creator(name, kwargs), starts=starts)
-    facts = creator.facts()
+    facts, name = creator.facts(), creator.name
     if num_envs < 1 or num_envs % facts.num_agents:
         raise InputError(f"env.num_envs = {num_envs}: must be a multiple of {facts.num_agents}, each agent of {name} "
                          f"being a row; use {_multiples(num_envs, facts.num_agents)}")

@@ -18,7 +18,7 @@ from puffer_il.envkit.actors import same_environment
 from puffer_il.native.catalogue import env_folders
 from puffer_il.rollout.collector import Collector
 from puffer_il.training import trainer
-from puffer_il.training.loggers import PlainSink
+from puffer_il.training.loggers import PlainLogger
 from tests.support.runs import scripted_cartpole_demos
 from tests.training.test_loggers import lines
 
@@ -142,9 +142,9 @@ def test_a_second_run_in_the_same_directory_leaves_the_first_alone(finished, cap
     assert "holds a run already" in one_line(capsys) and sorted(finished.rglob("*")) == before
 
 
-def test_sinks_are_closed_however_a_run_ends(tmp_path, monkeypatch):
+def test_loggers_are_closed_however_a_run_ends(tmp_path, monkeypatch):
     closed = []
-    monkeypatch.setattr(PlainSink, "close", lambda self: closed.append(1))
+    monkeypatch.setattr(PlainLogger, "close", lambda self: closed.append(1))
     monkeypatch.setattr(trainer, "train", lambda *args, **kwargs: 1 / 0)
     assert train("ppo", "cartpole", "--run-dir", str(tmp_path / "run")) == 1
     assert closed == [1]
@@ -157,7 +157,7 @@ def test_the_dashboard_is_for_terminals_that_can_show_it(monkeypatch, tty, term,
     monkeypatch.setattr(sys.stdout, "isatty", lambda: tty, raising=False)
     monkeypatch.setenv("TERM", term)
     monkeypatch.setenv("COLUMNS", str(width))
-    assert (type(commands.terminal_sink()).__name__ == "Dashboard") == dashboard
+    assert (type(commands.terminal_logger()).__name__ == "Dashboard") == dashboard
 
 
 def test_eval_prints_lines_or_json(finished, capsys):

@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from puffer_il.bench.peers.install import cache_folder
-from puffer_il.core.config import EnvConfig
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ActionSpec, EnvSpec, ObsField
 from puffer_il.demos import read_demos, write_demos
@@ -30,6 +29,7 @@ from puffer_il.learners.common.policy_tables import log_likelihood, tabulate, to
 from puffer_il.learners.experiment import build, config_folder, experiment_layers
 from puffer_il.learners.maxent_irl import MaxEntIRL
 from puffer_il.native import tabular
+from puffer_il.vector.make import find_creator
 from puffer_il.vector.model import model_of
 from tests.support.mdps import episodes_of, on_one_thread
 from tests.support.runs import final_state, gridworld_demos, run, tiny
@@ -52,7 +52,7 @@ def made(demos: Any, env: str = "mdp", policy: dict | None = None, kwargs: dict 
          **settings: Any) -> MaxEntIRL:
     config = build("maxent_irl", [("test", {"env": {"name": env, "kwargs": kwargs or {}},
                                             "policy": {"hidden": []} | (policy or {}), "maxent_irl": settings})])
-    mdp = model_of(config.env)
+    mdp = model_of(find_creator(config.env.name, config.env.kwargs))
     demos = read_demos(demos) if isinstance(demos, Path) else demos
     return MaxEntIRL(spec_of(mdp.num_states, mdp.num_actions), demos, config, torch.device("cpu"), 1, mdp)
 
@@ -102,7 +102,7 @@ def test_with_a_horizon_the_mean_policy_is_deployed(demos):
 
 
 def test_matching_says_what_cut_episodes_do_to_it():
-    mdp = model_of(EnvConfig(name="mdp"))
+    mdp = model_of(find_creator("mdp"))
     cut = episodes_of(mdp, tabular.uniform(mdp), 5, 0, limit=3)
     assert not made(cut).notices
     notice, = made(cut, objective="matching").notices
@@ -135,7 +135,7 @@ def test_the_saved_reward_pays_what_was_learned(demos, tmp_path, reward):
 @pytest.mark.parametrize("env", ["frozenlake", "FrozenLake-v1"])
 def test_other_environments_with_tables(env, tmp_path):
     path = tmp_path / "demos.npz"
-    mdp = model_of(build("maxent_irl", [("test", {"env": {"name": env}})]).env)
+    mdp = model_of(find_creator(env))
     best, _ = tabular.optimal_policy(mdp, 0.99)
     write_demos(path, episodes_of(mdp, best, 20, 0))
     recorder = run(tiny("maxent_irl", tmp_path / "run", env__name=env, policy__hidden=[], train__total_steps=200,
@@ -168,7 +168,8 @@ def test_what_does_not_fit_is_refused_in_one_line(demos, change, message):
 def test_an_observation_that_is_no_state_is_refused(demos):
     config = build("maxent_irl", [("test", {"env": {"name": "mdp"}, "policy": {"hidden": []}})])
     with pytest.raises(InputError, match="are not the 45 states and 4 actions of its table"):
-        MaxEntIRL(spec_of(44, 4), read_demos(demos), config, torch.device("cpu"), 1, model_of(config.env))
+        MaxEntIRL(spec_of(44, 4), read_demos(demos), config, torch.device("cpu"), 1,
+                  model_of(find_creator(config.env.name, config.env.kwargs)))
 
 
 def peer_python() -> Path:
@@ -213,7 +214,7 @@ def test_the_same_occupancy_as_imitation_at_ten_times_the_speed(tmp_path):
 @pytest.mark.parametrize("kind", ["state", "state_action"])
 def test_the_best_policy_of_icu_sepsis_from_its_occupancy(test_data, kind):
     """713 states that act, 25 actions, 1.5 million successors; `make quality` does it for the clinicians too."""
-    mdp = model_of(EnvConfig(name="icusepsis", kwargs={"file": str(test_data / "icu_sepsis" / "dynamics.npz")}))
+    mdp = model_of(find_creator("icusepsis", {"file": str(test_data / "icu_sepsis" / "dynamics.npz")}))
     best, soft = tabular.optimal_policy(mdp)[0], SoftMDP(mdp)
     problem = InverseProblem(soft, exact_evidence(soft, best), kind)
     optimizer = LBFGS(problem, np.zeros(problem.size))
@@ -230,7 +231,7 @@ def test_the_best_policy_of_icu_sepsis_from_its_occupancy(test_data, kind):
 def test_more_episodes_bring_the_learned_occupancy_closer(reward):
     """Of a gridworld's expert who is soft-optimal; error falls with the root of their number, and is below that of the
     frequencies of what was seen."""
-    mdp = model_of(EnvConfig(name="mdp"))
+    mdp = model_of(find_creator("mdp"))
     soft = SoftMDP(mdp, 0.9)
     expert = soft.solve(5 * mdp.mean_rewards).policy
     wanted, away = tabular.occupancy(mdp, expert, 0.9), []

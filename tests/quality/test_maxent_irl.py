@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from puffer_il.core.config import EnvConfig
 from puffer_il.learners.common.lbfgs import LBFGS
 from puffer_il.learners.common.maxent import (
     InverseProblem,
@@ -18,6 +17,7 @@ from puffer_il.learners.common.policy_tables import total_variation
 from puffer_il.native import tabular
 from puffer_il.native.catalogue import env_folders
 from puffer_il.native.envdata import open_env
+from puffer_il.vector.make import find_creator
 from puffer_il.vector.model import model_of
 from tests.learners.test_maxent_irl import beside_imitation
 from tests.support.mdps import episodes_of, on_one_thread
@@ -37,7 +37,7 @@ def test_the_same_occupancies_as_imitation_at_ten_times_the_speed(tmp_path):
 def sepsis(test_data):
     """The MDP, and its experts by name: clinicians, and the best policy."""
     kwargs = {"file": str(test_data / "icu_sepsis" / "dynamics.npz")}
-    mdp = model_of(EnvConfig(name="icusepsis", kwargs=kwargs))
+    mdp = model_of(find_creator("icusepsis", kwargs))
     clinicians = tabular.read_tables(open_env(env_folders()["icusepsis"], kwargs)[2])[1]
     return mdp, {"clinicians": clinicians, "best": tabular.optimal_policy(mdp)[0]}
 

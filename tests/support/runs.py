@@ -16,6 +16,7 @@ from puffer_il.core.config import Config
 from puffer_il.demos import write_demos
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.experiment import build
+from puffer_il.training.loggers import Logger
 from puffer_il.training.run_dir import prepare_run_dir
 from puffer_il.training.trainer import train
 
@@ -40,8 +41,8 @@ TINY: dict[str, dict[str, Any]] = {
 }
 
 
-class Recorder:
-    """A sink that keeps everything, and interrupts the run after `interrupt_after` updates if asked to."""
+class Recorder(Logger):
+    """A logger that keeps everything, and interrupts the run after `interrupt_after` updates if asked to."""
 
     def __init__(self, interrupt_after: int | None = None) -> None:
         self.metrics: list[dict[str, float]] = []
@@ -82,7 +83,7 @@ def run(config: Config, *, resume: bool = False, interrupt_after: int | None = N
     run_dir = Path(config.train.run_dir)
     if not resume:
         prepare_run_dir(config)
-    train(config, [recorder], run_dir, resume)
+    train(config, [recorder], run_dir, resume=resume)
     return recorder
 
 

@@ -15,7 +15,7 @@ import pytest
 from puffer_il.cli import commands
 from puffer_il.core.errors import InputError
 from puffer_il.core.text import duration, number, quantity
-from puffer_il.training.loggers import JsonlSink, PlainSink, RunInfo, TensorBoardSink, TimeLeft
+from puffer_il.training.loggers import JsonlLogger, PlainLogger, RunInfo, TensorBoardLogger, TimeLeft
 from tests.support.runs import tiny
 
 
@@ -41,31 +41,31 @@ def lines(folder: Path) -> list[dict]:
 
 
 def written(folder: Path, *steps: int) -> None:
-    sink = JsonlSink()
-    sink.start(info(folder))
+    logger = JsonlLogger()
+    logger.start(info(folder))
     for step in steps:
-        sink.log(step, {"SPS": 2.0 * step})
-    sink.finish({})
+        logger.log(step, {"SPS": 2.0 * step})
+    logger.finish({})
 
 
 def test_jsonl_holds_plain_numbers(tmp_path):
-    sink = JsonlSink()
-    sink.start(info(tmp_path))
-    sink.log(np.int64(64), {"a": np.float32(0.5), "b": math.nan, "c": -math.inf, "updates": 3, "d": np.int32(7)})
+    logger = JsonlLogger()
+    logger.start(info(tmp_path))
+    logger.log(np.int64(64), {"a": np.float32(0.5), "b": math.nan, "c": -math.inf, "updates": 3, "d": np.int32(7)})
     assert lines(tmp_path) == [{"step": 64, "a": 0.5, "b": None, "c": None, "updates": 3, "d": 7.0}]
-    sink.message("not a metric")
-    sink.close()
-    sink.close()
+    logger.message("not a metric")
+    logger.close()
+    logger.close()
     assert len(lines(tmp_path)) == 1
 
 
 def test_jsonl_lines_are_on_disk_at_once(tmp_path):
-    sink = JsonlSink()
-    sink.start(info(tmp_path))
+    logger = JsonlLogger()
+    logger.start(info(tmp_path))
     for step in (1, 2, 3):
-        sink.log(step, {"x": 1.0})
+        logger.log(step, {"x": 1.0})
         assert len(lines(tmp_path)) == step
-    sink.close()
+    logger.close()
 
 
 def test_a_resumed_jsonl_goes_on_where_the_checkpoint_was(tmp_path):
@@ -79,30 +79,30 @@ def test_a_resumed_jsonl_goes_on_where_the_checkpoint_was(tmp_path):
 
 def test_a_crash_before_the_first_line_of_a_resumed_run_loses_nothing(tmp_path):
     written(tmp_path, 10, 20)
-    sink = JsonlSink()
-    sink.start(info(tmp_path))
-    sink.close()
+    logger = JsonlLogger()
+    logger.start(info(tmp_path))
+    logger.close()
     assert [line["step"] for line in lines(tmp_path)] == [10, 20]
 
 
 def test_a_full_disk_is_heard(tmp_path):
     (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
-    sink = JsonlSink()
-    sink.start(info(tmp_path))
+    logger = JsonlLogger()
+    logger.start(info(tmp_path))
     with pytest.raises(OSError) as failure:
-        sink.log(1, {"x": 1.0})
+        logger.log(1, {"x": 1.0})
     assert failure.value.errno == errno.ENOSPC
-    sink.close()
+    logger.close()
 
 
 def test_tensorboard_has_every_finite_metric_and_hides_what_a_resumed_run_repeats(tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     for steps in ((10, 20, 30), (20, 30)):
-        sink = TensorBoardSink()
-        sink.start(info(tmp_path))
+        logger = TensorBoardLogger()
+        logger.start(info(tmp_path))
         for step in steps:
-            sink.log(step, {"SPS": float(step), "losses/policy": math.nan})
-        sink.finish({})
+            logger.log(step, {"SPS": float(step), "losses/policy": math.nan})
+        logger.finish({})
     events = accumulator.EventAccumulator(str(tmp_path)).Reload()
     assert events.Tags()["scalars"] == ["SPS"]
     assert [event.step for event in events.Scalars("SPS")] == [10, 20, 30]
@@ -111,33 +111,33 @@ def test_tensorboard_has_every_finite_metric_and_hides_what_a_resumed_run_repeat
 def test_missing_tensorboard_is_one_line_with_the_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(InputError, match=r"train\.tensorboard = true: .*pip install 'puffer-il\[tensorboard\]'"):
-        TensorBoardSink()
+        TensorBoardLogger()
 
 
 @pytest.mark.parametrize("wanted", [False, True])
 def test_train_tensorboard_decides_whether_events_are_written(tmp_path, wanted):
     pytest.importorskip("tensorboard")
-    kinds = [type(sink) for sink in commands.make_sinks(tiny("ppo", tmp_path, train__tensorboard=wanted))]
-    assert kinds[0] is JsonlSink and (TensorBoardSink in kinds) == wanted
+    kinds = [type(logger) for logger in commands.make_loggers(tiny("ppo", tmp_path, train__tensorboard=wanted))]
+    assert kinds[0] is JsonlLogger and (TensorBoardLogger in kinds) == wanted
 
 
-def plain() -> tuple[PlainSink, io.StringIO, Clock]:
+def plain() -> tuple[PlainLogger, io.StringIO, Clock]:
     stream, clock = io.StringIO(), Clock()
-    return PlainSink(stream, clock, every=5.0), stream, clock
+    return PlainLogger(stream, clock, every=5.0), stream, clock
 
 
 def test_plain_lines():
-    sink, stream, clock = plain()
-    sink.start(info())
+    logger, stream, clock = plain()
+    logger.start(info())
     for i in range(1, 8):
         clock.now += 2
-        sink.log(100 * i, {"progress": i / 10, "SPS": 51_234.5, "rollout/return_mean": 20.0 * i,
+        logger.log(100 * i, {"progress": i / 10, "SPS": 51_234.5, "rollout/return_mean": 20.0 * i,
                            "rollout/length_mean": 20.0 * i, "losses/policy": 0.1})
-    sink.message("a notice")
+    logger.message("a notice")
     clock.now += 1
-    sink.log(800, {"progress": 0.8, "eval/return_mean": 487.2, "eval/return_std": 8.1, "eval/normalized": 0.973,
+    logger.log(800, {"progress": 0.8, "eval/return_mean": 487.2, "eval/return_std": 8.1, "eval/normalized": 0.973,
                    "eval/ci_low": 0.95, "eval/ci_high": 0.99})
-    sink.finish({"status": "finished"})
+    logger.finish({"status": "finished"})
     assert stream.getvalue().splitlines() == [
         "gail on cartpole · seed 1 · cpu · 4,096 envs native · 9.35k parameters",
         "demonstrations: 10 episodes, 5,000 transitions, mean return 500.0 · returns: expert 500.0, random 22.3 · "
@@ -151,10 +151,10 @@ def test_plain_lines():
 
 
 def test_plain_lines_of_behaviour_cloning_without_a_known_expert():
-    sink, stream, clock = plain()
-    sink.start(info(algo="bc", num_envs=0, backend="none", expert_return=None, random_return=None))
+    logger, stream, clock = plain()
+    logger.start(info(algo="bc", num_envs=0, backend="none", expert_return=None, random_return=None))
     clock.now += 10
-    sink.log(256, {"progress": 0.5, "SPS": 2e6, "bc/train_nll": 0.31, "bc/val_nll": 0.35, "bc/accuracy": 0.875,
+    logger.log(256, {"progress": 0.5, "SPS": 2e6, "bc/train_nll": 0.31, "bc/val_nll": 0.35, "bc/accuracy": 0.875,
                    "eval/return_mean": -98.0, "eval/return_std": 4.0, "eval/ci_low": -99.5, "eval/ci_high": -96.5})
     header, demos, line = stream.getvalue().splitlines()
     assert "envs" not in header and "returns: unknown" in demos

@@ -21,6 +21,7 @@ from puffer_il.kernels.threads import cores
 from puffer_il.learners.experiment import SHARED, replaced
 from puffer_il.learners.ppo import PPO
 from puffer_il.nn import fast, fused
+from puffer_il.rollout.collector import Collector
 from puffer_il.training import trainer
 from puffer_il.training.process import choose_device
 from tests.support.runs import final_state, run, same, scripted_cartpole_demos, tiny
@@ -92,7 +93,7 @@ def test_divergence_is_said_and_keeps_the_last_good_checkpoint(tmp_path, monkeyp
 
 
 def test_a_dead_environment_leaves_a_checkpoint(tmp_path, monkeypatch):
-    collect = trainer.Collector.collect
+    collect = Collector.collect
 
     def dies(self):
         if self.vec.num_envs and len(deaths := getattr(self, "deaths", [])) == 2:
@@ -100,11 +101,11 @@ def test_a_dead_environment_leaves_a_checkpoint(tmp_path, monkeypatch):
         self.deaths = [*deaths, 1]
         return collect(self)
 
-    monkeypatch.setattr(trainer.Collector, "collect", dies)
+    monkeypatch.setattr(Collector, "collect", dies)
     with pytest.raises(EnvFailure, match="SIGKILL"):
         run(tiny("ppo", tmp_path / "run"))
     assert final_state(tmp_path / "run")["env_steps"] == 512
-    monkeypatch.setattr(trainer.Collector, "collect", collect)
+    monkeypatch.setattr(Collector, "collect", collect)
     assert run(tiny("ppo", tmp_path / "run"), resume=True).summary["env_steps"] == 1024
 
 
@@ -192,13 +193,15 @@ ELSEWHERE = {
     "env.num_groups": "test_backend_and_workers_are_chosen", "demos.clip_actions": "tests/demos",
     "demos.temperature": "tests/demos/test_weights.py",
     "train.device": "test_cuda_is_refused_where_there_is_none", "train.threads": "test_threads_are_set",
-    "train.compile": "test_a_compiled_loss_learns_the_same", "train.cuda_graphs": "tests/test_graphs.py",
+    "train.compile": "test_a_compiled_loss_learns_the_same",
+    "train.cuda_graphs": "tests/learners/common/test_graphs.py",
     "train.fused": "test_the_kernels_can_be_switched_off",
     "train.run_dir": "test_a_run_directory_is_never_written_twice",
     "train.checkpoint_minutes": "test_checkpoints_come_by_time_and_by_steps",
     "train.checkpoint_steps": "test_checkpoints_come_by_time_and_by_steps",
     "train.keep_checkpoints": "test_checkpoints_come_by_time_and_by_steps",
-    "train.stop_at_expert": "test_stops_at_the_experts_level_if_asked", "train.tensorboard": "tests/test_sinks.py",
+    "train.stop_at_expert": "test_stops_at_the_experts_level_if_asked",
+    "train.tensorboard": "tests/training/test_loggers.py",
     "eval.interval_steps": "test_evaluations_follow_their_keys", "eval.episodes": "test_evaluations_follow_their_keys",
     "eval.final_episodes": "test_evaluations_follow_their_keys",
     "eval.deterministic": "test_evaluations_follow_their_keys",

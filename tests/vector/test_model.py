@@ -6,9 +6,9 @@ import gymnasium
 import numpy as np
 import pytest
 
-from puffer_il.core.config import EnvConfig
 from puffer_il.core.errors import InputError
 from puffer_il.native import tabular
+from puffer_il.vector.make import find_creator
 from puffer_il.vector.model import model_of
 
 
@@ -35,22 +35,22 @@ class Corridor(gymnasium.Env):
     ("mdp", {}, 0.5337, 5),
 ])
 def test_the_best_policy_is_worth_what_is_known(name, kwargs, worth, terminal):
-    mdp = model_of(EnvConfig(name=name, kwargs=kwargs))
+    mdp = model_of(find_creator(name, kwargs))
     best, _ = tabular.optimal_policy(mdp, 0.9999)
     assert tabular.policy_value(mdp, best, horizon=100) == pytest.approx(worth, abs=1e-3)
     assert mdp.terminal.sum() == terminal
 
 
 def test_parameters_reach_the_table():
-    plain, rainy = (model_of(EnvConfig(name="taxi", kwargs={"is_rainy": rain})).transitions for rain in (False, True))
+    plain, rainy = (model_of(find_creator("taxi", {"is_rainy": rain})).transitions for rain in (False, True))
     assert (np.unique(plain) == [0, 1]).all() and 0.8 in np.unique(rainy)
-    lake = model_of(EnvConfig(name="frozenlake", kwargs={"success_rate": 0.8, "reward_goal": 5.0, "reward_hole": -2.0}))
+    lake = model_of(find_creator("frozenlake", {"success_rate": 0.8, "reward_goal": 5.0, "reward_hole": -2.0}))
     assert lake.transitions.max() == 1 and 0.8 in lake.transitions[0]
     assert lake.rewards.max() == 5 and lake.rewards.min() == -2
 
 
 def test_a_python_environment_with_a_table_has_a_model():
-    mdp = model_of(EnvConfig(name="tests.vector.test_model:Corridor"))
+    mdp = model_of(find_creator("tests.vector.test_model:Corridor"))
     assert mdp.terminal.tolist() == [False, False, True] and mdp.initial.tolist() == [1, 0, 0]
     assert mdp.transitions[0].tolist() == [[1, 0, 0], [0, 1, 0]]
     assert tabular.policy_value(mdp, np.array([[0.0, 1]] * 3)) == 1
@@ -64,5 +64,5 @@ def test_a_python_environment_with_a_table_has_a_model():
 ])
 def test_who_has_none_is_told_in_one_line(name, kwargs, message):
     with pytest.raises(InputError, match=message) as error:
-        model_of(EnvConfig(name=name, kwargs=kwargs))
+        model_of(find_creator(name, kwargs))
     assert "\n" not in str(error.value)

@@ -19,16 +19,17 @@ from puffer_il.core.config import Config
 from puffer_il.core.spec import Metrics
 from puffer_il.learners.experiment import replaced
 from puffer_il.nn import fused
-from puffer_il.training.loggers import RunInfo
-from puffer_il.training.trainer import Run
+from puffer_il.training.assemble import assemble
+from puffer_il.training.loggers import Logger
+from puffer_il.training.trainer import Trainer
 from puffer_il.training.tune.search import Cost, TimeUp
 
 WINDOW_S, LEAST = 0.2, 2  # seconds and iterations that a setting is measured for at a time
 LONG_S = 0.6  # where iterations are long, no more begin after so long, the warm-up included
 
 
-class Probe:
-    """Measures settings by real iterations, without evaluations, checkpoints and sinks. `notices` is what the kernels
+class Probe(Logger):
+    """Measures settings by real iterations, without evaluations, checkpoints. `notices` is what the kernels
     said meanwhile, which they say but once."""
 
     def __init__(self) -> None:
@@ -39,7 +40,7 @@ class Probe:
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             with time_limit(limit):
-                run = Run(_bare(config), [self], folder, stack)
+                run = Trainer(assemble(_bare(config), stack), [self], folder)
                 samples = [_iteration(run)]  # a warm-up, which counts if it is long
                 while len(samples) <= LEAST or sum(seconds for seconds, _ in samples[1:]) < WINDOW_S:
                     spent = sum(seconds for seconds, _ in samples)
@@ -49,15 +50,11 @@ class Probe:
             seconds, collect = (median(values) for values in zip(*samples[1:] or samples, strict=True))
             return Cost(run.steps_per_update, seconds, collect, max(0.0, _memory() - self._memory))
 
-    def start(self, run: RunInfo) -> None: ...
-    def message(self, text: str) -> None: ...
-    def finish(self, summary: dict[str, Any]) -> None: ...
-
     def log(self, step: int, metrics: Metrics) -> None:
         self.notices += fused.take_notices()
 
 
-def _iteration(run: Run) -> tuple[float, float]:
+def _iteration(run: Trainer) -> tuple[float, float]:
     begin = time.perf_counter()
     run.iterate()
     return time.perf_counter() - begin, run.phases["collect"]

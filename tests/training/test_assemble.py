@@ -1,0 +1,68 @@
+"""The parts of a run; objects in place of names; callbacks."""
+
+from __future__ import annotations
+
+import gymnasium
+import numpy as np
+import pytest
+
+from puffer_il.core.errors import InputError
+from puffer_il.demos import read_demos
+from puffer_il.learners.experiment import replaced
+from puffer_il.training.run_dir import prepare_run_dir
+from puffer_il.training.trainer import train
+from tests.support.runs import final_state, run, same, scripted_cartpole_demos, tiny
+
+
+def train_with(config, **given):
+    return train(config, [], prepare_run_dir(config), **given)
+
+
+def test_demonstrations_given_as_an_object_teach_as_their_file_does(tmp_path):
+    path = scripted_cartpole_demos(tmp_path / "d.npz")
+    run(tiny("bc", tmp_path / "file", demos__source=str(path), demos__episodes=3))
+    result = train_with(tiny("bc", tmp_path / "object", demos__episodes=3), demos=read_demos(path))
+    assert same(result.policy.state_dict(), final_state(tmp_path / "file")["policy"])
+    assert result.summary["demos"]["episodes"] == 3 and result.run_dir == tmp_path / "object"
+
+
+def test_an_environment_given_as_a_function_is_trained_and_scored_on(tmp_path):
+    made = []
+
+    def make_env(**kwargs):
+        made.append(kwargs)
+        return gymnasium.make("CartPole-v1", **kwargs)
+
+    config = tiny("ppo", tmp_path / "function", env__name="mine", env__num_envs=4, env__backend="serial",
+                  env__kwargs={"max_episode_steps": 7}, eval__deterministic=False)
+    result = train_with(config, make_env=make_env)
+    assert made[-1] == {"max_episode_steps": 7} and result.spec.name == result.summary["env"] == "mine"
+    assert result.summary["eval"]["length_mean"] == 7
+    run(replaced(replaced(config, "env", name="CartPole-v1"), "train", run_dir=str(tmp_path / "name")))
+    assert same(result.policy.state_dict(), final_state(tmp_path / "name")["policy"])
+
+
+def test_a_function_works_in_worker_processes_too(tmp_path):
+    config = tiny("ppo", tmp_path / "run", env__name="mine", env__num_envs=4, env__num_workers=2)
+    result = train_with(config, make_env=lambda: gymnasium.make("CartPole-v1", max_episode_steps=7))
+    assert result.summary["eval"]["episodes"] == 3
+
+
+def test_a_callback_sees_every_iteration_and_may_end_the_run(tmp_path):
+    seen = []
+
+    def callback(metrics):
+        seen.append(metrics["env_steps"])
+        return len(seen) < 2
+
+    summary = train_with(tiny("ppo", tmp_path / "cut"), callback=callback).summary
+    assert seen == [256, 512] and summary["env_steps"] == 512
+    assert summary["status"] == "finished" and summary["eval"]["episodes"] == 3
+    seen.clear()
+    summary = train_with(tiny("ppo", tmp_path / "whole"), callback=lambda metrics: seen.append(metrics)).summary
+    assert len(seen) == 4 and summary["env_steps"] == 1024 and np.isfinite(seen[0]["SPS"])
+
+
+def test_what_is_missing_is_asked_for(tmp_path):
+    with pytest.raises(InputError, match="--demos"):
+        train_with(tiny("gail", tmp_path / "run"))

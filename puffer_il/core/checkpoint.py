@@ -20,7 +20,7 @@ from puffer_il.core.spec import ActionSpec, EnvSpec, ObsField
 if TYPE_CHECKING:
     import torch
 
-FORMAT = 2
+FORMAT = 3
 ARRAY = "numpy array"
 
 
@@ -82,6 +82,7 @@ def spec_to_state(spec: EnvSpec) -> dict[str, Any]:
         "num_agents": spec.num_agents,
         "obs_fields": [[f.name, f.dtype.str, list(f.shape), f.offset, f.categories] for f in spec.obs_fields],
         "nvec": list(action.nvec), "action_shape": list(action.shape),
+        "action_start": list(action.start),
         "low": None if action.low is None else action.low.tolist(),
         "high": None if action.high is None else action.high.tolist(),
     }
@@ -89,7 +90,8 @@ def spec_to_state(spec: EnvSpec) -> dict[str, Any]:
 
 def spec_from_state(state: dict[str, Any]) -> EnvSpec:
     bounds = {k: None if state[k] is None else np.array(state[k], np.float32) for k in ("low", "high")}
-    action = ActionSpec(tuple(state["nvec"]), bounds["low"], bounds["high"], tuple(state["action_shape"]))
+    action = ActionSpec(tuple(state["nvec"]), bounds["low"], bounds["high"], tuple(state["action_shape"]),
+                        tuple(state["action_start"]))
     fields = tuple(ObsField(name, np.dtype(dtype), tuple(shape), offset, categories)
                    for name, dtype, shape, offset, categories in state["obs_fields"])
     return EnvSpec(state["name"], tuple(state["obs_shape"]), np.dtype(state["obs_dtype"]), action, fields,

@@ -1,18 +1,17 @@
-"""What every layer agrees on: specs of an environment, demonstrations, one vector step, the learner protocol.
+"""What every room agrees on: what an environment's observations and actions are, and one step of a vector.
 
 Arrays are time-major, `(num_steps, num_envs, …)`. `num_envs` counts rows of a vector step: one per agent, so an
-environment with two agents contributes two. Only numpy is imported here, so that every layer may import it.
+environment with two agents contributes two. Only numpy is imported here, so that every room may import it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    pass
+from puffer_il.core.errors import InputError
 
 Array = np.ndarray
 Metrics = dict[str, float]
@@ -22,13 +21,14 @@ Metrics = dict[str, float]
 class ActionSpec:
     """Actions of one agent. Discrete and multi-discrete ones have `nvec`; continuous ones have `low` and `high`.
 
-    A batch of actions is always two-dimensional: int32 `(n, len(nvec))` or float32 `(n, prod(shape))`.
+    A batch of actions is always two-dimensional: int32 `(n, len(nvec))`, each from 0, or float32 `(n, prod(shape))`.
     """
 
     nvec: tuple[int, ...] = ()
     low: Array | None = None  # float32, flat
     high: Array | None = None
     shape: tuple[int, ...] = ()  # what the environment itself expects for one action
+    start: tuple[int, ...] = ()  # from where the environment itself counts each choice, if not from 0
 
     @property
     def discrete(self) -> bool:
@@ -54,8 +54,20 @@ class ActionSpec:
         width = (np.asarray(self.high) - np.asarray(self.low)) / 2
         return np.where(np.isfinite(width), width, 1).astype(np.float32)
 
+    def to_env(self, rows: Array) -> Array:
+        """Rows (n, dim) → (n, *shape) in the environment's own form: int64 numbers, or floats clipped to the range."""
+        if self.discrete:
+            return (rows.astype(np.int64) + (np.array(self.start) if self.start else 0)).reshape(len(rows), *self.shape)
+        return np.clip(rows, self.low, self.high).reshape(len(rows), *self.shape)
+
+    def from_env(self, actions: Array) -> Array:
+        """The reverse: n actions in the environment's own form → rows (n, dim) in `dtype`."""
+        rows = np.asarray(actions).reshape(len(actions), self.dim)
+        return (rows - np.array(self.start) if self.start else rows).astype(self.dtype)
+
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ActionSpec) or (self.nvec, self.shape) != (other.nvec, other.shape):
+        if not isinstance(other, ActionSpec) or (self.nvec, self.shape, self.start) != (other.nvec, other.shape,
+                                                                                        other.start):
             return False
         bounds = ((self.low, other.low), (self.high, other.high))
         return self.discrete or all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in bounds)
@@ -101,6 +113,54 @@ class EnvSpec:
         """True if the row must be cut into fields before a network can read it."""
         only = self.obs_fields[0]
         return len(self.obs_fields) > 1 or only.categories > 0 or only.dtype != self.obs_dtype
+
+    def pack(self, obs: Any) -> tuple[Array, bool]:
+        """One observation or a batch, in the environment's own form or as rows → rows (n, *obs_shape), and whether it
+        was a batch. Dict and Tuple observations are dicts and tuples of either. InputError for other shapes."""
+        shape, field = self.obs_shape, self.obs_fields[0]
+        if not isinstance(obs, dict | tuple):
+            array = np.asarray(obs)
+            if field.shape == () and array.ndim < 2:  # a bare Discrete observation, or a batch of them
+                return np.ascontiguousarray(array.reshape(-1, 1), dtype=self.obs_dtype), array.ndim == 1
+            if array.shape[array.ndim - len(shape):] != shape or array.ndim > len(shape) + 1:
+                raise InputError(f"observations of shape {array.shape}: {self.name} has {shape}; give one, or a batch "
+                                 f"(n, {', '.join(map(str, shape))})")
+            return np.ascontiguousarray(array.reshape(-1, *shape), dtype=self.obs_dtype), array.ndim > len(shape)
+        batched = np.ndim(_leaf(obs, field.name)) > len(field.shape)
+        count = len(_leaf(obs, field.name)) if batched else 1
+        raw = np.zeros((count, int(np.prod(shape)) * self.obs_dtype.itemsize), np.uint8)
+        for f in self.obs_fields:
+            leaf = np.ascontiguousarray(np.asarray(_leaf(obs, f.name), dtype=f.dtype).reshape(count, -1))
+            raw[:, f.offset:f.offset + leaf.shape[1] * leaf.itemsize] = leaf.view(np.uint8).reshape(count, -1)
+        return raw.view(self.obs_dtype).reshape(count, *shape), batched
+
+    def unpack(self, rows: Array) -> Any:
+        """Rows (n, *obs_shape) → a batch of n in the environment's own form: an array, or a dict or tuple of arrays."""
+        if not self.structured:
+            return rows
+        raw, leaves = np.ascontiguousarray(rows).reshape(len(rows), -1).view(np.uint8), {}
+        for f in self.obs_fields:
+            size = int(np.prod(f.shape)) * f.dtype.itemsize
+            leaf = np.ascontiguousarray(raw[:, f.offset:f.offset + size]).view(f.dtype)
+            leaves[f.name] = leaf.reshape(len(rows), *f.shape)
+        return leaves["obs"] if leaves.keys() == {"obs"} else _nested(leaves)
+
+
+def _leaf(obs: Any, path: str) -> Any:
+    """obs["a"]["b"] for the field "a.b", and obs[0] for the field "f0" of a tuple."""
+    head, _, rest = path.partition(".")
+    inner = obs[int(head[1:])] if isinstance(obs, tuple) else obs[head]
+    return _leaf(inner, rest) if rest else inner
+
+
+def _nested(leaves: dict[str, Any]) -> Any:
+    """The dicts and tuples whose leaves have these paths."""
+    groups: dict[str, dict[str, Any]] = {}
+    for path, leaf in leaves.items():
+        head, _, rest = path.partition(".")
+        groups.setdefault(head, {})[rest] = leaf
+    made = {head: group[""] if "" in group else _nested(group) for head, group in groups.items()}
+    return tuple(made.values()) if list(made) == [f"f{i}" for i in range(len(made))] else made
 
 
 @dataclass(slots=True)

@@ -125,49 +125,26 @@ class Policy(nn.Module):
         iteration."""
         self.encoder.update_norm(mean, var, count)
 
-    def predict(self, obs: Array, state: Any = None, episode_start: Array | None = None,
-                deterministic: bool = True) -> tuple[Array, Any]:
-        """Stable-Baselines3's interface: numpy observations in, actions in the environment's own shape out.
+    def predict(self, obs: Any, state: Any = None, episode_start: Any = None,
+                deterministic: bool = False) -> tuple[Array, Any]:
+        """Stable-Baselines3's interface: numpy observations in, actions in the environment's own form out.
 
-        `obs` is one observation or a batch; for Dict observations a dict of either. `state` is what the last call
-        returned, `episode_start` (n,) zeroes it where a new episode begins.
+        obs            one observation or a batch (n, *obs_shape); for Dict and Tuple spaces a dict or tuple of either
+        state          what the last call returned, or None to begin; only policies with an LSTM have one
+        episode_start  (n,) bool, True forgets the state of the rows where a new episode begins
+        deterministic  act by the mode; otherwise actions are sampled by torch's generator
+        Returns one action or n of them, int64 or float32, within the range; and the next state. InputError for
+        observations of another shape.
         """
-        rows, batched = self._pack(obs)
-        if self.lstm is not None:
-            hidden = self.initial_state(len(rows)) if state is None else torch.as_tensor(state[0], device=self._device)
-            if episode_start is not None and hidden is not None:
-                keep = 1 - torch.as_tensor(np.atleast_1d(episode_start), dtype=torch.float32, device=self._device)
-                hidden = hidden * keep.unsqueeze(1)
-        else:
-            hidden = None
+        rows, batched = self.spec.pack(obs)
+        hidden = self.initial_state(len(rows)) if state is None else torch.as_tensor(state[0], device=self._device)
+        if hidden is not None and episode_start is not None:
+            starts = torch.as_tensor(np.atleast_1d(episode_start), dtype=torch.float32, device=self._device)
+            hidden = hidden * (1 - starts).unsqueeze(1)
         tensor = torch.as_tensor(rows, device=self._device)
         actions, _, _, hidden = self.act(tensor, hidden, deterministic=deterministic)
-        result = self.to_env_actions(actions.cpu().numpy())
+        result = self.spec.action.to_env(actions.cpu().numpy())
         return (result if batched else result[0]), (None if hidden is None else (hidden.cpu().numpy(),))
-
-    def to_env_actions(self, actions: Array) -> Array:
-        """Stored rows (n, dim) → (n, *shape) in the environment's own form: int64 numbers, or clipped floats."""
-        action = self.spec.action
-        if action.discrete:
-            return actions.astype(np.int64).reshape(len(actions), *action.shape)
-        return np.clip(actions, action.low, action.high).reshape(len(actions), *action.shape)
-
-    def _pack(self, obs: Any) -> tuple[Array, bool]:
-        spec = self.spec
-        if not isinstance(obs, dict):
-            rows = np.asarray(obs)
-            if spec.obs_fields[0].shape == () and rows.ndim < 2:  # a bare Discrete observation, or a batch of them
-                return np.ascontiguousarray(rows.reshape(-1, 1), dtype=spec.obs_dtype), rows.ndim == 1
-            batched = rows.ndim > len(spec.obs_shape)
-            return np.ascontiguousarray(rows.reshape(-1, *spec.obs_shape), dtype=spec.obs_dtype), batched
-        first = spec.obs_fields[0]
-        batched = np.ndim(_leaf(obs, first.name)) > len(first.shape)
-        count = len(_leaf(obs, first.name)) if batched else 1
-        raw = np.zeros((count, int(np.prod(spec.obs_shape)) * spec.obs_dtype.itemsize), np.uint8)
-        for f in spec.obs_fields:
-            leaf = np.ascontiguousarray(np.asarray(_leaf(obs, f.name), dtype=f.dtype).reshape(count, -1))
-            raw[:, f.offset:f.offset + leaf.shape[1] * leaf.itemsize] = leaf.view(np.uint8).reshape(count, -1)
-        return raw.view(spec.obs_dtype).reshape(count, *spec.obs_shape), batched
 
     def _encode(self, obs: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor | None]:
         features = self.encoder(self.flatten(obs))
@@ -180,10 +157,3 @@ class Policy(nn.Module):
     @property
     def _device(self) -> torch.device:
         return next(self.parameters()).device
-
-
-def _leaf(obs: Any, path: str) -> Any:
-    """obs["a"]["b"] for the field name "a/b"."""
-    for key in path.split("/"):
-        obs = obs[key]
-    return obs

@@ -124,16 +124,17 @@ def plain_actions(space: spaces.Space) -> tuple[spaces.Space, Decode | None]:
                      "only")
 
 
-def action_spec(space: spaces.Space, shape: tuple[int, ...] | None = None) -> ActionSpec:
-    """The spec of a Discrete, MultiDiscrete or Box space; `shape` is the environment's own where rows are flattened."""
-    if isinstance(space, spaces.Discrete):
-        return ActionSpec(nvec=(int(space.n),))
-    if isinstance(space, spaces.MultiDiscrete):
-        return ActionSpec(nvec=tuple(map(int, space.nvec)), shape=space.shape)
+def action_spec(space: spaces.Space, own: spaces.Space | None = None) -> ActionSpec:
+    """The spec of a Discrete, MultiDiscrete or Box space of rows; `own` is the environment's, if that is another."""
+    shape = space.shape if own is None or own.shape is None else own.shape
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        start = np.ravel(getattr(own, "start", 0))
+        return ActionSpec(tuple(map(int, np.ravel(_choices(space)))), shape=shape or (),
+                          start=tuple(map(int, start)) if start.any() else ())
     if isinstance(space, spaces.Box) and space.dtype.kind == "f":
         with np.errstate(over="ignore"):
             low, high = (np.ravel(bound).astype(np.float32) for bound in (space.low, space.high))
-        return ActionSpec(low=low, high=high, shape=space.shape if shape is None else shape)
+        return ActionSpec(low=low, high=high, shape=shape or ())
     raise InputError(f"action space {_line(space)} is not supported; use Discrete, MultiDiscrete, or a Box of floats")
 
 

@@ -129,7 +129,7 @@ class Creator:
         missing = getattr(error, "name", None) or ""
         if not missing and not isinstance(error, gymnasium.error.DependencyNotInstalled):
             return ""
-        spec = gymnasium.registry.get(self.target)
+        spec = gymnasium.registry.get(self.name)
         if spec and ".mujoco." in str(spec.entry_point):
             return "; pip install 'puffer-il[mujoco]'"
         if self.kind == "callable" and missing.split(".")[0] == "pettingzoo":
@@ -143,8 +143,8 @@ def find_creator(name: str | Callable, kwargs: dict[str, Any] | None = None) -> 
     kwargs = dict(kwargs or {})
     if isinstance(name, Creator):
         return replace(name, kwargs=name.kwargs | kwargs)
-    if callable(name):
-        return Creator(getattr(name, "__qualname__", type(name).__name__), "callable", name, kwargs)
+    if not isinstance(name, str):
+        return Creator(name_of(name), "callable", name, kwargs)
     folders = env_folders()
     if name in folders:
         return Creator(name, "folder", str(folders[name]), kwargs)
@@ -198,20 +198,29 @@ def fastest_name(name: str, say: Callable[[str], None] = lambda notice: None) ->
     return twin
 
 
+def name_of(make: Callable) -> str:
+    """What a function that opens environments is called: module:function if it can be found again by that name.
+    InputError for what cannot be called."""
+    if not callable(make):
+        raise InputError(f"environment {make!r}: that is a {type(make).__name__}; give a name, or a function that "
+                         "opens a new environment, such as lambda: gymnasium.make('CartPole-v1')")
+    module, name = getattr(make, "__module__", ""), getattr(make, "__qualname__", type(make).__name__)
+    found = getattr(sys.modules.get(module), name, None) is make and module != "__main__"
+    return f"{module}:{name}" if found else name.rpartition(".")[2].strip("<>")
+
+
 def _spec(name: str, env: Any) -> EnvSpec:
     own = getattr(env, "env", None)  # what is emulated, with plain spaces
     fields: tuple[ObsField, ...] = ()
-    shape = None
     if own is not None:
         space = own.observation_space
         space = space if isinstance(space, gymnasium.Space) else space(own.possible_agents[0])
         fields = () if isinstance(space, gymnasium.spaces.Box) else tuple(obs_fields(space, env.obs_dtype))
-        action = getattr(own, "own_action_space", None)
-        shape = action.shape if isinstance(action, gymnasium.spaces.Box) else None
     elif isinstance(env, NativeEnv) and env.env_file.observation.nvec:
         fields = (ObsField("obs", np.dtype(np.int32), (), 0, env.env_file.observation.nvec[0]),)
     rows = env.single_observation_space
-    return EnvSpec(name, rows.shape, rows.dtype, action_spec(env.single_action_space, shape), fields, env.num_agents)
+    action = action_spec(env.single_action_space, getattr(own, "own_action_space", None))
+    return EnvSpec(name, rows.shape, rows.dtype, action, fields, env.num_agents)
 
 
 def _unknown(name: str, folders: dict[str, Path]) -> str:
@@ -228,7 +237,9 @@ def _import(module: str) -> Any:
     return importlib.import_module(module)
 
 
-def _load(target: str) -> Callable:
+def _load(target: str | Callable) -> Callable:
+    if not isinstance(target, str):
+        return target
     module, _, attribute = target.partition(":")
     return getattr(_import(module), attribute)
 

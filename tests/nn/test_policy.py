@@ -7,6 +7,7 @@ import torch
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from puffer_il.core.config import PolicyConfig
+from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ActionSpec, EnvSpec, ObsField
 from puffer_il.nn.distributions import Noise
 from puffer_il.nn.fast import obs_moments
@@ -74,8 +75,8 @@ def test_lstm_evaluation_equals_step_by_step_acting_across_episode_starts():
 def test_lstm_remembers_and_forgets_at_episode_starts():
     policy = make_policy(SPACES["box"], lstm=8)
     obs = np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32)
-    first, state = policy.predict(obs)
-    later, _ = policy.predict(obs, state, np.array([False, True]))
+    first, state = policy.predict(obs, deterministic=True)
+    later, _ = policy.predict(obs, state, np.array([False, True]), deterministic=True)
     assert not np.allclose(first[0], later[0]) and np.allclose(first[1], later[1])
 
 
@@ -83,18 +84,31 @@ def test_lstm_remembers_and_forgets_at_episode_starts():
 def test_predict_takes_one_observation_or_a_batch(space):
     policy = make_policy(SPACES[space])
     obs = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
-    batch, state = policy.predict(obs)
-    one, _ = policy.predict(obs[2])
+    batch, state = policy.predict(obs, deterministic=True)
+    one, _ = policy.predict(obs[2], deterministic=True)
     assert state is None and batch.shape == (6, *SPACES[space].shape)
     np.testing.assert_allclose(one, batch[2], rtol=1e-5)
     assert batch.dtype == (np.int64 if SPACES[space].discrete else np.float32)
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_predict_samples_unless_it_is_told_to_be_deterministic(space):
+    policy, obs = make_policy(SPACES[space]), np.zeros((64, 4), np.float32)
+    assert len(np.unique(policy.predict(obs)[0], axis=0)) > 1
+    assert len(np.unique(policy.predict(obs, deterministic=True)[0], axis=0)) == 1
+
+
+@pytest.mark.parametrize("shape", [(3,), (8,), (2, 3, 4), ()])
+def test_predict_refuses_observations_of_another_shape(shape):
+    with pytest.raises(InputError, match=r"test has \(4,\); give one, or a batch \(n, 4\)"):
+        make_policy(BOX).predict(np.zeros(shape, np.float32))
 
 
 def test_predict_clips_continuous_actions_to_their_range():
     policy = make_policy(BOX)
     with torch.no_grad():
         policy.actor[-1].bias.fill_(7.0)
-    assert policy.predict(np.zeros(4, np.float32))[0].tolist() == [2.0, 1.0]
+    assert policy.predict(np.zeros(4, np.float32), deterministic=True)[0].tolist() == [2.0, 1.0]
 
 
 def test_dict_observations_are_packed_as_the_environment_lays_them_out():
@@ -105,9 +119,9 @@ def test_dict_observations_are_packed_as_the_environment_lays_them_out():
     rows = np.zeros(4, struct)
     rows["near"], rows["mode"] = np.random.default_rng(0).normal(size=(4, 3)), [0, 4, 2, 2]
     raw = rows.view(np.uint8).reshape(4, -1)
-    from_rows, _ = policy.predict(raw)
-    from_dict, _ = policy.predict({"near": rows["near"], "mode": rows["mode"]})
-    one, _ = policy.predict({"near": rows["near"][1], "mode": int(rows["mode"][1])})
+    from_rows, _ = policy.predict(raw, deterministic=True)
+    from_dict, _ = policy.predict({"near": rows["near"], "mode": rows["mode"]}, deterministic=True)
+    one, _ = policy.predict({"near": rows["near"][1], "mode": int(rows["mode"][1])}, deterministic=True)
     np.testing.assert_allclose(from_dict, from_rows)
     np.testing.assert_allclose(one, from_rows[1], rtol=1e-5)
 

@@ -81,7 +81,7 @@ def test_nested_fields_are_named_by_their_path():
 
 @pytest.mark.parametrize("action, spec, sent, echo", [
     ("discrete", ActionSpec(nvec=(5,)), [[3]], 3),
-    ("shifted", ActionSpec(nvec=(5,), shape=(1,)), [[1]], -1),
+    ("shifted", ActionSpec(nvec=(5,), start=(-2,)), [[1]], -1),
     ("multidiscrete", ActionSpec(nvec=(3, 4, 5), shape=(3,)), [[2, 0, 4]], 6),
     ("multibinary", ActionSpec(nvec=(2, 2, 2), shape=(3,)), [[1, 0, 1]], 2),
     ("dict", ActionSpec(nvec=(3, 4, 2, 5), shape=(4,)), [[2, 3, 1, 4]], 10),

@@ -10,6 +10,8 @@ import pytest
 from puffer_il.core.errors import EnvFailure, InputError
 from puffer_il.vector import make as creators
 from puffer_il.vector.make import env_seed, find_creator
+from puffer_il.vector.vec import make_vec
+from tests.support import identified
 from tests.support.identified import SEED
 
 
@@ -22,6 +24,22 @@ def test_names_and_their_kinds(name, kind):
     facts = creator.facts()
     assert facts.spec.name == name and facts.spec.obs_shape == (4,)
     assert facts.exact == (kind == "folder") and facts.has_final == facts.native
+
+
+def test_an_environment_may_be_given_as_a_function_and_is_named_so_that_it_can_be_found_again():
+    creator = find_creator(lambda length=1: gymnasium.make("CartPole-v1", max_episode_steps=length), {"length": 9})
+    assert (creator.name, creator.kind) == ("lambda", "callable") and creator().env.spec.max_episode_steps == 9
+    importable = find_creator(identified.Gymnasium)
+    assert importable.name == "tests.support.identified:Gymnasium"
+    assert importable.facts() == find_creator(importable.name).facts()
+    with pytest.raises(InputError, match=r"a TimeLimit; give a name, or a function that opens a new environment"):
+        find_creator(gymnasium.make("CartPole-v1", disable_env_checker=True))
+
+
+def test_an_environment_given_as_a_function_is_opened_in_workers_too():
+    with make_vec(lambda: gymnasium.make("CartPole-v1"), num_envs=4, backend="multiprocessing", num_workers=2) as vec:
+        named = make_vec("CartPole-v1", num_envs=4, backend="serial")
+        assert np.array_equal(vec.reset(3), named.reset(3))
 
 
 def test_a_folder_anywhere(tmp_path):

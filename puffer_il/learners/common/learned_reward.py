@@ -20,7 +20,7 @@ from puffer_il.learners.common.rewards import reward_from_logits
 from puffer_il.learners.registry import get_learner, learner_names
 
 FILE = "reward.pt"
-FORMAT = 1
+FORMAT = 2
 ROWS = 65_536  # of one pass through a network: enough to fill the cores, small enough to stay in memory
 KINDS: dict[str, type[LearnedReward]] = {}
 

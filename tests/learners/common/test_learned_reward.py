@@ -127,8 +127,8 @@ def test_learners_without_a_reward_write_none(tmp_path):
 
 def test_what_cannot_be_read_is_refused_in_a_line(tmp_path):
     path = tmp_path / FILE
-    for content, match in ((b"nothing", "cannot be read"), ({"format": 99}, "not of format 1"),
-                           ({"format": 1, "kind": "dream", "algo": "sleep"}, "kind 'dream' is unknown")):
+    for content, match in ((b"nothing", "cannot be read"), ({"format": 99}, "not of format 2"),
+                           ({"format": 2, "kind": "dream", "algo": "sleep"}, "kind 'dream' is unknown")):
         if isinstance(content, bytes):
             path.write_bytes(content)
         else:

@@ -197,50 +197,50 @@ def _spread(summary: dict[str, float]) -> str:
 
 def demos_check(args: Namespace) -> int:
     """Print what looks wrong; demonstrations that cannot be used are wrong input."""
-    from puffer_il.demos import findings, read_demos
+    from puffer_il.demos import check_fit, doubts, read_demos
 
-    found = findings(read_demos(args.file), _spec(args.env) if args.env else None)
-    for finding in found:
-        if not finding.fatal:
-            print(f"look: {finding.text}")
-    for finding in found:
-        if finding.fatal:
-            raise InputError(f"demos {args.file}: {finding.text}")
+    demos, spec = read_demos(args.file), _spec(args.env) if args.env else None
+    found = doubts(demos, spec)
+    for doubt in found:
+        print(f"look: {doubt}")
+    if spec is not None:
+        check_fit(demos, spec)
     print(f"{args.file}: {'usable' if found else 'nothing looks wrong'}")
     return 0
 
 
 def demos_import(args: Namespace) -> int:
-    from puffer_il.demos import check_fit, read_demos, write_demos
+    from puffer_il.demos import check_fit, read_demos
 
     demos = read_demos(args.file, args.time_limit)
     if args.no_actions:
         demos = replace(demos, actions=None)
     if args.env:
         check_fit(demos, _spec(args.env))
-    write_demos(args.out, demos, env=args.env or "", collected=args.typed)
+    demos.save(args.out, env=args.env or "", collected=args.typed)
     return _written(args.out, demos)
 
 
 def demos_export(args: Namespace) -> int:
-    from puffer_il.demos import fit, read_demos, read_meta, write_imitation, write_minari
+    from puffer_il.demos import fit, read_demos, read_meta
+    from puffer_il.demos.formats import imitation, minari
 
     demos = read_demos(args.file)
-    if not args.out.startswith("minari:"):
-        write_imitation(args.out, demos)
+    if not args.out.startswith(minari.PREFIX):
+        imitation.write(args.out, demos)
         return _written(args.out, demos)
     env = args.env or read_meta(args.file)["env"]
     if not env:
         raise InputError(f"demos {args.file}: does not say which environment it is of; give --env ENV")
     spec = _spec(env)
     demos = fit(demos, spec)
-    write_minari(args.out.removeprefix("minari:"), demos, spec)
+    minari.write(args.out, demos, spec)
     return _written(args.out, demos)
 
 
 def demos_collect(args: Namespace) -> int:
     """Record a run's policy in its own environment's parameters, an expert's file or script, or random actions."""
-    from puffer_il.demos import collect, write_demos
+    from puffer_il.demos import collect
     from puffer_il.envkit.actors import Actor
     from puffer_il.vector.make import find_creator
     from puffer_il.vector.vec import make_vec
@@ -250,7 +250,7 @@ def demos_collect(args: Namespace) -> int:
     with make_vec(actor.env, num_envs=rows, kwargs=actor.kwargs, seed=args.seed) as vec:
         vec.reset()
         demos = collect(vec, actor.act(vec), args.episodes, args.typed, seed=args.seed)
-    write_demos(args.out, demos, env=args.env, collected=args.typed)
+    demos.save(args.out, env=args.env, collected=args.typed)
     return _written(args.out, demos)
 
 

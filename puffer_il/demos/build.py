@@ -1,4 +1,4 @@
-"""Raw arrays of any recorder → Demos: shapes and dtypes made uniform, whatever cannot be is refused by name."""
+"""Raw arrays of any recorder → Demos, shapes and dtypes made uniform, what cannot be refused by name; and back."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ import numpy as np
 
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array
-from puffer_il.demos.dataset import Demos
-
-WHOLE = {"episode_returns": np.float64, "episode_lengths": np.int64, "episode_terminations": bool,
-         "episode_truncations": bool}  # of whole episodes, where the rows are not
+from puffer_il.demos.dataset import WHOLE, Demos
 
 
 def build_demos(source: str, *, obs: Array, actions: Array | None, next_obs: Array, terminations: Array,
@@ -49,6 +46,21 @@ def follows_on(demos: Demos) -> bool:
     """True if every successor is the next row's observation, except at the episodes' ends."""
     finals = demos.next_obs[demos.episode_ends - 1]
     return np.array_equal(shifted(demos.obs, finals, demos.episode_starts), demos.next_obs)
+
+
+def obs_with_finals(demos: Demos) -> Array:
+    """(n + episodes, *obs_shape): the observations with each episode's final one after it; InputError if they lack."""
+    if not follows_on(demos):
+        raise InputError(f"demos {demos.source}: rows do not follow on one another (they are subsampled), "
+                         "which this format cannot hold; keep our own .npz")
+    return np.insert(demos.obs, demos.episode_ends, demos.next_obs[demos.episode_ends - 1], axis=0)
+
+
+def actions_of(demos: Demos) -> Array:
+    """The actions; InputError where there are none."""
+    if demos.actions is None:
+        raise InputError(f"demos {demos.source}: no actions are stored, which this format requires; keep our own .npz")
+    return demos.actions
 
 
 def _compact(array: Array) -> Array:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,28 +13,18 @@ from puffer_il.core.spec import ActionSpec, Array, EnvSpec
 from puffer_il.demos.dataset import Demos
 
 TOLERANCE = 1e-5  # how far an action may lie outside its range, relative to it: float32 rounding of a recorder
-SHOWN = 5  # how many columns or episodes a finding names
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of `demos check`. `fatal` ones make the demonstrations unusable in that environment."""
-
-    fatal: bool
-    text: str
+SHOWN = 5  # how many columns or episodes a line names
 
 
 def check_fit(demos: Demos, spec: EnvSpec) -> None:
     """InputError, naming both sides, unless observations and actions are those of `spec`."""
-    for misfit in _misfits(demos, spec):
+    for misfit in misfits(demos, spec):
         raise InputError(f"demos {demos.source}: {misfit}")
 
 
-def findings(demos: Demos, spec: EnvSpec | None = None) -> list[Finding]:
-    """Everything suspicious, worst first; with `spec` also what does not fit it. Empty if all is well."""
-    fatal = [Finding(True, text) for text in (_misfits(demos, spec) if spec else ())]
-    doubts = (*_odd_columns(demos, spec), *_odd_episodes(demos), *_odd_ends(demos), *_odd_successors(demos))
-    return fatal + [Finding(False, text) for text in doubts]
+def doubts(demos: Demos, spec: EnvSpec | None = None) -> list[str]:
+    """Everything that looks wrong, a line each; [] if all is well. With `spec` also actions that are never taken."""
+    return [*_odd_columns(demos, spec), *_odd_episodes(demos), *_odd_ends(demos), *_odd_successors(demos)]
 
 
 def describe(demos: Demos) -> dict[str, Any]:
@@ -72,7 +61,8 @@ def _array_summary(array: Array) -> dict[str, Any]:
             "max": array.max().item()}
 
 
-def _misfits(demos: Demos, spec: EnvSpec) -> Iterator[str]:
+def misfits(demos: Demos, spec: EnvSpec) -> Iterator[str]:
+    """What makes the demonstrations unusable in that environment, a line each."""
     shape = demos.obs.shape[1:]
     if shape != spec.obs_shape and (shape, spec.obs_shape) != ((), (1,)):  # `fit` makes rows of bare numbers
         yield (f"observations have shape {shape} but {spec.name} has {spec.obs_shape}; use demonstrations of this "

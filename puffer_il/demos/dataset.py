@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
-if TYPE_CHECKING:
-    pass
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array
+from puffer_il.demos.formats import formats
+
+PER_ROW = ("obs", "actions", "next_obs", "terminations", "truncations", "rewards", "weights", "states")
+WHOLE = {"episode_returns": np.float64, "episode_lengths": np.int64, "episode_terminations": bool,
+         "episode_truncations": bool}  # of whole episodes, where the rows are not
 
 
-@dataclass(frozen=True)
+def check_starts(where: str, starts: Array, count: int) -> Array:
+    """`starts` as int64; InputError, which begins with `where`, unless they cut `count` transitions into episodes."""
+    rows = starts.astype(np.int64) if starts.dtype.kind in "iu" else np.empty(0, np.int64)
+    if rows.ndim != 1 or not len(rows) or rows[0] != 0 or rows[-1] >= count or np.any(np.diff(rows) <= 0):
+        raise InputError(f"{where}: episode_starts must rise from 0 and stay below {count} transitions, got "
+                         f"{starts.reshape(-1)[:5].tolist()}; give the row that each episode begins in")
+    return rows
+
+
+@dataclass(frozen=True, repr=False)
 class Demos:
     """Demonstrations: flat transitions plus episode offsets, checked on construction and read-only afterwards.
 
@@ -46,58 +60,70 @@ class Demos:
     notes: tuple[str, ...] = field(default=(), compare=False)  # what the reader skipped or assumed
 
     def __post_init__(self) -> None:
-        n = len(self.obs)
-        if n == 0:
-            raise InputError(f"demos {self.source}: no transitions; collect at least one episode")
-        for name in ("actions", "next_obs", "terminations", "truncations", "rewards", "weights", "states"):
-            array = getattr(self, name)
-            if array is not None and len(array) != n:
-                raise InputError(f"demos {self.source}: {name} has {len(array)} rows but obs has {n}; "
-                                 "every array must hold one row per transition")
+        if len(self.obs) == 0:
+            self._refuse("no transitions; collect at least one episode")
+        self._check_shapes()
+        self._check_numbers()
+        self._check_ends()
+        for _, array in self._given((*PER_ROW, "episode_starts", *WHOLE)):
+            array.setflags(write=False)
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise InputError(f"demos {self.source}: {what}")
+
+    def _given(self, names: Iterable[str]) -> Iterator[tuple[str, Array]]:
+        """Those of the arrays `names` that there are."""
+        return ((name, array) for name in names if (array := getattr(self, name)) is not None)
+
+    def _check_shapes(self) -> None:
+        for name, array in self._given(PER_ROW):
+            if len(array) != len(self.obs):
+                self._refuse(f"{name} has {len(array)} rows but obs has {len(self.obs)}; "
+                             "every array must hold one row per transition")
         if self.next_obs.shape != self.obs.shape:
-            raise InputError(f"demos {self.source}: next_obs has shape {self.next_obs.shape} but obs {self.obs.shape}; "
-                             "they must agree")
-        if self.actions is not None and self.actions.ndim != 2:
-            raise InputError(f"demos {self.source}: actions has {self.actions.ndim} axes instead of 2 (row, dimension)")
-        starts = self.episode_starts
-        if len(starts) == 0 or starts[0] != 0 or starts[-1] >= n or np.any(np.diff(starts) <= 0):
-            raise InputError(f"demos {self.source}: episode_starts must rise from 0 and stay below {n} transitions, "
-                             f"got {starts[:5].tolist()}…")
-        for name in ("episode_returns", "episode_lengths", "episode_terminations", "episode_truncations"):
-            array = getattr(self, name)
-            if array is not None and array.shape != starts.shape:
-                raise InputError(f"demos {self.source}: {name} has shape {array.shape} but there are {len(starts)} "
-                                 "episodes; give one number per episode")
-        for name in ("obs", "next_obs", "actions", "rewards", "episode_returns", "weights", "states"):
-            array = getattr(self, name)
-            if array is not None and array.dtype.kind == "f" and not np.isfinite(array).all():
-                bad = int(np.argwhere(~np.isfinite(array))[0][0])
-                raise InputError(f"demos {self.source}: {name} is NaN or infinite in row {bad}; "
-                                 "remove that episode or repair the recording")
-        ends = self.terminations | self.truncations
-        inner = np.setdiff1d(np.flatnonzero(ends), self.episode_ends - 1)
+            self._refuse(f"next_obs has shape {self.next_obs.shape} but obs {self.obs.shape}; they must agree")
+        for name, array in self._given(("actions", "states")):
+            if array.ndim != 2:
+                self._refuse(f"{name} has {array.ndim} axes instead of 2 (row, column)")
+        check_starts(f"demos {self.source}", self.episode_starts, len(self.obs))
+        for name, array in self._given(WHOLE):
+            if array.shape != self.episode_starts.shape:
+                self._refuse(f"{name} has shape {array.shape} but there are {self.num_episodes} episodes; "
+                             "give one number per episode")
+
+    def _check_numbers(self) -> None:
+        for name, array in self._given((*PER_ROW, *WHOLE)):
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                self._refuse(f"{name} is NaN or infinite in row {np.argwhere(~np.isfinite(array))[0][0]}; "
+                             "remove that episode or repair the recording")
+        weights = self.weights
+        if weights is not None and (weights.ndim != 1 or weights.min() < 0 or weights.max() <= 0):
+            self._refuse(f"weights have shape {weights.shape} and lie in [{weights.min():.4g}, {weights.max():.4g}]; "
+                         "give one number per transition, none negative and not all zero")
+
+    def _check_ends(self) -> None:
+        inner = np.setdiff1d(np.flatnonzero(self.terminations | self.truncations), self.episode_ends - 1)
         if len(inner):
-            raise InputError(f"demos {self.source}: row {inner[0]} ends an episode but episode_starts has no start at "
-                             f"row {inner[0] + 1}; split the episodes there")
+            self._refuse(f"row {inner[0]} ends an episode but episode_starts has no start at row {inner[0] + 1}; "
+                         "split the episodes there")
         both = np.flatnonzero(self.terminations & self.truncations)
         if len(both):
-            raise InputError(f"demos {self.source}: row {both[0]} is both a termination and a truncation; keep one "
-                             "(a time limit is a truncation)")
-        if self.weights is not None and (self.weights.ndim != 1 or self.weights.min() < 0 or self.weights.max() <= 0):
-            raise InputError(f"demos {self.source}: weights have shape {self.weights.shape} and lie in "
-                             f"[{self.weights.min():.4g}, {self.weights.max():.4g}]; give one number per transition, "
-                             "none negative and not all zero")
-        if self.states is not None and self.states.ndim != 2:
-            raise InputError(f"demos {self.source}: states has {self.states.ndim} axes instead of 2 (row, number)")
-        for name in ("obs", "actions", "next_obs", "terminations", "truncations", "episode_starts", "rewards",
-                     "episode_returns", "episode_lengths", "episode_terminations", "episode_truncations", "weights",
-                     "states"):
-            array = getattr(self, name)
-            if array is not None:
-                array.setflags(write=False)
+            self._refuse(f"row {both[0]} is both a termination and a truncation; keep one (a time limit is a "
+                         "truncation)")
+
+    def save(self, path: Path | str, *, env: str = "", collected: str = "") -> None:
+        """Write our own file, all or nothing; the folder is made if it is missing.
+
+        `env` names the environment, `collected` says how they came about (a command). The same demonstrations give
+        the same bytes. Raises InputError if the file cannot be written.
+        """
+        formats()["puffer_il"].write(path, self, env, collected)
 
     def __len__(self) -> int:
         return len(self.obs)
+
+    def __repr__(self) -> str:
+        return f"Demos({self.source}: {self.num_episodes} episodes, {len(self):,} transitions)"
 
     @property
     def num_episodes(self) -> int:

@@ -11,20 +11,17 @@ import numpy as np
 from puffer_il.core.config import read_toml
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array, EnvSpec
-from puffer_il.demos.build import WHOLE
 from puffer_il.demos.check import check_fit
-from puffer_il.demos.dataset import Demos
-from puffer_il.demos.importers import read_demos
+from puffer_il.demos.dataset import PER_ROW, WHOLE, Demos
+from puffer_il.demos.read import Source, read_demos
 from puffer_il.demos.weights import weigh
 from puffer_il.native.catalogue import env_folders
 
-PER_ROW = ("obs", "actions", "next_obs", "terminations", "truncations", "rewards", "weights", "states")
 
-
-def load_demos(source: str | Path | Demos, spec: EnvSpec, *, episodes: int = 0, clip_actions: bool = False,
-               subsample: int = 1, seed: int = 0, time_limit: int | None = None, weighting: str = "file",
+def load_demos(source: Source, spec: EnvSpec, *, episodes: int = 0, clip_actions: bool = False, subsample: int = 1,
+               seed: int = 0, time_limit: int | None = None, weighting: str = "file",
                temperature: float = 1.0) -> Demos:
-    """Demonstrations from `source`, a file, "shipped", or such as have been read, that fit `spec`, in its dtypes.
+    """Demonstrations from `source` ("shipped", or as `read_demos` takes it) that fit `spec`, in its dtypes.
 
     episodes      only the first so many; 0 takes all, and a note says so if the file has fewer
     clip_actions  clip continuous actions to the range instead of refusing what lies beyond it
@@ -33,8 +30,7 @@ def load_demos(source: str | Path | Demos, spec: EnvSpec, *, episodes: int = 0, 
     time_limit    the recorder's, in steps, see `read_demos`; None takes the default of the environment `spec.name`
     Raises InputError for what cannot be read or does not fit.
     """
-    demos = source if isinstance(source, Demos) else (
-        read_demos(_path(source, spec), time_limit or _default_limit(spec.name)))
+    demos = read_demos(_located(source, spec), time_limit or _default_limit(spec.name))
     if episodes:
         demos = first_episodes(demos, episodes)
     demos = weigh(fit(demos, spec, clip_actions=clip_actions), weighting, temperature)
@@ -105,11 +101,11 @@ def shipped_path(env: str) -> Path:
     return env_folders().get(env, Path(env)) / "demos" / "expert.npz"
 
 
-def _path(source: str | Path, spec: EnvSpec) -> Path:
-    if not source:
+def _located(source: Source, spec: EnvSpec) -> Source:
+    if isinstance(source, str) and not source:
         raise InputError("demos.source is empty; give --demos FILE, or --demos shipped")
-    if source != "shipped":
-        return Path(source).expanduser()
+    if not isinstance(source, str) or source != "shipped":
+        return Path(source).expanduser() if isinstance(source, str | Path) else source
     path = shipped_path(spec.name)
     if not path.is_file():
         raise InputError(f"demos shipped: {spec.name} comes with none; give a file: --demos FILE, "

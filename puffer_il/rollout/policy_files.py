@@ -13,7 +13,7 @@ import numpy as np
 
 from puffer_il.core.spec import ActionSpec, Array, EnvSpec
 from puffer_il.demos.collect import Act
-from puffer_il.demos.formats.npz import Npz
+from puffer_il.demos.npz import Npz
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "Tanh": np.tanh,
@@ -21,6 +21,8 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "LeakyReLU": lambda x: np.maximum(x, 0.01 * x),
 }
 PAPER_ACTIVATIONS = ("Tanh", "LeakyReLU")  # what `act` = 0 and 1 mean in the GAIL paper's files
+WANTED = ("give the model.zip of a Stable-Baselines3 policy, an .npz of the GAIL paper (the arrays W0 b0 … Wout bout "
+          "obs_mean obs_std act), or the run directory of a policy of ours")
 SB3_PARTS = re.compile(r"(mlp_extractor\.(policy|value)_net\.\d+|(action|value)_net)\.(weight|bias)|log_std")
 
 
@@ -50,14 +52,13 @@ def load_expert(path: Path | str, spec: EnvSpec, deterministic: bool = True, see
     file. `deterministic` acts by the mode, otherwise actions are sampled from `seed`. Raises InputError for anything
     else, and where the policy's inputs or outputs are not those of `spec`.
     """
-    with Npz(path, "expert") as file:
+    with Npz(path, "expert", WANTED) as file:
         if "policy.pth" in file:
             policy = _stable_baselines(file)
         elif "Wout" in file:
             policy = _gail_paper(file)
         else:
-            file.refuse(f"holds {file.listing()}, no policy we know: a Stable-Baselines3 zip has policy.pth, the GAIL "
-                        "paper's npz W0 b0 … Wout bout; for a policy of ours give its run directory")
+            file.refuse(f"holds {file.listing()}, no policy we know; {WANTED}")
         _check_shapes(file, policy, spec)
         if not (deterministic or spec.action.discrete or policy.log_std is not None):
             file.refuse("has no standard deviation per action; use its deterministic actions")

@@ -8,7 +8,7 @@ import pytest
 
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ActionSpec, Batch, EnvSpec
-from puffer_il.demos import collect, findings
+from puffer_il.demos import collect, doubts
 from puffer_il.vector.vec import make_vec
 
 NAN = np.nan
@@ -123,7 +123,7 @@ def test_real_environments_replay(name):
     """Every collected row, put into Gymnasium's CartPole, gives the successor and the end that was collected."""
     with make_vec(name, num_envs=3) as vec:
         demos = collect(vec, lambda obs, _: (obs[:, 2:3] > 0).astype(np.int32), 5, "leaning", seed=1)
-        assert [finding.text for finding in findings(demos, vec.spec)] == []
+        assert doubts(demos, vec.spec) == []
     assert demos.num_episodes == 5
     env = gymnasium.make("CartPole-v1").unwrapped
     for t in range(len(demos)):

@@ -8,7 +8,9 @@ import pytest
 
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ActionSpec, EnvSpec
-from puffer_il.demos import load_demos, read_demos, subsample_rows, write_imitation, write_minari
+from puffer_il.demos import load_demos, read_demos
+from puffer_il.demos.formats import imitation, minari
+from puffer_il.demos.load import subsample_rows
 
 FLOAT = np.dtype(np.float32)
 BOUND = np.ones(2, np.float32)
@@ -16,7 +18,7 @@ BOUND = np.ones(2, np.float32)
 
 def test_imitation_reads_its_own_format(tmp_path, make_demos):
     demos = make_demos([3, 1, 4])
-    write_imitation(tmp_path / "x.npz", demos)
+    imitation.write(tmp_path / "x.npz", demos)
     with np.load(tmp_path / "x.npz", allow_pickle=True) as data:  # as imitation.data.serialize.load does
         trajectories = len(data["indices"])
         obs = np.split(data["obs"], data["indices"] + np.arange(trajectories) + 1)
@@ -34,13 +36,13 @@ def test_imitation_reads_its_own_format(tmp_path, make_demos):
 @pytest.mark.parametrize("shape", [{}, {"continuous": True, "columns": 2}, {"columns": 3}, {"rewards": False}])
 def test_imitation_round_trip(tmp_path, make_demos, same, shape):
     demos = make_demos(ends="terminated", **shape)
-    write_imitation(tmp_path / "x.npz", demos)
+    imitation.write(tmp_path / "x.npz", demos)
     same(read_demos(tmp_path / "x.npz"), demos)
 
 
 def test_the_real_file_survives(tmp_path, test_data, same):
     demos = read_demos(test_data / "imitation_testdata" / "cartpole_0_final.npz")
-    write_imitation(tmp_path / "x.npz", demos)
+    imitation.write(tmp_path / "x.npz", demos)
     same(read_demos(tmp_path / "x.npz"), demos)
 
 
@@ -59,7 +61,7 @@ def minari_folder(tmp_path, monkeypatch):
 def test_minari_round_trip(minari_folder, make_demos, same, action, shape):
     demos = make_demos(**shape)
     spec = EnvSpec("toy", demos.obs.shape[1:], demos.obs.dtype, action)
-    write_minari("own/toy-v0", demos, spec)
+    minari.write("own/toy-v0", demos, spec)
     same(load_demos("minari:own/toy-v0", spec), demos)
     dataset = minari_folder.load_dataset("own/toy-v0")
     assert (dataset.total_episodes, dataset.total_steps) == (3, 8)
@@ -95,12 +97,12 @@ def test_minari_refusals(minari_folder, make_demos, discrete_spec, tmp_path):
     with pytest.raises(InputError, match="not on this machine; fetch it with `minari download own/none-v0`"):
         read_demos("minari:own/none-v0")
     with pytest.raises(InputError, match="Malformed dataset ID"):
-        write_minari("no version", make_demos(), discrete_spec)
-    write_minari("own/toy-v0", make_demos(), discrete_spec)
+        minari.write("no version", make_demos(), discrete_spec)
+    minari.write("own/toy-v0", make_demos(), discrete_spec)
     with pytest.raises(InputError, match="already exists"):
-        write_minari("own/toy-v0", make_demos(), discrete_spec)
+        minari.write("own/toy-v0", make_demos(), discrete_spec)
     with pytest.raises(InputError, match="no rewards"):
-        write_minari("own/other-v0", make_demos(rewards=False), discrete_spec)
+        minari.write("own/other-v0", make_demos(rewards=False), discrete_spec)
     (tmp_path / "own" / "toy-v0" / "data" / "main_data.hdf5").write_bytes(b"junk")
     with pytest.raises(InputError, match="cannot be read") as error:
         read_demos("minari:own/toy-v0")
@@ -111,15 +113,15 @@ def test_subsampled_rows_cannot_be_exported(tmp_path, make_demos, discrete_spec)
     pytest.importorskip("minari", reason="the extra 'minari' is not installed")
     demos = subsample_rows(make_demos([9, 9]), 3)
     with pytest.raises(InputError, match="do not follow on one another"):
-        write_imitation(tmp_path / "x.npz", demos)
+        imitation.write(tmp_path / "x.npz", demos)
     with pytest.raises(InputError, match="do not follow on one another"):
-        write_minari("own/toy-v0", demos, discrete_spec)
+        minari.write("own/toy-v0", demos, discrete_spec)
 
 
 def test_without_the_extra_the_way_to_it_is_named(monkeypatch, make_demos, discrete_spec):
     monkeypatch.setitem(sys.modules, "minari", None)
     with pytest.raises(InputError, match=r"pip install 'puffer-il\[minari\]'"):
-        write_minari("own/toy-v0", make_demos(), discrete_spec)
+        minari.write("own/toy-v0", make_demos(), discrete_spec)
     with pytest.raises(InputError, match=r"pip install 'puffer-il\[minari\]'"):
         read_demos("minari:own/toy-v0")
 
@@ -127,7 +129,7 @@ def test_without_the_extra_the_way_to_it_is_named(monkeypatch, make_demos, discr
 def test_other_formats_need_actions(tmp_path, make_demos, discrete_spec):
     demos = replace(make_demos(), actions=None)
     with pytest.raises(InputError, match="no actions are stored"):
-        write_imitation(tmp_path / "x.npz", demos)
+        imitation.write(tmp_path / "x.npz", demos)
     with pytest.raises(InputError, match="no actions are stored"):
-        write_minari("own/x-v0", demos, discrete_spec)
+        minari.write("own/x-v0", demos, discrete_spec)
     assert not (tmp_path / "x.npz").exists()

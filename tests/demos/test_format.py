@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from puffer_il.core.errors import InputError
-from puffer_il.demos import read_demos, read_meta, subsample_rows, write_demos
+from puffer_il.demos import read_demos, read_meta
+from puffer_il.demos.load import subsample_rows
 
 
 @settings(max_examples=60, deadline=None)
@@ -24,7 +25,7 @@ def test_write_then_read_gives_the_same(tmp_path_factory, make_demos, same, leng
     if every > 1:
         demos = subsample_rows(demos, every, seed)
     path = tmp_path_factory.mktemp("demos") / "x.npz"
-    write_demos(path, demos)
+    demos.save(path)
     read = read_demos(path)
     same(demos, read)
     assert (read.source, read.notes) == (str(path), demos.notes)
@@ -32,7 +33,7 @@ def test_write_then_read_gives_the_same(tmp_path_factory, make_demos, same, leng
 
 def test_next_observations_are_stored_once(tmp_path, make_demos):
     demos = make_demos()
-    write_demos(tmp_path / "x.npz", demos)
+    demos.save(tmp_path / "x.npz")
     with np.load(tmp_path / "x.npz", allow_pickle=False) as file:
         assert "next_obs" not in file.files
         assert file["final_obs"].shape == (demos.num_episodes, 2)
@@ -47,19 +48,19 @@ def test_ten_long_episodes_stay_small(tmp_path, make_demos):
     demos.obs[:] = noise  # incompressible, unlike anything an environment gives
     demos.next_obs.setflags(write=True)
     demos.next_obs[:-1] = noise[1:]
-    write_demos(tmp_path / "x.npz", demos)
+    demos.save(tmp_path / "x.npz")
     assert (tmp_path / "x.npz").stat().st_size < 100_000
 
 
 def test_same_demos_same_bytes_and_no_leftovers(tmp_path, make_demos):
     for name in ("a", "b"):
-        write_demos(tmp_path / "new" / f"{name}.npz", make_demos(), env="cartpole", collected="a command")
+        make_demos().save(tmp_path / "new" / f"{name}.npz", env="cartpole", collected="a command")
     assert (tmp_path / "new" / "a.npz").read_bytes() == (tmp_path / "new" / "b.npz").read_bytes()
     assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["a.npz", "b.npz"]
 
 
 def test_meta_tells_where_they_come_from(tmp_path, make_demos):
-    write_demos(tmp_path / "x.npz", make_demos(), env="cartpole", collected="puffer-il demos collect …")
+    make_demos().save(tmp_path / "x.npz", env="cartpole", collected="puffer-il demos collect …")
     meta = read_meta(tmp_path / "x.npz")
     assert (meta["env"], meta["collected"], meta["version"]) == ("cartpole", "puffer-il demos collect …", 1)
 
@@ -75,14 +76,14 @@ def test_a_hand_made_file_needs_no_meta(tmp_path, same, make_demos):
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path, make_demos, same, monkeypatch):
-    write_demos(tmp_path / "x.npz", make_demos())
+    make_demos().save(tmp_path / "x.npz")
 
     def full_disk(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(np, "savez_compressed", full_disk)
     with pytest.raises(InputError, match="No space left on device"):
-        write_demos(tmp_path / "x.npz", make_demos([2]))
+        make_demos([2]).save(tmp_path / "x.npz")
     same(read_demos(tmp_path / "x.npz"), make_demos())
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -90,7 +91,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, make_demos, same, monkeypat
 def test_an_unwritable_place_is_named(tmp_path, make_demos):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"x\.npz: cannot be written \(.+\); choose another place"):
-        write_demos(tmp_path / "file" / "x.npz", make_demos())
+        make_demos().save(tmp_path / "file" / "x.npz")
 
 
 def _rewrite(path, **changes):
@@ -125,7 +126,7 @@ def _rewrite(path, **changes):
 ])
 def test_inconsistent_files_are_refused_by_name(tmp_path, make_demos, changes, message):
     path = tmp_path / "x.npz"
-    write_demos(path, make_demos())
+    make_demos().save(path)
     _rewrite(path, **changes)
     with pytest.raises(InputError, match=message) as error:
         read_demos(path)
@@ -135,7 +136,7 @@ def test_inconsistent_files_are_refused_by_name(tmp_path, make_demos, changes, m
 
 def test_a_member_that_is_no_array(tmp_path, make_demos):
     path = tmp_path / "x.npz"
-    write_demos(path, make_demos([4]))
+    make_demos([4]).save(path)
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "y.npz", "w") as new:
         for name in old.namelist():
             new.writestr(name, old.read(name) if name != "obs.npy" else b"nonsense")
@@ -145,7 +146,7 @@ def test_a_member_that_is_no_array(tmp_path, make_demos):
 
 def test_observations_alone_are_demonstrations_too(tmp_path, make_demos, same):
     demos = replace(make_demos(), actions=None)
-    write_demos(tmp_path / "x.npz", demos)
+    demos.save(tmp_path / "x.npz")
     with np.load(tmp_path / "x.npz", allow_pickle=False) as file:
         assert "actions" not in file.files
     same(read_demos(tmp_path / "x.npz"), demos)

@@ -8,7 +8,8 @@ import pytest
 
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ActionSpec, EnvSpec
-from puffer_il.demos import first_episodes, fit, load_demos, subsample_rows, write_demos
+from puffer_il.demos import fit, load_demos
+from puffer_il.demos.load import first_episodes, subsample_rows
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def saved(tmp_path, make_demos):
     """Writes demonstrations and hands back the path."""
 
     def save(*args, **kwargs):
-        write_demos(tmp_path / "x.npz", make_demos(*args, **kwargs))
+        make_demos(*args, **kwargs).save(tmp_path / "x.npz")
         return tmp_path / "x.npz"
 
     return save
@@ -136,12 +137,12 @@ def folders(monkeypatch, tmp_path):
 def test_shipped(folders, discrete_spec, make_demos, same):
     with pytest.raises(InputError, match=r"toy comes with none; give a file: --demos FILE"):
         load_demos("shipped", discrete_spec)
-    write_demos(folders / "toy" / "demos" / "expert.npz", make_demos())
+    make_demos().save(folders / "toy" / "demos" / "expert.npz")
     same(load_demos("shipped", discrete_spec), make_demos())
 
 
 def test_shipped_by_an_environment_outside_the_library(folders, make_demos, same):
-    write_demos(folders / "own" / "demos" / "expert.npz", make_demos())
+    make_demos().save(folders / "own" / "demos" / "expert.npz")
     spec = EnvSpec(str(folders / "own"), (2,), np.dtype(np.float32), ActionSpec(nvec=(2,)))
     same(load_demos("shipped", spec), make_demos())
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from puffer_il.core.errors import InputError
-from puffer_il.demos import read_demos, write_demos
+from puffer_il.demos import read_demos
 from puffer_il.rollout.policy_files import load_expert
 
 
@@ -33,7 +33,7 @@ def refused(path) -> str:
 @pytest.fixture
 def good(tmp_path, make_demos):
     path = tmp_path / "good.npz"
-    write_demos(path, make_demos([40, 60], obs_shape=(8,)))
+    make_demos([40, 60], obs_shape=(8,)).save(path)
     return path
 
 
@@ -105,3 +105,21 @@ def test_no_permission(tmp_path, monkeypatch):
 def test_an_expert_file_is_called_one(tmp_path, discrete_spec):
     with pytest.raises(InputError, match=r"^expert .*no such file"):
         load_expert(tmp_path / "nowhere.npz", discrete_spec)
+
+
+@pytest.mark.parametrize("name", ["x.pkl", "x.npy", "x.csv", "x.npz"])
+def test_whatever_is_no_file_of_ours_is_told_which_arrays_to_save(tmp_path, name):
+    write = {"x.pkl": lambda path: path.write_bytes(pickle.dumps([1])), "x.csv": lambda path: path.write_text("a,b"),
+             "x.npy": lambda path: np.save(path, np.zeros(3)), "x.npz": lambda path: np.savez(path, states=np.zeros(3))}
+    write[name](tmp_path / name)
+    text = refused(tmp_path / name)
+    assert all(f"{key}=…" in text for key in ("obs", "actions", "next_obs", "terminations", "truncations",
+                                              "episode_starts", "rewards"))
+    assert "np.savez(" in text and "bool (n,)" in text
+
+
+def test_what_the_message_says_to_save_can_be_read(tmp_path):
+    np.savez(tmp_path / "x.npz", obs=np.zeros((5, 3)), actions=np.arange(5), next_obs=np.ones((5, 3)),
+             terminations=np.arange(5) == 4, truncations=np.zeros(5, bool), episode_starts=np.array([0]),
+             rewards=np.ones(5))
+    assert read_demos(tmp_path / "x.npz").returns.tolist() == [5]

@@ -9,10 +9,10 @@ import pytest
 
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ActionSpec, EnvSpec
-from puffer_il.demos import load_demos, read_demos, spread, weigh, write_demos
+from puffer_il.demos import load_demos, read_demos, spread
 from puffer_il.demos.dataset import Demos
 from puffer_il.demos.load import first_episodes, subsample_rows
-from puffer_il.demos.weights import episode_weights
+from puffer_il.demos.weights import episode_weights, weigh
 
 SPEC = EnvSpec("line", (2,), np.dtype(np.float32), ActionSpec(nvec=(3,)))
 
@@ -73,7 +73,7 @@ def test_the_expert_is_the_weighted_one():
 def test_weights_and_states_travel_with_their_rows(tmp_path):
     n = 12
     demos = make(weights=np.arange(1, n + 1, dtype=np.float32), states=np.arange(3.0 * n).reshape(n, 3))
-    write_demos(tmp_path / "d.npz", demos)
+    demos.save(tmp_path / "d.npz")
     back = read_demos(tmp_path / "d.npz")
     np.testing.assert_array_equal(back.weights, demos.weights)
     np.testing.assert_array_equal(back.states, demos.states)
@@ -85,7 +85,7 @@ def test_weights_and_states_travel_with_their_rows(tmp_path):
 
 def test_the_files_weights_are_taken_unless_others_are_asked_for(tmp_path):
     path = tmp_path / "d.npz"
-    write_demos(path, make(weights=np.ones(12, np.float32) * 2))
+    make(weights=np.ones(12, np.float32) * 2).save(path)
     assert (load_demos(path, SPEC).weights == 2).all()
     assert load_demos(path, SPEC, weighting="none").weights is None
     hot, cold = (load_demos(path, SPEC, weighting="return", temperature=t) for t in (10.0, 0.1))

@@ -13,7 +13,7 @@ import pytest
 
 from puffer_il.core.config import MixConfig
 from puffer_il.core.errors import InputError
-from puffer_il.demos import read_demos, write_demos
+from puffer_il.demos import read_demos
 from puffer_il.learners.common.adversarial import Adversarial
 from puffer_il.learners.experiment import section_types
 from puffer_il.learners.registry import get_learner, learner_names
@@ -130,7 +130,7 @@ def test_refuses_demos_that_do_not_fit(algo, tmp_path, demos):
     }
     for name, change in changes.items():
         path = tmp_path / f"{name}.npz"
-        write_demos(path, dataclasses.replace(good, **change))
+        dataclasses.replace(good, **change).save(path)
         with pytest.raises(InputError, match=path.name) as error:
             run(config(algo, tmp_path / name, path))
         assert "\n" not in str(error.value)

@@ -143,9 +143,9 @@ def test_a_script_in_worker_processes_is_refused(tmp_path):
 
 
 def test_demonstrations_without_actions_are_refused(tmp_path, files):
-    from puffer_il.demos import read_demos, write_demos
+    from puffer_il.demos import read_demos
 
     path = tmp_path / "states.npz"
-    write_demos(path, dataclasses.replace(read_demos(files[1]), actions=None))
+    dataclasses.replace(read_demos(files[1]), actions=None).save(path)
     with pytest.raises(InputError, match="no actions"):
         run(tiny("dagger", tmp_path / "run", demos__source=str(path)))

@@ -15,7 +15,7 @@ import torch
 from puffer_il.bench.peers.install import cache_folder
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ActionSpec, EnvSpec, ObsField
-from puffer_il.demos import read_demos, write_demos
+from puffer_il.demos import read_demos
 from puffer_il.learners.common.lbfgs import LBFGS
 from puffer_il.learners.common.learned_reward import load_reward
 from puffer_il.learners.common.maxent import (
@@ -137,7 +137,7 @@ def test_other_environments_with_tables(env, tmp_path):
     path = tmp_path / "demos.npz"
     mdp = model_of(find_creator(env))
     best, _ = tabular.optimal_policy(mdp, 0.99)
-    write_demos(path, episodes_of(mdp, best, 20, 0))
+    episodes_of(mdp, best, 20, 0).save(path)
     recorder = run(tiny("maxent_irl", tmp_path / "run", env__name=env, policy__hidden=[], train__total_steps=200,
                         demos__source=str(path), eval__final_episodes=50, eval__deterministic=False))
     assert recorder.summary["eval"]["return_mean"] > 0.5  # chance: 0.01

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from puffer_il.cli import main
-from puffer_il.demos import read_demos, write_demos
+from puffer_il.demos import read_demos
 from puffer_il.learners import registry
 from tests.support.runs import final_state, same, scripted_cartpole_demos
 
@@ -70,7 +70,7 @@ def installed(site, monkeypatch) -> None:
 def demos(tmp_path_factory) -> Path:
     """States alone: the page's algorithm needs no more."""
     path = tmp_path_factory.mktemp("demos") / "bare.npz"
-    write_demos(path, replace(read_demos(scripted_cartpole_demos(path)), actions=None))
+    replace(read_demos(scripted_cartpole_demos(path)), actions=None).save(path)
     return path
 
 

@@ -12,7 +12,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from puffer_il.demos import collect, read_demos, write_demos
+from puffer_il.demos import collect, read_demos
 from puffer_il.demos.load import first_episodes
 from puffer_il.learners.experiment import build, experiment_layers
 from puffer_il.learners.registry import get_learner
@@ -34,7 +34,7 @@ def folder(tmp_path_factory):
 def as_the_learner_needs_them(algo, demos, folder):
     """A file of demonstrations, without actions where the learner claims to need none."""
     path = folder / f"{algo}.npz"
-    write_demos(path, demos if get_learner(algo).needs_actions else dataclasses.replace(demos, actions=None))
+    (demos if get_learner(algo).needs_actions else dataclasses.replace(demos, actions=None)).save(path)
     return path
 
 

@@ -12,7 +12,8 @@ import torch
 
 from puffer_il.bench.peers.install import RECIPES, cache_folder
 from puffer_il.bench.peers.run import Entry, interleave, peer_entry
-from puffer_il.demos import collect, first_episodes, read_demos, write_demos
+from puffer_il.demos import collect, read_demos
+from puffer_il.demos.load import first_episodes
 from puffer_il.learners.bc import BC
 from puffer_il.learners.experiment import build
 from puffer_il.rollout.evaluate import log_likelihood
@@ -31,7 +32,7 @@ def demos(tmp_path_factory):
         def act(obs, starts):
             return np.where(rng.random((len(obs), 1)) < SLIPS, rng.integers(0, 2, (len(obs), 1)), vec.expert_actions())
 
-        write_demos(path, collect(vec, act, EPISODES + HELD_OUT, str(path)))
+        collect(vec, act, EPISODES + HELD_OUT, str(path)).save(path)
     return path
 
 

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from puffer_il.demos import collect, write_demos
+from puffer_il.demos import collect
 from puffer_il.learners.experiment import build, experiment_layers
 from puffer_il.vector.vec import make_vec
 from tests.quality.test_learning import SEEDS, puffer_il, train
@@ -44,7 +44,7 @@ def test_pendulum_from_ten_demonstrations(algo, seed, tmp_path, test_data):
 def gridworld(tmp_path_factory):
     path = tmp_path_factory.mktemp("gridworld") / "expert.npz"
     with make_vec("mdp", num_envs=10) as vec:
-        write_demos(path, collect(vec, lambda *_: vec.expert_actions(), 300, str(path), seed=0))
+        collect(vec, lambda *_: vec.expert_actions(), 300, str(path), seed=0).save(path)
     return path
 
 
@@ -73,7 +73,7 @@ def test_a_policy_that_does_nothing_is_imitated(algo, tmp_path):
     path = tmp_path / "left.npz"
     with make_vec("cartpole", num_envs=20) as vec:
         demos = collect(vec, lambda obs, starts: np.zeros((len(obs), 1), np.int32), 200, str(path))
-    write_demos(path, demos)
+    demos.save(path)
     layers = [*experiment_layers(algo, "cartpole"),
               ("control", {"env": {"name": "cartpole"}, "demos": {"source": str(path)},
                            "train": {"total_steps": 500_000, "stop_at_expert": 0, "run_dir": str(tmp_path / "run")}})]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from puffer_il.demos import read_demos, write_demos
+from puffer_il.demos import read_demos
 from puffer_il.demos.dataset import Demos
 from tests.quality.test_learning import SEEDS, puffer_il
 
@@ -69,7 +69,7 @@ def half_bad(tmp_path_factory) -> tuple[Path, float]:
     both = {name: np.concatenate([getattr(good, name), getattr(bad, name)])
             for name in ("obs", "actions", "next_obs", "terminations", "truncations", "rewards")}
     starts = np.concatenate([good.episode_starts, bad.episode_starts + len(good)])
-    write_demos(folder / "both.npz", Demos(episode_starts=starts, **both), env="mountaincarcontinuous")
+    Demos(episode_starts=starts, **both).save(folder / "both.npz", env="mountaincarcontinuous")
     return folder / "both.npz", float(good.returns.mean())
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from puffer_il.demos import collect, write_demos
+from puffer_il.demos import collect
 from puffer_il.learners.experiment import build, experiment_layers
 from puffer_il.vector.vec import make_vec
 from tests.support.runs import run
@@ -23,7 +23,7 @@ def do_nothing(tmp_path_factory):
     with make_vec("cartpole", num_envs=20) as vec:
         demos = collect(vec, lambda obs, starts: np.zeros((len(obs), 1), np.int32), 200, str(path))
     assert demos.returns.max() < 15
-    write_demos(path, demos)
+    demos.save(path)
     return path
 
 

@@ -9,7 +9,7 @@ import json
 import numpy as np
 import pytest
 
-from puffer_il.demos import collect, write_demos
+from puffer_il.demos import collect
 from puffer_il.learners.experiment import build, experiment_layers
 from puffer_il.vector.vec import make_vec
 from tests.quality.test_learning import SEEDS, train
@@ -48,7 +48,7 @@ def test_sac_on_pendulum_from_the_true_reward(seed, tmp_path):
 def do_nothing(tmp_path_factory):
     path = tmp_path_factory.mktemp("control") / "left.npz"
     with make_vec("cartpole", num_envs=20) as vec:
-        write_demos(path, collect(vec, lambda obs, starts: np.zeros((len(obs), 1), np.int32), 200, str(path)))
+        collect(vec, lambda obs, starts: np.zeros((len(obs), 1), np.int32), 200, str(path)).save(path)
     return path
 
 

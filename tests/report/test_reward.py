@@ -12,7 +12,6 @@ import torch
 from puffer_il import cli
 from puffer_il.core import terminal
 from puffer_il.core.spec import ActionSpec, EnvSpec, ObsField
-from puffer_il.demos import write_demos
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.common.learned_reward import LearnedReward, NetworkReward, TableReward, save_reward
 from puffer_il.report import reward_facts, reward_view
@@ -186,7 +185,7 @@ def test_the_picture(trained, tmp_path, capsys):
 def test_wrong_input_is_one_line(trained, tmp_path, capsys):
     torch.manual_seed(0)
     save_reward(NetworkReward(SPEC, "gail", hidden=(8,)), tmp_path / "other.pt")
-    write_demos(tmp_path / "d.npz", episodes())
+    episodes().save(tmp_path / "d.npz")
     for arguments, match in (
             ((tmp_path,), "holds no learned reward"),
             ((trained / "run", "--out", tmp_path / "x.gif"), "the picture is a PNG"),

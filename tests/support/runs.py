@@ -13,7 +13,6 @@ import torch
 
 from puffer_il.core import checkpoint
 from puffer_il.core.config import Config
-from puffer_il.demos import write_demos
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.experiment import build
 from puffer_il.training.loggers import Logger
@@ -126,9 +125,9 @@ def scripted_cartpole_demos(path: Path, episodes: int = 6, length: int = 60, see
     ends = np.append(starts[1:], len(obs)) - 1
     truncations = np.zeros(len(obs), bool)
     truncations[ends] = ~np.array(terminations)[ends]
-    write_demos(path, Demos(np.float32(obs), np.int32(actions), np.float32(next_obs), np.array(terminations),
-                            truncations, np.array(starts, np.int64), np.float32(rewards), source=str(path),
-                            states=np.float64(obs)))  # of our CartPole, to begin in: what is observed is all there is
+    states = np.float64(obs)  # of our CartPole, to begin in: what is observed is all there is
+    Demos(np.float32(obs), np.int32(actions), np.float32(next_obs), np.array(terminations), truncations,
+          np.array(starts, np.int64), np.float32(rewards), source=str(path), states=states).save(path)
     return path
 
 
@@ -138,7 +137,7 @@ def gridworld_demos(path: Path) -> Path:
     from puffer_il.vector.vec import make_vec
 
     with make_vec("mdp", num_envs=10) as vec:
-        write_demos(path, collect(vec, lambda *_: vec.expert_actions(), 20, str(path), seed=0))
+        collect(vec, lambda *_: vec.expert_actions(), 20, str(path), seed=0).save(path)
     np.save(path.with_name("features.npy"), np.random.default_rng(0).normal(size=(45, 3)))
     return path
 

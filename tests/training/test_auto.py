@@ -12,7 +12,7 @@ import pytest
 from puffer_il.cli import main
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ActionSpec, EnvSpec
-from puffer_il.demos import read_demos, write_demos
+from puffer_il.demos import read_demos
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About
 from puffer_il.learners.registry import usable_learners
@@ -135,7 +135,7 @@ SMALL = ["--env.num-envs", "8", "--train.num-steps", "32", "--train.threads", "1
 
 def test_the_run_is_an_ordinary_one_that_knows_why(tmp_path, capsys):
     demos, bare, run = scripted_cartpole_demos(tmp_path / "d.npz"), tmp_path / "bare.npz", tmp_path / "run"
-    write_demos(bare, replace(read_demos(demos), actions=None))
+    replace(read_demos(demos), actions=None).save(bare)
     arguments = ["train", "auto", "cartpole", "--demos", str(bare), "--run-dir", str(run), "--total-steps", "256"]
     assert main([*arguments, *SMALL, "--gaifo.disc-batch-size", "64"]) == 0
     out = capsys.readouterr().out

@@ -8,7 +8,7 @@ import torch
 
 from puffer_il.core.config import PolicyConfig
 from puffer_il.core.errors import InputError
-from puffer_il.demos.formats.npz import save_npz
+from puffer_il.demos.npz import save_npz
 from puffer_il.nn.policy import Policy
 from puffer_il.training.experts import RunPolicy, make_expert
 from puffer_il.vector.vec import make_vec

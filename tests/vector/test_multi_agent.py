@@ -7,7 +7,7 @@ import pytest
 
 from puffer_il.cli import main
 from puffer_il.core.errors import InputError
-from puffer_il.demos import collect, write_demos
+from puffer_il.demos import collect
 from puffer_il.native.envfile import read_env
 from puffer_il.training.saved_run import evaluate_run
 from puffer_il.vector.vec import make_vec
@@ -31,7 +31,7 @@ def shown(request, tmp_path_factory):
     path = tmp_path_factory.mktemp(name) / "demos.npz"
     with make_vec(name, num_envs=8, kwargs=kwargs, seed=1) as vec:
         vec.reset(1)
-        write_demos(path, collect(vec, lambda obs, starts: vec.expert_actions(), 8, name, seed=1))
+        collect(vec, lambda obs, starts: vec.expert_actions(), 8, name, seed=1).save(path)
     return name, kwargs, str(path)
 
 

@@ -21,7 +21,7 @@ from gymnasium.wrappers import FilterObservation, TimeAwareObservation, Transfor
 
 from puffer_il import cli
 from puffer_il.core.errors import InputError
-from puffer_il.demos import collect, write_demos
+from puffer_il.demos import collect
 from puffer_il.training.saved_run import load_policy
 from puffer_il.vector.make import env_seed, find_creator
 from puffer_il.vector.vec import Vec, make_vec
@@ -123,7 +123,7 @@ def test_bc_learns_minigrid(tmp_path: Path) -> None:
             """Along the upper wall, then, after a turn to the right, down to the goal."""
             return np.array([[1 if e.agent_pos[0] == 3 and e.agent_dir == 0 else 2] for e in inside], np.int32)
 
-        write_demos(demos, collect(vec, there, 20, str(demos)))
+        collect(vec, there, 20, str(demos)).save(demos)
     recorder = run(tiny("bc", tmp_path / "run", env__name=name, env__num_envs=4, env__backend="serial",
                         demos__source=str(demos), train__total_steps=6400, eval__final_episodes=4))
     assert recorder.summary["eval"]["return_mean"] > 0.77 and recorder.summary["eval"]["length_mean"] == 5
@@ -208,7 +208,7 @@ def test_bc_learns_from_many_agents(tmp_path: Path) -> None:
     with make_vec(name, num_envs=4, backend="serial") as vec:
         noisy = collect(vec, mostly, 40, str(demos))
     assert noisy.obs.shape == (40 * 15, 1) and noisy.truncations.sum() == 40 and not noisy.terminations.any()
-    write_demos(demos, noisy)
+    noisy.save(demos)
     run(tiny("bc", tmp_path / "run", env__name=name, env__num_envs=4, env__backend="serial", demos__source=str(demos),
              train__total_steps=12_800))
     policy, *_ = load_policy(tmp_path / "run")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from stable_baselines3.common.evaluation import evaluate_policy
 
-from puffer_il.demos import collect, write_demos
+from puffer_il.demos import collect
 from puffer_il.training.saved_run import load_policy
 from puffer_il.vector.vec import make_vec
 from tests.support.runs import Recorder, run, tiny
@@ -34,7 +34,7 @@ def demonstrations(env: str, path: Path) -> Path:
         def right(obs: np.ndarray, starts: np.ndarray) -> np.ndarray:
             return np.array([np.atleast_1d(e.right) for e in envs], np.int32)
 
-        write_demos(path, collect(vec, right, 80, str(path)))
+        collect(vec, right, 80, str(path)).save(path)
     return path
 
 

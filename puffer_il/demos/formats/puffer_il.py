@@ -1,6 +1,6 @@
 """Our own file: one .npz without pickles whose keys are the fields of Demos, plus `meta`, a JSON string.
 
-    obs, terminations, truncations, episode_starts     as in types.Demos
+    obs, terminations, truncations, episode_starts     as in `Demos`
     actions                            where they were recorded
     rewards, episode_returns, episode_lengths, episode_terminations, episode_truncations     where there are any
     weights   (n,)                     how much each row counts, where not all count alike
@@ -21,38 +21,32 @@ from typing import Any
 import numpy as np
 
 from puffer_il.core.spec import Array
-from puffer_il.demos.build import WHOLE, build_demos, follows_on, shifted
-from puffer_il.demos.dataset import Demos
-from puffer_il.demos.formats.npz import Npz, save_npz
+from puffer_il.demos.build import build_demos, follows_on, shifted
+from puffer_il.demos.dataset import WHOLE, Demos
+from puffer_il.demos.npz import Arrays, Npz, save_npz
 
+MARKS = (("obs", "actions"), ("obs", "episode_starts"))
 NAME, VERSION = "puffer_il demos", 1
-ALWAYS = ("obs", "terminations", "truncations", "episode_starts")
-OPTIONAL = ("actions", "rewards", "weights", "states", *WHOLE)
-KNOWN = {*ALWAYS, *OPTIONAL, "next_obs", "final_obs", "meta"}
+STORED = ("obs", "terminations", "truncations", "episode_starts", "actions", "rewards", "weights", "states", *WHOLE)
 
 
-def write_demos(path: Path | str, demos: Demos, *, env: str = "", collected: str = "") -> None:
-    """Write `demos` to `path`, all or nothing; the folder is made if it is missing.
-
-    `env` names the environment, `collected` says how they came about (a command). The same demonstrations give the
-    same bytes. Raises InputError if the file cannot be written.
-    """
+def write(path: Path | str, demos: Demos, env: str, collected: str) -> None:
+    """See `Demos.save`."""
     meta = {"format": NAME, "version": VERSION, "env": env, "collected": collected, "notes": list(demos.notes)}
-    arrays = {name: getattr(demos, name) for name in (*ALWAYS, *OPTIONAL) if getattr(demos, name) is not None}
+    arrays = {name: getattr(demos, name) for name in STORED if getattr(demos, name) is not None}
     arrays |= _successors(demos) | {"meta": np.array(json.dumps(meta))}
     save_npz(path, arrays)
 
 
-def decode(file: Npz) -> Demos:
-    """Demos of an open file of ours; a hand-made one may lack `meta`."""
+def read(file: Arrays, time_limit: int | None = None) -> Demos:
     obs = file.rows("obs")
     starts = file.starts(len(obs))
     notes = list(_meta(file)["notes"])
-    foreign = sorted(file.keys - KNOWN)
-    if foreign:
-        notes.append(f"ignored {', '.join(foreign)}: no part of the format")
+    others = sorted(file.keys - {*STORED, "next_obs", "final_obs", "meta"})
+    if others:
+        notes.append(f"ignored {', '.join(others)}: no part of the format")
     return build_demos(
-        str(file.path), obs=obs, actions=file.get("actions"), next_obs=_next_obs(file, obs, starts),
+        file.source, obs=obs, actions=file.get("actions"), next_obs=_next_obs(file, obs, starts),
         terminations=file.rows("terminations"), truncations=file.rows("truncations"), episode_starts=starts,
         notes=notes, rewards=file.get("rewards"), weights=file.get("weights"), states=file.get("states"),
         **{name: _totals(file, name) for name in WHOLE})
@@ -70,7 +64,7 @@ def _successors(demos: Demos) -> dict[str, Array]:
     return {"next_obs": demos.next_obs}
 
 
-def _next_obs(file: Npz, obs: Array, starts: Array) -> Array:
+def _next_obs(file: Arrays, obs: Array, starts: Array) -> Array:
     if "next_obs" in file or "final_obs" not in file:
         return file.rows("next_obs")
     finals = file.rows("final_obs")
@@ -80,14 +74,14 @@ def _next_obs(file: Npz, obs: Array, starts: Array) -> Array:
     return shifted(obs, finals, starts)
 
 
-def _totals(file: Npz, name: str) -> Array | None:
+def _totals(file: Arrays, name: str) -> Array | None:
     array = file.get(name)
     if array is not None and not np.can_cast(array.dtype, WHOLE[name], "same_kind"):
         file.refuse(f"{name} has dtype {array.dtype}, not {np.dtype(WHOLE[name])}; save it as that")
     return array
 
 
-def _meta(file: Npz) -> dict[str, Any]:
+def _meta(file: Arrays) -> dict[str, Any]:
     blank: dict[str, Any] = {"version": VERSION, "env": "", "collected": "", "notes": []}
     if "meta" not in file:
         return blank

@@ -1,0 +1,71 @@
+"""The npz of the `imitation` package: trajectories end to end, as `imitation.data.serialize` writes them.
+
+    obs       (n + episodes, *obs_shape)  each trajectory's final observation included
+    acts      (n, …)
+    rews      (n,), may be missing
+    indices   (episodes - 1,)             the actions at which trajectories are split
+    terminal  (episodes,) bool            one flag for both kinds of end
+    infos     (n,) pickled objects, never loaded
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from puffer_il.core.spec import Array
+from puffer_il.demos.build import actions_of, build_demos, obs_with_finals, shifted
+from puffer_il.demos.dataset import Demos
+from puffer_il.demos.ends import split_ends
+from puffer_il.demos.npz import Arrays, save_npz
+
+MARKS = (("obs", "acts"),)
+
+
+def read(file: Arrays, time_limit: int | None) -> Demos:
+    actions, lengths = file.rows("acts"), _lengths(file)
+    obs, terminal = file.rows("obs"), file.rows("terminal").reshape(-1)
+    if len(obs) != len(actions) + len(lengths) or len(terminal) != len(lengths):
+        file.refuse(f"obs has {len(obs)} rows and terminal {len(terminal)}, but {len(actions)} actions "
+                    f"in {len(lengths)} episodes need {len(actions) + len(lengths)} and {len(lengths)}")
+    last = np.cumsum(lengths + 1) - 1  # where each episode's final observation lies in `obs`
+    real = lengths > 0
+    if not real.any():
+        file.refuse("holds no transitions; record it again")
+    notes = [] if real.all() else [f"skipped {np.sum(~real)} episodes without a step"]
+    if "infos" in file:
+        notes.append("skipped infos: pickled Python objects, never loaded")
+    final_obs, first_obs = obs[last][real], np.delete(obs, last, axis=0)
+    lengths, terminal = lengths[real], terminal[real]
+    starts = np.cumsum(lengths) - lengths
+    terminations, truncations = split_ends(lengths, terminal, time_limit, notes)
+    return build_demos(file.source, obs=first_obs, actions=actions, next_obs=shifted(first_obs, final_obs, starts),
+                       terminations=terminations, truncations=truncations, episode_starts=starts,
+                       rewards=file.get("rews"), notes=notes)
+
+
+def write(path: Path | str, demos: Demos) -> None:
+    """What `imitation.data.serialize.load` reads.
+
+    `terminal` is set where an episode terminated and not where it was truncated. That reader insists on `infos`, an
+    object array, so one of empty dicts is written. Raises InputError for demonstrations that are subsampled or have no
+    actions.
+    """
+    obs, actions = obs_with_finals(demos), actions_of(demos)
+    infos = np.empty(len(demos), object)
+    infos[:] = [{} for _ in range(len(demos))]
+    one_choice = actions.dtype == np.int32 and actions.shape[1] == 1
+    arrays = {"obs": obs, "acts": actions[:, 0].astype(np.int64) if one_choice else actions, "infos": infos,
+              "terminal": demos.terminated, "indices": demos.episode_starts[1:]}
+    save_npz(path, arrays if demos.rewards is None else arrays | {"rews": demos.rewards})
+
+
+def _lengths(file: Arrays) -> Array:
+    """(episodes,) steps between the split points."""
+    total, splits = len(file.rows("acts")), file.rows("indices").reshape(-1)
+    inner = splits.astype(np.int64) if splits.dtype.kind in "iu" else [-1]
+    bounds = np.concatenate([[0], inner, [total]])
+    if np.any(np.diff(bounds) < 0):
+        file.refuse(f"indices must rise between 0 and {total} actions, got {splits[:5].tolist()}; record it again")
+    return np.diff(bounds)

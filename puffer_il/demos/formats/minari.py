@@ -1,0 +1,97 @@
+"""Minari's data sets on this machine, "minari:D4RL/door/human-v2". Arrays only; needs the extra 'minari'."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import ActionSpec, EnvSpec
+from puffer_il.demos.build import actions_of, build_demos, obs_with_finals
+from puffer_il.demos.dataset import Demos
+from puffer_il.demos.npz import one_line
+
+MARKS = ()
+PREFIX = "minari:"
+
+
+def read(source: str, time_limit: int | None) -> Demos:
+    minari, dataset_id = _minari(), source.removeprefix(PREFIX)
+    try:
+        dataset = minari.load_dataset(dataset_id)
+        episodes = [e for e in dataset.iterate_episodes() if len(e.actions)]
+    except FileNotFoundError:
+        raise InputError(f"demos {source}: not on this machine; fetch it with `minari download {dataset_id}`") from None
+    except (ValueError, OSError, KeyError, ImportError) as error:
+        raise InputError(f"demos {source}: cannot be read ({one_line(error)}); delete it and fetch it again") from None
+    if not episodes:
+        raise InputError(f"demos {source}: holds no episodes; choose another dataset")
+    parts = [part for e in episodes for part in (e.observations, e.actions)]
+    if not all(isinstance(part, np.ndarray) and part.dtype.kind in "biuf" for part in parts):
+        raise InputError(f"demos {source}: has Dict, Tuple or Text observations or actions; only arrays can be read")
+    lengths = np.array([len(e.actions) for e in episodes])
+    last = np.cumsum(lengths) - 1
+    first_action = getattr(dataset.action_space, "start", 0)  # ours count from 0
+    terminations, truncations = np.zeros((2, lengths.sum()), bool)
+    terminations[last] = [bool(e.terminations[-1]) for e in episodes]
+    truncations[last] = [bool(e.truncations[-1] and not e.terminations[-1]) for e in episodes]
+    return build_demos(source, obs=np.concatenate([e.observations[:-1] for e in episodes]),
+                       actions=np.concatenate([e.actions for e in episodes]) - first_action,
+                       next_obs=np.concatenate([e.observations[1:] for e in episodes]), terminations=terminations,
+                       truncations=truncations, episode_starts=np.append(0, last[:-1] + 1),
+                       rewards=np.concatenate([e.rewards for e in episodes]))
+
+
+def write(target: str, demos: Demos, spec: EnvSpec) -> None:
+    """A local data set, such as "minari:own/cartpole-v0", with the spaces of `spec` (bounds of observations unknown).
+
+    Raises InputError without the extra, for a name that is taken or malformed, for demonstrations that are subsampled
+    or have no actions or rewards.
+    """
+    minari, dataset_id = _minari(), target.removeprefix(PREFIX)
+    if demos.rewards is None:
+        raise InputError(f"demos {demos.source}: no rewards are stored, which Minari requires; write an .npz")
+    obs, gaps = obs_with_finals(demos), np.arange(demos.num_episodes)
+    actions = actions_of(demos).reshape(len(demos), *spec.action.shape)
+    episodes = [
+        minari.data_collector.EpisodeBuffer(
+            observations=obs[start + gap:end + gap + 1], actions=actions[start:end], rewards=demos.rewards[start:end],
+            terminations=demos.terminations[start:end], truncations=demos.truncations[start:end])
+        for start, end, gap in zip(demos.episode_starts, demos.episode_ends, gaps, strict=True)]
+    try:
+        with warnings.catch_warnings():  # it asks for authors and links
+            warnings.simplefilter("ignore")
+            minari.create_dataset_from_buffers(dataset_id, episodes, observation_space=_observation_space(spec),
+                                               action_space=_action_space(spec.action), description=demos.source,
+                                               jpeg_encoding=False)
+    except (ValueError, OSError, ImportError) as error:
+        raise InputError(f"minari {dataset_id}: cannot be written ({one_line(error)}); choose another name") from None
+
+
+def _minari() -> Any:
+    """The package, or InputError with the way to install it."""
+    try:
+        import minari
+        import minari.data_collector
+    except ImportError as error:
+        raise InputError(f"minari cannot be imported ({one_line(error)}); pip install 'puffer-il[minari]'") from None
+    return minari
+
+
+def _observation_space(spec: EnvSpec) -> Any:
+    from gymnasium.spaces import Box
+
+    if spec.obs_dtype.kind == "f":
+        return Box(-np.inf, np.inf, spec.obs_shape, spec.obs_dtype.type)
+    limits = np.iinfo(spec.obs_dtype)
+    return Box(limits.min, limits.max, spec.obs_shape, spec.obs_dtype.type)
+
+
+def _action_space(action: ActionSpec) -> Any:
+    from gymnasium.spaces import Box, Discrete, MultiDiscrete
+
+    if action.low is not None and action.high is not None:
+        return Box(action.low.reshape(action.shape), action.high.reshape(action.shape), dtype=np.float32)
+    return MultiDiscrete(np.reshape(action.nvec, action.shape)) if action.shape else Discrete(action.nvec[0])

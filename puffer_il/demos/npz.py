@@ -1,0 +1,161 @@
+"""Named arrays from outside, in memory or in an .npz: every defect is one line that names the file, and nothing is
+ever unpickled. And the way to write an .npz whole or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import Array
+from puffer_il.demos.dataset import check_starts
+
+SAVE_DEMOS = (
+    "save plain arrays with np.savez('demos.npz', obs=…, actions=…, next_obs=…, terminations=…, truncations=…, "
+    "episode_starts=…, rewards=…): n rows of numbers in obs and next_obs (n, …), actions int (n,) or float (n, dim), "
+    "terminations and truncations bool (n,), rewards float (n,) if known, and the episodes' first rows in "
+    "episode_starts int (episodes,)")
+DAMAGED = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, MemoryError, SyntaxError, NotImplementedError)
+
+
+class Arrays:
+    """Named arrays, each looked at when it is asked for.
+
+    where   begins every message: "demos d.npz"
+    source  the file, or what else the arrays are called
+    remedy  ends the messages about arrays that are missing or not usable at all: how to save them
+    """
+
+    def __init__(self, arrays: Mapping[str, Any], source: str = "arrays", kind: str = "demos",
+                 remedy: str = SAVE_DEMOS) -> None:
+        self._arrays, self.keys = arrays, frozenset(arrays)
+        self.source, self.where, self.remedy = source, f"{kind} {source}", remedy
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.keys
+
+    def __getitem__(self, key: str) -> Array:
+        if key not in self.keys:
+            self.refuse(f"has no array {key!r}, only {self.listing()}; {self.remedy}")
+        return self._decoded(key)
+
+    def _decoded(self, key: str) -> Array:
+        try:
+            return np.array(self._arrays[key])  # a copy: Demos freeze theirs
+        except ValueError as error:
+            self.refuse(f"{key} is no array ({one_line(error)}); give plain numbers")
+
+    def rows(self, key: str) -> Array:
+        """An array of plain numbers, one row per transition or episode."""
+        array = self[key]
+        if array.dtype.kind not in "biuf":
+            self.refuse(f"{key} has dtype {array.dtype}; save plain numbers")
+        if array.ndim == 0:
+            self.refuse(f"{key} is a single number; give one row per transition or episode")
+        return array
+
+    def get(self, key: str) -> Array | None:
+        """The same, None where there is no such array."""
+        return self.rows(key) if key in self.keys else None
+
+    def starts(self, count: int) -> Array:
+        """`episode_starts` (episodes,) int64, refused unless they cut `count` transitions into episodes."""
+        return check_starts(self.where, self.rows("episode_starts"), count)
+
+    def listing(self) -> str:
+        return ", ".join(sorted(self.keys)) or "nothing"
+
+    def refuse(self, what: str) -> NoReturn:
+        raise InputError(f"{self.where}: {what}") from None
+
+
+class Npz(Arrays):
+    """The arrays of one file, decoded one by one. A context manager.
+
+    Raises InputError for a file that is missing, empty, cut off, or no .npz.
+    """
+
+    def __init__(self, path: Path | str, kind: str = "demos", remedy: str = SAVE_DEMOS) -> None:
+        super().__init__({}, str(path), kind, remedy)
+        try:
+            self._check_container(Path(path))
+            self._file = np.load(path, allow_pickle=False)
+        except DAMAGED as error:
+            self.refuse(f"cannot be read ({one_line(error)}); copy or record it again")
+        self.keys = frozenset(self._file.files)
+
+    def __enter__(self) -> Npz:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def _decoded(self, key: str) -> Array:
+        try:
+            array = self._file[key]
+        except DAMAGED as error:
+            if "pickle" in str(error):
+                self.refuse(f"array {key!r} {self._pickled()}")
+            self.refuse(f"array {key!r} is damaged ({one_line(error)}); copy or record the file again")
+        if not isinstance(array, np.ndarray):
+            self.refuse(f"member {key!r} is no array; save the file with np.savez")
+        return array
+
+    def raw(self, key: str) -> bytes:
+        """A member that is no array, undecoded."""
+        try:
+            return self._file.zip.read(key)
+        except (KeyError, *DAMAGED) as error:
+            self.refuse(f"member {key!r} is missing or damaged ({one_line(error)}); copy the file again")
+
+    def _check_container(self, path: Path) -> None:
+        if not path.exists():
+            self.refuse("no such file; check the path")
+        if path.is_dir():
+            self.refuse("is a folder; give the .npz file itself")
+        with path.open("rb") as file:
+            head = file.read(6)
+        if not head:
+            self.refuse("is empty; copy or record it again")
+        if zipfile.is_zipfile(path):
+            return
+        if head.startswith(b"PK"):
+            self.refuse("is cut off in the middle; copy or record it again")
+        if head.startswith(b"\x80"):
+            self.refuse(self._pickled())
+        what = "a single array (.npy)" if head == b"\x93NUMPY" else "no .npz file"
+        self.refuse(f"is {what}; {self.remedy}")
+
+    def _pickled(self) -> str:
+        return f"holds pickled Python objects, which are never loaded (they can run code); {self.remedy}"
+
+
+def save_npz(path: Path | str, arrays: dict[str, Array]) -> None:
+    """Compress `arrays` to a temporary file beside `path`, then rename it; the folder is made if it is missing.
+
+    The same arrays give the same bytes. Raises InputError if the file cannot be written; an old one then stays.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as file:
+                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"demos {path}: cannot be written ({one_line(error)}); choose another place") from None
+
+
+def one_line(error: BaseException) -> str:
+    """The error's own words on one line."""
+    return " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())

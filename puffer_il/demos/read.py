@@ -1,0 +1,38 @@
+"""Files, data sets and arrays → Demos. What a source is, its content tells: see puffer_il.demos.formats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from puffer_il.demos.dataset import Demos
+from puffer_il.demos.formats import formats
+from puffer_il.demos.npz import Arrays, Npz
+
+Source = str | Path | Demos | Mapping[str, Any]
+
+
+def read_demos(source: Source, time_limit: int | None = None) -> Demos:
+    """Demonstrations of an .npz of any format that we know, of a data set ("minari:ID"), or of named arrays in memory.
+
+    `time_limit` is the environment's own, in steps; it matters only where the two ends are not told apart.
+    Nothing is ever unpickled. Raises InputError for what is missing, damaged, unknown or inconsistent.
+    """
+    if isinstance(source, Demos):
+        return source
+    if isinstance(source, Mapping):
+        return _read(Arrays(source), time_limit)
+    named = formats().get(str(source).partition(":")[0])
+    if named is not None and not named.MARKS and ":" in str(source):
+        return named.read(str(source), time_limit)
+    with Npz(source) as file:
+        return _read(file, time_limit)
+
+
+def _read(file: Arrays, time_limit: int | None) -> Demos:
+    for format in formats().values():
+        if any(file.keys.issuperset(keys) for keys in format.MARKS):
+            return format.read(file, time_limit)
+    known = "; ".join(f"{name}: {' '.join(format.MARKS[0])} …" for name, format in formats().items() if format.MARKS)
+    file.refuse(f"holds {file.listing()}, no format we know by its keys ({known}); {file.remedy}")

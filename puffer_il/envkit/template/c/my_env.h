@@ -54,8 +54,8 @@ static inline void c_expert(const Env *env, Io io, Action *actions) {
     actions[0] = fabs(missing) < 0.05 ? 1 : missing > 0 ? 2 : 0;
 }
 
-/* Optional: the whole state as numbers, as many as `state` in env.toml says. For tests, for planning, and for whoever
- * wants to begin somewhere else. */
+/* Optional: the whole state as numbers, as many as `state` in env.toml says. It is for tests, for planning, and for
+ * episodes that begin somewhere else. */
 static inline void c_get_state(const Env *env, Io io, double *state) {
     state[0] = env->distance;
     state[1] = env->speed;

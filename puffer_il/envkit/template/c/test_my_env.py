@@ -1,4 +1,4 @@
-"""What this environment promises. Run it with `pytest my_env`, from the folder that my_env is in."""
+"""Tests of my_env. Run them with `pytest my_env` in the parent folder."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ FOLDER = Path(__file__).parent
 
 
 def play(seed: int, steps: int = 300) -> tuple[NativeEnv, np.ndarray]:
-    """64 environments under the scripted expert, and all that they showed."""
+    """64 environments under the scripted expert, and all of their observations."""
     env = NativeEnv(FOLDER, 64, seed=seed)
     seen = [env.reset(seed)[0].copy()]
     for _ in range(steps):

@@ -1,4 +1,4 @@
-"""What this environment promises. Run it with `pytest my_env`, from the folder that my_env is in."""
+"""Tests of my_env. Run them with `pytest my_env` in the parent folder."""
 
 from pathlib import Path
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from puffer_il.cli import main
 from puffer_il.demos import read_demos
 from puffer_il.learners.experiment import section_types
 from puffer_il.learners.registry import usable_learners
@@ -67,6 +68,19 @@ def test_config_keys_that_are_named_exist(page: Path):
              for field in dataclasses.fields(cls)}
     named = re.findall(r"--((?!env\.kwargs)[a-z_]+\.[a-z-]+)", page.read_text())
     assert not {key for key in named if key.replace("-", "_") not in known | {"nearest.width"}}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_commands_that_are_named_exist_and_take_these_options(page: Path, capsys):
+    commands = set(re.findall(r"^puffer-il (.*?) *(?:#.*)?$|`puffer-il ([^`]+)`", page.read_text(), re.MULTILINE))
+    for command in (block or inline for block, inline in commands):
+        words = command.split()
+        depth = 2 if words[0] in ("demos", "env", "reward") or words[:2] == ["bench", "scores"] else 1
+        if words[0].isupper() or "--help" in words:
+            continue
+        assert main([*words[:depth], "--help"]) == 0, command
+        usage = capsys.readouterr().out
+        assert not [word for word in words if re.fullmatch("--[a-z-]+", word) and word not in usage], command
 
 
 def test_every_metric_that_an_algorithm_promises_is_in_the_reference():

@@ -18,10 +18,11 @@ from puffer_il.demos.weights import weigh
 from puffer_il.native.catalogue import env_folders
 
 
-def load_demos(source: Source, spec: EnvSpec, *, episodes: int = 0, clip_actions: bool = False, subsample: int = 1,
-               seed: int = 0, time_limit: int | None = None, weighting: str = "file",
+def load_demos(source: Source, spec: EnvSpec | None, *, episodes: int = 0, clip_actions: bool = False,
+               subsample: int = 1, seed: int = 0, time_limit: int | None = None, weighting: str = "file",
                temperature: float = 1.0) -> Demos:
-    """Demonstrations from `source` ("shipped", or as `read_demos` takes it) that fit `spec`, in its dtypes.
+    """Demonstrations from `source` ("shipped", or as `read_demos` takes it) that fit `spec`, in its dtypes; without a
+    spec as they were recorded.
 
     episodes      only the first so many; 0 takes all, and a note says so if the file has fewer
     clip_actions  clip continuous actions to the range instead of refusing what lies beyond it
@@ -30,10 +31,12 @@ def load_demos(source: Source, spec: EnvSpec, *, episodes: int = 0, clip_actions
     time_limit    the recorder's, in steps, see `read_demos`; None takes the default of the environment `spec.name`
     Raises InputError for what cannot be read or does not fit.
     """
-    demos = read_demos(_located(source, spec), time_limit or _default_limit(spec.name))
+    demos = read_demos(_located(source, spec), time_limit or (_default_limit(spec.name) if spec else None))
     if episodes:
         demos = first_episodes(demos, episodes)
-    demos = weigh(fit(demos, spec, clip_actions=clip_actions), weighting, temperature)
+    if spec is not None:
+        demos = fit(demos, spec, clip_actions=clip_actions)
+    demos = weigh(demos, weighting, temperature)
     return subsample_rows(demos, subsample, seed) if subsample > 1 else demos
 
 
@@ -101,11 +104,13 @@ def shipped_path(env: str) -> Path:
     return env_folders().get(env, Path(env)) / "demos" / "expert.npz"
 
 
-def _located(source: Source, spec: EnvSpec) -> Source:
+def _located(source: Source, spec: EnvSpec | None) -> Source:
     if isinstance(source, str) and not source:
         raise InputError("demos.source is empty; give --demos FILE, or --demos shipped")
     if not isinstance(source, str) or source != "shipped":
         return Path(source).expanduser() if isinstance(source, str | Path) else source
+    if spec is None:
+        raise InputError("demos shipped: the environment is missing with which they come; give it, or a file")
     path = shipped_path(spec.name)
     if not path.is_file():
         raise InputError(f"demos shipped: {spec.name} comes with none; give a file: --demos FILE, "

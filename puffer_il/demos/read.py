@@ -10,17 +10,21 @@ from puffer_il.demos.dataset import Demos
 from puffer_il.demos.formats import formats
 from puffer_il.demos.npz import Arrays, Npz
 
-Source = str | Path | Demos | Mapping[str, Any]
+Source = str | Path | Demos | Mapping[str, Any] | tuple
+COLUMNS = ("obs", "actions", "next_obs", "terminations", "truncations", "rewards")  # of a tuple of arrays
 
 
 def read_demos(source: Source, time_limit: int | None = None) -> Demos:
-    """Demonstrations of an .npz of any format that we know, of a data set ("minari:ID"), or of named arrays in memory.
+    """Demonstrations of an .npz of any format that we know, of a data set ("minari:ID"), or of arrays in memory: named
+    as in a file, or a tuple of COLUMNS, of which the rewards may be missing.
 
     `time_limit` is the environment's own, in steps; it matters only where the two ends are not told apart.
     Nothing is ever unpickled. Raises InputError for what is missing, damaged, unknown or inconsistent.
     """
     if isinstance(source, Demos):
         return source
+    if isinstance(source, tuple):
+        source = dict(zip(COLUMNS, source, strict=False))
     if isinstance(source, Mapping):
         return _read(Arrays(source), time_limit)
     named = formats().get(str(source).partition(":")[0])

@@ -18,9 +18,16 @@ def env_folders() -> dict[str, Path]:
     return found
 
 
+def gymnasium_names(folder: Path) -> tuple[str, str | None]:
+    """The name under which puffer_il.gym registers an environment, and that of Gymnasium's own that it equals step for
+    step, if there is one: "puffer_il/CartPole-v0" and "CartPole-v1"; "puffer_il/MyEnv-v0" and None for my_env."""
+    twin = tomllib.loads((folder / "env.toml").read_text()).get("gymnasium_id")
+    name = twin.rpartition("-v")[0] if twin else "".join(part.capitalize() for part in folder.name.split("_"))
+    return f"puffer_il/{name}-v0", twin
+
+
 def twin_of(gymnasium_id: str) -> str | None:
-    """The C environment whose env.toml says that it equals `gymnasium_id` step for step; None if there is none."""
+    """The C environment that has this name at Gymnasium, or equals the one that has it; None if there is none."""
     if not re.fullmatch(r"[\w./-]+-v\d+", gymnasium_id):
         return None
-    return next((name for name, folder in env_folders().items()
-                 if tomllib.loads((folder / "env.toml").read_text()).get("gymnasium_id") == gymnasium_id), None)
+    return next((name for name, folder in env_folders().items() if gymnasium_id in gymnasium_names(folder)), None)

@@ -21,8 +21,10 @@ from puffer_il.core.errors import EnvFailure, InputError
 from puffer_il.core.spec import Array, EnvSpec, ObsField, Starts
 from puffer_il.native.catalogue import env_folders, twin_of
 from puffer_il.native.cython_env import load_cython
+from puffer_il.native.gymnasium_env import GymnasiumEnv
 from puffer_il.native.native_env import NativeEnv
 from puffer_il.vector.emulation import action_spec, emulate, obs_fields, pufferlib
+from puffer_il.vector.gym_compat import OldGym, is_old
 
 # Packages with a registry of their own, and what its `make` is told beside the id: gym:CartPole-v1 is not Gymnasium's.
 OWN_IDS: dict[str, dict[str, Any]] = {"gym": {}, "pettingzoo": {"env_type": "parallel"}}
@@ -86,6 +88,20 @@ class Creator:
         with suppress(Exception):
             env.close()
         return facts
+
+    def single(self, render_mode: str | None = None) -> gymnasium.Env:
+        """One environment as a plain Gymnasium one, as its author wrote it; InputError if it is none."""
+        if self.kind == "folder":
+            return GymnasiumEnv(self.target, render_mode, **self.kwargs)
+        with self._constructing():
+            env = self._make()(**self.kwargs, **({"render_mode": render_mode} if render_mode else {}))
+            single = not isinstance(env, pufferlib.PufferEnv)
+            if single and is_old(env):
+                env = OldGym(env)
+            if single and isinstance(env, gymnasium.Env):
+                return env
+            raise InputError(f"it is a {type(env).__name__}, no Gymnasium environment; use it by this name in `train`, "
+                             "`evaluate` and `collect`")
 
     def _make(self) -> Callable:
         if self.kind == "folder":
@@ -199,14 +215,14 @@ def fastest_name(name: str, say: Callable[[str], None] = lambda notice: None) ->
 
 
 def name_of(make: Callable) -> str:
-    """What a function that opens environments is called: module:function if it can be found again by that name.
-    InputError for what cannot be called."""
+    """What a function that opens environments is called: module:function if it can be found again by that name, else
+    function(). InputError for what cannot be called."""
     if not callable(make):
         raise InputError(f"environment {make!r}: that is a {type(make).__name__}; give a name, or a function that "
                          "opens a new environment, such as lambda: gymnasium.make('CartPole-v1')")
     module, name = getattr(make, "__module__", ""), getattr(make, "__qualname__", type(make).__name__)
     found = getattr(sys.modules.get(module), name, None) is make and module != "__main__"
-    return f"{module}:{name}" if found else name.rpartition(".")[2].strip("<>")
+    return f"{module}:{name}" if found else f"{name.rpartition('.')[2].strip('<>')}()"
 
 
 def _spec(name: str, env: Any) -> EnvSpec:

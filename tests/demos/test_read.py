@@ -26,6 +26,15 @@ def test_named_arrays_are_read_like_a_file(tmp_path, make_demos, same):
     assert arrays["terminations"].flags.writeable, "the caller's own arrays stay theirs"
 
 
+def test_a_tuple_of_columns_is_cut_into_episodes_after_each_end(make_demos, same):
+    demos = make_demos()
+    columns = (demos.obs, demos.actions, demos.next_obs, demos.terminations, demos.truncations, demos.rewards)
+    read = read_demos(columns)
+    assert np.array_equal(read.episode_starts, demos.episode_starts) and len(read.episode_starts) > 1
+    same(read, demos)
+    assert read_demos(columns[:5]).rewards is None
+
+
 def test_lists_and_other_formats_in_memory_are_read_too():
     demos = read_demos({"obs": [[0.0], [1.0], [2.0], [5.0], [6.0]], "acts": [0, 1, 1], "indices": [2],
                         "terminal": [True, False]})
@@ -41,7 +50,9 @@ def test_demos_are_their_own_source(make_demos, discrete_spec):
 @pytest.mark.parametrize(("arrays", "message"), [
     ({}, "demos arrays: holds nothing, no format we know by its keys"),
     ({"obs": [[1, 2], [3]], "actions": [0, 1]}, "demos arrays: obs is no array"),
-    ({"obs": [[1, 2], [3, 4]], "actions": [0, 1]}, "demos arrays: has no array 'episode_starts', only actions, obs"),
+    ({"obs": [[1, 2], [3, 4]], "actions": [0, 1]}, "demos arrays: has no array 'terminations', only actions, obs"),
+    (([[1.0]], [0], [[2.0]]), "demos arrays: has no array 'terminations', only actions, next_obs, obs"),
+    (([[1.0]], [0], [[2.0]], [True, False], [False]), "terminations has 2 rows but obs has 1"),
     ({"obs": [[1, 2]], "episode_starts": ["a"]}, "episode_starts has dtype <U1"),
 ])
 def test_arrays_that_are_no_demonstrations_are_refused_by_name(arrays, message):

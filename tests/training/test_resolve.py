@@ -27,6 +27,7 @@ def test_given_keys_are_those_of_the_layers():
 
 
 @pytest.mark.parametrize("name, twin", [("CartPole-v1", "cartpole"), ("Ant-v5", "ant"), ("Ant-v4", None),
+                                        ("puffer_il/CartPole-v0", "cartpole"), ("puffer_il/Breakout-v0", "breakout"),
                                         ("cartpole", None), ("gymnasium:CartPole-v1", None), ("", None)])
 def test_only_the_very_id_of_a_c_environment_names_it(name, twin):
     assert twin_of(name) == twin

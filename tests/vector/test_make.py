@@ -28,7 +28,7 @@ def test_names_and_their_kinds(name, kind):
 
 def test_an_environment_may_be_given_as_a_function_and_is_named_so_that_it_can_be_found_again():
     creator = find_creator(lambda length=1: gymnasium.make("CartPole-v1", max_episode_steps=length), {"length": 9})
-    assert (creator.name, creator.kind) == ("lambda", "callable") and creator().env.spec.max_episode_steps == 9
+    assert (creator.name, creator.kind) == ("lambda()", "callable") and creator().env.spec.max_episode_steps == 9
     importable = find_creator(identified.Gymnasium)
     assert importable.name == "tests.support.identified:Gymnasium"
     assert importable.facts() == find_creator(importable.name).facts()

@@ -1,6 +1,7 @@
 """Our own file: one .npz without pickles whose keys are the fields of Demos, plus `meta`, a JSON string.
 
-    obs, terminations, truncations, episode_starts     as in `Demos`
+    obs, terminations, truncations     as in `Demos`
+    episode_starts                     as there; without it an episode begins after each end
     actions                            where they were recorded
     rewards, episode_returns, episode_lengths, episode_terminations, episode_truncations     where there are any
     weights   (n,)                     how much each row counts, where not all count alike
@@ -40,7 +41,7 @@ def write(path: Path | str, demos: Demos, env: str, collected: str) -> None:
 
 def read(file: Arrays, time_limit: int | None = None) -> Demos:
     obs = file.rows("obs")
-    starts = file.starts(len(obs))
+    starts = file.starts(len(obs)) if "episode_starts" in file else _after_ends(file)
     notes = list(_meta(file)["notes"])
     others = sorted(file.keys - {*STORED, "next_obs", "final_obs", "meta"})
     if others:
@@ -72,6 +73,12 @@ def _next_obs(file: Arrays, obs: Array, starts: Array) -> Array:
         file.refuse(f"final_obs has shape {finals.shape} but there are {len(starts)} episodes of observations "
                     f"{obs.shape[1:]}; give one final observation per episode")
     return shifted(obs, finals, starts)
+
+
+def _after_ends(file: Arrays) -> Array:
+    """(episodes,) the first row, and those that follow a termination or truncation."""
+    ends = [np.flatnonzero(file.rows(name)[:-1]) for name in ("terminations", "truncations")]
+    return np.append(0, np.union1d(*ends) + 1)
 
 
 def _totals(file: Arrays, name: str) -> Array | None:

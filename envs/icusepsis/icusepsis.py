@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array
 from puffer_il.native import tabular
+from puffer_il.native.glue import package_folder
 
 TERMINAL = (713, 714, 715)  # death, survival, and the absorbing state after them
 DEATH = TERMINAL[0]
@@ -43,11 +43,11 @@ def load(*, file: str, inadmissible: str, grid_width: int, max_episode_steps: in
 
 def _installed() -> Path:
     """The package's file. The package itself is not imported: it would bring pandas and the old gym."""
-    spec = importlib.util.find_spec("icu_sepsis")
-    if spec is None or not spec.submodule_search_locations:
+    folder = package_folder("icu_sepsis")
+    if folder is None:
         raise InputError("environment icusepsis reads its tables from the package icu-sepsis, which is not installed; "
                          "pip install icu-sepsis (--no-deps suffices), or give its dynamics.npz as `file`")
-    return Path(next(iter(spec.submodule_search_locations))) / "envs" / "assets" / "dynamics.npz"
+    return folder / "envs" / "assets" / "dynamics.npz"
 
 
 def _admissible(path: Path, shape: tuple[int, ...]) -> Array:

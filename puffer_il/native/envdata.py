@@ -1,4 +1,4 @@
-"""What a C environment reads besides numbers: the arrays of [data], given by the caller or by its own `load`.
+"""What a C environment reads besides numbers: the arrays of [data], given by the caller, by its own `load`, or files.
 
 `load(**kwargs)` in `<name>.py` beside the header gets every parameter's value (the time limit only if it names
 `max_episode_steps`) and every array that was given. It returns a dict: arrays by name, and parameters that it decides
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,7 +19,8 @@ import numpy as np
 
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array
-from puffer_il.native.envfile import EnvFile, Value, read_env
+from puffer_il.native.envfile import DataFile, EnvFile, Value, read_env
+from puffer_il.native.glue import package_folder
 
 _loaded: dict[tuple, dict[str, Any]] = {}  # what `load` returned, for those that were given no array and no text
 
@@ -38,6 +40,9 @@ def open_env(folder: Path | str, given: Mapping[str, Any]) -> tuple[EnvFile, dic
                                  "[parameters] of env.toml")
             (arrays if name in env.data else values)[name] = value
     values = env.values(values)
+    for name, file in env.files.items():
+        if name not in arrays:
+            arrays[name] = _path(env, name, file, values)
     return read_env(folder, values), values, {name: _array(env, name, arrays.get(name)) for name in env.data}
 
 
@@ -64,6 +69,20 @@ def _function(path: Path) -> Callable[..., Mapping[str, Any]]:
     if not callable(getattr(module, "load", None)):
         raise InputError(f"{path}: there is no function load(**parameters)")
     return module.load
+
+
+def _path(env: EnvFile, name: str, file: DataFile, values: dict[str, Value]) -> Array:
+    """uint8, the path as C reads it."""
+    given = values.get(file.parameter, "")
+    if given:
+        key, path, remedy = file.parameter, Path(str(given)).expanduser(), f"give the path of a {name}"
+    else:
+        root = package_folder(file.package) if file.package else env.folder
+        key, path = name, (root or Path(file.package)) / file.paths[str(values.get(file.by, ""))]
+        remedy = f"pip install {file.package}" if file.package else "put it there"
+    if not path.is_file():
+        raise InputError(f"environment {env.name}: {key} = {str(path)!r}: there is no such file; {remedy}")
+    return np.frombuffer(os.fsencode(path.resolve()) + b"\0", np.uint8)
 
 
 def _array(env: EnvFile, name: str, value: Any) -> Array:

@@ -24,6 +24,8 @@ An environment is a folder `<name>/` with `<name>.h` (its contract is csrc/env.h
     map = { default = "4x4", choices = ["4x4", "8x8"] }  # one of several names, and text that only `load` sees
     [data]                       # arrays that all environments read: keyword arguments, or from load() in <name>.py
     transitions = "float64"
+    # or a file, whose path C reads: one beside env.toml or of a Python package, unless a text parameter names another
+    model = { package = "gymnasium", file = "envs/mujoco/assets/ant.xml", parameter = "xml_file" }
     [render]                     # the picture of c_render
     width = 600
     height = 400
@@ -115,6 +117,20 @@ class Parameter:
 
 
 @dataclass(frozen=True)
+class DataFile:
+    """The file whose path is an array of [data], as uint8 that end in 0.
+
+    paths      in the package, or beside env.toml without one: by the choices of the parameter `by`, or under "" alone
+    parameter  the text parameter that may name another file, or empty
+    """
+
+    paths: Mapping[str, str]
+    by: str = ""
+    package: str = ""
+    parameter: str = ""
+
+
+@dataclass(frozen=True)
 class EnvFile:
     """A checked env.toml, its sizes for one choice of parameters; the header is `<name>.h`.
 
@@ -139,6 +155,7 @@ class EnvFile:
     state: int = 0
     packages: tuple[str, ...] = ()
     data: Mapping[str, str] = field(default_factory=dict)  # name → dtype
+    files: Mapping[str, DataFile] = field(default_factory=dict)  # for those of `data` that are files
     render: tuple[int, int, int] = (0, 0, 0)
 
     @property
@@ -188,17 +205,13 @@ def read_env(folder: Path | str, given: Mapping[str, Any] | None = None) -> EnvF
                                          for key in ("description", "source", "gymnasium_id"))
     log, packages = (top.names(key) for key in ("log", "packages"))
     state = top.size("state", top.get("state", int, str, default=0), low=0)
-    data = top.get("data", dict, default={})
-    taken = RESERVED | {p.name for p in parameters}
-    for name, dtype in data.items():
-        if dtype not in DATA_TYPES or not re.fullmatch(r"[A-Za-z]\w*", name) or name in taken:
-            raise top.error(f"data.{name}", f"{dtype!r}: give a name of its own and one of {', '.join(DATA_TYPES)}")
+    data, files = _data(top, parameters)
     picture = _Table(path, "render.", top.get("render", dict, default={}), ("width", "height", "fps"))
     width, height, fps = (picture.size(key, picture.get(key, int), high=4096) if picture.table else 0
                           for key in ("width", "height", "fps"))
     agents = top.size("agents", top.get("agents", int, str, default=1))
     return EnvFile(folder, description, source, gymnasium_id, agents, autoreset, _observation(top), _action(top),
-                   parameters, log, state, packages, data, (width, height, fps))
+                   parameters, log, state, packages, data, files, (width, height, fps))
 
 
 class _Table:
@@ -305,6 +318,33 @@ def _action(top: _Table) -> Space:
     shape = (len(nvec),) if isinstance(value, list) else ()
     return Space("int32", shape, (0,) * len(nvec), tuple(n - 1 for n in nvec), nvec,
                  value if isinstance(value, str) else "")
+
+
+def _data(top: _Table, parameters: tuple[Parameter, ...]) -> tuple[dict[str, str], dict[str, DataFile]]:
+    """`name = dtype`, or `name = { file = …, package = …, parameter = … }`."""
+    data, files = top.get("data", dict, default={}), {}
+    for name, entry in data.items():
+        if isinstance(entry, dict):
+            files[name] = _file(_Table(top.path, f"data.{name}.", entry, ("file", "package", "parameter")), parameters)
+        elif entry not in DATA_TYPES:
+            raise top.error(f"data.{name}", f"{entry!r}: give one of {', '.join(DATA_TYPES)}, or a file")
+        if not re.fullmatch(r"[A-Za-z]\w*", name) or name in RESERVED | {p.name for p in parameters}:
+            raise top.error(f"data.{name}", "give it a name of its own, of letters, digits and _")
+    return data | dict.fromkeys(files, "uint8"), files
+
+
+def _file(table: _Table, parameters: tuple[Parameter, ...]) -> DataFile:
+    """`file = "path"`, or `file.parameter = { choice = "path", … }`."""
+    by, paths = "", {"": table.get("file", str, dict)}
+    if isinstance(paths[""], dict):
+        choices = {p.name: set(p.choices) for p in parameters}
+        by, paths = next(iter(paths[""].items()), ("", {}))
+        if type(paths) is not dict or set(paths) != choices.get(by) or {type(path) for path in paths.values()} != {str}:
+            raise table.error("file", "give a path, or one for each choice of a parameter: file.map = { a = …, b = … }")
+    parameter = table.get("parameter", str, default="")
+    if parameter and parameter not in [p.name for p in parameters if not p.in_c]:
+        raise table.error("parameter", f"{parameter!r} is no parameter that is a text without choices")
+    return DataFile(paths, by, table.get("package", str, default=""), parameter)
 
 
 def _parameter(path: Path, name: str, entry: Any) -> Parameter:

@@ -71,15 +71,20 @@ def hooks(env: EnvFile) -> set[str]:
     return found
 
 
+def package_folder(package: str) -> Path | None:
+    """Where a Python package is installed, without importing it; None if it is not."""
+    spec = importlib.util.find_spec(package)
+    return Path(next(iter(spec.submodule_search_locations))) if spec and spec.submodule_search_locations else None
+
+
 def package_flags(env: EnvFile) -> list[str]:
     """Compiler flags for the headers and the library inside each of `packages`; InputError if one is not there."""
     flags = []
     for package in env.packages:
-        spec = importlib.util.find_spec(package)
-        if spec is None or not spec.submodule_search_locations:
+        root = package_folder(package)
+        if root is None:
             raise InputError(f"environment {env.name} is built with the package {package}, which is not installed; "
                              f"pip install {package}")
-        root = Path(next(iter(spec.submodule_search_locations)))
         libraries = sorted(path for pattern in (f"lib{package}.so*", f"lib{package}*.dylib", f"{package}.lib")
                            for path in root.glob(pattern))
         if not libraries or not (root / "include").is_dir():

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from puffer_il.core.errors import InputError
+from puffer_il.native.envdata import open_env
 from puffer_il.native.envfile import read_env
-from puffer_il.native.mujoco_assets import model
 from puffer_il.native.native_env import NativeEnv
 from tests.support.environments import FOLDERS, random_actions
 
@@ -233,8 +233,19 @@ def test_recorded_transitions_replay(test_data: Path, name: str, recorded: str) 
     assert np.abs(env.rewards - cost * unclipped - rewards)[known].max() < 1e-5
 
 
+def model(name: str, **given: str) -> Path:
+    return Path(bytes(open_env(FOLDERS[name], given)[2]["model"])[:-1].decode())
+
+
+def test_models_are_gymnasiums_own() -> None:
+    for name in ENVS:
+        for version in VERSIONS:
+            own = gymnasium.make(f"{ENVS[name]}-{version}").unwrapped
+            assert model(name, version=version).samefile(own.fullpath)
+
+
 def test_another_model(tmp_path: Path) -> None:
-    xml = Path(bytes(model("hopper.xml"))[:-1].decode()).read_text()
+    xml = model("hopper").read_text()
     slippery = tmp_path / "slippery.xml"
     slippery.write_text(xml.replace('friction="2.0"', 'friction="0.1"'))
     check_free_run("hopper", "v5", episodes=2, steps=100, xml_file=str(slippery))
@@ -243,8 +254,8 @@ def test_another_model(tmp_path: Path) -> None:
 def test_a_wrong_model_is_named(tmp_path: Path) -> None:
     missing, broken = tmp_path / "missing.xml", tmp_path / "broken.xml"
     broken.write_text("<mujoco><worldbody><geom typ='x'/></worldbody></mujoco>")
-    ant = bytes(model("ant.xml"))[:-1].decode()
-    for path, text in ((missing, "no such file"), (broken, "unrecognized attribute"), (ant, "15 positions, 14 veloc")):
+    for path, text in ((missing, f"xml_file = '{missing}': there is no such file; give the path of a model"),
+                       (broken, "unrecognized attribute"), (model("ant"), "15 positions, 14 veloc")):
         with pytest.raises(InputError, match=text) as error:
             NativeEnv(FOLDERS["hopper"], xml_file=str(path))
         assert "\n" not in str(error.value)

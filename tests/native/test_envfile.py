@@ -125,3 +125,20 @@ def test_wrong_parameters_get_one_line(tmp_path: Path, given: dict, message: str
     with pytest.raises(InputError, match=message.replace("?", r"\?")) as error:
         env.values(given)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("entry", "message"), [
+    ('table = "float16"', "data.table: 'float16': give one of float64, float32"),
+    ('speed = "float32"', "data.speed: give it a name of its own"),
+    ('model = { fil = "a.txt" }', "unknown key 'data.model.fil'; did you mean 'data.model.file'?"),
+    ('model = { package = "numpy" }', "data.model.file: missing"),
+    ('model = { file = "a.txt", parameter = "speed" }', "data.model.parameter: 'speed' is no parameter that is a text"),
+    ('model = { file = { speed = { fast = "a.txt" } } }', "data.model.file: give a path, or one for each choice"),
+    ('model = { file = { track = { oval = "a.txt" } } }', "data.model.file: give a path, or one for each choice"),
+    ('model = { file = { track = { oval = "a.txt", eight = 8 } } }', "data.model.file: give a path, or one for each"),
+])
+def test_wrong_data_get_one_line(tmp_path: Path, entry: str, message: str):
+    track = 'track = { default = "oval", choices = ["oval", "eight"] }\n[data]\n'
+    with pytest.raises(InputError, match=message.replace("?", r"\?")) as error:
+        read(tmp_path, GOOD + track + entry)
+    assert "env.toml" in str(error.value) and "\n" not in str(error.value)

@@ -236,6 +236,54 @@ def test_what_goes_together_must_be_there_together(folder: Path):
         hooks(read_env(folder))
 
 
+READER = """
+#include <stdio.h>
+typedef struct { int first; } Env;
+static inline void c_reset(Env *env, Io io) {
+    FILE *file = fopen((const char *)io.data->map, "r");
+    env->first = file ? fgetc(file) : -1;
+    if (file)
+        fclose(file);
+    io.observations[0] = (float)env->first;
+}
+static inline void c_step(Env *env, Io io) { io.observations[0] = (float)env->first; }
+"""
+READER_TOML = """
+[observation]
+dtype = "float32"
+shape = [1]
+low = -inf
+high = inf
+[action]
+discrete = 2
+[parameters]
+size = { default = "small", choices = ["small", "large"] }
+path = ""
+[data.map]
+file.size = { small = "s.txt", large = "maps/l.txt" }
+parameter = "path"
+"""
+
+
+def test_c_reads_a_file_beside_env_toml_or_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = write_env(tmp_path, "reader", READER_TOML, READER)
+    (folder / "maps").mkdir()
+    for path in (folder / "s.txt", folder / "maps" / "l.txt", tmp_path / "other.txt"):
+        path.write_text(path.name)
+    monkeypatch.chdir(tmp_path)
+    mine = np.frombuffer(bytes(tmp_path / "other.txt") + b"\0", np.uint8)
+    for given, first in (({}, "s"), ({"size": "large"}, "l"), ({"path": "other.txt"}, "o"), ({"map": mine}, "o")):
+        assert NativeEnv(folder, **given).reset()[0] == ord(first)
+    with pytest.raises(InputError, match=r"reader: path = 'no.txt': there is no such file; give the path of a map"):
+        NativeEnv(folder, path="no.txt")
+    (folder / "s.txt").unlink()
+    with pytest.raises(InputError, match=r"reader: map = '.*reader/s.txt': there is no such file; put it there"):
+        NativeEnv(folder)
+    (folder / "env.toml").write_text(READER_TOML + 'package = "no_such"')
+    with pytest.raises(InputError, match=r"map = 'no_such/s.txt': there is no such file; pip install no_such"):
+        NativeEnv(folder)
+
+
 OWN_MEMORY = """
 #include <stdlib.h>
 typedef struct { double *place; } Env;

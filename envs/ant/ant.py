@@ -1,7 +1,0 @@
-"""The model."""
-
-from puffer_il.native.mujoco_assets import model
-
-
-def load(xml_file: str, **others: object) -> dict[str, object]:
-    return {"model": model("ant.xml", xml_file)}

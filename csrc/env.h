@@ -23,7 +23,10 @@
  *     static inline void c_get_state(const Env *env, Io io, double *state);
  *     static inline void c_set_state(Env *env, Io io, const double *state);
  *         All of an episode's state but generator and clock as `state` numbers (env.toml). Setting it writes the
- *         observations, and the environment then goes on to the bit as the one that it was got from.
+ *         observations, and the environment then goes on to the bit as the one that it was got from. Both may be left
+ *         out where Env has only fields of type double, as many as `state` says, and c_observe is there: Env is copied.
+ *     static inline void c_observe(const Env *env, Io io);
+ *         Writes the observations.
  *     static void c_render(const Env *env, Io io, Canvas *canvas);
  *         A picture of [render] width × height (canvas.h).
  *     static const char *c_share(const Params *params, const Data *data, void **shared);

@@ -4,7 +4,7 @@
  *     enum { NQ = …, NV = …, NBODY = … };  positions, velocities, bodies
  *     enum { CARRIED = … };                numbers in Env.carried
  *
- * and defines observe(). The model comes from the array `model` of [data], the path of an XML file.
+ * and defines c_observe(). The model comes from the array `model` of [data], the path of an XML file.
  *
  * All is done by the same calls in the same order as in Gymnasium, so that the same start and actions give the same
  * doubles, bit for bit, with the same MuJoCo. What Gymnasium computes and does not use is left out.
@@ -22,13 +22,12 @@
 
 #include "env.h"
 
+/* env.toml: state = NQ + 2 * NV + CARRIED */
 typedef struct {
     double qpos[NQ], qvel[NV];
     double warmstart[NV];     // the accelerations from which the solver of the next step starts
     double carried[CARRIED];  // what else the last step leaves to the observation or to the next reward
 } Env;
-
-_Static_assert(sizeof(Env) == ENV_STATE_SIZE * sizeof(double), "env.toml: state = NQ + 2 * NV + CARRIED");
 
 typedef struct Workspace {
     struct Workspace *next;
@@ -42,7 +41,7 @@ typedef struct {
 } Simulator;
 
 /* Writes the observation of `env`, which is all that it depends on. */
-static inline void observe(const Env *env, Io io);
+static inline void c_observe(const Env *env, Io io);
 
 static inline const mjModel *model_of(Io io) {
     return ((const Simulator *)io.shared)->model;
@@ -140,7 +139,7 @@ static inline const mjData *simulate(Env *env, Io io) {
         unstable |= mju_isBad(d->qvel[k]);
     if (unstable) {
         io.truncations[0] = true;
-        observe(env, io);
+        c_observe(env, io);
         return NULL;
     }
     save(env, d);
@@ -200,15 +199,6 @@ static inline Obs *put(Obs *obs, const double *numbers, int count, double limit)
 static inline Obs *put_state(const Env *env, Io io, int64_t skipped, double limit) {
     Obs *obs = put(io.observations, env->qpos + skipped, (int)(NQ - skipped), INFINITY);
     return put(obs, env->qvel, NV, limit);
-}
-
-static inline void c_get_state(const Env *env, Io io, double *state) {
-    memcpy(state, env, sizeof *env);
-}
-
-static inline void c_set_state(Env *env, Io io, const double *state) {
-    memcpy(env, state, sizeof *env);
-    observe(env, io);
 }
 
 /* From where a picture is taken, without perspective. */

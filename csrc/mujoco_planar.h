@@ -8,14 +8,14 @@
 static inline void c_reset(Env *env, Io io) {
     draw_start(env, io, io.params->reset_noise_scale, START_NORMAL);
     begin(env, io);
-    observe(env, io);
+    c_observe(env, io);
 }
 
 static inline void c_step(Env *env, Io io) {
     const double x = env->qpos[0];
     if (simulate(env, io)) {
         judge(env, io, env->qpos[0] - x, 0);
-        observe(env, io);
+        c_observe(env, io);
     }
 }
 

@@ -11,7 +11,7 @@ typedef struct {
     double speed1, speed2;
 } Env;
 
-static inline void observe(const Env *env, Io io) {
+static inline void c_observe(const Env *env, Io io) {
     double sine1, cosine1, sine2, cosine2;
     sin_cos(env->theta1, &sine1, &cosine1);
     sin_cos(env->theta2, &sine2, &cosine2);
@@ -62,7 +62,7 @@ static inline void c_reset(Env *env, Io io) {
     env->theta2 = (float)rng_uniform(io.rng, -0.1, 0.1);
     env->speed1 = (float)rng_uniform(io.rng, -0.1, 0.1);
     env->speed2 = (float)rng_uniform(io.rng, -0.1, 0.1);
-    observe(env, io);
+    c_observe(env, io);
 }
 
 /* The state `dt` later. */
@@ -82,7 +82,7 @@ static inline void c_step(Env *env, Io io) {
     const bool reached = height(env) > 1;
     io.rewards[0] = reached ? 0 : -1;
     io.terminations[0] = reached;
-    observe(env, io);
+    c_observe(env, io);
 }
 
 /* Steps until the end is over the line if the torque stays, at most `limit`. */
@@ -103,15 +103,6 @@ static inline void c_expert(const Env *env, Io io, Action *actions) {
     const int left = steps_to_line(*env, -torque, LOOK_AHEAD, io.params);
     const int right = steps_to_line(*env, torque, LOOK_AHEAD, io.params);
     actions[0] = left != right ? (left < right ? 0 : 2) : (env->speed1 > 0 ? 0 : 2);
-}
-
-static inline void c_get_state(const Env *env, Io io, double *state) {
-    memcpy(state, env, sizeof *env);
-}
-
-static inline void c_set_state(Env *env, Io io, const double *state) {
-    memcpy(env, state, sizeof *env);
-    observe(env, io);
 }
 
 static void c_render(const Env *env, Io io, Canvas *canvas) {

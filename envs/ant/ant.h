@@ -6,7 +6,7 @@ enum { CARRIED = 2 + 6 * NBODY };  // the trunk's x and y, and the contact force
 #include "mujoco_runner.h"
 
 /* The world's, the first, are always 0; only v4 observes them. */
-static inline void observe(const Env *env, Io io) {
+static inline void c_observe(const Env *env, Io io) {
     const Params *p = io.params;
     Obs *obs = put_state(env, io, 2 * p->exclude_current_positions_from_observation, INFINITY);
     const double *forces = env->carried + 2;
@@ -38,7 +38,7 @@ static inline void c_reset(Env *env, Io io) {
     carry(env, io, begin(env, io));
     for (int k = 0; k < 6 * NBODY; k++)  // not computed yet
         env->carried[2 + k] = clip(0, io.params->contact_force_min, io.params->contact_force_max);
-    observe(env, io);
+    c_observe(env, io);
 }
 
 static inline void c_step(Env *env, Io io) {
@@ -53,7 +53,7 @@ static inline void c_step(Env *env, Io io) {
     const double contact = feels_contacts(p) ? p->contact_cost_weight * sum_of_squares(env->carried + 2, 6 * NBODY) : 0;
     judge(env, io, env->carried[0] - x, contact);
     io.log->contact_cost += (float)contact;
-    observe(env, io);
+    c_observe(env, io);
 }
 
 static void c_render(const Env *env, Io io, Canvas *canvas) {

@@ -68,7 +68,7 @@ static inline void draw_ball(const Frame *f, int shade, Obs *image, int scale) {
 
 /* Either a plane each for the paddle, the ball, the places where it was in the last steps, and the wall; or the last
  * pictures in grey, the newest one last, as of a screen. */
-static inline void observe(const Env *env, Io io) {
+static inline void c_observe(const Env *env, Io io) {
     const int scale = (int)io.params->scale, pixels = ENV_OBS_SIZE / FRAMES;
     const Frame *f = env->frames;
     Obs *images = io.observations;
@@ -110,7 +110,7 @@ static inline void c_reset(Env *env, Io io) {
     serve(env, io.rng);
     for (int k = 1; k < FRAMES; k++)
         env->frames[k] = *f;
-    observe(env, io);
+    c_observe(env, io);
 }
 
 /* Breaks the brick at a point; its points, 0 where there is none. */
@@ -185,7 +185,7 @@ static inline void c_step(Env *env, Io io) {
     io.log->bricks = env->broken;
     io.log->points += points;
     io.log->cleared = cleared;
-    observe(env, io);
+    c_observe(env, io);
 }
 
 /* Keeps under the ball, a little to that side of it from which it will go towards the brick that is nearest to it. It
@@ -237,7 +237,7 @@ static inline void c_set_state(Env *env, Io io, const double *state) {
     env->lives = (int32_t)state[4];
     env->broken = (int32_t)state[5];
     env->action = (int32_t)state[6];
-    observe(env, io);
+    c_observe(env, io);
 }
 
 static void c_render(const Env *env, Io io, Canvas *canvas) {

@@ -9,7 +9,7 @@ typedef struct {
     double x, x_dot, theta, theta_dot;
 } Env;
 
-static inline void observe(const Env *env, Io io) {
+static inline void c_observe(const Env *env, Io io) {
     io.observations[0] = (float)env->x;
     io.observations[1] = (float)env->x_dot;
     io.observations[2] = (float)env->theta;
@@ -21,7 +21,7 @@ static inline void c_reset(Env *env, Io io) {
     env->x_dot = rng_uniform(io.rng, -0.05, 0.05);
     env->theta = rng_uniform(io.rng, -0.05, 0.05);
     env->theta_dot = rng_uniform(io.rng, -0.05, 0.05);
-    observe(env, io);
+    c_observe(env, io);
 }
 
 static inline void c_step(Env *env, Io io) {
@@ -48,21 +48,12 @@ static inline void c_step(Env *env, Io io) {
         io.rewards[0] = fell ? -1 : 0;
     else
         io.rewards[0] = 1;
-    observe(env, io);
+    c_observe(env, io);
 }
 
 /* Steers by where the pole is about to lean; leaning with the cart's place and drift makes the cart come back. */
 static inline void c_expert(const Env *env, Io io, Action *actions) {
     actions[0] = env->theta + 0.4 * env->theta_dot + 0.1 * env->x + 0.2 * env->x_dot > 0;
-}
-
-static inline void c_get_state(const Env *env, Io io, double *state) {
-    memcpy(state, env, sizeof *env);
-}
-
-static inline void c_set_state(Env *env, Io io, const double *state) {
-    memcpy(env, state, sizeof *env);
-    observe(env, io);
 }
 
 static void c_render(const Env *env, Io io, Canvas *canvas) {

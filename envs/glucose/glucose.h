@@ -131,7 +131,7 @@ static inline double announced_grams(const Day *day, const Params *params) {
     return params->announced ? meals_in(day, (double)(params->lead_minutes / STEP_MINUTES)) : 0;
 }
 
-static inline void observe(const Env *env, Io io) {
+static inline void c_observe(const Env *env, Io io) {
     const Day *day = &env->day;
     const Therapy therapy = therapy_of(patient_of(day));
     double sine, cosine;
@@ -194,7 +194,7 @@ static inline void c_reset(Env *env, Io io) {
         day->readings[k] = sensed(day);
     draw_meals(day, io);
     forget_picture(env);
-    observe(env, io);
+    c_observe(env, io);
 }
 
 /* The model's right-hand side; SI of the day, insulin in µU/min, tau_m in min. */
@@ -270,7 +270,7 @@ static inline void c_step(Env *env, Io io) {
         forget_picture(env);
     }
     env->glucose[(int)step_of_day(day)] = (float)glucose;
-    observe(env, io);
+    c_observe(env, io);
 }
 
 /* Basal and bolus with a bolus calculator's rules: carbohydrates by the ratio, glucose off target by the factor, less
@@ -301,7 +301,7 @@ static inline void c_set_state(Env *env, Io io, const double *state) {
     env->day.patient = clip(floor(env->day.patient), 0, 9);
     env->day.step = clip(floor(env->day.step), 0, 0x1p52);
     forget_picture(env);
-    observe(env, io);
+    c_observe(env, io);
 }
 
 typedef struct {

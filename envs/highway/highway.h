@@ -22,7 +22,7 @@ typedef struct {
     double steps;  // of all agents in this episode, to average over
 } Env;
 
-static inline void observe(const Env *env, Io io) {
+static inline void c_observe(const Env *env, Io io) {
     const Params *p = io.params;
     for (int a = 0; a < ENV_AGENTS; a++) {
         Obs *out = io.observations + a * ENV_OBS_SIZE;
@@ -51,7 +51,7 @@ static inline void c_reset(Env *env, Io io) {
         }
     }
     traffic_settle(&env->traffic, p);
-    observe(env, io);
+    c_observe(env, io);
 }
 
 /* The number of the target speed nearest to v. */
@@ -118,7 +118,7 @@ static inline void c_step(Env *env, Io io) {
         io.log->offroad += (off - io.log->offroad) / (float)env->steps;
         io.log->speed += ((float)t->speed[a] - io.log->speed) / (float)env->steps;
     }
-    observe(env, io);
+    c_observe(env, io);
 }
 
 /* Whether agent a crashes if it does this now and then nothing for some seconds, and the others keep their aims. */
@@ -174,7 +174,7 @@ static inline void c_get_state(const Env *env, Io io, double *state) {
 static inline void c_set_state(Env *env, Io io, const double *state) {
     traffic_set(&env->traffic, io.params, state);
     env->steps = state[ENV_STATE_SIZE - 1];
-    observe(env, io);
+    c_observe(env, io);
 }
 
 static void c_render(const Env *env, Io io, Canvas *canvas) {

@@ -7,7 +7,7 @@ enum { CARRIED = FORCES + 6 * NBODY };  // the centre of mass (x, y), then what 
 #include "mujoco_runner.h"
 
 /* v4 also observes the world, the first body, and the root's joints, which have no motors: zeros all of them. */
-static inline void observe(const Env *env, Io io) {
+static inline void c_observe(const Env *env, Io io) {
     const Params *p = io.params;
     const bool v5 = p->version == VERSION_V5;
     const double *c = env->carried;
@@ -47,7 +47,7 @@ static inline void c_reset(Env *env, Io io) {
     draw_start(env, io, io.params->reset_noise_scale, false);
     carry(env, io, begin(env, io));
     memset(env->carried + FORCES, 0, 6 * NBODY * sizeof *env->carried);  // not computed yet
-    observe(env, io);
+    c_observe(env, io);
 }
 
 static inline void c_step(Env *env, Io io) {
@@ -62,7 +62,7 @@ static inline void c_step(Env *env, Io io) {
                                 p->contact_cost_max) * (p->version == VERSION_V5);
     judge(env, io, env->carried[0] - x, contact);
     io.log->contact_cost += (float)contact;
-    observe(env, io);
+    c_observe(env, io);
 }
 
 static void c_render(const Env *env, Io io, Canvas *canvas) {

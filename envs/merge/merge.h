@@ -133,7 +133,7 @@ static inline void observe_lidar(const Env *env, int own, int rays, Obs *out) {
     }
 }
 
-static inline void observe(const Env *env, Io io) {
+static inline void c_observe(const Env *env, Io io) {
     const Params *p = io.params;
     for (int a = 0; a < ENV_AGENTS; a++) {
         if (left(env, a))
@@ -173,7 +173,7 @@ static inline void c_reset(Env *env, Io io) {
     for (int a = 0; a < ENV_AGENTS; a++, along -= 25)
         place(env, a, along - rng_uniform(io.rng, 0, 15), MERGING, p->speed_limit * rng_uniform(io.rng, 0.7, 0.9),
               p->speed_limit);
-    observe(env, io);
+    c_observe(env, io);
 }
 
 /* Whether agent `a` is in something, off the road, or past the end of the acceleration lane while still on it. */
@@ -229,7 +229,7 @@ static inline void c_step(Env *env, Io io) {
         io.log->crashed += (float)hit[a] / ENV_AGENTS;
         io.log->merged += (float)(over[a] && !hit[a]) / ENV_AGENTS;
     }
-    observe(env, io);
+    c_observe(env, io);
     for (int a = 0; a < ENV_AGENTS; a++)
         if (over[a])
             place(env, a, AWAY - 100 * a, MERGING, 0, p->speed_limit);
@@ -260,15 +260,6 @@ static inline void c_expert(const Env *env, Io io, Action *actions) {
         actions[2 * a] = (Action)clip(acceleration, -6, 3);
         actions[2 * a + 1] = (Action)steering_to(env, a, y);
     }
-}
-
-static inline void c_get_state(const Env *env, Io io, double *state) {
-    memcpy(state, env, sizeof *env);
-}
-
-static inline void c_set_state(Env *env, Io io, const double *state) {
-    memcpy(env, state, sizeof *env);
-    observe(env, io);
 }
 
 static void c_render(const Env *env, Io io, Canvas *canvas) {

@@ -9,7 +9,7 @@ typedef struct {
     double position, velocity;
 } Env;
 
-static inline void observe(const Env *env, Io io) {
+static inline void c_observe(const Env *env, Io io) {
     io.observations[0] = (float)env->position;
     io.observations[1] = (float)env->velocity;
 }
@@ -17,7 +17,7 @@ static inline void observe(const Env *env, Io io) {
 static inline void c_reset(Env *env, Io io) {
     env->position = rng_uniform(io.rng, -0.6, -0.4);
     env->velocity = 0;
-    observe(env, io);
+    c_observe(env, io);
 }
 
 static inline void c_step(Env *env, Io io) {
@@ -34,7 +34,7 @@ static inline void c_step(Env *env, Io io) {
     env->velocity = velocity;
     io.rewards[0] = -1;
     io.terminations[0] = (position >= GOAL_POSITION) & (velocity >= p->goal_velocity);
-    observe(env, io);
+    c_observe(env, io);
 }
 
 /* Pushes the way that the car goes, and so adds to its energy with every swing. It turns back early on the right, the
@@ -42,15 +42,6 @@ static inline void c_step(Env *env, Io io) {
  * line in the plane of position and velocity is the best of a grid: -106 on average, where -98 would be perfect. */
 static inline void c_expert(const Env *env, Io io, Action *actions) {
     actions[0] = env->velocity > 0.011 * (env->position + 0.47) ? 2 : 0;
-}
-
-static inline void c_get_state(const Env *env, Io io, double *state) {
-    memcpy(state, env, sizeof *env);
-}
-
-static inline void c_set_state(Env *env, Io io, const double *state) {
-    memcpy(env, state, sizeof *env);
-    observe(env, io);
 }
 
 static void c_render(const Env *env, Io io, Canvas *canvas) {

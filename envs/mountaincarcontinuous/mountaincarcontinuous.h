@@ -10,7 +10,7 @@ typedef struct {
     float position, velocity;  // as in Gymnasium, which rounds them to float in every step (we do at the start, too)
 } Env;
 
-static inline void observe(const Env *env, Io io) {
+static inline void c_observe(const Env *env, Io io) {
     io.observations[0] = env->position;
     io.observations[1] = env->velocity;
 }
@@ -18,7 +18,7 @@ static inline void observe(const Env *env, Io io) {
 static inline void c_reset(Env *env, Io io) {
     env->position = (float)rng_uniform(io.rng, -0.6, -0.4);
     env->velocity = 0;
-    observe(env, io);
+    c_observe(env, io);
 }
 
 static inline void c_step(Env *env, Io io) {
@@ -37,7 +37,7 @@ static inline void c_step(Env *env, Io io) {
     const bool reached = (position >= GOAL_POSITION) & (velocity >= (float)io.params->goal_velocity);
     io.rewards[0] = (float)((reached ? 100 : 0) - 0.1 * ((double)force * force));
     io.terminations[0] = reached;
-    observe(env, io);
+    c_observe(env, io);
 }
 
 /* Of all pushes that bring the car to the same energy, those in proportion to its velocity cost the least; a little
@@ -53,7 +53,7 @@ static inline void c_get_state(const Env *env, Io io, double *state) {
 
 static inline void c_set_state(Env *env, Io io, const double *state) {
     *env = (Env){(float)state[0], (float)state[1]};
-    observe(env, io);
+    c_observe(env, io);
 }
 
 static void c_render(const Env *env, Io io, Canvas *canvas) {

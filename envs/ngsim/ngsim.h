@@ -115,7 +115,7 @@ static inline void observe_others(const Env *env, Io io, const Body *car, Obs *o
     }
 }
 
-static inline void observe(const Env *env, Io io) {
+static inline void c_observe(const Env *env, Io io) {
     const Body car = own_body(env, io);
     io.observations[0] = (Obs)(env->speed / SPEED_UNIT);
     io.observations[1] = (Obs)((double)(driver_of(env, io)[2] - (int64_t)env->frame) / 100);
@@ -134,7 +134,7 @@ static inline void c_reset(Env *env, Io io) {
     env->heading = start[2];
     env->speed = start[3];
     env->apart = 0;
-    observe(env, io);
+    c_observe(env, io);
 }
 
 static inline bool crashed(const Env *env, Io io) {
@@ -178,7 +178,7 @@ static inline void c_step(Env *env, Io io) {
     io.log->ade = (float)(env->apart / (env->frame - (double)driver[1]));
     io.log->fde = (float)apart;
     io.log->crashed = hit;
-    observe(env, io);
+    c_observe(env, io);
 }
 
 /* What the human did: the wheels and the acceleration that lead from where the car is to where the human was LOOK frames
@@ -197,15 +197,6 @@ static inline void c_expert(const Env *env, Io io, Action *actions) {
     // The arc through the goal has the curvature 2 y / d², and the model's is 2 sin(slip) / length.
     const double slip = seen[0] > 0.3 ? clip(car.length * seen[1] / distance2, -0.4, 0.4) : 0;
     actions[1] = (Action)clip(atan(2 * tan(asin(slip))), -0.6, 0.6);
-}
-
-static inline void c_get_state(const Env *env, Io io, double *state) {
-    memcpy(state, env, sizeof *env);
-}
-
-static inline void c_set_state(Env *env, Io io, const double *state) {
-    memcpy(env, state, sizeof *env);
-    observe(env, io);
 }
 
 static void c_render(const Env *env, Io io, Canvas *canvas) {

@@ -9,7 +9,7 @@ typedef struct {
     double theta, theta_dot;  // from the upright position, not wrapped
 } Env;
 
-static inline void observe(const Env *env, Io io) {
+static inline void c_observe(const Env *env, Io io) {
     double sine, cosine;
     sin_cos(env->theta, &sine, &cosine);
     io.observations[0] = (float)cosine;
@@ -20,7 +20,7 @@ static inline void observe(const Env *env, Io io) {
 static inline void c_reset(Env *env, Io io) {
     env->theta = rng_uniform(io.rng, -PI, PI);
     env->theta_dot = rng_uniform(io.rng, -1, 1);
-    observe(env, io);
+    c_observe(env, io);
 }
 
 static inline void c_step(Env *env, Io io) {
@@ -36,7 +36,7 @@ static inline void c_step(Env *env, Io io) {
     const double theta_acc = 3 * p->g / (2 * p->l) * sine + torque_acc;
     env->theta_dot = clip(env->theta_dot + theta_acc * STEP, -MAX_SPEED, MAX_SPEED);
     env->theta += env->theta_dot * STEP;
-    observe(env, io);
+    c_observe(env, io);
 }
 
 /* Near the top a spring and a damper hold the pendulum; elsewhere the torque goes along with the motion as long as the
@@ -52,15 +52,6 @@ static inline void c_expert(const Env *env, Io io, Action *actions) {
     const double hold = -(11.5 * angle + 3 * speed) * p->m * p->l * p->l;
     const double torque = fabs(angle + 0.17 * speed) < 0.46 ? hold : swing;
     actions[0] = (float)clip(p->gain ? torque / p->gain : 0, ACTION_LOW(p, 0), ACTION_HIGH(p, 0));
-}
-
-static inline void c_get_state(const Env *env, Io io, double *state) {
-    memcpy(state, env, sizeof *env);
-}
-
-static inline void c_set_state(Env *env, Io io, const double *state) {
-    memcpy(env, state, sizeof *env);
-    observe(env, io);
 }
 
 static void c_render(const Env *env, Io io, Canvas *canvas) {

@@ -4,7 +4,7 @@ enum { CARRIED = 3 };  // from the target to the fingertip, m
 
 #include "mujoco_env.h"
 
-static inline void observe(const Env *env, Io io) {
+static inline void c_observe(const Env *env, Io io) {
     Obs *obs = io.observations;
     for (int k = 0; k < 2; k++) {
         obs[k] = (Obs)cos(env->qpos[k]);
@@ -34,7 +34,7 @@ static inline void c_reset(Env *env, Io io) {
     } while (hypot(goal[0], goal[1]) >= 0.2);
     env->qvel[2] = env->qvel[3] = 0;
     carry(env, begin(env, io));
-    observe(env, io);
+    c_observe(env, io);
 }
 
 static inline double distance(const Env *env) {
@@ -53,7 +53,7 @@ static inline void c_step(Env *env, Io io) {
     io.rewards[0] = (float)(-p->reward_dist_weight * rewarded - cost);
     io.log->final_distance = (float)distance(env);
     io.log->control_cost += (float)cost;
-    observe(env, io);
+    c_observe(env, io);
 }
 
 /* Both joints go to the angles that reach the target, like damped springs; of the two ways to bend the elbow the nearer

@@ -20,7 +20,7 @@ typedef struct {
     int32_t fasted;         // steps since the last meal
 } Env;
 
-static inline void observe(const Env *env, Io io) {
+static inline void c_observe(const Env *env, Io io) {
     uint8_t *planes = io.observations;
     const float shade = 255.0f / (float)env->length;
     for (int c = 0; c < CELLS; c++) {
@@ -55,7 +55,7 @@ static inline void c_reset(Env *env, Io io) {
     for (int32_t k = 0; k < START_LENGTH; k++)
         env->body[(env->y - k * dy) * width + env->x - k * dx] = (uint16_t)(START_LENGTH - k);
     place_food(env, io);
-    observe(env, io);
+    c_observe(env, io);
 }
 
 static inline void c_step(Env *env, Io io) {
@@ -87,7 +87,7 @@ static inline void c_step(Env *env, Io io) {
             env->body[cell] = (uint16_t)env->length;
         }
     }
-    observe(env, io);
+    c_observe(env, io);
 }
 
 /* Place of a cell in a closed tour of the board: along row 0, back and forth through the other rows, and home up
@@ -152,7 +152,7 @@ static inline void c_set_state(Env *env, Io io, const double *state) {
     env->food = (int32_t)rest[3];
     env->length = (int32_t)rest[4];
     env->fasted = (int32_t)rest[5];
-    observe(env, io);
+    c_observe(env, io);
 }
 
 static inline uint32_t mix(uint32_t from, uint32_t to, double share) {

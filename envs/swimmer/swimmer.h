@@ -4,7 +4,7 @@ enum { NQ = 5, NV = 5, NBODY = 4, CARRIED = 0, START_NORMAL = 0 };
 
 #include "mujoco_planar.h"
 
-static inline void observe(const Env *env, Io io) {
+static inline void c_observe(const Env *env, Io io) {
     put_state(env, io, 2 * io.params->exclude_current_positions_from_observation, INFINITY);
 }
 

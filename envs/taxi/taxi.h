@@ -16,7 +16,7 @@ typedef struct {
     int32_t fickle;                        // the passenger will want to go elsewhere once the taxi moves off
 } Env;
 
-static inline void observe(const Env *env, Io io) {
+static inline void c_observe(const Env *env, Io io) {
     io.observations[0] = (env->cell * (PLACES + 1) + env->passenger) * PLACES + env->destination;
 }
 
@@ -36,7 +36,7 @@ static inline void c_reset(Env *env, Io io) {
     env->passenger = (int32_t)rng_below(io.rng, PLACES);
     env->destination = (env->passenger + 1 + (int32_t)rng_below(io.rng, PLACES - 1)) % PLACES;
     env->fickle = io.params->fickle_passenger && rng_double(io.rng) < io.params->fickle_probability;
-    observe(env, io);
+    c_observe(env, io);
 }
 
 /* A move as Gymnasium has it: in the rain it may go to a side, unless the way ahead is blocked. */
@@ -76,7 +76,7 @@ static inline void c_step(Env *env, Io io) {
             io.rewards[0] = place == env->destination ? 20 : -1;
         }
     }
-    observe(env, io);
+    c_observe(env, io);
 }
 
 /* The best move from each cell to each place: value iteration on the mean number of moves, which in the rain takes the
@@ -147,7 +147,7 @@ static inline void c_set_state(Env *env, Io io, const double *state) {
     env->passenger = (int32_t)clip(state[1], 0, ABOARD);
     env->destination = (int32_t)clip(state[2], 0, PLACES - 1);
     env->fickle = state[3] != 0;
-    observe(env, io);
+    c_observe(env, io);
 }
 
 static void draw_person(Canvas *canvas, double x, double y, double unit) {

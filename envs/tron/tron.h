@@ -59,7 +59,7 @@ static inline void look(const Env *env, int player, const Params *p, uint8_t *wa
     }
 }
 
-static inline void observe(const Env *env, Io io) {
+static inline void c_observe(const Env *env, Io io) {
     for (int a = 0; a < ENV_AGENTS; a++)
         look(env, a, io.params, io.observations + a * ENV_OBS_SIZE);
 }
@@ -91,7 +91,7 @@ static inline void c_reset(Env *env, Io io) {
         place(env, k, (int32_t)cell, (int32_t)rng_below(io.rng, 4));
         env->alive[k] = true;
     }
-    observe(env, io);
+    c_observe(env, io);
 }
 
 /* Cells that `player` is the first to reach from `start`, where it moves to now, less those of the best of the others:
@@ -196,7 +196,7 @@ static inline void c_step(Env *env, Io io) {
     io.log->steps++;
     io.log->won = left == 1 && winner < ENV_AGENTS;
     io.log->drawn = left == 0;
-    observe(env, io);
+    c_observe(env, io);
 }
 
 static inline void c_get_state(const Env *env, Io io, double *state) {
@@ -225,7 +225,7 @@ static inline void c_set_state(Env *env, Io io, const double *state) {
         env->heading[k] = (int32_t)state[1];
         env->cell[k] = (cell / width + rim) * stride + cell % width + rim;
     }
-    observe(env, io);
+    c_observe(env, io);
 }
 
 static void c_render(const Env *env, Io io, Canvas *canvas) {

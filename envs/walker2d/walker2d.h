@@ -4,7 +4,7 @@ enum { NQ = 9, NV = 9, NBODY = 8, CARRIED = 0, START_NORMAL = 0 };
 #define STAYS_HEALTHY
 #include "mujoco_planar.h"
 
-static inline void observe(const Env *env, Io io) {
+static inline void c_observe(const Env *env, Io io) {
     put_state(env, io, io.params->exclude_current_positions_from_observation, 10);
 }
 

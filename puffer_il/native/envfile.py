@@ -8,7 +8,7 @@ An environment is a folder `<name>/` with `<name>.h` (its contract is csrc/env.h
     max_episode_steps = 500      # truncates; 0 or left out: no limit
     autoreset = true             # false: c_step itself restarts each agent that it ends
     log = ["distance"]           # what an episode counts in io.log, reported as the mean over episodes
-    state = 4                    # numbers of c_get_state and c_set_state
+    state = 4                    # numbers of c_get_state and c_set_state, or of doubles that make up Env
     packages = ["mujoco"]        # Python packages that carry the headers and the library that it is built with
     [observation]                # of one agent; dtype float32, uint8, int8, int16 or int32
     dtype = "float32"

@@ -35,6 +35,16 @@ DATA_ELEMENTS = {"float64": "double", "float32": "float", "int64": "int64_t", "i
 OURS = ("env.h", "vec_env.h", "vec_api.h", "canvas.h", "rng.h")  # headers of the contract: no environment's hooks
 HOOKS = {"EXPERT": ("c_expert",), "STATE": ("c_get_state", "c_set_state"), "RENDER": ("c_render",),
          "SHARE": ("c_share", "c_unshare"), "OPEN": ("c_open", "c_close")}
+PLAIN_STATE = """
+_Static_assert(sizeof(Env) == ENV_STATE_SIZE * sizeof(double), "env.toml: `state` is the number of doubles in Env");
+static inline void c_get_state(const Env *env, Io io, double *state) {
+    memcpy(state, env, sizeof *env);
+}
+static inline void c_set_state(Env *env, Io io, const double *state) {
+    memcpy(env, state, sizeof *env);
+    c_observe(env, io);
+}
+"""
 
 
 def c_source(env: EnvFile) -> str:
@@ -51,24 +61,38 @@ def source_hash(env: EnvFile) -> str:
 
 
 def hooks(env: EnvFile) -> set[str]:
-    """Which of HOOKS the environment's own headers define; InputError where a part of one is missing."""
+    """Which of HOOKS the environment's own headers define; InputError where a part of one is missing.
+
+    PLAIN_STATE is there as well where the glue writes c_get_state and c_set_state, which copy Env.
+    """
     text = "\n".join(re.sub(r"/\*.*?\*/|//[^\n]*", "", header.read_text(), flags=re.DOTALL)
                      for header in headers(env) if header.parent != CSRC or header.name not in OURS)
-    defined = {name for names in HOOKS.values() for name in names if re.search(rf"\b{name}\s*\([^;]*?\)\s*{{", text)}
+    defined = {name for names in (*HOOKS.values(), ("c_observe",)) for name in names
+               if re.search(rf"\b{name}\s*\([^;]*?\)\s*{{", text)}
     for names in HOOKS.values():
         there, missing = (" and ".join(n for n in names if (n in defined) == wanted) for wanted in (True, False))
         if there and missing:
             raise InputError(f"environment {env.name}: there is {there} but no {missing}; they go together")
     found = {hook for hook, names in HOOKS.items() if set(names) <= defined}
-    for hook, given, key in (("STATE", env.state, "state = n"), ("RENDER", env.render[0], "[render] width and height")):
-        if (hook in found) != bool(given):
-            wanted = f"add {key}" if hook in found else f"{' and '.join(HOOKS[hook])} must be there with {key}"
-            raise InputError(f"{env.folder / 'env.toml'}: {env.name}.h defines "
-                             f"{HOOKS[hook][0] if hook in found else f'no {HOOKS[hook][0]}'}; {wanted}")
     if "OPEN" in found and "STATE" not in found:
         raise InputError(f"environment {env.name}: with c_open, copying Env no longer saves it; define c_get_state and "
                          "c_set_state as well")
+    if env.state and "c_observe" in defined and "STATE" not in found and _only_doubles(text):
+        found |= {"STATE", "PLAIN_STATE"}
+    for hook, given, key, needed in (
+            ("STATE", env.state, "state = n", "c_get_state and c_set_state, or c_observe and an Env of doubles alone,"),
+            ("RENDER", env.render[0], "[render] width and height", "c_render")):
+        if (hook in found) != bool(given):
+            wanted = f"{needed} must be there with {key}" if given else f"add {key}"
+            raise InputError(f"{env.folder / 'env.toml'}: {env.name}.h defines {'no ' * bool(given)}{HOOKS[hook][0]}; "
+                             f"{wanted}")
     return found
+
+
+def _only_doubles(text: str) -> bool:
+    """Whether all fields of the struct Env are numbers or arrays of type double: no pointers, nothing nested."""
+    struct = re.search(r"typedef\s+struct\s*\w*\s*{([^{}]*)}\s*Env\s*;", text)
+    return struct is not None and all(re.match(r"\s*double\b[^*()]*$", field) for field in struct[1].split(";")[:-1])
 
 
 def package_folder(package: str) -> Path | None:
@@ -96,10 +120,11 @@ def package_flags(env: EnvFile) -> list[str]:
 
 def _c_body(env: EnvFile) -> str:
     """What env.toml says as C, then the author's header, then the batch loop."""
+    found = hooks(env)
     return "\n".join([
         "#include <math.h>",
         "#include <stdint.h>",
-        *(f"#define ENV_HAS_{hook}" for hook in sorted(hooks(env))),
+        *(f"#define ENV_HAS_{hook}" for hook in sorted(found)),
         f"#define ENV_LOG_SIZE {len(env.log)}",  # macros, where the preprocessor must know
         "enum {",
         f"    ENV_AGENTS = {env.agents},",
@@ -127,6 +152,7 @@ def _c_body(env: EnvFile) -> str:
         *(f"    float {name};" for name in env.log or ("none",)),
         "} Log;",
         f'#include "{env.name}.h"',
+        *[PLAIN_STATE] * ("PLAIN_STATE" in found),
         '#include "vec_env.h"',
         "",
     ])

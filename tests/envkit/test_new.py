@@ -54,7 +54,7 @@ def test_what_it_writes_keeps_what_its_own_tests_say(here, capsys):
 def test_it_compiles_without_a_warning_and_has_every_hook(here, capsys):
     assert main(["env", "new", "envs/deep/one", "--dir", "there"]) == 0
     env = read_env(here / "there/envs/deep/one")
-    assert hooks(env) == {"EXPERT", "STATE", "RENDER"} and env.log == ("docked",)
+    assert hooks(env) == {"EXPERT", "STATE", "PLAIN_STATE", "RENDER"} and env.log == ("docked",)
     (here / "all.c").write_text(c_source(env))
     command = ["gcc", *FLAGS, "-Werror", "-fsyntax-only", f"-I{env.folder}", f"-I{CSRC}", "all.c"]
     assert subprocess.run(command, capture_output=True, text=True).stderr == ""

@@ -236,6 +236,55 @@ def test_what_goes_together_must_be_there_together(folder: Path):
         hooks(read_env(folder))
 
 
+COPIED = """
+typedef struct {
+    double at, speeds[2];  /* int would not do; */
+} Env;
+static inline void c_observe(const Env *env, Io io) { io.observations[0] = (float)env->at; }
+static inline void c_reset(Env *env, Io io) {
+    *env = (Env){rng_double(io.rng), {1, 2}};
+    c_observe(env, io);
+}
+static inline void c_step(Env *env, Io io) {
+    env->at += env->speeds[io.actions[0]];
+    c_observe(env, io);
+}
+"""
+COPIED_TOML = """
+state = 3
+[observation]
+dtype = "float32"
+shape = [1]
+low = -inf
+high = inf
+[action]
+discrete = 2
+"""
+
+
+def test_an_env_of_doubles_alone_is_its_state(tmp_path: Path):
+    env = NativeEnv(write_env(tmp_path, "copied", COPIED_TOML, COPIED), 2)
+    env.reset(1)
+    assert (env.env_states()[:, 1:] == [1, 2]).all() and (env.env_states()[:, 0] > 0).all()
+    env.set_env_states(np.array([[5.0, 6.0, 7.0]]), np.array([1]))
+    assert env.observations[1] == 5
+    assert env.step(np.array([0, 1]))[0][1] == 12 and env.state_size == 3
+
+
+@pytest.mark.parametrize("field", ["double *at, speeds[2];", "int64_t at; double speeds[2];", "Io *at; double b[2];",
+                                   "double at; struct { double speeds[2]; };", "double at, (*speeds)[2];"])
+def test_an_env_of_anything_else_is_not_copied(tmp_path: Path, field: str):
+    folder = write_env(tmp_path, "copied", COPIED_TOML, COPIED.replace("double at, speeds[2];", field))
+    with pytest.raises(InputError, match=r"copied.h defines no c_get_state; c_get_state and c_set_state, or c_observe "
+                       "and an Env of doubles alone, must be there with state = n"):
+        NativeEnv(folder)
+
+
+def test_the_number_of_doubles_must_be_right(tmp_path: Path):
+    with pytest.raises(InputError, match="`state` is the number of doubles in Env"):
+        NativeEnv(write_env(tmp_path, "copied", COPIED_TOML.replace("state = 3", "state = 2"), COPIED))
+
+
 READER = """
 #include <stdio.h>
 typedef struct { int first; } Env;

@@ -19,11 +19,11 @@ from puffer_il.bench.loops import Loop
 from puffer_il.bench.measure import Effort, Say, Work
 from puffer_il.bench.memory import buffer_stages
 from puffer_il.kernels.threads import cores
-from puffer_il.learners.common.discriminator import Discriminator
+from puffer_il.learners.common.discriminator import Discriminator, discriminator_gradients
 from puffer_il.learners.common.rewards import reward_from_logits
 from puffer_il.native.catalogue import env_folders
 from puffer_il.native.native_env import NativeEnv
-from puffer_il.nn.fast import discriminator_gradients, obs_moments, pair_logits
+from puffer_il.nn.observations import obs_moments
 from puffer_il.nn.optim import FlatAdam
 from puffer_il.vector.vec import make_vec
 
@@ -122,5 +122,5 @@ def _discriminator_update(discriminator: Discriminator, obs: Tensor, actions: Te
 
 @torch.no_grad()
 def _rewards(discriminator: Discriminator, obs: Tensor, actions: Tensor) -> None:
-    logits = pair_logits(discriminator, obs, actions)
+    logits = discriminator.logits(obs, actions)
     reward_from_logits(discriminator(discriminator.rows(obs, actions)) if logits is None else logits, "logit", 10.0)

@@ -30,10 +30,9 @@ from puffer_il.learners.common.adversarial import (
     logits_of,
     parts_of,
 )
-from puffer_il.learners.common.discriminator import Discriminator, Replay
+from puffer_il.learners.common.discriminator import Discriminator, Logit, Replay, Term
 from puffer_il.learners.common.learned_reward import NetworkReward
 from puffer_il.learners.registry import register
-from puffer_il.nn.fast import Logit, Term
 from puffer_il.rollout.buffer import RolloutBuffer
 
 REPLAY_KEEP = 0.05  # share of a rollout that enters the replay

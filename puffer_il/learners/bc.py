@@ -19,11 +19,12 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array, EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About
+from puffer_il.learners.common.cloning import clone_epoch, clone_score
 from puffer_il.learners.common.demo_rows import DemoRows, load_rows
 from puffer_il.learners.registry import register
 from puffer_il.nn.distributions import Categorical, Gaussian
-from puffer_il.nn.fast import clone_epoch, clone_score, obs_moments
 from puffer_il.nn.losses import categorical_loss, masked_mean
+from puffer_il.nn.observations import obs_moments
 from puffer_il.nn.optim import FlatAdam
 from puffer_il.nn.policy import Policy
 

@@ -22,7 +22,7 @@ from puffer_il.learners.base import About
 from puffer_il.learners.bc import BC
 from puffer_il.learners.common.bc_on_labels import LabelledRollouts
 from puffer_il.learners.registry import register
-from puffer_il.nn.fast import obs_moments
+from puffer_il.nn.observations import obs_moments
 from puffer_il.nn.policy import Policy
 from puffer_il.rollout.buffer import RolloutBuffer
 

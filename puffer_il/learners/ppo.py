@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import puffer_il.kernels._kernels as kernels
 from puffer_il.core.config import Config, setting
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array, EnvSpec, Metrics
@@ -23,7 +24,8 @@ from puffer_il.learners.base import About
 from puffer_il.learners.common.graphs import GraphedStep
 from puffer_il.learners.common.mixins import ExpertRows
 from puffer_il.learners.registry import register
-from puffer_il.nn.fast import FastPolicy, obs_moments
+from puffer_il.nn.fused import address
+from puffer_il.nn.fused_policy import FusedPolicy
 from puffer_il.nn.losses import (
     approx_kl,
     clip_fraction,
@@ -32,6 +34,7 @@ from puffer_il.nn.losses import (
     masked_mean,
     ppo_policy_loss,
 )
+from puffer_il.nn.observations import obs_moments
 from puffer_il.nn.optim import FlatAdam
 from puffer_il.nn.policy import Policy
 from puffer_il.rollout.buffer import RolloutBuffer
@@ -138,7 +141,7 @@ class PPO:
 
     def _fused_step(self, buffer: RolloutBuffer) -> Step | None:
         """An Adam step on part of the rollout, a single call of the C kernels; None if they do not cover the policy."""
-        fast = FastPolicy.of(self.policy)
+        fast = FusedPolicy.of(self.policy)
         if fast is None or self.compiled:
             return None
         cfg, seen, all_valid = self.config, fast.observations(), bool(buffer.valid.all())
@@ -147,7 +150,7 @@ class PPO:
 
         def step(part: slice | Array, columns: bool) -> Tensor:
             wanted = self.expert.gradients(self.rng) if self.expert else None
-            losses = fast.ppo_gradients(buffer, seen, part, columns, coefficients, all_valid)
+            losses = ppo_gradients(fast, buffer, seen, part, columns, coefficients, all_valid)
             return torch.cat((losses, *self._step_with(wanted)))
 
         return step
@@ -213,3 +216,28 @@ class PPO:
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device, non_blocking=True)
+
+
+def ppo_gradients(fast: FusedPolicy, buffer: RolloutBuffer, seen: kernels.Observations, part: slice | Array,
+                  columns: bool, coefficients: tuple[float, ...], all_valid: bool) -> Tensor:
+    """Put the gradients of PPO's loss on part of the rollout into the parameters' `.grad`; means of policy and value
+    loss, entropy, approximate KL divergence and clipped share as a tensor.
+
+    `part` are environments (all their steps) or, without `columns`, rows t·num_envs + i; `coefficients` are clip_coef,
+    vf_clip_coef, ent_coef, vf_coef, and mean and 1/std of the advantages.
+    """
+    limit = buffer.num_envs if columns else buffer.num_steps * buffer.num_envs
+    index = np.ascontiguousarray(np.arange(limit)[part] if isinstance(part, slice) else part, np.int64)
+    if len(index) == 0:
+        raise InputError("a minibatch is empty: there are fewer than num_minibatches rows; lower num_minibatches")
+    stride, steps = (buffer.num_envs, buffer.num_steps) if columns else (0, 1)
+    arrays = tuple(address(getattr(buffer, name)) for name in
+                   ("obs", "actions", "logprobs", "values", "advantages", "returns"))
+    log_std, stats = fast.log_std, np.zeros(5)
+    log_std_gradient = np.zeros(kernels.MAX_ACTION_DIMS, np.float32)
+    kernels.ppo_step(fast.networks(True), seen, fast.distribution, address(log_std),
+                     (*arrays, 0 if all_valid else address(buffer.valid)), address(index), len(index), stride,
+                     steps * len(index), coefficients, stats, log_std_gradient)
+    if log_std is not None and log_std.grad is not None:
+        log_std.grad.copy_(torch.from_numpy(log_std_gradient[:len(log_std)]))
+    return torch.tensor(stats, dtype=torch.float32)

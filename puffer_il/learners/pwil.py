@@ -24,10 +24,10 @@ from puffer_il.demos import spread
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About
 from puffer_il.learners.common.coupling import Coupling
-from puffer_il.learners.common.discriminator import Inputs
+from puffer_il.learners.common.inputs import Inputs
 from puffer_il.learners.ppo import PPO
 from puffer_il.learners.registry import register
-from puffer_il.nn.fast import obs_moments
+from puffer_il.nn.observations import obs_moments
 from puffer_il.rollout.buffer import RolloutBuffer
 from puffer_il.rollout.tensors import mirror_of
 

@@ -31,12 +31,12 @@ from puffer_il.core.spec import EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About
 from puffer_il.learners.common.demo_rows import RowSampler
-from puffer_il.learners.common.discriminator import Inputs
+from puffer_il.learners.common.inputs import Inputs
 from puffer_il.learners.common.learned_reward import LearnedReward
 from puffer_il.learners.ppo import PPO
 from puffer_il.learners.registry import register
-from puffer_il.nn.fast import obs_moments
 from puffer_il.nn.networks import mlp
+from puffer_il.nn.observations import obs_moments
 from puffer_il.nn.optim import FlatAdam
 from puffer_il.rollout.buffer import RolloutBuffer
 from puffer_il.rollout.tensors import mirror_of

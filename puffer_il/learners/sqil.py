@@ -25,7 +25,7 @@ from puffer_il.learners.base import About
 from puffer_il.learners.common.absorbing import absorbing_reward, absorbing_share
 from puffer_il.learners.registry import register
 from puffer_il.learners.sac import SAC
-from puffer_il.nn.fast import obs_moments
+from puffer_il.nn.observations import obs_moments
 from puffer_il.rollout.buffer import RolloutBuffer
 from puffer_il.rollout.replay import ReplayBuffer, joined
 

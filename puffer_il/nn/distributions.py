@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import puffer_il.kernels._kernels as kernels
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ActionSpec
-from puffer_il.nn.networks import one_hot
+from puffer_il.nn.observations import one_hot
 
 LOG_2PI = math.log(2 * math.pi)
 SQUASH_LIMIT = 1 - 1e-6  # float32 cannot tell tanh(u) from 1 beyond |u| of about 8

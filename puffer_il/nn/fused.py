@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import puffer_il.kernels._kernels as kernels
+from puffer_il.core.spec import Array
 
 MAX_HIDDEN, MAX_UNITS = 3, 512
 FEW_ROWS, WIDE_UNITS = 4, 256
@@ -33,6 +34,12 @@ def enable(on: bool) -> None:
 
 def enabled() -> bool:
     return _enabled
+
+
+def readable(module: nn.Module) -> bool:
+    """True if the kernels can read these parameters."""
+    first = next(module.parameters())
+    return first.device.type == "cpu" and first.dtype == torch.float32
 
 
 def fall_back(reason: str) -> None:
@@ -73,7 +80,7 @@ class Layers:
         """The forward pass by itself; what a backward pass needs goes into `saved`."""
         out = x.new_empty(len(x), self.network.outputs)
         self.network.forward(tuple([p.data_ptr() for p in parameters]), x.data_ptr(), len(x), out.data_ptr(),
-                             _address(saved))
+                             address(saved))
         return out
 
     def parameters(self) -> list[Tensor]:
@@ -200,9 +207,9 @@ def _backward(layers: Layers, out_gradient: Tensor, x: Tensor, parameters: Seque
     out_gradient = out_gradient.contiguous()
     dx = torch.empty_like(x) if by_x else None
     gradients = [torch.empty_like(p) for p in parameters] if by_parameters else None
-    layers.network.backward(tuple(p.data_ptr() for p in parameters), x.data_ptr(), _address(saved),
+    layers.network.backward(tuple(p.data_ptr() for p in parameters), x.data_ptr(), address(saved),
                             out_gradient.data_ptr(), len(x),
-                            None if gradients is None else tuple(g.data_ptr() for g in gradients), _address(dx))
+                            None if gradients is None else tuple(g.data_ptr() for g in gradients), address(dx))
     return (dx, *(gradients if gradients is not None else [None] * len(parameters)))
 
 
@@ -215,5 +222,9 @@ def _differentiate_in_torch(layers: Layers, out_gradient: Tensor, x: Tensor, par
         return torch.autograd.grad([f for f, _ in chosen], inputs, [t for _, t in chosen], allow_unused=True)
 
 
-def _address(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.data_ptr()
+def address(memory: Tensor | Array | None) -> int:
+    """Of the first byte of a tensor or of a contiguous array; 0 for None."""
+    if isinstance(memory, Tensor):
+        return memory.data_ptr()
+    assert memory is None or memory.flags.c_contiguous
+    return 0 if memory is None else memory.__array_interface__["data"][0]

@@ -12,7 +12,8 @@ from puffer_il.core.config import PolicyConfig
 from puffer_il.core.spec import Array, EnvSpec
 from puffer_il.nn.distributions import Noise, make_distribution
 from puffer_il.nn.fused import Layers
-from puffer_il.nn.networks import Encoder, Flatten, mlp, orthogonal
+from puffer_il.nn.networks import Encoder, mlp, orthogonal
+from puffer_il.nn.observations import Flatten
 
 
 class Policy(nn.Module):
@@ -121,8 +122,8 @@ class Policy(nn.Module):
         return torch.cat(outputs), torch.cat((hidden, cell), 1)
 
     def update_norm(self, mean: Tensor, var: Tensor, count: float | Tensor) -> None:
-        """Merge the moments of `count` observations (see fast.obs_moments) into the running statistics, once per
-        iteration."""
+        """Merge the moments of `count` observations (as `obs_moments` gives them) into the running statistics, once
+        per iteration."""
         self.encoder.update_norm(mean, var, count)
 
     def predict(self, obs: Any, state: Any = None, episode_start: Any = None,

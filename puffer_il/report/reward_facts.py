@@ -180,7 +180,7 @@ def _without(terms: Array, x: Array) -> Array:
 
 def potentials(spec: EnvSpec, obs: Array) -> Array:
     """(n, k) functions of observations whose combinations are the potentials that count as shaping."""
-    from puffer_il.nn.networks import Flatten
+    from puffer_il.nn.observations import Flatten
 
     flatten = Flatten(spec)
     flat = flatten(torch.tensor(obs)).numpy().astype(np.float64)[:, :flatten.num_numeric + flatten.num_onehot]

@@ -13,12 +13,13 @@ from torch import Tensor
 
 from puffer_il.core.spec import Batch
 from puffer_il.nn.distributions import Noise
-from puffer_il.nn.fast import FastPolicy
+from puffer_il.nn.fused_policy import FusedPolicy
 from puffer_il.nn.numpy_policy import NumpyActorCritic
 from puffer_il.nn.policy import Policy
 from puffer_il.rollout.actors import Tensors
 from puffer_il.rollout.asking import Guide
 from puffer_il.rollout.buffer import RolloutBuffer
+from puffer_il.rollout.native_rollout import native_rollout
 from puffer_il.rollout.tensors import mirror_of
 from puffer_il.vector.vec import Vec
 
@@ -98,12 +99,12 @@ class Collector:
     def _collect_natively(self) -> bool:
         """The same rollout as one call without Python, for a C batch and a policy that the kernels cover."""
         batch = self.vec.native_batch()
-        policy = FastPolicy.of(self.policy) if isinstance(self.policy, Policy) else None
+        policy = FusedPolicy.of(self.policy) if isinstance(self.policy, Policy) else None
         if batch is None or policy is None or self.vec.num_envs < FEW_ROWS:
             return False
         if self.guide is not None and not self.guide.afterwards:
             return False
-        returns, lengths = policy.rollout(batch, self.buffer, self.episode_starts, self.noise, self.greedy)
+        returns, lengths = native_rollout(policy, batch, self.buffer, self.episode_starts, self.noise, self.greedy)
         if len(returns):
             self.episode_returns.append(returns)
             self.episode_lengths.append(lengths)

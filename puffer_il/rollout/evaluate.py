@@ -14,12 +14,13 @@ from puffer_il.core.spec import Array
 from puffer_il.demos.dataset import Demos
 from puffer_il.native.native_env import pop_log_means
 from puffer_il.nn.distributions import Noise
-from puffer_il.nn.fast import FastPolicy
+from puffer_il.nn.fused_policy import FusedPolicy
 from puffer_il.nn.numpy_policy import NumpyPolicy
 from puffer_il.nn.policy import Policy
 from puffer_il.rollout import stats
 from puffer_il.rollout.actors import Actor, policy_actor
 from puffer_il.rollout.buffer import RolloutBuffer
+from puffer_il.rollout.native_rollout import native_rollout
 from puffer_il.vector.make import Creator, find_creator
 from puffer_il.vector.vec import Vec, make_vec
 
@@ -84,7 +85,7 @@ def evaluate_policy(vec: Vec, policy: Policy | NumpyPolicy, episodes: int, seed:
                     noise_seed: int) -> Scores:
     """`evaluate` for a policy, in whole rollouts where the kernels cover it and the environment."""
     vec.reset(seed)
-    batch, fast = vec.native_batch(), FastPolicy.of(policy) if isinstance(policy, Policy) else None
+    batch, fast = vec.native_batch(), FusedPolicy.of(policy) if isinstance(policy, Policy) else None
     if batch is None or fast is None or vec.logs is not None:
         return evaluate(vec, policy_actor(policy, vec.num_envs, deterministic, noise_seed), episodes, seed)
     n, quota = vec.num_envs, _quota(vec.num_envs, episodes)
@@ -93,7 +94,7 @@ def evaluate_policy(vec: Vec, policy: Policy | NumpyPolicy, episodes: int, seed:
     found: list[list[tuple[float, int]]] = [[] for _ in range(n)]
     while any(len(row) < quota[i] for i, row in enumerate(found)):
         buffer.start()
-        returns, lengths = fast.rollout(batch, buffer, starts, noise, greedy=deterministic)
+        returns, lengths = native_rollout(fast, batch, buffer, starts, noise, greedy=deterministic)
         noise.step += ROLLOUT_STEPS
         for place, total, length in zip(buffer.final_index, returns, lengths, strict=True):
             found[place % n].append((float(total), int(length)))

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from puffer_il.core.spec import ActionSpec, EnvSpec, ObsField
-from puffer_il.nn.networks import Encoder, Flatten, RunningNorm, Tanh, mlp, moments
+from puffer_il.nn.networks import Encoder, Tanh, mlp
+from puffer_il.nn.observations import Flatten, RunningNorm, moments
 
 ACTION = ActionSpec(nvec=(2,))
 

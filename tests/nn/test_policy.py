@@ -10,7 +10,7 @@ from puffer_il.core.config import PolicyConfig
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ActionSpec, EnvSpec, ObsField
 from puffer_il.nn.distributions import Noise
-from puffer_il.nn.fast import obs_moments
+from puffer_il.nn.observations import obs_moments
 from puffer_il.nn.policy import Policy
 
 CPU, FLOAT = torch.device("cpu"), np.dtype(np.float32)

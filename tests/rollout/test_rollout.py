@@ -14,12 +14,15 @@ from puffer_il.core.config import PolicyConfig
 from puffer_il.core.spec import Array
 from puffer_il.kernels import _kernels as kernels
 from puffer_il.nn.distributions import Noise
-from puffer_il.nn.fast import ROLLOUT_ARRAYS, FastPolicy, obs_moments
+from puffer_il.nn.fused_policy import FusedPolicy
+from puffer_il.nn.observations import obs_moments
 from puffer_il.nn.policy import Policy
+from puffer_il.rollout import collector as collector_file
 from puffer_il.rollout.actors import policy_actor
 from puffer_il.rollout.buffer import RolloutBuffer
 from puffer_il.rollout.collector import FEW_ROWS, Collector
 from puffer_il.rollout.evaluate import evaluate, evaluate_policy
+from puffer_il.rollout.native_rollout import ARRAYS, native_rollout
 from puffer_il.vector.vec import make_vec
 from tests.support.environments import write_env
 from tests.support.kernels import EACH_SET
@@ -121,8 +124,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
 @pytest.fixture
 def collect(folders: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, Array]]]:
     """Rollouts in a row, each as a dict of all that is there after it. `natively` says how, or how in each."""
-    natively, rollout, calls = Collector._collect_natively, FastPolicy.rollout, []
-    monkeypatch.setattr(FastPolicy, "rollout", lambda *a: calls.append(1) or rollout(*a))
+    natively, calls = Collector._collect_natively, []
+    monkeypatch.setattr(collector_file, "native_rollout", lambda *a: calls.append(1) or native_rollout(*a))
 
     def collect(env: str, ways: list[bool], *, num_envs: int = 100, num_steps: int = 23, threads: int = 2,
                 **policy: Any) -> list[dict[str, Array]]:
@@ -152,8 +155,7 @@ def collect(folders: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Callabl
 
 def everything(collector: Collector) -> dict[str, Array]:
     buffer, state = collector.buffer, collector.vec.get_state()
-    arrays = {name: getattr(buffer, name) for name in (*ROLLOUT_ARRAYS, "final_index", "final_obs", "last_obs",
-                                                       "last_values")}
+    arrays = {name: getattr(buffer, name) for name in (*ARRAYS, "final_index", "final_obs", "last_obs", "last_values")}
     arrays |= {"next_obs": buffer.next_obs(), "starts": collector.episode_starts, "obs to act on": collector.vec.obs,
                "step": np.array(collector.noise.step), **{f"vec {name}": array for name, array in state.items()}}
     for name in ("episode_returns", "episode_lengths"):
@@ -263,9 +265,9 @@ def test_greedy_rollouts_take_the_likeliest_actions(env: str, folders: dict[str,
             for p in policy.parameters():
                 p += 0.5 * torch.randn(p.shape)
         vec.reset(1)
-        fast, batch = FastPolicy.of(policy), vec.native_batch()
+        fast, batch = FusedPolicy.of(policy), vec.native_batch()
         assert fast is not None and batch is not None
-        fast.rollout(batch, buffer, np.ones(60, bool), Noise.on(CPU, 0), greedy=True)
+        native_rollout(fast, batch, buffer, np.ones(60, bool), Noise.on(CPU, 0), greedy=True)
         rows = buffer.flat()
         actions, logprobs, values, _ = policy.act(torch.from_numpy(rows.obs), deterministic=True)
         np.testing.assert_allclose(rows.actions, actions, rtol=1e-6)

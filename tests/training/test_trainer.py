@@ -20,7 +20,8 @@ from puffer_il.kernels import _kernels as kernels
 from puffer_il.kernels.threads import cores
 from puffer_il.learners.experiment import SHARED, replaced
 from puffer_il.learners.ppo import PPO
-from puffer_il.nn import fast, fused
+from puffer_il.nn import fused
+from puffer_il.nn.fused_policy import FusedPolicy
 from puffer_il.rollout.collector import Collector
 from puffer_il.training import trainer
 from puffer_il.training.process import choose_device
@@ -285,7 +286,7 @@ def test_threads_are_set(tmp_path):
 def test_the_kernels_can_be_switched_off(algo, tmp_path, demos, monkeypatch):
     """Off, nothing goes through them; and what is learned is the same up to rounding."""
     used: list[str] = []
-    spied = {"Layers.compute": (fused.Layers, "compute"), "networks": (fast.FastPolicy, "networks"),
+    spied = {"Layers.compute": (fused.Layers, "compute"), "networks": (FusedPolicy, "networks"),
              "moments": (kernels, "moments"), "pairs": (kernels, "pairs"), "clone": (kernels, "clone"),
              "score": (kernels, "score")}
     for name, (owner, attribute) in spied.items():

@@ -24,12 +24,13 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.spec import EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.common.demo_rows import RowSampler
-from puffer_il.learners.common.discriminator import Discriminator, Replay, beside
+from puffer_il.learners.common.discriminator import Discriminator, Replay, discriminator_gradients
+from puffer_il.learners.common.inputs import beside
 from puffer_il.learners.common.learned_reward import NetworkReward
 from puffer_il.learners.common.rewards import FORMS, REWARDS, RewardScale, reward_from_logits, survival_bias
 from puffer_il.learners.ppo import PPO
-from puffer_il.nn.fast import discriminator_gradients, obs_moments, pair_logits
 from puffer_il.nn.losses import bernoulli_entropy, discriminator_loss, gradient_penalty
+from puffer_il.nn.observations import obs_moments
 from puffer_il.nn.optim import FlatAdam
 from puffer_il.nn.policy import Policy
 from puffer_il.rollout.buffer import RolloutBuffer
@@ -126,7 +127,7 @@ def parts_of(rows: int) -> list[slice]:
 @torch.no_grad()
 def logits_of(network: Discriminator, obs: Tensor, shown: Tensor | None) -> Tensor:
     """The network's output (n,) for all raw rows and what stands beside them."""
-    logits = pair_logits(network, *network.seen(obs, shown))
+    logits = network.logits(*network.seen(obs, shown))
     if logits is not None:
         return logits
     return torch.cat([network(network.rows(obs[part], None if shown is None else shown[part]))
@@ -137,7 +138,7 @@ class Adversarial:
     """The learner, but for its name: PPO on the reward of a discriminator that is trained on every rollout."""
 
     name: ClassVar[str]
-    inputs: ClassVar[str] = "state_action"  # what the discriminator sees, of discriminator.INPUTS
+    inputs: ClassVar[str] = "state_action"  # what the discriminator sees, of inputs.INPUTS
     needs_rollouts = True
     needs_demos = True
     needs_expert = False

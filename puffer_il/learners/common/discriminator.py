@@ -1,108 +1,23 @@
-"""The discriminator that adversarial learners train, what it sees, and the replay of policy rows that steadies it."""
+"""The discriminator that adversarial learners train, and the replay of policy rows that steadies it."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from puffer_il.core.spec import Array, EnvSpec
-from puffer_il.demos.dataset import Demos
-from puffer_il.nn import fast
-from puffer_il.nn.distributions import make_distribution
-from puffer_il.nn.networks import Encoder, Flatten, mlp, one_hot
+import puffer_il.kernels._kernels as kernels
+from puffer_il.core.spec import EnvSpec
+from puffer_il.learners.common.inputs import Inputs
+from puffer_il.nn import fused
+from puffer_il.nn.fused import FusedMLP, Layers, address
+from puffer_il.nn.networks import mlp
 
 REPLAY_KEEP = 0.01  # share of a rollout that enters the replay: old policies stay represented for a hundred iterations
-INPUTS = ("state_action", "state_next_state", "state", "next_state")
-
-
-def beside(demos: Demos, kind: str) -> Array | None:
-    """What stands beside the observations in rows of this kind: actions, true successors, or nothing."""
-    return {"state_action": demos.actions, "state": None}.get(kind, demos.next_obs)
-
-
-class Inputs(nn.Module):
-    """Rows (n, width) that a network judges: (s, a), (s, s′), s or s′ alone, with an absorbing flag in the last column.
-
-        state_action        observation, action features, flag
-        state_next_state    observation, successor, flag
-        state               observation, flag
-        next_state          successor, flag
-
-    Numeric columns are normalised by the observations' running statistics. An absorbing row has the flag one and
-    everything else zero (Kostrikov et al. 2019), set after normalisation. Where an episode terminates, s′ is the true
-    last observation, and the absorbing row stands for all that follows: the step from there into the absorbing state
-    would only say again that s′ was the last. No state is left after it, so that s alone never shows it: what
-    episodes end in, goals or pits, can be told apart by s′.
-    """
-
-    absorbing: Tensor
-
-    def __init__(self, spec: EnvSpec, kind: str = "state_action") -> None:
-        super().__init__()
-        if kind not in INPUTS:
-            raise ValueError(f"inputs {kind!r}: choose {', '.join(INPUTS)}")
-        self.kind = kind
-        self.flatten = Flatten(spec)
-        self.encoder = Encoder(self.flatten, normalise=True)
-        self.actions: Any = None
-        self.num_beside, features_beside = 0, 0
-        if kind == "state_action":
-            self.actions = make_distribution(spec.action)
-            for parameter in self.actions.parameters():
-                parameter.requires_grad_(False)  # only its action features are used
-            self.num_beside = features_beside = sum(spec.action.nvec) or spec.action.dim
-        elif kind == "state_next_state":
-            self.num_beside, features_beside = self.flatten.dim, self.encoder.dim
-        self.width = self.flatten.dim + self.num_beside + 1
-        self.register_buffer("absorbing", one_hot(torch.tensor([self.width - 1]), self.width), persistent=False)
-        self.features = self.encoder.dim + features_beside + 1  # of a row once its pixels are convolved
-
-    def update_norm(self, mean: Tensor, var: Tensor, count: float | Tensor) -> None:
-        """Merge the moments of `count` rows' observations into the running statistics."""
-        self.encoder.update_norm(mean, var, count)
-
-    @torch.no_grad()
-    def rows(self, obs: Tensor, beside: Tensor | None = None, index: Tensor | None = None,
-             out: Tensor | None = None) -> Tensor:
-        """Raw rows (n, *obs_shape) and what stands beside them, actions (n, dim) or successors (n, *obs_shape), only
-        those of `index` → inputs (n, width), in `out` if given, whose last dimension is contiguous."""
-        obs, beside = self.seen(obs, beside)
-        made = fast.pair_rows(self, obs, beside, index, out)
-        if made is not None:
-            return made
-        if index is not None:
-            obs, beside = obs[index], None if beside is None else beside[index]
-        parts = [self.encoder.prepare(self.flatten(obs))]
-        if self.kind == "state_action":
-            parts.append(self.actions.features(beside))
-        elif self.kind == "state_next_state":
-            assert beside is not None
-            parts.append(self.encoder.prepare(self.flatten(beside)))
-        return torch.cat((*parts, parts[0].new_zeros(len(obs), 1)), 1, out=out)
-
-    def seen(self, obs: Tensor, beside: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Of both what rows are made of: of s′ alone the successors are the observations."""
-        if self.kind != "next_state":
-            return obs, beside
-        assert beside is not None
-        return beside, None
-
-    def absorbing_rows(self, n: int) -> Tensor:
-        return self.absorbing.repeat(n, 1)
-
-    def encode(self, rows: Tensor) -> Tensor:
-        """Rows with their pixels convolved: (n, features)."""
-        if not self.encoder.convs:
-            return rows
-        dim = self.flatten.dim
-        parts, start = [self.encoder.encode(rows[:, :dim])], dim
-        if self.kind == "state_next_state":
-            parts.append(self.encoder.encode(rows[:, dim:2 * dim]))
-            start = 2 * dim
-        return torch.cat((*parts, rows[:, start:]), 1)
+PENALTIES = {"interpolated": 1, "zero_centred": 2}  # numbers of the kernels, as are those of the losses
+LOSSES = {"bce": 0, "least_squares": 1, "wasserstein": 2}
 
 
 class Discriminator(Inputs):
@@ -118,13 +33,65 @@ class Discriminator(Inputs):
                 if isinstance(layer, nn.Linear):
                     nn.utils.parametrizations.spectral_norm(layer)
 
-    def logit(self) -> fast.Logit:
+    def logit(self) -> Logit:
         """What `forward` computes, as the kernels take it."""
-        return fast.Logit((fast.Term(self, 0, self.width - 1, 1.0),), self.width)
+        return Logit((Term(self, 0, self.width - 1, 1.0),), self.width)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Logits (n,) of inputs made by `rows`; differentiable with respect to them."""
         return self.net(self.encode(rows)).squeeze(-1).float()
+
+    def logits(self, obs: Tensor, beside: Tensor | None) -> Tensor | None:
+        """Logits (n,) of all rows in a single call of the kernels; None if they do not cover it."""
+        layers = self.kernel_layers()
+        return None if layers is None else self.by_kernels(obs, beside, layers=layers)
+
+    def kernel_layers(self) -> Layers | None:
+        """The network's layers if it is nothing but a fused one whose weights are its parameters."""
+        net = self.net
+        if not isinstance(net, FusedMLP) or self.encoder.convs or self.spectral_norm:
+            return None
+        usable = fused.enabled() and not net.layers.refusal and not torch.is_autocast_enabled("cpu")
+        return net.layers if usable and fused.readable(net) else None
+
+
+class Term(NamedTuple):
+    """weight · network(columns of a row), which reads those from `first` on and as its last input column `last`."""
+
+    network: Discriminator
+    first: int
+    last: int
+    weight: float
+
+
+class Logit(NamedTuple):
+    """A discriminator's logit of a row (width,): the sum of `terms`, less the number in column `offset` (-1: none)."""
+
+    terms: tuple[Term, ...]
+    width: int
+    offset: int = -1
+
+
+def discriminator_gradients(logit: Logit, expert: Tensor, policy: Tensor, *, loss: str, label_smoothing: float,
+                            ent_coef: float, gp_coef: float, gp_kind: str, gp_target: float,
+                            mix: Tensor | None) -> Tensor | None:
+    """Put the gradients of the discriminator's loss into the parameters' `.grad`; what adversarial.DISC_METRICS names.
+    None if the C kernels do not cover it.
+
+    expert, policy (n, width) as the discriminator's `rows` makes them; `mix` (n,) are the expert's shares in the points
+    of an interpolated penalty.
+    """
+    networks = list(dict.fromkeys(term.network for term in logit.terms))
+    layers = [part for network in networks if (part := network.kernel_layers()) is not None]
+    if len(layers) < len(networks):
+        return None
+    stats, expert, policy = np.zeros(7), expert.contiguous(), policy.contiguous()
+    kernels.discriminator_step(tuple([(part.network, part.addresses(), part.gradients()) for part in layers]),
+                               tuple([(networks.index(network), *rest) for network, *rest in logit.terms]),
+                               logit.width, logit.offset, address(expert), address(policy), address(mix), len(expert),
+                               label_smoothing, ent_coef, gp_coef, gp_target, PENALTIES[gp_kind] if gp_coef else 0,
+                               LOSSES[loss], stats)
+    return torch.tensor(stats, dtype=torch.float32)
 
 
 class Replay:

@@ -22,8 +22,8 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array, Starts
 from puffer_il.demos import spread
 from puffer_il.demos.dataset import Demos
+from puffer_il.learners.common.cloning import clone_gradients
 from puffer_il.learners.common.demo_rows import DemoRows, DemoSequences, load_rows
-from puffer_il.nn.fast import clone_gradients
 from puffer_il.nn.optim import FlatAdam
 from puffer_il.nn.policy import Policy
 

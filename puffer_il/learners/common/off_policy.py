@@ -17,14 +17,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+import puffer_il.kernels._kernels as kernels
 from puffer_il.core.config import setting
 from puffer_il.core.errors import InputError
 from puffer_il.nn.distributions import Gaussian
-from puffer_il.nn.fast import soft_q_updates
-from puffer_il.nn.networks import Encoder, Flatten, mlp
+from puffer_il.nn.fused import address
+from puffer_il.nn.fused_policy import FusedPolicy
+from puffer_il.nn.networks import Encoder, mlp
+from puffer_il.nn.observations import Flatten
 from puffer_il.nn.optim import FlatAdam, flatten
 from puffer_il.nn.policy import Policy
 from puffer_il.rollout.replay import Transitions
@@ -168,14 +172,20 @@ class SoftQ:
 
     def _in_kernels(self, batch: TransitionBatch, end_value: float) -> Tensor | None:
         """All updates in one call of the C kernels; None where they do not cover it."""
-        cfg = self.cfg
-        if self.temperature.target:
+        cfg, obs, adam = self.cfg, batch.obs, self.optimizer.kernel
+        fast, following = FusedPolicy.of(self.q), FusedPolicy.of(self.target)
+        if fast is None or following is None or adam is None or self.temperature.target:
             return None
-        settings = (cfg.alpha, cfg.gamma, cfg.tau, end_value)
-        means = soft_q_updates(self.q, self.target, self.optimizer, self.followers, batch, settings)
-        if means is None:
+        if self.q.joint is not None or obs.dtype != torch.float32:
             return None
-        loss, value, q, negentropy, norm = means.tolist()
+        layers, stats = fast.layers[0], np.zeros(5)
+        rows = [tensor.contiguous() for tensor in (obs, batch.next_obs, batch.rewards, batch.actions.int(),
+                                                   batch.ends)]
+        kernels.soft_q(layers.network, layers.addresses(), following.layers[0].addresses(), layers.gradients(), adam,
+                       address(self.followers), tuple(address(tensor) for tensor in rows),
+                       (cfg.alpha, cfg.gamma, cfg.tau, end_value), len(obs), obs.shape[1], stats)
+        self.optimizer.steps += len(obs)
+        loss, value, q, negentropy, norm = stats.tolist()
         return torch.tensor((loss, -value, q, negentropy, cfg.alpha, norm))
 
     def update(self, batch: TransitionBatch, end_value: float) -> Tensor:

@@ -8,8 +8,9 @@ import torch
 
 from puffer_il.core.spec import ActionSpec, EnvSpec, ObsField
 from puffer_il.learners.common.adversarial import logits_of
-from puffer_il.learners.common.discriminator import REPLAY_KEEP, Discriminator, Replay, beside
-from puffer_il.nn.fast import obs_moments
+from puffer_il.learners.common.discriminator import REPLAY_KEEP, Discriminator, Replay
+from puffer_il.learners.common.inputs import beside
+from puffer_il.nn.observations import obs_moments
 from tests.support.rollouts import make_demos
 
 FLOAT = np.dtype(np.float32)

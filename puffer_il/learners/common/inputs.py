@@ -1,0 +1,132 @@
+"""What a network that judges steps is shown of them: rows of its inputs, made by torch or by the C kernels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import puffer_il.kernels._kernels as kernels
+from puffer_il.core.spec import Array, EnvSpec
+from puffer_il.demos.dataset import Demos
+from puffer_il.nn import fused
+from puffer_il.nn.distributions import make_distribution
+from puffer_il.nn.fused import Layers, address
+from puffer_il.nn.networks import Encoder
+from puffer_il.nn.observations import Flatten, one_hot
+
+INPUTS = ("state_action", "state_next_state", "state", "next_state")
+
+
+def beside(demos: Demos, kind: str) -> Array | None:
+    """What stands beside the observations in rows of this kind: actions, true successors, or nothing."""
+    return {"state_action": demos.actions, "state": None}.get(kind, demos.next_obs)
+
+
+class Inputs(nn.Module):
+    """Rows (n, width) that a network judges: (s, a), (s, s′), s or s′ alone, with an absorbing flag in the last column.
+
+        state_action        observation, action features, flag
+        state_next_state    observation, successor, flag
+        state               observation, flag
+        next_state          successor, flag
+
+    Numeric columns are normalised by the observations' running statistics. An absorbing row has the flag one and
+    everything else zero (Kostrikov et al. 2019), set after normalisation. Where an episode terminates, s′ is the true
+    last observation, and the absorbing row stands for all that follows: the step from there into the absorbing state
+    would only say again that s′ was the last. No state is left after it, so that s alone never shows it: what
+    episodes end in, goals or pits, can be told apart by s′.
+    """
+
+    absorbing: Tensor
+
+    def __init__(self, spec: EnvSpec, kind: str = "state_action") -> None:
+        super().__init__()
+        if kind not in INPUTS:
+            raise ValueError(f"inputs {kind!r}: choose {', '.join(INPUTS)}")
+        self.kind = kind
+        self.flatten = Flatten(spec)
+        self.encoder = Encoder(self.flatten, normalise=True)
+        self.actions: Any = None
+        self.num_beside, features_beside = 0, 0
+        if kind == "state_action":
+            self.actions = make_distribution(spec.action)
+            for parameter in self.actions.parameters():
+                parameter.requires_grad_(False)  # only its action features are used
+            self.num_beside = features_beside = sum(spec.action.nvec) or spec.action.dim
+        elif kind == "state_next_state":
+            self.num_beside, features_beside = self.flatten.dim, self.encoder.dim
+        self.width = self.flatten.dim + self.num_beside + 1
+        self.register_buffer("absorbing", one_hot(torch.tensor([self.width - 1]), self.width), persistent=False)
+        self.features = self.encoder.dim + features_beside + 1  # of a row once its pixels are convolved
+
+    def update_norm(self, mean: Tensor, var: Tensor, count: float | Tensor) -> None:
+        """Merge the moments of `count` rows' observations into the running statistics."""
+        self.encoder.update_norm(mean, var, count)
+
+    @torch.no_grad()
+    def rows(self, obs: Tensor, beside: Tensor | None = None, index: Tensor | None = None,
+             out: Tensor | None = None) -> Tensor:
+        """Raw rows (n, *obs_shape) and what stands beside them, actions (n, dim) or successors (n, *obs_shape), only
+        those of `index` → inputs (n, width), in `out` if given, whose last dimension is contiguous."""
+        obs, beside = self.seen(obs, beside)
+        made = self.by_kernels(obs, beside, index, out)
+        if made is not None:
+            return made
+        if index is not None:
+            obs, beside = obs[index], None if beside is None else beside[index]
+        parts = [self.encoder.prepare(self.flatten(obs))]
+        if self.kind == "state_action":
+            parts.append(self.actions.features(beside))
+        elif self.kind == "state_next_state":
+            assert beside is not None
+            parts.append(self.encoder.prepare(self.flatten(beside)))
+        return torch.cat((*parts, parts[0].new_zeros(len(obs), 1)), 1, out=out)
+
+    def seen(self, obs: Tensor, beside: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Of both what rows are made of: of s′ alone the successors are the observations."""
+        if self.kind != "next_state":
+            return obs, beside
+        assert beside is not None
+        return beside, None
+
+    def by_kernels(self, obs: Tensor, beside: Tensor | None, index: Tensor | None = None, out: Tensor | None = None,
+                   layers: Layers | None = None) -> Tensor | None:
+        """`rows` of what `seen` gave in a single call of the C kernels, or what a network of these layers says of them
+        (n,); None if they do not cover it."""
+        spec = self.flatten.spec
+        if not fused.enabled() or obs.device.type != "cpu" or not self.flatten.covered:
+            return None
+        if self.kind == "state_action" and self.actions.kernel is None:
+            return None
+        obs, actions, following = obs.contiguous(), None, None
+        if beside is not None and self.kind == "state_action":
+            dist = self.actions
+            beside = beside.to(torch.int32 if spec.action.discrete else torch.float32).contiguous()
+            bounds = (None, None) if spec.action.discrete else (dist.low, dist.high)
+            actions = (dist.kernel, address(beside), *map(address, bounds))
+        elif beside is not None:
+            following = beside.contiguous()
+        index = None if index is None else index.contiguous()
+        n = len(obs) if index is None else len(index)
+        if out is None:
+            out = torch.empty((n, self.width) if layers is None else (n,))
+        network = () if layers is None else (layers.network, layers.addresses())
+        kernels.pairs(self.flatten.for_kernels(self.encoder.norm), address(obs), actions, address(following),
+                      address(index), n, self.width, address(out), out.stride(0), *network)
+        return out
+
+    def absorbing_rows(self, n: int) -> Tensor:
+        return self.absorbing.repeat(n, 1)
+
+    def encode(self, rows: Tensor) -> Tensor:
+        """Rows with their pixels convolved: (n, features)."""
+        if not self.encoder.convs:
+            return rows
+        dim = self.flatten.dim
+        parts, start = [self.encoder.encode(rows[:, :dim])], dim
+        if self.kind == "state_next_state":
+            parts.append(self.encoder.encode(rows[:, dim:2 * dim]))
+            start = 2 * dim
+        return torch.cat((*parts, rows[:, start:]), 1)

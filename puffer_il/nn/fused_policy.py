@@ -1,0 +1,60 @@
+"""A policy's networks as the C kernels take them, for whole rollouts and whole minibatches in single calls.
+
+A policy is covered if it is an MLP on the CPU over flat observations of one dtype with unsquashed actions whose spread
+does not depend on the observation; what the kernels do for it has its general counterpart in torch (`Policy`,
+losses.py), with the same results up to rounding.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import puffer_il.kernels._kernels as kernels
+from puffer_il.nn import fused
+from puffer_il.nn.fused import FusedMLP, Layers
+from puffer_il.nn.policy import Policy
+
+
+class FusedPolicy:
+    """Made by `of`; valid while the policy stays where it is."""
+
+    def __init__(self, policy: Policy, layers: list[Layers]) -> None:
+        self.policy, self.layers = policy, layers
+        self.distribution = policy.dist.kernel
+
+    @classmethod
+    def of(cls, policy: Policy) -> FusedPolicy | None:
+        """None if the policy is not covered."""
+        if not fused.enabled() or torch.is_autocast_enabled("cpu"):
+            return None
+        if policy.lstm is not None or policy.dist.kernel is None:
+            return None
+        if not policy.flatten.covered or not fused.readable(policy):
+            return None
+        if policy.joint is not None:
+            layers = [policy.joint]
+        elif isinstance(policy.actor, FusedMLP) and isinstance(policy.critic, FusedMLP):
+            layers = [policy.actor.layers, policy.critic.layers]
+        else:
+            return None
+        return None if any(part.refusal for part in layers) else cls(policy, layers)
+
+    def observations(self) -> kernels.Observations:
+        """How the kernels read raw rows, with the encoder's present statistics."""
+        return self.policy.flatten.for_kernels(self.policy.encoder.norm)
+
+    @property
+    def log_std(self) -> Tensor | None:
+        return getattr(self.policy.dist, "log_std", None)
+
+    def actor(self) -> Layers:
+        """The network that learns from actions: of a shared one only the trunk and the actor."""
+        layers = self.layers[0]
+        return layers if self.policy.joint is None else Layers(layers.hidden, layers.heads[:1], layers.activation)
+
+    def networks(self, gradients: bool = False) -> tuple[Any, ...]:
+        """Of each its shape, its parameters' addresses and, if asked for, those of their gradients."""
+        return tuple((part.network, part.addresses(), part.gradients() if gradients else None) for part in self.layers)

@@ -1,0 +1,135 @@
+"""Raw observations as networks read them: flat, normalised by a running mean and variance; in torch and in C."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import puffer_il.kernels._kernels as kernels
+from puffer_il.core.spec import EnvSpec, ObsField
+from puffer_il.nn import fused
+from puffer_il.nn.fused import address
+
+OBS_CLIP = 10.0  # standard deviations; keeps a never-seen state from saturating the network
+MOST_COLUMNS = 65_536  # of the kernels: a row has to fit a thread's stack
+_TORCH_DTYPES = {"f4": torch.float32, "f8": torch.float64, "i4": torch.int32, "i8": torch.int64, "u1": torch.uint8,
+                 "i1": torch.int8, "i2": torch.int16, "b1": torch.bool}
+
+
+def one_hot(numbers: Tensor, n: int) -> Tensor:
+    """Whole numbers (m,) in [0, n) → float32 (m, n). torch's own looks at the values first, which waits for them."""
+    return (numbers.unsqueeze(1) == torch.arange(n, device=numbers.device)).float()
+
+
+class Flatten:
+    """Raw rows (n, *obs_shape) → float32 (n, dim): numeric columns, then one-hot ones, then pixels in [0, 1].
+
+    Cuts the flat rows that PufferLib's emulation makes of Dict, Tuple and Discrete observations into their leaves.
+    `covered` is true if the C kernels can read the rows.
+    """
+
+    def __init__(self, spec: EnvSpec) -> None:
+        self.spec = spec
+        fields = spec.obs_fields
+        self.images = [f for f in fields if f.image]
+        self.numeric = [f for f in fields if not f.image and not f.categories]
+        self.categorical = [f for f in fields if f.categories]
+        self.num_numeric = sum(math.prod(f.shape) for f in self.numeric)
+        self.num_onehot = sum(f.categories for f in self.categorical)
+        self.dim = self.num_numeric + self.num_onehot + sum(math.prod(f.shape) for f in self.images)
+        self.plain = not spec.structured and not self.images
+        self.covered = self.plain and spec.obs_dtype.name in kernels.DTYPES and self.dim <= MOST_COLUMNS
+
+    def __call__(self, obs: Tensor) -> Tensor:
+        if self.plain:
+            return obs.reshape(-1, self.dim).float()
+        if not self.spec.structured:
+            return obs.reshape(-1, self.dim).float() / 255.0
+        raw = obs.reshape(-1, math.prod(self.spec.obs_shape)).contiguous().view(torch.uint8)
+        parts = [self._leaf(raw, f).float() for f in self.numeric]
+        parts += [one_hot(self._leaf(raw, f)[:, 0], f.categories) for f in self.categorical]
+        parts += [self._leaf(raw, f).float() / 255.0 for f in self.images]
+        return torch.cat(parts, dim=1)
+
+    def for_kernels(self, norm: RunningNorm | None = None) -> kernels.Observations:
+        """The same for the kernels, normalised by the present statistics of `norm`."""
+        mean, scale = None, None
+        if norm is not None:
+            mean, scale = (np.tile(x.numpy(), kernels.BLOCK_ROWS)
+                           for x in (norm.mean, torch.rsqrt(norm.var + norm.EPS)))
+        dtype = self.spec.obs_dtype
+        return kernels.Observations(dtype.name, dtype.itemsize, self.dim, OBS_CLIP, mean, scale)
+
+    @staticmethod
+    def _leaf(raw: Tensor, field: ObsField) -> Tensor:
+        width = math.prod(field.shape)
+        dtype = _TORCH_DTYPES[field.dtype.str[1:]]
+        stop = field.offset + width * field.dtype.itemsize
+        return raw[:, field.offset:stop].contiguous().view(dtype).reshape(-1, width)
+
+
+class RunningNorm(nn.Module):
+    """Normalises columns by a running mean and variance (Chan et al. 1979), which only `update` moves.
+
+    `forward` is therefore frozen within an iteration; all state is in buffers, so checkpoints hold it.
+    """
+
+    EPS: Final = 1e-8
+
+    mean: Tensor
+    var: Tensor
+    count: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("var", torch.ones(dim))
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+
+    @torch.no_grad()
+    def update(self, mean: Tensor, var: Tensor, count: float | Tensor) -> None:
+        """Merge the moments of a batch of `count` rows."""
+        total = self.count + count
+        share = (count / total).float()
+        delta = mean - self.mean
+        self.var.copy_(torch.where(self.count > 0, (1 - share) * self.var + share * var
+                                   + share * (1 - share) * delta.square(), var))
+        self.mean.add_(share * delta)
+        self.count.copy_(total)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ((x - self.mean) * torch.rsqrt(self.var + self.EPS)).clamp(-OBS_CLIP, OBS_CLIP)
+
+
+def moments(x: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Column mean and variance of (n, dim); rows count by `weight` (n,) if given."""
+    if x.shape[1] == 0:  # pixels and categories are not normalised
+        return x.new_zeros(0), x.new_zeros(0)
+    if weight is None:
+        return x.mean(0), x.var(0, unbiased=False)
+    w = (weight / weight.sum()).unsqueeze(1)
+    mean = (w * x).sum(0)
+    return mean, (w * (x - mean).square()).sum(0)
+
+
+def obs_moments(flatten: Flatten, obs: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor, float | Tensor]:
+    """Mean and variance (num_numeric,) of the numeric columns of raw rows (n, *obs_shape), and how many rows count.
+
+    `valid` (n,) bool leaves rows out.
+    """
+    covered = fused.enabled() and flatten.covered and obs.device.type == "cpu"
+    if covered and obs.is_contiguous() and obs.numel():
+        mean, variance = torch.empty(flatten.dim), torch.empty(flatten.dim)
+        count = kernels.moments(flatten.for_kernels(), address(obs), address(valid), obs.numel() // flatten.dim,
+                                mean.numpy(), variance.numpy())
+        return mean, variance, count
+    weight = None if valid is None else valid.float()
+    if flatten.num_numeric == 0:  # images and categories: floats of all their pixels would fill the memory for nothing
+        numeric = torch.zeros((obs.numel() // math.prod(flatten.spec.obs_shape), 0), device=obs.device)
+    else:
+        numeric = flatten(obs)[:, :flatten.num_numeric]
+    return *moments(numeric, weight), len(numeric) if weight is None else weight.sum().double()

@@ -1,0 +1,32 @@
+"""A whole rollout as one call without Python, for a batch of C environments and a policy that the kernels cover."""
+
+from __future__ import annotations
+
+import puffer_il.kernels._kernels as kernels
+from puffer_il.core.spec import Array
+from puffer_il.nn.distributions import Noise
+from puffer_il.nn.fused import address
+from puffer_il.nn.fused_policy import FusedPolicy
+from puffer_il.rollout.buffer import RolloutBuffer
+from puffer_il.vector.vec import NativeBatch
+
+ARRAYS = ("obs", "actions", "rewards", "env_rewards", "logprobs", "values", "final_values", "terminations",
+          "truncations", "valid", "episode_starts")  # of the buffer, in the kernels' order
+
+
+def native_rollout(policy: FusedPolicy, batch: NativeBatch, buffer: RolloutBuffer, starts: Array, noise: Noise,
+                   greedy: bool = False) -> tuple[Array, Array]:
+    """Fill the buffer with a rollout of the batch; returns and lengths of the episodes that ended in it, in the order
+    of `buffer.final_index`.
+
+    `greedy` takes the likeliest actions instead of samples. `starts` (num_envs,) bool tells which rows begin an
+    episode, before and after.
+    """
+    arrays = tuple(address(getattr(buffer, name)) for name in ARRAYS)
+    index, returns, lengths, final_obs = kernels.rollout(
+        policy.networks(), policy.observations(), policy.distribution, address(policy.log_std), batch.vec, batch.step,
+        arrays, buffer.num_steps, buffer.num_envs, batch.agents, address(starts), address(batch.returns),
+        address(batch.lengths), noise.seed, noise.step, greedy)
+    spec = policy.policy.spec
+    buffer.keep_ends(index, final_obs.view(spec.obs_dtype).reshape(len(index), *spec.obs_shape))
+    return returns, lengths

@@ -213,7 +213,7 @@ def test_the_number_of_threads_may_change_between_calls() -> None:
 
 
 def test_a_process_ends_although_threads_sleep() -> None:
-    source = ("import torch; from puffer_il import _kernels as k; from puffer_il.nn.networks import mlp\n"
+    source = ("import torch; from puffer_il.kernels import _kernels as k; from puffer_il.nn.networks import mlp\n"
               "k.set_threads(4); print(mlp(4, (64,), 2, 'tanh')(torch.zeros(9000, 4)).shape)")
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=2 * TIMEOUT)
     assert done.returncode == 0 and "9000" in done.stdout

@@ -1,0 +1,51 @@
+"""Stored observations as networks read them, and their moments."""
+
+cdef extern from "kernels/training.h" nogil:
+    enum:
+        BLOCK
+    ctypedef struct CObservations "Observations":
+        const void *data
+        int32_t dtype, bytes, columns
+        float clip
+        const float *mean
+        const float *scale
+    double column_moments(const CObservations *, const uint8_t *, int64_t, float *, float *, int)
+
+BLOCK_ROWS = BLOCK
+DTYPES = {"float32": 0, "float64": 1, "uint8": 2, "int8": 3, "int16": 4, "int32": 5, "int64": 6, "bool": 7}
+
+
+cdef class Observations:
+    """How stored observations become a network's inputs: dtype, columns, and the normalisation, if there is one.
+
+    `mean` and `scale` are float32 (BLOCK_ROWS * columns,): one row's numbers, again and again.
+    """
+    cdef CObservations obs
+    cdef object keep
+
+    def __init__(self, str dtype, int itemsize, int columns, float clip, mean, scale):
+        cdef const float[::1] view
+        memset(&self.obs, 0, sizeof(CObservations))
+        self.obs.dtype, self.obs.bytes = DTYPES[dtype], itemsize * columns
+        self.obs.columns, self.obs.clip = columns, clip
+        self.keep = (mean, scale)
+        if mean is not None:
+            view = mean
+            self.obs.mean = &view[0]
+            view = scale
+            self.obs.scale = &view[0]
+
+    cdef CObservations at(self, uintptr_t data):
+        cdef CObservations obs = self.obs
+        obs.data = <const void *>data
+        return obs
+
+
+def moments(Observations obs, uintptr_t data, uintptr_t valid, int64_t rows, float[::1] mean, float[::1] variance):
+    """Mean and variance of every column over the valid rows (0: all); returns how many those are."""
+    cdef CObservations seen = obs.at(data)
+    cdef double counted
+    with nogil:
+        counted = column_moments(&seen, <const uint8_t *>valid, rows, &mean[0], &variance[0], threads)
+    _check(counted >= 0)
+    return counted

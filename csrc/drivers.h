@@ -22,7 +22,7 @@ ALWAYS_INLINE float free_road(float speed, float pace, float exponent, const Mod
 
 /* As `pressure` in traffic.h, by any vehicle j. */
 ALWAYS_INLINE float pressure_of(const Traffic *t, int i, int j, const Model *m) {
-    const float ratio = desired_gap(t, i, t->vx[j], t->vy[j], m) / not_zero(t->x[j] - t->x[i]);
+    const float ratio = desired_gap(t, i, t->vx[j], t->vy[j], m) / gap_between(t->x[i], t->x[j], m);
     return m->acceleration * ratio * ratio;
 }
 
@@ -31,12 +31,17 @@ ALWAYS_INLINE float gain_of(const Traffic *t, int i, float lane, const Model *m)
     return t->pressure[i] - pressure_of(t, i, leader(t, i, lane), m);
 }
 
-/* MOBIL: whether that is enough, those behind counting as much as politeness says, and whether the new follower need
- * not brake too hard. (highway-env lets the driver judge that by an exponent of his own.) */
+/* MOBIL: whether a new follower need not brake too hard. (highway-env lets the driver of i judge that by an exponent of
+ * his own.) */
+ALWAYS_INLINE bool is_safe(const Traffic *t, int i, int behind, const Model *m) {
+    return behind == NOBODY || !(free_road(t->speed[behind], pace_of(t->target_speed[behind], m), t->exponent[i], m) -
+                                     pressure_of(t, behind, i, m) < -m->braking);
+}
+
+/* MOBIL: whether a change is safe and gains enough, those behind counting as much as politeness says. */
 ALWAYS_INLINE bool worth_changing(const Traffic *t, int i, float lane, const Model *m) {
     const int behind = follower(t, i, lane);
-    if (behind != NOBODY && free_road(t->speed[behind], pace_of(t->target_speed[behind], m), t->exponent[i], m) -
-                                    pressure_of(t, behind, i, m) < -m->braking)
+    if (!is_safe(t, i, behind, m))
         return false;
     if (m->politeness == 0)
         return true;  // the gain has been looked at
@@ -54,7 +59,7 @@ ALWAYS_INLINE bool worth_changing(const Traffic *t, int i, float lane, const Mod
 ALWAYS_INLINE bool is_contested(const Traffic *t, int i, const Model *m) {
     float contested = 0;
     for (int j = 0; j < PADDED; j++) {
-        const float gap = t->x[j] - t->x[i], near = desired_gap(t, i, t->vx[j], t->vy[j], m);
+        const float gap = t->x[j] - t->x[i], near = desired_gap(t, i, t->vx[j], t->vy[j], m) + m->length;
         const float joins = t->target_lane[j] == t->target_lane[i] && t->lane[j] != t->target_lane[i] ? gap : 0;
         contested += joins > 0 && joins < near ? 1 : 0;
     }

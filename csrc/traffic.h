@@ -2,9 +2,9 @@
  * What their drivers do is in drivers.h. Equal to highway-env 1.12 (Leurent 2018) up to single precision, so that what is
  * learned here drives there.
  *
- * Before it, an environment defines VEHICLES; vehicles 0 … ENV_AGENTS - 1 are those of the agents. Its parameters have
- * the names that `model_of` reads. Everything is an array by vehicle, of floats, padded, so that loops over all
- * vehicles run eight at a time; vehicle NOBODY stands infinitely far ahead, where there is nobody. */
+ * Before it, an environment defines VEHICLES; vehicles 0 … ENV_AGENTS - 1 are those of the agents. Everything is an array
+ * by vehicle, of floats, padded, so that loops over all vehicles run eight at a time; vehicle NOBODY stands infinitely
+ * far ahead, where there is nobody. */
 #ifndef PUFFER_IL_TRAFFIC_H
 #define PUFFER_IL_TRAFFIC_H
 
@@ -35,21 +35,16 @@ typedef struct {
     float acceleration[PADDED], slip[PADDED];  // see slip_of_steering
 } Commands;
 
-/* The drivers' parameters as floats, which loops over floats need. */
+/* The drivers' parameters as floats, which loops over floats need. Treiber et al. keep a distance from a car's front to
+ * the next one's rear, at least s0; highway-env one between their middles, which has no least. */
 typedef struct {
     float lanes, speed_limit, hardest;
     float acceleration, jam_distance, time_gap, closing_weight;  // IDM: a, s0, T, 1 / (2 sqrt(a b))
     float politeness, gain, braking, delay;                      // MOBIL: p, Δa, b_safe, s between two thoughts
+    float length, least_gap;                                     // m between two middles that are no distance; s* at least
 } Model;
 
 _Static_assert(VEHICLES < 248 && VEHICLES >= (int)ENV_AGENTS, "vehicles are numbered by bytes, agents first");
-
-static inline Model model_of(const Params *p) {
-    return (Model){(float)p->lanes, (float)p->speed_limit, (float)p->max_acceleration, (float)p->acceleration,
-                   (float)p->jam_distance, (float)p->time_gap,
-                   (float)(0.5 / sqrt(p->acceleration * p->deceleration)), (float)p->politeness,
-                   (float)p->lane_change_gain, (float)p->safe_braking, (float)p->lane_change_delay};
-}
 
 /* Brings `order` up to date; insertion, because few vehicles overtake in a step. */
 ALWAYS_INLINE void sort_vehicles(Traffic *t) {
@@ -85,10 +80,14 @@ ALWAYS_INLINE int leader(const Traffic *t, int i, float lane) {
     return (int)(t->ahead[i] >> lane_shift(lane) & 255);
 }
 
-/* The gap s* of the IDM that vehicle i wants to one of these velocities, between their middles. */
+/* The gap s* of the IDM that vehicle i wants to one of these velocities. */
 ALWAYS_INLINE float desired_gap(const Traffic *t, int i, float vx, float vy, const Model *m) {
     const float v = t->speed[i], closing = v - (vx * t->cosine[i] + vy * t->sine[i]);
-    return m->jam_distance + v * m->time_gap + v * closing * m->closing_weight;
+    return greater(m->jam_distance + v * m->time_gap + v * closing * m->closing_weight, m->least_gap);
+}
+
+ALWAYS_INLINE float gap_between(float behind, float ahead, const Model *m) {
+    return greater(ahead - behind - m->length, 0.01f);
 }
 
 ALWAYS_INLINE float pace_of(float speed, const Model *m) {
@@ -125,14 +124,13 @@ ALWAYS_INLINE void traffic_look(Traffic *t, const Model *m) {
         x[i] = t->x[j], vx[i] = t->vx[j], vy[i] = t->vy[j];
     }
     for (int i = 0; i < PADDED; i++) {
-        const float ratio = desired_gap(t, i, vx[i], vy[i], m) / greater(x[i] - t->x[i], 0.01f);
+        const float ratio = desired_gap(t, i, vx[i], vy[i], m) / gap_between(t->x[i], x[i], m);
         t->pressure[i] = m->acceleration * ratio * ratio;
     }
 }
 
 /* After x, y, heading, speed, lanes, drivers and crashes have been given to all: the rest. */
-static inline void traffic_settle(Traffic *t, const Params *p) {
-    const Model m = model_of(p);
+static inline void traffic_settle(Traffic *t, const Model *m) {
     t->wrecks = false;
     for (int i = 0; i < SLOTS; i++) {
         if (i >= VEHICLES) {
@@ -142,13 +140,13 @@ static inline void traffic_settle(Traffic *t, const Params *p) {
             t->ahead[i] = NOBODY * EVERY_LANE;
         }
         direction(t->heading[i], &t->sine[i], &t->cosine[i]);
-        t->pace[i] = pace_of(t->target_speed[i], &m);
+        t->pace[i] = pace_of(t->target_speed[i], m);
         t->wrecks |= t->crashed[i] != 0 || t->push_x[i] != 0 || t->push_y[i] != 0;
     }
     t->x[NOBODY] = INFINITY;
     for (int k = 0; k < VEHICLES; k++)
         t->order[k] = (uint8_t)k;
-    traffic_look(t, &m);
+    traffic_look(t, m);
 }
 
 static inline void place_vehicle(Traffic *t, int i, double x, double y, double speed, double exponent, bool driven) {

@@ -89,13 +89,13 @@ static inline void traffic_get(const Traffic *t, double *state) {
             *state++ = arrays[k][i];
 }
 
-static inline void traffic_set(Traffic *t, const Params *p, const double *state) {
+static inline void traffic_set(Traffic *t, const Model *m, const double *state) {
     float *arrays[VEHICLE_STATE];
     traffic_arrays(t, arrays);
     for (int i = 0; i < VEHICLES; i++)
         for (int k = 0; k < VEHICLE_STATE; k++)
             arrays[k][i] = (float)*state++;
-    traffic_settle(t, p);
+    traffic_settle(t, m);
 }
 
 /* Lines between lanes from x0 to x1, dashed, the outermost ones whole. */

@@ -22,6 +22,13 @@ typedef struct {
     double steps;  // of all agents in this episode, to average over
 } Env;
 
+static inline Model model_of(const Params *p) {
+    return (Model){(float)p->lanes, (float)p->speed_limit, (float)p->max_acceleration, (float)p->acceleration,
+                   (float)p->jam_distance, (float)p->time_gap,
+                   (float)(0.5 / sqrt(p->acceleration * p->deceleration)), (float)p->politeness,
+                   (float)p->lane_change_gain, (float)p->safe_braking, (float)p->lane_change_delay, 0, -INFINITY};
+}
+
 static inline void c_observe(const Env *env, Io io) {
     const Params *p = io.params;
     for (int a = 0; a < ENV_AGENTS; a++) {
@@ -50,7 +57,8 @@ static inline void c_reset(Env *env, Io io) {
             place_vehicle(&env->traffic, i, x, y, speed, rng_uniform(io.rng, p->exponent_low, p->exponent_high), k == 0);
         }
     }
-    traffic_settle(&env->traffic, p);
+    const Model model = model_of(p);
+    traffic_settle(&env->traffic, &model);
     c_observe(env, io);
 }
 
@@ -172,7 +180,8 @@ static inline void c_get_state(const Env *env, Io io, double *state) {
 }
 
 static inline void c_set_state(Env *env, Io io, const double *state) {
-    traffic_set(&env->traffic, io.params, state);
+    const Model model = model_of(io.params);
+    traffic_set(&env->traffic, &model, state);
     env->steps = state[ENV_STATE_SIZE - 1];
     c_observe(env, io);
 }

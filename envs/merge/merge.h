@@ -2,9 +2,11 @@
  * agents come along it one behind the other, and have to be on the motorway before. Background vehicles keep their
  * distance by the IDM, from an agent too as soon as it reaches into their lane, and change lanes by MOBIL. An agent's
  * episode ends when it is 100 m past the lane's end, or by a crash. */
-#include "driving.h"
+#include "env.h"
 
 enum { VEHICLES = (ENV_STATE_SIZE - 1) / 6 };
+
+#include "drivers.h"
 
 static const double RIGHT = 4, MERGING = 8;    // y of the right lane and of the acceleration lane, m
 static const double FINISH = 100;              // m past the end
@@ -25,58 +27,30 @@ static inline bool left(const Env *env, int i) {
     return env->x[i] <= AWAY / 2;
 }
 
-static inline Body body(const Env *env, int i) {
+static inline Body body_of(const Env *env, int i) {
     return (Body){.x = env->x[i], .y = env->y[i], .cosine = cos(env->heading[i]), .sine = sin(env->heading[i]),
                   .speed = env->speed[i], .length = CAR_LENGTH, .width = CAR_WIDTH};
 }
 
-/* The nearest vehicle before (or behind) `i` that reaches into the lane at y; -1 if there is none. */
-static inline int neighbour(const Env *env, int i, double y, bool ahead) {
-    int best = -1;
-    double least = INFINITY;
-    for (int j = 0; j < VEHICLES; j++) {
-        const double gap = ahead ? env->x[j] - env->x[i] : env->x[i] - env->x[j];
-        if (j != i && gap >= 0 && gap < least && !left(env, j) && fabs(env->y[j] - y) < RIGHT / 2 + CAR_WIDTH / 2 - 0.2) {
-            least = gap;
-            best = j;
-        }
+static inline Model model_of(const Params *p) {
+    return (Model){.lanes = 3, .speed_limit = INFINITY, .hardest = 9, .acceleration = (float)p->acceleration,
+                   .jam_distance = (float)p->jam_distance, .time_gap = (float)p->time_gap,
+                   .closing_weight = (float)(0.5 / sqrt(p->acceleration * p->deceleration)),
+                   .politeness = (float)p->politeness, .gain = (float)p->lane_change_gain,
+                   .braking = (float)p->safe_braking, .length = (float)CAR_LENGTH,
+                   .least_gap = (float)p->jam_distance};
+}
+
+/* All as their drivers see them: the acceleration lane is the third. */
+static inline void look(const Env *env, Traffic *t, const Model *m) {
+    for (int i = 0; i < VEHICLES; i++) {
+        place_vehicle(t, i, env->x[i], env->y[i], env->speed[i], 4, i < ENV_AGENTS);
+        t->heading[i] = (float)env->heading[i];
+        t->target_lane[i] = (float)env->target[i] / LANE_WIDTH;
+        t->target_speed[i] = (float)env->wanted[i];
+        t->timer[i] = ((int64_t)env->step + i) % THINKING == 0;
     }
-    return best;
-}
-
-/* The IDM's acceleration at speed v behind something `gap` ahead (infinity: nothing) that goes at speed u. */
-static inline double idm(const Params *p, double v, double wanted, double gap, double u) {
-    const double share = v / wanted, free = 1 - share * share * share * share;
-    const double desired = p->jam_distance + fmax(0, v * p->time_gap + v * (v - u) /
-                                                     (2 * sqrt(p->acceleration * p->deceleration)));
-    const double ratio = desired / fmax(gap, 0.1);
-    return fmax(p->acceleration * (free - ratio * ratio), -9);
-}
-
-/* What vehicle `i` would do behind `leader` (-1: nobody). */
-static inline double follow(const Env *env, const Params *p, int i, int leader) {
-    return leader < 0 ? idm(p, env->speed[i], env->wanted[i], INFINITY, 0)
-                      : idm(p, env->speed[i], env->wanted[i], env->x[leader] - env->x[i] - CAR_LENGTH, env->speed[leader]);
-}
-
-/* MOBIL's safety: neither the new follower nor oneself would have to brake hard, were `i` in the lane at y. */
-static inline bool safe(const Env *env, const Params *p, int i, double y) {
-    const int front = neighbour(env, i, y, true), back = neighbour(env, i, y, false);
-    const bool room = (front < 0 || env->x[front] - env->x[i] > CAR_LENGTH + 1) &&
-                      (back < 0 || env->x[i] - env->x[back] > CAR_LENGTH + 1);
-    return room && follow(env, p, i, front) > -p->safe_braking && (back < 0 || follow(env, p, back, i) > -p->safe_braking);
-}
-
-/* MOBIL's incentive: what oneself gains, and `politeness` of what both followers lose. */
-static inline double gain(const Env *env, const Params *p, int i, double to) {
-    const int front = neighbour(env, i, env->target[i], true), back = neighbour(env, i, env->target[i], false);
-    const int new_front = neighbour(env, i, to, true), new_back = neighbour(env, i, to, false);
-    double others = 0;
-    if (back >= 0)
-        others += follow(env, p, back, front) - follow(env, p, back, i);
-    if (new_back >= 0)
-        others += follow(env, p, new_back, i) - follow(env, p, new_back, new_front);
-    return follow(env, p, i, new_front) - follow(env, p, i, front) + p->politeness * others;
+    traffic_settle(t, m);
 }
 
 /* The angle of the front wheels that leads to the middle of the lane at y. */
@@ -120,7 +94,7 @@ static inline void observe_lidar(const Env *env, int own, int rays, Obs *out) {
         for (int j = 0; j < VEHICLES; j++) {
             if (j == own || fabs(env->x[j] - env->x[own]) > SIGHT + CAR_LENGTH)
                 continue;
-            const Body other = body(env, j);
+            const Body other = body_of(env, j);
             const double distance = ray_hits(env->x[own], env->y[own], rx, ry, near, &other);
             if (distance < near) {
                 near = distance;
@@ -178,14 +152,14 @@ static inline void c_reset(Env *env, Io io) {
 
 /* Whether agent `a` is in something, off the road, or past the end of the acceleration lane while still on it. */
 static inline bool crashed(const Env *env, const Params *p, int a) {
-    const Body own = body(env, a);
+    const Body own = body_of(env, a);
     if (env->y[a] < -2 || env->y[a] > MERGING + 2 || fabs(env->heading[a]) > 1.2 ||
         (env->x[a] > p->ramp && env->y[a] > RIGHT + 2))
         return true;
     for (int j = 0; j < VEHICLES; j++) {
         if (j == a || fabs(env->x[j] - env->x[a]) > CAR_DIAGONAL)
             continue;
-        const Body other = body(env, j);
+        const Body other = body_of(env, j);
         bool will;
         double push[2];
         if (touch(&own, &other, 0, &will, push))
@@ -198,14 +172,15 @@ static inline void c_step(Env *env, Io io) {
     const Params *p = io.params;
     double acceleration[VEHICLES], steering[VEHICLES], before[ENV_AGENTS];
     env->step += 1;
+    Traffic traffic;
+    Commands commands;
+    Model model = model_of(p);
+    look(env, &traffic, &model);
+    model.lanes = 2;  // the acceleration lane is not for the background
+    traffic_drive(&traffic, &commands, &model);
     for (int i = ENV_AGENTS; i < VEHICLES; i++) {
-        const double other = env->target[i] > RIGHT / 2 ? 0 : RIGHT;
-        const bool settled = fabs(env->y[i] - env->target[i]) < 0.3;
-        const bool thinks = ((int64_t)env->step + i) % THINKING == 0;
-        if (settled && thinks && gain(env, p, i, other) > p->lane_change_gain && safe(env, p, i, other))
-            env->target[i] = other;
-        acceleration[i] = fmin(follow(env, p, i, neighbour(env, i, env->target[i], true)),
-                               settled ? INFINITY : follow(env, p, i, neighbour(env, i, env->y[i], true)));
+        env->target[i] = LANE_WIDTH * traffic.target_lane[i];
+        acceleration[i] = commands.acceleration[i];
         steering[i] = steering_to(env, i, env->target[i]);
     }
     for (int a = 0; a < ENV_AGENTS; a++) {
@@ -235,25 +210,40 @@ static inline void c_step(Env *env, Io io) {
             place(env, a, AWAY - 100 * a, MERGING, 0, p->speed_limit);
 }
 
+/* The IDM's acceleration behind whoever is ahead on a lane. */
+static inline double follow(const Traffic *t, int i, float lane, const Model *m) {
+    return limit(free_road(t->speed[i], t->pace[i], t->exponent[i], m) - pressure_of(t, i, leader(t, i, lane), m),
+                 m->hardest);
+}
+
+/* MOBIL's safety: there is room on the right lane, and nobody would have to brake hard, were agent `a` there. */
+static inline bool safe(const Traffic *t, int a, const Model *m) {
+    const int front = leader(t, a, 1), back = follower(t, a, 1);
+    return t->x[front] - t->x[a] > CAR_LENGTH + 1 && follow(t, a, 1, m) > -m->braking &&
+           (back == NOBODY || (t->x[a] - t->x[back] > CAR_LENGTH + 1 && is_safe(t, a, back, m)));
+}
+
 /* IDM in the lane, and braking for the end of the acceleration lane when that becomes necessary; MOBIL's safety decides
  * when to go over. Until then the gap is chosen by following who will be ahead, moderately. */
 static inline void c_expert(const Env *env, Io io, Action *actions) {
     const Params *p = io.params;
+    const Model model = model_of(p);
+    Traffic traffic;
+    look(env, &traffic, &model);
     for (int a = 0; a < ENV_AGENTS; a++) {
         if (left(env, a)) {
             actions[2 * a] = actions[2 * a + 1] = 0;
             continue;
         }
         const bool merging = env->y[a] < MERGING - 0.4, ramp = env->y[a] > RIGHT + 2;
-        const int ahead = neighbour(env, a, env->y[a], true), right = neighbour(env, a, RIGHT, true);
-        double acceleration = follow(env, p, a, ahead);
+        double acceleration = follow(&traffic, a, traffic.lane[a], &model);
         double y = RIGHT;
         if (ramp) {
             const double room = fmax(p->ramp - env->x[a] - RUN_UP, 0.1);
             const double needed = env->speed[a] * env->speed[a] / (2 * room);
-            const bool go = env->x[a] > 0 && safe(env, p, a, RIGHT);
+            const bool go = env->x[a] > 0 && safe(&traffic, a, &model);
             y = go || (merging && env->y[a] < RIGHT + 3) ? RIGHT : MERGING;
-            acceleration = fmin(acceleration, fmax(follow(env, p, a, right), y > RIGHT ? -1 : -9));
+            acceleration = fmin(acceleration, fmax(follow(&traffic, a, 1, &model), y > RIGHT ? -1 : -9));
             if (y > RIGHT && needed > p->deceleration)
                 acceleration = fmin(acceleration, -needed);
         }
@@ -285,7 +275,7 @@ static void c_render(const Env *env, Io io, Canvas *canvas) {
             draw_line(canvas, camera, dash, RIGHT + 2, dash + 3, RIGHT + 2, 1.5, CANVAS_PAPER);
     }
     for (int i = VEHICLES - 1; i >= 0; i--) {
-        const Body car = body(env, i);
+        const Body car = body_of(env, i);
         if (!left(env, i))
             draw_car(canvas, camera, &car, i == 0 ? CANVAS_GOLD : i < ENV_AGENTS ? CANVAS_BLUE : CANVAS_GREY);
     }

@@ -84,12 +84,16 @@ def test_the_background_brakes_for_who_reaches_into_its_lane(env: NativeEnv):
     assert speeds[1] < speeds[0] - 1
 
 
-def test_a_slow_leader_is_overtaken(env: NativeEnv):
+@pytest.mark.parametrize(("politeness", "changes"), [(0.0, 2), (0.3, 4)])
+def test_a_slow_leader_is_overtaken_or_lets_the_follower_pass(politeness: float, changes: int):
+    env = NativeEnv(FOLDER, 2, seed=1, politeness=politeness)
+    env.reset()
     put(env, x={0: -300.0, 2: 40.0, 4: 80.0}, y={0: 8.0, 2: 4.0, 4: 4.0}, heading={2: 0.0, 4: 0.0},
         speed={0: 20.0, 2: 24.0, 4: 10.0})
     for _ in range(60):
         act(env, 0, 0)
-    assert (env.env_states()[:, :-1].reshape(2, 6, -1)[:, 4, 2] == 0).all()  # it keeps to the left lane now
+    lanes = env.env_states()[:, :-1].reshape(2, 6, -1)[:, 4]
+    assert (lanes[:, changes] == 0).all() and (lanes[:, 6 - changes] == 4).all()
 
 
 def test_agents_leave_one_by_one():

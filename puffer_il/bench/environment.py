@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from argparse import Namespace
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import cycle
@@ -13,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from puffer_il.bench.measure import Effort, Figure, Work, interleaved, rate
-from puffer_il.core.sheet import show
-from puffer_il.core.text import quantity
+from puffer_il.core.text import Table, quantity
 from puffer_il.kernels.threads import cores
 from puffer_il.native.native_env import NativeEnv
 from puffer_il.rollout.actors import random_actor
@@ -41,26 +39,27 @@ class Way:
     threads: int = 0
 
 
-def main(args: Namespace) -> int:
-    creator = find_creator(args.env, args.kwargs)
+def bench(name: str, kwargs: dict[str, Any], num_envs: int | None, seconds: float, *, as_json: bool) -> int:
+    """Measure for so many seconds and print what is fastest; at the usual numbers of environments if none is given."""
+    creator = find_creator(name, kwargs)
     facts = creator.facts()
-    sizes = (args.num_envs,) if args.num_envs else BATCHED if facts.batched else ONE_BY_ONE
+    sizes = (num_envs,) if num_envs else BATCHED if facts.batched else ONE_BY_ONE
     results = {}
     for size in sizes:
         say(f"measuring {size:,} environments …")
-        results[size] = measure(creator, facts, size, args.seconds / len(sizes))
+        results[size] = measure(creator, facts, size, seconds / len(sizes))
     say("")
     advice = {size: best(figures) for size, figures in results.items()}
     flags = {way.name: way.flags for size in sizes for way in ways(facts, creator.kind == "folder", size)}
-    if args.json:
-        taken = {size: {"way": name, "flags": flags[name]} for size, name in advice.items()}
-        print(json.dumps({"env": args.env, "cores": cores(), "agents": facts.num_agents, "steps_per_s": results,
+    if as_json:
+        taken = {size: {"way": way, "flags": flags[way]} for size, way in advice.items()}
+        print(json.dumps({"env": name, "cores": cores(), "agents": facts.num_agents, "steps_per_s": results,
                           "best": taken}, indent=2))
         return 0
-    names = list(dict.fromkeys(name for figures in results.values() for name in figures))
-    rows = [(name, *(_cell(results[size].get(name)) for size in sizes)) for name in names]
-    show(f"{args.env}: steps per second, {'every agent counts, ' if facts.num_agents > 1 else ''}on {cores()} cores",
-         ("", *(f"{size:,} envs" for size in sizes)), rows, remarks(facts, advice, flags) + noise(results))
+    rows = [(way, *(_cell(results[size].get(way)) for size in sizes))
+            for way in dict.fromkeys(way for figures in results.values() for way in figures)]
+    Table(f"{name}: steps per second, {'every agent counts, ' if facts.num_agents > 1 else ''}on {cores()} cores",
+         ("", *(f"{size:,} envs" for size in sizes)), rows, remarks(facts, advice, flags) + noise(results)).show()
     return 0
 
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -34,16 +33,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from puffer_il.bench import limits
-from puffer_il.bench.command import INTERRUPTED, Parser, check_writable, count, counts, progress
 from puffer_il.bench.measure import Say
-from puffer_il.bench.page import describe, show
-from puffer_il.bench.scoretables import EXPERT_LEVEL, markdown, sections
-from puffer_il.core import checkpoint
+from puffer_il.bench.score_tables import EXPERT_LEVEL, markdown, tables
+from puffer_il.bench.session import Session
 from puffer_il.core.errors import InputError
-from puffer_il.core.spec import ActionSpec
 from puffer_il.core.text import duration
 from puffer_il.demos import read_demos
 from puffer_il.kernels.threads import cores
@@ -53,7 +46,6 @@ from puffer_il.native.catalogue import env_folders
 from puffer_il.rollout.stats import normalized
 from puffer_il.vector.make import find_creator
 
-ENVS = "cartpole,acrobot,mountaincar,pendulum,mdp"
 COLLECTED = 10  # episodes of the scripted expert, where an environment comes without demonstrations
 Cell = dict[str, Any]
 Pair = tuple[str, str]  # algorithm, environment
@@ -85,16 +77,19 @@ class Experiment:
         return f"{self.algo} {self.env}{shown}, seed {self.seed}"
 
 
-def main(arguments: list[str]) -> int:
-    """Make the runs that are missing, show the tables, write the files. 130 if interrupted, having kept what was
-    measured."""
-    args, typed = parse(arguments), shlex.join(["puffer-il", "bench", "scores", *arguments])
-    data: dict[str, Any] = {"machine": limits.machine(cores(), typed), "cells": [], "refused": [], "interrupted": True}
-    data |= _read(args.json)
-    console = Console()
-    console.print(describe(data["machine"]), style="dim", highlight=False)
-    try:
-        with tempfile.TemporaryDirectory() as folder, progress() as say:
+def main(args: Namespace) -> int:
+    """Make the runs that `args`, those of cli/bench.py, ask for and that are missing, and show and write all of them.
+    InputError before anything is run."""
+    args.algos = args.algos or list(usable_learners()[0])
+    for algo in args.algos:
+        get_learner(algo)
+    for env in args.envs:
+        find_creator(env, None).facts()
+    session = Session(args, {"cells": [], "refused": []} | _read(args.json), markdown)
+    data = session.data
+
+    def work(say: Say) -> None:
+        with tempfile.TemporaryDirectory() as folder:
             shown = {env: demonstrations(env, max(args.demos), Path(folder)) for env in args.envs}
             todo, refused = plan(args, shown)
             fresh = [e for e in todo if not _done(e, data["cells"])]
@@ -102,40 +97,9 @@ def main(arguments: list[str]) -> int:
             data["cells"] = [cell for cell in data["cells"] if _key(cell) not in again]
             asked = {(algo, env) for algo in args.algos for env in args.envs}
             data["refused"] = [r for r in data["refused"] if (r["algo"], r["env"]) not in asked] + refused
-            measure(args, fresh, shown, data, say)
-        data["interrupted"] = False
-    except KeyboardInterrupt:
-        print("puffer-il: interrupted; what was measured is kept", file=sys.stderr)
-    for section in sections(data):
-        show(section, console)
-    _write(data, args)
-    return INTERRUPTED if data["interrupted"] else 0
+            measure(args, fresh, shown, session, say)
 
-
-def parse(arguments: list[str]) -> Namespace:
-    """InputError in one line for whatever cannot be done, before anything is run."""
-    parser = Parser(prog="puffer-il bench scores", description="How well and how soon every algorithm learns: whole "
-                    "training runs by the shipped experiments, over environments, demonstrations and seeds.")
-    add = parser.add_argument
-    learners, _ = usable_learners()
-    add("--algos", default=",".join(learners), metavar="A,…", help="default: all that 'puffer-il algos' lists")
-    add("--envs", default=ENVS, metavar="E,…", help=f"default {ENVS}")
-    add("--seeds", type=count, default=5, metavar="N", help="seeds 1 to N (default 5)")
-    add("--demos", type=counts, default=(1, 10), metavar="N,…", help="demonstrated episodes (default 1,10)")
-    add("--jobs", type=count, default=1, metavar="N", help="runs at a time (default 1, so that none slows another)")
-    add("--limit", type=count, default=1800, metavar="S", help="seconds after which a run is given up (default 1800)")
-    add("--json", type=Path, metavar="FILE", help="keep every run here; what it has already is not run again")
-    add("--markdown", type=Path, metavar="FILE", help="write the tables here as a page")
-    args = parser.parse_args(arguments)
-    args.algos, args.envs = args.algos.split(","), args.envs.split(",")
-    for algo in args.algos:
-        get_learner(algo)
-    for env in args.envs:
-        find_creator(env, None).facts()
-    for path in (args.json, args.markdown):
-        if path is not None:
-            check_writable(path)
-    return args
+    return session.run(work, tables)
 
 
 def demonstrations(env: str, episodes: int, folder: Path) -> Demonstrations:
@@ -160,7 +124,7 @@ def plan(args: Namespace, shown: dict[str, Demonstrations]) -> tuple[list[Experi
     experiments: list[Experiment] = []
     refused: list[dict[str, str]] = []
     for env in args.envs:
-        kind, found = action_kind(find_creator(env, None).facts().spec.action), shown[env]
+        kind, found = find_creator(env, None).facts().spec.action.kind, shown[env]
         for algo in args.algos:
             cls = get_learner(algo)
             if kind not in cls.about.spaces:
@@ -177,17 +141,12 @@ def plan(args: Namespace, shown: dict[str, Demonstrations]) -> tuple[list[Experi
     return sorted(experiments, key=lambda e: e.seed), refused
 
 
-def action_kind(action: ActionSpec) -> str:
-    """As `About.spaces` calls it."""
-    return "continuous" if not action.discrete else "discrete" if len(action.nvec) == 1 else "multi-discrete"
-
-
-def measure(args: Namespace, todo: list[Experiment], shown: dict[str, Demonstrations], data: dict[str, Any],
+def measure(args: Namespace, todo: list[Experiment], shown: dict[str, Demonstrations], session: Session,
             say: Say) -> None:
-    """Make the runs, `args.jobs` at a time; each is in `data`, and in the file, as soon as it has ended. A pair that is
-    refused once (exit code 2) is not tried again."""
+    """Make the runs, `args.jobs` at a time; each is in `session.data`, and in the file, as soon as it has ended. A pair
+    that is refused once (exit code 2) is not tried again."""
     threads = ("--train.threads", str(max(1, cores() // args.jobs))) if args.jobs > 1 else ()
-    stop, left = threading.Event(), list(todo)
+    stop, left, data = threading.Event(), list(todo), session.data
     running: dict[Future[Cell], Experiment] = {}
     with ThreadPoolExecutor(args.jobs) as pool:
         try:
@@ -204,7 +163,7 @@ def measure(args: Namespace, todo: list[Experiment], shown: dict[str, Demonstrat
                     elif (e.algo, e.env) not in _pairs(data["refused"]):
                         data["refused"].append({"algo": e.algo, "env": e.env, "why": cell["error"]})
                         left = [other for other in left if (other.algo, other.env) != (e.algo, e.env)]
-                    _write(data, args)
+                    session.save()
         finally:
             stop.set()
 
@@ -296,13 +255,6 @@ def _read(path: Path | None) -> dict[str, Any]:
         return {"cells": list(data["cells"]), "refused": list(data["refused"])}
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{path} was not written by 'puffer-il bench scores'; choose another file") from None
-
-
-def _write(data: dict[str, Any], args: Namespace) -> None:
-    if args.json:
-        checkpoint.write_json(args.json, data)
-    if args.markdown:
-        checkpoint.write_text(args.markdown, markdown(data))
 
 
 def _program(*words: str) -> list[str]:

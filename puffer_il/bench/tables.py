@@ -8,22 +8,79 @@ from typing import Any
 
 from puffer_il.bench.limits import KINDS
 from puffer_il.bench.loops import STAGES
-from puffer_il.bench.rivaltables import expert_sections, rival_sections
-from puffer_il.bench.section import Entries, Section, both, failed, milliseconds, percent, short
+from puffer_il.bench.measure import Figure
+from puffer_il.bench.peers.compare import best_of_theirs
+from puffer_il.core.text import Table, number, quantity
 
+Entries = Sequence[dict[str, Any]]
 DEAR = 1.5  # times GAIL's cost per step, beyond which an on-policy learner is named
+INTRODUCTION = """\
+# Benchmarks
+
+Written by `{command}`, not by hand; `make bench` does it again. {machine}
+
+Every figure is the median of several repeats with the lowest and highest beside it. What is compared was measured in
+turn, so that a slow moment of the machine hits all alike; a ratio is the median of such pairs. `--json FILE` keeps all
+of it. The other packages run in virtual environments of their own, which are made on first use: some minutes and about
+3 GB, in the folder that `PUFFER_IL_PEERS` names (default `~/.cache/puffer_il/peers`).
+"""
 
 
-def sections(data: dict[str, Any]) -> list[Section]:
+def tables(data: dict[str, Any]) -> list[Table]:
     """All that has been measured so far."""
-    made = limit_sections(data["limits"]) if data["limits"] else []
-    for name, build in SECTIONS.items():
+    made = limit_tables(data["limits"]) if data["limits"] else []
+    for name, build in TABLES.items():
         if data["results"].get(name):
             made += build(data["results"][name])
     return made
 
 
-def limit_sections(limits: dict[str, Any]) -> list[Section]:
+def markdown(data: dict[str, Any]) -> str:
+    """The page of `--markdown`: an introduction and all tables."""
+    machine = data["machine"]
+    parts = [INTRODUCTION.format(command=machine["command"], machine=f"Machine: {describe(machine)}.")]
+    if data["interrupted"]:
+        parts.append("This run did not come to its end (it was interrupted): what is missing was not measured.\n")
+    return "\n".join([*parts, *map(markdown_table, tables(data))])
+
+
+def describe(machine: dict[str, Any]) -> str:
+    return (f"{machine['cpu']}, {machine['cores']} usable, {machine['instruction_set']}, "
+            f"{machine['gpu'] or 'no GPU'}, torch {machine['torch']}, Python {machine['python']}, {machine['date']}")
+
+
+def markdown_table(table: Table) -> str:
+    lines = [f"## {table.title}", "", *(f"{note}\n" for note in table.notes)]
+    if table.columns:
+        lines += [_line(table.columns), "|---|" + "---:|" * (len(table.columns) - 1), *map(_line, table.rows)]
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def both(figure: Figure | None, write: Callable[[float], str] = quantity) -> list[str]:
+    """Median and range, whose unit stands once where both ends have the same; dashes where nothing was measured."""
+    if not figure:
+        return ["–", "–"]
+    median, low, high = (write(figure[key]) for key in ("median", "min", "max"))
+    return [median, f"{low[:-1] if low[-1] == high[-1] and not low[-1].isdigit() else low}–{high}"]
+
+
+def percent(share: float) -> str:
+    return f"{share:.0%}"
+
+
+def milliseconds(seconds: float) -> str:
+    return number(1e3 * seconds)
+
+
+def failed(entries: Entries) -> list[str]:
+    return [f"{e['name']} was not measured: {e['error']}." for e in entries if e.get("error")]
+
+
+def limit_tables(limits: dict[str, Any]) -> list[Table]:
     lines = {"multiply-adds in registers, FLOP/s": limits["fma"], "torch.matmul of 1,024³, FLOP/s": limits["gemm"],
              "C CartPole alone, steps/s": limits["steps"]}
     for level, found in limits["bandwidth"].items():
@@ -32,18 +89,18 @@ def limit_sections(limits: dict[str, Any]) -> list[Section]:
     rows = [[name, *(cell for figure in by_threads.values() for cell in both(figure))]
             for name, by_threads in lines.items()]
     columns = [title for n in counts for title in (f"{n} thread{'s' * (n != '1')}", "range")]
-    return [Section("Limits of the machine", ("what", *columns), rows, (
+    return [Table("Limits of the machine", ("what", *columns), rows, (
         "Measured by C loops of our own with the processor's widest vectors. A multiply-add counts as two operations. "
         "Bytes are those that a loop names; what a store makes the processor read besides is not counted.",
         "'cache' is a core's own, 'shared' the last level, 'memory' beyond both. On a machine that others share, two "
         "threads may get no more than one."))]
 
 
-def throughput_sections(entries: Entries) -> list[Section]:
+def throughput_tables(entries: Entries) -> list[Table]:
     keys, titles = entries[0]["keys"], ("collect ms", "reward ms", "GAE ms", "update ms")
     rows = [[e["name"], *both(e.get("steps_per_s")), *(milliseconds(e["stages"].get(s, 0)) for s in STAGES)]
             for e in entries]
-    return [Section("Whole training loop", ("experiment", "steps/s", "range", *titles), rows, (
+    return [Table("Whole training loop", ("experiment", "steps/s", "range", *titles), rows, (
         f"C CartPole, {keys['env.num_envs']:,} environments × {keys['train.num_steps']} steps, "
         f"{keys['ppo.update_epochs']} PPO epoch(s) where the name says nothing else; policy and critic apart (or on a "
         "shared trunk), 2×64 tanh. GAIL: 8 discriminator updates of 4,096 + 4,096 rows with a gradient penalty.",
@@ -51,10 +108,10 @@ def throughput_sections(entries: Entries) -> list[Section]:
         "the discriminator's updates and the relabelling.", *failed(entries)))]
 
 
-def memory_sections(entries: Entries) -> list[Section]:
+def memory_tables(entries: Entries) -> list[Table]:
     rows = [[f"gail, {e['keys']['env.num_envs']:,} × {e['keys']['train.num_steps']}", f"{e['bytes'] / 2**20:.0f}"]
             for e in entries]
-    return [Section("Peak memory", ("run", "MiB"), rows, (
+    return [Table("Peak memory", ("run", "MiB"), rows, (
         "Resident memory of `puffer-il train gail cartpole`, Python and torch included, in a process of its own.",))]
 
 
@@ -65,11 +122,11 @@ NETWORK_NOTES = (
     "Stepping: the time of the C loop alone, over that of the stage, which is called from Python once a step.")
 
 
-def stage_sections(entries: Entries, title: str = "Each stage against its limit",
-                   notes: Sequence[str] = NETWORK_NOTES) -> list[Section]:
-    rows = [[_stage_name(e), str(e["threads"]), short(e["rows_per_s"]["median"]), milliseconds(e["seconds"]["median"]),
-             e["limit"], *percent(e["share"])] for e in entries]
-    return [Section(title, ("stage", "threads", "rows/s", "ms", "limit", "of it", "range"), rows, (
+def stage_tables(entries: Entries, title: str = "Each stage against its limit",
+                   notes: Sequence[str] = NETWORK_NOTES) -> list[Table]:
+    rows = [[_stage_name(e), str(e["threads"]), quantity(e["rows_per_s"]["median"]),
+             milliseconds(e["seconds"]["median"]), e["limit"], *both(e["share"], percent)] for e in entries]
+    return [Table(title, ("stage", "threads", "rows/s", "ms", "limit", "of it", "range"), rows, (
         *notes, "Memory: the time in which a plain C loop moves as many bytes as the stage must at least, at the same "
         "level of the memory, over the stage's. Above 100 %: part of it stayed in a nearer cache. Stage and limit are "
         "measured in turn."))]
@@ -81,13 +138,13 @@ def _stage_name(e: dict[str, Any]) -> str:
     return f"{e['name']}, {e['num_envs']:,}" if "num_envs" in e else e["name"]
 
 
-def buffer_sections(entries: Entries) -> list[Section]:
-    return stage_sections(entries, "Rollout buffer against memory", (
+def buffer_tables(entries: Entries) -> list[Table]:
+    return stage_tables(entries, "Rollout buffer against memory", (
         f"CartPole's rows, {entries[0]['num_steps']} steps of so many environments. One thread, so that rows/s are "
         "environment steps per second and core.",))
 
 
-def scaling_sections(entries: Entries) -> list[Section]:
+def scaling_tables(entries: Entries) -> list[Table]:
     made = []
     what = {"environments": "environments, 64 steps each", "horizon": "steps, 4,096 environments",
             "hidden": "units of both hidden layers of every network, 1,024 environments", "threads": "threads",
@@ -95,37 +152,37 @@ def scaling_sections(entries: Entries) -> list[Section]:
     for axis, group in groupby(entries, lambda e: e["axis"]):
         found = list(group)
         rows = [[f"{e['value']:,}", *both(e.get("steps_per_s"))] for e in found]
-        made.append(Section(f"GAIL by {axis}", (axis, "steps/s", "range"), rows,
-                            (f"Whole training loop by {what.get(axis, axis)}.", *failed(found))))
+        made.append(Table(f"GAIL by {axis}", (axis, "steps/s", "range"), rows,
+                          (f"Whole training loop by {what.get(axis, axis)}.", *failed(found))))
     return made
 
 
-def env_sections(entries: Entries) -> list[Section]:
+def env_tables(entries: Entries) -> list[Table]:
     native = [e for e in entries if "steps_per_s" in e]
     made = []
     if native:
         rows = [[e["name"], *(("vec, from Python", "1") if how == "vec" else ("C loop", how)), *both(figure)]
                 for e in native for how, figure in e["steps_per_s"].items()]
-        made.append(Section("C environments", ("environment", "by", "threads", "steps/s", "range"), rows, (
+        made.append(Table("C environments", ("environment", "by", "threads", "steps/s", "range"), rows, (
             f"{native[0]['num_envs']:,} environments with random actions, restarts included.",)))
-    rows = [[e["name"], *both(e["serial_steps_per_s"]), *both(e["multiprocessing_steps_per_s"]), *both(e["ratio"])]
-            for e in entries if "ratio" in e]
+    rows = [[e["name"], *both(e["serial_steps_per_s"]), *both(e["multiprocessing_steps_per_s"]),
+             *both(e["ratio"], number)] for e in entries if "ratio" in e]
     if rows:
         first = next(e for e in entries if "ratio" in e)
-        made.append(Section("One process against workers", ("environment", "serial steps/s", "range", "workers steps/s",
-                                                            "range", "ratio", "range"), rows, (
+        made.append(Table("One process against workers", ("environment", "serial steps/s", "range", "workers steps/s",
+                                                          "range", "ratio", "range"), rows, (
             f"{first['num_envs']} environments, {first['workers']} worker processes, interleaved pairs.",)))
     return made
 
 
-def learner_sections(entries: Entries) -> list[Section]:
+def learner_tables(entries: Entries) -> list[Table]:
     measured = [e for e in entries if not e["error"]]
-    rows = [[e["name"], e["kind"], short(e["steps_per_s"]["median"]), *both(e["cost"]),
-             short(e["updates_per_s"]["median"]) if "updates_per_s" in e else "–"] for e in measured]
+    rows = [[e["name"], e["kind"], quantity(e["steps_per_s"]["median"]), *both(e["cost"], number),
+             quantity(e["updates_per_s"]["median"]) if "updates_per_s" in e else "–"] for e in measured]
     dear = [f"{e['name']} ({e['cost']['median']:.2f}×)" for e in measured
             if e["kind"] == "on-policy" and e["cost"]["median"] > DEAR]
     keys, columns = entries[0]["keys"], ("learner", "kind", "rows/s", "cost", "range", "updates/s")
-    return [Section("Learners", columns, rows, (
+    return [Table("Learners", columns, rows, (
         f"C CartPole, {keys['env.num_envs']:,} environments × {keys['train.num_steps']} steps; whole loops, all in "
         "turn. 'cost' is the time per row over GAIL's, pair by pair: below 1 is cheaper. The reward or critic network "
         "of a learner that has one is of the size of GAIL's discriminator (2×64), with its 8 updates per iteration of "
@@ -137,27 +194,70 @@ def learner_sections(entries: Entries) -> list[Section]:
         *failed(entries)))]
 
 
-def mlp_sections(entries: Entries) -> list[Section]:
+def mlp_tables(entries: Entries) -> list[Table]:
     made = []
     for key, name in (("forward", "forward"), ("forward_backward", "forward and backward")):
-        rows = [[e["name"], short(e[key]["fused_rows_per_s"]["median"]), short(e[key]["torch_rows_per_s"]["median"]),
-                 str(e[key]["torch_threads"]), *both(e[key]["ratio"])] for e in entries]
+        rows = [[e["name"], *(quantity(e[key][f"{who}_rows_per_s"]["median"]) for who in ("fused", "torch")),
+                 str(e[key]["torch_threads"]), *both(e[key]["ratio"], number)] for e in entries]
         columns = ("4 → hidden → 2", "fused rows/s", "torch rows/s", "its threads", "ratio", "range")
-        made.append(Section(f"Fused networks against torch: {name}", columns, rows, (
+        made.append(Table(f"Fused networks against torch: {name}", columns, rows, (
             f"torch eager, an nn.Sequential of its own layers, with one thread or {entries[0]['threads']}, whichever "
             "is faster; ours with all. Interleaved; a ratio above 1 is in our favour.",)))
     return made
 
 
-def update_sections(entries: Entries) -> list[Section]:
-    rows = [[e["name"], *both(e["fused_rows_per_s"]), *both(e["torch_rows_per_s"]), *both(e["ratio"])] for e in entries]
+def update_tables(entries: Entries) -> list[Table]:
+    rows = [[e["name"], *both(e["fused_rows_per_s"]), *both(e["torch_rows_per_s"]), *both(e["ratio"], number)]
+            for e in entries]
     columns = ("update", "fused rows/s", "range", "torch rows/s", "range", "ratio", "range")
-    return [Section("PPO update, continuous actions", columns, rows, (
+    return [Table("PPO update, continuous actions", columns, rows, (
         f"One epoch on {entries[0]['rows']:,} rows, 17 → {'×'.join(map(str, entries[0]['hidden']))} → 6, Gaussian; the "
         "same learner with its C kernels on and off (train.fused), interleaved.",))]
 
 
-SECTIONS: dict[str, Callable[[Entries], list[Section]]] = {
-    "throughput": throughput_sections, "memory": memory_sections, "stages": stage_sections, "buffer": buffer_sections,
-    "scaling": scaling_sections, "env": env_sections, "learners": learner_sections, "mlp": mlp_sections,
-    "update": update_sections, "rivals": rival_sections, "expert": expert_sections}
+def peer_tables(entries: Entries) -> list[Table]:
+    made = []
+    for group in entries:
+        rows = [[e["name"], *both(e.get("rate"))] for e in group["entries"]]
+        best = best_of_theirs(group, "pufferlib")
+        for pair in group["ratios"]:
+            if pair["theirs"] == best or not pair["theirs"].startswith("pufferlib"):
+                median, spread = both(pair["ratio"], number)
+                rows.append([f"{pair['ours']} / {pair['theirs']}", f"{median}×", spread])
+        made.append(Table(f"Side by side: {group['name']}", ("who", f"{group['unit']}/s", "range"), rows,
+                            [*_remarks(group), *failed(group["entries"])]))
+    return made
+
+
+REMARKS = {
+    "GAIL": "imitation has no tuned settings for CartPole; these are its tutorials': 8 environments × 2,048 steps, 5 "
+            "PPO epochs in minibatches of 64, 8 discriminator updates of 1,024 + 1,024 rows, no gradient penalty. Ours "
+            "are 4,096 environments × 64 steps, 1 epoch, 8 updates of 4,096 + 4,096. So the ratio compares what each "
+            "does by its own settings; 'no penalty' is what imitation's GAIL computes.",
+    "PPO": "PufferLib: its trainer and C CartPole, 4,096 × 64, the same two networks of 2×64 tanh, Adam; the ratio is "
+           "to the faster of its thread settings. Its CartPole ends after 200 steps, ours after 500.",
+    "BC": "One epoch over 10 episodes of 500 steps. Ours holds one of them out and scores it after every epoch, which "
+          "is in its time; imitation's does not."}
+
+
+def _remarks(group: dict[str, Any]) -> list[str]:
+    remarks = [text for start, text in REMARKS.items() if group["name"].startswith(start)]
+    if any(e["name"].startswith("sb3") for e in group["entries"]):
+        remarks.append("Stable-Baselines3: 8 of Gymnasium's CartPole × 256 steps, 4 epochs in minibatches of 512.")
+    versions = {f"{k} {v}" for e in group["entries"] for k, v in (e.get("versions") or {}).items()}
+    return [*remarks, *([f"Theirs: {', '.join(sorted(versions))}."] if versions else [])]
+
+
+def expert_tables(entries: Entries) -> list[Table]:
+    rows = [[e["name"], *both(e.get("seconds"), number),
+             ", ".join("never" if t is None else number(t) for t in e["times"])] for e in entries]
+    return [Table("Time to the expert", ("who", "seconds", "range", "each seed"), rows, (
+        "From the start of the process until an evaluation reaches the expert's level: `puffer-il train gail cartpole` "
+        "as it is, from the shipped demonstrations, Python's and torch's start included. imitation: until 20 greedy "
+        "episodes average 475, asked after every round.", *failed(entries)))]
+
+
+TABLES: dict[str, Callable[[Entries], list[Table]]] = {
+    "throughput": throughput_tables, "memory": memory_tables, "stages": stage_tables, "buffer": buffer_tables,
+    "scaling": scaling_tables, "env": env_tables, "learners": learner_tables, "mlp": mlp_tables,
+    "update": update_tables, "peers": peer_tables, "expert": expert_tables}

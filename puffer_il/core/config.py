@@ -195,6 +195,11 @@ def _example(field: dataclasses.Field) -> str:
     return "{ name = 1.5 }" if field.default is MISSING else str(field.default).lower()
 
 
+def as_option(key: str) -> str:
+    """A key as it is typed on the command line: ppo.learning_rate → --ppo.learning-rate."""
+    return f"--{key.replace('_', '-')}"
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """Tables of a TOML file; InputError names the file and the line that cannot be read."""
     try:

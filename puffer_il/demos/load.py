@@ -125,5 +125,5 @@ def _default_limit(name: str) -> int | None:
         return read_toml(spec_file).get("max_episode_steps")
     import gymnasium
 
-    registered = gymnasium.registry.get(name)
+    registered = gymnasium.registry.get(name.rpartition(":")[2])
     return None if registered is None else registered.max_episode_steps

@@ -5,7 +5,6 @@ from __future__ import annotations
 import keyword
 import re
 import shlex
-from argparse import Namespace
 from pathlib import Path
 
 from puffer_il.core.errors import InputError
@@ -22,16 +21,7 @@ WHAT = {".h": "what the environment does", ".pyx": "what the environment does", 
         ".py": "what it promises", "gail.toml": "how GAIL learns it", "README.md": "the commands again"}
 
 
-def main(args: Namespace) -> int:
-    """Write `args.name`, a name or a path, in `args.dir`, and say what to type next."""
-    folder = (args.dir or Path()) / args.name
-    template = TEMPLATES / ("cython" if args.cython else "c")
-    for line in [*written(write(folder, template), folder), "", *after(folder, args.cython)]:
-        print(line)
-    return 0
-
-
-def write(folder: Path, template: Path) -> list[Path]:
+def write(folder: Path, cython: bool) -> list[Path]:
     """The template's files under the folder's own name; InputError if it cannot be called that, or holds something."""
     name = checked(folder.expanduser().absolute().name)
     folder = folder.expanduser()
@@ -42,7 +32,7 @@ def write(folder: Path, template: Path) -> list[Path]:
     except (FileExistsError, NotADirectoryError):
         raise InputError(f"{folder} cannot be made: a file is in the way; choose another place with --dir") from None
     found = []
-    for source in sorted(path for path in template.iterdir() if path.is_file()):
+    for source in sorted(path for path in (TEMPLATES / ("cython" if cython else "c")).iterdir() if path.is_file()):
         found.append(folder / source.name.replace(NAME, name))
         found[-1].write_text(source.read_text().replace(NAME, name).replace(CLASS, class_name(name)))
     return found

@@ -144,7 +144,7 @@ def _modes(creator: Creator) -> Sequence[str | None]:
     if creator.kind == "folder" or "render_mode" in creator.kwargs:
         return (None,)
     if creator.kind == "gymnasium":
-        spec = gymnasium.spec(creator.target)
+        spec = gymnasium.spec(creator.target.rpartition(":")[2])
         try:
             made: Any = gymnasium.envs.registration.load_env_creator(spec.entry_point) if isinstance(
                 spec.entry_point, str) else spec.entry_point

@@ -22,6 +22,7 @@ from puffer_il.core.config import (
     MixConfig,
     PolicyConfig,
     TrainConfig,
+    as_option,
     convert,
     read_toml,
 )
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from puffer_il.nn.numpy_policy import NumpyPolicy
     from puffer_il.nn.policy import Policy
 
+COMMAND_LINE = "command line"  # the origin whose keys are written as options
 Layer = tuple[str, dict[str, Any]]  # where it comes from, and section → table of its keys
 SHARED: dict[str, type] = {"env": EnvConfig, "demos": DemosConfig, "policy": PolicyConfig, "train": TrainConfig,
                            "eval": EvalConfig}
@@ -67,7 +69,7 @@ def build(algo: str, layers: Sequence[Layer]) -> Config:
             for name, value in table.items():
                 key = name.replace("-", "_")
                 if key not in fields:
-                    raise InputError(f"{origin}: {_unknown_key(section, key, types_)}")
+                    raise InputError(f"{origin}: {_unknown_key(section, key, types_, origin == COMMAND_LINE)}")
                 try:
                     value = convert(f"{section}.{key}", value, types_[section], fields[key])
                 except InputError as error:
@@ -83,14 +85,25 @@ def replaced(config: Config, section: str, **changes: Any) -> Config:
     return dataclasses.replace(build(config.algo, [("override", tables)]), chosen_because=config.chosen_because)
 
 
-def _unknown_key(section: str, key: str, types_: dict[str, type]) -> str:
-    """One line that names the section's nearest key and the sections that have a key of that very name."""
-    own = [f"{section}.{f.name}" for f in dataclasses.fields(types_[section])]
-    same = [f"{s}.{key}" for s, cls in types_.items() if key in {f.name for f in dataclasses.fields(cls)}]
-    meant = get_close_matches(f"{section}.{key}", own, n=1, cutoff=0.7) + same
-    if not meant:
-        return unknown("key", f"{section}.{key}", own)
-    return f"unknown key '{section}.{key}'; did you mean {' or '.join(map(repr, meant))}?"
+def _unknown_key(section: str, key: str, types_: dict[str, type], typed: bool) -> str:
+    """One line that names the keys that may be meant, or else all of the section; as options where they are `typed`."""
+    written, kind = (as_option, "option") if typed else (repr, "key")
+    own, meant = [f"{section}.{f.name}" for f in dataclasses.fields(types_[section])], meant_keys(key, types_, section)
+    hint = f"did you mean {' or '.join(map(written, meant))}?" if meant else f"known: {', '.join(own)}"
+    return f"unknown {kind} {written(f'{section}.{key}')}; {hint}"
+
+
+def meant_keys(name: str, types_: dict[str, type], section: str = "") -> list[str]:
+    """Keys that `name` may stand for, those of `section` first: they are called so, nearly so, or are abbreviated so,
+    as `lr` is for learning_rate."""
+    def fits(key: str) -> bool:
+        return key == name or (len(name) > 1 and "".join(word[0] for word in key.split("_")).endswith(name))
+
+    keys = {s: [f.name for f in dataclasses.fields(cls)] for s, cls in types_.items()}
+    own = keys.get(section, [])
+    found = [(section, key) for key in (*get_close_matches(name, own, n=1, cutoff=0.7), *filter(fits, own))]
+    found += [(s, key) for s, names in keys.items() for key in filter(fits, names)]
+    return list(dict.fromkeys(f"{s}.{key}" for s, key in found))
 
 
 def config_folder() -> Path:

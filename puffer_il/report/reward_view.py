@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
-import sys
-from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,23 +22,11 @@ WIDE, MAP_COLUMNS = 100, 2  # a terminal from this width on has two columns per 
 PICTURE = (480, 480)
 
 
-def main(args: Namespace) -> int:
-    from puffer_il.report.reward_facts import examine
-
-    if args.out:
-        if args.out.suffix != ".png":
-            raise InputError(f"--out {args.out}: the picture is a PNG; give a name that ends in .png")
-        needed("PIL.Image", args.out)
-    facts = examine(args.run, args.env or "", args.kwargs, args.demos or "", args.episodes, args.seed)
-    if args.json:
-        print(json.dumps(plain(facts), indent=2))
-    else:
-        depth = terminal.colors() if terminal.is_terminal() else terminal.PLAIN
-        print("\n".join(lines(facts, shutil.get_terminal_size().columns, depth)))
-    if args.out:
-        picture(facts, args.out)
-        print(f"{args.out}: written", file=sys.stderr if args.json else sys.stdout)
-    return 0
+def check_path(path: Path) -> None:
+    """InputError if no picture can be written there."""
+    if path.suffix != ".png":
+        raise InputError(f"--out {path}: the picture is a PNG; give a name that ends in .png")
+    needed("PIL.Image", path)
 
 
 def plain(value: Any) -> Any:

@@ -6,6 +6,7 @@ From 110 characters on panels stand in pairs, below that in one column; what the
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,11 +18,20 @@ from rich.text import Text
 
 from puffer_il.core.spec import Metrics
 from puffer_il.core.text import duration, quantity
-from puffer_il.training.loggers import Clock, Logger, RunInfo, TimeLeft
+from puffer_il.training.loggers import Clock, Logger, PlainLogger, RunInfo, TimeLeft
 from puffer_il.training.panels import ACCENT, BAD, GOOD, LABEL, WARN, State, applicable, bar, cell
 
+NARROWEST = 60  # characters of a line
 WIDE = 110  # characters from which two panels side by side are readable
 STATUS = {"finished": GOOD, "interrupted": WARN}
+
+
+def terminal_logger() -> Logger:
+    """The dashboard where the terminal can show it, plain lines elsewhere."""
+    console = Console(highlight=False)
+    able = (sys.stdout.isatty() and not console.is_dumb_terminal and console.encoding.startswith("utf")
+            and console.width >= NARROWEST)
+    return Dashboard(console) if able else PlainLogger()
 
 
 class Dashboard(Logger):

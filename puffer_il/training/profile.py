@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from puffer_il.core import sheet
 from puffer_il.core.config import Config
 from puffer_il.core.spec import Metrics
-from puffer_il.core.text import quantity
+from puffer_il.core.text import Table, number, quantity
 from puffer_il.kernels.threads import cores
 from puffer_il.nn.fused import MAX_HIDDEN, MAX_UNITS
 from puffer_il.training.loggers import Clock, Logger, RunInfo
@@ -90,7 +89,7 @@ class Profile(Logger):
     def show(self) -> None:
         if self._iterations:
             facts = self.facts()
-            sheet.show(title(facts), ("stage", "ms/iteration", "share"), table(facts), advice(facts))
+            Table(title(facts), ("stage", "ms/iteration", "share"), rows(facts), advice(facts)).show()
 
 
 def title(facts: Facts) -> str:
@@ -100,12 +99,12 @@ def title(facts: Facts) -> str:
             f" {rate} {facts.run.unit}/s all in all")
 
 
-def table(facts: Facts) -> list[tuple[str, str, str]]:
+def rows(facts: Facts) -> list[tuple[str, str, str]]:
     """The stages that took time, in the loop's order; those that the trainer does not know come before the rest."""
     own = [name for name in facts.seconds if name not in STAGES]
     order = [*(name for name in STAGES if name != "other"), *own, "other"]
     names = [(STAGES.get(name, name), facts.seconds[name]) for name in order if facts.share(name) >= 5e-4]
-    return [(label, f"{1000 * seconds / facts.iterations:,.2f}", f"{seconds / facts.wall:.0%}")
+    return [(label, number(1000 * seconds / facts.iterations), f"{seconds / facts.wall:.0%}")
             for label, seconds in [*names, ("all", facts.wall)]]
 
 

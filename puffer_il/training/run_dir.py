@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -26,3 +28,22 @@ def prepare_run_dir(config: Config) -> Path:
         raise InputError(f"train.run_dir = {str(run_dir)!r} cannot be written ({error.strerror}); "
                          "choose another") from None
     return run_dir
+
+
+@contextmanager
+def run_directory(config: Config, resume: Path | None) -> Iterator[Path]:
+    """The run's directory with the resolved config in it; what fails before the run begins leaves no trace."""
+    run_dir = resume or prepare_run_dir(config)
+    path = run_dir / "config.toml"
+    before = path.read_text()
+    try:
+        if resume:
+            checkpoint.write_text(path, config.to_toml())
+        yield run_dir
+    except BaseException as error:
+        if resume and isinstance(error, InputError):
+            checkpoint.write_text(path, before)
+        elif not resume and list(run_dir.iterdir()) == [path]:
+            path.unlink()
+            run_dir.rmdir()
+        raise

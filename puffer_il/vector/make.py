@@ -145,7 +145,7 @@ class Creator:
         missing = getattr(error, "name", None) or ""
         if not missing and not isinstance(error, gymnasium.error.DependencyNotInstalled):
             return ""
-        spec = gymnasium.registry.get(self.name)
+        spec = gymnasium.registry.get(self.name.rpartition(":")[2])
         if spec and ".mujoco." in str(spec.entry_point):
             return "; pip install 'puffer-il[mujoco]'"
         if self.kind == "callable" and missing.split(".")[0] == "pettingzoo":

@@ -9,7 +9,7 @@ import pytest
 
 from puffer_il.bench import environment as bench
 from puffer_il.cli import main
-from puffer_il.cli.options import override
+from puffer_il.cli.overrides import override
 from puffer_il.vector.make import find_creator
 from puffer_il.vector.vec import make_vec
 
@@ -27,7 +27,7 @@ def test_a_c_environment_natively_and_by_workers(monkeypatch, capsys):
 
 def test_json_and_the_environments_parameters(monkeypatch, capsys):
     monkeypatch.setattr(bench, "cores", lambda: 1)
-    assert main(["env", "bench", "CartPole-v1", "--num-envs", "2", "--seconds", "0.1", "--json",
+    assert main(["env", "bench", "gymnasium:CartPole-v1", "--num-envs", "2", "--seconds", "0.1", "--json",
                  "--env.kwargs.sutton-barto-reward", "true"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert list(told["steps_per_s"]["2"]) == ["serial", "1 worker"] and told["cores"] == told["agents"] == 1

@@ -8,12 +8,13 @@ import time
 import numpy as np
 import pytest
 
-from puffer_il.bench import command, scores
+from puffer_il.bench import scores
+from puffer_il.bench.score_tables import tables
 from puffer_il.bench.scores import Demonstrations, Experiment
-from puffer_il.bench.scoretables import sections
-from puffer_il.core.errors import InputError
+from puffer_il.cli import main, make_parser
 from puffer_il.learners.registry import learner_names
 from puffer_il.rollout import stats
+from tests.support.command_line import refused
 from tests.support.runs import run, scripted_cartpole_demos, tiny
 
 # Stands for `puffer-il train`: writes what a run writes, notes that it was called, or does what the seed says.
@@ -64,7 +65,7 @@ def test_every_cell_is_run_once_and_again_only_when_its_experiment_has_changed(c
     out, page = tmp_path / "scores.json", tmp_path / "scores.md"
     words = ["scores", "--algos", "gail,ppo", "--envs", "cartpole", "--seeds", "3", "--demos", "1,10", "--jobs", "2",
              "--json", str(out), "--markdown", str(page)]
-    assert command.main(words) == 0
+    assert main(["bench", *words]) == 0
     first = calls()
     assert len(first) == 2 * 3 + 3
     gail = next(words for words in first if words[1] == "gail")
@@ -75,10 +76,10 @@ def test_every_cell_is_run_once_and_again_only_when_its_experiment_has_changed(c
     assert cells_of(out)["ppo", "cartpole", 0, 1]["expert_return"] == 500  # the demonstrations that it did not see
     assert "| gail | 10 | 0.58 |" in page.read_text() and "not complete" not in page.read_text()
 
-    assert command.main(words) == 0 and calls() == []
+    assert main(["bench", *words]) == 0 and calls() == []
     monkeypatch.setattr(scores, "experiment_layers",
                         lambda algo, env: [("changed", {"env": {"num_envs": 7}})] if algo == "ppo" else [])
-    command.main(["scores", "--algos", "ppo", "--envs", "cartpole", "--seeds", "2", "--json", str(out)])
+    main(["bench", "scores", "--algos", "ppo", "--envs", "cartpole", "--seeds", "2", "--json", str(out)])
     assert [words[1] for words in calls()] == ["ppo", "ppo"]
     assert len(cells_of(out)) == 9  # what was not asked for stays
 
@@ -87,7 +88,7 @@ def test_what_cannot_be_run_is_said_and_nothing_else_is_lost(calls, tmp_path, ca
     out = tmp_path / "scores.json"
     words = ["scores", "--algos", "red,mm,gail,maxent_irl", "--envs", "pendulum", "--seeds", "2", "--demos", "10",
              "--json", str(out)]
-    assert command.main(words) == 0
+    assert main(["bench", *words]) == 0
     assert [w[1] for w in calls()].count("red") == 1  # a second seed would be refused as well
     data = json.loads(out.read_text())
     assert {(r["algo"], r["why"]) for r in data["refused"]} == {
@@ -95,7 +96,7 @@ def test_what_cannot_be_run_is_said_and_nothing_else_is_lost(calls, tmp_path, ca
     assert {c["error"] for c in data["cells"] if c["algo"] == "mm"} == {"RuntimeError: it broke"}
     said = " ".join(capsys.readouterr().out.split())
     assert "red on pendulum: red wants more; give it." in said and "mm on pendulum (10 demos, seed 1)" in said
-    command.main(words)
+    main(["bench", *words])
     assert {w[1] for w in calls()} == {"mm", "red"}, "what failed is tried again"
 
 
@@ -109,10 +110,10 @@ def test_an_interrupt_keeps_what_has_ended(calls, tmp_path, monkeypatch):
 
     monkeypatch.setattr(scores, "run", interrupted_at_the_second)
     words = ["scores", "--algos", "ppo", "--envs", "cartpole", "--seeds", "3", "--json", str(out)]
-    assert command.main(words) == 130
+    assert main(["bench", *words]) == 130
     assert list(cells_of(out)) == [("ppo", "cartpole", 0, 1)] and json.loads(out.read_text())["interrupted"]
     monkeypatch.setattr(scores, "run", real)
-    assert command.main(words) == 0 and len(calls()) == 3 and len(cells_of(out)) == 3
+    assert main(["bench", *words]) == 0 and len(calls()) == 3 and len(cells_of(out)) == 3
 
 
 @pytest.mark.parametrize("stopped", [False, True])
@@ -134,7 +135,7 @@ def test_ctrl_c_ends_the_runs_with_the_command(calls, monkeypatch):
     words = ["scores", "--algos", "ppo,gail", "--envs", "cartpole", "--seeds", "1", "--demos", "1", "--jobs", "2"]
     monkeypatch.setattr(scores, "plan", lambda args, shown: (
         [Experiment("ppo", "cartpole", demos, 7, "") for demos in (0, 1)], []))
-    assert command.main(words) == 130 and time.monotonic() - begin < 30
+    assert main(["bench", *words]) == 130 and time.monotonic() - begin < 30
 
 
 def test_a_cell_is_what_the_run_reported(tmp_path):
@@ -163,13 +164,13 @@ def test_tables_hold_the_statistics():
     steps = [None, 3000, 1000, 2000]
     cells = [cell("a", k, s, t) for k, (s, t) in enumerate(zip(one, steps, strict=True))]
     cells += [cell("b", k, s) for k, s in enumerate(two)]
-    together, a, b = sections({"cells": cells, "refused": []})
+    together, a, b = tables({"cells": cells, "refused": []})
     low, high = stats.stratified_bootstrap_ci(np.array([one, two[:4]]).T)
     assert together.rows == [["gail", "10", "a, b", "4", "0.75", f"{low:.2f} to {high:.2f}"]]
-    assert a.rows[0][2] == "0.95" and a.rows[0][-3:] == ["3 of 4", "2.50 k", "2.5"]
+    assert a.rows[0][2] == "0.95" and a.rows[0][-3:] == ["3 of 4", "2.5k", "2.50"]
     assert b.rows[0][-3:] == ["0 of 5", "–", "–"]
-    assert sections({"cells": cells[:2], "refused": []})[0].rows[0][3] == "–", "two runs make no interval"
-    never, = sections({"cells": [cell("a", 1, 1.0, 1000), cell("a", 2, 0.1)], "refused": []})
+    assert tables({"cells": cells[:2], "refused": []})[0].rows[0][3] == "–", "two runs make no interval"
+    never, = tables({"cells": [cell("a", 1, 1.0, 1000), cell("a", 2, 0.1)], "refused": []})
     assert never.rows[0][-3:] == ["1 of 2", "–", "–"], "half of the runs never were there"
 
 
@@ -180,12 +181,15 @@ def test_without_demonstrations_the_scripted_expert_makes_them(tmp_path):
     assert none.file is None and "icusepsis_gone" in none.source
 
 
-def test_all_learners_are_asked_for_without_being_named():
-    assert set(scores.parse([]).algos) == set(learner_names())
+def test_all_learners_are_asked_for_without_being_named(monkeypatch):
+    asked = []
+    monkeypatch.setattr(scores, "plan", lambda args, shown: asked.extend(args.algos) or ([], []))
+    assert main(["bench", "scores", "--envs", "cartpole"]) == 0 and set(asked) == set(learner_names())
 
 
 def test_an_interrupted_table_is_even(tmp_path):
-    args = scores.parse(["--algos", "gail,ppo", "--envs", "cartpole,pendulum", "--seeds", "2", "--demos", "1,10,11"])
+    args = make_parser().parse_args(["bench", "scores", "--algos", "gail,ppo", "--envs", "cartpole,pendulum", "--seeds",
+                                     "2", "--demos", "1,10,11"])
     todo, refused = scores.plan(args, {env: scores.demonstrations(env, 11, tmp_path) for env in args.envs})
     assert [e.seed for e in todo] == [1] * 6 + [2] * 6 and not refused, "no more demonstrations than there are"
     assert {(e.algo, e.env, e.demos) for e in todo} == {
@@ -197,9 +201,6 @@ def test_an_interrupted_table_is_even(tmp_path):
     (["scores", "--envs", "NoSuch-v0"], "NoSuch"),
     (["scores", "--demos", "0"], "'0' is no whole number from 1 on"),
     (["scores", "--json", __file__], "was not written by 'puffer-il bench scores'"),
-    (["--repeats", "2", "scores"], "write 'puffer-il bench scores' first"),
 ])
-def test_bad_input_is_one_line(arguments, said):
-    with pytest.raises(InputError) as error:
-        command.main(arguments)
-    assert said in str(error.value) and "\n" not in str(error.value)
+def test_bad_input_is_one_line(arguments, said, capsys):
+    assert said in refused(capsys, "bench", *arguments)

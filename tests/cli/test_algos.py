@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
 from puffer_il.cli import main
-from puffer_il.cli.algos import columns, describe, learns_from, short
+from puffer_il.cli.algos import describe, learns_from, short
+from puffer_il.core.config import as_option
+from puffer_il.core.terminal import ESCAPES
 from puffer_il.learners.experiment import section_types
 from puffer_il.learners.registry import get_learner, learner_names
 
 
-@pytest.mark.parametrize("width", [60, 80, 100, 120, 200])
+@pytest.mark.parametrize("width", [80, 100, 120, 200])
 def test_the_table_fits_the_terminal_and_names_all(width, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     assert main(["algos"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert all(len(line) <= max(80, min(120, width)) for line in lines)
+    lines = [ESCAPES.sub("", line) for line in capsys.readouterr().out.splitlines()]
+    assert all(len(line) <= width for line in lines)
     assert set(learner_names()) <= {line.split(" ")[0] for line in lines}
     assert ("paper" in lines[0].split()) == (width >= 120) and ("actions" in lines[0].split()) == (width >= 100)
 
 
-def test_the_table_says_what_is_needed(monkeypatch, capsys):
-    monkeypatch.setenv("COLUMNS", "120")
+def test_the_table_says_what_is_needed(capsys):
     assert main(["algos"]) == 0
     rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
     assert "states, actions" in rows["bc"] and "no" in rows["bc"].split() and "any" in rows["bc"].split()
@@ -39,7 +42,7 @@ def test_every_algorithm_has_a_page_with_its_keys(name, capsys):
     about = get_learner(name).about
     assert about.paper.split()[0] in page and "not said" not in page
     for section in (name, *get_learner(name).uses):
-        assert all(f"--{section}.{key}" in page for key in section_types(name)[section].__dataclass_fields__)
+        assert all(as_option(f"{section}.{key}") in page for key in section_types(name)[section].__dataclass_fields__)
 
 
 def test_json_holds_the_same_facts(capsys):
@@ -63,11 +66,3 @@ def test_needs_and_papers_in_few_words():
     assert learns_from(needs) == "states alone and an expert to ask"
     assert short("Ho & Ermon 2016, arXiv:1606.03476, section 3") == "Ho & Ermon 2016"
     assert short("A book 1999, https://x.org/y") == "A book 1999" and short("Nobody 2020") == "Nobody 2020"
-
-
-def test_only_the_last_column_is_wrapped():
-    assert columns(("a", "last"), [("one", "two words that are too many for a line of their own")], 40) == [
-        "a    last",
-        "───  ───────────────────────────────────",
-        "one  two words that are too many for a",
-        "     line of their own"]

@@ -14,38 +14,9 @@ import time
 import pytest
 
 from puffer_il import cli
-from puffer_il.cli import commands, main, split_overrides
+from puffer_il.cli import main
 from puffer_il.core.errors import EnvFailure, InputError
-
-
-def run(capsys, *arguments: str) -> tuple[int, str, str]:
-    code = main(list(arguments))
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
-
-
-def refused(capsys, *arguments: str) -> str:
-    """The one line on stderr of a command that is wrong input."""
-    code, out, err = run(capsys, *arguments)
-    assert (code, out) == (2, "") and err.startswith("puffer-il: error: ")
-    assert err.endswith("\n") and err.count("\n") == 1
-    return err.removeprefix("puffer-il: error: ").rstrip("\n")
-
-
-def test_overrides_are_told_from_options():
-    words = ["gail", "--ppo.gamma", "0.9", "--seed", "1", "--ppo.learning-rate=1e-3", "--policy.init_log_std", "-1",
-             "--env.kwargs.a", "b=c", "--x-z.y=", "cartpole", "--demos", "a.b"]
-    overrides, rest = split_overrides(words)
-    assert overrides == [("ppo.gamma", "0.9"), ("ppo.learning-rate", "1e-3"), ("policy.init_log_std", "-1"),
-                         ("env.kwargs.a", "b=c"), ("x-z.y", "")]
-    assert rest == ["gail", "--seed", "1", "cartpole", "--demos", "a.b"]
-
-
-@pytest.mark.parametrize("words", [["--policy.shared"], ["--policy.shared", "--seed", "1"]])
-def test_an_override_without_a_value_is_refused(capsys, words):
-    assert refused(capsys, "train", "ppo", "cartpole", *words) == (
-        "--policy.shared needs a value: --policy.shared VALUE, or --policy.shared true for a switch")
-
+from tests.support.command_line import refused, run
 
 COLLECT = ["demos", "collect", "--episodes", "1", "--out", "x.npz"]
 
@@ -56,13 +27,13 @@ COLLECT = ["demos", "collect", "--episodes", "1", "--out", "x.npz"]
     (["train"], "train needs an algorithm and an environment, such as 'puffer-il train gail cartpole'"),
     (["train", "gial", "cartpole"], "unknown algorithm 'gial'; did you mean 'gail'?"),
     (["train", "ppo", "cartpole", "extra"], "unexpected argument 'extra'"),
-    (["train", "ppo", "cartpole", "--learning-rate", "1"], "did you mean --ppo.learning_rate?"),
+    (["train", "ppo", "cartpole", "--learning-rate", "1"], "did you mean --ppo.learning-rate?"),
     (["train", "ppo", "cartpole", "--see", "1"], "unknown option '--see'"),  # no guessing at abbreviations
     (["train", "ppo", "cartpole", "--seed"], "argument --seed: expected one argument; see 'puffer-il train --help'"),
     (["train", "ppo", "cartpole", "--seed", "x"], "command line: train.seed = 'x': expected a whole number, such as 1"),
     (["train", "ppo", "cartpole", "--device", "gpu"], "train.device = 'gpu': choose one of auto, cpu, cuda"),
     (["train", "ppo", "cartpole", "--total-steps", "0"], "train.total_steps = '0': must be at least 1"),
-    (["train", "ppo", "cartpole", "--ppo.gama", "1"], "unknown key 'ppo.gama'; did you mean 'ppo.gamma'?"),
+    (["train", "ppo", "cartpole", "--ppo.gama", "1"], "unknown option --ppo.gama; did you mean --ppo.gamma?"),
     (["train", "ppo", "cartpole", "--pop.gamma", "1"], "unknown section 'pop'; did you mean 'ppo'?"),
     (["train", "ppo", "cartpole", "--ppo.gamma", "high"], "ppo.gamma = 'high': expected a number, such as 0.99"),
     (["train", "ppo", "cartpole", "--config", "none.toml"], "config file none.toml does not exist"),
@@ -80,12 +51,12 @@ COLLECT = ["demos", "collect", "--episodes", "1", "--out", "x.npz"]
     ([*COLLECT, "cartpole", "--policy", "none.npz"], "none.npz: no such file"),
     ([*COLLECT, "cartpole", "--random", "--env.kwargs.gravty", "1"], "did you mean 'gravity'?"),
     ([*COLLECT, "cartpole", "--random", "--env.num-envs", "1"], "--env.num-envs: only parameters of the environment"),
-    ([*COLLECT, "CartPole-v1", "--expert"], "--expert: CartPole-v1 has no scripted expert (a function c_expert in"),
+    ([*COLLECT, "gymnasium:CartPole-v1", "--expert"], "--expert: gymnasium:CartPole-v1 has no scripted expert"),
     (["env"], "the following arguments are required: command"),
     (["env", "new"], "the following arguments are required: name"),
     (["env", "check", "x", "--seconds", "-1"], "argument --seconds: '-1' is no number from 0 on"),
     (["env", "bench", "cartpole", "--env.kwargs.gravity"], "--env.kwargs.gravity needs a value"),
-    (["algos", "--verbose"], "unknown option '--verbose'; see 'puffer-il --help'"),
+    (["algos", "--verbose"], "unknown option '--verbose'; see 'puffer-il algos --help'"),
 ])
 def test_wrong_input_is_one_line_and_exit_code_2(capsys, monkeypatch, tmp_path, arguments, words):
     monkeypatch.chdir(tmp_path)
@@ -106,7 +77,7 @@ def test_exit_codes_of_what_a_command_raises(capsys, monkeypatch, error, code, w
     def fails(args):
         raise error
 
-    monkeypatch.setattr(commands, "algos", fails)
+    monkeypatch.setattr(cli.algos, "algos", fails)
     got, out, err = run(capsys, "algos")
     assert (got, out) == (code, "") and words in err
     assert ("Traceback (most" in err) == isinstance(error, ZeroDivisionError)
@@ -119,19 +90,19 @@ def test_a_full_disk_behind_another_error_is_still_a_full_disk(capsys, monkeypat
         except OSError:
             raise RuntimeError("unexpected pos 704 vs 598")  # noqa: B904 (as torch.save does)
 
-    monkeypatch.setattr(commands, "algos", fails)
+    monkeypatch.setattr(cli.algos, "algos", fails)
     assert refused(capsys, "algos").startswith("the disk is full")
 
 
 def test_sigterm_is_an_interrupt_and_the_handler_is_put_back(capsys, monkeypatch):
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(commands, "algos", lambda args: os.kill(os.getpid(), signal.SIGTERM) or time.sleep(5) or 0)
+    monkeypatch.setattr(cli.algos, "algos", lambda args: os.kill(os.getpid(), signal.SIGTERM) or time.sleep(5) or 0)
     assert run(capsys, "algos")[0] == 130
     assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_main_runs_in_another_thread_too(monkeypatch):
-    monkeypatch.setattr(commands, "algos", lambda args: 0)
+    monkeypatch.setattr(cli.algos, "algos", lambda args: 0)
     codes: list[int] = []
     thread = threading.Thread(target=lambda: codes.append(main(["algos"])))
     thread.start()
@@ -143,17 +114,8 @@ def test_main_runs_in_another_thread_too(monkeypatch):
                                    ["--train.seed", "2", "gail", "--ppo.gamma=0.5", "cartpole"], ["gail", "cartpole"]])
 def test_options_may_stand_anywhere(monkeypatch, words):
     seen = []
-    monkeypatch.setattr(commands, "train", lambda args: seen.append((args.algo, args.env)) or 0)
+    monkeypatch.setattr(cli.train, "train", lambda args: seen.append((args.algo, args.env)) or 0)
     assert main(["train", *words]) == 0 and seen == [("gail", "cartpole")]
-
-
-def test_bench_gets_its_arguments_as_they_are(monkeypatch):
-    from puffer_il import bench
-
-    seen = []
-    monkeypatch.setattr(bench, "main", lambda arguments: seen.append(arguments) or 0)
-    assert main(["bench", "throughput", "--json", "x.json", "--help"]) == 0
-    assert seen == [["throughput", "--json", "x.json", "--help"]]
 
 
 def test_help_shows_the_commands_and_how_to_start(capsys):
@@ -167,32 +129,38 @@ def test_help_shows_the_commands_and_how_to_start(capsys):
 def test_train_help_teaches_by_examples_and_then_lists_every_key(capsys):
     code, out, err = run(capsys, "train", "--help")
     assert code == 0 and err == "" and "examples:" in out and "--resume" in out and "--ppo.learning-rate 1e-3" in out
-    assert "--gail.reward_clip" not in out
+    assert "--gail.reward-clip" not in out
     code, out, err = run(capsys, "train", "gail", "cartpole", "-h")
-    assert code == 0 and "examples:" in out and "--gail.reward_clip 10.0" in out and "--env.kwargs.gravity 9.8" in out
+    assert code == 0 and "examples:" in out and "--gail.reward-clip 10.0" in out and "--env.kwargs.gravity 9.8" in out
+
+
+TAKE_KWARGS = ("eval", "env play", "env bench", "env check", "demos collect", "reward show")
 
 
 @pytest.mark.parametrize("command", ["eval", "demos", "demos collect", "demos import", "env", "env list", "env new",
-                                     "env check", "env play", "env bench", "algos"])
+                                     "env check", "env play", "env bench", "reward", "reward show", "algos", "bench"])
 def test_every_command_has_help(capsys, command):
     code, out, err = run(capsys, *command.split(), "--help")
     assert (code, err) == (0, "") and out.startswith(f"usage: puffer-il {command}")
-    assert ("--env.kwargs.NAME VALUE" in out) == (command in cli.TAKE_KWARGS)
+    assert ("--env.kwargs.NAME VALUE" in out) == (command in TAKE_KWARGS)
 
 
-@pytest.mark.parametrize("command", ["env", "env new", "env check", "env play", "env bench", "demos collect"])
+@pytest.mark.parametrize("command", ["env", "env new", "env check", "env play", "env bench", "demos collect",
+                                     "reward show"])
 def test_help_teaches_by_examples_that_are_understood(capsys, monkeypatch, command):
     out = run(capsys, *command.split(), "--help")[1]
     examples = [shlex.split(line.partition("   ")[0]) for line in out.splitlines() if line.startswith("  puffer-il ")]
     taken = []
-    for name in ("env_new", "env_check", "env_play", "env_bench", "demos_collect", "train"):
-        monkeypatch.setattr(commands, name, lambda args: taken.append(args) or 0)
-    assert len(examples) >= 3 and all(main(words[1:]) == 0 for words in examples) and len(taken) == len(examples)
+    for group, name in ((cli.env, "new"), (cli.env, "check"), (cli.env, "play"), (cli.env, "bench"),
+                        (cli.demos, "collect"), (cli.train, "train"), (cli.reward, "show")):
+        monkeypatch.setattr(group, name, lambda args: taken.append(args) or 0)
+    assert len(examples) >= 3 and all(main(words[1:]) == 0 for words in examples), capsys.readouterr().err
+    assert len(taken) == len(examples)
 
 
 def test_an_environment_may_stand_after_its_options(monkeypatch):
     seen = []
-    monkeypatch.setattr(commands, "env_play", lambda args: seen.append((args.env, args.kwargs)) or 0)
+    monkeypatch.setattr(cli.env, "play", lambda args: seen.append((args.env, args.kwargs)) or 0)
     for words in (["cartpole", "--random"], ["--random", "cartpole"],
                   ["--policy", "r", "--env.kwargs.a-b=1", "cartpole"],
                   ["--policy", "r", "--env.kwargs.a.b", "x", "--env.kwargs.a.c", "2"]):

@@ -155,9 +155,10 @@ def test_the_time_limit_comes_from_the_environment(folders, discrete_spec, limit
     np.savez(folders / "x.npz", obs=obs, acts=np.zeros(12, int), indices=np.array([7]), terminal=done)
     assert load_demos(folders / "x.npz", discrete_spec).truncated.tolist() == truncated
     assert load_demos(folders / "x.npz", discrete_spec, time_limit=5).truncated.tolist() == [False, True]
-    registered = EnvSpec("CartPole-v1", (2,), np.dtype(np.float32), ActionSpec(nvec=(2,)))
     np.savez(folders / "y.npz", obs=np.zeros((533, 2)), acts=np.zeros(531, int), indices=np.array([500]), terminal=done)
-    assert load_demos(folders / "y.npz", registered).truncated.tolist() == [True, False]
+    for name in ("CartPole-v1", "gymnasium:CartPole-v1"):
+        registered = EnvSpec(name, (2,), np.dtype(np.float32), ActionSpec(nvec=(2,)))
+        assert load_demos(folders / "y.npz", registered).truncated.tolist() == [True, False]
 
 
 def test_no_source(discrete_spec):

@@ -2,14 +2,13 @@
 
 import json
 import re
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
 from puffer_il.core.errors import InputError
 from puffer_il.envkit.check.program import BUILDS
-from puffer_il.envkit.check.run import main
+from puffer_il.envkit.check.run import check
 from puffer_il.envkit.check.source import env_fields
 from puffer_il.envkit.check.types import CHECKS
 from puffer_il.native.envfile import read_env
@@ -162,7 +161,7 @@ def edited(text: str, edits: list[tuple[str, str]]) -> str:
 
 
 def run(path: Path | str, capsys: pytest.CaptureFixture, seconds: float = 0.5, **kwargs) -> tuple[int, dict]:
-    code = main(Namespace(path=str(path), json=True, seconds=seconds, kwargs=kwargs))
+    code = check(str(path), kwargs, seconds, as_json=True)
     told = json.loads(capsys.readouterr().out)
     assert told["ok"] == (code == 0)
     checks = {found["name"]: found for found in told["checks"]}
@@ -266,7 +265,7 @@ def test_wrong_input_is_not_a_finding(make):
     for path, kwargs, says in (("cartpol", {}, "did you mean 'cartpole'"), ("cartpole", {"gravty": 1}, "gravity"),
                                (str(make("no_shape", [], [("shape = [2]\n", "")])), {}, "observation.shape: missing")):
         with pytest.raises(InputError, match=says):
-            main(Namespace(path=path, json=False, seconds=1.0, kwargs=kwargs))
+            check(path, kwargs, 1.0)
 
 
 def test_what_load_raises_is_told(make, capsys: pytest.CaptureFixture):
@@ -279,7 +278,7 @@ def test_what_load_raises_is_told(make, capsys: pytest.CaptureFixture):
 
 def test_a_verdict_for_people(make, capsys: pytest.CaptureFixture):
     folder = make("lines", *BROKEN["missing_reset"][:2])
-    assert main(Namespace(path=str(folder), json=False, seconds=1.0, kwargs={})) == 1
+    assert check(str(folder), {}, 1.0) == 1
     told = capsys.readouterr().out
     assert told.startswith(f"{folder}: 2 float32 observations, 2 choices, 1 agent\n\n✓ compiles")
     assert "\n✗ reset         missing reset: c_reset leaves env->v" in told

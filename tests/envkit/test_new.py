@@ -15,7 +15,7 @@ from puffer_il.native import cython_env as cythonenv
 from puffer_il.native.envfile import read_env
 from puffer_il.native.glue import CSRC, FLAGS, c_source, hooks
 from puffer_il.vector.make import find_creator
-from tests.cli.test_cli import refused
+from tests.support.command_line import refused
 
 KEYS = """description source gymnasium_id agents max_episode_steps autoreset log state packages observation action
     parameters data render dtype shape low high discrete default choices help width height fps"""

@@ -18,8 +18,8 @@ from puffer_il.core import checkpoint
 from puffer_il.core.errors import InputError, Quit
 from puffer_il.envkit.person import Person
 from puffer_il.vector.vec import make_vec
-from tests.cli.test_cli import refused
 from tests.envkit.test_play import Typist, _own_terminal
+from tests.support.command_line import refused
 
 
 def person(monkeypatch, name: str, *keys: str) -> Person:

@@ -25,7 +25,7 @@ from puffer_il.envkit import film
 from puffer_il.envkit.keys import Controls, Keyboard
 from puffer_il.envkit.play import Play, Theatre
 from puffer_il.envkit.stage import Stage, _colored
-from tests.cli.test_cli import refused
+from tests.support.command_line import refused
 
 # Pictures
 
@@ -322,7 +322,7 @@ def test_a_film_keeps_few_pictures_whatever_its_length(tmp_path):
     (["cartpole", "--ppo.gamma", "1"], "--ppo.gamma: only parameters of the environment can be set here"),
     (["cartpole", "--env.kwargs.gravty", "1"], "did you mean 'gravity'?"),
     (["cartpole", "--fps", "fast"], "'fast' is no number from 0 on"),
-    (["CartPole-v1", "--expert"], "--expert: CartPole-v1 has no scripted expert"),
+    (["gymnasium:CartPole-v1", "--expert"], "--expert: gymnasium:CartPole-v1 has no scripted expert"),
     ([f"{__name__}:Numbers", "--out", "a.png"], "draws no pictures"),
 ])
 def test_wrong_input(capsys, monkeypatch, arguments, words):

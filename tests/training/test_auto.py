@@ -154,7 +154,7 @@ def test_the_run_is_an_ordinary_one_that_knows_why(tmp_path, capsys):
 
 def test_help_shows_the_keys_of_what_it_would_choose(capsys):
     assert main(["train", "auto", "cartpole", "--help"]) == 0
-    assert "--gail.disc_updates" in capsys.readouterr().out
+    assert "--gail.disc-updates" in capsys.readouterr().out
 
 
 def would_choose(capsys, *arguments: str) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 import time
 
 import pytest
 from rich.console import Console
 
-from puffer_il.training.dashboard import Dashboard
+from puffer_il.training.dashboard import Dashboard, terminal_logger
 from tests.training.test_loggers import Clock, info
 from tests.training.test_panels import DISC, SCORES
 
@@ -144,3 +145,13 @@ def test_no_color_is_respected(frames, monkeypatch):
     Console(file=plain, width=80, height=40, force_terminal=True).print(frame.board)
     assert "\x1b[36m" in coloured.getvalue() and "\x1b[36m" not in plain.getvalue()
     assert "●" in plain.getvalue() and "━" in plain.getvalue()
+
+
+@pytest.mark.parametrize("tty, term, width, able", [
+    (True, "xterm-256color", 80, True), (True, "dumb", 80, False), (True, "xterm", 40, False),
+    (False, "xterm", 80, False)])
+def test_the_dashboard_is_for_terminals_that_can_show_it(monkeypatch, tty, term, width, able):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: tty, raising=False)
+    monkeypatch.setenv("TERM", term)
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert (type(terminal_logger()).__name__ == "Dashboard") == able

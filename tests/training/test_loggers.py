@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from puffer_il.cli import commands
+from puffer_il.cli.train import make_loggers
 from puffer_il.core.errors import InputError
-from puffer_il.core.text import duration, number, quantity
 from puffer_il.training.loggers import JsonlLogger, PlainLogger, RunInfo, TensorBoardLogger, TimeLeft
 from tests.support.runs import tiny
 
@@ -117,7 +116,7 @@ def test_missing_tensorboard_is_one_line_with_the_remedy(monkeypatch):
 @pytest.mark.parametrize("wanted", [False, True])
 def test_train_tensorboard_decides_whether_events_are_written(tmp_path, wanted):
     pytest.importorskip("tensorboard")
-    kinds = [type(logger) for logger in commands.make_loggers(tiny("ppo", tmp_path, train__tensorboard=wanted))]
+    kinds = [type(logger) for logger in make_loggers(tiny("ppo", tmp_path, train__tensorboard=wanted))]
     assert kinds[0] is JsonlLogger and (TensorBoardLogger in kinds) == wanted
 
 
@@ -176,24 +175,3 @@ def test_time_left_follows_the_last_minute_and_counts_down():
     assert left.seconds() == pytest.approx((1 - 0.649) / 0.0001 - 10, rel=0.01)
     clock.now += 1e6
     assert left.seconds() == 0
-
-
-@pytest.mark.parametrize("value, text", [
-    (0, "0"), (12345.6, "12,346"), (-1000.4, "-1,000"), (487.25, "487.2"), (22.3, "22.3"), (-9.84, "-9.84"),
-    (0.9999, "1.00"), (0.5, "0.500"), (0.0996, "0.100"), (0.0031, "0.0031"), (-2.1e-5, "-2.1e-05"), (math.nan, "–"),
-    (math.inf, "inf")])
-def test_number(value, text):
-    assert number(value) == text
-
-
-@pytest.mark.parametrize("value, text", [
-    (0, "0"), (950, "950"), (12_345, "12.3k"), (312_000, "312k"), (1.2e6, "1.2M"), (3.06e9, "3.06G"), (math.nan, "–")])
-def test_quantity(value, text):
-    assert quantity(value) == text
-
-
-@pytest.mark.parametrize("seconds, text", [
-    (0, "0:00"), (6.6, "0:07"), (59.7, "1:00"), (725, "12:05"), (11045, "3:04:05"), (183_600, "2d 03h"),
-    (math.nan, "–:––")])
-def test_duration(seconds, text):
-    assert duration(seconds) == text

@@ -13,12 +13,11 @@ import pytest
 from puffer_il.cli import main
 from puffer_il.core.config import Config
 from puffer_il.core.errors import EnvFailure
-from puffer_il.core.sheet import plain
 from puffer_il.learners.experiment import build
 from puffer_il.training.tune.probe import time_limit
 from puffer_il.training.tune.report import report
 from puffer_il.training.tune.search import Cost, Machine, TimeUp, Tuner, changes, flags
-from tests.cli.test_commands import SMALL, one_line
+from tests.support.command_line import SMALL, one_line
 from tests.support.runs import final_state, same
 
 
@@ -184,7 +183,7 @@ def test_given_keys_are_never_changed_and_the_report_says_so(key):
     search = tuner(lambda config: fixed(0.05)(config) / (1 + config.train.threads), given={key})
     chosen = search.run()
     assert key not in changes(search.config, chosen) and len(tried(search, key)) == 1
-    assert any(remark.startswith(f"kept as you gave it: {key} = ") for remark in report(search, chosen, 1.0)[3])
+    assert any(remark.startswith(f"kept as you gave it: {key} = ") for remark in report(search, chosen, 1.0).notes)
 
 
 def test_cloning_tunes_threads_alone():
@@ -206,7 +205,7 @@ def test_a_setting_that_fails_is_dropped_and_told():
     search = tuner(broken, python=True)
     chosen = search.run()
     assert chosen.env.backend == "serial"
-    lines = plain(*report(search, chosen, 1.0))
+    lines = report(search, chosen, 1.0).lines()
     assert any(line.startswith("- processes 2 workers") and line.endswith("OSError: no display") for line in lines)
 
 
@@ -219,7 +218,7 @@ def test_what_takes_too_long_is_left_and_the_budget_holds():
     search = tuner(lambda config: 100.0, python=True, budget=10.0)
     chosen = search.run()
     assert chosen == search.config and search.clock() <= 10
-    assert "nothing could be measured in time" in " ".join(report(search, chosen, 10.0)[3])
+    assert "nothing could be measured in time" in " ".join(report(search, chosen, 10.0).notes)
     with pytest.raises(TimeUp), time_limit(0.05):
         time.sleep(5)
     time.sleep(0.1)  # no timer is left
@@ -228,14 +227,14 @@ def test_what_takes_too_long_is_left_and_the_budget_holds():
 def test_the_report_marks_what_was_taken_and_says_what_to_type():
     search = tuner(lambda config: fixed(0.02)(config) / (2 if config.train.threads == 1 else 1))
     chosen = search.run()
-    title, columns, rows, remarks = report(search, chosen, 2.0)
-    assert title == f"autotune: ppo on cartpole, {len(search.trials)} settings in 2.0 s"
-    assert columns == ("environments", "threads", "minibatches", "ms/iteration", "steps/s", "")
-    taken = [row for row in rows if row[-1]]
+    table = report(search, chosen, 2.0)
+    assert table.title == f"autotune: ppo on cartpole, {len(search.trials)} settings in 2.0 s"
+    assert table.columns == ("environments", "threads", "minibatches", "ms/iteration", "steps/s", "")
+    taken = [row for row in table.rows if row[-1]]
     assert len(taken) == 1 and taken[0][:2] == (f"{chosen.env.num_envs:,}", "1")
     typed = flags(changes(search.config, chosen))
-    assert f"the same without measuring: {typed}" in remarks
-    assert any("--env.num-envs 256, learn from fewer samples" in remark for remark in remarks)
+    assert f"the same without measuring: {typed}" in table.notes
+    assert any("--env.num-envs 256, learn from fewer samples" in note for note in table.notes)
 
 
 @pytest.fixture(scope="module")

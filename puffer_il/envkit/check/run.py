@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from argparse import Namespace
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -29,18 +28,17 @@ from puffer_il.envkit.check.types import CHECKS, Check, Checks
 from puffer_il.native.envfile import EnvFile, read_env
 from puffer_il.native.glue import compiler, hooks
 
-SECONDS = 10.0  # of measuring; compiling comes on top
-SHARE = 0.3  # of them, for a program in C
+SHARE = 0.3  # of the seconds, for a program in C
 HOOKS = {"state": "STATE", "expert": "EXPERT", "picture": "RENDER"}
 VIEWS = ("workers", "gymnasium", "speed")
 
 
-def main(args: Namespace) -> int:
-    """Check `args.path` (a folder, a name, a Gymnasium id, module:function). 0: all is well, 1: something is not."""
-    seconds = args.seconds or SECONDS
-    screen, checks, expected = Screen(args.path, args.json), Checks(), list[str]()
+def check(name: str, kwargs: dict[str, Any], seconds: float, *, as_json: bool = False) -> int:
+    """Check an environment (a folder, a name, a Gymnasium id, module:function) and print what comes of it; measuring
+    takes `seconds`, compiling comes on top. Exit code 0: all is well, 1: something is not."""
+    screen, checks, expected = Screen(name, as_json), Checks(), list[str]()
     with tempfile.TemporaryDirectory(prefix="puffer_il-check-", ignore_cleanup_errors=True) as scratch:
-        child = Child(args.path, args.kwargs, seconds, Path(scratch))
+        child = Child(name, kwargs, seconds, Path(scratch))
         try:
             opened = child.opened()
             if "failed" in opened:

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 
 import psutil
 
-from puffer_il.core import sheet
 from puffer_il.core.config import Config
 from puffer_il.kernels.threads import cores
 from puffer_il.learners.registry import get_learner
@@ -34,7 +33,7 @@ def tune(config: Config, given: Collection[str]) -> Config:
     tuner = Tuner(config, given, machine, probe, BUDGET_S if python else NATIVE_BUDGET_S)
     with _waiting():
         chosen = tuner.run()
-    sheet.show(*report(tuner, chosen, tuner.clock() - tuner.begin, probe.notices))
+    report(tuner, chosen, tuner.clock() - tuner.begin, probe.notices).show()
     return chosen
 
 

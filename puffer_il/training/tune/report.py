@@ -6,13 +6,13 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from puffer_il.core.config import Config
-from puffer_il.core.text import quantity
+from puffer_il.core.text import Table, number, quantity
 from puffer_il.learners.registry import get_learner
 from puffer_il.training.tune.search import KEYS, Trial, Tuner, changes, flags, value
 
 
-def report(tuner: Tuner, chosen: Config, seconds: float, notices: Collection[str] = ()) -> tuple[Any, ...]:
-    """Title, columns, rows and remarks: every setting that was measured, and what comes of it."""
+def report(tuner: Tuner, chosen: Config, seconds: float, notices: Collection[str] = ()) -> Table:
+    """Every setting that was measured, and what comes of it."""
     config, done = tuner.config, [trial for trial in tuner.trials if trial.cost]
     count = len(tuner.trials)
     title = f"autotune: {config.algo} on {config.env.name}, {count} setting{'s' * (count != 1)} in {seconds:.1f} s"
@@ -33,7 +33,7 @@ def report(tuner: Tuner, chosen: Config, seconds: float, notices: Collection[str
         remarks.append(f"kept as you gave it: {', '.join(kept)}")
     if flags(changed):
         remarks.append(f"the same without measuring: {flags(changed)}")
-    return title, columns, rows, [*remarks, *notices]
+    return Table(title, columns, rows, [*remarks, *notices])
 
 
 def _settings(config: Config) -> tuple[Any, ...]:
@@ -55,7 +55,7 @@ CELLS: dict[str, Callable[[Config], str]] = {
 def _figures(trial: Trial) -> tuple[str, str]:
     if trial.cost is None:
         return "–", "–"
-    return "–" if trial.collecting else f"{1000 * trial.cost.seconds:,.1f}", quantity(trial.rate)
+    return "–" if trial.collecting else number(1000 * trial.cost.seconds), quantity(trial.rate)
 
 
 def _describe(config: Config, shown: Collection[str]) -> str:

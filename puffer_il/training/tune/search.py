@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from puffer_il.core.config import Config
+from puffer_il.core.config import Config, as_option
 from puffer_il.learners.experiment import replaced
 from puffer_il.learners.registry import get_learner
 from puffer_il.training.loggers import Clock
@@ -272,7 +272,7 @@ def changes(before: Config, after: Config) -> dict[str, Any]:
 
 
 def flags(changed: dict[str, Any]) -> str:
-    return " ".join(f"--{key.replace('_', '-')} {value}" for key, value in changed.items())
+    return " ".join(f"{as_option(key)} {value}" for key, value in changed.items())
 
 
 def with_keys(config: Config, changed: dict[str, Any]) -> Config:

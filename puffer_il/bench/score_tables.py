@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
 import numpy as np
 
-from puffer_il.bench.page import describe, markdown_table
-from puffer_il.bench.section import Entries, Section, short
+from puffer_il.bench.tables import Entries, describe, markdown_table
+from puffer_il.core.text import Table, number, quantity
 from puffer_il.rollout.stats import iqm, stratified_bootstrap_ci
 
 EXPERT_LEVEL = 0.95
@@ -33,10 +34,10 @@ def markdown(data: dict[str, Any]) -> str:
     machine = data["machine"]
     text = INTRODUCTION.format(command=machine["command"], machine=describe(machine), least=LEAST_RUNS)
     parts = [text, *(["This is not complete yet: what is missing was not measured.\n"] * bool(data["interrupted"]))]
-    return "\n".join([*parts, *(markdown_table(section) for section in sections(data))])
+    return "\n".join([*parts, *map(markdown_table, tables(data))])
 
 
-def sections(data: dict[str, Any]) -> list[Section]:
+def tables(data: dict[str, Any]) -> list[Table]:
     """Over all environments, one table for each, and what was not measured; of the cells so far."""
     cells = [cell for cell in data["cells"] if cell["score"] is not None]
     envs = list(dict.fromkeys(cell["env"] for cell in cells))
@@ -46,7 +47,7 @@ def sections(data: dict[str, Any]) -> list[Section]:
     return [*made, *([_missing(data["refused"], failed)] if data["refused"] or failed else [])]
 
 
-def _together(cells: Entries, envs: Sequence[str]) -> Section:
+def _together(cells: Entries, envs: Sequence[str]) -> Table:
     rows = []
     for (algo, demos), group in _groups(cells).items():
         by_env = {env: [c["score"] for c in group if c["env"] == env] for env in envs}
@@ -54,31 +55,30 @@ def _together(cells: Entries, envs: Sequence[str]) -> Section:
         runs = min(map(len, there.values()))  # seeds that all have: the interval is over runs within environments
         scores = np.array([s[:runs] for s in there.values()]).T
         rows.append([algo, _demos(demos), ", ".join(there), str(runs), *_iqm(scores)])
-    return Section("Over environments", ("algorithm", "demos", "environments", "seeds", "IQM", "95%"), rows, (
+    return Table("Over environments", ("algorithm", "demos", "environments", "seeds", "IQM", "95%"), rows, (
         "'demos' is the number of demonstrated episodes. Runs are drawn anew within each environment. Algorithms that "
         "do not apply everywhere are scored where they do: compare rows whose environments are the same.",))
 
 
-def _environment(env: str, cells: Entries) -> Section:
+def _environment(env: str, cells: Entries) -> Table:
     rows = []
     for (algo, demos), group in _groups(cells).items():
         reached = [cell for cell in group if cell["expert_steps"] is not None]
         steps, seconds = (_first(reached, len(group), key) for key in ("expert_steps", "expert_s"))
         rows.append([algo, _demos(demos), *_iqm(np.array([[c["score"]] for c in group])),
-                     _number(float(np.mean([c["return_mean"] for c in group]))), f"{len(reached)} of {len(group)}",
-                     short(steps) if steps is not None else "–",
-                     f"{seconds:.1f}" if seconds is not None else "–"])
+                     number(float(np.mean([c["return_mean"] for c in group]))), f"{len(reached)} of {len(group)}",
+                     quantity(steps), number(seconds)])
     best, random = (median(c[key] for c in cells if c[key] is not None) for key in ("expert_return", "random_return"))
     sources = ", ".join(dict.fromkeys(c["source"] for c in cells if c["source"])) or "no demonstrations"
     columns = ("algorithm", "demos", "IQM", "95%", "return", f"at {EXPERT_LEVEL}", "steps", "seconds")
-    return Section(env, columns, rows, (
-        f"{sources[0].upper()}{sources[1:]}, return {_number(best)}; a random policy's: {_number(random)}. Steps (or "
+    return Table(env, columns, rows, (
+        f"{sources[0].upper()}{sources[1:]}, return {number(best)}; a random policy's: {number(random)}. Steps (or "
         f"samples), and seconds from the process's start, until an evaluation was at {EXPERT_LEVEL}: medians over all "
         "runs, a dash where half of them or more never were. Evaluations come as often as the experiment says, and "
         "many experiments stop soon after.",))
 
 
-def _missing(refused: Entries, failed: Entries) -> Section:
+def _missing(refused: Entries, failed: Entries) -> Table:
     """One line for each algorithm and reason."""
     why: dict[tuple[str, str], list[str]] = {}
     for r in refused:
@@ -86,7 +86,7 @@ def _missing(refused: Entries, failed: Entries) -> Section:
     for c in failed:
         why.setdefault((c["algo"], f"failed: {c['error']}"), []).append(
             f"{c['env']} ({_demos(c['demos'])} demos, seed {c['seed']})")
-    return Section("Not measured", (), (), [f"{algo} on {', '.join(envs)}: {reason}."
+    return Table("Not measured", (), (), [f"{algo} on {', '.join(envs)}: {reason}."
                                             for (algo, reason), envs in sorted(why.items())])
 
 
@@ -106,16 +106,12 @@ def _iqm(scores: np.ndarray) -> list[str]:
     return [f"{float(iqm(scores)):.2f}", f"{low:.2f} to {high:.2f}"]
 
 
-def _first(reached: Entries, runs: int, key: str) -> float | None:
-    """The median over all runs, those that never got there being the last; None where that is one of them."""
+def _first(reached: Entries, runs: int, key: str) -> float:
+    """The median over all runs, those that never got there being the last; NaN where that is one of them."""
     values = sorted(cell[key] for cell in reached)
     below, above = (runs - 1) // 2, runs // 2
-    return (values[below] + values[above]) / 2 if above < len(values) else None
+    return (values[below] + values[above]) / 2 if above < len(values) else math.nan
 
 
 def _demos(count: int) -> str:
     return str(count) if count else "–"
-
-
-def _number(value: float) -> str:
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

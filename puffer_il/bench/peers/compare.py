@@ -1,4 +1,4 @@
-"""`--peers`: ourselves and others in turn, each in a process or environment of its own (puffer_il/peers)."""
+"""`--peers`: ourselves and others in turn, each in a process or environment of its own (see peers/run.py)."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def groups() -> list[Group]:
     return made
 
 
-def rivals(results: list[dict[str, Any]], rounds: int, say: Say, chosen: Sequence[Group] | None = None) -> None:
+def compare(results: list[dict[str, Any]], rounds: int, say: Say, chosen: Sequence[Group] | None = None) -> None:
     """Group by group; each is in `results` as soon as it is done."""
     for group in groups() if chosen is None else chosen:
         with ExitStack() as stack:

@@ -1,0 +1,109 @@
+"""`puffer-il bench`: how fast each part is, against what the machine can do and against other packages.
+
+--json FILE holds all of it. Every rate is per second, of operations, bytes, steps, rows or samples:
+
+    {"machine": {"cpu", "cores", "instruction_set", "threads", "torch", "python", "puffer_il", "gpu", "date",
+                 "command"},
+     "limits": {"fma": {THREADS: figure}, "gemm": {THREADS: figure},     C loop in registers, torch.matmul
+                "bandwidth": {LEVEL: {"bytes": working set, "read" | "fill" | "copy" | "triad": {THREADS: figure}}},
+                "steps": {THREADS: figure}},                             C CartPole, stepped by a C loop
+     "results": {STEP: [entry, …]},       a STEP of STEPS
+     "interrupted": bool}
+
+A figure is {"median", "min", "max", "samples"} over repeats; an entry one measured thing: "name", what was set, and its
+figures. Ratios and shares are of pairs that were measured one right after the other. A new kind of entry is one
+function in the file of its subject, and one in tables.py that says what its numbers mean.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable
+from typing import Any
+
+from puffer_il.bench import backends, limits, loops, memory, networks, stages
+from puffer_il.bench.measure import Effort, Say
+from puffer_il.bench.peers import compare
+from puffer_il.bench.session import Session
+from puffer_il.bench.tables import markdown, tables
+from puffer_il.kernels.threads import cores
+from puffer_il.learners.registry import get_learner
+from puffer_il.vector.make import find_creator
+
+PLANS = {  # bench → steps, each of which fills a list of results under its name
+    "throughput": ("throughput", "memory"), "stages": ("stages",), "scaling": ("scaling",), "env": ("env",),
+    "buffer": ("buffer",), "learners": ("learners",), "mlp": ("mlp", "update")}
+PEERS = ("peers", "expert")
+ALL = tuple(step for steps in PLANS.values() for step in steps)
+WITH_LIMITS = {"stages", "buffer", "mlp"}
+
+
+def main(args: Namespace) -> int:
+    """Measure what `args`, those of cli/bench.py, ask for. InputError before anything is measured."""
+    steps, algos = plan(args.what, args.peers), args.algos or ["ppo", "gail"]
+    for algo in algos:
+        get_learner(algo)
+    if "env" in steps:
+        find_creator(args.env, None).facts()
+    args.algos, args.effort = algos, Effort(args.repeats, args.seconds)
+    args.envs = args.num_envs or 4096
+    session = Session(args, {"limits": {}, "results": {}}, markdown)
+
+    def work(say: Say) -> None:
+        if WITH_LIMITS & set(steps):
+            session.data["limits"] = limits.measure_limits(cores(), args.effort, say)
+        for step in steps:
+            entries = session.data["results"].setdefault(step, [])
+            try:
+                STEPS[step](args, entries, say)
+            finally:
+                session.save()
+
+    return session.run(work, tables)
+
+
+def plan(what: str | None, peers: bool) -> tuple[str, ...]:
+    """The steps in their order. --peers alone takes what stands beside the comparison as well."""
+    if what == "all":
+        return ALL + (PEERS if peers else ())
+    if what is None and peers:
+        return ("throughput", "memory", "stages", "buffer", "update", *PEERS)
+    return PLANS[what or "throughput"] + (PEERS if peers else ())
+
+
+Entries = list[dict[str, Any]]
+
+
+def _throughput(args: Namespace, entries: Entries, say: Say) -> None:
+    variants = loops.standard_variants(args.envs, args.num_steps, args.epochs, args.algos)
+    loops.throughput(entries, variants, args.updates, say)
+
+
+def _learners(args: Namespace, entries: Entries, say: Say) -> None:
+    size = {"env.num_envs": args.envs, "train.num_steps": args.num_steps}
+    loops.learners(entries, size, args.repeats, args.seconds, say)
+
+
+def _scaling(args: Namespace, entries: Entries, say: Say) -> None:
+    loops.scaling(entries, loops.standard_axes(args.num_envs or 65_536), min(5, args.repeats), args.seconds, say)
+
+
+def _env(args: Namespace, entries: Entries, say: Say) -> None:
+    backends.environments(entries, args.envs, args.num_steps, args.effort, say)
+    backends.backends(entries, args.env, args.num_envs or 64, args.workers, args.effort, say)
+
+
+def _buffer(args: Namespace, entries: Entries, say: Say) -> None:
+    sizes = (args.num_envs,) if args.num_envs else (4096, 65_536)
+    memory.buffers(entries, sizes, args.num_steps, args.effort, say)
+
+
+STEPS: dict[str, Callable[[Namespace, Entries, Say], None]] = {
+    "throughput": _throughput, "learners": _learners, "scaling": _scaling, "env": _env, "buffer": _buffer,
+    "memory": lambda args, entries, say: loops.peak_memory(entries, args.envs, args.num_steps, say),
+    "stages": lambda args, entries, say: stages.stages(entries, args.envs, args.num_steps, args.hidden, args.effort,
+                                                       say),
+    "mlp": lambda args, entries, say: networks.mlps(entries, cores(), args.effort, say),
+    "update": lambda args, entries, say: networks.continuous_update(entries, cores(), args.effort, say),
+    "peers": lambda args, entries, say: compare.compare(entries, args.repeats, say),
+    "expert": lambda args, entries, say: compare.expert_times(entries, args.seeds, args.peer_expert, say)}

@@ -1,0 +1,79 @@
+"""`puffer-il bench`: how fast each part is, and how well every algorithm learns."""
+
+from __future__ import annotations
+
+from argparse import ArgumentTypeError, Namespace
+from pathlib import Path
+from typing import Any
+
+from puffer_il.cli import parser
+from puffer_il.core.errors import InputError, unknown
+
+WHAT = {"throughput": "whole training loops, and peak memory (the default)",
+        "stages": "each stage alone against its limit",
+        "scaling": "loops by environments, horizon, hidden size, threads, workers",
+        "env": "stepping: C loops, and one process against workers",
+        "buffer": "advantages, writes and gathers against memory",
+        "learners": "the cost of every learner against GAIL's",
+        "mlp": "fused networks against torch",
+        "all": "all of the above",
+        "scores": "how well and how soon every algorithm learns, by whole training runs; this takes hours"}
+
+
+def add(commands: Any) -> None:
+    measure = parser.command(commands, "bench", bench, "measure speed stage by stage, or how well algorithms learn",
+                             epilog="\n".join(["what to measure:", *(f"  {k:<12} {v}" for k, v in WHAT.items())]))
+    measure.add_argument("what", nargs="?", metavar="what", help=f"{', '.join(WHAT)}")
+    option = measure.add_argument
+    option("--json", type=Path, metavar="FILE", help="write all figures to this file, after every step; 'scores' keeps "
+                                                     "every run in it and does not repeat it")
+    option("--markdown", type=Path, metavar="FILE", help="write the tables to this file as a page")
+    option("--algos", type=_names, metavar="A,…", help="of throughput: ppo,gail (default both); of scores: default all")
+    option("--seeds", type=parser.count, default=5, metavar="N", help="of scores, and of --peers' time to the expert: "
+                                                                      "1 to N (default 5)")
+    option = measure.add_argument_group("throughput and its parts").add_argument
+    option("--peers", action="store_true", help="imitation, Stable-Baselines3 and PufferLib's PPO beside ours, in "
+           "virtual environments of their own (about 3 GB, made on first use in PUFFER_IL_PEERS)")
+    option("--peer-expert", action="store_true", help="with --peers: imitation's time to the expert too, some minutes")
+    option("--env", default="CartPole-v1", help="the Python environment of 'env' (default Gymnasium's CartPole-v1)")
+    option("--num-envs", type=parser.count, default=0, metavar="N", help="default 4096; 64 for Python environments")
+    option("--num-steps", type=parser.count, default=64, metavar="N", help="steps of a rollout (default 64)")
+    option("--epochs", type=parser.count, default=1, metavar="N", help="PPO epochs of throughput (default 1)")
+    option("--updates", type=parser.count, default=10, metavar="N", help="counted iterations of throughput "
+                                                                         "(default 10)")
+    option("--hidden", type=parser.counts, default=(64, 256), metavar="N,…", help="hidden widths of stages (default "
+                                                                                  "64,256)")
+    option("--workers", type=parser.count, default=2, metavar="N", help="worker processes of 'env' (default 2)")
+    option("--repeats", type=parser.count, default=7, metavar="N", help="repeats of everything else (default 7)")
+    option("--seconds", type=_seconds, default=0.1, metavar="S", help="least seconds of one repeat (default 0.1)")
+    option = measure.add_argument_group("scores").add_argument
+    option("--envs", type=_names, default="cartpole,acrobot,mountaincar,pendulum,mdp", metavar="E,…",
+           help="default cartpole,acrobot,mountaincar,pendulum,mdp")
+    option("--demos", type=parser.counts, default=(1, 10), metavar="N,…", help="demonstrated episodes (default 1,10)")
+    option("--jobs", type=parser.count, default=1, metavar="N", help="runs at a time (default 1, so that none slows "
+                                                                     "another)")
+    option("--limit", type=parser.count, default=1800, metavar="S", help="seconds after which a run is given up "
+                                                                         "(default 1800)")
+
+
+def bench(args: Namespace) -> int:
+    if args.what not in (None, *WHAT):
+        raise InputError(unknown("benchmark", args.what, list(WHAT)))
+    if args.what == "scores":
+        from puffer_il.bench import scores
+
+        return scores.main(args)
+    from puffer_il.bench import speed
+
+    return speed.main(args)
+
+
+def _names(text: str) -> list[str]:
+    return text.split(",")
+
+
+def _seconds(text: str) -> float:
+    seconds = parser.rate(text)
+    if seconds > 60:
+        raise ArgumentTypeError(f"{text!r} is no number of seconds from 0 to 60")
+    return seconds

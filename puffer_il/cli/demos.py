@@ -1,0 +1,154 @@
+"""`puffer-il demos`: look at demonstrations, check them, convert them, record them."""
+
+from __future__ import annotations
+
+import json
+import math
+from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from puffer_il.cli import parser
+
+if TYPE_CHECKING:
+    from puffer_il.core.spec import EnvSpec
+    from puffer_il.demos.dataset import Demos
+
+COLLECT_EXAMPLES = """\
+examples:
+  puffer-il demos collect my_env --expert --episodes 20 --out d.npz    its scripted expert
+  puffer-il demos collect acrobot --policy runs/x --episodes 10 --out d.npz
+  puffer-il demos collect cartpole --policy model.zip --episodes 10 --out d.npz
+  puffer-il demos collect cartpole --random --episodes 10 --out d.npz --env.kwargs.gravity 20
+"""
+
+
+def add(commands: Any) -> None:
+    group = parser.group(commands, "demos", "demonstrations: info, check, import, export, collect")
+    about = parser.command(group, "info", info, "what a file of demonstrations holds")
+    suspicious = parser.command(group, "check", check, "what looks wrong with a file of demonstrations")
+    convert = parser.command(group, "import", import_, "read another package's file and write ours")
+    write = parser.command(group, "export", export, "write ours in the format of the package 'imitation' or of Minari")
+    for one in (about, suspicious, convert, write):
+        one.add_argument("file", help="an .npz of ours, of the package 'imitation' or of CS 285, or minari:ID")
+    convert.add_argument("out", help="an .npz file")
+    write.add_argument("out", help="an .npz file, or minari:ID for a local Minari dataset")
+    about.add_argument("--json", action="store_true", help="print JSON instead of lines")
+    for one in (suspicious, convert, write):
+        one.add_argument("--env", help="the environment that they should fit")
+    convert.add_argument("--time-limit", type=parser.count, metavar="STEPS", help="the environment's time limit, for a "
+                                                                                  "file that marks it as a termination")
+    convert.add_argument("--no-actions", action="store_true", help="keep the observations alone")
+    record = parser.command(group, "collect", collect, "record whole episodes of a policy", epilog=COLLECT_EXAMPLES)
+    record.add_argument("env", help="as in 'puffer-il train'")
+    parser.takes_actor(record.add_mutually_exclusive_group(required=True))
+    record.add_argument("--episodes", type=parser.count, required=True, metavar="N")
+    record.add_argument("--out", required=True, metavar="FILE", help="an .npz file")
+    record.add_argument("--stochastic", action="store_true", help="sample actions instead of taking the likeliest")
+    parser.takes_seed(record)
+    parser.takes_kwargs(record)
+
+
+def info(args: Namespace) -> int:
+    from puffer_il.core.text import facts, number
+    from puffer_il.demos import describe, read_demos
+
+    told = describe(read_demos(args.file))
+    if args.json:
+        print(json.dumps(told, indent=2))
+        return 0
+
+    def spread(of: dict[str, float]) -> str:
+        return f"{number(of['mean'])} ± {number(of['sd'])}, from {number(of['min'])} to {number(of['max'])}"
+
+    lines = [("episodes", f"{told['episodes']}: {told['terminated']} terminated, {told['truncated']} truncated, "
+                          f"{told['open']} without an end"),
+             ("transitions", f"{told['transitions']:,}, {spread(told['lengths'])} an episode"),
+             ("returns", spread(told["returns"]) if told["returns"] else "unknown: no rewards")]
+    for name in ("obs", "actions"):
+        array = told[name]
+        lines.append((name, "none stored: observations alone" if array is None else
+                      f"{array['dtype']} {tuple(array['shape'])}, from {array['min']:.4g} to {array['max']:.4g}"))
+    if told["weights"]:
+        lines.append(("weights", f"from {told['weights']['min']:.4g} to {told['weights']['max']:.4g}"))
+    if told["states"]:
+        lines.append(("states", f"{told['states']['shape'][0]} numbers each, so that episodes can begin in them"))
+    print("\n".join([told["source"], *facts(lines + [("note", note) for note in told["notes"]])]))
+    return 0
+
+
+def check(args: Namespace) -> int:
+    """Print what looks wrong; demonstrations that cannot be used are wrong input."""
+    from puffer_il.demos import check_fit, doubts, read_demos
+
+    demos, spec = read_demos(args.file), _spec(args.env) if args.env else None
+    found = doubts(demos, spec)
+    for doubt in found:
+        print(f"look: {doubt}")
+    if spec is not None:
+        check_fit(demos, spec)
+    print(f"{args.file}: {'usable' if found else 'nothing looks wrong'}")
+    return 0
+
+
+def import_(args: Namespace) -> int:
+    from puffer_il.demos import check_fit, read_demos
+
+    demos = read_demos(args.file, args.time_limit)
+    if args.no_actions:
+        demos = replace(demos, actions=None)
+    if args.env:
+        check_fit(demos, _spec(args.env))
+    demos.save(args.out, env=args.env or "", collected=args.typed)
+    return _written(args.out, demos)
+
+
+def export(args: Namespace) -> int:
+    from puffer_il.core.errors import InputError
+    from puffer_il.demos import fit, read_demos, read_meta
+    from puffer_il.demos.formats import imitation, minari
+
+    demos = read_demos(args.file)
+    if not args.out.startswith(minari.PREFIX):
+        imitation.write(args.out, demos)
+        return _written(args.out, demos)
+    env = args.env or read_meta(args.file)["env"]
+    if not env:
+        raise InputError(f"demos {args.file}: does not say which environment it is of; give --env ENV")
+    spec = _spec(env)
+    demos = fit(demos, spec)
+    minari.write(args.out, demos, spec)
+    return _written(args.out, demos)
+
+
+def collect(args: Namespace) -> int:
+    """Record a run's policy in its own environment's parameters, an expert's file or script, or random actions."""
+    from puffer_il.demos import collect
+    from puffer_il.envkit.actors import Actor
+    from puffer_il.vector.make import fastest_name, find_creator
+    from puffer_il.vector.vec import make_vec
+
+    args.env = fastest_name(args.env, parser.notice)
+    actor = Actor(args)
+    rows = min(args.episodes, 64) * find_creator(actor.env, actor.kwargs).facts().num_agents
+    with make_vec(actor.env, num_envs=rows, kwargs=actor.kwargs, seed=args.seed) as vec:
+        vec.reset()
+        demos = collect(vec, actor.act(vec), args.episodes, args.typed, seed=args.seed)
+    demos.save(args.out, env=args.env, collected=args.typed)
+    return _written(args.out, demos)
+
+
+def _written(path: str, demos: Demos) -> int:
+    from puffer_il.core.text import number
+
+    returns = "" if demos.returns is None else f", mean return {number(demos.returns.mean())}"
+    size = f", {math.ceil(Path(path).stat().st_size / 1000)} kB" if Path(path).is_file() else ""
+    print(f"{path}: {demos.num_episodes} episodes, {len(demos):,} transitions{returns}{size}")
+    return 0
+
+
+def _spec(env: str) -> EnvSpec:
+    from puffer_il.vector.make import find_creator
+
+    return find_creator(env).facts().spec

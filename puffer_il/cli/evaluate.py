@@ -1,0 +1,54 @@
+"""`puffer-il eval`: the score of a run's newest policy."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from puffer_il.cli import parser
+
+
+def add(commands: Any) -> None:
+    evaluate_parser = parser.command(commands, "eval", evaluate, "play a run's newest policy on the true reward")
+    option = evaluate_parser.add_argument
+    option("run_dir", type=Path, metavar="run-dir")
+    option("--episodes", type=parser.count, default=100, metavar="N", help="default 100")
+    parser.takes_seed(evaluate_parser)
+    option("--demos", metavar="SRC", help="also report how likely the policy finds the actions of these "
+                                          "demonstrations: a score where returns tell little")
+    option("--json", action="store_true", help="print JSON instead of lines")
+    parser.takes_kwargs(evaluate_parser)
+
+
+def evaluate(args: Namespace) -> int:
+    from puffer_il.core.text import facts
+    from puffer_il.training.saved_run import evaluate_run
+
+    played = evaluate_run(args.run_dir, args.episodes, args.seed, args.demos, args.kwargs)
+    if args.json:
+        print(json.dumps(played, indent=2))
+        return 0
+    lines = [f"{args.run_dir}, after {played['env_steps']:,} steps", *scores(played, played)]
+    if args.demos:
+        shown = played["demos"]
+        lines += facts([("likelihood", f"{shown['log_likelihood']:.3f} nats an action (the mean log-likelihood of "
+                                       f"{shown['transitions']:,} demonstrated actions)")])
+    print("\n".join(lines))
+    return 0
+
+
+def scores(known: dict[str, Any], played: dict[str, Any] | None) -> list[str]:
+    """Returns of the policy (an `eval` part, None if it has not played), the expert and the random policy."""
+    from puffer_il.core.text import facts, number
+    from puffer_il.training.loggers import evaluation
+
+    lines = [("policy", "not evaluated")]
+    if played is not None:
+        metrics = {f"eval/{key}": value for key, value in played.items() if isinstance(value, int | float)}
+        metrics |= dict(zip(("eval/ci_low", "eval/ci_high"), played["ci95"], strict=True))
+        log = [f"{name.replace('_', ' ')} {number(x)}" for name, x in played.get("log", {}).items()]
+        lines = [("policy", evaluation(metrics)), ("played", ", ".join([f"{played['episodes']} episodes", *log]))]
+    returns = ((name, known[f"{name}_return"]) for name in ("expert", "random"))
+    return facts(lines + [(name, number(value)) for name, value in returns if value is not None])

@@ -1,0 +1,66 @@
+"""`--section.key VALUE` on the command line: told from options, and turned into tables of a config."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable
+from typing import Any
+
+from puffer_il.cli.parser import UsageError
+from puffer_il.core.errors import InputError
+
+OVERRIDE = re.compile(r"--([A-Za-z_][\w-]*(?:\.[\w-]+)+)(?:=(.*))?", re.DOTALL)
+
+
+def split(arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """Take `--section.key VALUE` and `--section.key=VALUE` out of the arguments; UsageError if a value is missing."""
+    found, rest, words = [], [], list(arguments)
+    while words:
+        word = words.pop(0)
+        match = OVERRIDE.fullmatch(word)
+        if match is None:
+            rest.append(word)
+        elif match[2] is not None:
+            found.append((match[1], match[2]))
+        elif words and not words[0].startswith("--"):
+            found.append((match[1], words.pop(0)))
+        else:
+            raise UsageError(f"{word} needs a value: {word} VALUE, or {word} true for a switch")
+    return found, rest
+
+
+def override(key: str, text: str) -> dict[str, Any]:
+    """`env.kwargs.gravity`, "9.9" → {"env": {"kwargs": {"gravity": 9.9}}}. A key of a section keeps its text."""
+    section, name, *path = key.replace("-", "_").split(".")
+    value: Any = _literal(text) if path else text
+    for part in reversed(path):
+        value = {part: value}
+    return {section: {name: value}}
+
+
+def env_kwargs(overrides: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """The environment's parameters out of `--env.kwargs.NAME VALUE` pairs; InputError for any other key."""
+    kwargs: dict[str, Any] = {}
+    for key, text in overrides:
+        if not key.replace("-", "_").startswith("env.kwargs."):
+            raise InputError(f"--{key}: only parameters of the environment can be set here: --env.kwargs.NAME VALUE")
+        _merge(kwargs, override(key, text)["env"]["kwargs"])
+    return kwargs
+
+
+def _merge(table: dict[str, Any], more: dict[str, Any]) -> None:
+    """`more` into `table`, tables in tables entry by entry."""
+    for key, value in more.items():
+        if isinstance(value, dict) and isinstance(table.get(key), dict):
+            _merge(table[key], value)
+        else:
+            table[key] = value
+
+
+def _literal(text: str) -> Any:
+    """The TOML value that `text` is, or `text` itself."""
+    try:
+        return tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        return text

@@ -1,0 +1,103 @@
+"""What the command groups share: their parser, the kinds of values that options take, options that several have.
+
+A group is a file with a function `add`, which declares its commands, and beside it the functions that do them.
+`command` ties the two. Nothing heavy is imported before a command is done, so that --help answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+KWARGS = "--env.kwargs.NAME"  # only for --help: cli/overrides.py takes them out before the parser sees them
+
+
+class UsageError(Exception):
+    """The command line itself is wrong: one line that says what to type instead."""
+
+
+class Parser(argparse.ArgumentParser):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see '{self.prog} --help'")
+
+
+def unknown(argument: str, args: Namespace) -> str:
+    """What to say of an argument that the command does not know."""
+    kind = "unknown option" if argument.startswith("-") else "unexpected argument"
+    return f"{kind} {argument!r}; see '{args.prog} --help'"
+
+
+def command(commands: Any, name: str, do: Callable[[Namespace], int], help: str, **options: Any) -> Parser:
+    """Add a command that is done by `do`, which returns the exit code."""
+    parser = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.", **options)
+    parser.set_defaults(do=do, unknown=unknown, prog=parser.prog)
+    return parser
+
+
+def group(commands: Any, name: str, help: str, **options: Any) -> Any:
+    """Add a command that has commands of its own."""
+    parser = commands.add_parser(name, help=help, **options)
+    return parser.add_subparsers(metavar="command", required=True)
+
+
+def takes_kwargs(parser: Parser) -> None:
+    """The command takes parameters of the environment, as `args.kwargs`."""
+    parser.add_argument(KWARGS, metavar="VALUE", help="a parameter of the environment")
+
+
+def takes_seed(parser: Parser) -> None:
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="another seed starts elsewhere")
+
+
+def takes_actor(who: Any) -> None:
+    who.add_argument("--policy", type=Path, metavar="RUN_OR_FILE",
+                     help="a run directory, a zip of Stable-Baselines3, or an npz of the GAIL paper's experts")
+    who.add_argument("--expert", action="store_true", help="the environment's own scripted expert (c_expert)")
+    who.add_argument("--random", action="store_true", help="uniformly random actions")
+
+
+def notice(text: str) -> None:
+    """A line that the user should read beside the result, which may be JSON."""
+    print("puffer-il:", text, file=sys.stderr, flush=True)
+
+
+def rate(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 on")
+    return value
+
+
+def positive(text: str) -> float:
+    value = rate(text)
+    if not value:
+        raise argparse.ArgumentTypeError(f"{text!r} must be above 0")
+    return value
+
+
+def count(text: str) -> int:
+    return _at_least(1, text)
+
+
+def seed(text: str) -> int:
+    return _at_least(0, text)
+
+
+def counts(text: str) -> tuple[int, ...]:
+    return tuple(map(count, text.split(",")))
+
+
+def _at_least(low: int, text: str) -> int:
+    if not text.isdecimal() or int(text) < low:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {low} on")
+    return int(text)

@@ -1,0 +1,55 @@
+"""`puffer-il reward`: what a learned reward pays for."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from puffer_il.cli import parser
+
+EXAMPLES = """\
+examples:
+  puffer-il reward show runs/airl                     on the demonstrations, a random policy and the run's own
+  puffer-il reward show runs/airl --env.kwargs.g 15   where the environment has changed
+  puffer-il train transfer pendulum --transfer.reward runs/airl --env.kwargs.g 15
+"""
+
+
+def add(commands: Any) -> None:
+    group = parser.group(commands, "reward", "learned rewards: show", description="Learned rewards.")
+    look = parser.command(group, "show", show, "what a learned reward pays for, and how close it is to the true one",
+                          epilog=EXAMPLES)
+    look.add_argument("run", type=Path, metavar="RUN", help="a run of an algorithm that learns a reward, or its "
+                                                            "reward.pt")
+    look.add_argument("--env", default="", help="another environment with the same observations (default: the run's)")
+    look.add_argument("--demos", default="", metavar="SRC", help="other demonstrations than the run's")
+    look.add_argument("--episodes", type=parser.count, default=50, metavar="N", help="of each policy; default 50")
+    parser.takes_seed(look)
+    look.add_argument("--json", action="store_true", help="print JSON instead of lines")
+    look.add_argument("--out", type=Path, metavar="FILE", help="a picture as well, .png")
+    parser.takes_kwargs(look)
+
+
+def show(args: Namespace) -> int:
+    from puffer_il.core import terminal
+    from puffer_il.report import reward_view
+    from puffer_il.report.reward_facts import examine
+    from puffer_il.vector.make import fastest_name
+
+    if args.out:
+        reward_view.check_path(args.out)
+    env = args.env and fastest_name(args.env, parser.notice)
+    facts = examine(args.run, env, args.kwargs, args.demos, args.episodes, args.seed)
+    if args.json:
+        print(json.dumps(reward_view.plain(facts), indent=2))
+    else:
+        depth = terminal.colors() if terminal.is_terminal() else terminal.PLAIN
+        print("\n".join(reward_view.lines(facts, shutil.get_terminal_size().columns, depth)))
+    if args.out:
+        reward_view.picture(facts, args.out)
+        print(f"{args.out}: written", file=sys.stderr if args.json else sys.stdout)
+    return 0

@@ -1,0 +1,20 @@
+"""`puffer-il eval`: lines for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+
+from puffer_il.cli import main
+
+
+def test_eval_prints_lines_or_json(finished, capsys):
+    assert main(["eval", str(finished), "--episodes", "4"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"{finished}, after 512 steps\n  policy      ")
+    assert "4 episodes" in out and "\n  random " in out
+    assert main(["eval", str(finished), "--episodes", "4", "--json"]) == 0
+    played = json.loads(capsys.readouterr().out)
+    assert played["episodes"] == 4 and played["normalized"] is None and played["random_return"] > 0
+    assert f"{played['return_mean']:.1f}" in out or f"{played['return_mean']:.2f}" in out
+    assert main(["eval", str(finished), "--episodes", "4", "--seed", "5", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["return_mean"] != played["return_mean"]

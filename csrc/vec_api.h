@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define VEC_ABI_VERSION 3  // raise it with every change of these structs, in native.py too
+#define VEC_ABI_VERSION 3  // raise it with every change of these structs, in native/vec_api.py too
 
 typedef struct {
     void *envs;                // num_envs * env_bytes: the states

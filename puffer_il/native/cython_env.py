@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import re
-import subprocess
 import sys
 import sysconfig
-import tempfile
 from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import module_from_spec, spec_from_file_location
@@ -22,17 +19,18 @@ import numpy as np
 
 from puffer_il.core.errors import InputError
 from puffer_il.native import glue
-from puffer_il.native.glue import CSRC, cache_dir, compiler, compiler_id
-from puffer_il.native.native_env import PufferEnv
+from puffer_il.native.compiler import build_once, cache_dir, compiler, compiler_id, run
+from puffer_il.native.glue import CSRC
+from puffer_il.native.pufferlib import pufferlib
 
 # Cython's C is not the user's: its warnings, and its dialect, are its own.
 FLAGS = (*(flag for flag in glue.FLAGS if flag.startswith(("-O", "-fno", "-ffp"))),
          "-DNPY_NO_DEPRECATED_API=NPY_1_7_API_VERSION")
 SOURCES = (".pyx", ".pxd", ".pxi", ".h")
-FIRST_ERROR = re.compile(r"^(?!warning:).*\.p(?:yx|xd|xi):\d+:\d+: .*", re.MULTILINE)
+FIRST_ERROR = r"^(?!warning:).*\.p(?:yx|xd|xi):\d+:\d+: .*"
 
 
-def load_cython(folder: Path | str) -> type[PufferEnv]:
+def load_cython(folder: Path | str) -> type:
     """The PufferEnv that the .pyx in `folder` defines; InputError if there is none, or if it does not compile."""
     folder = Path(folder).resolve()
     source = _source(folder)
@@ -40,14 +38,14 @@ def load_cython(folder: Path | str) -> type[PufferEnv]:
 
 
 @functools.cache  # the class is one and the same however often it is asked for
-def _load(source: Path, built: Path) -> type[PufferEnv]:
+def _load(source: Path, built: Path) -> type:
     loader = ExtensionFileLoader(source.stem, str(built))
     spec = spec_from_file_location(source.stem, built, loader=loader)
     assert spec is not None
     module = module_from_spec(spec)
     loader.exec_module(module)
     found = {name: value for name, value in vars(module).items() if isinstance(value, type)
-             and issubclass(value, PufferEnv) and value.__module__ == module.__name__}
+             and issubclass(value, pufferlib.PufferEnv) and value.__module__ == module.__name__}
     if len(found) != 1:
         raise InputError(f"{source}: defines {' and '.join(found) or 'no'} subclass of PufferEnv; define one")
     cls, = found.values()
@@ -67,10 +65,7 @@ def _source(folder: Path) -> Path:
 
 
 def compile_cython(source: Path, cache: Path | None = None) -> Path:
-    """The module, compiled at most once per sources, compiler and versions into `cache` (by default the user's own).
-
-    Safe when two processes compile at once: each works apart, and a finished file appears under its name in one go.
-    """
+    """The module, compiled at most once per sources, compiler and versions into `cache` (by default the user's own)."""
     try:
         cython = version("cython")
     except PackageNotFoundError:
@@ -79,23 +74,17 @@ def compile_cython(source: Path, cache: Path | None = None) -> Path:
         made_of = _digest(source.parent, cython, compiler_id())
     except InputError as error:
         raise InputError(f"{source} must be compiled but {error}") from None
-    target = (cache or cache_dir()) / f"{source.stem}-{made_of}{EXTENSION_SUFFIXES[0]}"
-    if target.is_file():
-        return target
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-            c_file, built = Path(scratch, f"{source.stem}.c"), Path(scratch, f"{source.stem}.so")
-            _run([sys.executable, "-m", "cython", "-3", "-I", str(source.parent), str(source), "-o", str(c_file)],
-                 source)
-            places = (source.parent, CSRC, sysconfig.get_path("include"), np.get_include())
-            dynamic = ("-undefined", "dynamic_lookup") if sys.platform == "darwin" else ()
-            _run([*compiler(), *FLAGS, "-shared", "-fPIC", *dynamic, *(f"-I{place}" for place in places),
-                  str(c_file), "-o", str(built), "-lm"], source)
-            built.replace(target)
-    except OSError as error:
-        raise InputError(f"{source} cannot be compiled into {target.parent}: {error}") from None
-    return target
+
+    def build(built: Path) -> None:
+        c_file = built.with_name(f"{source.stem}.c")
+        run([sys.executable, "-m", "cython", "-3", "-I", str(source.parent), str(source), "-o", str(c_file)],
+            str(source), FIRST_ERROR)
+        places = (source.parent, CSRC, sysconfig.get_path("include"), np.get_include())
+        dynamic = ("-undefined", "dynamic_lookup") if sys.platform == "darwin" else ()
+        run([*compiler(), *FLAGS, "-shared", "-fPIC", *dynamic, *(f"-I{place}" for place in places), str(c_file), "-o",
+             str(built), "-lm"], str(source), FIRST_ERROR)
+
+    return build_once((cache or cache_dir()) / f"{source.stem}-{made_of}{EXTENSION_SUFFIXES[0]}", str(source), build)
 
 
 def _digest(folder: Path, cython: str, compiler: str) -> str:
@@ -104,13 +93,3 @@ def _digest(folder: Path, cython: str, compiler: str) -> str:
     for path in sorted([*(p for p in folder.iterdir() if p.suffix in SOURCES), *CSRC.glob("*.h")]):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def _run(command: list[str], source: Path) -> None:
-    """One step of the compilation; InputError with the first error that it tells."""
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        told = done.stderr + done.stdout
-        found = FIRST_ERROR.search(told)
-        line = found[0] if found else next((x for x in told.splitlines() if "rror" in x), "no reason is given")
-        raise InputError(f"{source} does not compile: {line.strip()}")

@@ -12,13 +12,11 @@ import importlib.util
 import math
 import os
 import re
-import shutil
-import subprocess
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from puffer_il.core.errors import InputError
+from puffer_il.native.compiler import build_once, cache_dir, compiler, compiler_id, run
 from puffer_il.native.envfile import EnvFile, Space, read_env
 
 if TYPE_CHECKING:
@@ -212,53 +210,21 @@ def env_extension(folder: Path | str, extra_compile_args: tuple[str, ...] = FLAG
                      extra_compile_args=list(extra_compile_args))
 
 
-def compiler() -> list[str]:
-    """The command of the C compiler; InputError if there is none."""
-    found = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if not found:
-        raise InputError("there is no C compiler; install gcc (Debian: apt install gcc), or set CC")
-    return found.split()
-
-
-def compiler_id() -> str:
-    """8 hexadecimal digits that change with the compiler."""
-    path = Path(shutil.which(compiler()[0]) or compiler()[0]).resolve()
-    stat = path.stat() if path.is_file() else None
-    return hashlib.sha256(f"{compiler()} {path} {stat and (stat.st_size, stat.st_mtime_ns)}".encode()).hexdigest()[:8]
-
-
-def cache_dir() -> Path:
-    """Where what is compiled at run time is kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "puffer_il"
-
-
 def compile_env(env: EnvFile, cache: Path | None = None) -> Path:
     """The shared object of `env`, compiled at most once per source hash and compiler into `cache` (by default the
-    user's own).
-
-    Safe when two processes compile at once: each works apart, and a finished file appears under its name in one go.
-    """
-    cache, wanted = cache or cache_dir(), f"{env.name}-{source_hash(env)}"
+    user's own)."""
+    cache, wanted, what = cache or cache_dir(), f"{env.name}-{source_hash(env)}", f"environment {env.name}"
     try:
         target = cache / f"{wanted}-{compiler_id()}.so"
     except InputError as error:
         for built in cache.glob(f"{wanted}-*.so"):  # by a compiler that has gone since
             return built
-        raise InputError(f"environment {env.name} must be compiled but {error}") from None
-    if target.is_file():
-        return target
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-            source, built = Path(scratch, f"{env.name}.c"), Path(scratch, f"{env.name}.so")
-            source.write_text(c_source(env))
-            done = subprocess.run([*compiler(), *FLAGS, "-shared", "-fPIC", f"-I{env.folder}", f"-I{CSRC}",
-                                   str(source), "-o", str(built), *package_flags(env), "-lm"],
-                                  capture_output=True, text=True)
-            if done.returncode:
-                first = next((x for x in done.stderr.splitlines() if "error:" in x), "the compiler gives no reason")
-                raise InputError(f"environment {env.name} does not compile: {first}")
-            built.replace(target)
-    except OSError as error:
-        raise InputError(f"environment {env.name} cannot be compiled into {target.parent}: {error}") from None
-    return target
+        raise InputError(f"{what} must be compiled but {error}") from None
+
+    def build(built: Path) -> None:
+        source = built.with_name(f"{env.name}.c")
+        source.write_text(c_source(env))
+        run([*compiler(), *FLAGS, "-shared", "-fPIC", f"-I{env.folder}", f"-I{CSRC}", str(source), "-o", str(built),
+             *package_flags(env), "-lm"], what)
+
+    return build_once(target, what, build)

@@ -1,20 +1,13 @@
-"""C environments as PufferEnvs, and the one place where PufferLib is imported."""
+"""C environments as PufferEnvs: a batch, stepped by one call."""
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import importlib
 import multiprocessing
-import os
 import struct
-import sys
 import time
-import warnings
 import weakref
-from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import gymnasium
@@ -23,86 +16,14 @@ import numpy as np
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array, Starts
 from puffer_il.kernels import _kernels as kernels
+from puffer_il.kernels.threads import cores
 from puffer_il.native.envdata import open_env
 from puffer_il.native.envfile import EnvFile, Space
-from puffer_il.native.glue import compile_env, source_hash
+from puffer_il.native.pufferlib import pufferlib
+from puffer_il.native.vec_api import BUFFERS, VecApi, VecEnv, load_api
 
-
-def import_pufferlib() -> ModuleType:
-    """PufferLib with `pufferlib.vector` and `pufferlib.emulation`, without the side effects of its import.
-
-    Its __init__ imports its torch models (1.4 s that we do not need) and gym where it is there (160 ms and
-    a notice on stderr), and what it imports in turn may print, change the working directory or the warning filters. It
-    also leaves out of its namespace two exceptions that its own
-    modules raise as `pufferlib.APIUsageError` and `pufferlib.InvalidAgentError`.
-    """
-    if "pufferlib" not in sys.modules:
-        blocked = [name for name in ("pufferlib.pytorch", "pufferlib.models", "gym") if name not in sys.modules]
-        for name in blocked:
-            sys.modules[name] = None  # type: ignore[assignment]  # makes `import` raise ImportError, which it expects
-        try:
-            with contextlib.chdir("."), contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
-                importlib.import_module("pufferlib")
-        finally:
-            for name in blocked:
-                del sys.modules[name]
-    package = sys.modules["pufferlib"]
-    for name in ("APIUsageError", "InvalidAgentError"):
-        setattr(package, name, getattr(package.pufferlib, name))
-    return package
-
-
-import_pufferlib()
-from pufferlib import APIUsageError, PufferEnv  # noqa: E402 (no side effects any more)
-
-ABI_VERSION = 3
-BUFFERS = ("actions", "observations", "rewards", "terminals", "truncations", "masks", "final_observations")
 WORTH_THREADS_S = 150e-6  # a step that takes longer is shared out; waking a thread takes a third of that
 MEASURED_STEPS = 5
-
-
-class VecEnv(ctypes.Structure):
-    """The struct of the same name in csrc/vec_api.h: addresses of a batch's memory."""
-
-    _fields_ = [*((name, ctypes.c_void_p)
-                  for name in ("envs", "clocks", "params", "data", "shared", *BUFFERS, "logs", "starts")),
-                ("start_count", ctypes.c_int64), ("start_share", ctypes.c_double)]
-
-
-def _function(*arguments: type, returns: type | None = None) -> Any:
-    return ctypes.CFUNCTYPE(returns, ctypes.POINTER(VecEnv), *arguments)
-
-
-class VecApi(ctypes.Structure):
-    """The struct of the same name in csrc/vec_api.h: what a compiled environment exports. Calls release the GIL."""
-
-    _fields_ = [("abi_version", ctypes.c_int32), ("agents", ctypes.c_int32),
-                *((name, ctypes.c_int64) for name in ("env_bytes", "clock_bytes", "params_bytes", "data_bytes",
-                                                       "obs_bytes", "action_bytes", "state_size", "log_size",
-                                                       "render_width", "render_height")),
-                ("source_hash", ctypes.c_char_p),
-                ("seed", _function(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_int64, ctypes.c_int64)),
-                ("reset", _function(ctypes.c_int64, ctypes.c_int64)),
-                ("step", _function(ctypes.c_int64, ctypes.c_int64)),
-                *((name, _function(ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64))
-                  for name in ("expert", "get_state", "set_state")),
-                ("render", _function(ctypes.c_int64, ctypes.c_void_p)),
-                ("share", _function(returns=ctypes.c_char_p)),
-                ("open", _function(ctypes.c_int64, ctypes.c_int64, returns=ctypes.c_char_p)),
-                ("close", _function(ctypes.c_int64, ctypes.c_int64)),
-                ("unshare", _function())]
-
-
-def load_api(env: EnvFile) -> VecApi:
-    """The compiled form of exactly these sources: the one installed beside them, or else compiled now and cached."""
-    wanted = source_hash(env)
-    for path in (env.folder / f"_{env.name}{suffix}" for suffix in EXTENSION_SUFFIXES):
-        if path.is_file():
-            with contextlib.suppress(OSError, ValueError):  # built for another machine, or an older table
-                api = VecApi.in_dll(ctypes.CDLL(str(path)), "vec_api")
-                if api.abi_version == ABI_VERSION and api.source_hash.decode() == wanted:
-                    return api
-    return VecApi.in_dll(ctypes.CDLL(str(compile_env(env))), "vec_api")
 
 
 def gymnasium_space(space: Space) -> gymnasium.Space:
@@ -116,7 +37,7 @@ def gymnasium_space(space: Space) -> gymnasium.Space:
     return gymnasium.spaces.Box(low, high, dtype=np.dtype(space.dtype).type)
 
 
-class NativeEnv(PufferEnv):
+class NativeEnv(pufferlib.PufferEnv):
     """`num_envs` copies of the C environment in `folder`, stepped by one call that holds no GIL.
 
     Episodes restart in the step that ends them (unless env.toml says that the agents restart by themselves):
@@ -166,7 +87,7 @@ class NativeEnv(PufferEnv):
                            *(getattr(self, name).ctypes.data for name in BUFFERS), self.logs.ctypes.data)
         self._step = self._api.step  # looked up once: each look-up makes a new function object
         self._address = ctypes.cast(self._step, ctypes.c_void_p).value
-        self._threads, self._measured = threads, MEASURED_STEPS if threads == 0 and cores() > 1 else 0
+        self._threads, self._measured = threads, MEASURED_STEPS if threads == 0 and step_threads() > 1 else 0
         self._fastest = float("inf")
         self._closed = False
         self._open()
@@ -218,7 +139,7 @@ class NativeEnv(PufferEnv):
     def step(self, actions: Array) -> tuple[Array, Array, Array, Array, list]:
         """One step of every environment; `actions` may have any shape and dtype that fit `self.actions`."""
         if not self._started:
-            raise APIUsageError(f"environment {self.spec_name}: call reset before step")
+            raise pufferlib.APIUsageError(f"environment {self.spec_name}: call reset before step")
         if actions is not self.actions:
             np.copyto(self.actions, np.asarray(actions).reshape(self.actions.shape), casting="same_kind")
         if self._measured:
@@ -236,7 +157,7 @@ class NativeEnv(PufferEnv):
         self._fastest = min(self._fastest, time.perf_counter() - begin)
         self._measured -= 1
         if self._measured == 0:
-            self._threads = cores() if self._fastest > WORTH_THREADS_S else 1
+            self._threads = step_threads() if self._fastest > WORTH_THREADS_S else 1
 
     def expert_actions(self) -> Array | None:
         """What the scripted expert would do now, shaped like `actions`; None if there is no expert. Changes nothing."""
@@ -342,7 +263,7 @@ class NativeEnv(PufferEnv):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise APIUsageError(f"environment {self.spec_name} is closed; make another one")
+            raise pufferlib.APIUsageError(f"environment {self.spec_name} is closed; make another one")
 
 
 def _release(api: VecApi, vec: VecEnv, num_envs: int, arrays: tuple[Array, ...]) -> None:
@@ -353,13 +274,9 @@ def _release(api: VecApi, vec: VecEnv, num_envs: int, arrays: tuple[Array, ...])
         api.unshare(vec)
 
 
-def cores() -> int:
+def step_threads() -> int:
     """Threads that a step may use: the kernels' if they have been told, one in a worker, which has its share."""
-    if multiprocessing.parent_process() is not None:
-        return 1
-    if kernels.thread_budget():
-        return kernels.thread_budget()
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 1 if multiprocessing.parent_process() is not None else kernels.thread_budget() or cores()
 
 
 def pop_log_means(logs: Array, names: tuple[str, ...]) -> dict[str, float]:

@@ -10,15 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array
-
-if TYPE_CHECKING:
-    pass
 
 SUM_TOLERANCE = 1e-6  # how far probabilities may sum to something other than 1: float32 rounding
 SWEEPS = 1_000  # of value iteration

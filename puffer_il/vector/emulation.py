@@ -18,10 +18,9 @@ from gymnasium import spaces
 
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ActionSpec, Array, ObsField
-from puffer_il.native.native_env import import_pufferlib
+from puffer_il.native.pufferlib import pufferlib
 from puffer_il.vector.gym_compat import OldGym, is_old
 
-pufferlib: Any = import_pufferlib()
 GymnasiumPufferEnv: Any = pufferlib.emulation.GymnasiumPufferEnv
 PettingZooPufferEnv: Any = pufferlib.emulation.PettingZooPufferEnv
 

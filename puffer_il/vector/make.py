@@ -23,7 +23,8 @@ from puffer_il.native.catalogue import env_folders, twin_of
 from puffer_il.native.cython_env import load_cython
 from puffer_il.native.gymnasium_env import GymnasiumEnv
 from puffer_il.native.native_env import NativeEnv
-from puffer_il.vector.emulation import action_spec, emulate, obs_fields, pufferlib
+from puffer_il.native.pufferlib import pufferlib
+from puffer_il.vector.emulation import action_spec, emulate, obs_fields
 from puffer_il.vector.gym_compat import OldGym, is_old
 
 # Packages with a registry of their own, and what its `make` is told beside the id: gym:CartPole-v1 is not Gymnasium's.

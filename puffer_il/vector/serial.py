@@ -11,7 +11,7 @@ import numpy as np
 
 from puffer_il.core.errors import EnvFailure
 from puffer_il.core.spec import Array
-from puffer_il.vector.emulation import pufferlib
+from puffer_il.native.pufferlib import pufferlib
 from puffer_il.vector.make import Creator, Facts, env_seed
 
 RECV = pufferlib.vector.RECV

@@ -7,7 +7,6 @@ truncated at once, resets emulated environments in the step after an end and nat
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array, Batch, EnvSpec, Starts
+from puffer_il.kernels.threads import cores
 from puffer_il.native.native_env import NativeEnv, pop_log_means
 from puffer_il.vector.make import Facts, find_creator
 from puffer_il.vector.serial import Serial, allocate
@@ -91,8 +91,7 @@ def _plan(name: str, facts: Facts, count: int, backend: str, num_workers: int) -
 
 def _most_workers(count: int, limit: int) -> int:
     """The largest number of workers that divides `count`, no more than there are cores or than `limit`."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(d for d in range(1, max(1, min(cores, limit)) + 1) if count % d == 0)
+    return max(d for d in range(1, max(1, min(cores(), limit)) + 1) if count % d == 0)
 
 
 def _divisors(number: int, near: int) -> str:

@@ -23,7 +23,7 @@ import numpy as np
 
 from puffer_il.core.errors import EnvFailure, InputError
 from puffer_il.core.spec import Array
-from puffer_il.vector.emulation import pufferlib
+from puffer_il.native.pufferlib import pufferlib
 from puffer_il.vector.make import Creator, Facts, env_seed
 from puffer_il.vector.serial import Serial, allocate, layout
 

@@ -22,7 +22,9 @@ from puffer_il.envkit.check.types import Checks
 from puffer_il.native.envdata import open_env
 from puffer_il.native.envfile import read_env
 from puffer_il.native.gymnasium_env import GymnasiumEnv, GymnasiumVectorEnv
-from puffer_il.native.native_env import BUFFERS, NativeEnv, VecEnv, import_pufferlib
+from puffer_il.native.native_env import NativeEnv
+from puffer_il.native.pufferlib import pufferlib
+from puffer_il.native.vec_api import BUFFERS, VecEnv
 from puffer_il.vector.vec import make_vec
 from tests.support.environments import FOLDERS, random_actions, record, same
 
@@ -330,7 +332,7 @@ def test_pictures_show_something_and_change_nothing(folder: Path):
 
 @pytest.mark.parametrize("backend", ["PufferEnv", "Serial"])
 def test_pufferlib_steps_it(folder: Path, backend: str):
-    vector = import_pufferlib().vector
+    vector = pufferlib.vector
     copies = 1 if backend == "PufferEnv" else 2
     vec = vector.make(NativeEnv, env_args=[folder], env_kwargs={"num_envs": 4}, num_envs=copies,
                       backend=vector.PufferEnv if backend == "PufferEnv" else backend)

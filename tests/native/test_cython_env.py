@@ -39,7 +39,7 @@ def test_the_class_is_compiled_once_and_again_after_a_change(tmp_path, quick, mo
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     cls = load_cython(folder(tmp_path))
     assert cls.__name__ == "Tiny" and cls(3).observations.shape == (3, 1)
-    monkeypatch.setattr(cythonenv, "_run", lambda *_: pytest.fail("compiled again"))
+    monkeypatch.setattr(cythonenv, "run", lambda *_: pytest.fail("compiled again"))
     assert load_cython(tmp_path / "tiny") is cls
     assert load_cython(folder(tmp_path, name="other")).__name__ == "Tiny"  # the same sources elsewhere
     (tmp_path / "tiny" / "more.h").write_text("int x;")

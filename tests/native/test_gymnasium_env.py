@@ -7,7 +7,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 from puffer_il.native.gymnasium_env import GymnasiumEnv, GymnasiumVectorEnv, text_picture
-from puffer_il.native.native_env import APIUsageError
+from puffer_il.native.pufferlib import pufferlib
 from tests.support.environments import FOLDERS
 
 CARTPOLE = FOLDERS["cartpole"]
@@ -86,7 +86,7 @@ def test_closed_vector_cannot_be_used():
     vec.close()
     assert vec.closed
     for use in (vec.reset, lambda: vec.step(np.ones(2, int))):
-        with pytest.raises(APIUsageError):
+        with pytest.raises(pufferlib.APIUsageError):
             use()
 
 

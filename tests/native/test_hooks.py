@@ -9,7 +9,8 @@ from puffer_il.core.errors import InputError
 from puffer_il.native.envfile import read_env
 from puffer_il.native.glue import hooks
 from puffer_il.native.gymnasium_env import GymnasiumEnv, GymnasiumVectorEnv, text_picture
-from puffer_il.native.native_env import APIUsageError, NativeEnv
+from puffer_il.native.native_env import NativeEnv
+from puffer_il.native.pufferlib import pufferlib
 from puffer_il.rollout.evaluate import evaluate
 from puffer_il.vector.vec import make_vec
 from tests.support.environments import write_env
@@ -397,7 +398,7 @@ def test_memory_of_its_own_is_opened_saved_and_closed(tmp_path: Path):
     env.close()
     env.close()  # a second time does nothing
     for use in (env.reset, lambda: env.reset_one(0), lambda: env.step(ONES)):
-        with pytest.raises(APIUsageError):
+        with pytest.raises(pufferlib.APIUsageError):
             use()
     for broken, message in ((1, "environment own: nothing to share"), (2, "environment own: no memory")):
         with pytest.raises(InputError, match=message):

@@ -14,7 +14,9 @@ import pytest
 from puffer_il.core.errors import InputError
 from puffer_il.native.envfile import read_env
 from puffer_il.native.glue import compile_env
-from puffer_il.native.native_env import APIUsageError, NativeEnv, load_api
+from puffer_il.native.native_env import NativeEnv
+from puffer_il.native.pufferlib import pufferlib
+from puffer_il.native.vec_api import load_api
 from tests.support.environments import FOLDERS, write_env
 
 PAIR_TOML = """
@@ -72,9 +74,8 @@ def test_pufferlib_is_imported_without_torch_or_traces(tmp_path: Path):
 import sys, warnings, os
 import gymnasium
 before = list(warnings.filters), os.getcwd()
-from puffer_il.native.native_env import import_pufferlib
-package = import_pufferlib()
-assert import_pufferlib() is package is sys.modules["pufferlib"]
+from puffer_il.native.pufferlib import pufferlib as package
+assert package is sys.modules["pufferlib"]
 assert "torch" not in sys.modules and "pufferlib.pytorch" not in sys.modules
 assert (warnings.filters, os.getcwd()) == before
 assert package.vector.Serial and package.emulation.GymnasiumPufferEnv
@@ -245,7 +246,7 @@ static inline void c_step(Env *env, Io io) { memcpy(io.observations, io.actions,
 
 def test_actions_must_fit(pair: Path):
     env = NativeEnv(pair)
-    with pytest.raises(APIUsageError, match="pair: call reset before step"):
+    with pytest.raises(pufferlib.APIUsageError, match="pair: call reset before step"):
         env.step(env.actions)
     env.reset()
     assert env.step(np.array([[1, 2], [2, 1]], np.int64))[1].tolist() == [12, 21]
@@ -363,5 +364,5 @@ def test_stale_library_is_not_used(tmp_path: Path, left_behind: str):
 
 def test_library_beside_its_sources_is_used(pair: Path, monkeypatch: pytest.MonkeyPatch):
     shutil.copy(compile_env(read_env(pair)), pair / f"_pair{EXTENSION_SUFFIXES[0]}")
-    monkeypatch.setattr("puffer_il.native.native_env.compile_env", lambda env: pytest.fail("compiled again"))
+    monkeypatch.setattr("puffer_il.native.vec_api.compile_env", lambda env: pytest.fail("compiled again"))
     assert load_api(read_env(pair)).agents == 2

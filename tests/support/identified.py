@@ -16,10 +16,9 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from puffer_il.native.native_env import import_pufferlib
+from puffer_il.native.pufferlib import pufferlib
 from puffer_il.vector.make import env_seed
 
-pufferlib = import_pufferlib()
 SEED = 7
 FIRST = env_seed(SEED, 0)
 

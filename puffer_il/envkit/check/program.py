@@ -13,8 +13,9 @@ import numpy as np
 
 from puffer_il.core.spec import Array
 from puffer_il.envkit.check.source import env_fields, program_source
+from puffer_il.native.compiler import compiler
 from puffer_il.native.envfile import EnvFile
-from puffer_il.native.glue import CSRC, FLAGS, c_source, compiler, package_flags
+from puffer_il.native.glue import CSRC, FLAGS, c_source, package_flags
 
 # One build for each question, none optimised: that would make up values that are missing, and leave out reads that
 # nobody needs; it also takes longer. All locals begin as zero in one, as a pattern in another.

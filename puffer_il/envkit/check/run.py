@@ -25,8 +25,9 @@ from puffer_il.envkit.check.reports import check_reports
 from puffer_il.envkit.check.screen import Screen
 from puffer_il.envkit.check.source import check_symbols, check_types, check_warnings, unwritten_lines
 from puffer_il.envkit.check.types import CHECKS, Check, Checks
+from puffer_il.native.compiler import compiler
 from puffer_il.native.envfile import EnvFile, read_env
-from puffer_il.native.glue import compiler, hooks
+from puffer_il.native.glue import hooks
 
 SHARE = 0.3  # of the seconds, for a program in C
 HOOKS = {"state": "STATE", "expert": "EXPERT", "picture": "RENDER"}

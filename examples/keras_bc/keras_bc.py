@@ -16,7 +16,7 @@ import numpy as np
 from puffer_il.core.config import Config, setting
 from puffer_il.core.spec import Array, EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
-from puffer_il.learners.base import About
+from puffer_il.learners.base import About, Learner
 from puffer_il.learners.registry import register
 
 
@@ -62,22 +62,21 @@ class KerasPolicy:
 
 
 @register("keras_bc")
-class KerasBC:
-    """Supervised learning of the demonstrated actions; one `update` is one epoch. Paper: Pomerleau 1991."""
+class KerasBC(Learner):
+    """Supervised learning of the demonstrated actions; one `update` is one epoch."""
 
     section = KerasBCConfig
+    config: KerasBCConfig
     needs_rollouts = False
-    needs_demos = needs_actions = True
-    needs_expert = False
     about = About("Pomerleau 1991, doi:10.1162/neco.1991.3.1.88", "an example of a learner with a Keras network",
                   ("discrete",))
     promised_metrics = ("bc/train_nll",)
-    done = False
+    saved = ("policy", "rng")
 
     def __init__(self, spec: EnvSpec, demos: Demos, config: Config, device: Any, seed: int) -> None:
         assert demos.actions is not None
-        self.config: KerasBCConfig = config.keras_bc
-        self.rng, self.notices = np.random.default_rng(seed), list[str]()
+        super().__init__(spec, demos, config, device, seed)
+        self.rng = np.random.default_rng(seed)
         self.policy = KerasPolicy(spec, config, seed)
         rows = demos.obs.reshape(len(demos), -1)
         self.policy.mean, self.policy.std = rows.mean(0), rows.std(0) + 1e-6
@@ -94,17 +93,12 @@ class KerasBC:
         return {"bc/train_nll": float(history.history["loss"][0])}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"policy": self.policy.state_dict(), "rng": self.rng.bit_generator.state,
-                "optimizer": [keras.ops.convert_to_numpy(v) for v in self.optimizer.variables]}
+        return super().state_dict() | {"optimizer": [keras.ops.convert_to_numpy(v) for v in self.optimizer.variables]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.policy.load_state_dict(state["policy"])
-        self.rng.bit_generator.state = state["rng"]
+        super().load_state_dict(state)
         for variable, value in zip(self.optimizer.variables, state["optimizer"], strict=True):
             variable.assign(value)
-
-    def finish(self) -> None:
-        """Nothing to do: the last weights are the result."""
 
     @classmethod
     def make_policy(cls, spec: EnvSpec, config: Config) -> KerasPolicy:

@@ -17,7 +17,7 @@ from tinygrad import Context, Tensor, TinyJit, nn
 from puffer_il.core.config import Config, setting
 from puffer_il.core.spec import Array, EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
-from puffer_il.learners.base import About
+from puffer_il.learners.base import About, Learner
 from puffer_il.learners.registry import register
 
 
@@ -70,23 +70,22 @@ class TinygradPolicy:
 
 
 @register("tinygrad_bc")
-class TinygradBC:
-    """Supervised learning of the demonstrated actions; one `update` is one epoch. Paper: Pomerleau 1991."""
+class TinygradBC(Learner):
+    """Supervised learning of the demonstrated actions; one `update` is one epoch."""
 
     section = TinygradBCConfig
+    config: TinygradBCConfig
     needs_rollouts = False
-    needs_demos = needs_actions = True
-    needs_expert = False
     about = About("Pomerleau 1991, doi:10.1162/neco.1991.3.1.88", "an example of a learner in another framework",
                   ("discrete",))
     promised_metrics = ("bc/train_nll",)
-    done = False
+    saved = ("policy", "rng")
 
     def __init__(self, spec: EnvSpec, demos: Demos, config: Config, device: Any, seed: int) -> None:
         assert demos.actions is not None
-        self.config: TinygradBCConfig = config.tinygrad_bc
+        super().__init__(spec, demos, config, device, seed)
         Tensor.manual_seed(seed)  # of the first weights
-        self.rng, self.notices = np.random.default_rng(seed), list[str]()
+        self.rng = np.random.default_rng(seed)
         self.policy = TinygradPolicy(spec, config)
         self.obs, self.actions = demos.obs.reshape(len(demos), -1), demos.actions[:, 0]
         self.batch_size = min(self.config.batch_size, len(demos))
@@ -109,16 +108,12 @@ class TinygradBC:
         return {"bc/train_nll": float(np.mean(losses))}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"policy": self.policy.state_dict(), "rng": self.rng.bit_generator.state,
-                "optimizer": {name: t.numpy() for name, t in nn.state.get_state_dict(self.optimizer).items()}}
+        optimizer = {name: tensor.numpy() for name, tensor in nn.state.get_state_dict(self.optimizer).items()}
+        return super().state_dict() | {"optimizer": optimizer}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.policy.load_state_dict(state["policy"])
-        self.rng.bit_generator.state = state["rng"]
+        super().load_state_dict(state)
         _assign(nn.state.get_state_dict(self.optimizer), state["optimizer"])
-
-    def finish(self) -> None:
-        """Nothing to do: the last weights are the result."""
 
     @classmethod
     def make_policy(cls, spec: EnvSpec, config: Config) -> TinygradPolicy:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Iterator
+from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -22,6 +24,58 @@ if TYPE_CHECKING:
 
 FORMAT = 3
 ARRAY = "numpy array"
+
+
+class Stateful:
+    """Has a state for checkpoints: the attributes that `saved` names in its class and in those that it derives from.
+
+    saved   "a", or "a.b" for an attribute of an attribute. Modules, generators of torch and NumPy, and what is Stateful
+            itself are asked for their state and given it back; tensors are written where they are; anything else is
+            put in its place: arrays, numbers, strings, tuples, lists and dicts of all these
+    """
+
+    saved: ClassVar[tuple[str, ...]] = ()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that `load_state_dict` needs to go on exactly; not a copy."""
+        return {path: _state_of(getattr(owner, name)) for path, owner, name in self._places()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        for path, owner, name in self._places():
+            setattr(owner, name, _restored(getattr(owner, name), state[path]))
+
+    def _places(self) -> Iterator[tuple[str, Any, str]]:
+        """Of everything that is saved: its path, the object that has it, and the attribute's name there."""
+        for path in (path for cls in type(self).__mro__ for path in vars(cls).get("saved", ())):
+            *way, name = path.split(".")
+            yield path, reduce(getattr, way, self), name
+
+
+def _state_of(value: Any) -> Any:
+    # By what they can do: torch is not imported in this room.
+    if hasattr(value, "state_dict"):
+        return value.state_dict()
+    if hasattr(value, "get_state"):  # torch.Generator
+        return value.get_state()
+    if hasattr(value, "bit_generator"):
+        return value.bit_generator.state
+    return value.detach() if hasattr(value, "detach") else value
+
+
+def _restored(present: Any, stored: Any) -> Any:
+    """`present` in the state that `_state_of` gave, or what is to take its place."""
+    if hasattr(present, "load_state_dict"):
+        present.load_state_dict(stored)
+    elif hasattr(present, "set_state"):
+        present.set_state(stored.cpu())
+    elif hasattr(present, "bit_generator"):
+        present.bit_generator.state = stored
+    elif hasattr(present, "copy_"):
+        present.detach().copy_(stored)
+    else:
+        return stored.copy() if isinstance(stored, np.ndarray) else stored
+    return present
 
 
 def save(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
@@ -60,7 +114,7 @@ def _without_arrays(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         import torch
 
-        return {ARRAY: torch.from_numpy(np.array(value, order="C"))}  # a copy: it may be read-only
+        return {ARRAY: torch.from_numpy(np.require(value, requirements=["C", "W"]))}
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, dict):

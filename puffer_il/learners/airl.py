@@ -30,22 +30,15 @@ from puffer_il.learners.common.adversarial import (
     logits_of,
     parts_of,
 )
-from puffer_il.learners.common.discriminator import Discriminator, Logit, Replay, Term
+from puffer_il.learners.common.discriminator import Discriminator, Logit, Term
 from puffer_il.learners.common.learned_reward import NetworkReward
 from puffer_il.learners.registry import register
 from puffer_il.rollout.buffer import RolloutBuffer
 
-REPLAY_KEEP = 0.05  # share of a rollout that enters the replay
-
 
 @dataclass(frozen=True)
 class AIRLConfig(RewardNetworkConfig):
-    # Fixed here: without an absorbing state h would not know what an end is worth.
-    loss = "bce"
-    reward = "logit"
-    absorbing = True
-    spectral_norm = False
-    label_smoothing = 0.0
+    absorbing = True  # without an absorbing state h would not know what an end is worth
 
     inputs: str = setting("state", "what the reward g reads: the state that a step leaves, or that it reaches (which "
                           "alone tells ends apart), to keep where dynamics change; or actions too",
@@ -70,41 +63,6 @@ class Steps(NamedTuple):
     next_obs: Tensor
     ended: Tensor
     logprobs: Tensor
-
-
-class StepReplay:
-    """A ring of rows from earlier rollouts, of which each adds a random REPLAY_KEEP."""
-
-    def __init__(self, size: int, spec: EnvSpec, device: torch.device) -> None:
-        alike = Replay(size, spec, device)
-        assert alike.beside is not None
-        self.obs = alike.obs
-        ended, logprobs = (torch.zeros(size, dtype=dtype, device=device) for dtype in (torch.bool, torch.float32))
-        self.beside = Steps(alike.beside, torch.zeros_like(self.obs), ended, logprobs)
-        self.stored = 0
-
-    def __len__(self) -> int:
-        return min(self.stored, len(self.obs))
-
-    def add(self, obs: Tensor, steps: Steps, valid: Tensor | None, generator: torch.Generator) -> None:
-        if len(self.obs) == 0:
-            return
-        rows = len(obs) if valid is None else len(valid)
-        count = min(len(self.obs), max(1, round(REPLAY_KEEP * rows)))
-        index = torch.randint(rows, (count,), generator=generator, device=obs.device)
-        index = index if valid is None else valid[index]
-        slots = torch.arange(self.stored, self.stored + count, device=obs.device) % len(self.obs)
-        for kept, fresh in zip((self.obs, *self.beside), (obs, *steps), strict=True):
-            kept.index_copy_(0, slots, fresh.index_select(0, index))
-        self.stored += count
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"obs": self.obs, "beside": list(self.beside), "stored": self.stored}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        for kept, stored in zip((self.obs, *self.beside), (state["obs"], *state["beside"]), strict=True):
-            kept.copy_(stored)
-        self.stored = state["stored"]
 
 
 class Shaped(nn.Module):
@@ -195,28 +153,21 @@ class Shaped(nn.Module):
 
 @register("airl", uses=("ppo",))
 class AIRL(Adversarial):
-    """A discriminator made of a reward, a shaping and the policy's own probabilities; the reward is kept. Paper: Fu et
-    al. 2018, arXiv:1710.11248."""
+    """A discriminator made of a reward, a shaping and the policy's own probabilities; the reward is kept."""
 
     section = AIRLConfig
+    config: AIRLConfig
+    replay_keep = 0.05
     needs_actions = True  # D asks how probable the expert's actions are, also where g reads states alone
     about = About("Fu et al. 2018, arXiv:1710.11248", "you want the reward itself, to look at or to train on where the "
                   "environment has changed; as an imitator it is slower than gail")
 
-    discriminator: Any
-    replay: Any
-
-    def __init__(self, spec: EnvSpec, demos: Demos | None, config: Config, device: torch.device, seed: int) -> None:
-        assert demos is not None and demos.actions is not None
+    def __init__(self, spec: EnvSpec, demos: Demos, config: Config, device: torch.device, seed: int) -> None:
         if config.policy.lstm:
             raise InputError(f"policy.lstm = {config.policy.lstm}: airl asks how probable single actions of the expert "
                              "are, which memory does not tell; set policy.lstm to 0")
-        self.gamma = config.ppo.gamma
         super().__init__(spec, demos, config, device, seed)
         self.layout = (0, torch.zeros(0))  # of the present rollout
-        self.replay = StepReplay(self.config.replay_size, spec, device)
-        arrays = (demos.actions, demos.next_obs, demos.terminations, np.zeros(len(demos), np.float32))
-        self.demo_steps = Steps(*(torch.tensor(x, device=device) for x in arrays))
         self.asks_all = len(demos) <= self.config.disc_updates * self.config.disc_batch_size  # or only those drawn
 
     def learned_reward(self) -> NetworkReward:
@@ -228,7 +179,11 @@ class AIRL(Adversarial):
                                 activation=self.config.disc_activation)
 
     def _make_discriminator(self, spec: EnvSpec) -> Any:
-        return Shaped(spec, self.config, self.gamma)  # type: ignore[arg-type]
+        return Shaped(spec, self.config, self.gamma)
+
+    def _demo_beside(self, demos: Demos) -> Steps:
+        arrays = (demos.actions, demos.next_obs, demos.terminations, np.zeros(len(demos), np.float32))
+        return Steps(*(torch.tensor(x, device=self.device) for x in arrays))
 
     def _beside(self, mirror: Any) -> Any:
         actions, ended = (mirror[name].flatten(0, 1) for name in ("actions", "terminations"))
@@ -242,18 +197,18 @@ class AIRL(Adversarial):
                 self._ask_policy(part)
         return super().relabel(buffer)
 
-    def _expert_rows(self) -> Tensor:
-        index = self.draw_expert(self.config.disc_batch_size)
+    def _drawn_demos(self) -> Tensor:
+        index = super()._drawn_demos()
         if not self.asks_all:
             self._ask_policy(index)
-        return self._with_absorbing(self.discriminator.rows(self.demo_obs, self.demo_steps, index), self.demo_absorbing)
+        return index
 
     @torch.no_grad()
     def _ask_policy(self, index: Tensor | slice) -> None:
         """Put log π of these demonstrated rows under the present policy among their steps."""
         params = self.policy.action_params(self.demo_obs[index])
-        self.demo_steps.logprobs[index] = self.policy.dist.log_prob_executed(params, self.demo_steps.actions[index])
+        self.demo_beside.logprobs[index] = self.policy.dist.log_prob_executed(params, self.demo_beside.actions[index])
 
     def _scores(self, obs: Tensor, shown: Any) -> Tensor:
         values = self.discriminator.of_rollout(obs, shown, *self.layout)
-        return values - shown.logprobs if self.config.minus_log_policy else values  # type: ignore[attr-defined]
+        return values - shown.logprobs if self.config.minus_log_policy else values

@@ -23,6 +23,7 @@ from puffer_il.learners.registry import register
 
 @dataclass(frozen=True)
 class AMPConfig(AdversarialConfig):
+    inputs = "state_next_state"
     loss = "least_squares"
     label_smoothing: float = setting(0.0, "targets 1 − 2x and 2x − 1 instead of 1 and −1", low=0, high=0.5)
     gp_kind: str = setting("zero_centred", "penalise gradients above norm gp_target between expert and policy rows, or "
@@ -38,15 +39,14 @@ class AMPConfig(AdversarialConfig):
 @register("amp", uses=("ppo",))
 class AMP(Adversarial):
     """A least-squares discriminator of states and their successors is a style's reward, mixed with the task's; PPO is
-    the policy optimiser. Paper: Peng et al. 2021, arXiv:2104.02180."""
+    the policy optimiser."""
 
     section = AMPConfig
-    inputs = "state_next_state"
     needs_actions = False
     about = About("Peng et al. 2021, arXiv:2104.02180", "motions without actions that show how to move, while the "
                   "environment's reward says where to; costs as much as gail")
 
-    def __init__(self, spec: EnvSpec, demos: Demos | None, config: Config, device: torch.device, seed: int) -> None:
+    def __init__(self, spec: EnvSpec, demos: Demos, config: Config, device: torch.device, seed: int) -> None:
         super().__init__(spec, demos, config, device, seed)
         self.true_reward_coef = config.amp.task_reward_coef
         self.learned_reward_coef = 1 - config.amp.task_reward_coef

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from puffer_il.core.config import Config, setting
+from puffer_il.core.config import Config, DemosConfig, PolicyConfig, setting
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array, EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
-from puffer_il.learners.base import About
+from puffer_il.learners.base import About, Learner
 from puffer_il.learners.common.cloning import clone_epoch, clone_score
 from puffer_il.learners.common.demo_rows import DemoRows, load_rows
 from puffer_il.learners.registry import register
@@ -49,23 +49,23 @@ class BCConfig:
 
 
 @register("bc")
-class BC:
-    """Supervised learning of the demonstrated actions; one `update` is one epoch. Paper: Pomerleau 1991."""
+class BC(Learner):
+    """Supervised learning of the demonstrated actions; one `update` is one epoch."""
 
     section = BCConfig
+    config: BCConfig
     needs_rollouts = False
-    needs_demos = needs_actions = True
-    needs_expert = False
     about = About("Pomerleau 1991, doi:10.1162/neco.1991.3.1.88", "many demonstrations, or no environment to practise "
                   "in: seconds of supervised learning, but it drifts where they are few")
     promised_metrics = ("bc/train_nll", "bc/val_nll", "bc/accuracy", "losses/entropy", "losses/grad_norm")
+    saved = ("policy", "optimizer", "rng", "best_weights", "best_loss", "epochs_without_gain", "done")
 
     def __init__(self, spec: EnvSpec, demos: Demos | None, config: Config, device: torch.device, seed: int,
                  policy: Policy | None = None) -> None:
-        """`policy` and no `demos` where another learner holds this one, and hands over its rows by `take`."""
-        self.config: BCConfig = config.bc
-        _check(self.config, spec, config)
-        self.device = device
+        """No `demos` where another learner holds this one and hands over its rows by `take`; `policy` is the one to
+        train, if there is one already."""
+        super().__init__(spec, demos, config, device, seed)
+        _check(self.config, config.policy, config.demos, spec)
         self.policy = policy if policy is not None else Policy(spec, config.policy).to(device)
         # The critic comes last among the policy's parameters, and learns nothing here.
         critic = {id(p) for p in self.policy.critic.parameters()}
@@ -73,10 +73,8 @@ class BC:
                                   learning_rate=self.config.learning_rate, weight_decay=self.config.weight_decay,
                                   max_grad_norm=self.config.max_grad_norm)
         self.rng = np.random.default_rng(seed)
-        self.steps_per_update = 0
-        self.epochs_without_gain, self.best_loss, self.done = 0, math.inf, False
+        self.epochs_without_gain, self.best_loss = 0, math.inf
         self.best_weights: dict[str, Tensor] = {}
-        self.notices: list[str] = []
         if demos is not None:
             assert demos.actions is not None
             episodes = np.repeat(np.arange(demos.num_episodes), demos.lengths)
@@ -98,12 +96,6 @@ class BC:
         self.plain = self.config.loss == "nll" and not self.config.label_smoothing and self.balance is None
         self.epochs_without_gain, self.best_loss, self.done = 0, math.inf, False
 
-    def relabel(self, buffer: Any) -> Metrics:
-        return {}
-
-    def advantages(self, buffer: Any) -> None:
-        """Nothing to do: behaviour cloning learns from the demonstrations alone."""
-
     def update(self, buffer: Any, progress: float) -> Metrics:
         losses = self._epoch()
         with torch.no_grad():
@@ -114,18 +106,6 @@ class BC:
         self._keep_best(objective)
         return {"bc/train_nll": losses[0], "bc/val_nll": nll, "bc/accuracy": accuracy, "losses/entropy": losses[1],
                 "losses/grad_norm": losses[2]} | ({} if self.plain else {"bc/val_loss": objective})
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"policy": self.policy.state_dict(), "optimizer": self.optimizer.state_dict(),
-                "rng": self.rng.bit_generator.state, "best_weights": self.best_weights, "best_loss": self.best_loss,
-                "epochs_without_gain": self.epochs_without_gain, "done": self.done}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.policy.load_state_dict(state["policy"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.rng.bit_generator.state = state["rng"]
-        self.best_weights, self.best_loss = state["best_weights"], state["best_loss"]
-        self.epochs_without_gain, self.done = state["epochs_without_gain"], state["done"]
 
     def finish(self) -> None:
         """Go back to the weights of the best validation loss."""
@@ -233,10 +213,10 @@ class BC:
         return held_out
 
 
-def _check(config: BCConfig, spec: EnvSpec, run: Config) -> None:
+def _check(config: BCConfig, policy: PolicyConfig, demos: DemosConfig, spec: EnvSpec) -> None:
     """InputError for options that do not go together."""
-    if run.policy.lstm and run.demos.subsample > 1:
-        raise InputError(f"demos.subsample = {run.demos.subsample}: an LSTM learns from consecutive steps; "
+    if policy.lstm and demos.subsample > 1:
+        raise InputError(f"demos.subsample = {demos.subsample}: an LSTM learns from consecutive steps; "
                          "set it to 1, or policy.lstm to 0")
     if not spec.action.discrete and (config.label_smoothing or config.class_balanced):
         key = "bc.class_balanced = true" if config.class_balanced else f"bc.label_smoothing = {config.label_smoothing}"

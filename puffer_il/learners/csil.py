@@ -28,16 +28,15 @@ from puffer_il.core.spec import Array, EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About
 from puffer_il.learners.bc import BC
-from puffer_il.learners.common.absorbing import absorbing_reward, absorbing_share
 from puffer_il.learners.common.demo_rows import DemoRows
 from puffer_il.learners.common.learned_reward import LearnedReward
+from puffer_il.learners.common.sac_on_demos import SACOnDemos
 from puffer_il.learners.registry import register
 from puffer_il.learners.sac import SAC
 from puffer_il.nn.distributions import Gaussian
 from puffer_il.nn.optim import FlatAdam
 from puffer_il.nn.policy import Policy
 from puffer_il.rollout.buffer import RolloutBuffer
-from puffer_il.rollout.replay import ReplayBuffer, joined
 from puffer_il.rollout.tensors import mirror_of
 
 EDGE = 0.99  # of the action range: at its very end a squashed density has no bound
@@ -86,25 +85,18 @@ class CloneReward(LearnedReward):
 
 
 @register("csil", uses=("sac", "bc"))
-class CSIL:
-    """SAC on the log-likelihood ratio of a behaviour-cloned policy. Paper: Watson et al. 2023, arXiv:2305.16498."""
+class CSIL(SACOnDemos):
+    """SAC on the log-likelihood ratio of a behaviour-cloned policy."""
 
     section = CSILConfig
-    needs_rollouts = True
-    needs_demos = needs_actions = True
-    needs_expert = False
+    config: CSILConfig
     about = About("Watson et al. 2023, arXiv:2305.16498", "behaviour cloning is nearly good enough, and dear steps of "
                   "the environment are to make it robust", SAC.about.spaces)
-    promised_metrics = (*SAC.promised_metrics, "reward/mean", "reward/demos", "reward/absorbing")
-    done = False
-    steps_per_update = 0  # the rollout's steps count
+    promised_metrics = (*SACOnDemos.promised_metrics, "reward/mean", "reward/demos")
+    saved = ("reward", "optimizer", "generator", "demos", "demo_reward", "updates")
 
-    def __init__(self, spec: EnvSpec, demos: Demos | None, config: Config, device: torch.device, seed: int) -> None:
-        assert demos is not None and demos.actions is not None
-        self.config: CSILConfig = config.csil
-        self.device, self.gamma = device, config.sac.gamma
-        self.sac = SAC(spec, None, config, device, seed)
-        self.policy, self.notices = self.sac.policy, self.sac.notices
+    def __init__(self, spec: EnvSpec, demos: Demos, config: Config, device: torch.device, seed: int) -> None:
+        super().__init__(spec, demos, config, device, seed)
         given = dataclasses.asdict(config.policy)
         self.reward = CloneReward(spec, "csil", policy=given | {"hidden": list(given["hidden"])},
                                   clip=self.config.reward_clip).to(device)
@@ -115,10 +107,8 @@ class CSIL:
         self.sac.engine.start_from_policy()
         obs, actions = torch.tensor(demos.obs, device=device), torch.tensor(demos.actions, device=device)
         rewards = self.reward.of_rows(obs, actions, None)
-        self.demos = ReplayBuffer(spec, len(demos), seed, stream=1)
         self.demos.append_demos(demos, rewards.cpu().numpy())
         self.demo_reward = float(self.demos.rows.rewards.mean())
-        self.demo_absorbing = self._absorbing_share(int(demos.terminated.sum()), int(demos.whole_lengths.sum()))
         self.updates = 0
 
     def relabel(self, buffer: RolloutBuffer) -> Metrics:
@@ -130,46 +120,23 @@ class CSIL:
         return {"reward/mean": float(buffer.rewards[valid].mean()) if valid.any() else 0.0,
                 "reward/demos": self.demo_reward}
 
-    def advantages(self, buffer: RolloutBuffer) -> None:
-        """Nothing to do: the replay's rows are bootstrapped one by one."""
-
-    def update(self, buffer: RolloutBuffer | None, progress: float) -> Metrics:
-        assert buffer is not None
-        replay, cfg = self.sac.replay, self.sac.config
+    def update(self, buffer: RolloutBuffer, progress: float) -> Metrics:
         self.sac.store(buffer, normalise=False)  # the policy sees what the clone sees
         if self.config.refine:
             self._refine()
-        own = self._absorbing_share(replay.terminated, len(replay))
-        reward = self.demo_reward * absorbing_reward(self.demo_absorbing, own, self.config.demo_share)
+        reward = self.demo_reward * self.absorbing_reward()
         self.reward.absorbing = reward if self.config.absorbing else None
         metrics = self.sac.idle()
         if self.sac.ready:
-            shown = round(self.config.demo_share * cfg.batch_size)
-            rows = joined(self.demos.sample(cfg.updates, shown), replay.sample(cfg.updates, cfg.batch_size - shown))
+            rows = self.draw()
             if self.config.refine:
                 obs, actions = (self._tensor(x.reshape(-1, *x.shape[2:])) for x in (rows.obs, rows.actions))
                 rows.rewards[:] = self.reward.of_rows(obs, actions, None).cpu().numpy().reshape(rows.rewards.shape)
-                self.demo_reward = float(rows.rewards[:, :shown].mean())
+                self.demo_reward = float(rows.rewards[:, :self.shown].mean())
             moves = self.updates >= self.config.critic_updates
             metrics = self.sac.learn(rows, reward / (1 - self.gamma), moves)
-            self.updates += cfg.updates
+            self.updates += self.sac.config.updates
         return metrics | {"reward/absorbing": reward}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"sac": self.sac.state_dict(), "reward": self.reward.state_dict(), "updates": self.updates,
-                "optimizer": self.optimizer.state_dict(), "generator": self.generator.get_state(),
-                "demos": self.demos.state_dict(), "demo_reward": self.demo_reward}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.sac.load_state_dict(state["sac"])
-        self.reward.load_state_dict(state["reward"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.generator.set_state(state["generator"].cpu())
-        self.demos.load_state_dict(state["demos"])
-        self.updates, self.demo_reward = state["updates"], state["demo_reward"]
-
-    def finish(self) -> None:
-        """The last weights are the result."""
 
     def learned_reward(self) -> CloneReward:
         """The clone's, as it is now."""
@@ -223,6 +190,3 @@ class CSIL:
         weights = None if rows.weights is None else np.append(rows.weights.cpu().numpy(), np.ones(count, np.float32))
         return DemoRows(np.concatenate((obs, noise)), np.concatenate((rows.actions.cpu().numpy(), actions)),
                         self.device, weights)
-
-    def _absorbing_share(self, terminations: int, rows: int) -> float:
-        return absorbing_share(terminations, rows, self.gamma) if self.config.absorbing else 0.0

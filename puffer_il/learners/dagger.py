@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,10 +19,8 @@ from puffer_il.core.spec import ActionSpec, Array, EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About
 from puffer_il.learners.bc import BC
-from puffer_il.learners.common.bc_on_labels import LabelledRollouts
+from puffer_il.learners.common.bc_on_labels import BCOnLabels
 from puffer_il.learners.registry import register
-from puffer_il.nn.observations import obs_moments
-from puffer_il.nn.policy import Policy
 from puffer_il.rollout.buffer import RolloutBuffer
 
 
@@ -55,34 +52,20 @@ def expert_share(config: DAggerConfig, iteration: int) -> float:
 
 
 @register("dagger", uses=("bc",))
-class DAgger:
-    """Behaviour cloning of an expert that is asked in the learner's own states. Paper: Ross et al. 2011,
-    arXiv:1011.0686."""
+class DAgger(BCOnLabels):
+    """Behaviour cloning of an expert that is asked in the learner's own states."""
 
     section = DAggerConfig
-    needs_rollouts = needs_expert = True
-    needs_demos = False
-    needs_actions = True
+    config: DAggerConfig
     about = About("Ross et al. 2011, arXiv:1011.0686", "an expert can be asked (a script, a policy, a person): the "
                   "surest remedy where cloning drifts; every step costs a question")
     promised_metrics = (*BC.promised_metrics, "dagger/beta", "dagger/rows", "dagger/gap")
-    done = False
-    steps_per_update = 0  # the rollout's steps count
+    saved = ("expert_turn", "iteration")
 
     def __init__(self, spec: EnvSpec, demos: Demos | None, config: Config, device: torch.device, seed: int) -> None:
-        self.config: DAggerConfig = config.dagger
-        self.device = device
-        self.policy = Policy(spec, config.policy).to(device)
-        self.bc = BC(spec, None, config, device, seed, policy=self.policy)
-        self.rng = np.random.default_rng([seed, 2])  # apart from the one in `bc`
-        self.data = LabelledRollouts(demos, config.bc.validation, self.config.capacity)
+        super().__init__(spec, demos, config, device, seed)
         self.expert_turn = np.zeros(config.env.num_envs, bool)  # mix = "episode"
-        self.iteration = 0
-        self.notices: list[str] = []
-        if demos is not None:  # they stand for the first rollout, the expert's own
-            self.iteration = 1
-            self._see(demos.obs)
-            self._fit()
+        self.iteration = int(demos is not None)  # they stand for the first rollout, the expert's own
 
     @property
     def beta(self) -> float:
@@ -109,41 +92,13 @@ class DAgger:
             return expert
         return np.where(turn[:, None], expert, own)
 
-    def relabel(self, buffer: RolloutBuffer) -> Metrics:
-        return {}  # rewards are not read
-
-    def advantages(self, buffer: RolloutBuffer) -> None:
-        """Nothing to do: the labels say what is right."""
-
-    def update(self, buffer: RolloutBuffer | None, progress: float) -> Metrics:
-        assert buffer is not None and buffer.expert_actions is not None
-        share, labels, valid = self.beta, buffer.expert_actions, buffer.valid
-        gap = action_gap(buffer.actions[valid], labels[valid], self.policy.spec.action)
-        self.data.add(buffer.obs, labels, valid, buffer.episode_starts)
-        self._see(buffer.obs[valid])
+    def update(self, buffer: RolloutBuffer, progress: float) -> Metrics:
+        assert buffer.expert_actions is not None
+        valid = buffer.valid
+        gap = action_gap(buffer.actions[valid], buffer.expert_actions[valid], self.policy.spec.action)
+        own = {"dagger/beta": self.beta, "dagger/gap": gap}
         self.iteration += 1
-        return self._fit() | {"dagger/beta": share, "dagger/rows": float(len(self.data)), "dagger/gap": gap}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"bc": self.bc.state_dict(), "rng": self.rng.bit_generator.state, "data": self.data.state_dict(),
-                "expert_turn": torch.from_numpy(self.expert_turn), "iteration": self.iteration}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.bc.load_state_dict(state["bc"])
-        self.rng.bit_generator.state = state["rng"]
-        self.data.load_state_dict(state["data"])
-        self.expert_turn[:] = state["expert_turn"].numpy()
-        self.iteration = state["iteration"]
-
-    def finish(self) -> None:
-        """The last weights are the result."""
-
-    def _fit(self) -> Metrics:
-        self.bc.take(*self.data.rows())
-        return self.bc.fit(self.config.epochs)
-
-    def _see(self, obs: Array) -> None:
-        self.policy.update_norm(*obs_moments(self.policy.flatten, torch.tensor(obs, device=self.device)))
+        return super().update(buffer, progress) | own
 
 
 def action_gap(actions: Array, labels: Array, action: ActionSpec) -> float:

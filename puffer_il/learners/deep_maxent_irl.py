@@ -27,11 +27,7 @@ from puffer_il.learners.registry import register
 
 @dataclass(frozen=True)
 class DeepMaxEntIRLConfig(RewardNetworkConfig):
-    # Fixed here: r itself is what the policy is paid, and its mean on either side is all of the loss.
-    loss = "wasserstein"
-    reward = "logit"
-    spectral_norm = False
-    label_smoothing = disc_ent_coef = 0.0
+    loss = "wasserstein"  # r itself is what the policy is paid, and its mean on either side is all of the loss
 
     inputs: str = setting("state", "what the reward reads: the state that a step leaves, or that it reaches (which "
                           "alone tells ends apart), so that demonstrations need no actions, or actions too",
@@ -44,27 +40,24 @@ class DeepMaxEntIRLConfig(RewardNetworkConfig):
 
 @register("deep_maxent_irl", uses=("ppo",))
 class DeepMaxEntIRL(Adversarial):
-    """A neural reward under which the demonstrations are likely, with the visits of a policy that learns alongside.
-    Paper: Wulfmeier et al. 2015, arXiv:1507.04888."""
+    """A neural reward under which the demonstrations are likely, with the visits of a policy that learns alongside."""
 
     section = DeepMaxEntIRLConfig
+    config: DeepMaxEntIRLConfig
     needs_actions = False
     about = About("Wulfmeier et al. 2015, arXiv:1507.04888", "you want a reward of states to keep, from demonstrations "
                   "with or without actions; maxent_irl is exact where the environment is a small table")
 
-    def __init__(self, spec: EnvSpec, demos: Demos | None, config: Config, device: torch.device, seed: int) -> None:
-        assert demos is not None
-        own: DeepMaxEntIRLConfig = config.deep_maxent_irl
-        self.inputs, self.temperature = own.inputs, own.temperature  # type: ignore[misc]
-        if own.inputs == "state_action" and demos.actions is None:
+    def __init__(self, spec: EnvSpec, demos: Demos, config: Config, device: torch.device, seed: int) -> None:
+        if config.deep_maxent_irl.inputs == "state_action" and demos.actions is None:
             raise InputError(f"demos {demos.source}: no actions are stored and deep_maxent_irl.inputs = 'state_action' "
                              "reads them; record them, or set it to 'state'")
         super().__init__(spec, demos, config, device, seed)
-        self.logprobs = torch.empty(0)
+        self.logprobs = torch.empty(0)  # of the present rollout
 
     def _beside(self, mirror: Any) -> Tensor | None:
         self.logprobs = executed_logprobs(self.policy, mirror)
         return super()._beside(mirror)
 
     def _scores(self, obs: Tensor, shown: Tensor | None) -> Tensor:
-        return super()._scores(obs, shown) - self.temperature * self.logprobs
+        return super()._scores(obs, shown) - self.config.temperature * self.logprobs

@@ -16,16 +16,15 @@ from puffer_il.learners.registry import register
 
 @dataclass(frozen=True)
 class GAIfOConfig(AnyLossConfig):
-    pass
+    inputs = "state_next_state"
 
 
 @register("gaifo", uses=("ppo",))
 class GAIfO(Adversarial):
     """A discriminator of states and their successors is the reward, PPO the policy optimiser; no action of the expert
-    is read. Paper: Torabi et al. 2018, arXiv:1807.06158."""
+    is read."""
 
     section = GAIfOConfig
-    inputs = "state_next_state"
     needs_actions = False
     about = About("Torabi et al. 2018, arXiv:1807.06158", "demonstrations without actions, such as motion capture or "
                   "logs of states; costs as much as gail")

@@ -28,15 +28,13 @@ class GAILConfig(AnyLossConfig):
 
 @register("gail", uses=("ppo", "bc"))
 class GAIL(Adversarial):
-    """A discriminator of states and actions is the reward, PPO the policy optimiser. Paper: Ho & Ermon 2016,
-    arXiv:1606.03476."""
+    """A discriminator of states and actions is the reward, PPO the policy optimiser."""
 
     section = GAILConfig
-    needs_actions = True
     about = About("Ho & Ermon 2016, arXiv:1606.03476", "few demonstrations and an environment to practise in: try it "
                   "first")
 
-    def __init__(self, spec: EnvSpec, demos: Demos | None, config: Config, device: torch.device, seed: int) -> None:
+    def __init__(self, spec: EnvSpec, demos: Demos, config: Config, device: torch.device, seed: int) -> None:
         super().__init__(spec, demos, config, device, seed)
         if config.gail.bc_epochs:
             clone = BC(spec, demos, config, device, seed, policy=self.policy)

@@ -17,7 +17,7 @@ from puffer_il.core.config import Config, setting
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array, EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
-from puffer_il.learners.base import About
+from puffer_il.learners.base import About, Learner
 from puffer_il.learners.common.lbfgs import LBFGS
 from puffer_il.learners.common.learned_reward import TableReward
 from puffer_il.learners.common.maxent import (
@@ -56,10 +56,9 @@ class MaxEntIRLConfig:
 
 
 @register("maxent_irl")
-class MaxEntIRL:
+class MaxEntIRL(Learner):
     """The reward under which the demonstrations are most likely, found exactly in an environment whose table of
-    transitions is known. Paper: Ziebart 2010, Modeling purposeful adaptive behavior with the principle of maximum
-    causal entropy.
+    transitions is known.
 
     A step of the run is an iteration of L-BFGS. The policy is a table in the form of a linear layer without hidden
     ones. With a horizon the soft-optimal policy depends on the step and an ordinary policy cannot: deployed is its mean
@@ -67,19 +66,18 @@ class MaxEntIRL:
     """
 
     section = MaxEntIRLConfig
+    config: MaxEntIRLConfig
     needs_rollouts = False
-    needs_demos = needs_actions = True
-    needs_expert = False
     needs_model = True
     about = About("Ziebart 2010, https://www.cs.cmu.edu/~bziebart/publications/thesis-bziebart.pdf", "a small discrete "
                   "environment whose table of transitions is known: an exact reward in seconds", ("discrete",))
     promised_metrics = ("maxent/loss", "maxent/nll", "maxent/occupancy_l1", "maxent/iterations", "maxent/evaluations",
                         "maxent/reward_max", "losses/grad_norm")
+    saved = ("policy", "optimizer", "problem.values", "iterations", "done")
 
-    def __init__(self, spec: EnvSpec, demos: Demos | None, config: Config, device: torch.device, seed: int,
-                 model: tabular.MDP | None = None) -> None:
-        assert demos is not None and model is not None
-        self.config: MaxEntIRLConfig = config.maxent_irl
+    def __init__(self, spec: EnvSpec, demos: Demos, config: Config, device: torch.device, seed: int,
+                 model: tabular.MDP) -> None:
+        super().__init__(spec, demos, config, device, seed)
         if config.policy.hidden or config.policy.lstm or config.policy.shared:
             raise InputError(f"policy.hidden = {config.policy.hidden}: the policy of maxent_irl is a table, a linear "
                              "layer of one category; set --policy.hidden '' (and neither lstm nor shared)")
@@ -94,19 +92,11 @@ class MaxEntIRL:
         evidence = self.counted if self.config.objective == "matching" else likelihood_evidence(soft, demos)
         self.problem = InverseProblem(soft, evidence, self.config.reward, self._features(mdp), self.config.l2)
         self.optimizer = LBFGS(self.problem, np.zeros(self.problem.size), self.config.memory)
-        self.demos, self.iterations, self.done = demos, 0, False
-        self.steps_per_update = self.config.iterations
-        self.notices: list[str] = []
+        self.demos, self.iterations, self.steps_per_update = demos, 0, self.config.iterations
         if self.config.objective == "matching" and demos.truncated.any() and not self.config.horizon:
             self.notices.append(f"{demos.truncated.sum()} of {demos.num_episodes} demonstrations are cut by a time "
                                 "limit, which maxent_irl.objective = 'matching' takes for their end; 'likelihood' does "
                                 "not")
-
-    def relabel(self, buffer: Any) -> Metrics:
-        return {}
-
-    def advantages(self, buffer: Any) -> None:
-        """Nothing to do: the model takes the place of rollouts."""
 
     def update(self, buffer: Any, progress: float) -> Metrics:
         optimizer = self.optimizer
@@ -140,20 +130,7 @@ class MaxEntIRL:
         return reward
 
     def state_dict(self) -> dict[str, Any]:
-        values = self.problem.values
-        return {"policy": self.policy.state_dict(), "optimizer": self.optimizer.state_dict(),
-                "reward": torch.from_numpy(self.problem.table(self.optimizer.x)),
-                "values": torch.empty(0) if values is None else torch.tensor(values),
-                "iterations": self.iterations, "done": self.done}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.policy.load_state_dict(state["policy"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.problem.values = state["values"].numpy().copy() if len(state["values"]) else None
-        self.iterations, self.done = state["iterations"], state["done"]
-
-    def finish(self) -> None:
-        """The last weights are the result."""
+        return super().state_dict() | {"reward": self.problem.table(self.optimizer.x)}
 
     def _features(self, mdp: tabular.MDP) -> Array | None:
         path, states = self.config.features, (mdp.num_states,)

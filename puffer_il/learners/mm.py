@@ -27,9 +27,8 @@ class MMConfig(AdversarialConfig):
 @register("mm", uses=("ppo",))
 class MM(Adversarial):
     """A Lipschitz critic of states and actions, whose mean is to be the same for expert and policy, is the reward, PPO
-    the policy optimiser. Paper: Swamy et al. 2021, arXiv:2103.03236."""
+    the policy optimiser."""
 
     section = MMConfig
-    needs_actions = True
     about = About("Swamy et al. 2021, arXiv:2103.03236", "where a classifier is soon certain and its reward flat: a "
                   "critic's slope stays; costs as much as gail")

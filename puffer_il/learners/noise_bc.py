@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,10 +21,8 @@ from puffer_il.core.spec import ActionSpec, Array, EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About
 from puffer_il.learners.bc import BC
-from puffer_il.learners.common.bc_on_labels import LabelledRollouts
+from puffer_il.learners.common.bc_on_labels import BCOnLabels
 from puffer_il.learners.registry import register
-from puffer_il.nn.observations import obs_moments
-from puffer_il.nn.policy import Policy
 from puffer_il.rollout.buffer import RolloutBuffer
 
 
@@ -43,73 +40,34 @@ class NoiseBCConfig:
 
 
 @register("noise_bc", uses=("bc",))
-class NoiseBC:
-    """Behaviour cloning of an expert that is disturbed while it demonstrates (DART). Paper: Laskey et al. 2017,
-    arXiv:1703.09327."""
+class NoiseBC(BCOnLabels):
+    """Behaviour cloning of an expert that is disturbed while it demonstrates (DART)."""
 
     section = NoiseBCConfig
-    needs_rollouts = needs_expert = True
-    needs_demos = False
-    needs_actions = True
+    config: NoiseBCConfig
     about = About("Laskey et al. 2017, arXiv:1703.09327", "an expert can demonstrate but not judge the learner's own "
                   "states, or the learner must not act while it is bad: the expert's slips show how to recover")
     promised_metrics = (*BC.promised_metrics, "noise_bc/noise", "noise_bc/rows")
+    saved = ("noise",)
     expert_acts, policy_acts, greedy = True, False, True
-    done = False
-    steps_per_update = 0  # the rollout's steps count
 
     def __init__(self, spec: EnvSpec, demos: Demos | None, config: Config, device: torch.device, seed: int) -> None:
-        self.config: NoiseBCConfig = config.noise_bc
-        self.device = device
-        self.policy = Policy(spec, config.policy).to(device)
-        self.bc = BC(spec, None, config, device, seed, policy=self.policy)
-        self.rng = np.random.default_rng([seed, 2])  # apart from the one in `bc`
-        self.data = LabelledRollouts(demos, config.bc.validation, self.config.capacity)
-        self.noise = first_noise(spec.action, self.config.noise)
-        self.notices: list[str] = []
-        if demos is not None:
-            self._see(demos.obs)
-            self._fit()
+        self.noise = first_noise(spec.action, config.noise_bc.noise)  # before what demonstrations tell of it
+        super().__init__(spec, demos, config, device, seed)
 
     def mix(self, own: Array | None, expert: Array, starts: Array, rows: slice) -> Array:
         """The expert's action, disturbed."""
         return disturb(expert, self.noise, self.policy.spec.action, self.rng)
 
-    def relabel(self, buffer: RolloutBuffer) -> Metrics:
-        return {}  # rewards are not read
-
-    def advantages(self, buffer: RolloutBuffer) -> None:
-        """Nothing to do: the labels say what is right."""
-
-    def update(self, buffer: RolloutBuffer | None, progress: float) -> Metrics:
-        assert buffer is not None and buffer.expert_actions is not None
+    def update(self, buffer: RolloutBuffer, progress: float) -> Metrics:
         level = noise_level(self.noise, self.policy.spec.action)
-        self.data.add(buffer.obs, buffer.expert_actions, buffer.valid, buffer.episode_starts)
-        self._see(buffer.obs[buffer.valid])
-        return self._fit() | {"noise_bc/noise": level, "noise_bc/rows": float(len(self.data))}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"bc": self.bc.state_dict(), "rng": self.rng.bit_generator.state, "data": self.data.state_dict(),
-                "noise": torch.from_numpy(self.noise)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.bc.load_state_dict(state["bc"])
-        self.rng.bit_generator.state = state["rng"]
-        self.data.load_state_dict(state["data"])
-        self.noise = state["noise"].numpy()
-
-    def finish(self) -> None:
-        """The last weights are the result."""
+        return super().update(buffer, progress) | {"noise_bc/noise": level}
 
     def _fit(self) -> Metrics:
-        self.bc.take(*self.data.rows())
-        metrics = self.bc.fit(self.config.epochs)
+        metrics = super()._fit()
         if self.config.fit:
             self.noise = fitted_noise(*self.bc.errors(), self.policy.spec.action, self.config.alpha)
         return metrics
-
-    def _see(self, obs: Array) -> None:
-        self.policy.update_norm(*obs_moments(self.policy.flatten, torch.tensor(obs, device=self.device)))
 
 
 def first_noise(action: ActionSpec, level: float) -> Array:

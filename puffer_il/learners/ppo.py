@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from puffer_il.core.config import Config, setting
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array, EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
-from puffer_il.learners.base import About
+from puffer_il.learners.base import About, Learner
 from puffer_il.learners.common.graphs import GraphedStep
 from puffer_il.learners.common.mixins import ExpertRows
 from puffer_il.learners.registry import register
@@ -63,45 +62,37 @@ class PPOConfig:
 
 
 @register("ppo")
-class PPO:
-    """Proximal policy optimisation on `buffer.rewards`. Paper: Schulman et al. 2017, arXiv:1707.06347."""
+class PPO(Learner):
+    """Proximal policy optimisation on `buffer.rewards`."""
 
     section = PPOConfig
-    needs_rollouts = True
-    needs_demos = needs_actions = needs_expert = False
+    config: PPOConfig
+    needs_demos = needs_actions = False
     about = About("Schulman et al. 2017, arXiv:1707.06347", "a reward and no demonstrations: it trains experts")
     promised_metrics = ("losses/policy", "losses/value", "losses/entropy", "losses/approx_kl", "losses/clip_fraction",
                         "losses/explained_variance", "losses/learning_rate", "losses/grad_norm")
-    done = False
-    steps_per_update = 0  # the rollout's steps count
+    saved = ("policy", "optimizer", "rng")
 
     def __init__(self, spec: EnvSpec, demos: Demos | None, config: Config, device: torch.device, seed: int) -> None:
-        self.config: PPOConfig = config.ppo
-        self.device = device
+        super().__init__(spec, demos, config, device, seed)
         self.policy = Policy(spec, config.policy).to(device)
         self.optimizer = FlatAdam(self.policy.parameters(), learning_rate=self.config.learning_rate, eps=1e-5,
                                   max_grad_norm=self.config.max_grad_norm)
         self.expert = ExpertRows.of(config.mix, demos, self.policy, self.optimizer, device)
-        train = config.train
-        self.compiled = train.compile
+        self.compiled, graphs = config.train.compile, config.train.cuda_graphs
         self._loss_function = torch.compile(self._losses, dynamic=False) if self.compiled else self._losses
-        if self.expert and train.cuda_graphs:
+        if self.expert and graphs:
             raise InputError("train.cuda_graphs = true: graphs hold no demonstrated rows; set it to false, or "
                              "mix.expert_rows and mix.bc_coef to 0")
-        graphed = train.cuda_graphs and device.type == "cuda" and self.policy.lstm is None
+        graphed = graphs and device.type == "cuda" and self.policy.lstm is None
         self.minibatch_step = GraphedStep(self._torch_minibatch, self.optimizer) if graphed else self._torch_minibatch
         self.rng = np.random.default_rng(seed)
         self.rollout_moments: tuple[Tensor, Tensor, float | Tensor] | None = None  # of this rollout, if known
-        self.notices: list[str] = []
-
-    def relabel(self, buffer: RolloutBuffer) -> Metrics:
-        return {}  # the environment's own reward is what PPO optimises
 
     def advantages(self, buffer: RolloutBuffer) -> None:
         buffer.compute_advantages(self.config.gamma, self.config.gae_lambda)
 
-    def update(self, buffer: RolloutBuffer | None, progress: float) -> Metrics:
-        assert buffer is not None
+    def update(self, buffer: RolloutBuffer, progress: float) -> Metrics:
         cfg = self.config
         self.optimizer.learning_rate = cfg.learning_rate * ((1 - progress) if cfg.anneal_lr else 1.0)
         self.optimizer.prepare()
@@ -126,18 +117,6 @@ class PPO:
         explained = float(explained_variance(mirror["values"].flatten(), mirror["returns"].flatten(), weight))
         return {**{f"losses/{k}": v for k, v in zip(names, means, strict=True)},
                 "losses/learning_rate": self.optimizer.learning_rate, "losses/explained_variance": explained}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"policy": self.policy.state_dict(), "optimizer": self.optimizer.state_dict(),
-                "rng": self.rng.bit_generator.state}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.policy.load_state_dict(state["policy"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.rng.bit_generator.state = state["rng"]
-
-    def finish(self) -> None:
-        """The last weights are the result."""
 
     def _fused_step(self, buffer: RolloutBuffer) -> Step | None:
         """An Adam step on part of the rollout, a single call of the C kernels; None if they do not cover the policy."""

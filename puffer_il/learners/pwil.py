@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +24,7 @@ from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About
 from puffer_il.learners.common.coupling import Coupling
 from puffer_il.learners.common.inputs import Inputs
-from puffer_il.learners.ppo import PPO
+from puffer_il.learners.common.ppo_on_reward import PPOOnReward
 from puffer_il.learners.registry import register
 from puffer_il.nn.observations import obs_moments
 from puffer_il.rollout.buffer import RolloutBuffer
@@ -43,28 +42,18 @@ class PWILConfig:
 
 
 @register("pwil", uses=("ppo",))
-class PWIL:
-    """PPO on a fixed reward: how near each step is to the demonstrated ones that its episode has not used yet. Paper:
-    Dadashi et al. 2021, arXiv:2006.04678."""
+class PWIL(PPOOnReward):
+    """PPO on a fixed reward: how near each step is to the demonstrated ones that its episode has not used yet."""
 
     section = PWILConfig
-    needs_rollouts = True
-    needs_demos = True
-    needs_actions = True
-    needs_expert = False
+    config: PWILConfig
     about = About("Dadashi et al. 2021, arXiv:2006.04678", "a fixed reward with nothing to train, from few observed "
                   "numbers: distances say little of many or of pixels")
-    promised_metrics = (*PPO.promised_metrics, "disc/reward_mean", "disc/reward_std", "disc/distance")
-    done = False
-    steps_per_update = 0  # the rollout's steps count
+    promised_metrics = (*PPOOnReward.promised_metrics, "disc/reward_mean", "disc/reward_std", "disc/distance")
+    saved = ("coupling.left",)
 
-    def __init__(self, spec: EnvSpec, demos: Demos | None, config: Config, device: torch.device, seed: int) -> None:
-        assert demos is not None and demos.actions is not None
-        self.config: PWILConfig = config.pwil
-        self.device = device
-        self.ppo = PPO(spec, demos, config, device, seed)
-        self.policy = self.ppo.policy
-        self.notices: list[str] = []
+    def __init__(self, spec: EnvSpec, demos: Demos, config: Config, device: torch.device, seed: int) -> None:
+        super().__init__(spec, demos, config, device, seed)
         self.inputs = Inputs(spec).to(device)
         if self.inputs.encoder.convs:
             raise InputError(f"env.name = {spec.name}: distances between images say nothing of what they show; choose "
@@ -72,38 +61,20 @@ class PWIL:
         obs, actions = (torch.tensor(array, device=device) for array in (demos.obs, demos.actions))
         self.inputs.update_norm(*obs_moments(self.inputs.flatten, obs))
         weights = np.ones(len(obs)) if demos.weights is None else demos.weights
-        count = min(self.config.atoms, np.count_nonzero(weights))
+        count = min(self.config.atoms, int(np.count_nonzero(weights)))
         chosen = spread(weights, count, np.random.default_rng(seed).random())
         atoms = self.inputs.rows(obs, actions, torch.from_numpy(chosen).to(device)).cpu().numpy()
         self.coupling = Coupling(atoms, self.config.horizon or float(demos.whole_lengths.mean()))
 
     def relabel(self, buffer: RolloutBuffer) -> Metrics:
         """Write the reward of every row; what an episode has left is kept for the next rollout."""
-        cfg, mirror = self.config, mirror_of(buffer, self.device)
+        mirror = mirror_of(buffer, self.device)
         rows = self.inputs.rows(mirror["obs"].flatten(0, 1), mirror["actions"].flatten(0, 1)).cpu().numpy()
         distances = self.coupling.distances(rows.reshape(*buffer.rewards.shape, -1), buffer.episode_starts,
                                             buffer.valid, torch.get_num_threads())
-        rewards = np.exp(-cfg.sharpness / math.sqrt(rows.shape[1] - 1) * distances)
+        rewards = np.exp(-self.config.sharpness / math.sqrt(rows.shape[1] - 1) * distances)
         coupled = np.isfinite(distances)
         counted = rewards[buffer.valid]
-        metrics = {"disc/reward_mean": float(counted.mean()), "disc/reward_std": float(counted.std()),
-                   "disc/distance": float(distances[coupled].mean()) if coupled.any() else 0.0}
-        if not cfg.debug_use_ground_truth:
-            np.add(rewards, cfg.true_reward_coef * buffer.env_rewards, out=buffer.rewards)
-        return metrics
-
-    def advantages(self, buffer: RolloutBuffer) -> None:
-        self.ppo.advantages(buffer)
-
-    def update(self, buffer: RolloutBuffer | None, progress: float) -> Metrics:
-        return self.ppo.update(buffer, progress)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"ppo": self.ppo.state_dict(), "left": torch.from_numpy(self.coupling.left)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.ppo.load_state_dict(state["ppo"])
-        self.coupling.left = state["left"].cpu().numpy().copy()
-
-    def finish(self) -> None:
-        """The last weights are the result."""
+        self.pay(buffer, torch.from_numpy(rewards))
+        return {"disc/reward_mean": float(counted.mean()), "disc/reward_std": float(counted.std()),
+                "disc/distance": float(distances[coupled].mean()) if coupled.any() else 0.0}

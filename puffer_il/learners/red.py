@@ -19,21 +19,19 @@ dying costs nothing where the expert dies, and all there is to earn where the ex
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from puffer_il.core.config import Config, setting
-from puffer_il.core.errors import InputError
 from puffer_il.core.spec import EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About
 from puffer_il.learners.common.demo_rows import RowSampler
 from puffer_il.learners.common.inputs import Inputs
 from puffer_il.learners.common.learned_reward import LearnedReward
-from puffer_il.learners.ppo import PPO
+from puffer_il.learners.common.ppo_on_reward import PPOOnReward, valid_rows
 from puffer_il.learners.registry import register
 from puffer_il.nn.networks import mlp
 from puffer_il.nn.observations import obs_moments
@@ -98,79 +96,33 @@ class REDReward(LearnedReward):
 
 
 @register("red", uses=("ppo",))
-class RED:
-    """PPO on a fixed reward: how well a network trained on the demonstrations alone predicts a random one. Paper: Wang
-    et al. 2019, arXiv:1905.06750."""
+class RED(PPOOnReward):
+    """PPO on a fixed reward: how well a network trained on the demonstrations alone predicts a random one."""
 
     section = REDConfig
-    needs_rollouts = True
-    needs_demos = True
-    needs_actions = True
-    needs_expert = False
+    config: REDConfig
     about = About("Wang et al. 2019, arXiv:1905.06750", "where adversarial training will not settle: nothing but PPO "
                   "learns; the reward says little far from the demonstrations")
-    promised_metrics = (*PPO.promised_metrics, "disc/reward_mean", "disc/reward_std", "disc/reward_expert",
+    promised_metrics = (*PPOOnReward.promised_metrics, "disc/reward_mean", "disc/reward_std", "disc/reward_expert",
                         "disc/absorbing_reward")
-    done = False
-    steps_per_update = 0  # the rollout's steps count
+    saved = ("reward", "expert_reward")
 
-    def __init__(self, spec: EnvSpec, demos: Demos | None, config: Config, device: torch.device, seed: int) -> None:
-        assert demos is not None and demos.actions is not None
-        self.config: REDConfig = config.red
-        self.device = device
-        self.ppo = PPO(spec, demos, config, device, seed)
-        self.policy = self.ppo.policy
-        self.gamma = config.ppo.gamma
-        if self.config.absorbing and self.gamma == 1:
-            raise InputError("ppo.gamma = 1.0: absorbing states last for ever and need gamma < 1; lower ppo.gamma or "
-                             "set red.absorbing to false")
+    def __init__(self, spec: EnvSpec, demos: Demos, config: Config, device: torch.device, seed: int) -> None:
+        super().__init__(spec, demos, config, device, seed)
         self.reward = REDReward(spec, "red", hidden=list(self.config.hidden), activation=self.config.activation,
                                 features=self.config.features, form=self.config.form).to(device)
-        self.notices: list[str] = []
-        self.warned = False
         self.terminated = float(demos.terminated.mean())
         self._fit(demos, np.random.default_rng(seed), torch.Generator(device).manual_seed(seed))
 
     def relabel(self, buffer: RolloutBuffer) -> Metrics:
         """Write the reward of every row, and what the absorbing state is worth after terminations."""
-        cfg, flat, mirror = self.config, buffer.flat(), mirror_of(buffer, self.device)
-        obs, actions = mirror["obs"].flatten(0, 1), mirror["actions"].flatten(0, 1)
-        rewards = self.reward.of_rows(obs, actions, None)
-        counted = rewards if flat.valid.all() else rewards[torch.from_numpy(np.flatnonzero(flat.valid)).to(self.device)]
+        mirror, valid = mirror_of(buffer, self.device), valid_rows(buffer, self.device)
+        rewards = self.reward.of_rows(mirror["obs"].flatten(0, 1), mirror["actions"].flatten(0, 1), None)
+        counted = rewards if valid is None else rewards[valid]
         numbers = torch.stack((counted.mean(), counted.std(), self.expert_reward,
                                self.terminated * self.expert_reward)).tolist()
-        metrics = dict(zip(self.promised_metrics[-4:], numbers, strict=True))
-        if cfg.debug_use_ground_truth:
-            return metrics
-        np.add(rewards.cpu().numpy().reshape(buffer.rewards.shape), cfg.true_reward_coef * buffer.env_rewards,
-               out=buffer.rewards)
-        ended = buffer.terminations & buffer.valid
-        if cfg.absorbing:
-            buffer.final_values[ended] = numbers[3] / (1 - self.gamma)
-        elif ended.any() and not self.warned:
-            self.warned = True
-            self.notices.append("red.absorbing is off, episodes terminate and the reward is never negative and so pays "
-                                "for staying alive; set red.absorbing to true unless that is what you want")
-        return metrics
-
-    def advantages(self, buffer: RolloutBuffer) -> None:
-        self.ppo.advantages(buffer)
-
-    def update(self, buffer: RolloutBuffer | None, progress: float) -> Metrics:
-        return self.ppo.update(buffer, progress)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"ppo": self.ppo.state_dict(), "reward": self.reward.state_dict(), "expert_reward": self.expert_reward,
-                "warned": self.warned}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.ppo.load_state_dict(state["ppo"])
-        self.reward.load_state_dict(state["reward"])
-        self.expert_reward = state["expert_reward"].to(self.device)
-        self.warned = state["warned"]
-
-    def finish(self) -> None:
-        """The last weights are the result."""
+        self.pay(buffer, rewards, numbers[3], "the reward is never negative and so pays for staying alive")
+        return dict(zip(self.promised_metrics[-4:], numbers, strict=True))
 
     def learned_reward(self) -> REDReward:
         """What the policy is paid."""

@@ -9,38 +9,27 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import inspect
 import pkgutil
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
 from puffer_il.core.errors import InputError, unknown
-from puffer_il.learners.base import About, Learner
+from puffer_il.learners.base import Learner
 
 C = TypeVar("C", bound=type)
 GROUP = "puffer_il.learners"
+BASE = "puffer_il.learners.base.Learner"
 MACHINERY = ("base", "experiment", "registry")  # files of this room that are no algorithm
-NEEDED = ("section", "needs_rollouts", "needs_demos", "promised_metrics", "update", "state_dict", "load_state_dict",
-          "finish")
-NEEDED_WITH_ROLLOUTS = ("relabel", "advantages")
+NEEDED = ("section", *(name for name in vars(Learner) if not name.startswith("_")), "state_dict", "load_state_dict")
 _learners: dict[str, type[Learner]] = {}
 
 
 def register(name: str, *, uses: tuple[str, ...] = ()) -> Callable[[C], C]:
-    """Class decorator: make a learner known by `name`. `uses` names the learners whose config sections it needs too.
-
-    What it does not say of itself is filled in: it needs actions if it needs demonstrations, and no expert; `about` is
-    taken from its docstring.
-    """
+    """Class decorator: make a learner known by `name`. `uses` names the learners whose config sections it needs too."""
 
     def wrap(cls: Any) -> Any:
         cls.name, cls.uses = name, uses
-        defaults = {"needs_actions": getattr(cls, "needs_demos", True), "needs_expert": False,
-                    "needs_model": False, "about": _about(cls)}
-        for attribute, value in defaults.items():
-            if not hasattr(cls, attribute):
-                setattr(cls, attribute, value)
         _learners[name] = cls
         return cls
 
@@ -102,12 +91,11 @@ def _load(offers: list[EntryPoint]) -> None:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise InputError(f"{origin}: {entry.value} cannot be imported ({reason}); repair or uninstall it") from None
     _learners.pop(entry.name, None)  # until it has been looked at: loading it may have run a @register of its own
-    wanted = NEEDED + NEEDED_WITH_ROLLOUTS * bool(getattr(cls, "needs_rollouts", False))
-    missing = [attribute for attribute in wanted if not hasattr(cls, attribute)]
+    missing = [attribute for attribute in NEEDED if not hasattr(cls, attribute)]
     if missing:
-        raise InputError(f"{origin}: {entry.value} has no {', '.join(missing)}; see puffer_il.learners.base.Learner")
+        raise InputError(f"{origin}: {entry.value} has no {', '.join(missing)}; derive it from {BASE}")
     if not dataclasses.is_dataclass(cls.section):
-        raise InputError(f"{origin}: the section of {entry.value} is no dataclass; see puffer_il.learners.base.Learner")
+        raise InputError(f"{origin}: the section of {entry.value} is no dataclass; see {BASE}")
     if getattr(cls, "name", entry.name) != entry.name:
         raise InputError(f"{origin}: {entry.value} registers itself as {cls.name!r}; give both the same name")
     register(entry.name, uses=getattr(cls, "uses", ()))(cls)
@@ -115,9 +103,3 @@ def _load(offers: list[EntryPoint]) -> None:
 
 def _package(entry: EntryPoint) -> str:
     return entry.dist.name if entry.dist else entry.module.partition(".")[0]
-
-
-def _about(cls: type) -> About:
-    """What the first paragraph of a learner's docstring says: "One sentence. Paper: authors year."."""
-    what, _, paper = " ".join((inspect.getdoc(cls) or "").partition("\n\n")[0].split()).partition("Paper: ")
-    return About(paper.rstrip(".") or "not said", what.rstrip(". ") or "not said")

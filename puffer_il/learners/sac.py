@@ -6,14 +6,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from puffer_il.core.config import Config
 from puffer_il.core.spec import EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
-from puffer_il.learners.base import About
+from puffer_il.learners.base import About, Learner
 from puffer_il.learners.common.off_policy import STATS, SACConfig, make_engine
 from puffer_il.learners.registry import register
 from puffer_il.nn.observations import obs_moments
@@ -24,34 +22,24 @@ from puffer_il.rollout.tensors import mirror_of
 
 
 @register("sac")
-class SAC:
-    """Soft actor-critic from a replay, on `buffer.rewards`. Paper: Haarnoja et al. 2018, arXiv:1812.05905."""
+class SAC(Learner):
+    """Soft actor-critic from a replay, on `buffer.rewards`."""
 
     section = SACConfig
-    needs_rollouts = True
-    needs_demos = needs_actions = needs_expert = False
+    config: SACConfig
+    needs_demos = needs_actions = False
     about = About("Haarnoja et al. 2018, arXiv:1812.05905", "you have a reward, no demonstrations, and steps of the "
                   "environment are dear: several gradient updates for each", ("discrete", "continuous"))
     promised_metrics = (*(f"losses/{name}" for name in STATS), "replay/rows")
-    done = False
-    steps_per_update = 0  # the rollout's steps count
+    saved = ("policy", "engine", "replay")
 
     def __init__(self, spec: EnvSpec, demos: Demos | None, config: Config, device: torch.device, seed: int) -> None:
-        self.config: SACConfig = config.sac
-        self.device = device
+        super().__init__(spec, demos, config, device, seed)
         self.policy = Policy(spec, config.policy).to(device)
         self.engine = make_engine(self.policy, self.config, config.policy.activation, device, seed)
         self.replay = ReplayBuffer(spec, self.config.replay_size, seed)
-        self.notices: list[str] = []
 
-    def relabel(self, buffer: RolloutBuffer) -> Metrics:
-        return {}  # the environment's own reward is what is optimised
-
-    def advantages(self, buffer: RolloutBuffer) -> None:
-        """Nothing to do: the replay's rows are bootstrapped one by one."""
-
-    def update(self, buffer: RolloutBuffer | None, progress: float) -> Metrics:
-        assert buffer is not None
+    def update(self, buffer: RolloutBuffer, progress: float) -> Metrics:
         self.store(buffer)
         if not self.ready:
             return self.idle()
@@ -79,18 +67,6 @@ class SAC:
     def idle(self) -> Metrics:
         """What is reported while the replay fills."""
         return self._report([0.0] * len(STATS))
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"policy": self.policy.state_dict(), "engine": self.engine.state_dict(),
-                "replay": self.replay.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.policy.load_state_dict(state["policy"])
-        self.engine.load_state_dict(state["engine"])
-        self.replay.load_state_dict(state["replay"])
-
-    def finish(self) -> None:
-        """The last weights are the result."""
 
     def _report(self, stats: list[float]) -> Metrics:
         return {**{f"losses/{name}": x for name, x in zip(STATS, stats, strict=True)},

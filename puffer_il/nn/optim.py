@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 import puffer_il.kernels._kernels as kernels
+from puffer_il.core.checkpoint import Stateful
 
 
-class FlatAdam:
+class FlatAdam(Stateful):
     """AdamW (Kingma and Ba 2015; decoupled decay, Loshchilov and Hutter 2019) with the gradient's norm clipped before.
 
     Parameters and their gradients become views of two flat buffers, so that a step is one pass over memory: a C kernel
@@ -22,6 +23,8 @@ class FlatAdam:
     parameters      float32 on one device; their storage is replaced unless they already lie one after the other
     max_grad_norm   0 does not clip
     """
+
+    saved = ("mean", "square", "steps")
 
     def __init__(self, parameters: Iterable[nn.Parameter], *, learning_rate: float, eps: float = 1e-8,
                  weight_decay: float = 0.0, max_grad_norm: float = 0.0,
@@ -71,13 +74,6 @@ class FlatAdam:
     def changing(self) -> list[Tensor]:
         """All that a step changes."""
         return [self.flat, self.mean, self.square, self.steps]
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"mean": self.mean, "square": self.square, "steps": self.steps}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name in ("mean", "square", "steps"):
-            getattr(self, name).copy_(state[name])
 
 
 def flatten(parameters: list[nn.Parameter]) -> tuple[Tensor, Tensor]:

@@ -87,3 +87,49 @@ def test_arrays_are_stored_as_tensors_and_come_back_as_they_were(tmp_path):
     assert type(back["number"]) is float and back["list"] == state["list"]
     assert isinstance(back["nested"][1]["tensor"], torch.Tensor)
     back["nested"][0]["still"][0] = 5  # and can be trained on
+
+
+class Part(checkpoint.Stateful):
+    saved = ("generator", "values")
+
+    def __init__(self, seed: int) -> None:
+        self.generator, self.values = torch.Generator().manual_seed(seed), [np.full(2, seed)]
+
+
+class Whole(checkpoint.Stateful):
+    saved = ("layer", "rng", "part", "part.number")
+
+    def __init__(self, seed: int) -> None:
+        torch.manual_seed(seed)
+        self.layer, self.rng = torch.nn.Linear(2, 1), np.random.default_rng(seed)
+        self.part = Part(seed)
+        self.part.number = (seed, "x", None)
+
+
+class More(Whole):
+    saved = ("flat", "array", "nothing")
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.flat, self.array, self.nothing, self.other = torch.full((3,), float(seed)), np.arange(seed), None, seed
+
+
+def test_what_is_stateful_goes_on_as_it_was_through_a_checkpoint(tmp_path):
+    """Modules, generators, parts, tensors, arrays and numbers; also what a base class names."""
+    one, two = More(1), More(2)
+    one.rng.random(3)
+    view, part = two.flat[:1], two.part
+    path = checkpoint.save(tmp_path, 1, one.state_dict(), keep=1)
+    two.load_state_dict(checkpoint.load(path))
+    assert torch.equal(one.layer.weight, two.layer.weight) and one.rng.random() == two.rng.random()
+    assert torch.equal(*(torch.rand(2, generator=x.part.generator) for x in (one, two)))
+    assert two.part is part and part.number == (1, "x", None) and part.values[0].tolist() == [1, 1]
+    assert view.item() == 1 and two.array.tolist() == [0] and two.nothing is None  # tensors stay where they are
+    assert two.other == 2  # nobody named it
+
+
+def test_restored_arrays_are_no_longer_those_of_the_state():
+    one, two = More(3), More(1)
+    two.load_state_dict(one.state_dict())
+    two.array += 1
+    assert one.array.tolist() == [0, 1, 2]

@@ -261,7 +261,7 @@ def test_demonstrated_rows_carry_the_present_policys_log_pi(batch):
         rows = learner._expert_rows()
         with torch.no_grad():
             expected = learner.policy.dist.log_prob_executed(learner.policy.action_params(learner.demo_obs[index]),
-                                                             learner.demo_steps.actions[index])
+                                                             learner.demo_beside.actions[index])
             for parameter in learner.policy.parameters():
                 parameter.add_(torch.sin(torch.arange(parameter.numel())).view_as(parameter))
         absorbing = round(learner.demo_absorbing * batch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -91,8 +92,8 @@ def test_trains_and_reports_the_metrics_it_promises(algo, tmp_path, demos):
         assert all(isinstance(v, (int, float)) and math.isfinite(v) for v in metrics.values())
     assert recorder.summary["status"] == "finished"
     assert recorder.summary["eval"]["episodes"] == 3
-    initial = get_learner(algo)
-    assert initial.__doc__ and "Paper" in initial.__doc__
+    about = get_learner(algo).about
+    assert re.search(r"\d{4}", about.paper) and about.when != "not said"
 
 
 @pytest.mark.parametrize("algo", LEARNERS)

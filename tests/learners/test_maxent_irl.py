@@ -121,7 +121,7 @@ def test_the_saved_reward_pays_what_was_learned(demos, tmp_path, reward):
     run(tiny("maxent_irl", tmp_path / "run", env__name="mdp", policy__hidden=[], train__total_steps=8,
              demos__source=str(demos), maxent_irl__reward=reward))
     saved, shown = load_reward(tmp_path / "run"), read_demos(demos)
-    table = final_state(tmp_path / "run")["learner"]["reward"].numpy()
+    table = final_state(tmp_path / "run")["learner"]["reward"]
     assert abs(table).max() > 0.1
     paid = saved(*(torch.from_numpy(np.array(x)) for x in (shown.obs, shown.actions, shown.next_obs))).numpy()
     if reward == "state_action":

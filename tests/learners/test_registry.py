@@ -11,7 +11,7 @@ import pytest
 
 from puffer_il.core.errors import InputError, unknown
 from puffer_il.learners import registry
-from puffer_il.learners.base import About
+from puffer_il.learners.base import About, Learner
 from puffer_il.learners.registry import get_learner, learner_names, register, usable_learners
 from puffer_il.native import catalogue
 from puffer_il.native.catalogue import env_folders
@@ -63,20 +63,21 @@ def test_helpers_beside_the_learners_are_no_learners(monkeypatch, tmp_path):
     assert "own" in learner_names() and "_shared" not in learner_names()
 
 
-def learner(**changes):
-    """A class with all that a learner must have, and nothing that `register` fills in."""
-    method = dict.fromkeys(("update", "state_dict", "load_state_dict", "finish"), lambda self: None)
-    return type("Mine", (), {"section": make_dataclass("Section", []), "needs_rollouts": False, "needs_demos": True,
-                             "promised_metrics": ()} | method | changes)
+def learner(base=Learner, **changes):
+    """The least that a learner is."""
+    return type("Mine", (base,), {"section": make_dataclass("Section", [])} | changes)
 
 
-def test_a_package_offers_a_plain_class(offer):
-    mine = learner(uses=("ppo",), __doc__="Nearest neighbour,\nas simple as can be. Paper: Nobody 2020.\n\nMore.")
+PLAIN = {name: value for name, value in vars(Learner).items() if not name.startswith("_")} | dict.fromkeys(
+    ("state_dict", "load_state_dict"), lambda self, *state: None)
+
+
+@pytest.mark.parametrize("mine", [learner(uses=("ppo",)), learner(object, uses=("ppo",), **PLAIN)])
+def test_a_package_offers_a_class_that_derives_from_learner_or_has_all_of_its_members(offer, mine):
     offer("mine", "puffer_il.learners", Mine=mine)
     assert "mine" in learner_names()
     assert get_learner("mine") is mine and mine.name == "mine" and mine.uses == ("ppo",)
-    assert mine.needs_actions and not mine.needs_expert
-    assert mine.about == About("Nobody 2020", "Nearest neighbour, as simple as can be")
+    assert mine.needs_actions and not mine.needs_expert and mine.about == About("not said", "not said")
     assert usable_learners()[0]["mine"] is mine
 
 
@@ -94,8 +95,9 @@ def test_a_package_that_registers_by_itself_keeps_what_it_said(offer):
 
 
 @pytest.mark.parametrize(("cls", "message"), [
-    (learner(needs_rollouts=True), "has no relabel, advantages"),
-    (object(), "has no section, needs_rollouts, needs_demos"),
+    (learner(object, **{name: PLAIN[name] for name in PLAIN if name not in ("needs_expert", "relabel")}),
+     r"has no needs_expert, relabel; derive it from puffer_il\.learners\.base\.Learner"),
+    (object(), "has no section, about, needs_rollouts, needs_demos"),
     (learner(section=dict), "is no dataclass"),
     (learner(name="other"), "registers itself as 'other'"),
 ])

@@ -227,6 +227,6 @@ def test_noise_depends_on_seed_step_and_row():
 
 
 def test_actions_it_does_not_cover_are_refused_before_anything_is_built(tmp_path, demos):
-    registry._learners["numpy_pg"].about = registry.About("x", "y", ("discrete",))
+    registry._learners["numpy_pg"].about = About("x", "y", ("discrete",))
     with pytest.raises(InputError, match="numpy_pg is for discrete actions but pendulum has continuous ones"):
         run(config("numpy_pg", tmp_path / "run", demos, env__name="pendulum"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def absorbing_share(terminations: int, rows: int, gamma: float) -> float:
+def absorbing_share(terminations: float, rows: float, gamma: float) -> float:
     """Share of absorbing steps where each termination is followed by 1 / (1 − γ) of them, discounted."""
     weight = terminations / (1 - gamma)
     return weight / max(1e-9, weight + rows)

@@ -23,12 +23,14 @@ from puffer_il.core.config import Config, setting
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
+from puffer_il.learners.common.absorbing import absorbing_share
 from puffer_il.learners.common.demo_rows import RowSampler
-from puffer_il.learners.common.discriminator import Discriminator, Replay, discriminator_gradients
+from puffer_il.learners.common.discriminator import Discriminator, discriminator_gradients
 from puffer_il.learners.common.inputs import beside
 from puffer_il.learners.common.learned_reward import NetworkReward
+from puffer_il.learners.common.ppo_on_reward import PPOOnReward, valid_rows
 from puffer_il.learners.common.rewards import FORMS, REWARDS, RewardScale, reward_from_logits, survival_bias
-from puffer_il.learners.ppo import PPO
+from puffer_il.learners.common.row_ring import RowRing
 from puffer_il.nn.losses import bernoulli_entropy, discriminator_loss, gradient_penalty
 from puffer_il.nn.observations import obs_moments
 from puffer_il.nn.optim import FlatAdam
@@ -42,6 +44,14 @@ RELABEL_ROWS = 65_536  # rows of one forward pass: enough to fill the cores, sma
 @dataclass(frozen=True)
 class RewardNetworkConfig:
     """How a network that is the reward is trained between rollouts, and what is done with what it says."""
+
+    # Fixed, where a learner does not make a setting of it.
+    inputs = "state_action"  # what the network reads, of inputs.INPUTS
+    loss = "bce"
+    reward = "logit"
+    spectral_norm = False
+    absorbing = True
+    label_smoothing = disc_ent_coef = true_reward_coef = 0.0
 
     disc_updates: int = setting(8, "discriminator updates per iteration, whatever the rollout's size", low=1)
     disc_batch_size: int = setting(4096, "expert rows and policy rows of one discriminator update, each", low=2)
@@ -66,12 +76,6 @@ class RewardNetworkConfig:
 class AdversarialConfig(RewardNetworkConfig):
     """What every learner of this kind can be told; each has a section of its own, with its own defaults."""
 
-    # Fixed, where a learner does not make a setting of it.
-    loss = "bce"
-    label_smoothing = 0.0
-    reward = "logit"
-    true_reward_coef = 0.0
-
     spectral_norm: bool = setting(False, "bound every discriminator layer's spectral norm by 1")
     disc_ent_coef: float = setting(1e-3, "weight of the entropy of D = σ(score), which draws scores towards 0")
     absorbing: bool = setting(True, "absorbing state after terminations: no reward form pays for dying or living")
@@ -95,7 +99,7 @@ DISC_METRICS = ("disc/loss", "disc/accuracy_expert", "disc/accuracy_policy", "di
 ACCURACIES = DISC_METRICS[1:3]
 
 
-def _check(name: str, cfg: AdversarialConfig) -> None:
+def _check(name: str, cfg: RewardNetworkConfig) -> None:
     """InputError where the loss has no use for what else was asked for."""
     if cfg.reward not in FORMS[cfg.loss]:
         raise InputError(f"{name}.reward = {cfg.reward!r}: the scores of {name}.loss = {cfg.loss!r} have no such form; "
@@ -134,58 +138,42 @@ def logits_of(network: Discriminator, obs: Tensor, shown: Tensor | None) -> Tens
                       for part in parts_of(len(obs))])
 
 
-class Adversarial:
+class Adversarial(PPOOnReward):
     """The learner, but for its name: PPO on the reward of a discriminator that is trained on every rollout."""
 
-    name: ClassVar[str]
-    inputs: ClassVar[str] = "state_action"  # what the discriminator sees, of inputs.INPUTS
-    needs_rollouts = True
-    needs_demos = True
-    needs_expert = False
-    promised_metrics = (*PPO.promised_metrics, "disc/loss", *DISC_METRICS[3:], "disc/reward_mean", "disc/reward_std",
-                        "disc/absorbing_reward")
-    done = False
-    steps_per_update = 0  # the rollout's steps count
+    config: RewardNetworkConfig
+    replay_keep: ClassVar[float] = 0.01  # of a rollout enters the replay: old policies stay for a hundred iterations
+    promised_metrics = (*PPOOnReward.promised_metrics, "disc/loss", *DISC_METRICS[3:], "disc/reward_mean",
+                        "disc/reward_std", "disc/absorbing_reward")
+    saved = ("discriminator", "optimizer", "scale", "generator", "replay")
 
-    def __init__(self, spec: EnvSpec, demos: Demos | None, config: Config, device: torch.device, seed: int) -> None:
-        assert demos is not None
-        self.config: AdversarialConfig = getattr(config, self.name)
+    def __init__(self, spec: EnvSpec, demos: Demos, config: Config, device: torch.device, seed: int) -> None:
+        super().__init__(spec, demos, config, device, seed)
         _check(self.name, self.config)
-        self.device = device
-        self.ppo = PPO(spec, demos, config, device, seed)
-        self.policy = self.ppo.policy
         self.discriminator = self._make_discriminator(spec).to(device)
         self.optimizer = FlatAdam((p for p in self.discriminator.parameters() if p.requires_grad),
                                   learning_rate=self.config.disc_learning_rate,
                                   weight_decay=self.config.weight_decay, max_grad_norm=self.config.max_grad_norm)
-        self.learned_reward_coef, self.true_reward_coef = 1.0, self.config.true_reward_coef
+        self.learned_reward_coef = 1.0
         self.scale = RewardScale()
         self.generator = torch.Generator(device).manual_seed(seed)
-        self.replay = Replay(self.config.replay_size, spec, device, self.inputs)
-        self.gamma = config.ppo.gamma
-        if self.config.absorbing and self.gamma == 1:
-            raise InputError("ppo.gamma = 1.0: absorbing states last for ever and need gamma < 1; lower ppo.gamma or "
-                             f"set {self.name}.absorbing to false")
         # The demonstrations live on the device; their moments and their share of absorbing rows never change.
-        shown = beside(demos, self.inputs)
         self.draw_expert = RowSampler(len(demos), demos.weights, self.generator)
         self.demo_obs = torch.tensor(demos.obs, device=device)
-        self.demo_beside = None if shown is None else torch.tensor(shown, device=device)
+        self.demo_beside = self._demo_beside(demos)
+        self.replay = RowRing(self.config.replay_size, self.replay_keep, self.demo_obs, self.demo_beside)
         self.demo_moments = obs_moments(self.discriminator.flatten, self.demo_obs)
         counts = demos.episode_weights
         self.demo_absorbing = self._absorbing_share(counts @ demos.terminated, counts @ demos.whole_lengths)
-        self.notices: list[str] = []
-        self.warned = False
 
     def relabel(self, buffer: RolloutBuffer) -> Metrics:
         """Update the discriminator on this rollout, then write its reward for every row and for the absorbing state."""
         flat = buffer.flat()
         mirror = mirror_of(buffer, self.device)
         obs, shown = mirror["obs"].flatten(0, 1), self._beside(mirror)
-        valid = None if flat.valid.all() else self._tensor(np.flatnonzero(flat.valid))
+        valid = valid_rows(buffer, self.device)
         num_valid = len(obs) if valid is None else len(valid)
         terminations = int((flat.terminations & flat.valid).sum())
-        self._warn(terminations)
         self._update_norm(obs, None if valid is None else self._tensor(flat.valid))
         absorbing = self._absorbing_share(terminations, num_valid)
         self.optimizer.prepare()
@@ -196,29 +184,6 @@ class Adversarial:
             metrics = {name: value for name, value in metrics.items() if name not in ACCURACIES}
         return metrics | self._write_rewards(buffer, obs, shown, valid)
 
-    def advantages(self, buffer: RolloutBuffer) -> None:
-        self.ppo.advantages(buffer)
-
-    def update(self, buffer: RolloutBuffer | None, progress: float) -> Metrics:
-        return self.ppo.update(buffer, progress)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"ppo": self.ppo.state_dict(), "discriminator": self.discriminator.state_dict(),
-                "optimizer": self.optimizer.state_dict(), "scale": self.scale.state_dict(),
-                "generator": self.generator.get_state(), "replay": self.replay.state_dict(), "warned": self.warned}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.ppo.load_state_dict(state["ppo"])
-        self.discriminator.load_state_dict(state["discriminator"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scale.load_state_dict(state["scale"])
-        self.generator.set_state(state["generator"].cpu())
-        self.replay.load_state_dict(state["replay"])
-        self.warned = state["warned"]
-
-    def finish(self) -> None:
-        """The last weights are the result."""
-
     def learned_reward(self) -> NetworkReward:
         """What the policy is paid for imitation, but for the scale."""
         cfg, rows = self.config, self.discriminator.absorbing_rows(1)
@@ -228,15 +193,20 @@ class Adversarial:
                                 hidden=cfg.disc_hidden, activation=cfg.disc_activation, form=cfg.reward,
                                 clip=cfg.reward_clip)
 
-    def _make_discriminator(self, spec: EnvSpec) -> Discriminator:
+    def _make_discriminator(self, spec: EnvSpec) -> Any:
         cfg = self.config
-        return Discriminator(spec, cfg.disc_hidden, cfg.disc_activation, cfg.spectral_norm, self.inputs)
+        return Discriminator(spec, cfg.disc_hidden, cfg.disc_activation, cfg.spectral_norm, cfg.inputs)
 
-    def _beside(self, mirror: Any) -> Tensor | None:
+    def _demo_beside(self, demos: Demos) -> Any:
+        """What stands beside the demonstrated observations, as `_beside` says it of a rollout's."""
+        shown = beside(demos, self.config.inputs)
+        return None if shown is None else torch.tensor(shown, device=self.device)
+
+    def _beside(self, mirror: Any) -> Any:
         """What stands beside the rollout's observations: (num_steps·num_envs, …), or None."""
-        if self.inputs in ("state_next_state", "next_state"):
+        if self.config.inputs in ("state_next_state", "next_state"):
             return mirror.next_obs()
-        return mirror["actions"].flatten(0, 1) if self.inputs == "state_action" else None
+        return mirror["actions"].flatten(0, 1) if self.config.inputs == "state_action" else None
 
     def _update_discriminator(self, obs: Tensor, shown: Tensor | None, valid: Tensor | None,
                               absorbing: float) -> Tensor:
@@ -271,9 +241,12 @@ class Adversarial:
             return torch.stack((verdict, (expert_logits > 0).float().mean(), (policy_logits < 0).float().mean(),
                                 expert_logits.mean(), policy_logits.mean(), penalty, norm)).detach()
 
+    def _drawn_demos(self) -> Tensor:
+        """Numbers of the demonstrated rows of an update."""
+        return self.draw_expert(self.config.disc_batch_size)
+
     def _expert_rows(self) -> Tensor:
-        index = self.draw_expert(self.config.disc_batch_size)
-        rows = self.discriminator.rows(self.demo_obs, self.demo_beside, index)
+        rows = self.discriminator.rows(self.demo_obs, self.demo_beside, self._drawn_demos())
         return self._with_absorbing(rows, self.demo_absorbing)
 
     def _policy_rows(self, obs: Tensor, shown: Tensor | None, valid: Tensor | None, absorbing: float) -> Tensor:
@@ -298,9 +271,7 @@ class Adversarial:
         return rows
 
     def _absorbing_share(self, terminations: float, rows: float) -> float:
-        """Discounted weight of the absorbing state: each termination is followed by 1/(1−γ) absorbing steps."""
-        weight = terminations / (1 - self.gamma) if self.config.absorbing else 0.0
-        return weight / (weight + rows)
+        return absorbing_share(terminations, rows, self.gamma) if self.lasting else 0.0
 
     def _scores(self, obs: Tensor, shown: Tensor | None) -> Tensor:
         """The discriminator's output for every row (n,)."""
@@ -318,12 +289,8 @@ class Adversarial:
             rewards, absorbing = self.scale(rewards), self.scale(absorbing)
         counted = rewards if valid is None else rewards[valid]
         mean, std, end = torch.cat((counted.mean()[None], counted.std()[None], absorbing)).tolist()
-        if not cfg.debug_use_ground_truth:
-            learned = (self.learned_reward_coef * rewards).cpu().numpy().reshape(buffer.rewards.shape)
-            np.add(learned, self.true_reward_coef * buffer.env_rewards, out=buffer.rewards)
-            if cfg.absorbing:
-                worth = self.learned_reward_coef * end / (1 - self.gamma)
-                buffer.final_values[buffer.terminations & buffer.valid] = worth
+        self.pay(buffer, self.learned_reward_coef * rewards, self.learned_reward_coef * end,
+                 f"reward form {cfg.reward!r} {survival_bias(cfg.reward)}")
         return {"disc/reward_mean": mean, "disc/reward_std": std, "disc/absorbing_reward": end}
 
     def _update_norm(self, obs: Tensor, valid: Tensor | None) -> None:
@@ -333,15 +300,6 @@ class Adversarial:
         mean = (demo_mean + policy_mean) / 2
         var = (demo_var + policy_var) / 2 + (policy_mean - mean).square()
         self.discriminator.update_norm(mean, var, count)
-
-    def _warn(self, terminations: int) -> None:
-        """Say once that the reward's sign alone teaches something, where nothing prevents it."""
-        bias = survival_bias(self.config.reward)
-        if terminations and not self.config.absorbing and not self.warned:
-            self.warned = True
-            self.notices.append(f"{self.name}.absorbing is off, episodes terminate and reward form "
-                                f"{self.config.reward!r} {bias}; set {self.name}.absorbing to true unless that is what "
-                                "you want")
 
     def _draw(self, n: int, count: int) -> Tensor:
         return torch.randint(n, (count,), generator=self.generator, device=self.device)

@@ -1,31 +1,78 @@
-"""Every state that an expert has been asked about, and what it said: DAgger's data set (Ross et al. 2011)."""
+"""Behaviour cloning of an expert that is asked: every state that it has been asked about, and what it said."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import torch
 
-from puffer_il.core.spec import Array
+from puffer_il.core.checkpoint import Stateful
+from puffer_il.core.config import Config
+from puffer_il.core.spec import Array, EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
+from puffer_il.learners.base import Learner
+from puffer_il.learners.bc import BC
+from puffer_il.nn.observations import obs_moments
+from puffer_il.rollout.buffer import RolloutBuffer
 
 # obs (n, *obs_shape), labels (n, dim), episodes (n,), held_out (n,) bool, weights (n,) or None
 Labelled = tuple[Array, Array, Array, Array, Array | None]
 
 
-class LabelledRollouts:
-    """Labelled rollouts, one after the other. Environments go on from one rollout to the next, so that each of them is
-    one stream of rows and an LSTM finds its episodes whole.
+class BCOnLabels(Learner):
+    """Behaviour cloning on all that an expert has said about the states of rollouts, and of demonstrations if there are
+    any. A subclass is the rollouts' Mixer: it decides who acts.
+
+    bc, policy  the learner that is held, and its policy
+    rng         for the subclass's own draws
+    data        labelled rows so far; of the section, `capacity` bounds them and `epochs` are those of each update
+    """
+
+    needs_demos = False
+    needs_expert = True
+    saved: ClassVar[tuple[str, ...]] = ("bc", "rng", "data")
+
+    def __init__(self, spec: EnvSpec, demos: Demos | None, config: Config, device: torch.device, seed: int) -> None:
+        super().__init__(spec, demos, config, device, seed)
+        self.bc = BC(spec, None, config, device, seed)
+        self.policy = self.bc.policy
+        self.rng = np.random.default_rng([seed, 2])  # apart from the one in `bc`
+        self.data = LabelledRollouts(demos, config.bc.validation, self.config.capacity)
+        if demos is not None:
+            self._see(demos.obs)
+            self._fit()
+
+    def update(self, buffer: RolloutBuffer, progress: float) -> Metrics:
+        assert buffer.expert_actions is not None
+        self.data.add(buffer.obs, buffer.expert_actions, buffer.valid, buffer.episode_starts)
+        self._see(buffer.obs[buffer.valid])
+        return self._fit() | {f"{self.name}/rows": float(len(self.data))}
+
+    def _fit(self) -> Metrics:
+        self.bc.take(*self.data.rows())
+        return self.bc.fit(self.config.epochs)
+
+    def _see(self, obs: Array) -> None:
+        self.policy.update_norm(*obs_moments(self.policy.flatten, torch.tensor(obs, device=self.device)))
+
+
+class LabelledRollouts(Stateful):
+    """Labelled rollouts, one after the other: DAgger's data set (Ross et al. 2011). Environments go on from one
+    rollout to the next, so that each of them is one stream of rows and an LSTM finds its episodes whole.
 
     demos     transitions to begin with, which are always kept; or None
     held_out  share of the episodes to validate on, chosen by their number alone: none ever changes sides
     capacity  labelled rows to keep, by forgetting the oldest rollouts (never the last); 0 keeps all
+
+    The demonstrations are no part of its state.
     """
+
+    saved = ("rollouts", "begun")
 
     def __init__(self, demos: Demos | None, held_out: float, capacity: int = 0) -> None:
         self.demos, self.share, self.capacity = demos, held_out, capacity
-        self.rollouts: list[tuple[Array, Array, Array]] = []  # obs, labels, episode of the row or −1, (num_steps, …)
+        self.rollouts: list[list[Array]] = []  # obs, labels, episode of the row or −1, (num_steps, …)
         self.begun = np.zeros(0, np.int32)  # (num_envs,) episodes
 
     def __len__(self) -> int:
@@ -39,7 +86,7 @@ class LabelledRollouts:
         number = self.begun + np.cumsum(starts & valid, axis=0, dtype=np.int32)
         self.begun = number[-1]
         # A first rollout may begin in the middle of an episode; to be counted from 0, it counts as one.
-        self.rollouts.append((obs.copy(), labels.copy(), np.where(valid, np.maximum(number - 1, 0), -1)))
+        self.rollouts.append([obs.copy(), labels.copy(), np.where(valid, np.maximum(number - 1, 0), -1)])
         while self.capacity and len(self.rollouts) > 1 and len(self) - len(self.demos or ()) > self.capacity:
             self.rollouts.pop(0)
 
@@ -67,12 +114,3 @@ class LabelledRollouts:
     def _held_out(self, number: Array) -> Array:
         """Evenly spread over the numbers: with a share of 0.1, number 9, 19, …"""
         return np.floor((number + 1) * self.share) > np.floor(number * self.share)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The demonstrations are not in it."""
-        return {"rollouts": [[torch.from_numpy(array) for array in rollout] for rollout in self.rollouts],
-                "begun": torch.from_numpy(self.begun)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.rollouts = [tuple(tensor.numpy() for tensor in rollout) for rollout in state["rollouts"]]
-        self.begun = state["begun"].numpy()

@@ -1,8 +1,8 @@
-"""The discriminator that adversarial learners train, and the replay of policy rows that steadies it."""
+"""The discriminator that adversarial learners train, and its gradients by the C kernels."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +15,6 @@ from puffer_il.nn import fused
 from puffer_il.nn.fused import FusedMLP, Layers, address
 from puffer_il.nn.networks import mlp
 
-REPLAY_KEEP = 0.01  # share of a rollout that enters the replay: old policies stay represented for a hundred iterations
 PENALTIES = {"interpolated": 1, "zero_centred": 2}  # numbers of the kernels, as are those of the losses
 LOSSES = {"bce": 0, "least_squares": 1, "wasserstein": 2}
 
@@ -92,46 +91,3 @@ def discriminator_gradients(logit: Logit, expert: Tensor, policy: Tensor, *, los
                                label_smoothing, ent_coef, gp_coef, gp_target, PENALTIES[gp_kind] if gp_coef else 0,
                                LOSSES[loss], stats)
     return torch.tensor(stats, dtype=torch.float32)
-
-
-class Replay:
-    """A ring of rows from earlier rollouts, observations and what stands beside them, on the learner's device."""
-
-    def __init__(self, size: int, spec: EnvSpec, device: torch.device, kind: str = "state_action") -> None:
-        dtype = torch.from_numpy(np.zeros(0, spec.obs_dtype)).dtype
-        self.obs = torch.zeros(size, *spec.obs_shape, dtype=dtype, device=device)
-        self.beside: Tensor | None = None
-        if kind == "state_action":
-            self.beside = torch.zeros(size, spec.action.dim, device=device,
-                                      dtype=torch.int32 if spec.action.discrete else torch.float32)
-        elif kind != "state":
-            self.beside = torch.zeros_like(self.obs)
-        self.stored = 0
-
-    def __len__(self) -> int:
-        return min(self.stored, len(self.obs))
-
-    def add(self, obs: Tensor, beside: Tensor | None, valid: Tensor | None, generator: torch.Generator) -> None:
-        """Keep a random share of a rollout's (valid) rows, over the oldest ones once the ring is full."""
-        if len(self.obs) == 0:
-            return
-        rows = len(obs) if valid is None else len(valid)
-        count = min(len(self.obs), max(1, round(REPLAY_KEEP * rows)))
-        index = torch.randint(rows, (count,), generator=generator, device=obs.device)
-        index = index if valid is None else valid[index]
-        slots = torch.arange(self.stored, self.stored + count, device=obs.device) % len(self.obs)
-        self.obs[slots] = obs[index]
-        if self.beside is not None:
-            assert beside is not None
-            self.beside[slots] = beside[index]
-        self.stored += count
-
-    def state_dict(self) -> dict[str, Any]:
-        state: dict[str, Any] = {"obs": self.obs, "stored": self.stored}
-        return state if self.beside is None else state | {"beside": self.beside}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.obs.copy_(state["obs"])
-        if self.beside is not None:
-            self.beside.copy_(state["beside"])
-        self.stored = state["stored"]

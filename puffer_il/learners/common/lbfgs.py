@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-import torch
 
+from puffer_il.core.checkpoint import Stateful
 from puffer_il.core.spec import Array
 
 Function = Callable[[Array], tuple[float, Array]]  # x (n,) → value and gradient (n,); an infinite value is a wall
@@ -18,12 +17,14 @@ DECREASE, CURVATURE = 1e-4, 0.9  # of the Wolfe conditions, as the book has them
 TRIALS = 40  # of a line search: by then a step is 1e-12 of the first one
 
 
-class LBFGS:
+class LBFGS(Stateful):
     """Minimises `function` from `x` on, an iteration at a time; remembers the last `memory` steps.
 
     x, value, gradient  where it stands
     evaluations         of the function so far
     """
+
+    saved = ("x", "value", "gradient", "steps", "changes", "evaluations")
 
     def __init__(self, function: Function, x: Array, memory: int = 20) -> None:
         self.function, self.memory = function, memory
@@ -49,16 +50,6 @@ class LBFGS:
             self.steps, self.changes = [*self.steps, step][-self.memory:], [*self.changes, change][-self.memory:]
         self.x, self.value, self.gradient = x, value, gradient
         return True
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"x": torch.tensor(self.x), "value": self.value, "gradient": torch.tensor(self.gradient),
-                "steps": [torch.tensor(s) for s in self.steps], "changes": [torch.tensor(c) for c in self.changes],
-                "evaluations": self.evaluations}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.x, self.gradient = state["x"].numpy().copy(), state["gradient"].numpy().copy()
-        self.steps, self.changes = ([t.numpy().copy() for t in state[k]] for k in ("steps", "changes"))
-        self.value, self.evaluations = state["value"], state["evaluations"]
 
     def _direction(self) -> Array:
         """−H g, H being the inverse Hessian that the remembered steps suggest (two-loop recursion)."""

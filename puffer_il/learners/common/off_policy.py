@@ -15,13 +15,13 @@ import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 import puffer_il.kernels._kernels as kernels
+from puffer_il.core.checkpoint import Stateful
 from puffer_il.core.config import setting
 from puffer_il.core.errors import InputError
 from puffer_il.nn.distributions import Gaussian
@@ -99,8 +99,10 @@ def backup(rewards: Tensor, next_values: Tensor, ends: Tensor, gamma: float, end
     return rewards + gamma * torch.where(ends, end_value, next_values)
 
 
-class Temperature:
+class Temperature(Stateful):
     """α, fixed or learned: log α rises while the policy's entropy is too small (Haarnoja et al. 2018, eq. 17)."""
+
+    saved = ("log", "optimizer")
 
     def __init__(self, cfg: SACConfig, dims: int, device: torch.device) -> None:
         self.target = cfg.target_negentropy * dims
@@ -116,14 +118,6 @@ class Temperature:
         if self.target:
             self.optimizer.grad.copy_(self.target - negentropy)
             self.optimizer.step()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"log": self.log.detach(), "optimizer": self.optimizer.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        with torch.no_grad():
-            self.log.copy_(state["log"])
-        self.optimizer.load_state_dict(state["optimizer"])
 
 
 def _actor_parameters(policy: Policy) -> list[nn.Parameter]:
@@ -142,8 +136,10 @@ def _copy_scaled(source: Policy, target: Policy, factor: Tensor) -> None:
         parameter.mul_(factor)
 
 
-class SoftQ:
+class SoftQ(Stateful):
     """Discrete actions: a network of the policy's own shape gives Q, and the policy's logits become Q / α."""
+
+    saved = ("optimizer.flat", "followers", "optimizer", "temperature")
 
     def __init__(self, policy: Policy, cfg: SACConfig, device: torch.device) -> None:
         self.policy, self.cfg, self.device = policy, cfg, device
@@ -216,16 +212,6 @@ class SoftQ:
         for network in (self.q, self.target):
             _copy_scaled(self.policy, network, self.temperature.value)
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"q": self.optimizer.flat, "target": self.followers, "optimizer": self.optimizer.state_dict(),
-                "temperature": self.temperature.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.optimizer.flat.copy_(state["q"])
-        self.followers.copy_(state["target"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.temperature.load_state_dict(state["temperature"])
-
 
 class Critics(nn.Module):
     """Two Q functions of flat normalised observations (n, Flatten.dim) and actions (n, dim) in units of the range."""
@@ -242,8 +228,10 @@ class Critics(nn.Module):
         return torch.stack([net(rows).squeeze(-1).float() for net in self.nets])
 
 
-class SoftActorCritic:
+class SoftActorCritic(Stateful):
     """Continuous actions: a squashed Gaussian policy, improved by the gradient of the lesser of two critics."""
+
+    saved = ("critic_optimizer.flat", "followers", "critic_optimizer", "actor_optimizer", "temperature", "generator")
 
     def __init__(self, policy: Policy, cfg: SACConfig, activation: str, device: torch.device, seed: int) -> None:
         assert isinstance(policy.dist, Gaussian)
@@ -311,20 +299,6 @@ class SoftActorCritic:
 
     def start_from_policy(self) -> None:
         """The same: it starts from what it is."""
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"critics": self.critic_optimizer.flat, "target": self.followers,
-                "critic_optimizer": self.critic_optimizer.state_dict(),
-                "actor_optimizer": self.actor_optimizer.state_dict(), "temperature": self.temperature.state_dict(),
-                "generator": self.generator.get_state()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.critic_optimizer.flat.copy_(state["critics"])
-        self.followers.copy_(state["target"])
-        self.critic_optimizer.load_state_dict(state["critic_optimizer"])
-        self.actor_optimizer.load_state_dict(state["actor_optimizer"])
-        self.temperature.load_state_dict(state["temperature"])
-        self.generator.set_state(state["generator"].cpu())
 
     def _act(self, obs: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
         """Actions (n, dim) in units of the range, and log(π |A|) (n,), a sample of the negentropy."""

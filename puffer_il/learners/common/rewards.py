@@ -5,11 +5,12 @@ cross-entropy, the score is the logit of D, and expert is 1.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from puffer_il.core.checkpoint import Stateful
 
 # With D = σ(logit), each in the form that does not overflow.
 REWARDS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -44,7 +45,7 @@ def survival_bias(form: str) -> str:
     return _BIAS[form]
 
 
-class RewardScale:
+class RewardScale(Stateful):
     """Divides rewards by their running standard deviation. The mean is never subtracted: that would turn signs, and
     with them what a terminating environment pays for.
 
@@ -52,6 +53,8 @@ class RewardScale:
     1979); older ones fade exponentially. Before the first, rewards pass as they are. The divisor is at least LEAST_STD
     of the rewards' root mean square.
     """
+
+    saved = ("mean", "var", "updates")
 
     def __init__(self) -> None:
         self.mean, self.var, self.updates = torch.zeros(()), torch.zeros(()), 0
@@ -72,9 +75,3 @@ class RewardScale:
         mean_square = self.mean.square() + self.var
         scale = torch.maximum(self.var, LEAST_STD**2 * mean_square).sqrt().clamp_min(torch.finfo(torch.float32).eps)
         return rewards / scale
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"mean": self.mean, "var": self.var, "updates": self.updates}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.mean, self.var, self.updates = state["mean"], state["var"], state["updates"]

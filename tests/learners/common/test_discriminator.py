@@ -8,7 +8,7 @@ import torch
 
 from puffer_il.core.spec import ActionSpec, EnvSpec, ObsField
 from puffer_il.learners.common.adversarial import logits_of
-from puffer_il.learners.common.discriminator import REPLAY_KEEP, Discriminator, Replay
+from puffer_il.learners.common.discriminator import Discriminator
 from puffer_il.learners.common.inputs import beside
 from puffer_il.nn.observations import obs_moments
 from tests.support.rollouts import make_demos
@@ -105,38 +105,3 @@ def test_images_and_categories_reach_the_logit_and_its_gradient():
     mean, variance, count = obs_moments(discriminator.flatten, raw)
     assert mean.shape == variance.shape == (0,) and count == 5  # nothing of it is normalised
     discriminator.update_norm(mean, variance, count)
-
-
-def test_the_replay_keeps_a_share_of_each_rollout_and_forgets_the_oldest():
-    spec = EnvSpec("x", (1,), FLOAT, ActionSpec(nvec=(2,)))
-    replay, generator = Replay(25, spec, CPU), torch.Generator().manual_seed(0)
-    assert len(replay) == 0
-    for k in range(6):
-        replay.add(torch.full((1000, 1), float(k)), torch.zeros(1000, 1, dtype=torch.int32), None, generator)
-    assert len(replay) == 25
-    values, counts = replay.obs.unique(return_counts=True)
-    assert values.tolist() == [3.0, 4.0, 5.0] and counts.tolist() == [5, 10, 10]
-    assert round(1000 * REPLAY_KEEP) == 10
-
-
-@pytest.mark.parametrize(("kind", "stored"), [("state_next_state", (30, 1)), ("next_state", (30, 1)),
-                                               ("state", None)])
-def test_the_replay_keeps_what_stands_beside(kind, stored):
-    spec, generator = EnvSpec("x", (1,), FLOAT, ActionSpec(nvec=(2,))), torch.Generator().manual_seed(0)
-    replay = Replay(30, spec, CPU, kind)
-    obs = torch.arange(2000.0).unsqueeze(1)
-    replay.add(obs, obs + 0.5 if stored else None, None, generator)
-    assert (None if replay.beside is None else tuple(replay.beside.shape)) == stored
-    again = Replay(30, spec, CPU, kind)
-    again.load_state_dict(replay.state_dict())
-    assert len(again) == 20 and torch.equal(again.obs, replay.obs)
-    assert again.beside is None or torch.equal(again.beside[:20], again.obs[:20] + 0.5)
-
-
-def test_only_valid_rows_enter_the_replay():
-    spec = EnvSpec("x", (1,), FLOAT, ActionSpec(nvec=(2,)))
-    replay = Replay(50, spec, CPU)
-    obs = torch.arange(2000.0).unsqueeze(1)
-    replay.add(obs, torch.zeros(2000, 1, dtype=torch.int32), torch.arange(0, 2000, 2), torch.Generator().manual_seed(0))
-    kept = replay.obs[:len(replay), 0]
-    assert len(kept) == 10 and (kept % 2 == 0).all()

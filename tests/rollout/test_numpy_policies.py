@@ -16,6 +16,7 @@ from puffer_il.core.config import setting
 from puffer_il.core.errors import InputError
 from puffer_il.demos import read_demos
 from puffer_il.learners import registry
+from puffer_il.learners.base import Learner
 from puffer_il.learners.registry import register
 from puffer_il.nn.distributions import Noise
 from puffer_il.rollout import actors
@@ -67,16 +68,16 @@ class NumpyConfig:
     learning_rate: float = setting(0.1, "step size", low=0)
 
 
-class NumpyLearner:
-    """What both have in common. Paper: none."""
+class NumpyLearner(Learner):
+    """What both have in common."""
 
     section = NumpyConfig
-    done = False
+    saved = ("policy", "rng")
     steps_per_update = 64
 
     def __init__(self, spec, demos, config, device, seed):
-        self.config, self.demos, self.policy = getattr(config, self.name), demos, Linear(spec, seed)
-        self.rng, self.notices = np.random.default_rng(seed), []
+        super().__init__(spec, demos, config, device, seed)
+        self.demos, self.policy, self.rng = demos, Linear(spec, seed), np.random.default_rng(seed)
 
     def ascend(self, obs, actions, weights):
         """A step up the weighted log-likelihood."""
@@ -84,14 +85,7 @@ class NumpyLearner:
         self.policy.weights = self.policy.weights + self.config.learning_rate * obs.T @ (residual * weights[:, None])
 
     def state_dict(self):
-        return {"policy": self.policy.state_dict(), "rng": self.rng.bit_generator.state, "kept": [np.float32(0.5)]}
-
-    def load_state_dict(self, state):
-        self.policy.load_state_dict(state["policy"])
-        self.rng.bit_generator.state = state["rng"]
-
-    def finish(self):
-        pass
+        return super().state_dict() | {"kept": [np.float32(0.5)]}
 
     @classmethod
     def make_policy(cls, spec, config):
@@ -105,7 +99,7 @@ def learners(monkeypatch):
 
     @register("numpy_bc")
     class Clone(NumpyLearner):
-        needs_rollouts, needs_demos, promised_metrics = False, True, ("nll",)
+        needs_rollouts, promised_metrics = False, ("nll",)
 
         def update(self, buffer, progress):
             rows = self.rng.integers(len(self.demos), size=self.steps_per_update)
@@ -115,10 +109,7 @@ def learners(monkeypatch):
 
     @register("numpy_pg")
     class Gradient(NumpyLearner):
-        needs_rollouts, needs_demos, promised_metrics = True, False, ("gap",)
-
-        def relabel(self, buffer):
-            return {}
+        needs_demos, promised_metrics = False, ("gap",)
 
         def advantages(self, buffer):
             buffer.compute_advantages(0.99, 0.95)

@@ -16,7 +16,7 @@ from puffer_il.core.config import setting
 from puffer_il.core.errors import InputError
 from puffer_il.demos import read_demos
 from puffer_il.learners import registry
-from puffer_il.learners.base import Learner
+from puffer_il.learners.base import About, Learner
 from puffer_il.learners.registry import register
 from puffer_il.nn.distributions import Noise
 from puffer_il.rollout import actors

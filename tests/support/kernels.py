@@ -67,3 +67,23 @@ def error(ours: Sequence[Tensor], reference: Sequence[Tensor], floor: float = 0.
         worst = max(worst, difference / size if size else difference)
         assert worst == worst, "NaN"
     return worst
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def first_order(net: nn.Module, x: Tensor, g: Tensor) -> list[Tensor]:
+    """Outputs, and the gradients of g · outputs by x and by every parameter."""
+    x = x.detach().requires_grad_()
+    out = net(x)
+    return [out, *torch.autograd.grad(out, [x, *net.parameters()], g)]
+
+
+def second_order(net: nn.Module, x: Tensor, g: Tensor, c: Tensor) -> list[Tensor]:
+    """What a gradient penalty differentiates: the gradients of c · ∂(g · y)/∂x by g, by x and by every parameter."""
+    x, g = x.detach().requires_grad_(), g.detach().requires_grad_()
+    dx, = torch.autograd.grad(net(x), x, g, create_graph=True)
+    by = [g, x, *net.parameters()]
+    found = torch.autograd.grad(dx, by, c, allow_unused=True)
+    return [torch.zeros_like(p) if d is None else d for p, d in zip(by, found, strict=True)]

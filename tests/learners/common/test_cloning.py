@@ -1,0 +1,115 @@
+"""Behaviour cloning in single calls of the C kernels against torch: the same losses, the same weights."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from puffer_il.core.spec import EnvSpec
+from puffer_il.kernels import _kernels as kernels
+from puffer_il.learners.bc import BC
+from puffer_il.learners.common.cloning import clone_score
+from puffer_il.nn import fused
+from tests.support.kernel_learners import ACTIONS, CPU, config, make_demos, make_spec, shake, spoil_memory
+from tests.support.kernels import ACTIVATIONS, EACH_SET, error
+
+
+def cloning_learner(spec: EnvSpec, batch_size: int = 64, policy: dict[str, Any] | None = None, **bc: Any) -> BC:
+    torch.manual_seed(0)
+    tables = {"bc": {"batch_size": batch_size, "validation": 0.0} | bc, "policy": {"hidden": [20, 33]} | (policy or {})}
+    learner = BC(spec, make_demos(spec), config("bc", **tables), CPU, 0)
+    shake(learner.policy)
+    return learner
+
+
+def cloned(spec: EnvSpec, on: bool, batch_size: int = 64, **keys: Any) -> tuple[list[float], list[Tensor]]:
+    """Losses and weights after an epoch."""
+    fused.enable(on)
+    learner = cloning_learner(spec, batch_size, **keys)
+    losses = learner._epoch()
+    assert float(learner.optimizer.steps) == math.ceil(300 / batch_size)
+    return losses, [p.detach().clone() for p in learner.policy.parameters()]
+
+
+@EACH_SET
+@pytest.mark.parametrize("shared", [False, True], ids=["separate", "shared"])
+@pytest.mark.parametrize("action", ACTIONS)
+def test_cloning_epoch_matches_torch(action: str, shared: bool, isa: str) -> None:
+    kernels.use_instruction_set(isa)
+    spec = make_spec(action)
+    for keys in ({}, {"ent_coef": 0.05, "weight_decay": 0.1, "max_grad_norm": 0.0}, {"batch_size": 299}):
+        (losses, ours), (expected_losses, expected) = (cloned(spec, on, policy={"shared": shared}, **keys)
+                                                       for on in (True, False))
+        np.testing.assert_allclose(losses, expected_losses, rtol=2e-5)
+        for a, b in zip(ours, expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+@EACH_SET
+@pytest.mark.parametrize("shared", [False, True], ids=["separate", "shared"])
+@pytest.mark.parametrize("action", ACTIONS)
+def test_cloning_score_matches_torch(action: str, shared: bool, isa: str) -> None:
+    kernels.use_instruction_set(isa)
+    learner = cloning_learner(make_spec(action), 64, policy={"shared": shared})
+    learner._epoch()
+    scores = []
+    for on in (True, False):
+        fused.enable(on)
+        with torch.no_grad():
+            scores.append([float(x) for x in learner._score(learner.train)])
+        assert (clone_score(learner.policy, learner.train.obs, learner.train.actions) is not None) == on
+    np.testing.assert_allclose(scores[0], scores[1], rtol=2e-5, atol=1e-6)
+
+
+@ACTIVATIONS
+@pytest.mark.parametrize("dtype", ["float64", "uint8", "int16", "bool"])
+def test_cloning_epoch_matches_torch_on_observations_of_every_dtype(dtype: str, activation: str) -> None:
+    spec = make_spec("box", dtype, (3, 2))
+    (losses, ours), (expected_losses, expected) = (cloned(spec, on, policy={"activation": activation})
+                                                   for on in (True, False))
+    np.testing.assert_allclose(losses, expected_losses, rtol=2e-5)
+    assert error(ours, expected) < 1e-4
+
+
+def test_cloning_has_the_same_bits_on_any_number_of_threads() -> None:
+    results = []
+    for threads in (1, 2, 3):
+        kernels.set_threads(threads)
+        results.append(cloned(make_spec("box"), True, 300, policy={"hidden": [256, 256]}))
+    assert all(torch.equal(a, b) for other in results[1:] for a, b in zip(results[0][1], other[1], strict=True))
+
+
+def test_cloning_of_a_smaller_last_minibatch_stays_within_its_memory() -> None:
+    """15,361 rows go into fewer chunks of gradient sums than 15,360 do."""
+    source = """
+import numpy as np, torch
+from puffer_il.kernels import _kernels as kernels
+from puffer_il.core.config import PolicyConfig
+from puffer_il.learners.common.cloning import clone_epoch
+from puffer_il.nn.optim import FlatAdam
+from puffer_il.nn.policy import Policy
+from puffer_il.core.spec import ActionSpec, EnvSpec
+kernels.set_threads(1)
+policy = Policy(EnvSpec("", (8,), np.dtype(np.float32), ActionSpec(nvec=(2,))), PolicyConfig(hidden=(256, 256)))
+n = 15361 + 15360
+print(clone_epoch(policy, torch.randn(n, 8), torch.zeros(n, 1, dtype=torch.int32), np.arange(n), 15361, 0.0,
+                  FlatAdam(policy.actor.parameters(), learning_rate=1e-3)))
+"""
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+@EACH_SET
+def test_cloning_forgets_a_nan_of_an_earlier_call(isa: str) -> None:
+    kernels.use_instruction_set(isa)
+    before = cloning_learner(make_spec(), 7)._epoch()
+    learner = cloning_learner(make_spec(), 7)
+    spoil_memory(learner.policy.actor)
+    assert learner._epoch() == before

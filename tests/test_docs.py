@@ -56,7 +56,7 @@ def test_links_lead_somewhere(page: Path):
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda path: path.name)
 def test_files_and_modules_that_are_named_exist(page: Path):
     text = page.read_text()
-    paths = re.findall(rf"(?<![\w/.-])((?:{FOLDER_NAMES})/[\w/.-]*\w)", text)
+    paths = re.findall(rf'(?<![\w/."-])((?:{FOLDER_NAMES})/[\w/.-]*\w)', text)
     assert not [path for path in paths if not (ROOT / path).exists()]
     for name in re.findall(r"puffer_il\.(?:\w+\.)+\w+", text):
         pkgutil.resolve_name(name)

@@ -36,7 +36,7 @@ class EnvConfig:
                            choices=("auto", "native", "serial", "multiprocessing"))
     num_workers: int = setting(0, "worker processes for multiprocessing; 0 chooses by the cores", low=0)
     num_groups: int = setting(0, "groups of workers that step while another is inferred; 0 chooses", low=0)
-    kwargs: dict = setting({}, "keyword parameters of the environment, a TOML table")
+    kwargs: dict = setting({}, "keyword parameters of the environment (a TOML table)")
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class DemosConfig:
     episodes: int = setting(0, "use only the first episodes; 0 uses all", low=0)
     clip_actions: bool = setting(False, "clip recorded continuous actions to the environment's range")
     subsample: int = setting(1, "keep every n-th transition, from a random offset per episode", low=1)
-    weighting: str = setting("file", "how much rows count: as the file says (alike, if it says nothing), all alike, or "
-                             "by their episode's return or its rank", choices=("file", "none", "return", "rank"))
-    temperature: float = setting(0.2, "of weights by return (in standard deviations) or by rank (from 0 to 1): e times "
-                                 "less for an episode that is lower by so much", low=1e-3)
+    weighting: str = setting("file", "weights of rows: those of the file (equal if it has none), all equal, or by "
+                                     "their episode's return or its rank", choices=("file", "none", "return", "rank"))
+    temperature: float = setting(0.2, "temperature of weights by return (in standard deviations) or rank (0 to 1): an "
+                                      "episode lower by this much counts e times less", low=1e-3)
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class PolicyConfig:
     lstm: int = setting(0, "units of an LSTM between encoder and heads; 0 for none", low=0)
     squash: bool = setting(False, "tanh-squash continuous actions into the environment's range")
     init_log_std: float = setting(0.0, "initial log standard deviation of continuous actions")
-    state_std: bool = setting(False, "let the spread of continuous actions depend on the observation (in torch alone)")
+    state_std: bool = setting(False, "let the spread of continuous actions depend on the observation (torch only)")
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,11 @@ class MixConfig:
     """Demonstrations in on-policy learning (mixins.py); only for learners that hold PPO."""
 
     expert_resets: float = setting(0.0, "share of the training episodes that begin in demonstrated states; rollout/ "
-                                   "tells their returns too, evaluations never begin there", low=0, high=1)
+                                   "includes their returns, evaluations never begin there", low=0, high=1)
     expert_rows: float = setting(0.0, "share of PPO's actor loss that is the likelihood of demonstrated actions", low=0,
                                  high=1)
-    bc_coef: float = setting(0.0, "weight of a loss of behaviour cloning beside PPO's", low=0)
-    bc_final: float = setting(0.01, "share of bc_coef that is left at the end of the run, exponentially; 1 keeps it",
+    bc_coef: float = setting(0.0, "weight of a behaviour-cloning loss added to PPO's", low=0)
+    bc_final: float = setting(0.01, "share of bc_coef that is left at the end of an exponential decay; 1 keeps it",
                               low=1e-6, high=1)
     batch_size: int = setting(256, "demonstrated rows beside each minibatch of PPO", low=1)
 
@@ -84,14 +84,14 @@ class TrainConfig:
     seed: int = setting(1, "one seed decides everything", low=0)
     device: str = setting("auto", "where the learner runs", choices=("auto", "cpu", "cuda"))
     threads: int = setting(0, "threads of torch and of the C kernels on the CPU; 0 chooses", low=0)
-    fused: bool = setting(True, "use the C kernels on the CPU where they cover the network; off, torch does everything")
-    precision: str = setting("float32", "of matrix products; bfloat16 is faster on GPUs, and slower on CPUs, whose C "
-                             "kernels are float32", choices=("float32", "bfloat16"))
+    fused: bool = setting(True, "use the C kernels on the CPU where they cover the network; false uses torch for all")
+    precision: str = setting("float32", "precision of matrix products; bfloat16 is faster on GPUs, and slower on "
+                                        "CPUs, whose C kernels are float32", choices=("float32", "bfloat16"))
     compile: bool = setting(False, "compile PPO's loss with torch.compile (instead of the C kernels on the CPU)")
     cuda_graphs: bool = setting(False, "replay PPO's whole minibatch step as a CUDA graph (no LSTM; static shapes)")
     run_dir: str = setting("", "where the run is written; empty: runs/<env>-<algo>-<seed>-<time>")
-    checkpoint_minutes: float = setting(5.0, "minutes between checkpoints; 0 for none in between", low=0)
-    checkpoint_steps: int = setting(0, "environment steps between checkpoints; 0 for none in between", low=0)
+    checkpoint_minutes: float = setting(5.0, "minutes between checkpoints; 0 writes only the last one", low=0)
+    checkpoint_steps: int = setting(0, "environment steps between checkpoints; 0 for no such checkpoints", low=0)
     keep_checkpoints: int = setting(2, "how many checkpoints stay on disk", low=1)
     stop_at_expert: float = setting(0.0, "stop once an evaluation reaches this normalised score; 0 never stops", low=0)
     tensorboard: bool = setting(False, "write TensorBoard events too (extra 'tensorboard')")
@@ -100,7 +100,7 @@ class TrainConfig:
 @dataclass(frozen=True)
 class EvalConfig:
     interval_steps: int = setting(0, "environment steps between evaluations; 0 evaluates at the end only", low=0)
-    episodes: int = setting(20, "episodes of an evaluation in between", low=1)
+    episodes: int = setting(20, "episodes of each evaluation during the run", low=1)
     final_episodes: int = setting(100, "episodes of the last evaluation", low=1)
     deterministic: bool = setting(True, "act greedily (the mode) when evaluated")
 

@@ -46,7 +46,7 @@ def fall_back(reason: str) -> None:
     """Note, once per reason, that torch does what the kernels do not cover."""
     if reason not in _said:
         _said.add(reason)
-        _notices.append(f"{reason}: torch does this, slower than the C kernels")
+        _notices.append(f"{reason}: torch computes this, more slowly than the C kernels")
 
 
 def take_notices() -> list[str]:
@@ -123,7 +123,7 @@ class Layers:
         if max(self.units) > MAX_UNITS:
             return f"hidden layers of {max(self.units)} units (the kernels cover up to {MAX_UNITS})"
         if any(a.out_features != b.in_features for a, b in pairwise((*self.hidden, self.heads[0]))):
-            return "layers that do not follow each other"
+            return "layers whose sizes do not match"
         return ""
 
 

@@ -247,7 +247,7 @@ def test_what_the_kernels_do_not_cover_goes_through_torch_and_is_said_once(hidde
     for net in nets * 2:
         assert net.layers.network is None and torch.equal(net(random(5, 4)), nn.Sequential(*net)(random(5, 4)))
     notice, = notices()
-    assert reason in notice and "torch does this" in notice and "\n" not in notice
+    assert reason in notice and "torch computes this" in notice and "\n" not in notice
     nets[0](random(5, 4))
     assert notices() == []
 

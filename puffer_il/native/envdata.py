@@ -78,7 +78,9 @@ def _path(env: EnvFile, name: str, file: DataFile, values: dict[str, Value]) -> 
         key, path, remedy = file.parameter, Path(str(given)).expanduser(), f"give the path of a {name}"
     else:
         root = package_folder(file.package) if file.package else env.folder
-        key, path = name, (root or Path(file.package)) / file.paths[str(values.get(file.by, ""))]
+        own = file.file if isinstance(file.file, str) else next(
+            file.file[str(values[p.name])] for p in env.parameters if {*p.choices} == {*file.file})
+        key, path = name, (root or Path(file.package)) / own
         remedy = f"pip install {file.package}" if file.package else "put it there"
     if not path.is_file():
         raise InputError(f"environment {env.name}: {key} = {str(path)!r}: there is no such file; {remedy}")

@@ -120,12 +120,11 @@ class Parameter:
 class DataFile:
     """The file whose path is an array of [data], as uint8 that end in 0.
 
-    paths      in the package, or beside env.toml without one: by the choices of the parameter `by`, or under "" alone
+    file       in the package, or beside env.toml without one; by the choices of a parameter, if it depends on one
     parameter  the text parameter that may name another file, or empty
     """
 
-    paths: Mapping[str, str]
-    by: str = ""
+    file: str | Mapping[str, str]
     package: str = ""
     parameter: str = ""
 
@@ -210,8 +209,9 @@ def read_env(folder: Path | str, given: Mapping[str, Any] | None = None) -> EnvF
     width, height, fps = (picture.size(key, picture.get(key, int), high=4096) if picture.table else 0
                           for key in ("width", "height", "fps"))
     agents = top.size("agents", top.get("agents", int, str, default=1))
-    return EnvFile(folder, description, source, gymnasium_id, agents, autoreset, _observation(top), _action(top),
-                   parameters, log, state, packages, data, files, (width, height, fps))
+    return EnvFile(folder, description, source, gymnasium_id, agents, autoreset,
+                   _space(top, "observation", tuple(RANGES)), _space(top, "action", ("float32",)), parameters, log,
+                   state, packages, data, files, (width, height, fps))
 
 
 class _Table:
@@ -270,6 +270,20 @@ def evaluate(node: ast.expr, numbers: Mapping[str, int | float]) -> int | float:
                      "parentheses may join them")
 
 
+def _space(top: _Table, key: str, dtypes: tuple[str, ...]) -> Space:
+    """`discrete = n`, for actions also `discrete = [n, m, …]`, or a box of one of `dtypes`."""
+    if "discrete" not in top.get(key, dict):
+        return _box(top.within(key, ("dtype", "shape", "low", "high", "discrete")), dtypes)
+    table, action = top.within(key, ("discrete",)), key == "action"
+    value = table.get("discrete", int, str, *[list] * action)
+    if value == []:
+        raise table.error("discrete", "[] must be a number of choices or a list of them, each above 0")
+    nvec = tuple(table.size("discrete", n) for n in (value if isinstance(value, list) else [value]))
+    shape = () if action and not isinstance(value, list) else (len(nvec),)
+    return Space("int32", shape, (0,) * len(nvec), tuple(n - 1 for n in nvec), nvec,
+                 value if action and isinstance(value, str) else "")
+
+
 def _box(table: _Table, dtypes: tuple[str, ...]) -> Space:
     dtype = table.get("dtype", str)
     if dtype not in dtypes:
@@ -295,31 +309,6 @@ def _box(table: _Table, dtypes: tuple[str, ...]) -> Space:
     return Space(dtype, shape, low, high)
 
 
-def _observation(top: _Table) -> Space:
-    """`discrete = n`, or a box."""
-    entries = top.get("observation", dict)
-    if "discrete" not in entries:
-        return _box(top.within("observation", ("dtype", "shape", "low", "high", "discrete")), tuple(RANGES))
-    table = top.within("observation", ("discrete",))
-    n = table.size("discrete", table.get("discrete", int, str))
-    return Space("int32", (1,), (0,), (n - 1,), (n,))
-
-
-def _action(top: _Table) -> Space:
-    """`discrete = n`, `discrete = [n, m, …]`, or a float32 box."""
-    entries = top.get("action", dict)
-    if "discrete" not in entries:
-        return _box(top.within("action", ("dtype", "shape", "low", "high", "discrete")), ("float32",))
-    table = top.within("action", ("discrete",))
-    value = table.get("discrete", int, str, list)
-    if value == []:
-        raise table.error("discrete", "[] must be a number of choices or a list of them, each above 0")
-    nvec = tuple(table.size("discrete", n) for n in (value if isinstance(value, list) else [value]))
-    shape = (len(nvec),) if isinstance(value, list) else ()
-    return Space("int32", shape, (0,) * len(nvec), tuple(n - 1 for n in nvec), nvec,
-                 value if isinstance(value, str) else "")
-
-
 def _data(top: _Table, parameters: tuple[Parameter, ...]) -> tuple[dict[str, str], dict[str, DataFile]]:
     """`name = dtype`, or `name = { file = …, package = …, parameter = … }`."""
     data, files = top.get("data", dict, default={}), {}
@@ -334,17 +323,14 @@ def _data(top: _Table, parameters: tuple[Parameter, ...]) -> tuple[dict[str, str
 
 
 def _file(table: _Table, parameters: tuple[Parameter, ...]) -> DataFile:
-    """`file = "path"`, or `file.parameter = { choice = "path", … }`."""
-    by, paths = "", {"": table.get("file", str, dict)}
-    if isinstance(paths[""], dict):
-        choices = {p.name: set(p.choices) for p in parameters}
-        by, paths = next(iter(paths[""].items()), ("", {}))
-        if type(paths) is not dict or set(paths) != choices.get(by) or {type(path) for path in paths.values()} != {str}:
-            raise table.error("file", "give a path, or one for each choice of a parameter: file.map = { a = …, b = … }")
+    file = table.get("file", str, dict)
+    if isinstance(file, dict) and not (set(file) in [set(p.choices) for p in parameters if p.choices]
+                                       and all(type(path) is str for path in file.values())):
+        raise table.error("file", "give a path, or one for each choice of a parameter: { small = …, large = … }")
     parameter = table.get("parameter", str, default="")
     if parameter and parameter not in [p.name for p in parameters if not p.in_c]:
         raise table.error("parameter", f"{parameter!r} is no parameter that is a text without choices")
-    return DataFile(paths, by, table.get("package", str, default=""), parameter)
+    return DataFile(file, table.get("package", str, default=""), parameter)
 
 
 def _parameter(path: Path, name: str, entry: Any) -> Parameter:

@@ -27,9 +27,8 @@ FLAGS = ("-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-con
          "-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror=implicit-function-declaration")
 HERE = Path(__file__).parents[1]
 CSRC = HERE / "csrc" if (HERE / "csrc").is_dir() else HERE.parent / "csrc"  # installed, or in a repository
-ELEMENT_TYPES = {"float32": "float", "uint8": "uint8_t", "int8": "int8_t", "int16": "int16_t", "int32": "int32_t"}
-PARAMETER_TYPES = {bool: "int64_t", int: "int64_t", str: "int64_t", float: "double"}
-DATA_ELEMENTS = {"float64": "double", "float32": "float", "int64": "int64_t", "int32": "int32_t", "uint8": "uint8_t"}
+C_TYPES = {"float64": "double", "float32": "float", "int64": "int64_t", "int32": "int32_t", "int16": "int16_t",
+           "int8": "int8_t", "uint8": "uint8_t", bool: "int64_t", int: "int64_t", str: "int64_t", float: "double"}
 OURS = ("env.h", "vec_env.h", "vec_api.h", "canvas.h", "rng.h")  # headers of the contract: no environment's hooks
 HOOKS = {"EXPERT": ("c_expert",), "STATE": ("c_get_state", "c_set_state"), "RENDER": ("c_render",),
          "SHARE": ("c_share", "c_unshare"), "OPEN": ("c_open", "c_close")}
@@ -134,16 +133,16 @@ def _c_body(env: EnvFile) -> str:
         f"    ENV_RENDER_WIDTH = {env.render[0]},",
         f"    ENV_RENDER_HEIGHT = {env.render[1]},",
         "};",
-        f"typedef {ELEMENT_TYPES[env.observation.dtype]} Obs;",
-        f"typedef {ELEMENT_TYPES[env.action.dtype]} Action;",
+        f"typedef {C_TYPES[env.observation.dtype]} Obs;",
+        f"typedef {C_TYPES[env.action.dtype]} Action;",
         *_c_bounds(env.action),
         *(f"enum {{ {', '.join(_c_name(f'{p.name}_{choice}') for choice in p.choices)} }};"
           for p in env.parameters if p.choices),
         "typedef struct {",
-        *(f"    {PARAMETER_TYPES[type(p.default)]} {p.name};" for p in env.parameters if p.in_c),
+        *(f"    {C_TYPES[type(p.default)]} {p.name};" for p in env.parameters if p.in_c),
         "} Params;",
         "typedef struct {",
-        *(f"    const {DATA_ELEMENTS[dtype]} *{name};\n    int64_t {name}_size;" for name, dtype in env.data.items()),
+        *(f"    const {C_TYPES[dtype]} *{name};\n    int64_t {name}_size;" for name, dtype in env.data.items()),
         *["    int64_t none;"] * (not env.data),
         "} Data;",
         "typedef struct {",
@@ -194,7 +193,7 @@ def headers(env: EnvFile) -> list[Path]:
     return found
 
 
-def env_extension(folder: Path | str, extra_compile_args: tuple[str, ...] = FLAGS) -> Extension:
+def env_extension(folder: Path | str) -> Extension:
     """The shipped environment in `envs/<name>` as a build target; its C file goes to build/glue, below the root."""
     from setuptools import Extension
 
@@ -207,7 +206,7 @@ def env_extension(folder: Path | str, extra_compile_args: tuple[str, ...] = FLAG
     return Extension(f"puffer_il.envs.{env.name}._{env.name}", [str(source)],
                      include_dirs=[os.path.relpath(env.folder), os.path.relpath(CSRC)],
                      libraries=["m"], depends=[os.path.relpath(header) for header in headers(env)],
-                     extra_compile_args=list(extra_compile_args))
+                     extra_compile_args=list(FLAGS))
 
 
 def compile_env(env: EnvFile, cache: Path | None = None) -> Path:

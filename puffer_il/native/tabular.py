@@ -110,11 +110,6 @@ def occupancy(mdp: MDP, policy: Array, gamma: float = 1.0, horizon: int | None =
     return visits[:, None] * policy
 
 
-def policy_value(mdp: MDP, policy: Array, gamma: float = 1.0, horizon: int | None = None) -> float:
-    """The mean return of an episode."""
-    return float((occupancy(mdp, policy, gamma, horizon) * mdp.mean_rewards).sum())
-
-
 def mean_length(mdp: MDP, policy: Array, horizon: int | None = None) -> float:
     """The mean number of steps of an episode."""
     return float(occupancy(mdp, policy, horizon=horizon).sum())
@@ -154,16 +149,6 @@ def optimal_policy(mdp: MDP, gamma: float = 1.0) -> tuple[Array, Array]:
         for _ in range(BACKUPS):
             values = reward + gamma * (move @ values)
     raise InputError(f"{mdp.origin}: value iteration does not converge with gamma = {gamma}; give a gamma below 1")
-
-
-def greedy(policy: Array) -> Array:
-    """The policy that always takes the most probable action, the first of those that are equal up to rounding."""
-    return np.eye(policy.shape[1])[(policy >= policy.max(1, keepdims=True) - 1e-12).argmax(1)]
-
-
-def uniform(mdp: MDP) -> Array:
-    """The random policy."""
-    return np.full((mdp.num_states, mdp.num_actions), 1 / mdp.num_actions)
 
 
 def make_tables(mdp: MDP, expert: Array, values: Array, places: Array) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from puffer_il.native.native_env import NativeEnv
 from puffer_il.native.tabular import MDP
 from puffer_il.vector.vec import make_vec
 from tests.support.environments import FOLDERS, random_actions, record, same
+from tests.support.mdps import greedy, policy_value, uniform
 
 
 def random_arrays(seed: int, states: int = 7, actions: int = 3) -> dict[str, np.ndarray]:
@@ -102,7 +103,7 @@ def test_the_expert_earns_what_its_policy_is_worth(seed: int, given: bool):
     counts = np.zeros(policy.shape)
     np.add.at(counts, (state.astype(int), action.astype(int)), 1)
     assert_frequencies(counts[:-1], policy[:-1])
-    exact, error = tabular.policy_value(mdp, policy, horizon=horizon), returns.std() / np.sqrt(len(returns))
+    exact, error = policy_value(mdp, policy, horizon=horizon), returns.std() / np.sqrt(len(returns))
     assert abs(returns.mean() - exact) < 4 * error < 0.1 * (1 + returns.std())
     assert made(arrays, 500, gamma=0.9).env_file.action.nvec == (3,)
 
@@ -137,7 +138,7 @@ def test_values_are_those_of_every_policy_and_the_best_is_the_best():
             for _ in range(400):
                 v = np.einsum("sa,sat,sat->s", policy, mdp.transitions, mdp.rewards + 0.9 * v) * mdp.going
             assert np.allclose(tabular.state_values(mdp, policy, 0.9), v)
-            assert tabular.policy_value(mdp, policy, 0.9) == pytest.approx(mdp.initial @ v)
+            assert policy_value(mdp, policy, 0.9) == pytest.approx(mdp.initial @ v)
             worth.append(v)
         assert np.allclose(values, np.max(worth, 0)) and np.allclose(tabular.state_values(mdp, best, 0.9), values)
 
@@ -149,10 +150,10 @@ def test_occupancies_with_and_without_an_end():
     assert tabular.occupancy(mdp, policy, horizon=1) == pytest.approx(mdp.initial[:, None] * policy)
     assert tabular.mean_length(mdp, policy, 5) < 5 and tabular.occupancy(mdp, policy)[-1].sum() == 0
     endless = MDP(np.ones((1, 1, 1)), np.ones(1), np.ones(1))
-    assert tabular.policy_value(endless, np.ones((1, 1)), 0.9) == pytest.approx(10)
-    assert tabular.policy_value(endless, np.ones((1, 1)), horizon=7) == pytest.approx(7)
+    assert policy_value(endless, np.ones((1, 1)), 0.9) == pytest.approx(10)
+    assert policy_value(endless, np.ones((1, 1)), horizon=7) == pytest.approx(7)
     with pytest.raises(InputError, match="never end; give a gamma below 1"):
-        tabular.policy_value(endless, np.ones((1, 1)))
+        policy_value(endless, np.ones((1, 1)))
     with pytest.raises(InputError, match="does not converge with gamma = 1"):
         tabular.optimal_policy(endless)
 
@@ -162,8 +163,8 @@ def test_divergence_likelihood_and_distance_by_hand():
     kl = 0.5 * np.log(2) + 0.5 * np.log(2 / 3)
     assert policy_divergence(policy, expert, np.array([1, 3])) == pytest.approx(kl / 4)
     assert policy_divergence(expert, expert, np.ones(2)) == 0
-    assert policy_divergence(tabular.greedy(expert), expert, np.ones(2)) == np.inf
-    assert policy_divergence(tabular.greedy(expert), expert, np.array([0, 1])) == 0
+    assert policy_divergence(greedy(expert), expert, np.ones(2)) == np.inf
+    assert policy_divergence(greedy(expert), expert, np.array([0, 1])) == 0
     assert total_variation(np.array([[2, 0], [0, 2]]), np.array([[1, 1], [0, 0]])) == pytest.approx(0.5)
 
 
@@ -220,9 +221,9 @@ def test_states_that_keep_one_for_ever_without_a_reward_are_terminal():
 
 def test_the_gridworld_can_be_solved():
     mdp, expert = of("mdp")
-    best = tabular.policy_value(mdp, tabular.optimal_policy(mdp)[0])
-    assert tabular.policy_value(mdp, expert) == pytest.approx(best, abs=0.01)
-    assert best > 0.5 and tabular.policy_value(mdp, tabular.uniform(mdp)) < -1
+    best = policy_value(mdp, tabular.optimal_policy(mdp)[0])
+    assert policy_value(mdp, expert) == pytest.approx(best, abs=0.01)
+    assert best > 0.5 and policy_value(mdp, uniform(mdp)) < -1
 
 
 # ICU-Sepsis: without the package its data, where they are, stand in for it.
@@ -247,11 +248,11 @@ def sepsis(icu: Path) -> tuple[MDP, np.ndarray]:
 def test_values_of_icu_sepsis_are_the_published_ones(sepsis: tuple[MDP, np.ndarray]):
     mdp, clinicians = sepsis
     worst = tabular.optimal_policy(MDP(mdp.transitions, -mdp.rewards, mdp.initial, mdp.terminal))[0]
-    known = {"random": (tabular.uniform(mdp), 0.7801, 9.46), "clinicians": (clinicians, 0.7818, 9.24),
-             "greedy": (tabular.greedy(clinicians), 0.7868, None), "worst": (worst, 0.6330, None),
+    known = {"random": (uniform(mdp), 0.7801, 9.46), "clinicians": (clinicians, 0.7818, 9.24),
+             "greedy": (greedy(clinicians), 0.7868, None), "worst": (worst, 0.6330, None),
              "best": (tabular.optimal_policy(mdp)[0], 0.8751, 10.99)}
     for policy, value, length in known.values():
-        assert tabular.policy_value(mdp, policy) == pytest.approx(value, abs=1e-4)
+        assert policy_value(mdp, policy) == pytest.approx(value, abs=1e-4)
         assert length is None or tabular.mean_length(mdp, policy) == pytest.approx(length, abs=0.01)
 
 
@@ -259,12 +260,12 @@ def test_patients_fare_as_the_table_says(icu: Path, sepsis: tuple[MDP, np.ndarra
     mdp, clinicians = sepsis
     env, rng = NativeEnv(icu, 4000, max_episode_steps=60), np.random.default_rng(0)
     for policy, act in ((clinicians, env.expert_actions),
-                        (tabular.uniform(mdp), lambda: rng.integers(0, 25, 4000, dtype=np.int32))):
+                        (uniform(mdp), lambda: rng.integers(0, 25, 4000, dtype=np.int32))):
         env.reset(1)
         state, action, after, reward, ended, returns = play(env, act, 60)
         s, a, t = (x.astype(int) for x in (state, action, after))
         error = returns.std() / np.sqrt(len(returns))
-        assert abs(returns.mean() - tabular.policy_value(mdp, policy, horizon=60)) < 4 * error < 0.03
+        assert abs(returns.mean() - policy_value(mdp, policy, horizon=60)) < 4 * error < 0.03
         assert set(np.unique(returns)) == {0, 1}
         assert (reward == (t == 714)).all() and (ended == (t >= 713)).all()
         assert (mdp.transitions[s, a, t] > 0).all() and (policy[s, a] > 0).all()
@@ -310,8 +311,8 @@ def test_equal_to_the_package(icu: Path):
 def test_inadmissible_actions_can_be_deadly(icu: Path, sepsis: tuple[MDP, np.ndarray]):
     """The clinicians take some of them too."""
     mdp, clinicians = of("icusepsis", inadmissible="terminate")
-    random, own = (tabular.policy_value(mdp, policy) for policy in (tabular.uniform(mdp), clinicians))
-    assert random < 0.2 < own < 0.5 < tabular.policy_value(*sepsis)
+    random, own = (policy_value(mdp, policy) for policy in (uniform(mdp), clinicians))
+    assert random < 0.2 < own < 0.5 < policy_value(*sepsis)
 
 
 def test_cloning_comes_close_to_the_clinicians(icu: Path, sepsis: tuple[MDP, np.ndarray]):
@@ -327,8 +328,8 @@ def test_cloning_comes_close_to_the_clinicians(icu: Path, sepsis: tuple[MDP, np.
     learner.finish()
     cloned = tabulate(learner.policy)
     assert cloned.shape == (716, 25) and np.allclose(cloned.sum(1), 1)
-    scores = report(mdp, {"cloned": cloned, "random": tabular.uniform(mdp), "clinicians": clinicians,
-                                  "greedy": tabular.greedy(clinicians)}, clinicians, held_out)
+    scores = report(mdp, {"cloned": cloned, "random": uniform(mdp), "clinicians": clinicians,
+                                  "greedy": greedy(clinicians)}, clinicians, held_out)
     cloned_scores = scores["cloned"]
     assert cloned_scores["kl"] < 0.2 < 1.7 < scores["random"]["kl"] and scores["greedy"]["kl"] == np.inf
     assert cloned_scores["occupancy_tv"] < 0.2 < 0.5 < scores["greedy"]["occupancy_tv"]

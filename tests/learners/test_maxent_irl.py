@@ -31,7 +31,7 @@ from puffer_il.learners.maxent_irl import MaxEntIRL
 from puffer_il.native import tabular
 from puffer_il.vector.make import find_creator
 from puffer_il.vector.model import model_of
-from tests.support.mdps import episodes_of, on_one_thread
+from tests.support.mdps import episodes_of, on_one_thread, policy_value, uniform
 from tests.support.runs import final_state, gridworld_demos, run, tiny
 
 one_thread = pytest.fixture(autouse=True)(on_one_thread)
@@ -75,7 +75,7 @@ def test_the_policy_is_the_soft_optimal_table_of_the_learned_reward(demos, rewar
     table = fresh.solve(learner.optimizer.x).policy
     going = problem.soft.mdp.going
     assert abs(tabulate(learner.policy) - table)[going].max() < 1e-6
-    assert tabular.policy_value(problem.soft.mdp, table) > 0.4  # 0.534 is best, -1.1 chance
+    assert policy_value(problem.soft.mdp, table) > 0.4  # 0.534 is best, -1.1 chance
 
 
 def test_metrics_tell_the_truth(demos):
@@ -103,7 +103,7 @@ def test_with_a_horizon_the_mean_policy_is_deployed(demos):
 
 def test_matching_says_what_cut_episodes_do_to_it():
     mdp = model_of(find_creator("mdp"))
-    cut = episodes_of(mdp, tabular.uniform(mdp), 5, 0, limit=3)
+    cut = episodes_of(mdp, uniform(mdp), 5, 0, limit=3)
     assert not made(cut).notices
     notice, = made(cut, objective="matching").notices
     assert re.match(r"\d of 5 demonstrations are cut by a time limit, which maxent_irl.objective = 'matching'", notice)
@@ -112,7 +112,7 @@ def test_matching_says_what_cut_episodes_do_to_it():
 def test_gamma_1_is_for_episodes_that_end(demos):
     learner = trained(demos, gamma=1.0)
     assert learner.done
-    assert tabular.policy_value(learner.problem.soft.mdp, tabulate(learner.policy)) > 0.4
+    assert policy_value(learner.problem.soft.mdp, tabulate(learner.policy)) > 0.4
 
 
 @pytest.mark.parametrize("reward", ["state", "state_action"])
@@ -224,7 +224,7 @@ def test_the_best_policy_of_icu_sepsis_from_its_occupancy(test_data, kind):
     wanted, own = tabular.occupancy(mdp, best), tabular.occupancy(mdp, policy)
     assert abs(own.sum(1) - wanted.sum(1)).max() < 1e-4
     assert kind == "state" or abs(own - wanted).max() < 1e-4
-    assert tabular.policy_value(mdp, policy) == pytest.approx(0.8751, abs=3e-4)
+    assert policy_value(mdp, policy) == pytest.approx(0.8751, abs=3e-4)
 
 
 @pytest.mark.parametrize("reward", ["state", "state_action"])

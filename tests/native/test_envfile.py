@@ -133,9 +133,9 @@ def test_wrong_parameters_get_one_line(tmp_path: Path, given: dict, message: str
     ('model = { fil = "a.txt" }', "unknown key 'data.model.fil'; did you mean 'data.model.file'?"),
     ('model = { package = "numpy" }', "data.model.file: missing"),
     ('model = { file = "a.txt", parameter = "speed" }', "data.model.parameter: 'speed' is no parameter that is a text"),
-    ('model = { file = { speed = { fast = "a.txt" } } }', "data.model.file: give a path, or one for each choice"),
-    ('model = { file = { track = { oval = "a.txt" } } }', "data.model.file: give a path, or one for each choice"),
-    ('model = { file = { track = { oval = "a.txt", eight = 8 } } }', "data.model.file: give a path, or one for each"),
+    ('model = { file = { fast = "a.txt" } }', "data.model.file: give a path, or one for each choice"),
+    ('model = { file = { oval = "a.txt" } }', "data.model.file: give a path, or one for each choice"),
+    ('model = { file = { oval = "a.txt", eight = 8 } }', "data.model.file: give a path, or one for each"),
 ])
 def test_wrong_data_get_one_line(tmp_path: Path, entry: str, message: str):
     track = 'track = { default = "oval", choices = ["oval", "eight"] }\n[data]\n'

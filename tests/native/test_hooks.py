@@ -310,7 +310,7 @@ discrete = 2
 size = { default = "small", choices = ["small", "large"] }
 path = ""
 [data.map]
-file.size = { small = "s.txt", large = "maps/l.txt" }
+file = { small = "s.txt", large = "maps/l.txt" }
 parameter = "path"
 """
 

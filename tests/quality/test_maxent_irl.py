@@ -20,7 +20,7 @@ from puffer_il.native.envdata import open_env
 from puffer_il.vector.make import find_creator
 from puffer_il.vector.model import model_of
 from tests.learners.test_maxent_irl import beside_imitation
-from tests.support.mdps import episodes_of, on_one_thread
+from tests.support.mdps import episodes_of, on_one_thread, policy_value, uniform
 
 pytestmark = pytest.mark.slow
 one_thread = pytest.fixture(autouse=True)(on_one_thread)
@@ -59,15 +59,15 @@ def test_rewards_of_icu_sepsis_from_exact_occupancies(sepsis, expert, value, kin
     mdp, experts = sepsis
     soft = SoftMDP(mdp)
     wanted = tabular.occupancy(mdp, experts[expert])
-    assert tabular.policy_value(mdp, tabular.uniform(mdp)) == pytest.approx(0.7801, abs=1e-4)
+    assert policy_value(mdp, uniform(mdp)) == pytest.approx(0.7801, abs=1e-4)
     problem = InverseProblem(soft, exact_evidence(soft, experts[expert]), kind)
     policy, iterations = reoptimised(problem, 2e-5, 400)
     own = tabular.occupancy(mdp, policy)
     states, both = abs(own.sum(1) - wanted.sum(1)).max(), abs(own - wanted).max()
     print(f"\nicusepsis {expert} {kind}: {iterations} iterations, states within {states:.1e}, with actions within "
-          f"{both:.1e}, value {tabular.policy_value(mdp, policy):.4f}")
+          f"{both:.1e}, value {policy_value(mdp, policy):.4f}")
     assert states < 1e-4 and (kind == "state" or both < 1e-4)
-    assert tabular.policy_value(mdp, policy) == pytest.approx(value, abs=3e-4)
+    assert policy_value(mdp, policy) == pytest.approx(value, abs=3e-4)
 
 
 def test_rewards_of_icu_sepsis_from_episodes(sepsis):
@@ -84,7 +84,7 @@ def test_rewards_of_icu_sepsis_from_episodes(sepsis):
         both, raw = total_variation(own, wanted), total_variation(seen, wanted)
         states = total_variation(own.sum(1), wanted.sum(1))
         print(f"\n{episodes} episodes: states {states:.4f}, with actions {both:.4f} (as seen {raw:.4f}), value "
-              f"{tabular.policy_value(mdp, policy):.4f}, {iterations} iterations")
+              f"{policy_value(mdp, policy):.4f}, {iterations} iterations")
         away.append(both)
         assert states < 0.05 and both < raw
     assert away[1] < away[0] / 2 and away[2] < away[1] / 2 and away[2] < 0.1

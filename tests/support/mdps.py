@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from puffer_il.core.spec import Array
 from puffer_il.demos.dataset import Demos
-from puffer_il.native.tabular import MDP
+from puffer_il.native.tabular import MDP, occupancy
 
 
 def on_one_thread() -> Iterator[None]:
@@ -55,3 +56,18 @@ def episodes_of(mdp: MDP, policy: np.ndarray, episodes: int, seed: int, limit: i
     ended = ~mdp.going[after]
     return Demos(state.astype(np.int32)[:, None], action.astype(np.int32)[:, None], after.astype(np.int32)[:, None],
                  ended, last & ~ended, np.append(0, np.flatnonzero(last)[:-1] + 1), source="sampled")
+
+
+def policy_value(mdp: MDP, policy: Array, gamma: float = 1.0, horizon: int | None = None) -> float:
+    """The mean return of an episode."""
+    return float((occupancy(mdp, policy, gamma, horizon) * mdp.mean_rewards).sum())
+
+
+def greedy(policy: Array) -> Array:
+    """The policy that always takes the most probable action, the first of those that are equal up to rounding."""
+    return np.eye(policy.shape[1])[(policy >= policy.max(1, keepdims=True) - 1e-12).argmax(1)]
+
+
+def uniform(mdp: MDP) -> Array:
+    """The random policy."""
+    return np.full((mdp.num_states, mdp.num_actions), 1 / mdp.num_actions)

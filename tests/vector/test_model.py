@@ -10,6 +10,7 @@ from puffer_il.core.errors import InputError
 from puffer_il.native import tabular
 from puffer_il.vector.make import find_creator
 from puffer_il.vector.model import model_of
+from tests.support.mdps import policy_value
 
 
 class Corridor(gymnasium.Env):
@@ -37,7 +38,7 @@ class Corridor(gymnasium.Env):
 def test_the_best_policy_is_worth_what_is_known(name, kwargs, worth, terminal):
     mdp = model_of(find_creator(name, kwargs))
     best, _ = tabular.optimal_policy(mdp, 0.9999)
-    assert tabular.policy_value(mdp, best, horizon=100) == pytest.approx(worth, abs=1e-3)
+    assert policy_value(mdp, best, horizon=100) == pytest.approx(worth, abs=1e-3)
     assert mdp.terminal.sum() == terminal
 
 
@@ -53,7 +54,7 @@ def test_a_python_environment_with_a_table_has_a_model():
     mdp = model_of(find_creator("tests.vector.test_model:Corridor"))
     assert mdp.terminal.tolist() == [False, False, True] and mdp.initial.tolist() == [1, 0, 0]
     assert mdp.transitions[0].tolist() == [[1, 0, 0], [0, 1, 0]]
-    assert tabular.policy_value(mdp, np.array([[0.0, 1]] * 3)) == 1
+    assert policy_value(mdp, np.array([[0.0, 1]] * 3)) == 1
 
 
 @pytest.mark.parametrize(("name", "kwargs", "message"), [

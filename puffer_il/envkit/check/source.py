@@ -9,7 +9,7 @@ from pathlib import Path
 
 from puffer_il.envkit.check.types import Checks
 from puffer_il.native.envfile import EnvFile
-from puffer_il.native.glue import CSRC, ELEMENT_TYPES, OURS, c_source, headers
+from puffer_il.native.glue import C_TYPES, CSRC, OURS, c_source, headers
 
 CAST = re.compile(r"\(\s*(?:const\s+)?(float|double|u?int\d+_t|unsigned char|signed char|char|unsigned|int|bool)\s*"
                   r"(?:const\s*)?\*\s*(?:const\s*)?\)\s*\(?\s*io\s*\.\s*(observations|final_observations|actions)\b")
@@ -75,7 +75,7 @@ def check_types(env: EnvFile, checks: Checks) -> None:
         for match in CAST.finditer(code(path)):
             kind, array = SAME_TYPE.get(match[1], match[1]), match[2]
             declared = (env.action if array == "actions" else env.observation).dtype
-            if kind != ELEMENT_TYPES[declared]:
+            if kind != C_TYPES[declared]:
                 line = code(path)[:match.start()].count("\n") + 1
                 table = "action" if array == "actions" else "observation"
                 checks["types"].add(f"wrong dtype: {path.name}:{line} takes io.{array} for {match[1]}, but env.toml "

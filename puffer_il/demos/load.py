@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from puffer_il.demos.dataset import PER_ROW, WHOLE, Demos
 from puffer_il.demos.read import Source, read_demos
 from puffer_il.demos.weights import weigh
 from puffer_il.native.catalogue import env_folders
+from puffer_il.native.envfile import read_env
+from puffer_il.native.glue import hooks
 
 
 def load_demos(source: Source, spec: EnvSpec | None, *, episodes: int = 0, clip_actions: bool = False,
@@ -113,9 +117,20 @@ def _located(source: Source, spec: EnvSpec | None) -> Source:
         raise InputError("demos shipped: the environment is missing with which they come; give it, or a file")
     path = shipped_path(spec.name)
     if not path.is_file():
-        raise InputError(f"demos shipped: {spec.name} comes with none; give a file: --demos FILE, "
-                         "for instance from `puffer-il demos collect`")
+        raise InputError(f"demos shipped: {spec.name} comes with none; give a file with --demos FILE, or record an "
+                         f"expert first: {_how_to_record(spec.name)}")
     return path
+
+
+def _how_to_record(env: str) -> str:
+    """The command that records an expert: the environment's script, or a policy that is first trained on its reward."""
+    folder = env_folders().get(env, Path(env))
+    scripted = (folder / "env.toml").is_file() and "EXPERT" in hooks(read_env(folder))
+    name = re.sub(r"[^\w.]+", "-", env).strip("-.")
+    run, file, env = f"runs/{name}-ppo", f"{name}.npz", shlex.quote(env)
+    train = "" if scripted else f"puffer-il train ppo {env} --run-dir {run} && "
+    who = "--expert" if scripted else f"--policy {run}"
+    return f"{train}puffer-il demos collect {env} {who} --episodes 20 --out {file}"
 
 
 def _default_limit(name: str) -> int | None:

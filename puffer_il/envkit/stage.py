@@ -19,6 +19,7 @@ from puffer_il.vector.vec import Vec, make_vec
 
 View = Array | list[str]  # a picture, uint8 (height, width, 3), or lines of text
 MODES = ("rgb_array", "ansi")
+AFTERWARDS = "afterwards"  # what is asked to draw once it is there: the function that makes it takes no render_mode
 FPS = 30.0  # where the environment does not say
 
 
@@ -36,12 +37,14 @@ class Stage:
         creator = find_creator(name, kwargs)
         self.notice, reasons = "", list[str]()
         for mode in _modes(creator):
-            more = kwargs | ({"render_mode": mode} if mode else {})
+            more = kwargs | ({"render_mode": mode} if mode in MODES else {})
             facts = find_creator(name, more).facts()
             vec = make_vec(name, num_envs=facts.num_agents, kwargs=more)
             vec.reset(seed)
             self._look_at(vec, facts.native, facts.single_observation_space)
             try:
+                if mode == AFTERWARDS:
+                    _ask_to_draw(self._env)
                 self.drawn = self._drawn() is not None
                 break
             except (Exception, SystemExit) as error:  # whatever a drawing library raises
@@ -139,6 +142,14 @@ def _instance(vec: Vec) -> Any:
     return vec.envs[0]
 
 
+def _ask_to_draw(env: Any) -> None:
+    """Set the `render_mode` of a Gymnasium environment that was made without one: most look at it when they draw."""
+    own: Any = getattr(getattr(env, "env", None), "unwrapped", None)
+    if getattr(own, "render_mode", "") is None:
+        offered = (getattr(own, "metadata", None) or {}).get("render_modes", ())
+        own.render_mode = next((mode for mode in MODES if mode in offered), None)
+
+
 def _modes(creator: Creator) -> Sequence[str | None]:
     """What to ask the environment to draw, the best first; None asks for nothing."""
     if creator.kind == "folder" or "render_mode" in creator.kwargs:
@@ -153,7 +164,7 @@ def _modes(creator: Creator) -> Sequence[str | None]:
     else:
         made = creator._make()
         if "render_mode" not in inspect.signature(made).parameters:
-            return (None,)
+            return (AFTERWARDS, None)
     offered = (getattr(made, "metadata", None) or {}).get("render_modes", MODES)
     return (*(mode for mode in MODES if mode in offered), None)
 

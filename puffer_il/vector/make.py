@@ -251,7 +251,13 @@ def _import(module: str) -> Any:
     """A module from the path or from the working directory, as `python -m` would find it."""
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.append(os.getcwd())
-    return importlib.import_module(module)
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if not error.name or not f"{module}.".startswith(f"{error.name}."):  # it lacks a module itself
+            raise
+        raise InputError(f"no module {error.name!r} is in the current folder ({os.getcwd()}) or on Python's path; go "
+                         "to the folder that holds it, or name that folder in PYTHONPATH") from None
 
 
 def _load(target: str | Callable) -> Callable:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import tomllib
 from argparse import Namespace
 
@@ -261,3 +263,69 @@ def test_the_result_of_a_run(tmp_path):
     assert command.result(early, tmp_path)[1:5] == [
         "interrupted: gail on cartpole, seed 1", "  policy      not evaluated", "  random      22.3",
         "  time        1:05, 1,000 steps"]
+
+
+def hint(capsys) -> list[list[str]]:
+    """The commands that the refusal of a run without demonstrations names."""
+    return [words.split()[1:] for words in one_line(capsys).partition("record an expert first: ")[2].split(" && ")]
+
+
+def test_without_demonstrations_a_command_that_records_the_script_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert train("gail", "tron") == 2
+    record, = hint(capsys)
+    assert record == ["demos", "collect", "tron", "--expert", "--episodes", "20", "--out", "tron.npz"]
+    assert main(record) == 0
+    assert train("bc", "tron", "--demos", "tron.npz", "--total-steps", "512", "--run-dir", "run") == 0
+
+
+def test_without_a_script_the_expert_is_first_trained_on_the_reward(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert train("bc", "gymnasium:CartPole-v1") == 2
+    learn, record = hint(capsys)
+    assert learn == ["train", "ppo", "gymnasium:CartPole-v1", "--run-dir", "runs/gymnasium-CartPole-v1-ppo"]
+    assert train(*learn[1:], "--total-steps", "512") == 0 and main(record) == 0
+    file = record[-1]
+    assert train("bc", "gymnasium:CartPole-v1", "--demos", file, "--total-steps", "512", "--run-dir", "run") == 0
+
+
+def test_a_gymnasium_id_is_trained_on_its_c_environment_and_every_command_agrees(tmp_path, capsys):
+    run_dir = str(tmp_path / "run")
+    assert train("gail", "CartPole-v1", "--total-steps", "256", "--run-dir", run_dir, "--gail.disc-batch-size",
+                 "64") == 0
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1 and "CartPole-v1 is the C environment 'cartpole'" in captured.err
+    assert "gail on cartpole" in captured.out and "envs native" in captured.out
+    assert tomllib.loads((tmp_path / "run" / "config.toml").read_text())["env"]["name"] == "cartpole"
+    assert main(["eval", run_dir, "--episodes", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["episodes"] == 2
+    assert main(["train", "--resume", run_dir, "--total-steps", "512"]) == 0
+    for command_ in (["env", "play"], ["demos", "collect"]):
+        extra = ["--episodes", "1", *(["--out", str(tmp_path / "d.npz")] if "collect" in command_ else [])]
+        assert main([*command_, "CartPole-v1", "--policy", run_dir, *extra]) == 0
+        assert "CartPole-v1 is the C environment 'cartpole'" in capsys.readouterr().err
+
+
+def test_a_module_is_found_in_the_current_folder_and_otherwise_said_where_it_was_sought(tmp_path, monkeypatch, capsys):
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "a_task_of_mine.py").write_text(
+        "from gymnasium.envs.classic_control import CartPoleEnv as make\n")
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    monkeypatch.chdir(tmp_path)
+    words = ("ppo", "a_task_of_mine:make", "--env.backend", "serial", "--total-steps", "256", "--run-dir", "run")
+    assert train(*words) == 2
+    assert (f"no module 'a_task_of_mine' is in the current folder ({tmp_path}) or on Python's path; go to the folder "
+            "that holds it, or name that folder in PYTHONPATH") in one_line(capsys)
+    monkeypatch.chdir(tmp_path / "code")
+    assert train(*words) == 0
+
+
+def test_something_is_said_before_torch_is_imported():
+    script = ("import sys; sys.stdout.isatty = lambda: True; import puffer_il.cli as cli\n"
+              "class NoTorch:\n"
+              "    def find_spec(self, name, path=None, target=None):\n"
+              "        if name == 'torch': sys.exit(7)\n"
+              "sys.meta_path.insert(0, NoTorch())\n"
+              "sys.exit(cli.main(['train', 'gail', 'cartpole']))")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (7, "gail on cartpole …\n", "")

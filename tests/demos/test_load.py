@@ -135,7 +135,7 @@ def folders(monkeypatch, tmp_path):
 
 
 def test_shipped(folders, discrete_spec, make_demos, same):
-    with pytest.raises(InputError, match=r"toy comes with none; give a file: --demos FILE"):
+    with pytest.raises(InputError, match=r"toy comes with none; give a file with --demos FILE, or record"):
         load_demos("shipped", discrete_spec)
     make_demos().save(folders / "toy" / "demos" / "expert.npz")
     same(load_demos("shipped", discrete_spec), make_demos())

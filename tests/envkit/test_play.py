@@ -263,6 +263,21 @@ def test_what_there_is_to_see():
     assert stage("FrozenLake-v1", render_mode="ansi").view()[-4:][3].endswith("HFFG")
 
 
+def without_a_mode():
+    return gymnasium.make("CartPole-v1")
+
+
+def drawing_without_a_mode():
+    return Drawing()
+
+
+def test_an_environment_that_was_made_without_a_render_mode_is_asked_to_draw():
+    assert stage(f"{__name__}:without_a_mode").picture().shape == (400, 600, 3)
+    assert stage("gymnasium:CartPole-v1").picture().shape == (400, 600, 3)
+    broken = stage(f"{__name__}:drawing_without_a_mode")
+    assert broken.notice == "no picture: no screen in here" and broken.view()[0].startswith("speed[0]")
+
+
 @pytest.mark.parametrize("shape", [(5, 7), (5, 7, 1), (1, 5, 7), (4, 5, 7), (5, 7, 4), (5, 7, 3), (3, 5, 7)])
 def test_images_in_any_layout_become_pictures(shape):
     assert _colored(np.zeros(shape, np.uint8)).shape == (5, 7, 3)

@@ -81,7 +81,7 @@ def test_kwargs_reach_the_environment():
     ("CartPole-v1", {"gravitas": 3}, "env.kwargs = {'gravitas': 3}: "),
     ("cartpole", {"gravitas": 3}, "did you mean 'gravity'?"),
     ("cartpole", {"gravity": "low"}, "gravity = 'low'"),
-    ("no_such_module:make", {}, "No module named 'no_such_module'"),
+    ("no_such_module:make", {}, "no module 'no_such_module' is in the current folder ("),
     ("tests.support.identified:nothing", {}, "module tests.support.identified has no function or class nothing"),
     ("tests.support.identified:not_an_environment", {}, "it is a int; return a Gymnasium environment"),
     ("tests.support.identified:text_observations", {}, "observation space Text has no fixed size"),

@@ -12,7 +12,7 @@ from puffer_il.bench.limits import RawSteps
 from puffer_il.bench.measure import Effort, Say, interleaved, quotient, rate
 from puffer_il.kernels.threads import cores
 from puffer_il.native.catalogue import env_folders
-from puffer_il.rollout.actors import random_actor
+from puffer_il.rollout.actors import RandomActor
 from puffer_il.vector.vec import make_vec
 
 
@@ -38,7 +38,7 @@ def backends(results: list[dict[str, Any]], name: str, num_envs: int, workers: i
         works = {}
         for backend, count in (("serial", 0), ("multiprocessing", workers)):
             vec = stack.enter_context(make_vec(name, num_envs=num_envs, backend=backend, num_workers=count))
-            act, obs = random_actor(vec.spec, 0), vec.reset(0)
+            act, obs = RandomActor(vec.spec, 0), vec.reset(0)
             works[backend] = _steps(vec.step, act(obs, np.ones(len(obs), bool))[None])
         seconds = interleaved(works, effort)
     results.append({"name": name, "num_envs": num_envs, "workers": workers,

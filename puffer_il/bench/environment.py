@@ -15,7 +15,7 @@ from puffer_il.bench.measure import Effort, Figure, Work, interleaved, rate
 from puffer_il.core.text import Table, quantity
 from puffer_il.kernels.threads import cores
 from puffer_il.native.native_env import NativeEnv
-from puffer_il.rollout.actors import random_actor
+from puffer_il.rollout.actors import RandomActor
 from puffer_il.vector.make import Creator, Facts, find_creator
 from puffer_il.vector.vec import make_vec
 
@@ -85,7 +85,7 @@ def measure(creator: Creator, facts: Facts, size: int, seconds: float) -> dict[s
             kwargs = creator.kwargs | ({"threads": way.threads} if way.threads else {})
             vec = stack.enter_context(make_vec(creator.name, num_envs=rows, backend=way.backend, kwargs=kwargs,
                                                num_workers=way.workers))
-            act, obs = random_actor(vec.spec, 0), vec.reset(0)
+            act, obs = RandomActor(vec.spec, 0), vec.reset(0)
             actions = [act(obs, np.ones(rows, bool)) for _ in range(ACTIONS)]
             works[way.name] = _work(vec.step, actions)
         works = dict(reversed(works.items()))

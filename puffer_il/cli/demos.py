@@ -125,16 +125,19 @@ def export(args: Namespace) -> int:
 def collect(args: Namespace) -> int:
     """Record a run's policy in its own environment's parameters, an expert's file or script, or random actions."""
     from puffer_il.demos import collect
-    from puffer_il.envkit.actors import Actor
+    from puffer_il.training.resolve_actor import flagged, resolve_actor
+    from puffer_il.training.run_dir import environment_of
     from puffer_il.vector.make import fastest_name, find_creator
     from puffer_il.vector.vec import make_vec
 
     args.env = fastest_name(args.env, parser.notice)
-    actor = Actor(args)
-    rows = min(args.episodes, 64) * find_creator(actor.env, actor.kwargs).facts().num_agents
-    with make_vec(actor.env, num_envs=rows, kwargs=actor.kwargs, seed=args.seed) as vec:
+    env, kwargs = environment_of(args.policy, args.env, args.kwargs)
+    rows = min(args.episodes, 64) * find_creator(env, kwargs).facts().num_agents
+    with make_vec(env, num_envs=rows, kwargs=kwargs, seed=args.seed) as vec:
         vec.reset()
-        demos = collect(vec, actor.act(vec), args.episodes, args.typed, seed=args.seed)
+        actor = resolve_actor(*flagged(args.policy, args.expert), vec, deterministic=not args.stochastic,
+                              seed=args.seed)
+        demos = collect(vec, actor, args.episodes, args.typed, seed=args.seed)
     demos.save(args.out, env=args.env, collected=args.typed)
     return _written(args.out, demos)
 

@@ -6,7 +6,7 @@ environment with two agents contributes two. Only numpy is imported here, so tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,11 @@ class ActionSpec:
         rows = np.asarray(actions).reshape(len(actions), self.dim)
         return (rows - np.array(self.start) if self.start else rows).astype(self.dtype)
 
+    def executed(self, actions: Array) -> Array:
+        """(n, dim) what the environment does when it is given n actions: continuous ones are clipped to its range."""
+        rows = np.asarray(actions).reshape(-1, self.dim)
+        return (rows if self.discrete else np.clip(rows, self.low, self.high)).astype(self.dtype, copy=False)
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ActionSpec) or (self.nvec, self.shape, self.start) != (other.nvec, other.shape,
                                                                                         other.start):
@@ -107,6 +112,10 @@ class EnvSpec:
         object.__setattr__(self, "obs_dtype", np.dtype(self.obs_dtype))
         if not self.obs_fields:
             object.__setattr__(self, "obs_fields", (ObsField("obs", self.obs_dtype, self.obs_shape),))
+
+    def same_spaces(self, other: EnvSpec) -> bool:
+        """True if a policy for the one can act in the other, whatever its name and its number of agents."""
+        return replace(self, name="", num_agents=1) == replace(other, name="", num_agents=1)
 
     @property
     def structured(self) -> bool:

@@ -8,17 +8,15 @@ from typing import Any
 import numpy as np
 
 from puffer_il.core.errors import InputError
-from puffer_il.core.spec import ActionSpec, Array
+from puffer_il.core.spec import Array
 from puffer_il.demos.build import build_demos
 from puffer_il.demos.dataset import Demos
-
-Act = Callable[[Array, Array], Array]  # obs (n, *obs_shape), episode_start (n,) bool → actions (n, dim)
 
 MAX_EPISODE_STEPS = 100_000  # an episode without an end would otherwise fill the memory
 
 
-def collect(vec: Any, act: Act, episodes: int, source: str, *, seed: int = 0) -> Demos:
-    """`episodes` complete episodes of `act` in `vec` (a Vec), which is reset with `seed` first.
+def collect(vec: Any, actor: Callable[[Array, Array], Array], episodes: int, source: str, *, seed: int = 0) -> Demos:
+    """`episodes` complete episodes of `actor` (an Actor) in `vec` (a Vec), which is reset with `seed` first.
 
     Every row contributes its first `episodes // num_envs` episodes (the first rows one more), however long they are:
     taking whichever end first would favour short ones. Episodes are ordered by row. Stored actions are those executed,
@@ -29,15 +27,14 @@ def collect(vec: Any, act: Act, episodes: int, source: str, *, seed: int = 0) ->
     """
     if episodes < 1:
         raise InputError(f"{source}: {episodes} episodes asked for; collect at least one")
-    quota = np.full(vec.num_envs, episodes // vec.num_envs)
-    quota[:episodes % vec.num_envs] += 1
+    quota = quota_of(vec.num_envs, episodes)
     obs, episode_start = vec.reset(seed), np.ones(vec.num_envs, bool)
     steps = np.zeros(vec.num_envs, np.int64)
     states: Array | None = None
     parts: list[tuple[Array, ...]] = []
     while quota.any():
         live = np.flatnonzero(quota)
-        actions, before, here = _executed(act(obs, episode_start), vec.spec.action), obs[live], vec.env_states()
+        actions, before, here = vec.spec.action.executed(actor(obs, episode_start)), obs[live], vec.env_states()
         batch = vec.step(actions)
         if here is not None:
             everyone = np.repeat(batch.valid.reshape(-1, vec.spec.num_agents).all(1), vec.spec.num_agents)
@@ -58,9 +55,9 @@ def collect(vec: Any, act: Act, episodes: int, source: str, *, seed: int = 0) ->
     return _ordered(parts, source)
 
 
-def _executed(actions: Array, action: ActionSpec) -> Array:
-    rows = np.asarray(actions).reshape(-1, action.dim)
-    return (rows if action.discrete else np.clip(rows, action.low, action.high)).astype(action.dtype)
+def quota_of(rows: int, episodes: int) -> Array:
+    """(rows,) how many of the episodes each row plays."""
+    return episodes // rows + (np.arange(rows) < episodes % rows)
 
 
 def _ordered(parts: list[tuple[Array, ...]], source: str) -> Demos:

@@ -16,10 +16,11 @@ from puffer_il.core.spec import Array
 from puffer_il.envkit.keys import QUIT, Controls, Keyboard, keyboard
 from puffer_il.envkit.play import DIM, END, TURNS_FPS
 from puffer_il.envkit.stage import Stage
+from puffer_il.rollout.actors import EVERY, Actor
 from puffer_il.vector.vec import Vec
 
 
-class Person:
+class Person(Actor):
     """Asked at every step, by turns where the environment is slow, otherwise at its own speed: then an answer stays
     until another key changes it. Whoever acts, what counts is what the person would do in the state that is shown."""
 
@@ -34,7 +35,7 @@ class Person:
         self.turns = self.stage.fps <= TURNS_FPS
         self.answers, self.due = 0, time.monotonic()
 
-    def act(self, obs: Array, starts: Array, rows: slice) -> Array:
+    def __call__(self, obs: Array, starts: Array, rows: slice = EVERY) -> Array:
         """(1, dim) the present answer; Quit if the person has had enough."""
         self.draw(bool(starts[0]))
         self.due = max(self.due + 1 / self.stage.fps, time.monotonic())
@@ -60,12 +61,6 @@ class Person:
         self.screen.draw(self.stage.view(*self.screen.room()),
                          [f"{name}{DIM} · {self.answers} answers · the last was {value} · {END}{asked}",
                           f"{DIM}{help} · q ends the run and keeps what was learned{END}"])
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing: people remember by themselves."""
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import sys
 import time
 from argparse import Namespace
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,11 +14,14 @@ from puffer_il.core import terminal
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array
 from puffer_il.core.text import number
-from puffer_il.demos.collect import Act
-from puffer_il.envkit.actors import Actor
 from puffer_il.envkit.film import Film, check_path
 from puffer_il.envkit.keys import PAUSE, QUIT, STEP, Controls, Keyboard, keyboard
 from puffer_il.envkit.stage import Stage
+from puffer_il.training.run_dir import environment_of
+from puffer_il.vector.vec import Vec
+
+if TYPE_CHECKING:
+    from puffer_il.rollout.actors import Actor
 
 EPISODES = 3  # to watch; a file has one, and who plays goes on for as long as they like
 FILE_S = 20.0  # of a file, unless --steps says otherwise
@@ -31,16 +35,16 @@ def main(args: Namespace) -> int:
     path = check_path(args.out) if args.out else None
     if args.keys and not (sys.stdin.isatty() and terminal.is_terminal()):
         raise InputError("--keys: there is no terminal to read keys from; use --expert, --policy or --random")
-    actor = Actor(args)
-    stage = Stage(actor.env, actor.kwargs, args.seed)
+    env, kwargs = environment_of(args.policy, args.env, args.kwargs)
+    stage = Stage(env, kwargs, args.seed)
     try:
         if not (args.policy or args.expert or args.random or args.keys):
             args.expert = stage.vec.expert_actions() is not None
         if path and stage.picture() is None:
-            raise InputError(f"--out {path}: {actor.env} draws no pictures ("
+            raise InputError(f"--out {path}: {env} draws no pictures ("
                              + (stage.notice or "a C environment does with a function c_render, others with "
                                                 "render_mode = 'rgb_array'") + ")")
-        play = Play(stage, args, None if args.keys else actor.act(stage.vec))
+        play = Play(stage, args, None if args.keys else _actor(args, stage.vec))
         if path:
             play.film = Film(path, play.fps or TURNS_FPS, whole=bool(args.steps))
         if terminal.is_terminal() and (args.keys or not path):
@@ -54,6 +58,12 @@ def main(args: Namespace) -> int:
     finally:
         stage.close()
     return 0
+
+
+def _actor(args: Namespace, vec: Vec) -> Actor:
+    from puffer_il.training.resolve_actor import flagged, resolve_actor  # late: a keyboard does not wait for torch
+
+    return resolve_actor(*flagged(args.policy, args.expert), vec, deterministic=not args.stochastic, seed=args.seed)
 
 
 @dataclass
@@ -72,10 +82,10 @@ class Episode:
 
 
 class Play:
-    """Episodes of one environment, step by step. `act` is None for a keyboard, which sets `action`."""
+    """Episodes of one environment, step by step. `actor` is None for a keyboard, which sets `action`."""
 
-    def __init__(self, stage: Stage, args: Namespace, act: Act | None) -> None:
-        self.stage, self.act, self.done = stage, act, list[Episode]()
+    def __init__(self, stage: Stage, args: Namespace, actor: Actor | None) -> None:
+        self.stage, self.actor, self.done = stage, actor, list[Episode]()
         self.who = ("you" if args.keys else f"policy {args.policy}" if args.policy else
                     "scripted expert" if args.expert else "random actions")
         self.fps = stage.fps if args.fps is None else args.fps
@@ -99,8 +109,8 @@ class Play:
         """One step of all agents; True if it was the last of an episode. What is to be seen before it is filmed."""
         if self.film:
             self.shoot()
-        if self.act is not None:
-            self.action = self.act(self.stage.vec.obs, self._starts)
+        if self.actor is not None:
+            self.action = self.actor(self.stage.vec.obs, self._starts)
         batch, episode = self.stage.vec.step(self.action), self.episode
         ended = (batch.terminations | batch.truncations) & batch.valid
         self._starts = ended | ~batch.valid
@@ -150,7 +160,7 @@ class Theatre:
     def __init__(self, play: Play, keys: Keyboard) -> None:
         self.play, self.keys = play, keys
         self.screen = terminal.Screen(sys.stdout, terminal.colors())
-        self.controls = Controls(play.stage.vec.spec.action) if play.act is None else None
+        self.controls = Controls(play.stage.vec.spec.action) if play.actor is None else None
         self.paused = self.closed = False
 
     def run(self) -> None:

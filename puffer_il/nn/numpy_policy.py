@@ -14,7 +14,8 @@ from puffer_il.core.spec import Array
 class NumpyPolicy(Protocol):
     """A policy in any framework, of which the loop sees arrays alone. `predict` is Stable-Baselines3's.
 
-    It is what `Learner.policy` is where that is no `puffer_il.nn.policy.Policy`.
+    It is what `Learner.policy` is where that is no `puffer_il.nn.policy.Policy`. One that has no state may say so
+    (`memoryless = True`): as an expert it is then asked about a whole rollout at once.
     """
 
     num_parameters: int

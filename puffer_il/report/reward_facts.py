@@ -5,7 +5,7 @@ part of an observation it is moved.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from puffer_il.core.spec import Array, EnvSpec
 from puffer_il.demos import collect, load_demos
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.common.learned_reward import LearnedReward, check_spaces, load_reward
-from puffer_il.rollout.actors import policy_actor, random_actor
-from puffer_il.training.saved_run import load_config, load_policy
+from puffer_il.rollout.actors import RandomActor, policy_actor
+from puffer_il.training.run_dir import environment_of, load_config
+from puffer_il.training.saved_run import load_policy
 from puffer_il.vector.make import find_creator
 from puffer_il.vector.vec import Vec, make_vec
 
@@ -59,9 +60,7 @@ def examine(source: Path, env: str, kwargs: dict[str, Any], demos: str, episodes
     reward, notes = load_reward(source), list[str]()
     run = source if source.is_dir() else source.parent
     config = load_config(run) if (run / "config.toml").is_file() else None
-    env = env or (config.env.name if config else reward.spec.name)
-    if config and config.env.name == env:
-        kwargs = config.env.kwargs | kwargs
+    env, kwargs = environment_of(run if config else None, env or ("" if config else reward.spec.name), kwargs)
     rows = min(episodes, 64) * find_creator(env, kwargs).facts().num_agents
     with make_vec(env, num_envs=rows, kwargs=kwargs, seed=seed) as vec:
         check_spaces(reward, vec.spec, str(source))
@@ -98,12 +97,11 @@ def _sources(vec: Vec, run: Path, config: Config | None, reward: LearnedReward, 
             if demos:
                 raise
             notes.append(str(error))
-    yield "random policy", collect(vec, random_actor(vec.spec, seed), episodes, "random policy", seed=seed)
+    yield "random policy", collect(vec, RandomActor(vec.spec, seed), episodes, "random policy", seed=seed)
     if config and (run / "checkpoints").is_dir():
         policy, _, state = load_policy(run)
-        if replace(state["spec"], name="") == replace(vec.spec, name=""):
-            yield "trained policy", collect(vec, policy_actor(policy, vec.num_envs, True, seed), episodes,
-                                            "trained policy", seed=seed)
+        if vec.spec.same_spaces(state["spec"]):
+            yield "trained policy", collect(vec, policy_actor(policy, vec), episodes, "trained policy", seed=seed)
         else:
             notes.append("the trained policy does not fit this environment and was left out")
 

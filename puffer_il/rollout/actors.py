@@ -1,7 +1,6 @@
-"""Policies that are no torch module: `types.NumpyPolicy`, as evaluation and rollouts use the torch one.
+"""Who acts: a policy, an environment's script, a function, or chance. A person is in `envkit.person`.
 
-A learner is free in its framework. What it shows of its policy are arrays, and this is where they become what the rest
-of the loop knows. Without the C kernels such a policy costs a call of its own per vector step.
+`training.resolve_actor` makes one of what the user names.
 """
 
 from __future__ import annotations
@@ -17,43 +16,134 @@ from puffer_il.core.spec import ActionSpec, Array, EnvSpec
 from puffer_il.nn.distributions import Noise
 from puffer_il.nn.numpy_policy import NumpyActorCritic, NumpyPolicy
 from puffer_il.nn.policy import Policy
+from puffer_il.vector.vec import Vec
 
-Actor = Callable[[Array, Array], Array]  # (obs (n, …), episode_starts (n,) bool) → actions (n, dim)
-
-
-def policy_actor(policy: Policy | NumpyPolicy, n: int, deterministic: bool, seed: int) -> Actor:
-    """An Actor for n rows that keeps the recurrent state between calls."""
-    if not isinstance(policy, Policy):
-        return numpy_actor(policy, deterministic, seed)
-    device = next(policy.parameters()).device
-    noise = Noise.on(device, seed)
-    state = policy.initial_state(n)
-
-    def act(obs: Array, starts: Array) -> Array:
-        nonlocal state
-        if state is not None:
-            state = state * (1 - torch.as_tensor(starts, dtype=torch.float32, device=device)).unsqueeze(1)
-        actions, _, _, state = policy.act(torch.from_numpy(obs).to(device), state, noise, deterministic=deterministic)
-        noise.step += 1
-        return actions.cpu().numpy()
-
-    return act
+EVERY = slice(None)  # row of a vector
 
 
-def random_actor(spec: EnvSpec, seed: int) -> Actor:
+class Actor:
+    """Who acts in a vector of environments. This one has no state; subclasses say what is done.
+
+    stepwise  True if it looks at the environments as they stand, or remembers: ask it at every step, in order
+    """
+
+    stepwise = False
+
+    def __call__(self, obs: Array, starts: Array, rows: slice = EVERY) -> Array:
+        """Actions (n, dim) in the environments `rows`, which show obs (n, *obs_shape); starts (n,) bool where an
+        episode begins. Without `stepwise` the rows may be any."""
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it remembers: tensors, numbers, strings, dicts and lists."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on as if it had been asked what the other was asked."""
+
+
+class PolicyActor(Actor):
+    """A policy of ours; with an LSTM it keeps a state for each row, and follows whatever is done."""
+
+    def __init__(self, policy: Policy, num_envs: int, deterministic: bool = True, seed: int = 0) -> None:
+        self.policy, self.deterministic = policy, deterministic
+        self.device = next(policy.parameters()).device
+        self.noise = Noise.on(self.device, seed)
+        self.state = policy.initial_state(num_envs)
+        self.stepwise = not deterministic or self.state is not None
+
+    def __call__(self, obs: Array, starts: Array, rows: slice = EVERY) -> Array:
+        state = None
+        if self.state is not None:
+            keep = 1 - torch.as_tensor(starts, dtype=torch.float32, device=self.device)
+            state = self.state[rows] * keep.unsqueeze(1)
+        actions, _, _, state = self.policy.act(torch.from_numpy(obs).to(self.device), state, self.noise,
+                                               rows.start or 0, self.deterministic)
+        self.noise.step += 1
+        if self.state is not None and state is not None:
+            self.state[rows] = state
+        return self.policy.spec.action.executed(actions.cpu().numpy())
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"state": self.state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.state = None if state["state"] is None else state["state"].clone()
+
+
+class NumpyActor(Actor):
+    """Anything with Stable-Baselines3's `predict`: a NumpyPolicy, or with `own_form` a model of that library, which sees
+    and gives the environment's own form instead of rows. What it remembers is its own affair and is not saved."""
+
+    def __init__(self, policy: Any, spec: EnvSpec, deterministic: bool = True, seed: int = 0,
+                 own_form: bool = False) -> None:
+        self.policy, self.spec, self.deterministic, self.own_form = policy, spec, deterministic, own_form
+        self.stepwise = not (deterministic and getattr(policy, "memoryless", False))
+        self.states: dict[int | None, Any] = {}  # by the first of the rows
+        if not deterministic and hasattr(policy, "set_random_seed"):
+            policy.set_random_seed(seed)
+
+    def __call__(self, obs: Array, starts: Array, rows: slice = EVERY) -> Array:
+        state, spec = self.states.get(rows.start), self.spec
+        seen = spec.unpack(obs) if self.own_form else obs
+        actions, self.states[rows.start] = self.policy.predict(seen, state, starts, self.deterministic)
+        return spec.action.executed(spec.action.from_env(actions) if self.own_form else actions)
+
+
+class FunctionActor(Actor):
+    """A function of n observations alone, which gives n actions, both in the environment's own form."""
+
+    def __init__(self, function: Callable[[Any], Any], spec: EnvSpec) -> None:
+        self.function, self.spec = function, spec
+
+    def __call__(self, obs: Array, starts: Array, rows: slice = EVERY) -> Array:
+        action = self.spec.action
+        return action.executed(action.from_env(self.function(self.spec.unpack(obs))))
+
+
+class ScriptActor(Actor):
+    """The environments' own c_expert, which sees all of their state."""
+
+    stepwise = True
+
+    def __init__(self, vec: Vec) -> None:
+        self.vec = vec
+
+    def __call__(self, obs: Array, starts: Array, rows: slice = EVERY) -> Array:
+        actions = self.vec.expert_actions()
+        assert actions is not None
+        return actions[rows]
+
+
+class RandomActor(Actor):
     """Uniform over the action space; standard normal where a continuous range has no bounds."""
-    rng, action = np.random.default_rng(seed), spec.action
-    if action.discrete:
-        return lambda obs, starts: rng.integers(0, action.nvec, (len(obs), action.dim)).astype(np.int32)
-    assert action.low is not None and action.high is not None
-    bounded = np.isfinite(action.low) & np.isfinite(action.high)
-    low, high = np.where(bounded, action.low, 0), np.where(bounded, action.high, 1)
 
-    def act(obs: Array, starts: Array) -> Array:
-        uniform = rng.uniform(low, high, (len(obs), action.dim))
-        return np.where(bounded, uniform, rng.standard_normal(uniform.shape)).astype(np.float32)
+    stepwise = True  # the order in which it is asked decides what it says
 
-    return act
+    def __init__(self, spec: EnvSpec, seed: int) -> None:
+        self.rng, self.action = np.random.default_rng(seed), spec.action
+
+    def __call__(self, obs: Array, starts: Array, rows: slice = EVERY) -> Array:
+        action, size = self.action, (len(obs), self.action.dim)
+        if action.discrete:
+            return self.rng.integers(0, action.nvec, size).astype(np.int32)
+        assert action.low is not None and action.high is not None
+        bounded = np.isfinite(action.low) & np.isfinite(action.high)
+        uniform = self.rng.uniform(np.where(bounded, action.low, 0), np.where(bounded, action.high, 1), size)
+        return np.where(bounded, uniform, self.rng.standard_normal(size)).astype(np.float32)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rng": self.rng.bit_generator.state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.rng.bit_generator.state = state["rng"]
+
+
+def policy_actor(policy: Policy | NumpyPolicy, vec: Vec, deterministic: bool = True, seed: int = 0) -> Actor:
+    """A policy in the environments of `vec`; without `deterministic` its noise comes from `seed`."""
+    if isinstance(policy, Policy):
+        return PolicyActor(policy, vec.num_envs, deterministic, seed)
+    return NumpyActor(policy, vec.spec, deterministic, seed)
 
 
 def num_parameters(policy: Policy | NumpyPolicy) -> int:
@@ -62,21 +152,8 @@ def num_parameters(policy: Policy | NumpyPolicy) -> int:
     return policy.num_parameters
 
 
-def numpy_actor(policy: NumpyPolicy, deterministic: bool, seed: int) -> Callable[[Array, Array], Array]:
-    """`act(obs (n, *obs_shape), episode_start (n,) bool) -> actions (n, dim)` that keeps the recurrent state."""
-    policy.set_random_seed(seed)
-    state: Any = None
-
-    def act(obs: Array, starts: Array) -> Array:
-        nonlocal state
-        actions, state = policy.predict(obs, state, starts, deterministic)
-        return np.asarray(actions).reshape(len(obs), -1)
-
-    return act
-
-
-class Tensors:
-    """An actor-critic of arrays whose `act` and `value` take and give tensors, as those of `policy.Policy` do.
+class TensorActorCritic:
+    """A NumpyActorCritic whose `act` and `value` take and give tensors, as those of a `Policy` do.
 
     Its noise is a function of (seed, step, first row), as the torch policy's is on the CPU, so that nothing of it needs
     to be saved.

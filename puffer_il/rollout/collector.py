@@ -16,9 +16,9 @@ from puffer_il.nn.distributions import Noise
 from puffer_il.nn.fused_policy import FusedPolicy
 from puffer_il.nn.numpy_policy import NumpyActorCritic
 from puffer_il.nn.policy import Policy
-from puffer_il.rollout.actors import Tensors
-from puffer_il.rollout.asking import Guide
+from puffer_il.rollout.actors import TensorActorCritic
 from puffer_il.rollout.buffer import RolloutBuffer
+from puffer_il.rollout.labeller import Labeller
 from puffer_il.rollout.native_rollout import native_rollout
 from puffer_il.rollout.tensors import mirror_of
 from puffer_il.vector.vec import Vec
@@ -31,15 +31,15 @@ class Collector:
 
     A group's environments step while the next group's actions are inferred. `obs`, the recurrent state and
     `episode_starts` carry over from one rollout to the next, so episodes run across rollouts. `allocate` makes
-    page-locked arrays where the policy is on another device. With a `guide` an expert is asked as well, and may act.
+    page-locked arrays where the policy is on another device. With a `labeller` an expert is asked as well, and may act.
     """
 
     def __init__(self, vec: Vec, policy: Policy | NumpyActorCritic, buffer: RolloutBuffer, device: torch.device,
-                 seed: int, allocate: Callable[..., np.ndarray] = np.zeros, guide: Guide | None = None) -> None:
+                 seed: int, allocate: Callable[..., np.ndarray] = np.zeros, labeller: Labeller | None = None) -> None:
         self.policy: Any = policy
         if not isinstance(policy, Policy):
-            self.policy, device = Tensors(policy, vec.spec.action), torch.device("cpu")
-        self.vec, self.buffer, self.device, self.guide = vec, buffer, device, guide
+            self.policy, device = TensorActorCritic(policy, vec.spec.action), torch.device("cpu")
+        self.vec, self.buffer, self.device, self.labeller = vec, buffer, device, labeller
         self.noise = Noise.on(device, seed)
         self.on_device = device.type != "cpu"
         self._allocate = allocate
@@ -61,8 +61,8 @@ class Collector:
         buffer, groups = self.buffer, self.vec.groups
         buffer.start()
         if self._collect_natively():
-            if self.guide is not None:
-                self.guide.finish(buffer)
+            if self.labeller is not None:
+                self.labeller.finish(buffer)
             return buffer
         if self.state is not None:
             buffer.initial_state[:] = self.state.cpu().numpy()
@@ -75,8 +75,8 @@ class Collector:
             self._receive(buffer.num_steps - 1, group)
         self._bootstrap()
         self.noise.step += buffer.num_steps
-        if self.guide is not None:
-            self.guide.finish(buffer)
+        if self.labeller is not None:
+            self.labeller.finish(buffer)
         elif self.on_device:
             mirror_of(buffer, self.device).resident |= {"obs", "actions", "logprobs", "values"}
         return buffer
@@ -84,7 +84,7 @@ class Collector:
     def state_dict(self) -> dict[str, Any]:
         return {"noise_step": self.noise.step, "generator": self.noise.generator.get_state(), "state": self.state,
                 "episode_starts": torch.from_numpy(self.episode_starts), "vec": _tensors(self.vec.get_state()),
-                **({} if self.guide is None else {"expert": self.guide.expert.state_dict()})}
+                **({} if self.labeller is None else {"expert": self.labeller.expert.state_dict()})}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.noise.step = state["noise_step"]
@@ -93,8 +93,8 @@ class Collector:
         if self.vec.exact_state:  # otherwise the environments began new episodes
             self.episode_starts[:] = state["episode_starts"].numpy()
             self.state = None if state["state"] is None else state["state"].to(self.device)
-            if self.guide is not None:
-                self.guide.expert.load_state_dict(state["expert"])
+            if self.labeller is not None:
+                self.labeller.expert.load_state_dict(state["expert"])
 
     def _collect_natively(self) -> bool:
         """The same rollout as one call without Python, for a C batch and a policy that the kernels cover."""
@@ -102,7 +102,7 @@ class Collector:
         policy = FusedPolicy.of(self.policy) if isinstance(self.policy, Policy) else None
         if batch is None or policy is None or self.vec.num_envs < FEW_ROWS:
             return False
-        if self.guide is not None and not self.guide.afterwards:
+        if self.labeller is not None and not self.labeller.afterwards:
             return False
         returns, lengths = native_rollout(policy, batch, self.buffer, self.episode_starts, self.noise, self.greedy)
         if len(returns):
@@ -119,7 +119,7 @@ class Collector:
         if self.state is not None:
             state = self.state[rows] * (1 - self._tensor(starts).float()).unsqueeze(1)
         noise = replace(self.noise, step=self.noise.step + t)
-        act = self._act_guided if self.guide else self._act_on_device if self.on_device else self._act_on_host
+        act = self._act_labelled if self.labeller else self._act_on_device if self.on_device else self._act_on_host
         begin = time.perf_counter()
         actions, state = act(t, group, rows, obs, state, noise)
         acted = time.perf_counter()
@@ -136,25 +136,25 @@ class Collector:
         self.buffer.write_actions(t, rows, obs, host_actions, logprobs.numpy(), values.numpy())
         return host_actions, state
 
-    def _act_guided(self, t: int, group: int, rows: slice, obs: np.ndarray, state: Tensor | None,
-                    noise: Noise) -> tuple[np.ndarray, Tensor | None]:
-        """What the guide makes of the policy's and the expert's actions; how likely the policy finds it, and its value,
-        are written as 0."""
-        guide, own = self.guide, None
-        assert guide is not None
-        if guide.asks_policy or state is not None:  # a recurrent state follows whoever acts
+    def _act_labelled(self, t: int, group: int, rows: slice, obs: np.ndarray, state: Tensor | None,
+                      noise: Noise) -> tuple[np.ndarray, Tensor | None]:
+        """What the learner makes of its policy's and the expert's actions; how likely the policy finds it, and its
+        value, are written as 0."""
+        labeller, own = self.labeller, None
+        assert labeller is not None
+        if labeller.mixer.policy_acts or state is not None:  # a recurrent state follows whoever acts
             more = {"deterministic": True} if self.greedy else {}
             actions, _, _, state = self.policy.act(self._tensor(obs), state, noise, rows.start, **more)
             own = actions.cpu().numpy()
         starts, none = self.buffer.episode_starts[t, rows], np.zeros(len(obs), np.float32)
-        done = guide.act(self.buffer, t, rows, obs, starts, own)
+        done = labeller.act(self.buffer, t, rows, obs, starts, own)
         self.buffer.write_actions(t, rows, obs, done, none, none)
         return done, state
 
     @property
     def greedy(self) -> bool:
         """True if the policy acts by its mode: only where what it does is not learned from."""
-        return self.guide is not None and self.guide.greedy
+        return self.labeller is not None and self.labeller.mixer.greedy
 
     def _act_on_device(self, t: int, group: int, rows: slice, obs: np.ndarray, state: Tensor | None,
                        noise: Noise) -> tuple[np.ndarray, Tensor | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,18 +12,17 @@ import torch
 from puffer_il.core.config import EnvConfig
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array
+from puffer_il.demos.collect import quota_of
 from puffer_il.demos.dataset import Demos
 from puffer_il.native.native_env import pop_log_means
-from puffer_il.nn.distributions import Noise
 from puffer_il.nn.fused_policy import FusedPolicy
-from puffer_il.nn.numpy_policy import NumpyPolicy
 from puffer_il.nn.policy import Policy
 from puffer_il.rollout import stats
-from puffer_il.rollout.actors import Actor, policy_actor
+from puffer_il.rollout.actors import PolicyActor
 from puffer_il.rollout.buffer import RolloutBuffer
 from puffer_il.rollout.native_rollout import native_rollout
 from puffer_il.vector.make import Creator, find_creator
-from puffer_il.vector.vec import Vec, make_vec
+from puffer_il.vector.vec import NativeBatch, Vec, make_vec
 
 ROLLOUT_STEPS = 64  # of one call in an evaluation by whole rollouts
 MAX_ROWS = 100  # environments of an evaluation; more would only run for the slowest episode
@@ -51,18 +51,30 @@ class Scores:
                 **({"log": self.log} if self.log else {})}
 
 
-def evaluate(vec: Vec, act: Actor, episodes: int, seed: int) -> Scores:
-    """Play `episodes` complete episodes. Each row plays its own fixed share, so short episodes are not favoured."""
+def evaluate(vec: Vec, actor: Callable[[Array, Array], Array], episodes: int, seed: int) -> Scores:
+    """Play `episodes` complete episodes of `actor` (an Actor), in whole rollouts where the kernels cover it and the
+    environment. Each row plays its own fixed share, so short episodes are not favoured."""
+    quota = quota_of(vec.num_envs, episodes)
+    if isinstance(actor, PolicyActor) and vec.backend == "native" and vec.logs is None:
+        vec.reset(seed)
+        batch, fast = vec.native_batch(), FusedPolicy.of(actor.policy)
+        if batch is not None and fast is not None:
+            return _in_rollouts(vec, batch, fast, actor, quota)
+    return _step_by_step(vec, actor, quota, seed)
+
+
+def _step_by_step(vec: Vec, actor: Callable[[Array, Array], Array], missing: Array, seed: int) -> Scores:
+    """`missing` (num_envs,) episodes of each row."""
     returns: list[list[float]] = [[] for _ in range(vec.num_envs)]
     lengths: list[list[int]] = [[] for _ in range(vec.num_envs)]
     running, steps = np.zeros(vec.num_envs), np.zeros(vec.num_envs, np.int64)
-    obs, starts, missing = vec.reset(seed), np.ones(vec.num_envs, bool), _quota(vec.num_envs, episodes)
+    obs, starts = vec.reset(seed), np.ones(vec.num_envs, bool)
     logs = None
     if vec.logs is not None:
         vec.pop_log_means()  # nothing of an earlier evaluation
         logs = vec.logs.copy()
     while missing.any():
-        batch = vec.step(act(obs, starts))
+        batch = vec.step(actor(obs, starts))
         obs = batch.obs
         running += batch.rewards * batch.valid
         steps += batch.valid
@@ -81,32 +93,19 @@ def evaluate(vec: Vec, act: Actor, episodes: int, seed: int) -> Scores:
                   {} if logs is None else pop_log_means(logs, vec.log_names))
 
 
-def evaluate_policy(vec: Vec, policy: Policy | NumpyPolicy, episodes: int, seed: int, deterministic: bool,
-                    noise_seed: int) -> Scores:
-    """`evaluate` for a policy, in whole rollouts where the kernels cover it and the environment."""
-    vec.reset(seed)
-    batch, fast = vec.native_batch(), FusedPolicy.of(policy) if isinstance(policy, Policy) else None
-    if batch is None or fast is None or vec.logs is not None:
-        return evaluate(vec, policy_actor(policy, vec.num_envs, deterministic, noise_seed), episodes, seed)
-    n, quota = vec.num_envs, _quota(vec.num_envs, episodes)
+def _in_rollouts(vec: Vec, batch: NativeBatch, fast: FusedPolicy, actor: PolicyActor, quota: Array) -> Scores:
+    """`quota` (num_envs,) episodes of each row."""
+    n = vec.num_envs
     buffer, starts = RolloutBuffer(vec.spec, ROLLOUT_STEPS, n), np.ones(n, bool)
-    noise = Noise.on(torch.device("cpu"), noise_seed)
     found: list[list[tuple[float, int]]] = [[] for _ in range(n)]
     while any(len(row) < quota[i] for i, row in enumerate(found)):
         buffer.start()
-        returns, lengths = native_rollout(fast, batch, buffer, starts, noise, greedy=deterministic)
-        noise.step += ROLLOUT_STEPS
+        returns, lengths = native_rollout(fast, batch, buffer, starts, actor.noise, greedy=actor.deterministic)
+        actor.noise.step += ROLLOUT_STEPS
         for place, total, length in zip(buffer.final_index, returns, lengths, strict=True):
             found[place % n].append((float(total), int(length)))
     kept = np.array([episode for i, row in enumerate(found) for episode in row[:quota[i]]])
     return Scores(kept[:, 0], kept[:, 1].astype(np.int64))
-
-
-def _quota(rows: int, episodes: int) -> Array:
-    """(rows,) how many episodes each row plays."""
-    quota = np.full(rows, episodes // rows)
-    quota[:episodes % rows] += 1
-    return quota
 
 
 def make_eval_vec(env: EnvConfig, episodes: int, creator: Creator | None = None) -> Vec:

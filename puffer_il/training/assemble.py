@@ -10,7 +10,7 @@ from typing import Any
 import gymnasium
 import torch
 
-from puffer_il.core.config import Config, DemosConfig
+from puffer_il.core.config import Config
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import EnvSpec
 from puffer_il.demos import load_demos
@@ -18,12 +18,13 @@ from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import Learner
 from puffer_il.learners.common import mixins
 from puffer_il.learners.registry import get_learner, usable_learners
-from puffer_il.rollout.asking import Expert, Guide
+from puffer_il.rollout.actors import Actor
 from puffer_il.rollout.buffer import RolloutBuffer
 from puffer_il.rollout.collector import Collector
 from puffer_il.rollout.evaluate import make_eval_vec
-from puffer_il.training.experts import MakePerson, make_expert
+from puffer_il.rollout.labeller import Labeller
 from puffer_il.training.process import allocator, choose_device, set_threads
+from puffer_il.training.resolve_actor import PERSON, RANDOM, MakePerson, resolve_actor
 from puffer_il.vector.make import Creator, find_creator
 from puffer_il.vector.model import model_of
 from puffer_il.vector.vec import Vec, make_vec
@@ -35,7 +36,7 @@ class Parts:
 
     eval_vec   environments apart from those of training, in which policies are scored on the true reward
     collector  with the training environments (`vec`) and the `buffer`; None for a learner without rollouts
-    expert     makes the expert that the learner asks, for the environments of a vector; None if it asks nobody
+    expert     whom the learner asks, as `resolve_actor` takes it; None if it asks nobody
     """
 
     config: Config
@@ -45,7 +46,7 @@ class Parts:
     learner: Learner
     eval_vec: Vec
     collector: Collector | None
-    expert: Callable[[Vec], Expert] | None
+    expert: Any
 
     @property
     def steps_per_update(self) -> int:
@@ -53,15 +54,23 @@ class Parts:
         buffer = self.collector and self.collector.buffer
         return buffer.num_steps * buffer.num_envs if buffer else self.learner.steps_per_update
 
+    def scale(self) -> Actor | None:
+        """The expert in `eval_vec`, to measure scores against. None without one, in worker processes, for a person, for
+        chance, which sets no scale, and for an Actor, which is busy in training."""
+        vec, expert = self.eval_vec, self.expert
+        if expert in (None, PERSON, RANDOM) or isinstance(expert, Actor) or vec.backend == "multiprocessing":
+            return None
+        return _expert(self.config, expert, vec)
+
 
 def assemble(config: Config, stack: ExitStack, *, demos: Demos | None = None,
-             make_env: Callable[..., gymnasium.Env] | None = None, expert: Expert | None = None,
+             make_env: Callable[..., gymnasium.Env] | None = None, expert: Any = None,
              person: MakePerson | None = None) -> Parts:
     """The parts of the run that `config` describes; `stack` closes them.
 
     demos     instead of those that `demos.source` names; the other keys of the section apply to them as well
     make_env  makes an environment of the name `env.name` instead of what that names; `env.kwargs` are its arguments
-    expert    instead of the one that the key `<algo>.expert` names
+    expert    instead of the one that the key `<algo>.expert` names; anything that `resolve_actor` takes
     person    makes the expert of a learner that asks somebody at the terminal
     The process is prepared too: threads, torch's seed and precision. InputError for what does not go together.
     """
@@ -80,21 +89,28 @@ def assemble(config: Config, stack: ExitStack, *, demos: Demos | None = None,
     if spec.action.kind not in cls.about.spaces:
         raise InputError(f"{config.algo} is for {' and '.join(cls.about.spaces)} actions but {env.name} has "
                          f"{spec.action.kind} ones; choose another, see 'puffer-il algos'")
-    demos = demonstrations(config, cls, spec, demos)
+    demos = _demos(config, cls, spec, demos)
     model = {"model": model_of(creator)} if cls.needs_model else {}
     learner = cls(spec, demos, config, device, cfg.seed, **model)
-    ask = _asked(config, expert, person) if cls.needs_expert else None
+    if not cls.needs_expert:
+        expert = None
+    elif expert is None:
+        expert = getattr(config, config.algo).expert
     collector = None
     if cls.needs_rollouts:
-        mix = config.sections.get("mix")
+        mix, policy = config.sections.get("mix"), learner.policy
         vec = stack.enter_context(make_vec(
             creator, num_envs=env.num_envs, backend=env.backend, num_workers=env.num_workers,
             num_groups=env.num_groups, seed=cfg.seed, starts=mixins.starts_of(mix, demos, env.name) if mix else None))
-        collector = _collector(config, device, vec, learner, ask)
-    return Parts(config, device, spec, demos, learner, eval_vec, collector, ask)
+        buffer = RolloutBuffer(spec, cfg.num_steps, vec.num_envs, state_dim=getattr(policy, "state_dim", 0),
+                               allocate=allocator(device), expert=expert is not None)
+        mixer: Any = learner
+        labeller = None if expert is None else Labeller(_expert(config, expert, vec, person), mixer)
+        collector = Collector(vec, policy, buffer, device, cfg.seed, allocator(device), labeller)
+    return Parts(config, device, spec, demos, learner, eval_vec, collector, expert)
 
 
-def demonstrations(config: Config, cls: type[Learner], spec: EnvSpec, given: Demos | None = None) -> Demos | None:
+def _demos(config: Config, cls: type[Learner], spec: EnvSpec, given: Demos | None) -> Demos | None:
     """Those that the learner or a mix-in needs; others that are given tell the expert's return."""
     cfg, mix = config.demos, config.sections.get("mix")
     mixed_in = mixins.wants(mix) if mix else ""
@@ -104,7 +120,8 @@ def demonstrations(config: Config, cls: type[Learner], spec: EnvSpec, given: Dem
         raise InputError(f"demos.source is empty and {who} from demonstrations; give a file with --demos")
     if not source:
         return None
-    demos = _load(source, spec, cfg, config.train.seed)
+    options = {key: value for key, value in vars(cfg).items() if key != "source"}
+    demos = load_demos(source, spec, seed=config.train.seed, **options)
     if demos.actions is None and cls.needs_actions:
         able = [name for name, other in usable_learners()[0].items() if other.needs_demos and not other.needs_actions]
         raise InputError(f"demos {demos.source}: no actions are stored and {config.algo} learns from them; "
@@ -112,28 +129,7 @@ def demonstrations(config: Config, cls: type[Learner], spec: EnvSpec, given: Dem
     return demos
 
 
-def _load(source: str | Demos, spec: EnvSpec, config: DemosConfig, seed: int) -> Demos:
-    return load_demos(source, spec, episodes=config.episodes, clip_actions=config.clip_actions,
-                      subsample=config.subsample, seed=seed, weighting=config.weighting,
-                      temperature=config.temperature)
-
-
-def _asked(config: Config, given: Expert | None, person: MakePerson | None) -> Callable[[Vec], Expert]:
-    """Makes the expert that the learner asks, for the environments of a vector."""
-    def make(vec: Vec) -> Expert:
-        vec.reset()  # so that a script can be asked whether it is there
-        if given is not None:
-            return given
-        return make_expert(f"{config.algo}.expert", getattr(config, config.algo).expert, vec, config.train.seed,
-                           person)
-
-    return make
-
-
-def _collector(config: Config, device: torch.device, vec: Vec, learner: Any,
-               ask: Callable[[Vec], Expert] | None) -> Collector:
-    policy, allocate = learner.policy, allocator(device)
-    buffer = RolloutBuffer(vec.spec, config.train.num_steps, vec.num_envs, state_dim=getattr(policy, "state_dim", 0),
-                           allocate=allocate, expert=ask is not None)
-    guide = None if ask is None else Guide(ask(vec), learner)
-    return Collector(vec, policy, buffer, device, config.train.seed, allocate, guide)
+def _expert(config: Config, source: Any, vec: Vec, person: MakePerson | None = None) -> Actor:
+    vec.reset()  # so that a script can be asked whether it is there
+    given = f"{config.algo}.expert = {source!r}"
+    return resolve_actor(given, source, vec, seed=config.train.seed, person=person)

@@ -59,8 +59,8 @@ def pick(config: Config) -> Choice:
             model = True
     demos = None
     if given.source or not expert or shipped_path(facts.spec.name).is_file():
-        demos = load_demos(given.source or "shipped", facts.spec, episodes=given.episodes, subsample=given.subsample,
-                           clip_actions=given.clip_actions, seed=config.train.seed)
+        options = {key: value for key, value in vars(given).items() if key != "source"}
+        demos = load_demos(given.source or "shipped", facts.spec, seed=config.train.seed, **options)
     return choose(facts.spec, demos, usable_learners()[0], cheap=facts.native, expert=expert, model=model)
 
 

@@ -1,4 +1,4 @@
-"""A run's directory."""
+"""A run's directory and the config in it: made, read, and asked where a policy of it is to act. Needs no torch."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from puffer_il.core import checkpoint
-from puffer_il.core.config import Config
+from puffer_il.core.config import Config, read_toml
 from puffer_il.core.errors import InputError
+from puffer_il.learners.experiment import build
+from puffer_il.vector.make import same_environment
 
 
 def prepare_run_dir(config: Config) -> Path:
@@ -47,3 +50,24 @@ def run_directory(config: Config, resume: Path | None) -> Iterator[Path]:
             path.unlink()
             run_dir.rmdir()
         raise
+
+
+def load_config(run_dir: Path) -> Config:
+    """The resolved config that a run wrote; InputError if the folder is not a run."""
+    path = Path(run_dir) / "config.toml"
+    if not path.is_file():
+        raise InputError(f"{run_dir} is not a run directory (no config.toml); give one that 'puffer-il train' wrote")
+    tables = read_toml(path)
+    return build(tables["algo"], [(str(path), tables)])
+
+
+def environment_of(policy: Path | None, env: str | None, kwargs: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Where a policy is to act: the environment as given, or else its run's; and its parameters: under `kwargs` those
+    of the run, if it is of that environment."""
+    config = load_config(policy) if policy and policy.is_dir() else None
+    name = env or (config.env.name if config else "")
+    if not name:
+        raise InputError("an environment is missing; give its name, a folder, or the run of a policy: --policy RUN")
+    if config and same_environment(name, config.env.name):
+        kwargs = config.env.kwargs | kwargs
+    return name, kwargs

@@ -1,4 +1,4 @@
-"""A run on disk: its config, its newest policy, its score."""
+"""What a run has learned, from its checkpoint: its newest policy, and how that scores."""
 
 from __future__ import annotations
 
@@ -7,18 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from puffer_il.core import checkpoint
-from puffer_il.core.config import Config, read_toml
+from puffer_il.core.config import Config
 from puffer_il.core.errors import InputError
 from puffer_il.demos import load_demos
-from puffer_il.learners.experiment import build, make_policy
+from puffer_il.learners.experiment import make_policy
 from puffer_il.nn.numpy_policy import NumpyPolicy
 from puffer_il.nn.policy import Policy
-from puffer_il.rollout.evaluate import (
-    FINAL_SEED,
-    evaluate_policy,
-    log_likelihood,
-    make_eval_vec,
-)
+from puffer_il.rollout.actors import policy_actor
+from puffer_il.rollout.evaluate import FINAL_SEED, evaluate, log_likelihood, make_eval_vec
+from puffer_il.training.run_dir import load_config
 
 
 def load_policy(run_dir: Path, device: str = "cpu") -> tuple[Policy | NumpyPolicy, Config, dict[str, Any]]:
@@ -34,15 +31,6 @@ def load_policy(run_dir: Path, device: str = "cpu") -> tuple[Policy | NumpyPolic
     return policy, config, state
 
 
-def load_config(run_dir: Path) -> Config:
-    """The resolved config that a run wrote; InputError if the folder is not a run."""
-    path = Path(run_dir) / "config.toml"
-    if not path.is_file():
-        raise InputError(f"{run_dir} is not a run directory (no config.toml); give one that 'puffer-il train' wrote")
-    tables = read_toml(path)
-    return build(tables["algo"], [(str(path), tables)])
-
-
 def evaluate_run(run_dir: Path, episodes: int, seed: int, demos: str | None = None,
                  kwargs: dict[str, Any] | None = None) -> dict[str, Any]:
     """Play a run's newest policy: the `eval` part of summary.json plus `expert_return` and `random_return`, and how
@@ -51,10 +39,10 @@ def evaluate_run(run_dir: Path, episodes: int, seed: int, demos: str | None = No
     spec = state["spec"]
     env = replace(config.env, kwargs=config.env.kwargs | (kwargs or {}))
     with make_eval_vec(env, episodes) as vec:
-        if replace(vec.spec, num_agents=spec.num_agents) != spec:  # a shared policy plays any number of agents
+        if not vec.spec.same_spaces(spec):
             raise InputError(f"{run_dir}: the environment {config.env.name!r} has changed since the run "
                              f"(observations {vec.spec.obs_shape} against {spec.obs_shape}); train again")
-        scores = evaluate_policy(vec, policy, episodes, FINAL_SEED + seed, config.eval.deterministic, seed)
+        scores = evaluate(vec, policy_actor(policy, vec, config.eval.deterministic, seed), episodes, FINAL_SEED + seed)
     expert, random = state["expert_return"], state["random_return"]
     result = {**scores.summary(random, expert), "expert_return": expert, "random_return": random,
               "env_steps": state["env_steps"]}

@@ -22,10 +22,9 @@ from puffer_il.core.spec import EnvSpec, Metrics
 from puffer_il.learners.common.learned_reward import FILE as REWARD_FILE
 from puffer_il.learners.common.learned_reward import save_reward
 from puffer_il.nn import fused
-from puffer_il.rollout.actors import num_parameters, random_actor
-from puffer_il.rollout.evaluate import EVAL_SEED, FINAL_SEED, evaluate, evaluate_policy
+from puffer_il.rollout.actors import Actor, RandomActor, num_parameters, policy_actor
+from puffer_il.rollout.evaluate import EVAL_SEED, FINAL_SEED, evaluate
 from puffer_il.training.assemble import Parts, assemble
-from puffer_il.training.experts import CHANCE, PERSON
 from puffer_il.training.loggers import Logger, RunInfo
 from puffer_il.training.process import interruptible, process_seconds
 
@@ -96,11 +95,9 @@ class Trainer:
     def start(self) -> None:
         """Measure the random policy once, and introduce the run to the loggers."""
         if self.random_return is None:
-            scores = evaluate(self.parts.eval_vec, random_actor(self.spec, self.config.train.seed),
-                              self.config.eval.final_episodes, EVAL_SEED)
-            self.random_return = float(scores.returns.mean())
-        if self.expert_return is None:
-            self.expert_return = self._expert_return()
+            self.random_return = self._return_of(RandomActor(self.spec, self.config.train.seed))
+        if self.expert_return is None and (expert := self.parts.scale()):
+            self.expert_return = self._return_of(expert)
         cfg, vec = self.config, self.collector.vec if self.collector else None
         info = RunInfo(algo=cfg.algo, env=cfg.env.name, seed=cfg.train.seed, run_dir=str(self.run_dir),
                        total_steps=cfg.train.total_steps, num_envs=vec.num_envs if vec else 0,
@@ -167,8 +164,9 @@ class Trainer:
         """Play the present policy on the true reward; the same starting states for the same seed."""
         cfg = self.config
         with self._phase("eval"):
-            scores = evaluate_policy(self.parts.eval_vec, self.learner.policy, episodes, seed + cfg.train.seed,
-                                     cfg.eval.deterministic, cfg.train.seed)
+            vec = self.parts.eval_vec
+            actor = policy_actor(self.learner.policy, vec, cfg.eval.deterministic, cfg.train.seed)
+            scores = evaluate(vec, actor, episodes, seed + cfg.train.seed)
         self.last_eval = scores.summary(self.random_return, self.expert_return)
         normalized = self.last_eval["normalized"]
         if self.time_to_expert is None and normalized is not None and normalized >= EXPERT_LEVEL:
@@ -280,16 +278,9 @@ class Trainer:
         return {"rollout/return_mean": float(returns.mean()), "rollout/episodes": float(len(returns)),
                 "rollout/length_mean": float(np.concatenate(self.collector.episode_lengths).mean()), **logged}
 
-    def _expert_return(self) -> float | None:
-        """What the expert that is asked collects itself; None without one, for a person, and for chance, which sets no
-        scale."""
-        vec, ask = self.parts.eval_vec, self.parts.expert
-        source = getattr(self.config.sections[self.config.algo], "expert", "")
-        if ask is None or source in (PERSON, CHANCE) or vec.backend == "multiprocessing":
-            return None
-        expert, rows = ask(vec), slice(0, vec.num_envs)
-        scores = evaluate(vec, lambda obs, starts: expert.act(obs, starts, rows), self.config.eval.final_episodes,
-                          EVAL_SEED)
+    def _return_of(self, actor: Actor) -> float:
+        """Mean return, for scores to be measured against."""
+        scores = evaluate(self.parts.eval_vec, actor, self.config.eval.final_episodes, EVAL_SEED)
         return float(scores.returns.mean())
 
     def _describe_demos(self) -> str:

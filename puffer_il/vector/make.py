@@ -198,6 +198,17 @@ def find_creator(name: str | Callable, kwargs: dict[str, Any] | None = None) -> 
     return Creator(name, "gymnasium", name, kwargs)
 
 
+def same_environment(one: str, other: str) -> bool:
+    """True for two ways to write the same environment, such as `my_env` and `./my_env/`."""
+    if one == other:
+        return True
+    try:
+        a, b = find_creator(one), find_creator(other)
+    except InputError:
+        return False
+    return (a.kind, a.target) == (b.kind, b.target)
+
+
 def fastest_name(name: str, say: Callable[[str], None] = lambda notice: None) -> str:
     """The C environment that equals the Gymnasium id `name` step for step, where it can be built; else `name` itself.
 

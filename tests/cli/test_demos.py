@@ -9,8 +9,8 @@ import pytest
 
 from puffer_il.cli import main
 from puffer_il.demos import read_demos, read_meta
-from puffer_il.envkit.actors import same_environment
 from puffer_il.native.catalogue import env_folders
+from puffer_il.vector.make import same_environment
 from tests.support.command_line import collect, one_line, train
 
 

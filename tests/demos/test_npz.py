@@ -7,7 +7,7 @@ import pytest
 
 from puffer_il.core.errors import InputError
 from puffer_il.demos import read_demos
-from puffer_il.rollout.policy_files import load_expert
+from puffer_il.rollout.policy_files import read_policy
 
 
 class Bomb:
@@ -102,9 +102,9 @@ def test_no_permission(tmp_path, monkeypatch):
     assert "Permission denied" in refused(tmp_path / "x.npz")
 
 
-def test_an_expert_file_is_called_one(tmp_path, discrete_spec):
-    with pytest.raises(InputError, match=r"^expert .*no such file"):
-        load_expert(tmp_path / "nowhere.npz", discrete_spec)
+def test_a_policys_file_is_called_one(tmp_path, discrete_spec):
+    with pytest.raises(InputError, match=r"^policy .*no such file"):
+        read_policy(tmp_path / "nowhere.npz", discrete_spec)
 
 
 @pytest.mark.parametrize("name", ["x.pkl", "x.npy", "x.csv", "x.npz"])

@@ -35,7 +35,7 @@ def test_by_turns_every_step_waits_for_an_answer(monkeypatch):
         answers = []
         with pytest.raises(Quit):
             while True:
-                answers.append(asked.act(vec.obs, np.zeros(1, bool), slice(0, 1)))
+                answers.append(asked(vec.obs, np.zeros(1, bool), slice(0, 1)))
                 vec.step(answers[-1])
     np.testing.assert_array_equal(np.concatenate(answers)[:, 0], [2, 1])  # left, down, right, up
     assert asked.keys.waits == [None] * len(asked.keys.waits)
@@ -48,7 +48,7 @@ def test_at_the_environments_speed_an_answer_stays(monkeypatch):
     with asked.stage.vec as vec:
         answers = []
         for _ in range(4):
-            answers.append(asked.act(vec.obs, np.zeros(1, bool), slice(0, 1)))
+            answers.append(asked(vec.obs, np.zeros(1, bool), slice(0, 1)))
     assert np.concatenate(answers)[:, 0].tolist() == [2, 2, -2, -2] and answers[0].dtype == np.float32
     assert None not in asked.keys.waits
 
@@ -99,7 +99,7 @@ def test_what_draws_nothing_is_shown_as_numbers(monkeypatch):
     asked = person(monkeypatch, "tests.envkit.test_play:Numbers", "right")
     asked.stage.fps = 1e5
     with asked.stage.vec as vec:
-        asked.act(vec.obs, np.ones(1, bool), slice(0, 1))
+        asked(vec.obs, np.ones(1, bool), slice(0, 1))
     assert "speed[1]" in sys.stdout.getvalue() and "the episode begins" in sys.stdout.getvalue()
 
 

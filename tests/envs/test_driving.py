@@ -9,7 +9,7 @@ import pytest
 
 from puffer_il.cli import main
 from puffer_il.native.native_env import NativeEnv
-from puffer_il.rollout.actors import policy_actor, random_actor
+from puffer_il.rollout.actors import RandomActor, policy_actor
 from puffer_il.rollout.evaluate import evaluate
 from puffer_il.training.saved_run import load_policy
 from puffer_il.vector.vec import make_vec
@@ -97,6 +97,6 @@ def test_a_policy_of_ours_drives_in_highway_env(tmp_path: Path):
     here = json.loads((run / "summary.json").read_text())["eval"]["return_mean"]
     policy, _, _ = load_policy(run)
     with make_vec("highway_env:highway-fast-v0", num_envs=4, backend="serial") as vec:
-        there = evaluate(vec, policy_actor(policy, 4, True, 0), 4, 1).returns.mean()
-        random = evaluate(vec, random_actor(vec.spec, 0), 4, 1).returns.mean()
+        there = evaluate(vec, policy_actor(policy, vec), 4, 1).returns.mean()
+        random = evaluate(vec, RandomActor(vec.spec, 0), 4, 1).returns.mean()
     assert there > random + 5 and abs(there - here) < 6

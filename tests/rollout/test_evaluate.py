@@ -8,8 +8,8 @@ from puffer_il.core.config import EnvConfig, PolicyConfig
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ActionSpec, Batch, EnvSpec
 from puffer_il.nn.policy import Policy
-from puffer_il.rollout.actors import policy_actor, random_actor
-from puffer_il.rollout.evaluate import Scores, evaluate, evaluate_policy, make_eval_vec
+from puffer_il.rollout.actors import PolicyActor, RandomActor, policy_actor
+from puffer_il.rollout.evaluate import Scores, evaluate, make_eval_vec
 from puffer_il.training.saved_run import evaluate_run, load_policy
 from tests.support.runs import run, tiny
 
@@ -65,8 +65,8 @@ def test_summary_is_normalised_with_its_interval():
 
 def test_random_policy_of_cartpole_scores_what_is_known_of_it():
     with make_eval_vec(EnvConfig(name="cartpole", num_envs=256), 100) as vec:
-        scores = evaluate(vec, random_actor(vec.spec, 0), 1000, 0)
-        again = evaluate(vec, random_actor(vec.spec, 0), 1000, 0)
+        scores = evaluate(vec, RandomActor(vec.spec, 0), 1000, 0)
+        again = evaluate(vec, RandomActor(vec.spec, 0), 1000, 0)
     assert 20 < scores.returns.mean() < 25  # 22.2 is often quoted
     assert np.array_equal(scores.returns, again.returns)
 
@@ -83,7 +83,7 @@ def test_evaluation_takes_no_more_rows_than_it_needs_and_whole_environments(env,
 def test_random_actor_covers_a_box_and_survives_an_unbounded_one():
     action = ActionSpec(low=np.float32([-3, -np.inf]), high=np.float32([1, np.inf]), shape=(2,))
     spec = EnvSpec("x", (1,), np.dtype(np.float32), action)
-    actions = random_actor(spec, 0)(np.zeros((10_000, 1)), np.zeros(10_000, bool))
+    actions = RandomActor(spec, 0)(np.zeros((10_000, 1)), np.zeros(10_000, bool))
     assert actions.dtype == np.float32 and np.isfinite(actions).all()
     assert -3 <= actions[:, 0].min() < -2.9 and 0.9 < actions[:, 0].max() <= 1
     assert actions[:, 1].std() == pytest.approx(1, abs=0.05)
@@ -92,7 +92,7 @@ def test_random_actor_covers_a_box_and_survives_an_unbounded_one():
 def test_policy_actor_keeps_the_recurrent_state_between_steps():
     action = ActionSpec(low=np.float32([-1]), high=np.float32([1]), shape=(1,))
     policy = Policy(EnvSpec("x", (2,), np.dtype(np.float32), action), PolicyConfig(hidden=(8,), lstm=4))
-    act, obs = policy_actor(policy, 3, True, 0), np.ones((3, 2), np.float32)
+    act, obs = PolicyActor(policy, 3), np.ones((3, 2), np.float32)
     first = act(obs, np.ones(3, bool))
     second = act(obs, np.array([False, True, False]))
     assert np.allclose(first[1], second[1]) and not np.allclose(first[0], second[0])
@@ -120,7 +120,8 @@ def test_whole_rollouts_give_the_scores_of_single_steps(env, deterministic):
     with make_eval_vec(EnvConfig(name=env), 20) as vec:
         policy = Policy(vec.spec, PolicyConfig(hidden=(16,)))
         assert vec.num_envs == 20
-        fast = evaluate_policy(vec, policy, 33, 5, deterministic, 7)
-        slow = evaluate(vec, policy_actor(policy, vec.num_envs, deterministic, 7), 33, 5)
+        fast = evaluate(vec, policy_actor(policy, vec, deterministic, 7), 33, 5)
+        actor = policy_actor(policy, vec, deterministic, 7)
+        slow = evaluate(vec, lambda *asked: actor(*asked), 33, 5)
     assert len(fast.returns) == 33
     assert np.array_equal(fast.returns, slow.returns) and np.array_equal(fast.lengths, slow.lengths)

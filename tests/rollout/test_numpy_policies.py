@@ -19,8 +19,8 @@ from puffer_il.learners import registry
 from puffer_il.learners.base import About, Learner
 from puffer_il.learners.registry import register
 from puffer_il.nn.distributions import Noise
-from puffer_il.rollout import actors
-from puffer_il.rollout.evaluate import FINAL_SEED, evaluate_policy, make_eval_vec
+from puffer_il.rollout.actors import TensorActorCritic, policy_actor
+from puffer_il.rollout.evaluate import FINAL_SEED, evaluate, make_eval_vec
 from puffer_il.training.saved_run import load_policy
 from tests.support.runs import final_state, run, same, scripted_cartpole_demos, tiny
 
@@ -192,7 +192,7 @@ def test_its_recurrent_state_comes_back_and_is_told_of_new_episodes(tmp_path, de
     cfg = config("numpy_bc", tmp_path / "run", demos)
     with make_eval_vec(cfg.env, 4) as vec:
         policy = Linear(vec.spec)
-        lengths = evaluate_policy(vec, policy, 8, FINAL_SEED, True, 0).lengths
+        lengths = evaluate(vec, policy_actor(policy, vec), 8, FINAL_SEED).lengths
     assert policy.starts[0].tolist() == [1, 1, 1, 1]
     assert max(counts.max() for counts in policy.starts) >= max(lengths) > 1
     assert all(((now == 1) | (now == before + 1)).all()
@@ -202,7 +202,7 @@ def test_its_recurrent_state_comes_back_and_is_told_of_new_episodes(tmp_path, de
 
 def test_noise_depends_on_seed_step_and_row():
     spec = SimpleNamespace(obs_shape=(3,), action=SimpleNamespace(nvec=(5,), dim=1, dtype=np.dtype(np.int32)))
-    face, obs = actors.Tensors(Linear(spec), spec.action), torch.zeros(64, 3)
+    face, obs = TensorActorCritic(Linear(spec), spec.action), torch.zeros(64, 3)
 
     def actions(seed, step, row):
         noise = Noise.on(torch.device("cpu"), seed)

@@ -21,7 +21,7 @@ from puffer_il.rollout import collector as collector_file
 from puffer_il.rollout.actors import policy_actor
 from puffer_il.rollout.buffer import RolloutBuffer
 from puffer_il.rollout.collector import FEW_ROWS, Collector
-from puffer_il.rollout.evaluate import evaluate, evaluate_policy
+from puffer_il.rollout.evaluate import evaluate
 from puffer_il.rollout.native_rollout import ARRAYS, native_rollout
 from puffer_il.vector.vec import make_vec
 from tests.support.environments import write_env
@@ -250,8 +250,9 @@ def test_evaluations_in_whole_rollouts_give_the_scores_of_single_steps(env: str,
             for p in policy.parameters():
                 p += 0.2 * torch.randn(p.shape)
         for episodes in (7, 100):
-            ours = evaluate_policy(vec, policy, episodes, 5, deterministic, 7)
-            expected = evaluate(vec, policy_actor(policy, 30, deterministic, 7), episodes, 5)
+            ours = evaluate(vec, policy_actor(policy, vec, deterministic, 7), episodes, 5)
+            actor = policy_actor(policy, vec, deterministic, 7)
+            expected = evaluate(vec, lambda *asked, actor=actor: actor(*asked), episodes, 5)  # one by one
             assert len(ours.returns) == episodes and np.array_equal(ours.lengths, expected.lengths)
             assert np.array_equal(ours.returns, expected.returns)
 

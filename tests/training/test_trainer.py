@@ -58,14 +58,13 @@ def test_the_result_is_scored_on_episodes_that_did_not_decide_when_to_stop(tmp_p
     starts = []
 
     def noting(inner):
-        def noted(vec, who, episodes, seed, *rest):
+        def noted(vec, actor, episodes, seed):
             starts.append(vec.reset(seed).copy())
-            return inner(vec, who, episodes, seed, *rest)
+            return inner(vec, actor, episodes, seed)
 
         return noted
 
-    for name in ("evaluate", "evaluate_policy"):
-        monkeypatch.setattr(trainer, name, noting(getattr(trainer, name)))
+    monkeypatch.setattr(trainer, "evaluate", noting(trainer.evaluate))
     run(tiny("ppo", tmp_path / "run", eval__interval_steps=256))
     random, *between, last = starts
     assert len(between) == 3 and all(np.array_equal(between[0], other) for other in between)
@@ -123,7 +122,7 @@ def test_kill_minus_9_goes_on_from_the_checkpoint(tmp_path):
         process.wait()
     steps = final_state(tmp_path / "run")["env_steps"]
     assert steps >= 16384
-    from puffer_il.training.saved_run import load_config
+    from puffer_il.training.run_dir import load_config
 
     config = replaced(load_config(tmp_path / "run"), "train", total_steps=steps + 16384)
     assert run(config, resume=True).summary["env_steps"] == steps + 16384

@@ -1,4 +1,4 @@
-"""Other people's experts act as their authors' code does, and reach the returns their authors report."""
+"""Policies in other people's files act as their authors' code does, and reach the returns their authors report."""
 
 import itertools
 import json
@@ -10,9 +10,8 @@ import pytest
 
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ActionSpec, EnvSpec
-from puffer_il.rollout.policy_files import load_expert
+from puffer_il.rollout.policy_files import read_policy
 
-START = np.zeros(1, bool)
 CARTPOLE = EnvSpec("CartPole-v1", (4,), np.dtype(np.float32), ActionSpec(nvec=(2,)))
 
 
@@ -23,13 +22,20 @@ def spec_of(env):
     return EnvSpec(env.spec.id, obs.shape, obs.dtype, action)
 
 
+def acting(path, spec, deterministic=True, seed=0):
+    """obs → actions of the policy in a file."""
+    policy = read_policy(path, spec)
+    policy.set_random_seed(seed)
+    return lambda obs: policy.predict(obs, deterministic=deterministic)[0]
+
+
 def mean_return(name, path, episodes, **kwargs):
     env = gymnasium.make(name)
-    act, returns = load_expert(path, spec_of(env), **kwargs), []
+    act, returns = acting(path, spec_of(env), **kwargs), []
     for seed in range(episodes):
         (obs, _), total, over = env.reset(seed=seed), 0.0, False
         while not over:
-            action = act(obs[None], START)[0]
+            action = act(obs[None])[0]
             executed = np.clip(action, -1, 1) if env.action_space.shape else action[0]
             obs, reward, terminated, truncated, _ = env.step(executed)
             total, over = total + float(reward), terminated or truncated
@@ -81,29 +87,29 @@ def test_the_papers_network(tmp_path, act, activation):
         for i in "01":
             x = activation(x @ f[f"W{i}"] + f[f"b{i}"])
         wanted = x @ f["Wout"] + f["bout"]
-    np.testing.assert_allclose(load_expert(path, toy(discrete=False))(obs, START), wanted, rtol=1e-4)
-    np.testing.assert_array_equal(load_expert(path, toy(discrete=True))(obs, START)[:, 0], wanted.argmax(1))
+    np.testing.assert_allclose(acting(path, toy(discrete=False))(obs), wanted, rtol=1e-4)
+    np.testing.assert_array_equal(acting(path, toy(discrete=True))(obs)[:, 0], wanted.argmax(1))
 
 
 def test_sampling_follows_the_softmax_and_the_seed(tmp_path):
     path = write_paper_expert(tmp_path / "x.npz", Wout=np.zeros((5, 3)), bout=np.log([0.2, 0.5, 0.3]))
     obs = np.zeros((20_000, 2))
-    actions = load_expert(path, toy(discrete=True), deterministic=False, seed=3)(obs, START)
+    actions = acting(path, toy(discrete=True), deterministic=False, seed=3)(obs)
     np.testing.assert_allclose(np.bincount(actions[:, 0]) / len(obs), [0.2, 0.5, 0.3], atol=0.015)
-    again = [load_expert(path, toy(discrete=True), deterministic=False, seed=seed)(obs, START) for seed in (3, 4)]
+    again = [acting(path, toy(discrete=True), deterministic=False, seed=seed)(obs) for seed in (3, 4)]
     np.testing.assert_array_equal(actions, again[0])
     assert not np.array_equal(actions, again[1])
     blocks = EnvSpec("toy", (2,), np.dtype(np.float32), ActionSpec(nvec=(1, 2)))
-    assert load_expert(path, blocks)(obs[:1], START).tolist() == [[0, 0]]
+    assert acting(path, blocks)(obs[:1]).tolist() == [[0, 0]]
 
 
 def test_sampling_uses_the_standard_deviation(tmp_path):
     path = write_paper_expert(tmp_path / "x.npz", logstd=np.log(0.5))
     obs = np.zeros((20_000, 2))
-    spread = load_expert(path, toy(discrete=False), deterministic=False)(obs, START)
+    spread = acting(path, toy(discrete=False), deterministic=False)(obs)
     assert spread.dtype == np.float32
     np.testing.assert_allclose(spread.std(0), 0.5, rtol=0.03)
-    np.testing.assert_allclose(spread.mean(0), load_expert(path, toy(discrete=False))(obs[:1], START)[0], atol=0.02)
+    np.testing.assert_allclose(spread.mean(0), acting(path, toy(discrete=False))(obs[:1])[0], atol=0.02)
 
 
 @pytest.mark.parametrize(("changes", "kwargs", "message"), [
@@ -121,11 +127,11 @@ def test_sampling_uses_the_standard_deviation(tmp_path):
 def test_experts_that_do_not_fit_are_refused(tmp_path, changes, kwargs, message):
     path = write_paper_expert(tmp_path / "x.npz", **changes)
     if message is None:
-        load_expert(path, toy(discrete=False), deterministic=False)
+        acting(path, toy(discrete=False), deterministic=False)(np.zeros((1, 2)))
         return
     with pytest.raises(InputError, match=message) as error:
-        load_expert(path, toy(discrete=False), **kwargs)
-    assert str(error.value).startswith(f"expert {path}: ")
+        acting(path, toy(discrete=False), **kwargs)(np.zeros((1, 2)))
+    assert str(error.value).startswith(f"policy {path}: ")
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +159,7 @@ def test_stable_baselines3_predicts_the_same(saved_ppo, env, activation):
     spec = spec_of(gymnasium.make(env))
     obs = np.random.default_rng(0).normal(size=(50, *spec.obs_shape)).astype(np.float32)
     wanted, _ = model.predict(obs, deterministic=True)
-    actions = load_expert(path, spec)(obs, START)
+    actions = acting(path, spec)(obs)
     if not spec.action.discrete:
         actions = np.clip(actions, spec.action.low, spec.action.high)
     np.testing.assert_allclose(actions.reshape(wanted.shape), wanted, atol=1e-6)
@@ -163,7 +169,7 @@ def test_stable_baselines3_samples_with_its_standard_deviation(saved_ppo):
     _, path = saved_ppo("Pendulum-v1")
     spec = spec_of(gymnasium.make("Pendulum-v1"))
     obs = np.zeros((5000, 3), np.float32)
-    assert load_expert(path, spec, deterministic=False)(obs, START).std() == pytest.approx(1, rel=0.05)  # log_std is 0
+    assert acting(path, spec, deterministic=False)(obs).std() == pytest.approx(1, rel=0.05)  # log_std is 0
 
 
 def test_a_network_we_cannot_run_is_refused(saved_ppo, tmp_path):
@@ -171,14 +177,14 @@ def test_a_network_we_cannot_run_is_refused(saved_ppo, tmp_path):
 
     _, path = saved_ppo("CartPole-v1", nn.GELU)
     with pytest.raises(InputError, match="has activation GELU; known are Tanh"):
-        load_expert(path, CARTPOLE)
+        read_policy(path, CARTPOLE)
     _, path = saved_ppo("Pendulum-v1", use_sde=True)
     pendulum = spec_of(gymnasium.make("Pendulum-v1"))
-    load_expert(path, pendulum)
+    read_policy(path, pendulum)
     with pytest.raises(InputError, match="no standard deviation per action"):
-        load_expert(path, pendulum, deterministic=False)
+        acting(path, pendulum, deterministic=False)(np.zeros((1, 3)))
     with pytest.raises(InputError, match=r"layer \(3, 64\) where 4 values come in"):
-        load_expert(path, CARTPOLE)
+        read_policy(path, CARTPOLE)
 
 
 def test_other_zips_are_refused(saved_ppo, tmp_path):
@@ -192,15 +198,15 @@ def test_other_zips_are_refused(saved_ppo, tmp_path):
                 if data is not None:
                     new.writestr(member, data)
         with pytest.raises(InputError, match=message):
-            load_expert(tmp_path / "x.zip", CARTPOLE)
+            read_policy(tmp_path / "x.zip", CARTPOLE)
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as new:
         new.writestr("data", json.dumps({}))
     with pytest.raises(InputError, match="no policy we know"):
-        load_expert(tmp_path / "x.zip", CARTPOLE)
+        read_policy(tmp_path / "x.zip", CARTPOLE)
 
 
 def test_other_policies_of_stable_baselines3_are_refused(tmp_path):
     sb3 = pytest.importorskip("stable_baselines3")
     sb3.DQN("MlpPolicy", "CartPole-v1", device="cpu", buffer_size=10).save(tmp_path / "dqn.zip")
     with pytest.raises(InputError, match="only an actor-critic MlpPolicy"):
-        load_expert(tmp_path / "dqn.zip", CARTPOLE)
+        read_policy(tmp_path / "dqn.zip", CARTPOLE)

@@ -15,9 +15,10 @@ import torch
 from puffer_il.core.config import PolicyConfig
 from puffer_il.learners.common.bc_on_labels import LabelledRollouts
 from puffer_il.nn.policy import Policy
-from puffer_il.rollout.asking import Guide
+from puffer_il.rollout.actors import EVERY, Actor
 from puffer_il.rollout.buffer import RolloutBuffer
 from puffer_il.rollout.collector import Collector
+from puffer_il.rollout.labeller import Labeller
 from puffer_il.vector.vec import make_vec
 from tests.support.rollouts import make_demos
 
@@ -31,13 +32,13 @@ def answer(obs: np.ndarray) -> np.ndarray:
     return ((index + 2 * episode + 3 * step) % 5).astype(np.int32)[:, None]
 
 
-class Coded:
+class Coded(Actor):
     """The expert; it counts how often it is asked."""
 
     def __init__(self, stepwise: bool) -> None:
         self.stepwise, self.asked = stepwise, 0
 
-    def act(self, obs, starts, rows):
+    def __call__(self, obs, starts, rows=EVERY):
         self.asked += 1
         return answer(obs)
 
@@ -68,14 +69,14 @@ class Half:
         return expert if own is None else np.where(self.rng.random((len(starts), 1)) < self.share, expert, own)
 
 
-def guided(kind: str, stepwise: bool, share: float, lstm: int = 0, num_steps: int = 40):
+def labelled(kind: str, stepwise: bool, share: float, lstm: int = 0, num_steps: int = 40):
     """Three rollouts in a row of six environments, while their arrays are good."""
     torch.manual_seed(0)
     with make_vec("tests.support.identified:Gymnasium", num_envs=6, seed=7, **VECS[kind]) as vec:
         policy = Policy(vec.spec, PolicyConfig(hidden=(8,), lstm=lstm))
         buffer = RolloutBuffer(vec.spec, num_steps, 6, state_dim=policy.state_dim, expert=True)
         expert = Coded(stepwise)
-        collector = Collector(vec, policy, buffer, CPU, 7, guide=Guide(expert, Half(share)))
+        collector = Collector(vec, policy, buffer, CPU, 7, labeller=Labeller(expert, Half(share)))
         for _ in range(3):
             collector.collect()
             yield collector, expert
@@ -86,7 +87,7 @@ def guided(kind: str, stepwise: bool, share: float, lstm: int = 0, num_steps: in
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_labels_stand_beside_their_states_and_what_was_done_is_stored(kind, stepwise, share):
     agreement = []
-    for collector, expert in guided(kind, stepwise, share):
+    for collector, expert in labelled(kind, stepwise, share):
         buffer = collector.buffer
         valid, labels = buffer.valid, buffer.expert_actions
         assert valid.sum() > 150
@@ -104,7 +105,7 @@ def test_labels_stand_beside_their_states_and_what_was_done_is_stored(kind, step
 
 
 def test_a_recurrent_state_follows_whoever_acts():
-    for collector, _ in guided("serial", True, 1.0, lstm=4):
+    for collector, _ in labelled("serial", True, 1.0, lstm=4):
         obs, starts = torch.from_numpy(collector.buffer.obs.copy()), torch.from_numpy(collector.buffer.episode_starts)
         first = torch.from_numpy(collector.buffer.initial_state.copy())
         with torch.no_grad():
@@ -113,11 +114,11 @@ def test_a_recurrent_state_follows_whoever_acts():
 
 
 def test_what_the_expert_remembers_is_saved_with_the_rollouts():
-    for collector, expert in guided("serial", True, 1.0):
+    for collector, expert in labelled("serial", True, 1.0):
         state = collector.state_dict()
         assert state["expert"] == {"asked": expert.asked}
     expert.asked = 0
-    collector.guide.expert.load_state_dict(state["expert"])
+    collector.labeller.expert.load_state_dict(state["expert"])
     assert expert.asked == 120
 
 
@@ -127,12 +128,12 @@ def test_a_rollout_in_c_is_labelled_as_a_whole():
         policy, buffer = Policy(vec.spec, PolicyConfig(hidden=(8,))), RolloutBuffer(vec.spec, 20, 32, expert=True)
 
         class Sign(Coded):
-            def act(self, obs, starts, rows):
+            def __call__(self, obs, starts, rows=EVERY):
                 self.asked += 1
                 return (obs[:, 2:3] > 0).astype(np.int32)
 
         expert = Sign(stepwise=False)
-        collector = Collector(vec, policy, buffer, CPU, 7, guide=Guide(expert, Half(0.0)))
+        collector = Collector(vec, policy, buffer, CPU, 7, labeller=Labeller(expert, Half(0.0)))
         collector.collect()
         assert expert.asked == 1 and collector.act_seconds == 0  # in C
         np.testing.assert_array_equal(buffer.expert_actions, buffer.obs[..., 2:3] > 0)
@@ -152,7 +153,7 @@ def test_a_rollout_in_c_is_labelled_as_a_whole():
 def test_an_aggregate_holds_whole_streams_with_the_right_labels(kind):
     data = LabelledRollouts(None, 0.25)
     total = 0
-    for collector, _ in guided(kind, True, 0.0):
+    for collector, _ in labelled(kind, True, 0.0):
         buffer = collector.buffer
         data.add(buffer.obs, buffer.expert_actions, buffer.valid, buffer.episode_starts)
         total += int(buffer.valid.sum())

@@ -1,0 +1,89 @@
+"""From what the user names, or hands over, to the Actor: for `demos collect`, `env play`, and experts to be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import EnvSpec
+from puffer_il.nn.policy import Policy
+from puffer_il.rollout.actors import Actor, FunctionActor, NumpyActor, RandomActor, ScriptActor, policy_actor
+from puffer_il.rollout.policy_files import read_policy
+from puffer_il.training.saved_run import load_policy
+from puffer_il.vector.vec import Vec
+
+SCRIPT, PERSON, RANDOM = "script", "person", "random"
+MakePerson = Callable[[Vec], Actor]
+
+
+def resolve_actor(given: str, source: Any, vec: Vec, *, deterministic: bool = True, seed: int = 0,
+                  person: MakePerson | None = None) -> Actor:
+    """Who acts in `vec`, which has been reset. `source` is one of:
+
+    "script"            the environment's function c_expert
+    "person"            somebody at the terminal, whom `person` makes
+    "random"            uniform actions: a control, from whom nothing can be learned
+    another path        a run directory, a Stable-Baselines3 zip, or an npz of the GAIL paper's experts
+    a Policy, a NumpyPolicy, or anything else with Stable-Baselines3's `predict`, such as a model of that library
+    a function          of n observations alone, which gives n actions, both in the environment's own form
+    an Actor            as it is
+
+    A policy acts by its mode if `deterministic`, else it samples; `seed` is that of all random numbers.
+    InputError, which calls the source `given` (such as "--policy x"), where it cannot act or does not fit.
+    """
+    if source == SCRIPT:
+        if vec.expert_actions() is None:
+            raise InputError(f"{given}: " + (
+                "no script can be asked in worker processes; set env.backend = 'serial' and env.num_workers = 0, or "
+                "give a policy's run directory or file" if vec.backend == "multiprocessing" else
+                f"{vec.spec.name} has no scripted expert (a function c_expert in its header); give a policy's run "
+                "directory or file"))
+        return ScriptActor(vec)
+    if source == PERSON:
+        if person is None:
+            raise InputError(f"{given}: there is no terminal to ask somebody at; give 'script', or a policy's run "
+                             "directory or file")
+        return person(vec)
+    if source == RANDOM:
+        return RandomActor(vec.spec, seed)
+    if isinstance(source, str | Path):
+        source = _policy_at(given, source, vec.spec)
+    if isinstance(source, Actor):
+        return source
+    if isinstance(source, Policy):
+        _check_spaces(given, source.spec, vec.spec)
+        return policy_actor(source, vec, deterministic, seed)
+    if hasattr(source, "predict"):
+        own_form = not hasattr(source, "num_parameters")  # as a NumpyPolicy has
+        return NumpyActor(source, vec.spec, deterministic, seed, own_form)
+    if callable(source):
+        return FunctionActor(source, vec.spec)
+    raise InputError(f"{given}: {source!r} cannot act; give a policy, a function of observations, or a run directory "
+                     "or file")
+
+
+def flagged(policy: Path | None, expert: bool) -> tuple[str, Any]:
+    """`given` and `source` of what --policy, --expert or, without either, --random stand for."""
+    if policy is not None:
+        return f"--policy {policy}", policy
+    return ("--expert", SCRIPT) if expert else ("--random", RANDOM)
+
+
+def _policy_at(given: str, source: str | Path, spec: EnvSpec) -> Any:
+    path = Path(source)
+    if not path.exists():
+        words = ", or 'script' or 'person'" if isinstance(source, str) else ""
+        raise InputError(f"{given}: there is no such file or run directory; give one{words}")
+    if not path.is_dir():
+        return read_policy(path, spec)
+    policy, _, state = load_policy(path)
+    _check_spaces(given, state["spec"], spec)
+    return policy
+
+
+def _check_spaces(given: str, own: EnvSpec, spec: EnvSpec) -> None:
+    if not own.same_spaces(spec):
+        raise InputError(f"{given}: a policy for {own.name}, whose observations {own.obs_shape} or actions are not "
+                         f"those of {spec.name}; give a run on that")

@@ -72,8 +72,8 @@ class PolicyActor(Actor):
 
 
 class NumpyActor(Actor):
-    """Anything with Stable-Baselines3's `predict`: a NumpyPolicy, or with `own_form` a model of that library, which sees
-    and gives the environment's own form instead of rows. What it remembers is its own affair and is not saved."""
+    """Anything with Stable-Baselines3's `predict`: a NumpyPolicy, or with `own_form` a model of that library, which
+    sees and gives the environment's own form instead of rows. What it remembers is its own affair and is not saved."""
 
     def __init__(self, policy: Any, spec: EnvSpec, deterministic: bool = True, seed: int = 0,
                  own_form: bool = False) -> None:

@@ -30,7 +30,7 @@ SB3_PARTS = re.compile(r"(mlp_extractor\.(policy|value)_net\.\d+|(action|value)_
 class FilePolicy:
     """logits or mean = f((obs − obs_mean) / obs_std); `layers` are (weight (in, out), bias (out,)), the last linear."""
 
-    path: Path
+    source: str  # the file
     action: ActionSpec
     layers: list[tuple[Array, Array]]
     activation: str
@@ -47,7 +47,7 @@ class FilePolicy:
         x, action = self.outputs(obs), self.action
         if not (deterministic or action.discrete):
             if self.log_std is None:
-                raise InputError(f"policy {self.path}: has no standard deviation per action; use its deterministic "
+                raise InputError(f"policy {self.source}: has no standard deviation per action; use its deterministic "
                                  "actions")
             x = x + np.exp(self.log_std) * self.rng.standard_normal(x.shape)
         if not action.discrete:
@@ -98,7 +98,7 @@ def _gail_paper(file: Npz, action: ActionSpec) -> FilePolicy:
     if kind not in (0.0, 1.0):
         file.refuse(f"act is {kind}; known are 0 (tanh) and 1 (leaky ReLU)")
     log_std = file.get("logstd")
-    return FilePolicy(file.path, action, [(file[f"W{name}"], file[f"b{name}"]) for name in names],
+    return FilePolicy(file.source, action, [(file[f"W{name}"], file[f"b{name}"]) for name in names],
                       PAPER_ACTIVATIONS[int(kind)], file["obs_mean"], file["obs_std"],
                       None if log_std is None else log_std.reshape(-1))
 
@@ -123,7 +123,7 @@ def _stable_baselines(file: Npz, action: ActionSpec) -> FilePolicy:
                     key=lambda k: int(k.split(".")[2]))
     layers = [(arrays[k].T, arrays[k.removesuffix("weight") + "bias"]) for k in [*hidden, "action_net.weight"]]
     log_std = arrays.get("log_std")
-    return FilePolicy(file.path, action, layers, activation,
+    return FilePolicy(file.source, action, layers, activation,
                       log_std=log_std if log_std is not None and log_std.ndim == 1 else None)
 
 

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SOURCES := $(wildcard setup.py pyproject.toml constraints.txt puffer_il/*/*.pxi puffer_il/*/*.pyx puffer_il/*/*/*.pyx puffer_il/native/glue.py csrc/*.h csrc/*/*.h envs/*/*.h envs/*/env.toml)
+SOURCES := $(wildcard setup.py pyproject.toml constraints.txt puffer_il/*/*.pxi puffer_il/*/*.pyx puffer_il/*/*/*.pyx puffer_il/native/glue.py puffer_il/native/envfile.py csrc/*.h csrc/*/*.h envs/*/*.h envs/*/env.toml)
 
 .PHONY: setup demo test lint bench scores quality pictures clean check-tools
 

@@ -1,4 +1,4 @@
-"""The sdist holds all that a build needs: a wheel made from it lacks no kernel, environment or experiment."""
+"""The sdist holds all that a build needs, and what is installed holds all that a run needs."""
 
 import subprocess
 import sys
@@ -8,17 +8,35 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+DATA = ("csrc/**/*.h", "envs/**/*.h", "envs/**/*.toml", "envs/**/*.npz", "envs/**/*.py", "configs/**/*.toml")
 
 
-def test_the_sdist_has_every_source(tmp_path):
+def files(*patterns: str) -> set[str]:
+    return {str(path.relative_to(ROOT)) for pattern in patterns for path in ROOT.glob(pattern) if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an sdist, and lib/ with what is installed besides compiled modules."""
     if not (ROOT / "setup.py").is_file():
         pytest.skip("runs in the repository only")
-    command = [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", tmp_path, "sdist", "--dist-dir", tmp_path]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    archive, = tmp_path.glob("*.tar.gz")
+    folder = tmp_path_factory.mktemp("built")
+    subprocess.run([sys.executable, "setup.py", "-q", "egg_info", "--egg-base", folder, "sdist", "--dist-dir", folder,
+                    "build_py", "--build-lib", folder / "lib"], cwd=ROOT, check=True, capture_output=True)
+    return folder
+
+
+def test_the_sdist_has_every_source(built: Path):
+    archive, = built.glob("*.tar.gz")
     with tarfile.open(archive) as tar:
         held = {name.split("/", 1)[1] for name in tar.getnames() if "/" in name}
-    patterns = ("puffer_il/**/*.py", "puffer_il/**/*.pyx", "csrc/**/*.h", "envs/**/*.h", "envs/**/*.toml",
-                "envs/**/*.npz", "configs/**/*.toml", "setup.py", "pyproject.toml", "README.md", "LICENSE")
-    needed = {str(path.relative_to(ROOT)) for pattern in patterns for path in ROOT.glob(pattern)}
-    assert len(needed) > 50 and needed <= held
+    needed = files(*DATA, "puffer_il/**/*.py", "puffer_il/**/*.pyx", "puffer_il/**/*.pxi", "setup.py", "pyproject.toml",
+                   "README.md", "LICENSE")
+    assert len(needed) > 200 and needed <= held
+
+
+def test_what_is_installed_lies_inside_the_package(built: Path):
+    installed = {str(path.relative_to(built / "lib")) for path in (built / "lib").rglob("*") if path.is_file()}
+    assert all(path.startswith("puffer_il/") for path in installed)
+    needed = {f"puffer_il/{path}" for path in files(*DATA)} | files("puffer_il/**/*.py", "puffer_il/**/template/*/*")
+    assert needed | {"puffer_il/py.typed"} <= installed

@@ -32,21 +32,14 @@ def describe(demos: Demos) -> dict[str, Any]:
 
     Lengths and returns are those of whole episodes, `sd` is the population's; `open` episodes have no end flag.
     """
-    returns = demos.returns
     terminated, truncated = int(demos.terminated.sum()), int(demos.truncated.sum())
+    arrays = {name: getattr(demos, name) for name in ("obs", "actions", "weights", "states")}
     return {
-        "source": demos.source,
-        "episodes": demos.num_episodes,
-        "transitions": len(demos),
+        "source": demos.source, "episodes": demos.num_episodes, "transitions": len(demos),
         "lengths": _summary(demos.whole_lengths),
-        "returns": None if returns is None else _summary(returns),
-        "terminated": terminated,
-        "truncated": truncated,
-        "open": demos.num_episodes - terminated - truncated,
-        "obs": _array_summary(demos.obs),
-        "actions": None if demos.actions is None else _array_summary(demos.actions),
-        "weights": None if demos.weights is None else _array_summary(demos.weights),
-        "states": None if demos.states is None else _array_summary(demos.states),
+        "returns": None if demos.returns is None else _summary(demos.returns),
+        "terminated": terminated, "truncated": truncated, "open": demos.num_episodes - terminated - truncated,
+        **{name: None if array is None else _array_summary(array) for name, array in arrays.items()},
         "notes": list(demos.notes),
     }
 

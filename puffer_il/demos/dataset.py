@@ -135,6 +135,11 @@ class Demos:
         return np.append(self.episode_starts[1:], len(self.obs))
 
     @property
+    def final_obs(self) -> Array:
+        """(episodes, *obs_shape) the last successor of each episode."""
+        return self.next_obs[self.episode_ends - 1]
+
+    @property
     def lengths(self) -> Array:
         """(episodes,) rows stored of each episode."""
         return self.episode_ends - self.episode_starts

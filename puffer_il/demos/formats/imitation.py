@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from puffer_il.core.spec import Array
-from puffer_il.demos.build import actions_of, build_demos, obs_with_finals, shifted
+from puffer_il.demos.build import build_demos, shifted, trajectories
 from puffer_il.demos.dataset import Demos
 from puffer_il.demos.ends import split_ends
 from puffer_il.demos.npz import Arrays, save_npz
@@ -52,7 +52,7 @@ def write(path: Path | str, demos: Demos) -> None:
     object array, so one of empty dicts is written. Raises InputError for demonstrations that are subsampled or have no
     actions.
     """
-    obs, actions = obs_with_finals(demos), actions_of(demos)
+    obs, actions = trajectories(demos)
     infos = np.empty(len(demos), object)
     infos[:] = [{} for _ in range(len(demos))]
     one_choice = actions.dtype == np.int32 and actions.shape[1] == 1

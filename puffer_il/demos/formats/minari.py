@@ -9,7 +9,7 @@ import numpy as np
 
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ActionSpec, EnvSpec
-from puffer_il.demos.build import actions_of, build_demos, obs_with_finals
+from puffer_il.demos.build import build_demos, trajectories
 from puffer_il.demos.dataset import Demos
 from puffer_il.demos.npz import one_line
 
@@ -53,8 +53,8 @@ def write(target: str, demos: Demos, spec: EnvSpec) -> None:
     minari, dataset_id = _minari(), target.removeprefix(PREFIX)
     if demos.rewards is None:
         raise InputError(f"demos {demos.source}: no rewards are stored, which Minari requires; write an .npz")
-    obs, gaps = obs_with_finals(demos), np.arange(demos.num_episodes)
-    actions = actions_of(demos).reshape(len(demos), *spec.action.shape)
+    obs, rows = trajectories(demos)
+    actions, gaps = rows.reshape(len(demos), *spec.action.shape), np.arange(demos.num_episodes)
     episodes = [
         minari.data_collector.EpisodeBuffer(
             observations=obs[start + gap:end + gap + 1], actions=actions[start:end], rewards=demos.rewards[start:end],

@@ -28,15 +28,16 @@ from puffer_il.demos.npz import Arrays, Npz, save_npz
 
 MARKS = (("obs", "actions"), ("obs", "episode_starts"))
 NAME, VERSION = "puffer_il demos", 1
-STORED = ("obs", "terminations", "truncations", "episode_starts", "actions", "rewards", "weights", "states", *WHOLE)
+OPTIONAL = ("actions", "rewards", "weights", "states")
+STORED = ("obs", "terminations", "truncations", "episode_starts", *OPTIONAL, *WHOLE)
 
 
 def write(path: Path | str, demos: Demos, env: str, collected: str) -> None:
     """See `Demos.save`."""
     meta = {"format": NAME, "version": VERSION, "env": env, "collected": collected, "notes": list(demos.notes)}
     arrays = {name: getattr(demos, name) for name in STORED if getattr(demos, name) is not None}
-    arrays |= _successors(demos) | {"meta": np.array(json.dumps(meta))}
-    save_npz(path, arrays)
+    arrays |= {"final_obs": demos.final_obs} if follows_on(demos) else {"next_obs": demos.next_obs}
+    save_npz(path, arrays | {"meta": np.array(json.dumps(meta))})
 
 
 def read(file: Arrays, time_limit: int | None = None) -> Demos:
@@ -47,22 +48,15 @@ def read(file: Arrays, time_limit: int | None = None) -> Demos:
     if others:
         notes.append(f"ignored {', '.join(others)}: no part of the format")
     return build_demos(
-        file.source, obs=obs, actions=file.get("actions"), next_obs=_next_obs(file, obs, starts),
-        terminations=file.rows("terminations"), truncations=file.rows("truncations"), episode_starts=starts,
-        notes=notes, rewards=file.get("rewards"), weights=file.get("weights"), states=file.get("states"),
-        **{name: _totals(file, name) for name in WHOLE})
+        file.source, obs=obs, next_obs=_next_obs(file, obs, starts), terminations=file.rows("terminations"),
+        truncations=file.rows("truncations"), episode_starts=starts, notes=notes,
+        **{name: file.get(name) for name in OPTIONAL}, **{name: _totals(file, name) for name in WHOLE})
 
 
 def read_meta(path: Path | str) -> dict[str, Any]:
     """What a file of ours says about itself: env, collected, notes, version. Empty strings where it says nothing."""
     with Npz(path) as file:
         return _meta(file)
-
-
-def _successors(demos: Demos) -> dict[str, Array]:
-    if follows_on(demos):
-        return {"final_obs": demos.next_obs[demos.episode_ends - 1]}
-    return {"next_obs": demos.next_obs}
 
 
 def _next_obs(file: Arrays, obs: Array, starts: Array) -> Array:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 from difflib import get_close_matches
 
 
@@ -19,6 +15,12 @@ class Quit(Exception):
 
 class EnvFailure(RuntimeError):
     """An environment or its worker process died; the message holds its traceback or signal (exit code 1)."""
+
+
+def one_line(error: BaseException) -> str:
+    """The error's own words on one line of at most 300 characters."""
+    text = " ".join((str(error) or type(error).__name__).split())
+    return text if len(text) <= 300 else f"{text[:300]}…"
 
 
 def unknown(kind: str, name: str, known: list[str]) -> str:

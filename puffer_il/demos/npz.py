@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from puffer_il.core.errors import InputError
+from puffer_il.core.errors import InputError, one_line
 from puffer_il.core.spec import Array
 from puffer_il.demos.dataset import check_starts
 
@@ -154,8 +154,3 @@ def save_npz(path: Path | str, arrays: dict[str, Array]) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"demos {path}: cannot be written ({one_line(error)}); choose another place") from None
-
-
-def one_line(error: BaseException) -> str:
-    """The error's own words on one line."""
-    return " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())

@@ -11,6 +11,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from puffer_il.core.errors import one_line
 from puffer_il.core.spec import Array, Batch, ObsField
 from puffer_il.core.terminal import bars
 from puffer_il.native.native_env import NativeEnv
@@ -48,7 +49,7 @@ class Stage:
                 self.drawn = self._drawn() is not None
                 break
             except (Exception, SystemExit) as error:  # whatever a drawing library raises
-                reasons.append(" ".join(str(error).split()) or type(error).__name__)
+                reasons.append(one_line(error))
                 self.vec.close()
         if reasons:
             self.notice = f"no picture: {reasons[0]}"

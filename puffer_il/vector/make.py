@@ -17,7 +17,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from puffer_il.core.errors import EnvFailure, InputError
+from puffer_il.core.errors import EnvFailure, InputError, one_line
 from puffer_il.core.spec import Array, EnvSpec, ObsField, Starts
 from puffer_il.native.catalogue import env_folders, twin_of
 from puffer_il.native.cython_env import load_cython
@@ -132,14 +132,14 @@ class Creator:
         except InputError as error:
             raise InputError(str(error) if self.kind in ("folder", "cython") else f"{about}: {error}") from None
         except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
-            raise InputError(f"{about} cannot be opened: {_one_line(error)}{self._remedy(error)}") from None
+            raise InputError(f"{about} cannot be opened: {one_line(error)}{self._remedy(error)}") from None
         except gymnasium.error.Error as error:
-            raise InputError(f"{about}: {_one_line(error)}") from None
+            raise InputError(f"{about}: {one_line(error)}") from None
         except (Exception, SystemExit) as error:
             if type(error).__module__ in ("gym.error", "pettingzoo.env_registry.exceptions"):
-                raise InputError(f"{about}: {_one_line(error)}") from None
+                raise InputError(f"{about}: {one_line(error)}") from None
             if isinstance(error, TypeError) and "keyword argument" in str(error):
-                raise InputError(f"{about}: env.kwargs = {self.kwargs}: {_one_line(error)}") from None
+                raise InputError(f"{about}: env.kwargs = {self.kwargs}: {one_line(error)}") from None
             raise EnvFailure(f"{about} cannot be opened:\n{traceback.format_exc()}") from error
 
     def _remedy(self, error: BaseException) -> str:
@@ -193,7 +193,7 @@ def find_creator(name: str | Callable, kwargs: dict[str, Any] | None = None) -> 
             raise InputError(f"environment {name!r}: Atari's are those of ale-py: pip install ale-py, and use "
                              f"'ale_py:{name}'") from None
         known = gymnasium.error.VersionNotFound | gymnasium.error.NamespaceNotFound
-        raise InputError(f"environment {name!r}: {_one_line(error)}" if isinstance(error, known)
+        raise InputError(f"environment {name!r}: {one_line(error)}" if isinstance(error, known)
                          else _unknown(name, folders)) from None
     return Creator(name, "gymnasium", name, kwargs)
 
@@ -276,11 +276,6 @@ def _load(target: str | Callable) -> Callable:
         return target
     module, _, attribute = target.partition(":")
     return getattr(_import(module), attribute)
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= 300 else f"{text[:300]}…"
 
 
 def env_seed(seed: int, index: int) -> int:

@@ -2,7 +2,7 @@
 
 PufferLib hands over the reward of the previous action beside the new observation, may report a row as terminated and
 truncated at once, resets emulated environments in the step after an end and native ones in the same. What comes out of
-`recv` are rows as `types.Batch` describes them.
+`recv` are rows as `Batch` describes them.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class NativeBatch:
 
 
 class Vec:
-    """Rows of environments that step together; see `make_vec` and `types.Batch`. Arrays are views of shared buffers.
+    """Rows of environments that step together; see `make_vec` and `Batch`. Arrays are views of shared buffers.
 
     spec         what a learner may know of the environment
     num_envs     rows of a vector step; `groups` are the slices of them that step independently

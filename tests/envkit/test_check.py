@@ -8,9 +8,9 @@ import pytest
 
 from puffer_il.core.errors import InputError
 from puffer_il.envkit.check.program import BUILDS
+from puffer_il.envkit.check.results import CHECKS
 from puffer_il.envkit.check.run import check
 from puffer_il.envkit.check.source import env_fields
-from puffer_il.envkit.check.types import CHECKS
 from puffer_il.native.envfile import read_env
 from tests.support.environments import write_env
 

@@ -18,7 +18,7 @@ from puffer_il.envkit.check.child import write_input
 from puffer_il.envkit.check.findings import check_run
 from puffer_il.envkit.check.program import build_object, build_program, run_program
 from puffer_il.envkit.check.reports import check_reports
-from puffer_il.envkit.check.types import Checks
+from puffer_il.envkit.check.results import Checks
 from puffer_il.native.envdata import open_env
 from puffer_il.native.envfile import read_env
 from puffer_il.native.gymnasium_env import GymnasiumEnv, GymnasiumVectorEnv

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from puffer_il.core.errors import InputError
+from puffer_il.core.errors import InputError, one_line
 from puffer_il.core.spec import ActionSpec, EnvSpec
 from puffer_il.demos.build import build_demos, trajectories
 from puffer_il.demos.dataset import Demos
-from puffer_il.demos.npz import one_line
 
 MARKS = ()
 PREFIX = "minari:"

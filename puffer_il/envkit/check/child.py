@@ -1,31 +1,126 @@
 """The process in which `env check` opens an environment from Python, so that nothing of it can take the checker down.
 
-`python -m puffer_il.envkit.check.child` reads a JSON line {"name", "kwargs", "seconds", "input"}, and answers:
+`Child` is the checker's end, `_serve` the child's. The child answers one of
     {"folder": …, "values": …}          a C environment; its parameters and arrays are in the file `input`
-    {"folder": null, "about": …}        any other environment
+    {"folder": None, "about": …}        any other environment
     {"refused": …}                      wrong input, one line
     {"failed": …}                       what it raised
-After another line on its input it makes its checks: {"begin": name}, {"check": …} for each, {"end": true}.
+and then, once it is told to go on, for each of its checks the name and the Check, and None at the end.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
+import multiprocessing
 import os
+import signal
 import struct
-import sys
 import time
 import traceback
-from dataclasses import asdict
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from puffer_il.core.errors import EnvFailure, InputError
-from puffer_il.envkit.check.types import Check
+from puffer_il.core.errors import EnvFailure, InputError, one_line
+from puffer_il.envkit.check.results import Check
 from puffer_il.native.catalogue import env_folders
 from puffer_il.native.envdata import open_env
+
+SLOWEST_S = 120.0  # to open an environment: compilers and simulators take their time
+
+
+class Child:
+    """The environment, opened from Python in a process that may crash or hang, and is then told so by name."""
+
+    def __init__(self, name: str, kwargs: dict[str, Any], seconds: float, scratch: Path) -> None:
+        self.given, self._stderr, self._seconds = scratch / "input", scratch / "stderr", seconds
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, name, kwargs, seconds, scratch))
+        self._process.start()
+        theirs.close()
+
+    def _answer(self, timeout: float) -> Any:
+        """The next answer; {"failed": …} if none comes any more."""
+        try:
+            if self._pipe.poll(timeout):
+                return self._pipe.recv()
+            return {"failed": f"does not come to an end within {timeout:.0f} s"}
+        except (EOFError, OSError):
+            return {"failed": self._ending()}
+
+    def _ending(self) -> str:
+        """How the process died."""
+        self._process.join()
+        code = self._process.exitcode or 0
+        lines = [line.strip() for line in self._stderr.read_text(errors="replace")[-2000:].splitlines()]
+        last = next((f": {line[:200]}" for line in reversed(lines) if line), "")
+        return f"the process dies ({signal.Signals(-code).name if code < 0 else f'exit code {code}'}){last}"
+
+    def opened(self) -> dict[str, Any]:
+        """What it is: the first answer. InputError for wrong input; "failed" where it cannot be opened."""
+        answer = self._answer(SLOWEST_S)
+        if "refused" in answer:
+            raise InputError(answer["refused"])
+        return answer
+
+    def checks(self) -> Iterator[str | Check]:
+        """The name of each check as it begins, then what became of it."""
+        with contextlib.suppress(BrokenPipeError):
+            self._pipe.send("go")
+        name, limit = "gymnasium", SLOWEST_S
+        while (answer := self._answer(limit)) is not None:
+            if isinstance(answer, dict):
+                failed = Check(name)
+                failed.add(f"stopped: {answer.get('failed') or answer['refused']}",
+                           "the checks after this one were not made; mend this and check again")
+                yield failed
+                return
+            if isinstance(answer, str):
+                name, limit = answer, max(20.0, 5 * self._seconds)
+            yield answer
+
+    def close(self) -> None:
+        assert self._process.pid is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)  # its workers end with it
+        self._process.kill()
+        self._process.join()
+        self._pipe.close()
+
+
+def _serve(pipe: Connection, name: str, kwargs: dict[str, Any], seconds: float, scratch: Path) -> None:
+    """Open the environment, say what it is, and check it when told to."""
+    os.setsid()
+    for path, descriptor in ((os.devnull, 1), (scratch / "stderr", 2)):  # environments may print
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
+    try:
+        folder = folder_of(name)
+        if folder is not None:
+            pipe.send({"folder": folder, "values": write_input(folder, kwargs, scratch / "input")})
+        from puffer_il.envkit.check.python_checks import PYTHON_CHECKS
+        from puffer_il.envkit.check.subject import Subject
+
+        subject = Subject(name, kwargs, folder, seconds)
+        if folder is None:
+            pipe.send({"folder": None, "about": subject.open()})
+        pipe.recv()
+        for check, look in ((Check(name), look) for name, look in PYTHON_CHECKS.items() if subject.has(name)):
+            pipe.send(check.name)
+            begin = time.monotonic()
+            look(subject, check)
+            check.seconds = time.monotonic() - begin
+            pipe.send(check)
+        pipe.send(None)
+    except InputError as error:
+        pipe.send({"refused": str(error)})
+    except EnvFailure as error:
+        pipe.send({"failed": str(error).strip().splitlines()[-1]})
+    except Exception as error:
+        pipe.send({"failed": last_line(error)})
 
 
 def folder_of(name: str) -> Path | None:
@@ -51,45 +146,4 @@ def last_line(error: BaseException) -> str:
     """What went wrong and where, in one line."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "/puffer_il/" not in frame.filename]
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}{place}"
-
-
-def main() -> None:
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # environments may print
-
-    def answer(**message: Any) -> None:
-        answers.write(json.dumps(message) + "\n")
-
-    asked = json.loads(sys.stdin.readline())
-    folder = folder_of(asked["name"])
-    try:
-        if folder is not None:
-            values = write_input(folder, asked["kwargs"], Path(asked["input"]))
-            answer(folder=str(folder), values=values)
-        from puffer_il.envkit.check.subject import Subject
-        from puffer_il.envkit.check.views import CHECKS
-
-        subject = Subject(asked["name"], asked["kwargs"], folder, asked["seconds"])
-        if folder is None:
-            answer(folder=None, about=subject.open())
-        if sys.stdin.readline():
-            for name, look in CHECKS.items():
-                if subject.has(name):
-                    answer(begin=name)
-                    check, begin = Check(name), time.monotonic()
-                    look(subject, check)
-                    check.seconds = time.monotonic() - begin
-                    answer(check=asdict(check))
-            answer(end=True)
-    except InputError as error:
-        answer(refused=str(error))
-    except EnvFailure as error:
-        answer(failed=str(error).strip().splitlines()[-1])
-    except Exception as error:
-        answer(failed=last_line(error))
-
-
-if __name__ == "__main__":
-    main()
+    return f"{type(error).__name__}: {one_line(error)}{place}"

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from puffer_il.envkit.check.findings import ALL_FIELDS, MANY
-from puffer_il.envkit.check.program import Run, first_difference
-from puffer_il.envkit.check.types import FOLLOW, ROOTS, Checks, steps
+from puffer_il.envkit.check.program import ProgramRun
+from puffer_il.envkit.check.results import FOLLOW, ROOTS, Checks, steps
 
 BY_FIELDS = {  # comparison → the check that it belongs to, what it finds, what to do
     "fresh": ("initialised", "uninitialised read: {fields} of Env is used before c_reset has set it ({what} differ "
@@ -19,9 +21,9 @@ BY_FIELDS = {  # comparison → the check that it belongs to, what it finds, wha
 }
 
 
-def check_comparisons(runs: Mapping[str, Run], unwritten: list[str], shared: bool, checks: Checks) -> None:
+def check_comparisons(runs: Mapping[str, ProgramRun], unwritten: list[str], shared: bool, checks: Checks) -> None:
     """What differed where nothing may differ, and which fields of Env it was due to."""
-    zero, sanitized = runs.get("zero", Run()), runs.get("sanitized", Run())
+    zero, sanitized = runs.get("zero", ProgramRun()), runs.get("sanitized", ProgramRun())
     records = list(dict.fromkeys([*zero.records, *sanitized.records]))
     differs = {record[1]: record[2:] for record in reversed(records) if record[0] == "differs"}
     names: dict[str, list[str]] = {}
@@ -82,7 +84,7 @@ def _unwritten(records: list[tuple[str, ...]], checks: Checks) -> None:
                              "hold anything before")
 
 
-def _memory(runs: Mapping[str, Run], unwritten: list[str], checks: Checks) -> None:
+def _memory(runs: Mapping[str, ProgramRun], unwritten: list[str], checks: Checks) -> None:
     """Locals and buffers that were zero in one build and something else in the other."""
     if "zero" not in runs or "pattern" not in runs:
         return
@@ -109,3 +111,10 @@ def mark_followers(checks: Checks) -> None:
             remedy = f"may follow from '{roots[0]}': mend that first, and check again"
             checks[name].findings = [replace(found, remedy=remedy, root=roots[0]) if found.compared else found
                                      for found in checks[name].findings]
+
+
+def first_difference(a: ProgramRun, b: ProgramRun) -> tuple[str, int] | None:
+    """What differs first between two runs, and at which step; None if they agree as far as both go."""
+    n = min(len(a.trace), len(b.trace))
+    rows, kinds = np.nonzero(a.trace[:n] != b.trace[:n])
+    return (("observations", "rewards", "ends")[kinds[0]], int(rows[0])) if len(rows) else None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from puffer_il.envkit.check.program import Run
+from puffer_il.envkit.check.program import ProgramRun
 from puffer_il.envkit.check.reports import CRASH_REMEDY, beside_block, remedy, tell_endless
-from puffer_il.envkit.check.types import Checks, steps
+from puffer_il.envkit.check.results import Checks, steps
 from puffer_il.native.envfile import EnvFile
 
 SIGNALS = {"SIGSEGV": "a wild or null pointer", "SIGFPE": "an integer division by zero", "SIGBUS": "a wild pointer",
@@ -15,7 +15,7 @@ ALL_FIELDS = "set every field of Env in c_reset; *env = (Env){0}; at its beginni
 MANY = 8  # elements that are told one by one
 
 
-def check_run(env: EnvFile, runs: Mapping[str, Run], checks: Checks) -> None:
+def check_run(env: EnvFile, runs: Mapping[str, ProgramRun], checks: Checks) -> None:
     """How the programs ended, and what they saw in their long run."""
     for name, run in runs.items():
         for died in run.all("died"):
@@ -35,7 +35,7 @@ def check_run(env: EnvFile, runs: Mapping[str, Run], checks: Checks) -> None:
                 checks["memory"].add(f"out of bounds: {function} writes {where}, {steps(step)}", remedy(env, block))
         for what, changed in run.all("changed"):
             _changed(what, changed, checks)
-    best = max(runs.values(), key=lambda run: len(run.trace), default=Run())
+    best = max(runs.values(), key=lambda run: len(run.trace), default=ProgramRun())
     _observations(env, best, checks)
     for reward, step in best.all("reward")[:1]:
         checks["rewards"].add(f"a reward is {reward}, {steps(step)}", "look for a division by zero, log or sqrt of a "
@@ -81,7 +81,7 @@ def _changed(what: str, changed: str, checks: Checks) -> None:
                      f"work on a copy of env in {what}, without casts that drop const")
 
 
-def _observations(env: EnvFile, run: Run, checks: Checks) -> None:
+def _observations(env: EnvFile, run: ProgramRun, checks: Checks) -> None:
     """NaN, infinities, numbers outside of the space, and what never changes."""
     check, told = checks["observations"], run.all("observation")
     for kind in ("finite", "bounds"):

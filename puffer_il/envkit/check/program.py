@@ -32,7 +32,7 @@ PLAIN = tuple(flag for flag in FLAGS if not flag.startswith(("-O", "-W")) and fl
 
 
 @dataclass
-class Run:
+class ProgramRun:
     """What a build of the program reported: lines of fields, hashes of every step, sanitizers' messages."""
 
     code: int | None = None  # None: stopped after long
@@ -79,13 +79,13 @@ def build_program(env: EnvFile, name: str, scratch: Path) -> tuple[Path | None, 
 
 
 def run_program(program: Path, name: str, given: Path, scratch: Path, seconds: float, patience: float,
-                tag: str = "") -> Run:
-    """Run a build for about `seconds` of processor time; `tag` keeps a second run's files apart."""
+                tag: str = "") -> ProgramRun:
+    """ProgramRun a build for about `seconds` of processor time; `tag` keeps a second run's files apart."""
     report, trace, log = (scratch / f"{name}{tag}.{kind}" for kind in ("report", "trace", "log"))
     _, fill, phases = BUILDS[name]
     options = ("detect_leaks=0:detect_stack_use_after_return=1:print_stacktrace=1:handle_abort=1:color=never:"
                "allocator_may_return_null=1")
-    run = Run()
+    run = ProgramRun()
     for _ in range(2):  # a machine may stand still for a while; an environment does so twice
         with log.open("w") as said, contextlib.suppress(subprocess.TimeoutExpired):
             run.code = subprocess.run([program, given, report, trace, fill, str(seconds), str(patience), phases],
@@ -104,10 +104,3 @@ def run_program(program: Path, name: str, given: Path, scratch: Path, seconds: f
         said.seek(max(len(head), size - LONG))
         run.log = (head + said.read()).decode(errors="replace")
     return run
-
-
-def first_difference(a: Run, b: Run) -> tuple[str, int] | None:
-    """What differs first between two runs, and at which step; None if they agree as far as both go."""
-    n = min(len(a.trace), len(b.trace))
-    rows, kinds = np.nonzero(a.trace[:n] != b.trace[:n])
-    return (("observations", "rewards", "ends")[kinds[0]], int(rows[0])) if len(rows) else None

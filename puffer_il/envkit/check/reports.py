@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from puffer_il.envkit.check.program import Run
-from puffer_il.envkit.check.types import Checks, steps
+from puffer_il.envkit.check.program import ProgramRun
+from puffer_il.envkit.check.results import Checks, steps
 from puffer_il.native.envfile import EnvFile
 from puffer_il.native.glue import CSRC, OURS
 
@@ -61,7 +61,7 @@ def remedy(env: EnvFile, block: str) -> str:
     return holds if holds == "check the index" else f"{holds}: check the index, or the sizes in env.toml"
 
 
-def check_reports(env: EnvFile, run: Run, checks: Checks) -> None:
+def check_reports(env: EnvFile, run: ProgramRun, checks: Checks) -> None:
     """Findings of the sanitized build: crashes and endless loops to `runs`, the others to `memory` and `types`."""
     died = next(iter(run.all("died")), None)
     crash = re.search(r"AddressSanitizer:? (?:failed to |)([\w-]+)(.*)", run.log, re.DOTALL)
@@ -84,7 +84,7 @@ def tell_endless(died: tuple[str, ...], place: Place | None, checks: Checks) -> 
                        "bound the loop by a count; `while` over floats may never meet its condition")
 
 
-def _address(env: EnvFile, kind: str, text: str, place: Place | None, died: tuple[str, ...], run: Run,
+def _address(env: EnvFile, kind: str, text: str, place: Place | None, died: tuple[str, ...], run: ProgramRun,
              checks: Checks) -> None:
     """One report of AddressSanitizer."""
     function, where = (place.function, place.at) if place else (died[2], f"{env.name}.h")

@@ -17,54 +17,53 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from puffer_il.envkit.check.compare import check_comparisons, mark_followers
+from puffer_il.envkit.check.child import Child
+from puffer_il.envkit.check.compare import check_comparisons, first_difference, mark_followers
 from puffer_il.envkit.check.findings import check_run
-from puffer_il.envkit.check.process import Child
-from puffer_il.envkit.check.program import BUILDS, Run, build_object, build_program, first_difference, run_program
+from puffer_il.envkit.check.printer import Printer
+from puffer_il.envkit.check.program import BUILDS, ProgramRun, build_object, build_program, run_program
 from puffer_il.envkit.check.reports import check_reports
-from puffer_il.envkit.check.screen import Screen
+from puffer_il.envkit.check.results import CHECKS, OF_VECTORS, Check, Checks
 from puffer_il.envkit.check.source import check_symbols, check_types, check_warnings, unwritten_lines
-from puffer_il.envkit.check.types import CHECKS, Check, Checks
 from puffer_il.native.compiler import compiler
 from puffer_il.native.envfile import EnvFile, read_env
 from puffer_il.native.glue import hooks
 
 SHARE = 0.3  # of the seconds, for a program in C
 HOOKS = {"state": "STATE", "expert": "EXPERT", "picture": "RENDER"}
-VIEWS = ("workers", "gymnasium", "speed")
 
 
 def check(name: str, kwargs: dict[str, Any], seconds: float, *, as_json: bool = False) -> int:
     """Check an environment (a folder, a name, a Gymnasium id, module:function) and print what comes of it; measuring
     takes `seconds`, compiling comes on top. Exit code 0: all is well, 1: something is not."""
-    screen, checks, expected = Screen(name, as_json), Checks(), list[str]()
+    printer, checks, expected = Printer(name, as_json), Checks(), list[str]()
     with tempfile.TemporaryDirectory(prefix="puffer_il-check-", ignore_cleanup_errors=True) as scratch:
         child = Child(name, kwargs, seconds, Path(scratch))
         try:
             opened = child.opened()
             if "failed" in opened:
                 checks["runs"].add(f"cannot be opened: {opened['failed']}", "see what it says")
-                screen.show(checks["runs"])
+                printer.show(checks["runs"])
             elif opened["folder"] is not None:
                 env = read_env(opened["folder"], opened["values"])
                 found = hooks(env)
-                screen.about(describe(env))
-                inside = CheckC(env, found, Path(scratch), seconds * SHARE, screen, checks)
+                printer.about(describe(env))
+                inside = CheckC(env, found, Path(scratch), seconds * SHARE, printer, checks)
                 inside.run(child.given)
-                expected = inside.makes
+                expected = [*inside.makes, *OF_VECTORS]
             else:
-                screen.about(opened["about"])
+                printer.about(opened["about"])
             if not checks.failed("compiles", "runs", "memory"):
                 for step in child.checks():
                     if isinstance(step, str):
-                        screen.doing(f"checking {step}")
+                        printer.doing(f"checking {step}")
                     else:
                         _add(checks, step)
-                        screen.show(checks[step.name])
+                        printer.show(checks[step.name])
         finally:
-            screen.close()
+            printer.close()
             child.close()
-    return screen.end(checks, [name for name in expected if name not in checks])
+    return printer.end(checks, [name for name in expected if name not in checks])
 
 
 def _add(checks: Checks, made: Check) -> None:
@@ -87,12 +86,11 @@ def describe(env: EnvFile) -> str:
 class CheckC:
     """The checks of a C environment that are made in C."""
 
-    def __init__(self, env: EnvFile, found: set[str], scratch: Path, seconds: float, screen: Screen,
+    def __init__(self, env: EnvFile, found: set[str], scratch: Path, seconds: float, printer: Printer,
                  checks: Checks) -> None:
         self.env, self.hooks, self.scratch, self.seconds = env, found, scratch, seconds
-        self.screen, self.checks = screen, checks
-        self.makes = [name for name in CHECKS if name not in HOOKS or HOOKS[name] in found]
-        self._shown: set[str] = set()
+        self.printer, self.checks = printer, checks
+        self.makes = [name for name in CHECKS if name not in OF_VECTORS and HOOKS.get(name) in (None, *found)]
         self._stopped = False
         self.patience = min(3.0, max(0.5, seconds))  # seconds of work in one call
         compiler()  # InputError if there is none
@@ -100,7 +98,7 @@ class CheckC:
     def run(self, given: Path) -> None:
         """Compile and run everything side by side, and show what comes of it."""
         begin = time.monotonic()
-        self.screen.doing("compiling it, with sanitizers and without")
+        self.printer.doing("compiling it, with sanitizers and without")
         with self._pool() as pool:
             plain = pool.submit(build_object, self.env, self.scratch)
             runs = {name: pool.submit(self._program, name, given) for name in BUILDS}
@@ -111,16 +109,16 @@ class CheckC:
                 if not self.checks.failed("compiles"):
                     self.checks["compiles"].add(f"it does not compile: {' '.join(told[-300:].split())}",
                                                 "see what the compiler says")
-                self._show()
+                self._show(self.makes)
                 return
             shared = check_symbols(self.env, built, self.hooks, self.checks)
             self.checks["compiles"].seconds = time.monotonic() - begin
-            self._show("compiles")
-            self.screen.doing("stepping it with random, extreme and wild actions")
+            self._show(["compiles"])
+            self.printer.doing("stepping it with random, extreme and wild actions")
             self._judge(runs, unwritten, shared, given)
             self.checks["runs"].seconds = time.monotonic() - begin
         mark_followers(self.checks)
-        self._show()
+        self._show([name for name in self.makes if name != "compiles"])
 
     @contextmanager
     def _pool(self) -> Iterator[ThreadPoolExecutor]:
@@ -134,14 +132,14 @@ class CheckC:
             raise
         pool.shutdown()
 
-    def _program(self, name: str, given: Path) -> tuple[Run | None, str]:
+    def _program(self, name: str, given: Path) -> tuple[ProgramRun | None, str]:
         """A build's run, None if it cannot be built; and what its compiler could not do."""
         program, told = build_program(self.env, name, self.scratch)
         if program is None or self._stopped:
             return None, told
         return run_program(program, name, given, self.scratch, self.seconds, self.patience), told
 
-    def _judge(self, futures: dict[str, Future[tuple[Run | None, str]]], unwritten: list[str], shared: bool,
+    def _judge(self, futures: dict[str, Future[tuple[ProgramRun | None, str]]], unwritten: list[str], shared: bool,
                given: Path) -> None:
         done = {name: future.result() for name, future in futures.items()}
         runs = {name: run for name, (run, _) in done.items() if run is not None}
@@ -171,13 +169,11 @@ class CheckC:
                 self.checks["compiles"].add(f"the program that checks it does not compile: {told.get(name, '')}",
                                             "does the header define a name that begins with check_?")
 
-    def _show(self, only: str = "") -> None:
-        """Those not shown yet. Of an environment that did not run to its end, only what is wrong is known."""
+    def _show(self, names: list[str]) -> None:
+        """Of an environment that did not run to its end, only what is wrong is known."""
         ran = not self.checks.failed("compiles", "runs")
-        for name in CHECKS:
-            wanted = name in self.makes and (name == only if only else name not in VIEWS and name not in self._shown)
-            if wanted and (ran or only or self.checks[name].findings):
-                self.screen.show(self.checks[name])
-                self._shown.add(name)
-            elif wanted:
-                self.checks.pop(name, None)
+        for name in names:
+            if ran or self.checks[name].findings:
+                self.printer.show(self.checks[name])
+            else:
+                del self.checks[name]

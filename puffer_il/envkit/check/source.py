@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from puffer_il.envkit.check.types import Checks
+from puffer_il.envkit.check.results import Checks
 from puffer_il.native.envfile import EnvFile
 from puffer_il.native.glue import C_TYPES, CSRC, OURS, c_source, headers
 

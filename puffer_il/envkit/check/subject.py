@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from puffer_il.core.spec import ActionSpec, Array, Batch
-from puffer_il.envkit.check.types import steps
+from puffer_il.envkit.check.results import OF_VECTORS, steps
 from puffer_il.vector.make import Facts, find_creator
 from puffer_il.vector.vec import Vec, make_vec
 
@@ -39,7 +39,7 @@ class Subject:
 
     def has(self, check: str) -> bool:
         """Does a check make sense here? Of a C environment the program in C has made the others."""
-        return check in ("workers", "gymnasium", "speed") or self.folder is None
+        return check in OF_VECTORS or self.folder is None
 
     def vec(self, backend: str, workers: int = 0, copies: int = COPIES) -> Vec:
         return make_vec(self.name, num_envs=copies * self.facts.num_agents, backend=backend, num_workers=workers,

@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Any
 
-from puffer_il.envkit.check.types import CHECKS, Check, Checks
+from puffer_il.envkit.check.results import CHECKS, Check, Checks
 
 MARKS = {"ok": "✓", "note": "!", "failed": "✗"}
 COLORS = {"ok": "green", "note": "yellow", "failed": "red"}
@@ -16,7 +16,7 @@ WIDTH = max(map(len, CHECKS))  # of a name
 INDENT = " " * (WIDTH + 4)
 
 
-class Screen:
+class Printer:
     """Lines as they become known; in a terminal with colours, and a spinner that says what is being done."""
 
     def __init__(self, name: str, as_json: bool) -> None:

@@ -12,11 +12,11 @@ import gymnasium
 import numpy as np
 from gymnasium.utils.env_checker import check_env
 
-from puffer_il.core.errors import InputError
+from puffer_il.core.errors import InputError, one_line
 from puffer_il.core.spec import Array
 from puffer_il.core.text import quantity
+from puffer_il.envkit.check.results import Check, steps
 from puffer_il.envkit.check.subject import SEED, Subject, apart, play, random_actions, rows
-from puffer_il.envkit.check.types import Check, steps
 from puffer_il.native.gymnasium_env import GymnasiumEnv
 from puffer_il.native.native_env import NativeEnv
 from puffer_il.vector.vec import Vec
@@ -134,7 +134,7 @@ def look_at_gymnasium(subject: Subject, check: Check) -> None:
             try:
                 check_env(env.unwrapped, skip_render_check=True)
             except Exception as error:
-                check.add(f"gymnasium.utils.env_checker: {' '.join(str(error).split())[:300]}",
+                check.add(f"gymnasium.utils.env_checker: {one_line(error)}",
                           "see https://gymnasium.farama.org/api/env", compared=True)
 
 
@@ -177,7 +177,7 @@ def _rate(step: Callable[[Array], Any], vec: Vec, seconds: float) -> float:
     return max(count, 1) * vec.num_envs / took
 
 
-CHECKS: dict[str, Callable[[Subject, Check], None]] = {
+PYTHON_CHECKS: dict[str, Callable[[Subject, Check], None]] = {
     "observations": look_at_observations, "determinism": look_at_determinism, "workers": look_at_workers,
     "gymnasium": look_at_gymnasium, "speed": look_at_speed,
 }

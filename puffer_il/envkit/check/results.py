@@ -1,4 +1,4 @@
-"""What `env check` hands around: findings, checks and their names, in the order in which they are told."""
+"""What `env check` finds: the checks in the order in which they are told, and the findings of each."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ CHECKS = {  # name → what it says when there is nothing to say
     "gymnasium": "its check_env has nothing against it",
     "speed": "",
 }
+OF_VECTORS = ("workers", "gymnasium", "speed")  # which Python makes, of C environments too
 ROOTS = ("runs", "memory", "sharing", "determinism", "initialised")  # what breaks, and breaks others with it
 FOLLOW = ("sharing", "determinism", "initialised", "reset", "state", "workers", "gymnasium")
 

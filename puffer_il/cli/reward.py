@@ -36,20 +36,20 @@ def add(commands: Any) -> None:
 
 def show(args: Namespace) -> int:
     from puffer_il.core import terminal
-    from puffer_il.report import reward_view
-    from puffer_il.report.reward_facts import examine
+    from puffer_il.report.measure_reward import measure
+    from puffer_il.report.show_reward import check_path, lines, picture
     from puffer_il.vector.make import fastest_name
 
     if args.out:
-        reward_view.check_path(args.out)
+        check_path(args.out)
     env = args.env and fastest_name(args.env, parser.notice)
-    facts = examine(args.run, env, args.kwargs, args.demos, args.episodes, args.seed)
+    told = measure(args.run, env, args.kwargs, args.demos, args.episodes, args.seed)
     if args.json:
-        print(json.dumps(reward_view.plain(facts), indent=2))
+        print(json.dumps(told, indent=2, default=lambda scalar: scalar.item()))
     else:
         depth = terminal.colors() if terminal.is_terminal() else terminal.PLAIN
-        print("\n".join(reward_view.lines(facts, shutil.get_terminal_size().columns, depth)))
+        print("\n".join(lines(told, shutil.get_terminal_size().columns, depth)))
     if args.out:
-        reward_view.picture(facts, args.out)
+        picture(told, args.out)
         print(f"{args.out}: written", file=sys.stderr if args.json else sys.stdout)
     return 0

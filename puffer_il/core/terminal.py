@@ -104,15 +104,12 @@ class Screen:
             if column == 0 or not changed[row, column - 1]:
                 parts.append(f"\x1b[{at[0] + row};{at[1] + column}H")
             if top != upper:
-                parts.append(f"\x1b[38;{self._color(top)}m")
+                parts.append(f"\x1b[38;{_color(top, self._depth)}m")
             if bottom != lower:
-                parts.append(f"\x1b[48;{self._color(bottom)}m")
+                parts.append(f"\x1b[48;{_color(bottom, self._depth)}m")
             parts.append("▀")
             upper, lower = top, bottom
         return "".join([*parts, "\x1b[0m"])
-
-    def _color(self, code: int) -> str:
-        return f"5;{code}" if self._depth == INDEXED else f"2;{code >> 16};{code >> 8 & 255};{code & 255}"
 
     def _text(self, lines: list[str], start: int) -> str:
         """Lines from row `start` on, those that differ from what is shown."""
@@ -124,6 +121,26 @@ class Screen:
                 self._lines[row] = line
                 text += f"\x1b[{row + 1};1H{line}\x1b[0m\x1b[K"
         return text
+
+
+def picture_lines(picture: Array, columns: int, depth: int = FULL) -> list[str]:
+    """A picture (height, width, 3), no wider than `columns` and no larger than it is, two pixels to a character."""
+    height, width, _ = picture.shape
+    cells = blocks(picture, min(columns, width), height)
+    codes = indexed(cells) if depth == INDEXED else cells.astype(np.uint32) @ (1 << 16, 1 << 8, 1)
+    lines = []
+    for row in codes.tolist():
+        line, last = "", None
+        for upper, lower in row:
+            if (upper, lower) != last:  # colours hold until they change
+                line += f"\x1b[38;{_color(upper, depth)};48;{_color(lower, depth)}m"
+            line, last = line + "▀", (upper, lower)
+        lines.append(line + "\x1b[0m")
+    return lines
+
+
+def _color(code: int, depth: int) -> str:
+    return f"5;{code}" if depth == INDEXED else f"2;{code >> 16};{code >> 8 & 255};{code & 255}"
 
 
 def cut(line: str, width: int) -> str:

@@ -52,8 +52,13 @@ def episode_weights(returns: Array, kind: str, temperature: float) -> Array:
     if kind == "return":
         height = (returns - returns.max()) / returns.std()
     else:
-        _, place, counts = np.unique(returns, return_inverse=True, return_counts=True)
-        below = np.cumsum(counts) - counts
-        ranks = (below + (counts - 1) / 2)[place]  # of equal returns the mean of their places
-        height = (ranks - ranks.max()) / np.ptp(ranks)
+        places = ranks(returns)
+        height = (places - places.max()) / np.ptp(places)
     return np.exp(np.maximum(height / temperature, -80))  # not less: a float32 must not become 0
+
+
+def ranks(values: Array) -> Array:
+    """(n,) float64 places from 0 for the lowest of `values` (n,); equal ones share the mean of theirs."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    below = np.cumsum(counts) - counts
+    return (below + (counts - 1) / 2)[inverse]

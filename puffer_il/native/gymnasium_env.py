@@ -13,6 +13,7 @@ from gymnasium.vector.utils import batch_space
 
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array
+from puffer_il.core.terminal import picture_lines
 from puffer_il.native.native_env import NativeEnv, gymnasium_space
 
 
@@ -47,7 +48,7 @@ class _View:
 
     def _frame(self, env: int) -> Any:
         pixels = self._env.render(env)
-        return pixels if self.render_mode == "rgb_array" else text_picture(pixels, 80)
+        return pixels if self.render_mode == "rgb_array" else "\n".join(picture_lines(pixels, 80))
 
 
 class GymnasiumEnv(_View, gymnasium.Env):
@@ -155,24 +156,3 @@ class GymnasiumVectorEnv(_View, gymnasium.vector.VectorEnv):
 
     def close_extras(self, **kwargs: Any) -> None:
         self._env.close()
-
-
-def text_picture(pixels: Array, columns: int) -> str:
-    """A picture (height, width, 3) as text at most `columns` wide: two pixels a character, one above the other."""
-    height, width, _ = pixels.shape
-    columns = min(columns, width)
-    lines = max(1, round(height * columns / width / 2))
-    # Means over the pixels that a half character stands for.
-    rows, cols = (np.linspace(0, size, n + 1).astype(int) for size, n in ((height, 2 * lines), (width, columns)))
-    small = np.add.reduceat(np.add.reduceat(pixels.astype(np.float32), rows[:-1], 0), cols[:-1], 1)
-    small /= (np.diff(rows)[:, None] * np.diff(cols))[:, :, None]
-    halves = small.round().astype(int)
-    text = []
-    for upper, lower in zip(halves[::2].tolist(), halves[1::2].tolist(), strict=True):
-        line, last = "", None
-        for top, bottom in zip(upper, lower, strict=True):
-            if (top, bottom) != last:  # colours hold until they change
-                line += "\x1b[38;2;{};{};{}m\x1b[48;2;{};{};{}m".format(*top, *bottom)
-            line, last = line + "▀", (top, bottom)
-        text.append(line + "\x1b[0m")
-    return "\n".join(text)

@@ -119,6 +119,15 @@ def test_a_picture_is_as_large_as_it_fits_and_in_the_middle(monkeypatch):
     assert terminal.blocks(picture(3, 1000), 50, 10).shape == (1, 50, 2, 3)
 
 
+def test_picture_lines_pair_pixels():
+    two = np.zeros((4, 2, 3), np.uint8)
+    two[0], two[1, 1] = (255, 0, 0), (0, 255, 0)
+    assert terminal.picture_lines(two, 80) == [
+        "\x1b[38;2;255;0;0;48;2;0;0;0m▀\x1b[38;2;255;0;0;48;2;0;255;0m▀\x1b[0m", "\x1b[38;2;0;0;0;48;2;0;0;0m▀▀\x1b[0m"]
+    assert terminal.picture_lines(two, 80, terminal.INDEXED)[1] == "\x1b[38;5;16;48;5;16m▀▀\x1b[0m"
+    assert len(terminal.picture_lines(np.zeros((100, 200, 3), np.uint8), 50)) == 12
+
+
 def test_fewer_colours_and_none(monkeypatch):
     colors = np.array([[255, 0, 0], [0, 0, 0], [255, 255, 255], [128, 128, 128], [95, 135, 175]], np.uint8)
     assert terminal.indexed(colors).tolist() == [196, 16, 231, 244, 67]

@@ -6,7 +6,7 @@ import pytest
 from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
-from puffer_il.native.gymnasium_env import GymnasiumEnv, GymnasiumVectorEnv, text_picture
+from puffer_il.native.gymnasium_env import GymnasiumEnv, GymnasiumVectorEnv
 from puffer_il.native.pufferlib import pufferlib
 from tests.support.environments import FOLDERS
 
@@ -96,12 +96,3 @@ def test_gymnasium_makes_a_vector_through_its_entry_point():
     assert isinstance(vec, GymnasiumVectorEnv) and vec.num_envs == 4
     assert repr(vec) == "GymnasiumVectorEnv(puffer_il_test/Pole-v0, num_envs=4)"
     gymnasium.registry.pop("puffer_il_test/Pole-v0")
-
-
-def test_text_picture_pairs_pixels():
-    picture = np.zeros((4, 2, 3), np.uint8)
-    picture[0], picture[1, 1] = (255, 0, 0), (0, 255, 0)
-    lines = text_picture(picture, 80).split("\n")
-    assert lines == ["\x1b[38;2;255;0;0m\x1b[48;2;0;0;0m▀\x1b[38;2;255;0;0m\x1b[48;2;0;255;0m▀\x1b[0m",
-                     "\x1b[38;2;0;0;0m\x1b[48;2;0;0;0m▀▀\x1b[0m"]
-    assert len(text_picture(np.zeros((100, 200, 3), np.uint8), 50).split("\n")) == 12

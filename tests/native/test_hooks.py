@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from puffer_il.core.errors import InputError
+from puffer_il.core.terminal import picture_lines
 from puffer_il.native.envfile import read_env
 from puffer_il.native.glue import hooks
-from puffer_il.native.gymnasium_env import GymnasiumEnv, GymnasiumVectorEnv, text_picture
+from puffer_il.native.gymnasium_env import GymnasiumEnv, GymnasiumVectorEnv
 from puffer_il.native.native_env import NativeEnv
 from puffer_il.native.pufferlib import pufferlib
 from puffer_il.rollout.evaluate import evaluate
@@ -221,7 +222,7 @@ def test_pictures_in_a_single_environment(folder: Path):
     assert (vec.render()[0] == picture).all() and len(vec.render()) == 2
     text = GymnasiumEnv(folder, "ansi", walkers=1)
     text.reset(seed=1)
-    assert text.render() == text_picture(picture, 80)
+    assert text.render() == "\n".join(picture_lines(picture, 80))
     assert GymnasiumEnv(folder, walkers=1).render() is GymnasiumVectorEnv(folder, walkers=1).render() is None
     with pytest.raises(InputError, match="render_mode = 'human': choose one of rgb_array, ansi"):
         GymnasiumEnv(folder, "human", walkers=1)

@@ -14,8 +14,8 @@ from puffer_il.core import terminal
 from puffer_il.core.spec import ActionSpec, EnvSpec, ObsField
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.common.learned_reward import LearnedReward, NetworkReward, TableReward, save_reward
-from puffer_il.report import reward_facts, reward_view
-from puffer_il.report.reward_facts import Shown, correlation, moved_by, parts_of, slices, truth
+from puffer_il.report.measure_reward import Scored, correlation, exchanged, measure, moved_by, parts_of, slices, truth
+from puffer_il.report.show_reward import lines
 from puffer_il.vector.make import find_creator
 from tests.support.runs import gridworld_demos, run, scripted_cartpole_demos, tiny
 
@@ -44,7 +44,7 @@ def episodes(n: int = 400, length: int = 10) -> Demos:
 
 
 def compared(learned: np.ndarray, demos: Demos) -> dict:
-    return truth([Shown("here", demos, learned.astype(np.float64))], FirstNumber(SPEC, "none"), GAMMA, SPEC)
+    return truth([Scored("here", demos, learned.astype(np.float64))], FirstNumber(SPEC, "none"), GAMMA, SPEC)
 
 
 def test_the_true_reward_itself_goes_along_with_itself():
@@ -85,7 +85,7 @@ def test_an_end_counts_what_follows_it():
                   np.arange(0, 100, length), rewards)
     for absorbing, expected in ((-2.0, 1.0), (2.0, -1.0)):
         reward = FirstNumber(SPEC, "none", absorbing)
-        found = truth([Shown("here", demos, np.zeros(100))], reward, GAMMA, SPEC)
+        found = truth([Scored("here", demos, np.zeros(100))], reward, GAMMA, SPEC)
         assert found["returns"] == pytest.approx(expected)
 
 
@@ -106,7 +106,7 @@ def test_parts_of_a_record_are_cut_by_bytes():
     parts = parts_of(spec, obs)
     assert [part.name for part in parts] == ["speed[0]", "speed[1]", "gear"]
     assert parts[1].values.tolist() == [1, 3, 5, 7, 9, 11] and parts[2].values.tolist() == [0, 1, 2, 3, 4, 5]
-    moved = reward_facts._exchanged(obs, parts[1], np.arange(6)[::-1])
+    moved = exchanged(obs, parts[1], np.arange(6)[::-1])
     assert moved[:, 4:8].view(np.float32)[:, 0].tolist() == [11, 9, 7, 5, 3, 1]
     assert np.array_equal(moved[:, :4], obs[:, :4]) and np.array_equal(moved[:, 8:], obs[:, 8:])
 
@@ -129,8 +129,8 @@ def trained(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def facts(trained):
-    return reward_facts.examine(trained / "run", "", {}, "", 4, 0)
+def measured(trained):
+    return measure(trained / "run", "", {}, "", 4, 0)
 
 
 def show(*arguments) -> int:
@@ -139,20 +139,19 @@ def show(*arguments) -> int:
 
 def test_json_holds_all_of_it(trained, capsys):
     assert show(trained / "run", "--episodes", 4, "--json") == 0
-    facts = json.loads(capsys.readouterr().out)
-    assert (facts["algo"], facts["kind"], facts["reads"], facts["env"]) == ("airl", "network", ["obs"], "cartpole")
-    assert set(facts["sources"]) == {"demonstrations", "random policy", "trained policy"}
-    assert facts["sources"]["random policy"]["episodes"] == 4
-    assert facts["truth"]["step"] is None  # CartPole pays 1 for every step
-    assert -1 <= facts["truth"]["returns"] <= 1
-    assert [one["part"] for one in facts["moved_by"]] and len(facts["slices"]["one"]) == 2
+    told = json.loads(capsys.readouterr().out)
+    assert (told["algo"], told["kind"], told["reads"], told["env"]) == ("airl", "network", ["obs"], "cartpole")
+    assert set(told["sources"]) == {"demonstrations", "random policy", "trained policy"}
+    assert told["sources"]["random policy"]["episodes"] == 4
+    assert told["truth"]["step"] is None  # CartPole pays 1 for every step
+    assert -1 <= told["truth"]["returns"] <= 1
+    assert [one["part"] for one in told["moved_by"]] and len(told["slices"]["one"]) == 2
 
 
 @pytest.mark.parametrize("width", [80, 120])
 @pytest.mark.parametrize("depth", [terminal.PLAIN, terminal.INDEXED, terminal.FULL])
-def test_lines_fit_the_terminal(facts, width, depth):
-    lines = reward_view.lines(facts, width, depth)
-    plain = [terminal.ESCAPES.sub("", line) for line in lines]
+def test_lines_fit_the_terminal(measured, width, depth):
+    plain = [terminal.ESCAPES.sub("", line) for line in lines(measured, width, depth)]
     assert max(map(len, plain)) <= width
     assert not any("…" in line for line in plain)  # nothing had to be cut
     assert any("trained policy" in line for line in plain) and any("obs[" in line for line in plain)

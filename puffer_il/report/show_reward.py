@@ -1,9 +1,9 @@
-"""`puffer-il reward show`: the facts of a learned reward as lines, bars and a heat map, or as a picture."""
+"""`puffer-il reward show`: what was measured of a learned reward as lines, bars and a heat map, or as a picture."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from puffer_il.core import terminal
 from puffer_il.core.errors import InputError
 from puffer_il.core.pictures import needed, resized
 from puffer_il.core.spec import Array
-from puffer_il.core.text import number
+from puffer_il.core.text import Table, facts, number
 
 BARS = " ▁▂▃▄▅▆▇█"
 MOST_BARS = 10
@@ -29,65 +29,52 @@ def check_path(path: Path) -> None:
     needed("PIL.Image", path)
 
 
-def plain(value: Any) -> Any:
-    """As JSON takes it: NumPy's numbers as Python's."""
-    if isinstance(value, dict):
-        return {key: plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(one) for one in value]
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def lines(facts: dict[str, Any], width: int, depth: int) -> list[str]:
-    """Everything, in lines of no more than `width` characters."""
-    made = [*_what(facts), "", *_sources(facts["sources"]), "", *_truth(facts["truth"])]
-    moved = facts["moved_by"]
-    if moved:
+def lines(told: dict[str, Any], width: int, depth: int) -> list[str]:
+    """What `measure` tells, in lines of no more than `width` characters."""
+    made = [told["reward"], *facts(list(_what(told))), "", *_sources(told["sources"]), "",
+            "Correlation with the true reward", *facts(list(_truth(told["truth"])))]
+    if told["moved_by"]:
         made += ["", "What moves it: its change, in its own sd, when a part is shuffled among steps",
-                 *_bars(moved, width)]
-    for one in facts["slices"]["one"]:
+                 *_bars(told["moved_by"], width)]
+    for one in told["slices"]["one"]:
         made += ["", f"Mean reward by {one['part']}, from {number(one['low'])} to {number(one['high'])}",
                  *_columns(one["means"], width)]
-    two = facts["slices"]["two"]
+    two = told["slices"]["two"]
     if two and max(len(two["means"]), len(two["means"][0])) > 2:
         made += ["", f"Mean reward by {two['x']} (across) and {two['y']} (up){_legend(two['means'], depth)}",
                  *_map(two["means"], width, depth)]
-    return [*(terminal.cut(line, width) for line in made), *(f"note: {note}" for note in facts["notes"])]
+    return [*(terminal.cut(line, width) for line in made), *(f"note: {note}" for note in told["notes"])]
 
 
-def _what(facts: dict[str, Any]) -> Iterator[str]:
-    made, names = facts["arguments"], {"obs": "observations", "next_obs": "next observations"}
+def _what(told: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    made, names = told["arguments"], {"obs": "observations", "next_obs": "next observations"}
     size = (f"{'×'.join(map(str, made['hidden']))} {made['activation']}" if "hidden" in made else
-            "×".join(map(str, made.get("shape", ()))) or f"{facts['parameters']:,} parameters")
-    absorbing, gamma = facts["absorbing"], facts["gamma"]
+            "×".join(map(str, made.get("shape", ()))) or f"{told['parameters']:,} parameters")
+    absorbing, gamma = told["absorbing"], told["gamma"]
     worth = "" if absorbing is None or gamma == 1 else f", {number(absorbing / (1 - gamma))} in all"
-    yield facts["reward"]
-    yield f"  reward      {facts['kind']} ({size}) of {facts['algo']}, from {facts['learned_on']}"
-    yield f"  reads       {', '.join(names.get(x, x) for x in facts['reads'])}"
-    yield "  terminated  " + ("is worth nothing more" if absorbing is None else
-                              f"pays {number(absorbing)} a step for ever{worth}")
-    yield f"  seen on     {facts['env']}{''.join(f' {key}={value}' for key, value in facts['kwargs'].items())}"
+    yield "reward", f"{told['kind']} ({size}) of {told['algo']}, from {told['learned_on']}"
+    yield "reads", ", ".join(names.get(x, x) for x in told["reads"])
+    yield "terminated", ("is worth nothing more" if absorbing is None else
+                         f"pays {number(absorbing)} a step for ever{worth}")
+    yield "seen on", f"{told['env']}{''.join(f' {key}={value}' for key, value in told['kwargs'].items())}"
 
 
-def _sources(sources: dict[str, dict[str, Any]]) -> Iterator[str]:
-    yield f"{'':<15}{'episodes':>9}{'steps':>8}{'a step':>9}{'sd':>7}{'lowest':>9}{'highest':>9}{'true return':>13}"
-    for name, one in sources.items():
-        true = one["true_return_mean"]
-        numbers = "".join(f"{number(one[key]):>{wide}}" for key, wide in
-                          (("mean", 9), ("sd", 7), ("min", 9), ("max", 9)))
-        yield (f"{name:<15}{one['episodes']:>9,}{one['steps']:>8,}{numbers}"
-               f"{'–' if true is None else number(true):>13}")
+def _sources(sources: dict[str, dict[str, Any]]) -> list[str]:
+    keys = ("mean", "sd", "min", "max", "true_return_mean")
+    rows = [(name, f"{one['episodes']:,}", f"{one['steps']:,}", *(_known(one[key], number) for key in keys))
+            for name, one in sources.items()]
+    return Table("", ("", "episodes", "steps", "a step", "sd", "lowest", "highest", "true return"), rows).lines()
 
 
-def _truth(truth: dict[str, float | None]) -> Iterator[str]:
-    def shown(name: str) -> str:
-        value = truth[name]
-        return "–" if value is None else f"{value:.2f}"
+def _truth(truth: dict[str, float | None]) -> Iterator[tuple[str, str]]:
+    told = {name: _known(value, "{:.2f}".format) for name, value in truth.items()}
+    yield "steps", f"{told['step']} of single ones, {told['step_rank']} of their ranks"
+    yield "episodes", f"{told['returns']} of discounted returns"
+    yield "distance", f"{told['distance']} without shaping (0 equal, 0.71 unrelated, 1 opposite)"
 
-    yield "Correlation with the true reward"
-    yield (f"  single steps {shown('step')} (ranks {shown('step_rank')}), discounted returns of episodes "
-           f"{shown('returns')}")
-    yield f"  without shaping: a distance of {shown('distance')} (0 equal, 0.71 unrelated, 1 opposite)"
+
+def _known(value: float | None, written: Callable[[float], str]) -> str:
+    return "–" if value is None else written(value)
 
 
 def _bars(moved: list[dict[str, Any]], width: int) -> Iterator[str]:
@@ -112,27 +99,20 @@ def _columns(means: Sequence[float | None], width: int) -> Iterator[str]:
 
 
 def _map(means: list[list[float | None]], width: int, depth: int) -> Iterator[str]:
-    grid = np.array([[math.nan if x is None else x for x in row] for row in means][::-1])
+    grid = _grid(means)
     wide = MAP_COLUMNS if width >= WIDE else 1
     across = max(wide, min(2 * wide, (width - 4) // grid.shape[1]))
     if depth == terminal.PLAIN:
-        share = _shares(grid)
-        for row in share:
-            yield "  " + "".join((" " if math.isnan(x) else terminal.SHADES[1:][round(x * 8)]) * across for x in row)
-        return
-    grid = np.vstack((grid, np.full((len(grid) % 2, grid.shape[1]), math.nan))).repeat(across, 1)
-    colors = painted(grid)
-    codes = terminal.indexed(colors) if depth == terminal.INDEXED else None
-    for row in range(0, len(grid), 2):
-        cells = []
-        for column in range(grid.shape[1]):
-            upper, lower = (None if math.isnan(grid[row + k, column]) else
-                            f"5;{codes[row + k, column]}" if codes is not None else
-                            f"2;{';'.join(map(str, colors[row + k, column]))}" for k in (0, 1))
-            cells.append(" " if upper is None and lower is None else
-                         f"\x1b[38;{lower}m▄\x1b[0m" if upper is None else
-                         f"\x1b[38;{upper}m▀\x1b[0m" if lower is None else f"\x1b[38;{upper};48;{lower}m▀\x1b[0m")
-        yield "  " + "".join(cells)
+        rows = ["".join((" " if math.isnan(x) else terminal.SHADES[1:][round(x * 8)]) * across for x in row)
+                for row in _shares(grid)]
+    else:
+        rows = terminal.picture_lines(painted(grid.repeat(across, 1)), width - 2, depth)
+    return (f"  {row}" for row in rows)
+
+
+def _grid(means: list[list[float | None]]) -> Array:
+    """The lowest row of means at the bottom; NaN where there is none."""
+    return np.array([[math.nan if x is None else x for x in row] for row in reversed(means)])
 
 
 def _legend(means: list[list[float | None]], depth: int) -> str:
@@ -148,20 +128,20 @@ def _shares(grid: Array) -> Array:
 
 
 def painted(grid: Array) -> Array:
-    """(…, 3) uint8 colours of numbers, white where there is none."""
+    """(…, 3) uint8 colours of numbers, a light grey where there is none."""
     share = _shares(grid)
     place = np.nan_to_num(share) * (len(RAMP) - 1)
     colors = np.stack([np.interp(place, np.arange(len(RAMP)), RAMP[:, k]) for k in range(3)], -1)
-    colors[np.isnan(share)] = 255
+    colors[np.isnan(share)] = 200
     return colors.round().astype(np.uint8)
 
 
-def picture(facts: dict[str, Any], path: Path) -> None:
+def picture(told: dict[str, Any], path: Path) -> None:
     """The heat map (or the one slice there is) and the bars, with their numbers, as PNG."""
     image, draw_on = needed("PIL.Image", path), needed("PIL.ImageDraw", path)
-    two, one = facts["slices"]["two"], facts["slices"]["one"]
+    two, one = told["slices"]["two"], told["slices"]["one"]
     means = two["means"] if two else [one[0]["means"]] if one else [[0.0]]
-    grid = np.array([[math.nan if x is None else x for x in row] for row in means][::-1])
+    grid = _grid(means)
     height, width = PICTURE
     canvas = image.new("RGB", (width + 340, height + 80), "white")
     canvas.paste(image.fromarray(resized(painted(grid), height, width)), (20, 40))
@@ -169,7 +149,7 @@ def picture(facts: dict[str, Any], path: Path) -> None:
     known = grid[~np.isnan(grid)]
     names = (two["x"], two["y"]) if two else (one[0]["part"], "") if one else ("", "")
     bounds = [f"{x['part']} from {number(x['low'])} to {number(x['high'])}" for x in one]
-    ink.text((20, 12), f"{facts['algo']}'s reward on {facts['env']}: mean by {names[0]} (across)"
+    ink.text((20, 12), f"{told['algo']}'s reward on {told['env']}: mean by {names[0]} (across)"
              + (f" and {names[1]} (up)" if names[1] else ""), fill="black")
     ink.text((20, height + 50), ", ".join(bounds), fill="black")
     for k in range(120):
@@ -177,8 +157,8 @@ def picture(facts: dict[str, Any], path: Path) -> None:
         ink.rectangle((width + 50 + 2 * k, 60, width + 52 + 2 * k, 76), fill=color)
     ink.text((width + 50, 80), number(float(known.min())), fill="black")
     ink.text((width + 270, 80), number(float(known.max())), fill="black")
-    for row, part in enumerate(facts["moved_by"][:MOST_BARS]):
-        y, most = 130 + 30 * row, facts["moved_by"][0]["sd"] or 1.0
+    for row, part in enumerate(told["moved_by"][:MOST_BARS]):
+        y, most = 130 + 30 * row, told["moved_by"][0]["sd"] or 1.0
         ink.text((width + 50, y), f"{part['part']}  {part['sd']:.2f}", fill="black")
         ink.rectangle((width + 50, y + 14, width + 50 + int(240 * part["sd"] / most), y + 20), fill=(33, 145, 140))
     canvas.save(path)

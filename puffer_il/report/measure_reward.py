@@ -17,6 +17,7 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array, EnvSpec
 from puffer_il.demos import collect, load_demos
 from puffer_il.demos.dataset import Demos
+from puffer_il.demos.weights import ranks
 from puffer_il.learners.common.learned_reward import LearnedReward, check_spaces, load_reward
 from puffer_il.rollout.actors import RandomActor, policy_actor
 from puffer_il.training.run_dir import environment_of, load_config
@@ -32,7 +33,7 @@ DEFAULT_GAMMA = 0.99
 
 
 @dataclass(frozen=True)
-class Shown:
+class Scored:
     """Episodes of one origin, and the learned reward of each of their steps (n,)."""
 
     name: str
@@ -51,7 +52,7 @@ class Part:
     values: Array | None
 
 
-def examine(source: Path, env: str, kwargs: dict[str, Any], demos: str, episodes: int, seed: int) -> dict[str, Any]:
+def measure(source: Path, env: str, kwargs: dict[str, Any], demos: str, episodes: int, seed: int) -> dict[str, Any]:
     """All that is known of the reward of a run (or of a `reward.pt`), as numbers, texts, lists and tables.
 
     env, demos  "" for those of the run; kwargs go over the run's parameters of the environment
@@ -64,7 +65,7 @@ def examine(source: Path, env: str, kwargs: dict[str, Any], demos: str, episodes
     rows = min(episodes, 64) * find_creator(env, kwargs).facts().num_agents
     with make_vec(env, num_envs=rows, kwargs=kwargs, seed=seed) as vec:
         check_spaces(reward, vec.spec, str(source))
-        shown = [Shown(name, part, _rewards(reward, part)) for name, part in
+        scored = [Scored(name, part, _rewards(reward, part)) for name, part in
                  _sources(vec, run, config, reward, demos, episodes, seed, notes)]
         spec = vec.spec
     gamma = config.sections["ppo"].gamma if config and "ppo" in config.sections else DEFAULT_GAMMA
@@ -72,8 +73,8 @@ def examine(source: Path, env: str, kwargs: dict[str, Any], demos: str, episodes
         "reward": str(source), "kind": reward.kind, "algo": reward.algo, "learned_on": reward.spec.name, "env": env,
         "kwargs": kwargs, "reads": list(reward.reads), "absorbing": reward.absorbing, "arguments": reward.arguments,
         "parameters": sum(p.numel() for p in reward.parameters()), "gamma": gamma,
-        "sources": {part.name: _statistics(part) for part in shown}, "truth": truth(shown, reward, gamma, spec)}
-    pool = _pool(shown, seed)
+        "sources": {part.name: _statistics(part) for part in scored}, "truth": truth(scored, reward, gamma, spec)}
+    pool = _pool(scored, seed)
     found = parts_of(spec, pool.obs)
     if len(found) > MOST_PARTS:
         notes.append(f"the first {MOST_PARTS} of {len(found)} parts of an observation were looked at")
@@ -112,7 +113,7 @@ def _rewards(reward: LearnedReward, demos: Demos) -> Array:
     return reward.of_rows(tensors[0], *tensors[1:]).numpy().astype(np.float64)
 
 
-def _statistics(part: Shown) -> dict[str, Any]:
+def _statistics(part: Scored) -> dict[str, Any]:
     rewards, demos = part.rewards, part.demos
     sums = np.add.reduceat(rewards, demos.episode_starts)
     return {"episodes": demos.num_episodes, "steps": len(demos), "mean": rewards.mean(), "sd": rewards.std(),
@@ -120,7 +121,7 @@ def _statistics(part: Shown) -> dict[str, Any]:
             "true_return_mean": None if demos.returns is None else demos.returns.mean()}
 
 
-def truth(shown: list[Shown], reward: LearnedReward, gamma: float, spec: EnvSpec) -> dict[str, float | None]:
+def truth(scored: list[Scored], reward: LearnedReward, gamma: float, spec: EnvSpec) -> dict[str, float | None]:
     """How the learned reward goes along with the true one, over the steps of all sources.
 
     step, step_rank  Pearson's and Spearman's correlation of the rewards of single steps
@@ -131,7 +132,7 @@ def truth(shown: list[Shown], reward: LearnedReward, gamma: float, spec: EnvSpec
                      here on the steps that are seen
     None where the truth is not known, or where one of the two does not vary.
     """
-    known = [part for part in shown if part.demos.rewards is not None]
+    known = [part for part in scored if part.demos.rewards is not None]
     true = np.concatenate([np.asarray(part.demos.rewards, np.float64) for part in known] or [np.zeros(0)])
     learned = np.concatenate([part.rewards for part in known] or [np.zeros(0)])
     if not len(true):
@@ -147,7 +148,7 @@ def truth(shown: list[Shown], reward: LearnedReward, gamma: float, spec: EnvSpec
     shaping = np.column_stack((np.ones(len(chosen)), gamma * later - potentials(spec, obs[chosen])))
     rest = [_without(shaping, x[chosen]) for x in (true, whole)]
     left = correlation(*rest)
-    return {"step": correlation(true, learned), "step_rank": correlation(_ranks(true), _ranks(learned)),
+    return {"step": correlation(true, learned), "step_rank": correlation(ranks(true), ranks(learned)),
             "returns": correlation(*returns), "distance": None if left is None else float(np.sqrt((1 - left) / 2))}
 
 
@@ -156,12 +157,6 @@ def correlation(a: Array, b: Array) -> float | None:
     if len(a) < 3 or min(np.std(a), np.std(b)) < 1e-9 * max(1.0, abs(a).max(), abs(b).max()):
         return None
     return float(np.clip(np.corrcoef(a, b)[0, 1], -1, 1))
-
-
-def _ranks(x: Array) -> Array:
-    """Ranks, those of equal numbers shared."""
-    _, inverse, counts = np.unique(x, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
 
 
 def _discounted(rewards: Array, lengths: Array, gamma: float) -> Array:
@@ -190,10 +185,10 @@ def potentials(spec: EnvSpec, obs: Array) -> Array:
     return np.column_stack((np.ones(len(flat)), numeric, numeric[:, first] * numeric[:, second], others))
 
 
-def _pool(shown: list[Shown], seed: int) -> Demos:
+def _pool(scored: list[Scored], seed: int) -> Demos:
     """Steps of all sources, each with an equal share, as demonstrations of one step each."""
-    rng, each = np.random.default_rng(seed), ROWS // len(shown)
-    chosen = [(part.demos, rng.permutation(len(part.demos))[:each]) for part in shown]
+    rng, each = np.random.default_rng(seed), ROWS // len(scored)
+    chosen = [(part.demos, rng.permutation(len(part.demos))[:each]) for part in scored]
     obs, next_obs, terminations, truncations = (
         np.concatenate([getattr(demos, name)[index] for demos, index in chosen])
         for name in ("obs", "next_obs", "terminations", "truncations"))
@@ -235,13 +230,13 @@ def moved_by(reward: LearnedReward, pool: Demos, parts: list[Part], seed: int) -
 
     for part in parts:
         order = rng.permutation(len(before))
-        look(part.name, **{name: _exchanged(getattr(pool, name), part, order) for name in names})
+        look(part.name, **{name: exchanged(getattr(pool, name), part, order) for name in names})
     if "actions" in reward.reads and pool.actions is not None:
         look("action", actions=pool.actions[rng.permutation(len(before))])
     return sorted(moved, key=lambda one: -one["sd"])
 
 
-def _exchanged(obs: Array, part: Part, order: Array) -> Array:
+def exchanged(obs: Array, part: Part, order: Array) -> Array:
     """Observations with the bytes of one part from other rows."""
     raw = np.array(obs).reshape(len(obs), -1)
     view = raw.view(np.uint8)

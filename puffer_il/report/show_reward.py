@@ -140,7 +140,7 @@ def picture(told: dict[str, Any], path: Path) -> None:
     """The heat map (or the one slice there is) and the bars, with their numbers, as PNG."""
     image, draw_on = needed("PIL.Image", path), needed("PIL.ImageDraw", path)
     two, one = told["slices"]["two"], told["slices"]["one"]
-    means = two["means"] if two else [one[0]["means"]] if one else [[0.0]]
+    means: list[list[float | None]] = two["means"] if two else [one[0]["means"]] if one else [[0.0]]
     grid = _grid(means)
     height, width = PICTURE
     canvas = image.new("RGB", (width + 340, height + 80), "white")

@@ -41,16 +41,16 @@ class AIRLConfig(RewardNetworkConfig):
     absorbing = True  # without an absorbing state h would not know what an end is worth
 
     inputs: str = setting("state", "what the reward g reads: the state that a step leaves, or that it reaches (which "
-                          "alone tells ends apart), to keep where dynamics change; or actions too",
+                          "alone tells ends apart); or actions too, if the dynamics stay the same",
                           choices=("state", "next_state", "state_action"))
     shaping_hidden: tuple[int, ...] = setting((32, 32), "units of the hidden layers of h; disc_hidden are those of g",
                                               low=1)
-    minus_log_policy: bool = setting(True, "pay the policy f − log π, which asks for entropy too; off, f alone")
+    minus_log_policy: bool = setting(True, "pay the policy f − log π, which rewards entropy too; false pays f alone")
     disc_updates: int = setting(4, "updates of f per iteration, whatever the rollout's size", low=1)
     gp_coef: float = setting(1.0, "weight of the gradient penalty of f; 0 for none", low=0)
     disc_ent_coef: float = setting(1e-3, "weight of the entropy of D, which draws the logit towards 0")
-    replay_size: int = setting(50_000, "policy rows kept from earlier rollouts, each with its own log π: the reward is "
-                               "not to forget where the policy has been; 0 for none", low=0)
+    replay_size: int = setting(50_000, "policy rows kept from earlier rollouts, so that the reward remembers where the "
+                               "policy has been; 0 for none", low=0)
     replay_share: float = setting(0.5, "share of each policy batch drawn from that replay", low=0, high=1)
     true_reward_coef: float = setting(0.0, "weight of the true reward, added to the learned one")
 
@@ -164,8 +164,8 @@ class AIRL(Adversarial):
 
     def __init__(self, spec: EnvSpec, demos: Demos, config: Config, device: torch.device, seed: int) -> None:
         if config.policy.lstm:
-            raise InputError(f"policy.lstm = {config.policy.lstm}: airl asks how probable single actions of the expert "
-                             "are, which memory does not tell; set policy.lstm to 0")
+            raise InputError(f"policy.lstm = {config.policy.lstm}: airl needs the probability of single expert "
+                             "actions, which a policy with memory does not give; set policy.lstm to 0")
         super().__init__(spec, demos, config, device, seed)
         self.layout = (0, torch.zeros(0))  # of the present rollout
         self.asks_all = len(demos) <= self.config.disc_updates * self.config.disc_batch_size  # or only those drawn

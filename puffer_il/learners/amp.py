@@ -32,7 +32,8 @@ class AMPConfig(AdversarialConfig):
     replay_size: int = setting(200_000, "policy rows kept from earlier rollouts; 0 for none", low=0)
     reward: str = setting("least_squares", "learned reward: max(0, 1 − ¼(D−1)²), or the score itself as 'logit'",
                           choices=("least_squares", "logit"))
-    task_reward_coef: float = setting(0.0, "weight of the true reward, the task's; the style's is the rest to 1", low=0,
+    task_reward_coef: float = setting(0.0, "share of the true (task) reward; the rest is the learned (style) reward",
+                                      low=0,
                                       high=1)
 
 

@@ -28,16 +28,16 @@ from puffer_il.rollout.buffer import RolloutBuffer
 class DAggerConfig:
     expert: str = setting("script", "who is asked: 'script' (the environment's c_expert), a run directory or policy "
                           "file, 'person' (at the terminal), or 'random' (a control)")
-    schedule: str = setting("first", "how the expert's share falls: only the first rollout has it, or it falls "
-                            "exponentially, linearly, or not", choices=("first", "exponential", "linear", "constant"))
+    schedule: str = setting("first", "how the expert's share falls: to 0 after the first rollout, exponentially, "
+                            "linearly, or not at all", choices=("first", "exponential", "linear", "constant"))
     beta: float = setting(1.0, "probability that the expert acts in the first rollout", low=0, high=1)
     decay: float = setting(0.5, "factor of the exponential schedule, per rollout", low=0, high=1)
     rampdown: int = setting(8, "rollouts until the linear schedule is at zero", low=1)
     mix: str = setting("step", "the expert's turn is drawn for every step, or for every episode",
                        choices=("step", "episode"))
-    greedy: bool = setting(True, "the learner acts by its mode, as it is evaluated, instead of by samples")
+    greedy: bool = setting(True, "the learner acts by its mode, as in evaluations, instead of sampling")
     epochs: int = setting(4, "passes over all labelled rows after each rollout", low=1)
-    capacity: int = setting(1_000_000, "labelled rows to keep; beyond, the oldest rollouts go; 0 keeps all", low=0)
+    capacity: int = setting(1_000_000, "labelled rows to keep, dropping the oldest rollouts first; 0 keeps all", low=0)
 
 
 def expert_share(config: DAggerConfig, iteration: int) -> float:

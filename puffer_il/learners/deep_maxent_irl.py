@@ -30,7 +30,7 @@ class DeepMaxEntIRLConfig(RewardNetworkConfig):
     loss = "wasserstein"  # r itself is what the policy is paid, and its mean on either side is all of the loss
 
     inputs: str = setting("state", "what the reward reads: the state that a step leaves, or that it reaches (which "
-                          "alone tells ends apart), so that demonstrations need no actions, or actions too",
+                          "alone tells ends apart), so that demonstrations need no actions; or actions too",
                           choices=("state", "next_state", "state_action"))
     temperature: float = setting(0.1, "weight of −log π in what the policy is paid", low=0)
     weight_decay: float = setting(1e-3, "decoupled weight decay of the reward (AdamW)", low=0)

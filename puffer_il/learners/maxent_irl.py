@@ -44,15 +44,15 @@ class MaxEntIRLConfig:
                           "and actions", choices=("state", "state_action"))
     features: str = setting("", "an .npy file of features (S, K) or (S, A, K), in which the reward is linear; empty: a "
                             "number of its own for each state, or state and action")
-    objective: str = setting("likelihood", "of the demonstrated actions; or, convex, causal entropy under matched "
-                             "features, which takes whole episodes from the environment's own first states",
+    objective: str = setting("likelihood", "likelihood of the demonstrated actions; or, convex, causal entropy under "
+                             "matched features, which needs whole episodes from the environment's initial states",
                              choices=("likelihood", "matching"))
     gamma: float = setting(0.99, "discount of the demonstrator; 1 only where all episodes end", low=0, high=1)
     horizon: int = setting(0, "steps after which the demonstrator knows that an episode ends; 0 for none", low=0)
     l2: float = setting(0.01, "weight of ‖θ‖²/2 beside the log-likelihood summed over all episodes; 0 for none", low=0)
-    iterations: int = setting(10, "of L-BFGS between two reports", low=1)
+    iterations: int = setting(10, "iterations of L-BFGS between two reports", low=1)
     memory: int = setting(20, "steps that L-BFGS remembers", low=1)
-    tolerance: float = setting(1e-6, "largest entry of the gradient, in visits per episode, at which it is done", low=0)
+    tolerance: float = setting(1e-6, "largest entry of the gradient, in visits per episode, at which it ends", low=0)
 
 
 @register("maxent_irl")
@@ -108,8 +108,8 @@ class MaxEntIRL(Learner):
             if self.done:
                 break
         if steepest > self.config.tolerance and self.done:
-            self.notices.append(f"no lower loss can be found; the gradient is {steepest:.1g}, above "
-                                f"maxent_irl.tolerance = {self.config.tolerance:g}")
+            self.notices.append(f"no lower loss was found; the gradient is {steepest:.1g}, above maxent_irl.tolerance "
+                                f"= {self.config.tolerance:g}")
         found = self.problem.solve(optimizer.x)
         visits, _ = self.problem.soft.visits(found.policy, self.problem.soft.starts(), found.factors)
         self._deploy(found, visits)

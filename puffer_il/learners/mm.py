@@ -30,5 +30,5 @@ class MM(Adversarial):
     the policy optimiser."""
 
     section = MMConfig
-    about = About("Swamy et al. 2021, arXiv:2103.03236", "where a classifier is soon certain and its reward flat: a "
-                  "critic's slope stays; costs as much as gail")
+    about = About("Swamy et al. 2021, arXiv:2103.03236", "where a classifier soon becomes certain and its reward flat: "
+                  "a critic keeps its slope; costs as much as gail")

@@ -30,13 +30,13 @@ from puffer_il.rollout.buffer import RolloutBuffer
 class NoiseBCConfig:
     expert: str = setting("script", "who demonstrates: 'script' (the environment's c_expert), a run directory or "
                           "policy file, 'person' (at the terminal), or 'random' (a control)")
-    noise: float = setting(0.1, "in the first rollout: how often a random action is taken or, for continuous ones, the "
-                           "standard deviation in units of half the range", low=0)
-    fit: bool = setting(True, "fit the noise to the policy's errors after each rollout; off, it stays as it is")
+    noise: float = setting(0.1, "noise of the first rollout: how often a random action is taken or, for continuous "
+                           "ones, the standard deviation in units of half the range", low=0)
+    fit: bool = setting(True, "fit the noise to the policy's errors after each rollout; false leaves it as it is")
     alpha: float = setting(0.0, "the error expected of the final policy, to which fitted noise is scaled: ε or, for "
                            "continuous actions, the trace of Σ in half ranges squared; 0 does not scale", low=0)
     epochs: int = setting(4, "passes over all labelled rows after each rollout", low=1)
-    capacity: int = setting(1_000_000, "labelled rows to keep; beyond, the oldest rollouts go; 0 keeps all", low=0)
+    capacity: int = setting(1_000_000, "labelled rows to keep, dropping the oldest rollouts first; 0 keeps all", low=0)
 
 
 @register("noise_bc", uses=("bc",))

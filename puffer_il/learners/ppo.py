@@ -58,7 +58,7 @@ class PPOConfig:
     vf_coef: float = setting(0.5, "weight of the value loss", low=0)
     norm_advantages: bool = setting(True, "normalise advantages to zero mean and unit variance over the rollout")
     max_grad_norm: float = setting(0.5, "clip the gradient's norm; 0 does not clip", low=0)
-    target_kl: float = setting(0.0, "end the update after an epoch whose KL divergence passes this; 0 never", low=0)
+    target_kl: float = setting(0.0, "end the update after an epoch whose KL divergence exceeds this; 0 never", low=0)
 
 
 @register("ppo")
@@ -82,8 +82,8 @@ class PPO(Learner):
         self.compiled, graphs = config.train.compile, config.train.cuda_graphs
         self._loss_function = torch.compile(self._losses, dynamic=False) if self.compiled else self._losses
         if self.expert and graphs:
-            raise InputError("train.cuda_graphs = true: graphs hold no demonstrated rows; set it to false, or "
-                             "mix.expert_rows and mix.bc_coef to 0")
+            raise InputError("train.cuda_graphs = true: a CUDA graph cannot hold demonstrated rows; set it to false, "
+                             "or mix.expert_rows and mix.bc_coef to 0")
         graphed = graphs and device.type == "cuda" and self.policy.lstm is None
         self.minibatch_step = GraphedStep(self._torch_minibatch, self.optimizer) if graphed else self._torch_minibatch
         self.rng = np.random.default_rng(seed)

@@ -34,7 +34,7 @@ from puffer_il.rollout.tensors import mirror_of
 @dataclass(frozen=True)
 class PWILConfig:
     atoms: int = setting(256, "demonstrated rows to couple with, drawn evenly from all of them", low=1, high=4096)
-    horizon: int = setting(0, "steps that take them all; 0: as long as the demonstrations are in the mean", low=0)
+    horizon: int = setting(0, "steps that take all of them; 0 for the mean length of the demonstrations", low=0)
     sharpness: float = setting(5.0, "β: how fast the reward falls with the distance", low=0)
     true_reward_coef: float = setting(0.0, "weight of the true reward, added to the learned one")
     debug_use_ground_truth: bool = setting(False, "train on the true reward alone: tells a broken learner from a bad "
@@ -47,8 +47,8 @@ class PWIL(PPOOnReward):
 
     section = PWILConfig
     config: PWILConfig
-    about = About("Dadashi et al. 2021, arXiv:2006.04678", "a fixed reward with nothing to train, from few observed "
-                  "numbers: distances say little of many or of pixels")
+    about = About("Dadashi et al. 2021, arXiv:2006.04678", "a fixed reward with nothing to train, for observations of "
+                  "few numbers: distances say little about many numbers, or about pixels")
     promised_metrics = (*PPOOnReward.promised_metrics, "disc/reward_mean", "disc/reward_std", "disc/distance")
     saved = ("coupling.left",)
 
@@ -56,8 +56,8 @@ class PWIL(PPOOnReward):
         super().__init__(spec, demos, config, device, seed)
         self.inputs = Inputs(spec).to(device)
         if self.inputs.encoder.convs:
-            raise InputError(f"env.name = {spec.name}: distances between images say nothing of what they show; choose "
-                             "gail, which learns what to look at")
+            raise InputError(f"env.name = {spec.name}: distances between images say nothing about what they show; "
+                             "choose gail, which learns what to look at")
         obs, actions = (torch.tensor(array, device=device) for array in (demos.obs, demos.actions))
         self.inputs.update_norm(*obs_moments(self.inputs.flatten, obs))
         weights = np.ones(len(obs)) if demos.weights is None else demos.weights

@@ -57,7 +57,7 @@ def get_learner(name: str) -> type[Learner]:
 def usable_learners() -> tuple[dict[str, type[Learner]], list[str]]:
     """All learners by name, and one line for each that a package offers and that cannot be used."""
     found: dict[str, type[Learner]] = {}
-    complaints = [f"package {_package(entry)} offers an algorithm {entry.name!r}, a name that puffer_il has taken; "
+    complaints = [f"package {_package(entry)} offers an algorithm {entry.name!r}, a name that puffer_il itself uses; "
                   "rename its entry point" for entry in entry_points(group=GROUP) if entry.name in _built_in()]
     for name in learner_names():
         try:
@@ -95,7 +95,7 @@ def _load(offers: list[EntryPoint]) -> None:
     if missing:
         raise InputError(f"{origin}: {entry.value} has no {', '.join(missing)}; derive it from {BASE}")
     if not dataclasses.is_dataclass(cls.section):
-        raise InputError(f"{origin}: the section of {entry.value} is no dataclass; see {BASE}")
+        raise InputError(f"{origin}: the section of {entry.value} is not a dataclass; see {BASE}")
     if getattr(cls, "name", entry.name) != entry.name:
         raise InputError(f"{origin}: {entry.value} registers itself as {cls.name!r}; give both the same name")
     register(entry.name, uses=getattr(cls, "uses", ()))(cls)

@@ -28,8 +28,8 @@ class SAC(Learner):
     section = SACConfig
     config: SACConfig
     needs_demos = needs_actions = False
-    about = About("Haarnoja et al. 2018, arXiv:1812.05905", "you have a reward, no demonstrations, and steps of the "
-                  "environment are dear: several gradient updates for each", ("discrete", "continuous"))
+    about = About("Haarnoja et al. 2018, arXiv:1812.05905", "a reward, no demonstrations, and expensive environment "
+                  "steps: it makes several gradient updates for each", ("discrete", "continuous"))
     promised_metrics = (*(f"losses/{name}" for name in STATS), "replay/rows")
     saved = ("policy", "engine", "replay")
 

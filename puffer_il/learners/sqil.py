@@ -32,7 +32,7 @@ from puffer_il.rollout.buffer import RolloutBuffer
 class SQILConfig:
     demo_share: float = setting(0.5, "share of each minibatch that is demonstrated", low=0.01, high=0.99)
     absorbing: bool = setting(True, "terminations lead to an absorbing state, whose reward is shared like any other; "
-                              "else they are worth 0, which rewards staying alive")
+                              "false makes them worth 0, which rewards staying alive")
 
 
 @register("sqil", uses=("sac",))
@@ -41,8 +41,8 @@ class SQIL(SACOnDemos):
 
     section = SQILConfig
     config: SQILConfig
-    about = About("Reddy et al. 2019, arXiv:1905.11108", "few demonstrations, dear steps of the environment, and no "
-                  "wish to tune an adversary", SAC.about.spaces)
+    about = About("Reddy et al. 2019, arXiv:1905.11108", "few demonstrations, expensive environment steps, and no wish "
+                  "to tune an adversary", SAC.about.spaces)
     saved = ("demos.generator.state",)
 
     def __init__(self, spec: EnvSpec, demos: Demos, config: Config, device: torch.device, seed: int) -> None:

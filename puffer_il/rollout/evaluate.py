@@ -122,7 +122,7 @@ def make_eval_vec(env: EnvConfig, episodes: int, creator: Creator | None = None)
 def log_likelihood(policy: Policy, demos: Demos) -> float:
     """Mean of log π(a|s) over demonstrated transitions, in nats; of densities where actions are continuous."""
     if demos.actions is None:
-        raise InputError(f"demos {demos.source}: no actions are stored, so none can be likely; give others")
+        raise InputError(f"demos {demos.source}: no actions are stored, so their likelihood is unknown; give others")
     device, total = next(policy.parameters()).device, 0.0
     for first, end in zip(demos.episode_starts, demos.episode_ends, strict=True):
         obs, actions = (torch.tensor(array[first:end], device=device) for array in (demos.obs, demos.actions))

@@ -98,7 +98,7 @@ def test_demonstrations_without_actions(demos, finished, tmp_path, capsys):
     refused = capsys.readouterr().err
     assert refused.count("\n") == 1 and f"demos {bare}: no actions are stored and bc learns from them" in refused
     assert main(["eval", str(finished), "--episodes", "1", "--demos", bare]) == 2
-    assert "no actions are stored, so none can be likely" in capsys.readouterr().err
+    assert "no actions are stored, so their likelihood is unknown" in capsys.readouterr().err
 
 
 def test_demos_check_tells_doubts_from_what_does_not_fit(demos, tmp_path, capsys):

@@ -155,7 +155,7 @@ def test_experiments_without_hidden_layers_are_shipped():
     ({"features": "{folder}/features.npy", "reward": "state_action"}, r"array is \(45, 3\).*must be \(45, 4, 'K'\)"),
     ({"env": "cartpole"}, "cartpole has no table of transitions"),
     ({"env": "frozenlake"}, "there is a state 4., but environment frozenlake has 16 states"),
-    ({"horizon": 2}, "maxent_irl.horizon = 2; set it to that at least"),
+    ({"horizon": 2}, "maxent_irl.horizon = 2; set it to at least that"),
 ])
 def test_what_does_not_fit_is_refused_in_one_line(demos, change, message):
     changes = {key: value.format(folder=demos.parent) if isinstance(value, str) else value

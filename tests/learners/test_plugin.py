@@ -107,7 +107,7 @@ def test_help_shows_its_section(installed, capsys):
     out = capsys.readouterr().out
     assert "--nearest.width 0.5" in out and "at which the reward has fallen to 0.61" in out and "--ppo.gamma" in out
     assert main(["train", "nearest", "cartpole", "--nearest.wdith", "1"]) == 2
-    assert "did you mean 'nearest.width'" in capsys.readouterr().err
+    assert "did you mean --nearest.width" in capsys.readouterr().err
 
 
 def test_algos_lists_it_and_says_what_is_broken(installed, capsys, monkeypatch):

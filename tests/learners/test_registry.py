@@ -98,7 +98,7 @@ def test_a_package_that_registers_by_itself_keeps_what_it_said(offer):
     (learner(object, **{name: PLAIN[name] for name in PLAIN if name not in ("needs_expert", "relabel")}),
      r"has no needs_expert, relabel; derive it from puffer_il\.learners\.base\.Learner"),
     (object(), "has no section, about, needs_rollouts, needs_demos"),
-    (learner(section=dict), "is no dataclass"),
+    (learner(section=dict), "is not a dataclass"),
     (learner(name="other"), "registers itself as 'other'"),
 ])
 def test_a_learner_that_cannot_be_one_is_refused_by_name_and_package(offer, cls, message):
@@ -130,7 +130,7 @@ def test_a_name_can_be_taken_once(offer):
         get_learner("mine")
     offer("bc", "puffer_il.learners", BC=learner())
     assert get_learner("bc").__module__ == "puffer_il.learners.bc"
-    assert "package offered_bc offers an algorithm 'bc', a name that puffer_il has taken" in usable_learners()[1][0]
+    assert "package offered_bc offers an algorithm 'bc', a name that puffer_il itself uses" in usable_learners()[1][0]
 
 
 def test_unknown_learners_are_refused():

@@ -102,8 +102,8 @@ ACCURACIES = DISC_METRICS[1:3]
 def _check(name: str, cfg: RewardNetworkConfig) -> None:
     """InputError where the loss has no use for what else was asked for."""
     if cfg.reward not in FORMS[cfg.loss]:
-        raise InputError(f"{name}.reward = {cfg.reward!r}: the scores of {name}.loss = {cfg.loss!r} have no such form; "
-                         f"choose {' or '.join(FORMS[cfg.loss])}")
+        raise InputError(f"{name}.reward = {cfg.reward!r}: the scores of {name}.loss = {cfg.loss!r} do not have this "
+                         f"form; choose {' or '.join(FORMS[cfg.loss])}")
     if cfg.loss == "wasserstein" and cfg.label_smoothing:
         raise InputError(f"{name}.label_smoothing = {cfg.label_smoothing}: a Wasserstein critic has no labels to "
                          "smooth; set it to 0 or choose another loss")

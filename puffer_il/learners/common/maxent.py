@@ -264,7 +264,7 @@ def check_demos(mdp: MDP, demos: Demos, horizon: int = 0) -> None:
     assert demos.actions is not None
     where = f"demos {demos.source}"
     if demos.episode_lengths is not None:
-        raise InputError(f"{where}: only a part of each episode is there, and visits are counted by step; set "
+        raise InputError(f"{where}: only a part of each episode is stored, but visits are counted by step; set "
                          "demos.subsample to 1, and give whole episodes")
     states, actions, following = demo_states(demos.obs), demos.actions[:, 0], demo_states(demos.next_obs)
     known = range(mdp.num_states)
@@ -276,11 +276,11 @@ def check_demos(mdp: MDP, demos: Demos, horizon: int = 0) -> None:
     if len(wrong):
         row = wrong[0]
         raise InputError(f"{where}: row {row} goes from state {states[row]} by action {actions[row]} to state "
-                         f"{following[row]}, which {mdp.origin} cannot; give demonstrations of this environment with "
-                         "these parameters")
+                         f"{following[row]}, which is impossible in {mdp.origin}; give demonstrations of this "
+                         "environment with these parameters")
     if horizon and demos.lengths.max() > horizon:
         raise InputError(f"{where}: an episode has {demos.lengths.max()} steps, but maxent_irl.horizon = {horizon}; "
-                         "set it to that at least, or to 0")
+                         "set it to at least that, or to 0")
 
 
 def demo_steps(demos: Demos) -> Array:

@@ -35,7 +35,7 @@ def total_variation(occupancy: Array, other: Array) -> float:
 def log_likelihood(policy: Array, demos: Demos) -> float:
     """The mean log-probability of the demonstrated actions, in nats; -inf if the policy never takes one of them."""
     if demos.actions is None:
-        raise InputError(f"demos {demos.source}: no actions are stored, so none can be likely; give others")
+        raise InputError(f"demos {demos.source}: no actions are stored, so their likelihood is unknown; give others")
     taken = policy[demos.obs.reshape(-1).astype(np.int64), demos.actions[:, 0].astype(np.int64)]
     with np.errstate(divide="ignore"):
         return float(np.log(taken).mean())

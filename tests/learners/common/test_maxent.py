@@ -273,7 +273,7 @@ def test_demonstrations_of_another_mdp_are_refused():
     for array, value in zip(wrong, impossible, strict=True):
         array[3] = value
     changed = dataclasses.replace(demos, obs=wrong[0], actions=wrong[1], next_obs=wrong[2])
-    with pytest.raises(InputError, match=r"row 3 goes from state \d by action \d to state \d, which mdp cannot"):
+    with pytest.raises(InputError, match=r"row 3 goes from state \d by action \d to state \d, which is impossible"):
         check_demos(mdp, changed)
     with pytest.raises(InputError, match=r"has \d+ steps, but maxent_irl\.horizon = 1"):
         check_demos(mdp, demos, horizon=1)

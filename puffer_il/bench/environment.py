@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import cycle
@@ -47,7 +48,9 @@ def bench(name: str, kwargs: dict[str, Any], num_envs: int | None, seconds: floa
     results = {}
     for size in sizes:
         say(f"measuring {size:,} environments …")
-        results[size] = measure(creator, facts, size, seconds / len(sizes))
+        chosen = ways(facts, creator.kind == "folder", size)
+        effort = Effort(REPEATS, seconds / len(sizes) / REPEATS / (len(chosen) + 1))
+        results[size] = measure(creator, facts, size, chosen, effort)
     say("")
     advice = {size: best(figures) for size, figures in results.items()}
     flags = {way.name: way.flags for size in sizes for way in ways(facts, creator.kind == "folder", size)}
@@ -74,11 +77,9 @@ def ways(facts: Facts, threaded: bool, size: int) -> list[Way]:
                         "multiprocessing", workers=n) for n in (1, *several) if size % n == 0]
 
 
-def measure(creator: Creator, facts: Facts, size: int, seconds: float) -> dict[str, Figure]:
-    """Rate of every way, in turns for about so many seconds."""
-    rows, threaded = size * facts.num_agents, creator.kind == "folder"
-    chosen = ways(facts, threaded, size)
-    effort = Effort(REPEATS, seconds / REPEATS / (len(chosen) + threaded))
+def measure(creator: Creator, facts: Facts, size: int, chosen: Sequence[Way], effort: Effort) -> dict[str, Figure]:
+    """Rate of every way, in turns; of an environment in C also without any vector around it."""
+    rows = size * facts.num_agents
     with ExitStack() as stack:
         works: dict[str, Work] = {}
         for way in reversed(chosen):  # processes are forked before there are threads
@@ -89,7 +90,7 @@ def measure(creator: Creator, facts: Facts, size: int, seconds: float) -> dict[s
             actions = [act(obs, np.ones(rows, bool)) for _ in range(ACTIONS)]
             works[way.name] = _work(vec.step, actions)
         works = dict(reversed(works.items()))
-        if threaded:
+        if creator.kind == "folder":
             env = NativeEnv(creator.target, size, **creator.kwargs)
             env.reset(0)
             env.actions[:] = actions[0].reshape(env.actions.shape)

@@ -14,7 +14,7 @@ import torch
 
 import puffer_il
 import puffer_il.bench._limits as yardstick
-from puffer_il.bench.measure import Effort, Say, Work, figure, interleaved, quotient, rate
+from puffer_il.bench.measure import Effort, Figure, Say, Work, figure, interleaved, quotient, rate
 from puffer_il.core.spec import Array
 from puffer_il.kernels.threads import cores
 from puffer_il.native.catalogue import env_folders
@@ -43,23 +43,19 @@ def _cpu_name() -> str:
 
 def measure_limits(threads: int, effort: Effort, say: Say) -> dict[str, Any]:
     """Operations, bytes and steps of C CartPole per second, with one thread and with all."""
-    counts = sorted({1, threads})
-    say("limits: multiply-adds")
-    fma = {str(n): rate(yardstick.fma(FMA_ROUNDS, n), interleaved({"": fma_work(n)}, effort)[""]) for n in counts}
-    say("limits: torch's matrix product")
-    gemm = {str(n): rate(2 * GEMM_SIZE**3, interleaved({"": _gemm_work(n)}, effort)[""]) for n in counts}
-    bandwidth: dict[str, dict[str, Any]] = {}
-    for level, size in LEVELS.items():
-        say(f"limits: bandwidth, {level}")
-        arrays = Arrays(level)
-        bandwidth[level] = {"bytes": size}
-        for kind in KINDS:
-            bandwidth[level][kind] = {str(n): rate(arrays.bytes(kind),
-                                                   interleaved({"": arrays.work(kind, n)}, effort)[""]) for n in counts}
-    say("limits: stepping")
-    raw = RawSteps(env_folders()["cartpole"], 4096, 64)
-    steps = {str(n): rate(4096 * 64, interleaved({"": raw.work(n)}, effort)[""]) for n in counts}
-    return {"fma": fma, "gemm": gemm, "bandwidth": bandwidth, "steps": steps}
+    limits, raw = Limits(), RawSteps(env_folders()["cartpole"], 4096, 64)
+
+    def measured(what: str, need: Callable[..., Need], *settings: Any) -> dict[str, Figure]:
+        say(f"limits: {what}")
+        needs = {str(n): need(*settings, n) for n in sorted({1, threads})}
+        return {n: rate(one.per_call, interleaved({n: one.probe}, effort)[n]) for n, one in needs.items()}
+
+    return {"fma": measured("multiply-adds", limits.flops, 0),
+            "gemm": measured("torch's matrix product", lambda n: Need("", _gemm_work(n), 2 * GEMM_SIZE**3, 0)),
+            "bandwidth": {level: {"bytes": size, **{
+                kind: measured(f"bandwidth, {level}, {kind}", limits.bytes, kind, 0, size) for kind in KINDS}}
+                for level, size in LEVELS.items()},
+            "steps": measured("stepping", limits.steps, raw, 0)}
 
 
 def fma_work(threads: int) -> Work:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from puffer_il.bench.measure import Say, figure
-from puffer_il.bench.peers.run import Entry, Result, interleave, ratios
+from puffer_il.bench.peers.run import Entry, Result, interleave, ratio
 from puffer_il.core.errors import EnvFailure, InputError
 from puffer_il.kernels.threads import cores
 from puffer_il.learners.common.learned_reward import FILE as REWARD_FILE
@@ -30,6 +30,9 @@ from puffer_il.training.trainer import PHASES, Trainer
 
 Keys = dict[str, Any]  # "section.key" → value, as on the command line of `puffer-il train`
 WARM_UP = 2  # iterations that are not counted: first touch of memory, threads starting
+GAIL_VARIANTS: dict[str, Keys] = {
+    "": {}, ", no penalty": {"gail.gp_coef": 0.0}, ", shared": {"policy.shared": True},
+    ", shared, no penalty": {"policy.shared": True, "gail.gp_coef": 0.0}}
 WORK = ("disc_updates", "disc_batch_size", "disc_hidden")
 STAGES = tuple(phase for phase in PHASES if phase != "eval")
 
@@ -84,9 +87,9 @@ def demonstrations() -> Path:
 
 def entry(result: Result, algo: str, keys: Keys, **more: Any) -> dict[str, Any]:
     """JSON of one measured loop: steps/s, and the seconds per stage that one iteration takes in the median."""
-    rates = {"steps_per_s": figure(result.rates)} if result.samples else {}
-    stages = result.summary()["stages"]
-    return {"name": result.name, "algo": algo, "keys": keys, **more, **rates, "stages": stages, "error": result.error}
+    rates = {"steps_per_s": result.rate} if result.samples else {}
+    return {"name": result.name, "algo": algo, "keys": keys, **more, **rates, "stages": result.stages,
+            "error": result.error}
 
 
 def throughput(results: list[dict[str, Any]], variants: dict[str, tuple[str, Keys]], iterations: int, say: Say) -> None:
@@ -104,12 +107,9 @@ def standard_variants(num_envs: int, num_steps: int, epochs: int, algos: list[st
     """What `throughput` measures without further wishes: the algorithms, and GAIL and PPO on other networks."""
     size = {"env.num_envs": num_envs, "train.num_steps": num_steps, "ppo.update_epochs": epochs}
     made: dict[str, tuple[str, Keys]] = {algo: (algo, dict(size)) for algo in algos}
-    shared, wide = {"policy.shared": True}, {"policy.hidden": [256, 256], "gail.disc_hidden": [256, 256]}
     if "gail" in algos:
-        made |= {"gail, no penalty": ("gail", {**size, "gail.gp_coef": 0.0}),
-                 "gail, shared": ("gail", {**size, **shared}),
-                 "gail, shared, no penalty": ("gail", {**size, **shared, "gail.gp_coef": 0.0}),
-                 "gail, 2×256": ("gail", {**size, **wide})}
+        wide = {"policy.hidden": [256, 256], "gail.disc_hidden": [256, 256]}
+        made |= {f"gail{name}": ("gail", {**size, **keys}) for name, keys in {**GAIL_VARIANTS, ", 2×256": wide}.items()}
     for algo in ("ppo", "gail"):
         if algo in algos and epochs == 1:
             made[f"{algo}, 4 epochs"] = (algo, {**size, "ppo.update_epochs": 4})
@@ -128,9 +128,9 @@ def learners(results: list[dict[str, Any]], size: Keys, rounds: int, seconds: fl
             entries.append(_try_loop(algo, algo, same_work(algo, size), stack, seconds))
         done = interleave(entries, rounds, lambda line: say(f"learners: {line}"))
     for algo, result in zip(algos, done, strict=True):
-        cost = ratios(done[0], result)  # our rate over theirs is their cost over ours
         unit, keys = "step" if get_learner(algo).needs_rollouts else "sample", same_work(algo, size)
-        found = entry(result, algo, keys, unit=unit, kind=kind(algo), cost=figure(cost.pairs) if cost else None)
+        # Our rate over theirs is their cost over ours.
+        found = entry(result, algo, keys, unit=unit, kind=kind(algo), cost=ratio(done[0], result))
         if result.samples and kind(algo) == "off-policy":
             sac = build(algo, [("bench", tables(algo, keys))]).sac
             rows = keys["env.num_envs"] * keys["train.num_steps"]
@@ -198,13 +198,14 @@ def standard_axes(max_envs: int = 65_536) -> dict[str, list[tuple[Any, Keys]]]:
 
 
 PEAK = """\
-import json, sys
+import sys
 from pathlib import Path
 from puffer_il.cli import main
 code = main(sys.argv[1:])
 # VmHWM, not getrusage: that one still holds what the parent had when it started this process.
 lines = Path("/proc/self/status").read_text().splitlines()
-print(json.dumps([code, 1024 * int(next(x for x in lines if x.startswith("VmHWM")).split()[1])]))
+print(1024 * int(next(x for x in lines if x.startswith("VmHWM")).split()[1]))
+sys.exit(code)
 """
 
 
@@ -213,20 +214,15 @@ def peak_memory(results: list[dict[str, Any]], num_envs: int, num_steps: int, sa
     say("throughput: memory")
     keys: Keys = {"env.num_envs": num_envs, "train.num_steps": num_steps, "eval.interval_steps": 0,
                   "train.total_steps": 10 * num_envs * num_steps}
-    if Path("/proc/self/status").is_file():
-        done = _run_cli(PEAK, "gail", keys)
-        results.append({"name": "gail, peak memory", "keys": keys, "bytes": done[1]})
-
-
-def _run_cli(code: str, algo: str, keys: Keys) -> Any:
-    """The JSON that `code` prints last, run with the command line of a training run."""
+    if not Path("/proc/self/status").is_file():
+        return
     with tempfile.TemporaryDirectory() as folder:
         words = [word for key, value in keys.items() for word in (f"--{key}", str(value))]
-        command = [sys.executable, "-c", code, "train", algo, "cartpole", "--run-dir", f"{folder}/run", *words]
-        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        done = subprocess.run([sys.executable, "-c", PEAK, "train", "gail", "cartpole", "--run-dir", f"{folder}/run",
+                               *words], capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode:
-        raise RuntimeError(f"train {algo} cartpole: exit code {done.returncode}, {done.stderr.strip()[-500:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+        raise RuntimeError(f"train gail cartpole: exit code {done.returncode}, {done.stderr.strip()[-500:]}")
+    results.append({"name": "gail, peak memory", "keys": keys, "bytes": int(done.stdout.splitlines()[-1])})
 
 
 def time_to_expert(seed: int) -> dict[str, Any]:

@@ -21,13 +21,14 @@ from argparse import Namespace
 from collections.abc import Callable
 from typing import Any
 
-from puffer_il.bench import backends, limits, loops, memory, networks, stages
+from puffer_il.bench import environment, limits, loops, memory, networks, stages
 from puffer_il.bench.measure import Effort, Say
 from puffer_il.bench.peers import compare
 from puffer_il.bench.session import Session
 from puffer_il.bench.tables import markdown, tables
 from puffer_il.kernels.threads import cores
 from puffer_il.learners.registry import get_learner
+from puffer_il.native.catalogue import env_folders
 from puffer_il.vector.make import find_creator
 
 PLANS = {  # bench → steps, each of which fills a list of results under its name
@@ -35,6 +36,7 @@ PLANS = {  # bench → steps, each of which fills a list of results under its na
     "buffer": ("buffer",), "learners": ("learners",), "mlp": ("mlp", "update")}
 PEERS = ("peers", "expert")
 ALL = tuple(step for steps in PLANS.values() for step in steps)
+PLANS["mujoco"] = ("mujoco",)
 WITH_LIMITS = {"stages", "buffer", "mlp"}
 
 
@@ -89,8 +91,14 @@ def _scaling(args: Namespace, entries: Entries, say: Say) -> None:
 
 
 def _env(args: Namespace, entries: Entries, say: Say) -> None:
-    backends.environments(entries, args.envs, args.num_steps, args.effort, say)
-    backends.backends(entries, args.env, args.num_envs or 64, args.workers, args.effort, say)
+    for name, size in (*((name, args.envs) for name in sorted(env_folders())), (args.env, args.num_envs or 64)):
+        say(f"env: {name}")
+        creator = find_creator(name)
+        facts = creator.facts()
+        native = creator.kind == "folder"
+        chosen = [way for way in environment.ways(facts, native, size) if way.backend == "native" or not native]
+        entries.append({"name": name, "num_envs": size,
+                        "steps_per_s": environment.measure(creator, facts, size, chosen, args.effort)})
 
 
 def _buffer(args: Namespace, entries: Entries, say: Say) -> None:
@@ -105,5 +113,6 @@ STEPS: dict[str, Callable[[Namespace, Entries, Say], None]] = {
                                                        say),
     "mlp": lambda args, entries, say: networks.mlps(entries, cores(), args.effort, say),
     "update": lambda args, entries, say: networks.continuous_update(entries, cores(), args.effort, say),
-    "peers": lambda args, entries, say: compare.compare(entries, args.repeats, say),
+    "peers": lambda args, entries, say: compare.compare(entries, args.repeats, say, compare.groups()),
+    "mujoco": lambda args, entries, say: compare.compare(entries, args.repeats, say, compare.mujoco_groups()),
     "expert": lambda args, entries, say: compare.expert_times(entries, args.seeds, args.peer_expert, say)}

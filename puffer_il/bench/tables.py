@@ -158,21 +158,11 @@ def scaling_tables(entries: Entries) -> list[Table]:
 
 
 def env_tables(entries: Entries) -> list[Table]:
-    native = [e for e in entries if "steps_per_s" in e]
-    made = []
-    if native:
-        rows = [[e["name"], *(("vec, from Python", "1") if how == "vec" else ("C loop", how)), *both(figure)]
-                for e in native for how, figure in e["steps_per_s"].items()]
-        made.append(Table("C environments", ("environment", "by", "threads", "steps/s", "range"), rows, (
-            f"{native[0]['num_envs']:,} environments with random actions, restarts included.",)))
-    rows = [[e["name"], *both(e["serial_steps_per_s"]), *both(e["multiprocessing_steps_per_s"]),
-             *both(e["ratio"], number)] for e in entries if "ratio" in e]
-    if rows:
-        first = next(e for e in entries if "ratio" in e)
-        made.append(Table("One process against workers", ("environment", "serial steps/s", "range", "workers steps/s",
-                                                          "range", "ratio", "range"), rows, (
-            f"{first['num_envs']} environments, {first['workers']} worker processes, interleaved pairs.",)))
-    return made
+    rows = [[e["name"], f"{e['num_envs']:,}", way, *both(figure)] for e in entries
+            for way, figure in e["steps_per_s"].items()]
+    return [Table("Environments", ("environment", "number", "stepped by", "steps/s", "range"), rows, (
+        "Random actions, restarts included; the ways of one environment in turn. 'C alone' is the environment by "
+        "itself, all else a vector as training uses it.",))]
 
 
 def learner_tables(entries: Entries) -> list[Table]:
@@ -219,9 +209,9 @@ def peer_tables(entries: Entries) -> list[Table]:
     made = []
     for group in entries:
         rows = [[e["name"], *both(e.get("rate"))] for e in group["entries"]]
-        best = best_of_theirs(group, "pufferlib")
+        best = [best_of_theirs(group, peer) for peer in ("pufferlib", "envpool")]
         for pair in group["ratios"]:
-            if pair["theirs"] == best or not pair["theirs"].startswith("pufferlib"):
+            if pair["theirs"] in best or not pair["theirs"].startswith(("pufferlib", "envpool")):
                 median, spread = both(pair["ratio"], number)
                 rows.append([f"{pair['ours']} / {pair['theirs']}", f"{median}×", spread])
         made.append(Table(f"Side by side: {group['name']}", ("who", f"{group['unit']}/s", "range"), rows,
@@ -260,4 +250,4 @@ def expert_tables(entries: Entries) -> list[Table]:
 TABLES: dict[str, Callable[[Entries], list[Table]]] = {
     "throughput": throughput_tables, "memory": memory_tables, "stages": stage_tables, "buffer": buffer_tables,
     "scaling": scaling_tables, "env": env_tables, "learners": learner_tables, "mlp": mlp_tables,
-    "update": update_tables, "peers": peer_tables, "expert": expert_tables}
+    "update": update_tables, "peers": peer_tables, "mujoco": peer_tables, "expert": expert_tables}

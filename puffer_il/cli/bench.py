@@ -12,11 +12,12 @@ from puffer_il.core.errors import InputError, unknown
 WHAT = {"throughput": "whole training loops, and peak memory (the default)",
         "stages": "each stage alone against its limit",
         "scaling": "loops by environments, horizon, hidden size, threads, workers",
-        "env": "stepping: C loops, and one process against workers",
+        "env": "stepping: every C environment, and a Python one in processes",
         "buffer": "advantages, writes and gathers against memory",
         "learners": "the cost of every learner against GAIL's",
         "mlp": "fused networks against torch",
         "all": "all of the above",
+        "mujoco": "the MuJoCo environments beside EnvPool's, which is installed on first use in PUFFER_IL_PEERS",
         "scores": "how well and how soon every algorithm learns, by whole training runs; this takes hours"}
 
 
@@ -43,7 +44,6 @@ def add(commands: Any) -> None:
                                                                          "(default 10)")
     option("--hidden", type=parser.counts, default=(64, 256), metavar="N,…", help="hidden widths of stages (default "
                                                                                   "64,256)")
-    option("--workers", type=parser.count, default=2, metavar="N", help="worker processes of 'env' (default 2)")
     option("--repeats", type=parser.count, default=7, metavar="N", help="repeats of everything else (default 7)")
     option("--seconds", type=_seconds, default=0.1, metavar="S", help="least seconds of one repeat (default 0.1)")
     option = measure.add_argument_group("scores").add_argument

@@ -1,8 +1,6 @@
-"""Configuration: TOML files → frozen dataclasses → command-line overrides. An unknown key is an error.
+"""A run's `Config`: frozen dataclasses, one for each section, whose fields know what values are allowed.
 
-A run's Config has the shared sections below plus one section per learner it uses, declared in that learner's file.
-Order of precedence: defaults, configs/base.toml, configs/<algo>.toml, configs/<env>/<algo>.toml, --config FILE, the
-command line.
+The sections below are shared; a learner declares its own in its file. learners/experiment.py makes a Config of files.
 """
 
 from __future__ import annotations

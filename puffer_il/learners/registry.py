@@ -1,8 +1,7 @@
-"""Names → learners and environments. Built-ins and third-party entry points are found the same way.
+"""Names → learners. Built-in ones and those of other packages (entry points) are found the same way.
 
 A learner is a class decorated with `@register("name")`; a built-in one lives in `puffer_il/learners/<name>.py`, another
-package offers its own through the entry-point group `puffer_il.learners`, under a name that no built-in one has. An
-environment is a folder with an `env.toml`: one under `envs/`, a path, or an entry point in the group `puffer_il.envs`.
+package offers its own through the entry-point group `puffer_il.learners`, under a name that no built-in one has.
 """
 
 from __future__ import annotations

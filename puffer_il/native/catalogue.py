@@ -1,4 +1,5 @@
-"""The environments that come with puffer_il and with installed packages."""
+"""Names → folders of C and Cython environments: those under `envs/`, and those of other packages (the entry-point group
+`puffer_il.envs`)."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from pathlib import Path
 
 
 def env_folders() -> dict[str, Path]:
-    """name → folder with an env.toml, for the built-in environments and the entry-point group `puffer_il.envs`."""
+    """name → folder with an env.toml."""
     roots = [Path(p) for p in importlib.import_module("puffer_il.envs").__path__]
     found = {toml.parent.name: toml.parent for root in roots for toml in sorted(root.glob("*/env.toml"))}
     for entry in entry_points(group="puffer_il.envs"):

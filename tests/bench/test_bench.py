@@ -1,12 +1,13 @@
 """The benchmark measures real runs and says what it measured. Nothing here depends on how fast."""
 
 import json
+from argparse import Namespace
 
 import numpy as np
 import puffer_il.bench._limits as yardstick
 import pytest
 
-from puffer_il.bench import backends, limits, loops, measure, memory, networks, speed, stages
+from puffer_il.bench import environment, limits, loops, measure, memory, networks, speed, stages
 from puffer_il.bench.measure import Effort
 from puffer_il.bench.peers import compare
 from puffer_il.bench.peers.run import Entry, Result
@@ -179,14 +180,18 @@ def test_learners_above_the_bound_are_named():
     assert "cost: none." in page_of(learners=[{**entry, "kind": "off-policy"}])
 
 
-def test_environments_and_backends_are_compared_in_pairs():
+def test_environments_are_stepped_in_every_way_that_suits_them(monkeypatch):
+    monkeypatch.setattr(speed, "env_folders", lambda: {"cartpole": None, "tron": None})
+    monkeypatch.setattr(environment, "cores", lambda: 2)
     results = []
-    backends.environments(results, 16, 4, QUICK, quiet)
-    assert {"cartpole", "acrobot"} <= {r["name"] for r in results}
-    backends.backends(results, "CartPole-v1", 8, 2, Effort(3, 0.0), quiet)
-    assert is_figure(results[-1]["ratio"]) and results[-1]["ratio"]["samples"] == 3
+    args = Namespace(envs=16, env="CartPole-v1", num_envs=4, effort=QUICK)
+    speed.STEPS["env"](args, results, quiet)
+    assert [(r["name"], r["num_envs"]) for r in results] == [("cartpole", 16), ("tron", 16), ("CartPole-v1", 4)]
+    native = ["C alone, 1 thread", "native, 1 thread", "native, 2 threads"]
+    assert [list(r["steps_per_s"]) for r in results] == [native, native, ["serial", "1 worker", "2 workers"]]
+    assert all(is_figure(figure) for r in results for figure in r["steps_per_s"].values())
     page = page_of(env=results)
-    assert "| cartpole | C loop | 1 |" in page and "| CartPole-v1 |" in page
+    assert "| cartpole | 16 | C alone, 1 thread |" in page and "| CartPole-v1 | 4 | serial |" in page
 
 
 def test_networks_are_compared_with_torch():
@@ -224,6 +229,19 @@ def test_groups_cover_what_is_promised(monkeypatch):
         ours, lambda stack, say: Entry("imitation BC", lambda: {"steps": 1, "seconds": 1.0})])
     compare.compare(results, 1, quiet, [other])
     assert results[0]["entries"][0]["rate"]["median"] > 0 and len(results[0]["ratios"]) == 1
+
+
+def test_the_mujoco_environments_are_measured_beside_envpools():
+    groups = compare.mujoco_groups()
+    assert len(groups) == 7 and all(len(group.entries) == 1 + len(compare.ENVPOOL) for group in groups)
+    results: list = []
+    other = compare.Group("MuJoCo, Hopper-v5", "steps", [compare.steps("cartpole", 4), *(
+        lambda stack, say, n=n: Entry(f"envpool {n} by 32", lambda: {"steps": n, "seconds": 1.0}) for n in (64, 32))])
+    compare.compare(results, 2, quiet, [other])
+    ours = results[0]["entries"][0]
+    assert ours["name"] == "puffer_il 4" and is_figure(ours["rate"])
+    page = page_of(mujoco=results)
+    assert "| puffer_il 4 / envpool 64 by 32 |" in page and "/ envpool 32 by 32" not in page
 
 
 def test_time_to_the_expert_counts_from_the_start_of_the_process(monkeypatch):
@@ -276,7 +294,7 @@ def test_bad_input_is_one_line_before_anything_runs(arguments, said, monkeypatch
 def test_plans():
     assert speed.plan(None, False) == ("throughput", "memory")
     assert speed.plan("buffer", True) == ("buffer", "peers", "expert")
-    assert set(speed.plan("all", True)) == set(TABLES) == set(speed.STEPS)
+    assert {*speed.plan("all", True), "mujoco"} == set(TABLES) == set(speed.STEPS)
     assert {"stages", "buffer", "update", "peers", "expert"} <= set(speed.plan(None, True))
 
 

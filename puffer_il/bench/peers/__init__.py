@@ -1,4 +1,4 @@
-"""Rival packages beside ours, each in a virtual environment of its own: what `puffer-il bench --peers` measures.
+"""Other packages beside ours, each in a virtual environment of its own: what `puffer-il bench --peers` measures.
 
 `run.py` builds the environments and interleaves the measurements; `workers/` holds what runs inside them, and what is
 there never imports puffer_il.

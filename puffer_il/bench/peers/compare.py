@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from puffer_il.bench.loops import Keys, Loop, demonstrations, time_to_expert
+from puffer_il.bench.limits import RawSteps
+from puffer_il.bench.loops import GAIL_VARIANTS, Keys, Loop, demonstrations, time_to_expert
 from puffer_il.bench.measure import Say, figure
-from puffer_il.bench.peers.run import Entry, Result, interleave, peer_entry, ratios
+from puffer_il.bench.peers.run import Entry, Result, Sample, interleave, peer_entry, ratio
+from puffer_il.kernels.threads import cores
+from puffer_il.native.catalogue import env_folders
 
 Make = Callable[[ExitStack, Say], Entry]
-GAIL_VARIANTS: dict[str, Keys] = {
-    "GAIL": {}, "GAIL, no penalty": {"gail.gp_coef": 0.0}, "GAIL, shared": {"policy.shared": True},
-    "GAIL, shared, no penalty": {"policy.shared": True, "gail.gp_coef": 0.0}}
+MUJOCO = {"hopper": "Hopper", "halfcheetah": "HalfCheetah", "walker2d": "Walker2d", "ant": "Ant", "swimmer": "Swimmer",
+          "humanoid": "Humanoid", "reacher": "Reacher"}
+ENVPOOL = ((64, 64), (256, 256), (64, 32), (256, 128))  # environments, and how many of them a step waits for
 ROLLOUT = 4096 * 64  # steps of one iteration, ours as well as PufferLib's
 
 
@@ -38,7 +42,7 @@ def theirs(peer: str, name: str, **settings: Any) -> Make:
 def groups() -> list[Group]:
     demos = str(demonstrations())
     made = [Group("GAIL", "steps", [
-        *(ours(name, "gail", keys) for name, keys in GAIL_VARIANTS.items()),
+        *(ours(f"GAIL{name}", "gail", keys) for name, keys in GAIL_VARIANTS.items()),
         theirs("imitation", "GAIL, tuned", mode="gail", demos=demos)])]
     for epochs in (1, 4):
         for minibatch in (32_768, 65_536):
@@ -58,9 +62,33 @@ def groups() -> list[Group]:
     return made
 
 
-def compare(results: list[dict[str, Any]], rounds: int, say: Say, chosen: Sequence[Group] | None = None) -> None:
+def mujoco_groups() -> list[Group]:
+    """The MuJoCo environments beside EnvPool's, the same physics in C++ on threads, under random actions drawn
+    beforehand. EnvPool takes part with several numbers of environments, and in its asynchronous mode."""
+    return [Group(f"MuJoCo, {task}-v5", "steps", [steps(name), *(
+        theirs("envpool", f"{count} by {batch}", id=f"{task}-v5", num_envs=count, batch_size=batch, cores=cores(),
+               unit_seconds=0.5) for count, batch in ENVPOOL)]) for name, task in MUJOCO.items()]
+
+
+def steps(name: str, num_envs: int = 128) -> Make:
+    """Our environment, stepped by all cores; one sample is 256 steps of all environments."""
+    def make(stack: ExitStack, say: Say) -> Entry:
+        raw = RawSteps(env_folders()[name], num_envs, 256)
+
+        def work() -> Sample:
+            begin = time.perf_counter()
+            for actions in raw.actions:
+                raw.env.step(actions)
+            return {"steps": 256 * num_envs, "seconds": time.perf_counter() - begin}
+
+        return Entry(f"puffer_il {num_envs}", work)
+
+    return make
+
+
+def compare(results: list[dict[str, Any]], rounds: int, say: Say, chosen: Sequence[Group]) -> None:
     """Group by group; each is in `results` as soon as it is done."""
-    for group in groups() if chosen is None else chosen:
+    for group in chosen:
         with ExitStack() as stack:
             entries = [make(stack, lambda line: say(f"peers: {line}")) for make in group.entries]
             results.append(compared(group, interleave(entries, rounds, lambda line: say(f"peers: {line}"))))
@@ -70,13 +98,12 @@ def compared(group: Group, done: Sequence[Result]) -> dict[str, Any]:
     """Rates and stages of everyone, and each of ours over each of theirs, pair by pair."""
     entries = []
     for result in done:
-        found = result.summary()
-        rates = {"rate": figure(result.rates)} if result.samples else {}
-        entries.append({"name": result.name, **rates, "stages": found["stages"], "error": result.error,
-                        "versions": found.get("versions"), "settings": found.get("settings")})
+        rates = {"rate": result.rate} if result.samples else {}
+        entries.append({"name": result.name, **rates, "stages": result.stages, "error": result.error,
+                        "versions": result.facts.get("versions"), "settings": result.facts.get("settings")})
     own = [r for r in done if r.name.startswith("puffer_il")]
-    pairs = [{"ours": a.name, "theirs": b.name, "ratio": figure(r.pairs)}
-             for b in done if b not in own for a in own if (r := ratios(a, b))]
+    pairs = [{"ours": a.name, "theirs": b.name, "ratio": r}
+             for b in done if b not in own for a in own if (r := ratio(a, b))]
     return {"name": group.name, "unit": group.unit, "entries": entries, "ratios": pairs}
 
 

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-TORCH = "torch==2.13.0"  # what we are tested with, for all alike: the rivals differ in their own code, not in torch's
+TORCH = "torch==2.13.0"  # what we are tested with, for all alike: the peers differ in their own code, not in torch's
 NUMPY = "numpy==1.26.4"  # both are made for NumPy 1; PufferLib 3.0.0 asks for it
 GYMNASIUM = "gymnasium==0.29.1"  # imitation asks for ~=0.29, PufferLib for <=0.29.1
 PYTHONS = ((3, 11), (3, 12))  # NumPy 1.26 has wheels for no later Python
@@ -187,4 +187,5 @@ RECIPES = {
     "pufferlib": Recipe(((TORCH,), ("gym==0.23.0", "heavyball==1.7.2", "pyro-ppl==1.9.2", "psutil", "rich",
                                     "rich_argparse", "setuptools", "wheel", "Cython", GYMNASIUM, NUMPY, TORCH)),
                         _finish_pufferlib),
+    "envpool": Recipe((("envpool==1.2.5",),)),
 }

@@ -1,8 +1,8 @@
-"""Measure rivals and ourselves in turn: one works, the others wait, and a slow minute of the machine hits all alike.
+"""Measure peers and ourselves in turn: one works, the others wait, and a slow minute of the machine hits all alike.
 
     entries = [Entry("puffer_il", our_callable), peer_entry("imitation", "imitation GAIL", {"mode": "gail", …}, say)]
     results = interleave(entries, rounds=7, progress=say)
-    ratios(results[0], results[1])  # ours over theirs, pair by pair
+    ratio(results[0], results[1])  # ours over theirs, pair by pair
 
 A peer is installed on first use into a folder of its own. What cannot be installed or crashes is one line in its result
 and ends nothing else.
@@ -25,6 +25,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, TextIO
 
+from puffer_il.bench.measure import Figure, figure
 from puffer_il.bench.peers.install import PeerError, ensure_environment
 
 READY_TIMEOUT = 600.0  # seconds to import, build and warm up
@@ -34,6 +35,7 @@ WORKERS = {  # peer → (virtual environment, script)
     "imitation": ("imitation", "imitation_worker.py"),
     "sb3": ("imitation", "sb3_worker.py"),
     "pufferlib": ("pufferlib", "pufferlib_worker.py"),
+    "envpool": ("envpool", "envpool_worker.py"),
 }
 
 Progress = Callable[[str], None]
@@ -68,30 +70,21 @@ class Result:
     def rates(self) -> list[float]:
         return [s["steps"] / s["seconds"] for s in self.samples]
 
-    def summary(self) -> dict[str, Any]:
-        """For JSON: median, lowest and highest rate and the median seconds per stage, with all samples beside them."""
-        rates = self.rates
-        spread = {"median": median(rates), "min": min(rates), "max": max(rates)} if rates else {}
-        stages = {name: median(s["stages"][name] for s in self.samples if name in s.get("stages", {}))
-                  for name in (self.samples[-1].get("stages", {}) if self.samples else {})}
-        return {"name": self.name, **spread, "stages": stages, "error": self.error, **self.facts,
-                "samples": self.samples}
+    @property
+    def rate(self) -> Figure | None:
+        return figure(self.rates) if self.samples else None
+
+    @property
+    def stages(self) -> dict[str, float]:
+        """Median seconds of each stage that the last sample knows."""
+        return {name: median(s["stages"][name] for s in self.samples if name in s.get("stages", {}))
+                for name in (self.samples[-1].get("stages", {}) if self.samples else {})}
 
 
-@dataclass(frozen=True)
-class Ratios:
-    """How often ours goes into theirs, for each round in which both were measured."""
-
-    pairs: list[float]
-    median: float
-    min: float
-    max: float
-
-
-def ratios(ours: Result, theirs: Result) -> Ratios | None:
+def ratio(ours: Result, theirs: Result) -> Figure | None:
     """Our rate over theirs, pair by pair; None if they have no round in common."""
     pairs = [a / b for a, b in zip(ours.rates, theirs.rates, strict=False)]  # one may have ended early
-    return Ratios(pairs, median(pairs), min(pairs), max(pairs)) if pairs else None
+    return figure(pairs) if pairs else None
 
 
 def peer_entry(peer: str, name: str, settings: dict[str, Any], progress: Progress = silent) -> Entry:

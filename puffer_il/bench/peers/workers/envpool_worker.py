@@ -37,7 +37,7 @@ def prepare(settings: dict[str, Any]) -> Work:
                 env.send(actions[number], env.recv()[-1]["env_id"])
         return {"steps": steps}
 
-    return unit, {"settings": s, "mujoco": linked_mujoco()}
+    return unit, {"settings": {**s, "mujoco": linked_mujoco()}}
 
 
 def linked_mujoco() -> str:

@@ -1,4 +1,4 @@
-"""The `imitation` package on Gymnasium's CartPole: GAIL and AIRL in environment steps/s, BC in samples/s, and the time
+"""The `imitation` package on Gymnasium's CartPole: GAIL in environment steps/s, BC in samples/s, and the time
 in which GAIL reaches the expert.
 
 One unit is one round of `GAIL.train` (a rollout, the policy's update, the discriminator's), or one epoch of BC.
@@ -19,8 +19,6 @@ SHARED: dict[str, Any] = {
     "gen_replay_buffer_capacity": 512, "seed": 0, "episodes": 10}
 TUNED: dict[str, dict[str, Any]] = {
     "gail": {**SHARED, "learning_rate": 4e-4, "demo_batch_size": 1024, "n_disc_updates_per_round": 8},
-    "airl": {**SHARED, "learning_rate": 5e-4, "demo_batch_size": 2048, "n_disc_updates_per_round": 16,
-             "clip_range": 0.1, "vf_coef": 0.1},
     "bc": {"batch_size": 32, "seed": 0, "episodes": 10},
 }
 EXPERT_RETURN = 475.0  # Gymnasium's own threshold of CartPole-v1
@@ -34,9 +32,9 @@ def prepare(settings: dict[str, Any]) -> Work:
     if mode == "bc_likelihood":
         return _likelihood({**TUNED["bc"], **settings})
     if mode not in TUNED:
-        raise SystemExit(f"mode = {mode!r}: choose gail, airl, bc, bc_likelihood or time_to_expert")
+        raise SystemExit(f"mode = {mode!r}: choose gail, bc, bc_likelihood or time_to_expert")
     s = {**TUNED[mode], **settings}
-    return _cloning(s) if mode == "bc" else _adversarial(mode, s)
+    return _cloning(s) if mode == "bc" else _adversarial(s)
 
 
 def demonstrations(path: str, episodes: int) -> list[Any]:
@@ -61,31 +59,28 @@ def quiet_logger() -> Any:
     return logger.configure(tempfile.mkdtemp(dir="."), format_strs=[])
 
 
-def make_trainer(algo: str, s: dict[str, Any]) -> Any:
+def make_trainer(s: dict[str, Any]) -> Any:
     import numpy as np
-    from imitation.algorithms.adversarial.airl import AIRL
     from imitation.algorithms.adversarial.gail import GAIL
-    from imitation.rewards.reward_nets import BasicRewardNet, BasicShapedRewardNet
+    from imitation.rewards.reward_nets import BasicRewardNet
     from imitation.util.networks import RunningNorm
     from imitation.util.util import make_vec_env
     from stable_baselines3 import PPO
 
     env = make_vec_env("CartPole-v1", rng=np.random.default_rng(s["seed"]), n_envs=s["n_envs"])
-    known = {key: s[key] for key in ("n_steps", "batch_size", "n_epochs", "gamma", "learning_rate", "clip_range",
-                                     "vf_coef") if key in s}
+    known = {key: s[key] for key in ("n_steps", "batch_size", "n_epochs", "gamma", "learning_rate")}
     learner = PPO("MlpPolicy", env, ent_coef=0.0, seed=s["seed"], device="cpu", **known,
                   policy_kwargs={"net_arch": {"pi": s["net_arch"], "vf": s["net_arch"]}})
-    network = BasicShapedRewardNet if algo == "airl" else BasicRewardNet
-    return (AIRL if algo == "airl" else GAIL)(
+    return GAIL(
         demonstrations=demonstrations(s["demos"], s["episodes"]), venv=env, gen_algo=learner,
-        reward_net=network(env.observation_space, env.action_space, normalize_input_layer=RunningNorm),
+        reward_net=BasicRewardNet(env.observation_space, env.action_space, normalize_input_layer=RunningNorm),
         demo_batch_size=s["demo_batch_size"], gen_replay_buffer_capacity=s["gen_replay_buffer_capacity"],
         n_disc_updates_per_round=s["n_disc_updates_per_round"], custom_logger=quiet_logger(),
         allow_variable_horizon=True)  # CartPole's episodes end when the pole falls
 
 
-def _adversarial(algo: str, s: dict[str, Any]) -> Work:
-    trainer, stages = make_trainer(algo, s), Stages()
+def _adversarial(s: dict[str, Any]) -> Work:
+    trainer, stages = make_trainer(s), Stages()
     stages.wrap(trainer.gen_algo, "collect_rollouts", "collect")
     stages.wrap(trainer.gen_algo, "train", "update")
     stages.wrap(trainer, "train_disc", "discriminator")
@@ -160,12 +155,12 @@ def _time_to_expert(s: dict[str, Any]) -> Work:
     from imitation.util.util import make_vec_env
     from stable_baselines3.common.evaluation import evaluate_policy
 
-    make_trainer("gail", s)  # imports all there is
+    make_trainer(s)  # imports all there is
     setup, seeds = since_start(), iter(range(s["seed"], 10**9))
 
     def unit() -> dict[str, Any]:
         begin, seed = time.perf_counter(), next(seeds)
-        trainer = make_trainer("gail", {**s, "seed": seed})
+        trainer = make_trainer({**s, "seed": seed})
         eval_env = make_vec_env("CartPole-v1", rng=np.random.default_rng(seed + 1_000_003), n_envs=s["n_envs"])
         steps = 0
         returns: list[float] = []

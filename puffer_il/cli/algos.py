@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
 import shutil
@@ -57,9 +56,11 @@ def algos(args: Namespace) -> int:
 
 def describe(name: str, cls: type[Learner]) -> dict[str, Any]:
     """An algorithm in plain numbers and texts, for JSON; what a third party leaves out is "not said"."""
+    from inspect import getdoc
+
     from puffer_il.learners.registry import package_of
 
-    what = " ".join((inspect.getdoc(cls) or "").partition("\n\n")[0].split()).partition("Paper:")[0]
+    what = " ".join((getdoc(cls) or "").partition("\n\n")[0].split()).partition("Paper:")[0]
     return {"name": name, "package": package_of(name),
             "needs": {"rollouts": cls.needs_rollouts, "demonstrations": cls.needs_demos,
                       "actions": cls.needs_demos and cls.needs_actions, "expert": cls.needs_expert},

@@ -62,7 +62,7 @@ def bench(name: str, kwargs: dict[str, Any], num_envs: int | None, seconds: floa
     rows = [(way, *(_cell(results[size].get(way)) for size in sizes))
             for way in dict.fromkeys(way for figures in results.values() for way in figures)]
     Table(f"{name}: steps per second, {'every agent counts, ' if facts.num_agents > 1 else ''}on {cores()} cores",
-         ("", *(f"{size:,} envs" for size in sizes)), rows, remarks(facts, advice, flags) + noise(results)).show()
+          ("", *(f"{size:,} envs" for size in sizes)), rows, remarks(facts, advice, flags) + noise(results)).show()
     return 0
 
 

@@ -48,7 +48,7 @@ COLLECT = ["demos", "collect", "--episodes", "1", "--out", "x.npz"]
     ([*COLLECT, "cartpole"], "one of the arguments --policy --expert --random is required"),
     ([*COLLECT, "cartpole", "--policy", "a", "--random"], "not allowed with argument"),
     ([*COLLECT, "cartpol", "--random"], "did you mean 'cartpole'?"),
-    ([*COLLECT, "cartpole", "--policy", "none.npz"], "none.npz: no such file"),
+    ([*COLLECT, "cartpole", "--policy", "none.npz"], "--policy none.npz: there is no such file or run directory"),
     ([*COLLECT, "cartpole", "--random", "--env.kwargs.gravty", "1"], "did you mean 'gravity'?"),
     ([*COLLECT, "cartpole", "--random", "--env.num-envs", "1"], "--env.num-envs: only parameters of the environment"),
     ([*COLLECT, "gymnasium:CartPole-v1", "--expert"], "--expert: gymnasium:CartPole-v1 has no scripted expert"),

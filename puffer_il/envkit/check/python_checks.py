@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -17,7 +16,6 @@ from puffer_il.core.spec import Array
 from puffer_il.core.text import quantity
 from puffer_il.envkit.check.results import Check, steps
 from puffer_il.envkit.check.subject import SEED, Subject, apart, play, random_actions, rows
-from puffer_il.native.gymnasium_env import GymnasiumEnv
 from puffer_il.native.native_env import NativeEnv
 from puffer_il.vector.vec import Vec
 
@@ -73,12 +71,12 @@ def look_at_workers(subject: Subject, check: Check) -> None:
         check.about = "not compared: the batch seeds its environments by itself (it takes no first_env)"
         return
     if subject.folder is not None:
-        difference = threads(subject)
+        difference = apart(*(rows(subject, "native", copies=64, threads=n) for n in (1, 3)))
         if difference:
             check.add(f"3 threads give other rows than one: {difference}", "no static variables: nothing may be shared",
                       compared=True)
     for workers in (1, 2, 8):
-        difference = apart(here, rows(subject, "multiprocessing", workers))
+        difference = apart(here, rows(subject, "multiprocessing", workers=workers))
         if difference:
             check.add(f"{workers} worker{'s give' if workers > 1 else ' process gives'} other rows than this process: "
                       f"{difference}", "the seed and an environment's index must decide everything", compared=True)
@@ -86,56 +84,20 @@ def look_at_workers(subject: Subject, check: Check) -> None:
     check.about = f"1, 2 and 8 processes{', 3 threads' * (subject.folder is not None)}"
 
 
-def threads(subject: Subject) -> str | None:
-    """Where three threads give something else than one, if they do."""
-    one, several = (NativeEnv(subject.name, 64, seed=SEED, threads=n, **subject.kwargs) for n in (1, 3))
-    rng, end = np.random.default_rng(0), time.monotonic() + subject.seconds / 8
-    difference = None
-    for env in (one, several):
-        env.reset()
-    for step in range(1, 100):
-        actions = random_actions(subject.facts.spec.action, one.num_agents, rng)
-        for env in (one, several):
-            env.step(actions)
-        wrong = [name for name in ("observations", "rewards", "terminals", "truncations")
-                 if getattr(one, name).tobytes() != getattr(several, name).tobytes()]
-        if wrong:
-            difference = f"{wrong[0]} differ, {steps(step)}"
-        if wrong or time.monotonic() > end:
-            break
-    for env in (one, several):
-        env.close()
-    return difference
-
-
-@contextmanager
-def single(subject: Subject) -> Iterator[gymnasium.Env | None]:
-    """One environment as a Gymnasium one; None where it has several agents or is none."""
-    env: Any = None
-    if subject.folder is not None:
-        try:
-            env = GymnasiumEnv(subject.folder, **subject.kwargs)
-        except InputError:  # several agents
-            env = None
-    elif subject.creator.kind in ("gymnasium", "callable"):
-        env = subject.creator._make()(**subject.kwargs)
-    yield env if isinstance(env, gymnasium.Env) else None
-    if env is not None:
-        env.close()
-
-
 def look_at_gymnasium(subject: Subject, check: Check) -> None:
-    with single(subject) as env:
-        if env is None:
-            check.about = "not asked: it looks at environments of one agent that are Gymnasium's"
-            return
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # advice about symmetric or unbounded spaces
-            try:
-                check_env(env.unwrapped, skip_render_check=True)
-            except Exception as error:
-                check.add(f"gymnasium.utils.env_checker: {one_line(error)}",
-                          "see https://gymnasium.farama.org/api/env", compared=True)
+    try:
+        env = subject.creator.single()
+    except InputError:  # several agents, or a PufferEnv
+        check.about = "not asked: it looks at environments of one agent that are Gymnasium's"
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # advice about symmetric or unbounded spaces
+        try:
+            check_env(env.unwrapped, skip_render_check=True)
+        except Exception as error:
+            check.add(f"gymnasium.utils.env_checker: {one_line(error)}", "see https://gymnasium.farama.org/api/env",
+                      compared=True)
+    env.close()
 
 
 def look_at_speed(subject: Subject, check: Check) -> None:

@@ -41,9 +41,9 @@ class Subject:
         """Does a check make sense here? Of a C environment the program in C has made the others."""
         return check in OF_VECTORS or self.folder is None
 
-    def vec(self, backend: str, workers: int = 0, copies: int = COPIES) -> Vec:
+    def vec(self, backend: str, workers: int = 0, copies: int = COPIES, **more: Any) -> Vec:
         return make_vec(self.name, num_envs=copies * self.facts.num_agents, backend=backend, num_workers=workers,
-                        kwargs=self.kwargs)
+                        kwargs=self.kwargs | more)
 
     @property
     def in_process(self) -> str:
@@ -76,9 +76,10 @@ def copied(batch: Batch) -> tuple[bytes, ...]:
         batch.obs, batch.rewards, batch.valid, batch.terminations, batch.truncations, batch.final_obs[ended]))
 
 
-def rows(subject: Subject, backend: str, workers: int = 0, seed: int = SEED) -> list[tuple[bytes, ...]]:
-    with subject.vec(backend, workers) as vec:
-        return [copied(batch) for batch in play(vec, seed, 100, subject.seconds / 8)]
+def rows(subject: Subject, backend: str, **how: int) -> list[tuple[bytes, ...]]:
+    """All that must agree of up to 100 steps of a vector; `how` as in `Subject.vec`."""
+    with subject.vec(backend, **how) as vec:
+        return [copied(batch) for batch in play(vec, SEED, 100, subject.seconds / 8)]
 
 
 def apart(a: list[tuple[bytes, ...]], b: list[tuple[bytes, ...]]) -> str | None:

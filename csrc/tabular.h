@@ -1,5 +1,5 @@
 /* A Markov decision process given by tables: everything of an environment but its name. `<name>.h` includes this file,
- * and puffer_il/learners/common/tabular.py makes the arrays of [data] that it reads:
+ * and puffer_il/native/tabular.py makes the arrays of [data] that it reads:
  *
  *     row_starts int64    (states × actions + 1): where the successors of (state, action) begin in the next three
  *     next_states int32   those that can be reached, in rising order

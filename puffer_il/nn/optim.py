@@ -18,7 +18,7 @@ class FlatAdam(Stateful):
 
     Parameters and their gradients become views of two flat buffers, so that a step is one pass over memory: a C kernel
     on the CPU, a handful of operations without a synchronisation on other devices. torch's own Adam gives the same
-    numbers (tests/test_optim.py).
+    numbers (tests/nn/test_optim.py).
 
     parameters      float32 on one device; their storage is replaced unless they already lie one after the other
     max_grad_norm   0 does not clip

@@ -128,8 +128,7 @@ class GymnasiumVectorEnv(_View, gymnasium.vector.VectorEnv):
         if fresh:
             first = int(self.np_random.integers(2**62))
             seeds = [first + i if own is None else own for i, own in enumerate(seeds)]
-        for i in np.flatnonzero(mask).tolist():
-            self._env.reset_one(i, seeds[i])
+        self._env.reset_some({i: seeds[i] for i in np.flatnonzero(mask).tolist()})
         return self._observed(self._env.observations), {}
 
     def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict]:
@@ -141,9 +140,8 @@ class GymnasiumVectorEnv(_View, gymnasium.vector.VectorEnv):
         which = np.flatnonzero(ended)
         if not which.size:
             return {}
-        final = np.full(self.num_envs, None)
-        for i, obs in zip(which, self._observed(self._env.final_observations[which]), strict=True):
-            final[i] = obs if obs.ndim else int(obs)
+        rows, final = self._observed(self._env.final_observations[which]), np.full(self.num_envs, None)
+        final[which] = np.fromiter(rows if rows.ndim > 1 else rows.tolist(), object, which.size)
         episodes, *sums = self._env.logs.T.copy()
         self._env.logs[:] = 0
         logged: dict[str, Array] = {}

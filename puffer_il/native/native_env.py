@@ -7,6 +7,7 @@ import multiprocessing
 import struct
 import time
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -128,12 +129,14 @@ class NativeEnv(pufferlib.PufferEnv):
         self._started = True
         return self.observations, []
 
-    def reset_one(self, env: int, seed: int | None = None) -> None:
-        """Begin a new episode in one environment; with a `seed`, as the first environment of a batch with that seed."""
+    def reset_some(self, seeds: Mapping[int, int | None]) -> None:
+        """Begin new episodes in some environments; one with a seed is then as a batch of its own with that seed."""
         self._check_open()
-        if seed is not None:
-            self._api.seed(self._vec, int(seed) % 2**64, -env % 2**64, env, env + 1)
-        self._api.reset(self._vec, env, env + 1)
+        seed_env, reset_env = self._api.seed, self._api.reset
+        for i, seed in seeds.items():
+            if seed is not None:
+                seed_env(self._vec, int(seed) % 2**64, -i % 2**64, i, i + 1)
+            reset_env(self._vec, i, i + 1)
         self._started = True
 
     def step(self, actions: Array) -> tuple[Array, Array, Array, Array, list]:

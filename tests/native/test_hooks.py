@@ -398,7 +398,7 @@ def test_memory_of_its_own_is_opened_saved_and_closed(tmp_path: Path):
     assert (env.step(ONES)[0] == rows[0]).all() and rows[0].min() > 20
     env.close()
     env.close()  # a second time does nothing
-    for use in (env.reset, lambda: env.reset_one(0), lambda: env.step(ONES)):
+    for use in (env.reset, lambda: env.reset_some({0: None}), lambda: env.step(ONES)):
         with pytest.raises(pufferlib.APIUsageError):
             use()
     for broken, message in ((1, "environment own: nothing to share"), (2, "environment own: no memory")):

@@ -56,7 +56,7 @@ class AIRLConfig(RewardNetworkConfig):
 
 
 class Steps(NamedTuple):
-    """What rows need beside their observations: actions (n, dim), next_obs (n, *obs_shape), ended (n,) bool where the
+    """What observations are paired with in rows: actions (n, dim), next_obs (n, *obs_shape), ended (n,) bool where the
     successor is the absorbing state, logprobs (n,) under the policy that acted."""
 
     actions: Tensor
@@ -97,7 +97,7 @@ class Shaped(nn.Module):
         own, later, arrived, last = made.split(self.widths, 1)
         if self.first:
             self.shaping.rows(obs, None, index, own)
-        self.reward.rows(obs, self._beside(steps), index, arrived if self.first else own)
+        self.reward.rows(obs, self._paired(steps), index, arrived if self.first else own)
         later.copy_(torch.where(ended[:, None], self.shaping.absorbing, self.shaping.rows(steps.next_obs, None, index)))
         last.copy_(logprobs[:, None])
         return made
@@ -141,13 +141,13 @@ class Shaped(nn.Module):
 
     def _rewards(self, obs: Tensor, steps: Steps) -> Tensor:
         """g (n,)."""
-        return logits_of(self.reward, obs, self._beside(steps))
+        return logits_of(self.reward, obs, self._paired(steps))
 
     def _values(self, obs: Tensor) -> Tensor:
         """h (n,)."""
         return logits_of(self.shaping, obs, None)
 
-    def _beside(self, steps: Steps) -> Tensor | None:
+    def _paired(self, steps: Steps) -> Tensor | None:
         return {"state": None, "next_state": steps.next_obs, "state_action": steps.actions}[self.reward.kind]
 
 
@@ -181,14 +181,14 @@ class AIRL(Adversarial):
     def _make_discriminator(self, spec: EnvSpec) -> Any:
         return Shaped(spec, self.config, self.gamma)
 
-    def _demo_beside(self, demos: Demos) -> Steps:
+    def _demo_paired(self, demos: Demos) -> Steps:
         arrays = (demos.actions, demos.next_obs, demos.terminations, np.zeros(len(demos), np.float32))
         return Steps(*(torch.tensor(x, device=self.device) for x in arrays))
 
-    def _beside(self, mirror: Any) -> Any:
-        actions, ended = (mirror[name].flatten(0, 1) for name in ("actions", "terminations"))
-        self.layout = mirror.buffer.num_envs, torch.tensor(mirror.buffer.final_index, device=self.device)
-        return Steps(actions, mirror.next_obs(), ended, executed_logprobs(self.policy, mirror))
+    def _paired(self, rollout: Any) -> Any:
+        actions, ended = (rollout[name].flatten(0, 1) for name in ("actions", "terminations"))
+        self.layout = rollout.buffer.num_envs, torch.tensor(rollout.buffer.final_index, device=self.device)
+        return Steps(actions, rollout.next_obs(), ended, executed_logprobs(self.policy, rollout))
 
     def relabel(self, buffer: RolloutBuffer) -> Metrics:
         """As Adversarial's: the policy stands still meanwhile, and need not be asked anew for every batch."""
@@ -207,8 +207,8 @@ class AIRL(Adversarial):
     def _ask_policy(self, index: Tensor | slice) -> None:
         """Put log π of these demonstrated rows under the present policy among their steps."""
         params = self.policy.action_params(self.demo_obs[index])
-        self.demo_beside.logprobs[index] = self.policy.dist.log_prob_executed(params, self.demo_beside.actions[index])
+        self.demo_paired.logprobs[index] = self.policy.dist.log_prob_executed(params, self.demo_paired.actions[index])
 
-    def _scores(self, obs: Tensor, shown: Any) -> Tensor:
-        values = self.discriminator.of_rollout(obs, shown, *self.layout)
-        return values - shown.logprobs if self.config.minus_log_policy else values
+    def _scores(self, obs: Tensor, paired: Any) -> Tensor:
+        values = self.discriminator.of_rollout(obs, paired, *self.layout)
+        return values - paired.logprobs if self.config.minus_log_policy else values

@@ -55,9 +55,9 @@ class DeepMaxEntIRL(Adversarial):
         super().__init__(spec, demos, config, device, seed)
         self.logprobs = torch.empty(0)  # of the present rollout
 
-    def _beside(self, mirror: Any) -> Tensor | None:
-        self.logprobs = executed_logprobs(self.policy, mirror)
-        return super()._beside(mirror)
+    def _paired(self, rollout: Any) -> Tensor | None:
+        self.logprobs = executed_logprobs(self.policy, rollout)
+        return super()._paired(rollout)
 
-    def _scores(self, obs: Tensor, shown: Tensor | None) -> Tensor:
-        return super()._scores(obs, shown) - self.config.temperature * self.logprobs
+    def _scores(self, obs: Tensor, paired: Tensor | None) -> Tensor:
+        return super()._scores(obs, paired) - self.config.temperature * self.logprobs

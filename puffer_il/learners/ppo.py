@@ -20,7 +20,7 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array, EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About, Learner
-from puffer_il.learners.common.graphs import GraphedStep
+from puffer_il.learners.common.cuda_graphs import GraphedStep
 from puffer_il.learners.common.mixins import ExpertRows
 from puffer_il.learners.registry import register
 from puffer_il.nn.fused import address
@@ -37,7 +37,7 @@ from puffer_il.nn.observations import obs_moments
 from puffer_il.nn.optim import FlatAdam
 from puffer_il.nn.policy import Policy
 from puffer_il.rollout.buffer import RolloutBuffer
-from puffer_il.rollout.tensors import Minibatch, mirror_of
+from puffer_il.rollout.tensors import Minibatch, rollout_on
 
 Step = Callable[[slice | Array, bool], Tensor]  # part of the rollout, whether it is whole environments → losses
 
@@ -105,16 +105,16 @@ class PPO(Learner):
             log += epoch
             if cfg.target_kl and float(torch.stack(epoch)[:, 3].mean()) > cfg.target_kl:
                 break
-        flat, mirror = buffer.flat(), mirror_of(buffer, self.device)
+        flat, rollout = buffer.flat(), rollout_on(buffer, self.device)
         valid = None if flat.valid.all() else self._tensor(flat.valid)
         weight = None if valid is None else valid.float()
-        self.policy.update_norm(*(self.rollout_moments or obs_moments(self.policy.flatten, mirror["obs"].flatten(0, 1),
+        self.policy.update_norm(*(self.rollout_moments or obs_moments(self.policy.flatten, rollout["obs"].flatten(0, 1),
                                                                           valid)))
         self.rollout_moments = None
         names = ("policy", "value", "entropy", "approx_kl", "clip_fraction", *(("expert_nll",) if self.expert else ()),
                  "grad_norm")
         means = torch.stack(log).mean(0).tolist()  # the update's only read from the device
-        explained = float(explained_variance(mirror["values"].flatten(), mirror["returns"].flatten(), weight))
+        explained = float(explained_variance(rollout["values"].flatten(), rollout["returns"].flatten(), weight))
         return {**{f"losses/{k}": v for k, v in zip(names, means, strict=True)},
                 "losses/learning_rate": self.optimizer.learning_rate, "losses/explained_variance": explained}
 
@@ -136,9 +136,9 @@ class PPO(Learner):
 
     def _torch_step(self, buffer: RolloutBuffer) -> Step:
         """The same in torch, for every policy and device; the losses' values stay on the device."""
-        mirror = mirror_of(buffer, self.device)
+        rollout = rollout_on(buffer, self.device)
         moments = torch.tensor(self._advantage_moments(buffer), dtype=torch.float32).to(self.device, non_blocking=True)
-        return lambda part, columns: self.minibatch_step(mirror.select(part, columns), moments)
+        return lambda part, columns: self.minibatch_step(rollout.select(part, columns), moments)
 
     def _losses(self, rows: Minibatch, moments: Tensor) -> tuple[Tensor, Tensor]:
         """The loss, and its parts for the report."""

@@ -28,7 +28,7 @@ from puffer_il.learners.common.ppo_on_reward import PPOOnReward
 from puffer_il.learners.registry import register
 from puffer_il.nn.observations import obs_moments
 from puffer_il.rollout.buffer import RolloutBuffer
-from puffer_il.rollout.tensors import mirror_of
+from puffer_il.rollout.tensors import rollout_on
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ class PWIL(PPOOnReward):
 
     def relabel(self, buffer: RolloutBuffer) -> Metrics:
         """Write the reward of every row; what an episode has left is kept for the next rollout."""
-        mirror = mirror_of(buffer, self.device)
-        rows = self.inputs.rows(mirror["obs"].flatten(0, 1), mirror["actions"].flatten(0, 1)).cpu().numpy()
+        rollout = rollout_on(buffer, self.device)
+        rows = self.inputs.rows(rollout["obs"].flatten(0, 1), rollout["actions"].flatten(0, 1)).cpu().numpy()
         distances = self.coupling.distances(rows.reshape(*buffer.rewards.shape, -1), buffer.episode_starts,
                                             buffer.valid, torch.get_num_threads())
         rewards = np.exp(-self.config.sharpness / math.sqrt(rows.shape[1] - 1) * distances)

@@ -18,7 +18,7 @@ from puffer_il.nn.observations import obs_moments
 from puffer_il.nn.policy import Policy
 from puffer_il.rollout.buffer import RolloutBuffer
 from puffer_il.rollout.replay import ReplayBuffer, Transitions
-from puffer_il.rollout.tensors import mirror_of
+from puffer_il.rollout.tensors import rollout_on
 
 
 @register("sac")
@@ -49,7 +49,7 @@ class SAC(Learner):
         """Put the rollout's valid rows into the replay, and its observations into the policy's normaliser."""
         self.replay.append_rollout(buffer)
         if normalise:
-            obs, valid = mirror_of(buffer, self.device)["obs"].flatten(0, 1), buffer.flat().valid
+            obs, valid = rollout_on(buffer, self.device)["obs"].flatten(0, 1), buffer.flat().valid
             chosen = None if valid.all() else torch.from_numpy(valid).to(self.device)
             self.policy.update_norm(*obs_moments(self.policy.flatten, obs, chosen))
 

@@ -84,7 +84,7 @@ class RolloutBuffer:
         self.last_obs = allocate((num_envs, *spec.obs_shape), spec.obs_dtype)
         self.last_values = allocate((num_envs,), np.float32)
 
-        self.mirror: Any = None  # the rollout on the learner's device, if that is another one (mirror.py)
+        self.rollout: Any = None  # the rollout on the learner's device, if that is another one (tensors.py)
         self._num_final = 0
         self._final_index = np.empty(num_envs, np.int64)
         self._final_obs = np.empty_like(self.last_obs)
@@ -108,8 +108,8 @@ class RolloutBuffer:
     def start(self) -> None:
         """Begin a rollout: forget the final observations of the last one, and what is on another device."""
         self._num_final = 0
-        if self.mirror is not None:
-            self.mirror.start()
+        if self.rollout is not None:
+            self.rollout.start()
 
     def write_actions(self, t: int, rows: slice, obs: Array, actions: Array, logprobs: Array, values: Array) -> None:
         """Step t of the environments `rows`, before it: what they showed, what was done, how likely, its value.

@@ -20,7 +20,7 @@ from puffer_il.rollout.actors import TensorActorCritic
 from puffer_il.rollout.buffer import RolloutBuffer
 from puffer_il.rollout.labeller import Labeller
 from puffer_il.rollout.native_rollout import native_rollout
-from puffer_il.rollout.tensors import mirror_of
+from puffer_il.rollout.tensors import rollout_on
 from puffer_il.vector.vec import Vec
 
 FEW_ROWS = 24  # a rollout of fewer rows is not worth the kernels' blocks, and wide layers sum those otherwise
@@ -78,7 +78,7 @@ class Collector:
         if self.labeller is not None:
             self.labeller.finish(buffer)
         elif self.on_device:
-            mirror_of(buffer, self.device).resident |= {"obs", "actions", "logprobs", "values"}
+            rollout_on(buffer, self.device).resident |= {"obs", "actions", "logprobs", "values"}
         return buffer
 
     def state_dict(self) -> dict[str, Any]:
@@ -160,14 +160,14 @@ class Collector:
                        noise: Noise) -> tuple[np.ndarray, Tensor | None]:
         """The same with one synchronisation: observations go up from the page-locked buffer, what the policy says comes
         down in one piece, and all of it stays on the device for the update."""
-        buffer, mirror = self.buffer, mirror_of(self.buffer, self.device)
+        buffer, rollout = self.buffer, rollout_on(self.buffer, self.device)
         pinned = buffer.obs[t, rows]
         pinned[:] = obs
-        seen = mirror.place("obs")[t, rows]
+        seen = rollout.place("obs")[t, rows]
         seen.copy_(torch.from_numpy(pinned), non_blocking=True)
         actions, logprobs, values, state = self.policy.act(seen, state, noise, rows.start)
         for name, tensor in (("actions", actions), ("logprobs", logprobs), ("values", values)):
-            mirror.place(name)[t, rows].copy_(tensor)
+            rollout.place(name)[t, rows].copy_(tensor)
         packed = torch.cat((actions.contiguous().view(torch.float32), logprobs[:, None], values[:, None]), 1)
         if group not in self._staging:
             self._staging[group] = torch.from_numpy(self._allocate(tuple(packed.shape), np.float32))

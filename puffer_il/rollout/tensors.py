@@ -36,7 +36,7 @@ class Minibatch:
 ROWS = tuple(field.name for field in fields(Minibatch) if field.name not in ("weight", "initial_state"))
 
 
-class HostMirror:
+class HostRollout:
     """The buffer's own memory as tensors."""
 
     def __init__(self, buffer: RolloutBuffer) -> None:
@@ -60,7 +60,7 @@ class HostMirror:
                          initial_state=torch.from_numpy(rows.initial_state) if columns else None)
 
 
-class DeviceMirror:
+class DeviceRollout:
     """Copies of the buffer's arrays on a device, allocated once and filled once per rollout."""
 
     def __init__(self, buffer: RolloutBuffer, device: torch.device) -> None:
@@ -88,13 +88,13 @@ class DeviceMirror:
         return tensor
 
     def next_obs(self) -> Tensor:
-        """As HostMirror's; of the observations only the last ones and those that ended episodes travel."""
+        """As HostRollout's; of the observations only the last ones and those that ended episodes travel."""
         later = torch.cat((self["obs"][1:], self["last_obs"].unsqueeze(0))).flatten(0, 1)
         index = torch.from_numpy(self.buffer.final_index).to(self.device)
         return later.index_copy_(0, index, torch.from_numpy(self.buffer.final_obs).to(self.device))
 
     def select(self, part: slice | Array, columns: bool) -> Minibatch:
-        """As HostMirror's; the indices travel, the rows do not."""
+        """As HostRollout's; the indices travel, the rows do not."""
         limit = self.buffer.num_envs if columns else self.buffer.num_steps * self.buffer.num_envs
         index = torch.from_numpy(np.arange(limit)[part] if isinstance(part, slice) else part)
         index = index.to(self.device, non_blocking=True)
@@ -108,8 +108,8 @@ class DeviceMirror:
         return Minibatch(**{name: rows(name) for name in ROWS}, weight=weight, initial_state=state)
 
 
-def mirror_of(buffer: RolloutBuffer, device: torch.device) -> Any:
-    """The buffer's mirror on `device`, made once."""
-    if buffer.mirror is None:
-        buffer.mirror = HostMirror(buffer) if device.type == "cpu" else DeviceMirror(buffer, device)
-    return buffer.mirror
+def rollout_on(buffer: RolloutBuffer, device: torch.device) -> Any:
+    """The rollout in the buffer on `device`, made once."""
+    if buffer.rollout is None:
+        buffer.rollout = HostRollout(buffer) if device.type == "cpu" else DeviceRollout(buffer, device)
+    return buffer.rollout

@@ -190,9 +190,9 @@ def test_the_policy_is_paid_the_logit_or_f_alone():
         learner, buffer = make(minus_log_policy=own, reward_scale=False, reward_clip=0), make_buffer()
         learner.relabel(buffer)
         flat = buffer.flat()
-        obs, shown = torch.from_numpy(flat.obs), Steps(*(torch.from_numpy(x) for x in (
+        obs, paired = torch.from_numpy(flat.obs), Steps(*(torch.from_numpy(x) for x in (
             flat.actions, buffer.next_obs(), flat.terminations, flat.logprobs)))
-        f = learner.discriminator.of_steps(obs, shown).numpy()
+        f = learner.discriminator.of_steps(obs, paired).numpy()
         np.testing.assert_allclose(buffer.rewards.reshape(-1), f - taken * flat.logprobs, rtol=1e-4, atol=1e-5)
 
 
@@ -231,7 +231,7 @@ def test_old_rows_keep_their_own_log_pi():
     learner = make(replay_size=16, replay_share=1.0)
     learner.relabel(make_buffer())
     assert len(learner.replay) > 0
-    learner.replay.beside.logprobs[:] = -77.0
+    learner.replay.paired.logprobs[:] = -77.0
     flat = make_buffer(seed=2).flat()
     steps = Steps(*(torch.from_numpy(x) for x in (flat.actions, flat.obs, flat.terminations, flat.logprobs)))
     rows = learner._policy_rows(torch.from_numpy(flat.obs), steps, None, 0.0)
@@ -241,7 +241,7 @@ def test_old_rows_keep_their_own_log_pi():
 def test_old_rows_stand_before_and_behind_the_new_ones():
     learner = make(replay_size=16, replay_share=0.36)
     learner.relabel(make_buffer())
-    learner.replay.beside.logprobs[:] = -77.0
+    learner.replay.paired.logprobs[:] = -77.0
     flat = make_buffer(seed=2).flat()
     steps = Steps(*(torch.from_numpy(x) for x in (flat.actions, flat.obs, flat.terminations, flat.logprobs)))
     old = learner._policy_rows(torch.from_numpy(flat.obs), steps, None, 0.0)[:, -1] == -77
@@ -261,7 +261,7 @@ def test_demonstrated_rows_carry_the_present_policys_log_pi(batch):
         rows = learner._expert_rows()
         with torch.no_grad():
             expected = learner.policy.dist.log_prob_executed(learner.policy.action_params(learner.demo_obs[index]),
-                                                             learner.demo_beside.actions[index])
+                                                             learner.demo_paired.actions[index])
             for parameter in learner.policy.parameters():
                 parameter.add_(torch.sin(torch.arange(parameter.numel())).view_as(parameter))
         absorbing = round(learner.demo_absorbing * batch)

@@ -89,7 +89,7 @@ def test_airl_kernel_matches_torch_on_demonstrated_rows(action: str, inputs: str
     """Rows of demonstrations, with ends and absorbing states among them, made by the kernels and by torch."""
     spec, rng = make_spec(action, "int16", (2, 3)), np.random.default_rng(1)
     learner = airl_learner(spec, inputs)
-    shaped, steps = learner.discriminator, learner.demo_steps
+    shaped, steps = learner.discriminator, learner.demo_paired
     shaped.update_norm(*obs_moments(shaped.flatten, learner.demo_obs))
     learner._ask_policy(slice(0, 300))
     assert bool(steps.ended.any()) and bool((steps.logprobs < 0).any())
@@ -133,4 +133,4 @@ def test_airl_kernel_forgets_a_nan_of_an_earlier_step(isa: str) -> None:
 @pytest.mark.parametrize("changes", [{"disc_hidden": [8] * 4}, {"shaping_hidden": [8] * 4}])
 def test_airl_networks_that_the_kernels_do_not_cover_learn_by_torch(changes: dict[str, Any]) -> None:
     learner = airl_learner(make_spec(), **changes)
-    check_that_torch_steps(learner, learner.demo_steps)
+    check_that_torch_steps(learner, learner.demo_paired)

@@ -175,7 +175,7 @@ def test_a_warm_start_clones_the_expert_before_the_first_rollout():
 def test_demonstrations_without_weight_are_never_shown_to_the_discriminator():
     weights = np.repeat(np.float32([0, 0, 1, 3]), 10)
     learner = make(replace(make_demos(terminated=False), weights=weights), disc_batch_size=4000)
-    every = learner.discriminator.rows(learner.demo_obs, learner.demo_beside)
+    every = learner.discriminator.rows(learner.demo_obs, learner.demo_paired)
     shown = (learner._expert_rows()[:, None] == every[None]).all(2).float().mean(0).reshape(4, 10).sum(1)
     assert shown[:2].tolist() == [0, 0]
     np.testing.assert_allclose(shown[2:], [0.25, 0.75], atol=0.03)

@@ -80,12 +80,12 @@ def by_the_kernels(cfg: Any, logit: Logit, expert: Tensor, policy: Tensor, mix: 
     return stats
 
 
-def check_that_torch_steps(learner: GAIL | AIRL, beside: Any) -> None:
+def check_that_torch_steps(learner: GAIL | AIRL, paired: Any) -> None:
     rows = learner._expert_rows()
     keys: dict[str, Any] = {"loss": "bce", "label_smoothing": 0.0, "ent_coef": 0.0, "gp_coef": 0.0,
                             "gp_kind": "interpolated", "gp_target": 1.0}
     assert discriminator_gradients(learner.discriminator.logit(), rows, rows, mix=None, **keys) is None
     learner.optimizer.prepare()
     flat = learner.optimizer.flat.clone()
-    learner._update_discriminator(learner.demo_obs, beside, None, 0.0)
+    learner._update_discriminator(learner.demo_obs, paired, None, 0.0)
     assert not torch.equal(learner.optimizer.flat, flat) and bool(learner.optimizer.flat.isfinite().all())

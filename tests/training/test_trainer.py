@@ -194,7 +194,7 @@ ELSEWHERE = {
     "demos.temperature": "tests/demos/test_weights.py",
     "train.device": "test_cuda_is_refused_where_there_is_none", "train.threads": "test_threads_are_set",
     "train.compile": "test_a_compiled_loss_learns_the_same",
-    "train.cuda_graphs": "tests/learners/common/test_graphs.py",
+    "train.cuda_graphs": "tests/learners/common/test_cuda_graphs.py",
     "train.fused": "test_the_kernels_can_be_switched_off",
     "train.run_dir": "test_a_run_directory_is_never_written_twice",
     "train.checkpoint_minutes": "test_checkpoints_come_by_time_and_by_steps",

@@ -26,7 +26,7 @@ from puffer_il.demos.dataset import Demos
 from puffer_il.learners.common.absorbing import absorbing_share
 from puffer_il.learners.common.demo_rows import RowSampler
 from puffer_il.learners.common.discriminator import Discriminator, discriminator_gradients
-from puffer_il.learners.common.inputs import beside
+from puffer_il.learners.common.inputs import paired_array
 from puffer_il.learners.common.learned_reward import NetworkReward
 from puffer_il.learners.common.ppo_on_reward import PPOOnReward, valid_rows
 from puffer_il.learners.common.rewards import FORMS, REWARDS, RewardScale, reward_from_logits, survival_bias
@@ -36,7 +36,7 @@ from puffer_il.nn.observations import obs_moments
 from puffer_il.nn.optim import FlatAdam
 from puffer_il.nn.policy import Policy
 from puffer_il.rollout.buffer import RolloutBuffer
-from puffer_il.rollout.tensors import mirror_of
+from puffer_il.rollout.tensors import rollout_on
 
 RELABEL_ROWS = 65_536  # rows of one forward pass: enough to fill the cores, small enough to stay in memory
 
@@ -110,14 +110,14 @@ def _check(name: str, cfg: RewardNetworkConfig) -> None:
 
 
 @torch.no_grad()
-def executed_logprobs(policy: Policy, mirror: Any) -> Tensor:
+def executed_logprobs(policy: Policy, rollout: Any) -> Tensor:
     """log π (num_steps·num_envs,) of a rollout's actions as the environment executed them: the stored ones, but for
     those that it clipped."""
-    actions, logprobs = mirror["actions"].flatten(0, 1), mirror["logprobs"].flatten()
+    actions, logprobs = rollout["actions"].flatten(0, 1), rollout["logprobs"].flatten()
     index = policy.dist.clipped(actions).nonzero()[:, 0]
     if policy.lstm is not None or len(index) == 0:
         return logprobs
-    obs, logprobs = mirror["obs"].flatten(0, 1), logprobs.clone()  # PPO needs the stored ones
+    obs, logprobs = rollout["obs"].flatten(0, 1), logprobs.clone()  # PPO needs the stored ones
     for part in index.split(RELABEL_ROWS):
         logprobs[part] = policy.dist.log_prob_executed(policy.action_params(obs[part]), actions[part])
     return logprobs
@@ -129,12 +129,12 @@ def parts_of(rows: int) -> list[slice]:
 
 
 @torch.no_grad()
-def logits_of(network: Discriminator, obs: Tensor, shown: Tensor | None) -> Tensor:
-    """The network's output (n,) for all raw rows and what stands beside them."""
-    logits = network.logits(*network.seen(obs, shown))
+def logits_of(network: Discriminator, obs: Tensor, paired: Tensor | None) -> Tensor:
+    """The network's output (n,) for all raw rows and what they are paired with."""
+    logits = network.logits(*network.seen(obs, paired))
     if logits is not None:
         return logits
-    return torch.cat([network(network.rows(obs[part], None if shown is None else shown[part]))
+    return torch.cat([network(network.rows(obs[part], None if paired is None else paired[part]))
                       for part in parts_of(len(obs))])
 
 
@@ -160,8 +160,8 @@ class Adversarial(PPOOnReward):
         # The demonstrations live on the device; their moments and their share of absorbing rows never change.
         self.draw_expert = RowSampler(len(demos), demos.weights, self.generator)
         self.demo_obs = torch.tensor(demos.obs, device=device)
-        self.demo_beside = self._demo_beside(demos)
-        self.replay = RowRing(self.config.replay_size, self.replay_keep, self.demo_obs, self.demo_beside)
+        self.demo_paired = self._demo_paired(demos)
+        self.replay = RowRing(self.config.replay_size, self.replay_keep, self.demo_obs, self.demo_paired)
         self.demo_moments = obs_moments(self.discriminator.flatten, self.demo_obs)
         counts = demos.episode_weights
         self.demo_absorbing = self._absorbing_share(counts @ demos.terminated, counts @ demos.whole_lengths)
@@ -169,20 +169,20 @@ class Adversarial(PPOOnReward):
     def relabel(self, buffer: RolloutBuffer) -> Metrics:
         """Update the discriminator on this rollout, then write its reward for every row and for the absorbing state."""
         flat = buffer.flat()
-        mirror = mirror_of(buffer, self.device)
-        obs, shown = mirror["obs"].flatten(0, 1), self._beside(mirror)
+        rollout = rollout_on(buffer, self.device)
+        obs, paired = rollout["obs"].flatten(0, 1), self._paired(rollout)
         valid = valid_rows(buffer, self.device)
         num_valid = len(obs) if valid is None else len(valid)
         terminations = int((flat.terminations & flat.valid).sum())
         self._update_norm(obs, None if valid is None else self._tensor(flat.valid))
         absorbing = self._absorbing_share(terminations, num_valid)
         self.optimizer.prepare()
-        log = [self._update_discriminator(obs, shown, valid, absorbing) for _ in range(self.config.disc_updates)]
-        self.replay.add(obs, shown, valid, self.generator)
+        log = [self._update_discriminator(obs, paired, valid, absorbing) for _ in range(self.config.disc_updates)]
+        self.replay.add(obs, paired, valid, self.generator)
         metrics = dict(zip(DISC_METRICS, torch.stack(log).mean(0).tolist(), strict=True))
         if self.config.loss == "wasserstein":  # its critic is known up to a constant: no side of 0 is the expert's
             metrics = {name: value for name, value in metrics.items() if name not in ACCURACIES}
-        return metrics | self._write_rewards(buffer, obs, shown, valid)
+        return metrics | self._write_rewards(buffer, obs, paired, valid)
 
     def learned_reward(self) -> NetworkReward:
         """What the policy is paid for imitation, but for the scale."""
@@ -197,22 +197,22 @@ class Adversarial(PPOOnReward):
         cfg = self.config
         return Discriminator(spec, cfg.disc_hidden, cfg.disc_activation, cfg.spectral_norm, cfg.inputs)
 
-    def _demo_beside(self, demos: Demos) -> Any:
-        """What stands beside the demonstrated observations, as `_beside` says it of a rollout's."""
-        shown = beside(demos, self.config.inputs)
-        return None if shown is None else torch.tensor(shown, device=self.device)
+    def _demo_paired(self, demos: Demos) -> Any:
+        """What the demonstrated observations are paired with, as `_paired` says it of a rollout's."""
+        paired = paired_array(demos, self.config.inputs)
+        return None if paired is None else torch.tensor(paired, device=self.device)
 
-    def _beside(self, mirror: Any) -> Any:
-        """What stands beside the rollout's observations: (num_steps·num_envs, …), or None."""
+    def _paired(self, rollout: Any) -> Any:
+        """What the rollout's observations are paired with: (num_steps·num_envs, …), or None."""
         if self.config.inputs in ("state_next_state", "next_state"):
-            return mirror.next_obs()
-        return mirror["actions"].flatten(0, 1) if self.config.inputs == "state_action" else None
+            return rollout.next_obs()
+        return rollout["actions"].flatten(0, 1) if self.config.inputs == "state_action" else None
 
-    def _update_discriminator(self, obs: Tensor, shown: Tensor | None, valid: Tensor | None,
+    def _update_discriminator(self, obs: Tensor, paired: Tensor | None, valid: Tensor | None,
                               absorbing: float) -> Tensor:
         """One AdamW step on equally many expert and policy rows; what DISC_METRICS names, still on the device."""
         cfg = self.config
-        expert, policy = self._expert_rows(), self._policy_rows(obs, shown, valid, absorbing)
+        expert, policy = self._expert_rows(), self._policy_rows(obs, paired, valid, absorbing)
         mix = None
         if cfg.gp_coef and cfg.gp_kind == "interpolated":
             mix = torch.rand(len(expert), generator=self.generator, device=self.device)
@@ -246,22 +246,22 @@ class Adversarial(PPOOnReward):
         return self.draw_expert(self.config.disc_batch_size)
 
     def _expert_rows(self) -> Tensor:
-        rows = self.discriminator.rows(self.demo_obs, self.demo_beside, self._drawn_demos())
+        rows = self.discriminator.rows(self.demo_obs, self.demo_paired, self._drawn_demos())
         return self._with_absorbing(rows, self.demo_absorbing)
 
-    def _policy_rows(self, obs: Tensor, shown: Tensor | None, valid: Tensor | None, absorbing: float) -> Tensor:
+    def _policy_rows(self, obs: Tensor, paired: Tensor | None, valid: Tensor | None, absorbing: float) -> Tensor:
         index = self._draw(len(obs) if valid is None else len(valid), self.config.disc_batch_size)
         index = index if valid is None else valid[index]
         old = round(self.config.replay_share * len(index)) if len(self.replay) else 0
         if not old:
-            return self._with_absorbing(self.discriminator.rows(obs, shown, index), absorbing)
+            return self._with_absorbing(self.discriminator.rows(obs, paired, index), absorbing)
         # Old rows before and behind: which give way to absorbing ones must not depend on their age.
         after, before = self._draw(len(self.replay), old).split((old - old // 2, old // 2))
         rows = torch.empty(len(index), self.discriminator.width, device=self.device)
         parts = rows.split((len(before), len(index) - old, len(after)))
-        self.discriminator.rows(obs, shown, index[old:], parts[1])
+        self.discriminator.rows(obs, paired, index[old:], parts[1])
         for part, chosen in ((parts[0], before), (parts[2], after)):
-            self.discriminator.rows(self.replay.obs, self.replay.beside, chosen, part)
+            self.discriminator.rows(self.replay.obs, self.replay.paired, chosen, part)
         return self._with_absorbing(rows, absorbing)
 
     def _with_absorbing(self, rows: Tensor, share: float) -> Tensor:
@@ -273,14 +273,15 @@ class Adversarial(PPOOnReward):
     def _absorbing_share(self, terminations: float, rows: float) -> float:
         return absorbing_share(terminations, rows, self.gamma) if self.lasting else 0.0
 
-    def _scores(self, obs: Tensor, shown: Tensor | None) -> Tensor:
+    def _scores(self, obs: Tensor, paired: Tensor | None) -> Tensor:
         """The discriminator's output for every row (n,)."""
-        return logits_of(self.discriminator, obs, shown)
+        return logits_of(self.discriminator, obs, paired)
 
     @torch.no_grad()
-    def _write_rewards(self, buffer: RolloutBuffer, obs: Tensor, shown: Tensor | None, valid: Tensor | None) -> Metrics:
+    def _write_rewards(self, buffer: RolloutBuffer, obs: Tensor, paired: Tensor | None,
+                       valid: Tensor | None) -> Metrics:
         cfg = self.config
-        logits = self._scores(obs, shown)
+        logits = self._scores(obs, paired)
         rewards = reward_from_logits(logits, cfg.reward, cfg.reward_clip or None)
         absorbing = reward_from_logits(self.discriminator(self.discriminator.absorbing_rows(1)), cfg.reward,
                                        cfg.reward_clip or None)

@@ -40,10 +40,10 @@ class Discriminator(Inputs):
         """Logits (n,) of inputs made by `rows`; differentiable with respect to them."""
         return self.net(self.encode(rows)).squeeze(-1).float()
 
-    def logits(self, obs: Tensor, beside: Tensor | None) -> Tensor | None:
+    def logits(self, obs: Tensor, paired: Tensor | None) -> Tensor | None:
         """Logits (n,) of all rows in a single call of the kernels; None if they do not cover it."""
         layers = self.kernel_layers()
-        return None if layers is None else self.by_kernels(obs, beside, layers=layers)
+        return None if layers is None else self.by_kernels(obs, paired, layers=layers)
 
     def kernel_layers(self) -> Layers | None:
         """The network's layers if it is nothing but a fused one whose weights are its parameters."""

@@ -19,8 +19,8 @@ from puffer_il.nn.observations import Flatten, one_hot
 INPUTS = ("state_action", "state_next_state", "state", "next_state")
 
 
-def beside(demos: Demos, kind: str) -> Array | None:
-    """What stands beside the observations in rows of this kind: actions, true successors, or nothing."""
+def paired_array(demos: Demos, kind: str) -> Array | None:
+    """What observations are paired with in rows of this kind: actions, true successors, or nothing (None)."""
     return {"state_action": demos.actions, "state": None}.get(kind, demos.next_obs)
 
 
@@ -49,49 +49,49 @@ class Inputs(nn.Module):
         self.flatten = Flatten(spec)
         self.encoder = Encoder(self.flatten, normalise=True)
         self.actions: Any = None
-        self.num_beside, features_beside = 0, 0
+        self.num_paired, features_paired = 0, 0
         if kind == "state_action":
             self.actions = make_distribution(spec.action)
             for parameter in self.actions.parameters():
                 parameter.requires_grad_(False)  # only its action features are used
-            self.num_beside = features_beside = sum(spec.action.nvec) or spec.action.dim
+            self.num_paired = features_paired = sum(spec.action.nvec) or spec.action.dim
         elif kind == "state_next_state":
-            self.num_beside, features_beside = self.flatten.dim, self.encoder.dim
-        self.width = self.flatten.dim + self.num_beside + 1
+            self.num_paired, features_paired = self.flatten.dim, self.encoder.dim
+        self.width = self.flatten.dim + self.num_paired + 1
         self.register_buffer("absorbing", one_hot(torch.tensor([self.width - 1]), self.width), persistent=False)
-        self.features = self.encoder.dim + features_beside + 1  # of a row once its pixels are convolved
+        self.features = self.encoder.dim + features_paired + 1  # of a row once its pixels are convolved
 
     def update_norm(self, mean: Tensor, var: Tensor, count: float | Tensor) -> None:
         """Merge the moments of `count` rows' observations into the running statistics."""
         self.encoder.update_norm(mean, var, count)
 
     @torch.no_grad()
-    def rows(self, obs: Tensor, beside: Tensor | None = None, index: Tensor | None = None,
+    def rows(self, obs: Tensor, paired: Tensor | None = None, index: Tensor | None = None,
              out: Tensor | None = None) -> Tensor:
-        """Raw rows (n, *obs_shape) and what stands beside them, actions (n, dim) or successors (n, *obs_shape), only
+        """Raw rows (n, *obs_shape) and what they are paired with, actions (n, dim) or successors (n, *obs_shape), only
         those of `index` → inputs (n, width), in `out` if given, whose last dimension is contiguous."""
-        obs, beside = self.seen(obs, beside)
-        made = self.by_kernels(obs, beside, index, out)
+        obs, paired = self.seen(obs, paired)
+        made = self.by_kernels(obs, paired, index, out)
         if made is not None:
             return made
         if index is not None:
-            obs, beside = obs[index], None if beside is None else beside[index]
+            obs, paired = obs[index], None if paired is None else paired[index]
         parts = [self.encoder.prepare(self.flatten(obs))]
         if self.kind == "state_action":
-            parts.append(self.actions.features(beside))
+            parts.append(self.actions.features(paired))
         elif self.kind == "state_next_state":
-            assert beside is not None
-            parts.append(self.encoder.prepare(self.flatten(beside)))
+            assert paired is not None
+            parts.append(self.encoder.prepare(self.flatten(paired)))
         return torch.cat((*parts, parts[0].new_zeros(len(obs), 1)), 1, out=out)
 
-    def seen(self, obs: Tensor, beside: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def seen(self, obs: Tensor, paired: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Of both what rows are made of: of s′ alone the successors are the observations."""
         if self.kind != "next_state":
-            return obs, beside
-        assert beside is not None
-        return beside, None
+            return obs, paired
+        assert paired is not None
+        return paired, None
 
-    def by_kernels(self, obs: Tensor, beside: Tensor | None, index: Tensor | None = None, out: Tensor | None = None,
+    def by_kernels(self, obs: Tensor, paired: Tensor | None, index: Tensor | None = None, out: Tensor | None = None,
                    layers: Layers | None = None) -> Tensor | None:
         """`rows` of what `seen` gave in a single call of the C kernels, or what a network of these layers says of them
         (n,); None if they do not cover it."""
@@ -101,13 +101,13 @@ class Inputs(nn.Module):
         if self.kind == "state_action" and self.actions.kernel is None:
             return None
         obs, actions, following = obs.contiguous(), None, None
-        if beside is not None and self.kind == "state_action":
+        if paired is not None and self.kind == "state_action":
             dist = self.actions
-            beside = beside.to(torch.int32 if spec.action.discrete else torch.float32).contiguous()
+            paired = paired.to(torch.int32 if spec.action.discrete else torch.float32).contiguous()
             bounds = (None, None) if spec.action.discrete else (dist.low, dist.high)
-            actions = (dist.kernel, address(beside), *map(address, bounds))
-        elif beside is not None:
-            following = beside.contiguous()
+            actions = (dist.kernel, address(paired), *map(address, bounds))
+        elif paired is not None:
+            following = paired.contiguous()
         index = None if index is None else index.contiguous()
         n = len(obs) if index is None else len(index)
         if out is None:

@@ -83,8 +83,8 @@ class NetworkReward(LearnedReward):
         return reward
 
     def forward(self, obs: Tensor, actions: Tensor | None = None, next_obs: Tensor | None = None) -> Tensor:
-        beside = {"state": None, "state_action": actions}.get(self.network.kind, next_obs)
-        return reward_from_logits(self.network(self.network.rows(obs, beside)), self.form, self.clip or None)
+        paired = {"state": None, "state_action": actions}.get(self.network.kind, next_obs)
+        return reward_from_logits(self.network(self.network.rows(obs, paired)), self.form, self.clip or None)
 
 
 class TableReward(LearnedReward):

@@ -11,17 +11,17 @@ from puffer_il.core.checkpoint import Stateful
 
 
 class RowRing(Stateful):
-    """Up to `size` observations and what stands beside them. Each rollout adds a random share `keep` of its rows, over
-    the oldest ones once the ring is full.
+    """Up to `size` observations and what they are paired with. Each rollout adds a random share `keep` of its rows,
+    over the oldest ones once the ring is full.
 
-    obs, beside  what the rows are like: observations (n, …), and None, a tensor (n, …) or a NamedTuple of them
+    obs, paired  what the rows are like: observations (n, …), and None, a tensor (n, …) or a NamedTuple of them
     """
 
     saved = ("tensors", "stored")
 
-    def __init__(self, size: int, keep: float, obs: Tensor, beside: Any) -> None:
-        self.size, self.keep, self.kind, self.stored = size, keep, type(beside), 0
-        self.tensors = [x.new_zeros(size, *x.shape[1:]) for x in (obs, *_parts(beside))]
+    def __init__(self, size: int, keep: float, obs: Tensor, paired: Any) -> None:
+        self.size, self.keep, self.kind, self.stored = size, keep, type(paired), 0
+        self.tensors = [x.new_zeros(size, *x.shape[1:]) for x in (obs, *_parts(paired))]
 
     def __len__(self) -> int:
         return min(self.stored, self.size)
@@ -31,12 +31,12 @@ class RowRing(Stateful):
         return self.tensors[0]
 
     @property
-    def beside(self) -> Any:
+    def paired(self) -> Any:
         if self.kind is type(None):
             return None
         return self.tensors[1] if self.kind is Tensor else self.kind(*self.tensors[1:])
 
-    def add(self, obs: Tensor, beside: Any, valid: Tensor | None, generator: torch.Generator) -> None:
+    def add(self, obs: Tensor, paired: Any, valid: Tensor | None, generator: torch.Generator) -> None:
         """Keep some of a rollout's rows (n, …), of those that `valid` numbers if it is given."""
         if self.size == 0:
             return
@@ -45,11 +45,11 @@ class RowRing(Stateful):
         index = torch.randint(rows, (count,), generator=generator, device=obs.device)
         index = index if valid is None else valid[index]
         slots = torch.arange(self.stored, self.stored + count, device=obs.device) % self.size
-        for kept, fresh in zip(self.tensors, (obs, *_parts(beside)), strict=True):
+        for kept, fresh in zip(self.tensors, (obs, *_parts(paired)), strict=True):
             # x[index] wakes torch's threads, which then keep the kernels' from their cores for a while.
             kept.index_copy_(0, slots, fresh.index_select(0, index))
         self.stored += count
 
 
-def _parts(beside: Any) -> tuple[Tensor, ...]:
-    return () if beside is None else (beside,) if isinstance(beside, Tensor) else tuple(beside)
+def _parts(paired: Any) -> tuple[Tensor, ...]:
+    return () if paired is None else (paired,) if isinstance(paired, Tensor) else tuple(paired)

@@ -9,7 +9,7 @@ import torch
 from puffer_il.core.spec import ActionSpec, EnvSpec, ObsField
 from puffer_il.learners.common.adversarial import logits_of
 from puffer_il.learners.common.discriminator import Discriminator
-from puffer_il.learners.common.inputs import beside
+from puffer_il.learners.common.inputs import paired_array
 from puffer_il.nn.observations import obs_moments
 from tests.support.rollouts import make_demos
 
@@ -52,9 +52,10 @@ def test_other_inputs_are_refused():
 
 def test_what_stands_beside_demonstrated_states():
     demos = make_demos()
-    assert beside(demos, "state_action") is demos.actions and beside(demos, "state_next_state") is demos.next_obs
-    assert beside(dataclasses.replace(demos, actions=None), "state") is None
-    assert beside(demos, "next_state") is demos.next_obs
+    assert paired_array(demos, "state_action") is demos.actions
+    assert paired_array(demos, "state_next_state") is demos.next_obs
+    assert paired_array(dataclasses.replace(demos, actions=None), "state") is None
+    assert paired_array(demos, "next_state") is demos.next_obs
 
 
 def test_a_row_of_the_next_state_is_the_row_of_that_state(route):

@@ -82,21 +82,21 @@ def test_rows_and_logits_without_actions_match_torch(kind: str, isa: str) -> Non
         torch.manual_seed(0)
         discriminator = Discriminator(spec, (20,), "tanh", False, kind)
         obs, later = (torch.from_numpy(random_obs(spec, 3001, rng)) for _ in range(2))
-        beside = later if kind == "state_next_state" else None
+        paired = later if kind == "state_next_state" else None
         discriminator.update_norm(*obs_moments(discriminator.flatten, obs))
         later[5] = 100  # beyond what is clipped
         for index in (None, torch.randint(3001, (500,)), torch.arange(0)):
             found = []
             for on in (True, False):
                 fused.enable(on)
-                found.append(discriminator.rows(obs, beside, index))
-            assert found[0].shape == (3001 if index is None else len(index), 13 if beside is not None else 7)
+                found.append(discriminator.rows(obs, paired, index))
+            assert found[0].shape == (3001 if index is None else len(index), 13 if paired is not None else 7)
             torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-5)
         fused.enable(True)
-        logits = discriminator.logits(obs, beside)
+        logits = discriminator.logits(obs, paired)
         assert logits is not None
         with torch.no_grad():
-            torch.testing.assert_close(logits, discriminator(discriminator.rows(obs, beside)), rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(logits, discriminator(discriminator.rows(obs, paired)), rtol=1e-5, atol=1e-5)
 
 
 def test_logits_by_kernels_do_not_cover_other_discriminators() -> None:

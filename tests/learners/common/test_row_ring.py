@@ -38,7 +38,7 @@ def test_what_stands_beside_stays_with_its_row_and_is_part_of_the_state(make):
     ring.add(obs, make(obs), None, generator())
     again.load_state_dict(ring.state_dict())
     assert len(again) == 20 and len(again.obs[:20].unique()) > 15 and torch.equal(again.obs, ring.obs)
-    kept, expected = again.beside, make(again.obs)
+    kept, expected = again.paired, make(again.obs)
     assert type(kept) is type(expected)
     for x, y in zip(*((), ()) if kept is None else ([kept], [expected]) if isinstance(kept, torch.Tensor)
                     else (kept, expected), strict=True):

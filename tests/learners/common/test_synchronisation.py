@@ -29,7 +29,7 @@ from puffer_il.nn.networks import Encoder
 from puffer_il.nn.observations import RunningNorm
 from puffer_il.nn.optim import FlatAdam
 from puffer_il.nn.policy import Policy
-from puffer_il.rollout.tensors import DeviceMirror, HostMirror
+from puffer_il.rollout.tensors import DeviceRollout, HostRollout
 from tests.support.rollouts import SPEC, make_buffer, make_demos
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -77,7 +77,7 @@ def learner(cls: type, **tables):
 
 def rollout(invalid: bool):
     buffer = make_buffer(num_steps=8, num_envs=6, invalid=invalid)
-    buffer.mirror = DeviceMirror(buffer, DEVICE)
+    buffer.rollout = DeviceRollout(buffer, DEVICE)
     buffer.compute_advantages(0.9, 0.95)
     return buffer
 
@@ -106,30 +106,30 @@ def test_a_discriminator_update_never_waits(cls, gp_kind):
     keys = {"gp_kind": gp_kind, "disc_batch_size": 16, "replay_size": 32}
     adversarial, buffer = learner(cls, **{cls.name: keys}), rollout(False)
     adversarial.relabel(buffer)  # fills the replay
-    obs, shown = buffer.mirror["obs"].flatten(0, 1), adversarial._beside(buffer.mirror)
+    obs, paired = buffer.rollout["obs"].flatten(0, 1), adversarial._paired(buffer.rollout)
     with watched():
-        parts = adversarial._update_discriminator(obs, shown, None, 0.1)
+        parts = adversarial._update_discriminator(obs, paired, None, 0.1)
     assert torch.isfinite(parts).all()
 
 
 def test_the_rollout_reaches_the_device_once():
     buffer = rollout(False)
-    first = buffer.mirror["obs"]
+    first = buffer.rollout["obs"]
     before = first.clone()
     buffer.obs[:] += 1
-    assert torch.equal(buffer.mirror["obs"], before)  # resident: not copied again
+    assert torch.equal(buffer.rollout["obs"], before)  # resident: not copied again
     buffer.start()
-    assert torch.equal(buffer.mirror["obs"].cpu(), torch.from_numpy(buffer.obs))
-    assert buffer.mirror["obs"].data_ptr() == first.data_ptr()
+    assert torch.equal(buffer.rollout["obs"].cpu(), torch.from_numpy(buffer.obs))
+    assert buffer.rollout["obs"].data_ptr() == first.data_ptr()
 
 
 def test_successors_are_the_same_on_the_host_and_on_the_device():
     buffer = rollout(False)
     assert len(buffer.final_index) > 3
-    expected = HostMirror(buffer).next_obs()
+    expected = HostRollout(buffer).next_obs()
     for index, final in zip(buffer.final_index, buffer.final_obs, strict=True):
         assert np.array_equal(expected[index], final)  # not the next episode's first observation
-    assert torch.equal(buffer.mirror.next_obs().cpu(), expected)
+    assert torch.equal(buffer.rollout.next_obs().cpu(), expected)
     follows = ~(buffer.terminations | buffer.truncations)[:-1]
     rows = expected.reshape(buffer.obs.shape)[:-1].numpy()
     assert np.array_equal(rows[follows], buffer.obs[1:][follows])
@@ -137,7 +137,7 @@ def test_successors_are_the_same_on_the_host_and_on_the_device():
 
 HOT: list[Callable] = [PPO._losses, PPO._torch_minibatch, GAIL._update_discriminator, GAIL._gradients_in_torch,
                        GAIL._expert_rows, GAIL._policy_rows, GAIL._with_absorbing, Policy.heads, Policy.evaluate,
-                       Policy.act, FlatAdam.step, Encoder.prepare, RunningNorm.forward, DeviceMirror.select,
+                       Policy.act, FlatAdam.step, Encoder.prepare, RunningNorm.forward, DeviceRollout.select,
                        discriminator.Inputs.rows, discriminator.Inputs.encode, discriminator.Discriminator.forward,
                        distributions.Categorical, distributions.Gaussian.log_prob,
                        distributions.Gaussian.log_prob_entropy, losses]

@@ -11,10 +11,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from puffer_il.learners.common.graphs import GraphedStep
+from puffer_il.learners.common.cuda_graphs import GraphedStep
 from puffer_il.learners.experiment import build
 from puffer_il.learners.ppo import PPO
-from puffer_il.rollout.tensors import DeviceMirror
+from puffer_il.rollout.tensors import DeviceRollout
 from tests.support.rollouts import SPEC, make_buffer
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -56,7 +56,7 @@ def ppo() -> PPO:
 
 def test_replaying_equals_stepping(graphs):
     buffer = make_buffer(num_steps=8, num_envs=6)
-    buffer.mirror = DeviceMirror(buffer, DEVICE)
+    buffer.rollout = DeviceRollout(buffer, DEVICE)
     buffer.compute_advantages(0.9, 0.95)
     moments = torch.tensor([0.1, 1.3], device=DEVICE)
     parts = [(slice(0, 3), True), (slice(3, 6), True), (slice(0, 2), True), (slice(1, 3), True)]
@@ -67,7 +67,7 @@ def test_replaying_equals_stepping(graphs):
         if recorded:
             step = GraphedStep(step, learner.optimizer)
             graphs.append(step)
-        losses.append(torch.stack([step(buffer.mirror.select(*part), moments) for part in parts]))
+        losses.append(torch.stack([step(buffer.rollout.select(*part), moments) for part in parts]))
         weights.append(learner.optimizer.flat.clone())
     torch.testing.assert_close(losses[1], losses[0], rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(weights[1], weights[0], rtol=1e-5, atol=1e-6)

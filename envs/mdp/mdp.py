@@ -33,7 +33,7 @@ def load(*, file: str, gamma: float, grid_width: int, num_states: int, num_actio
         if name not in NEEDED + OPTIONAL:
             raise InputError(f"{origin}: {name} follows from the other arrays; leave it out")
     if file and given:
-        raise InputError(f"{origin}: {', '.join(given)} are given as well; leave them out, or the file")
+        raise InputError(f"{origin}: {', '.join(given)} are given beside a file; leave out one of the two")
     arrays = read_file(file, origin) if file else given or gridworld()
     for name in NEEDED:
         if name not in arrays:
@@ -63,7 +63,7 @@ def read_file(file: str, origin: str) -> dict[str, Any]:
         with np.load(file, allow_pickle=False) as archive:
             arrays = dict(archive)
     except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
-        raise InputError(f"{origin}: cannot be read ({error}); give an .npz file of numpy.savez") from None
+        raise InputError(f"{origin}: cannot be read ({error}); give an .npz file that numpy.savez wrote") from None
     for name in arrays:
         if name not in NEEDED + OPTIONAL:
             raise InputError(f"{origin}: unknown array {name!r}; it may hold {', '.join(NEEDED + OPTIONAL)}")

@@ -131,7 +131,7 @@ def _odd_episodes(demos: Demos) -> Iterator[str]:
     counts = Counter(bodies)
     copies = [i for i, body in enumerate(bodies) if counts[body] > 1]
     if copies:
-        yield f"{len(copies)} episodes are copies of one another ({_some(copies)}); they count as more than they are"
+        yield f"{len(copies)} episodes are copies of one another ({_some(copies)}); they count more than once"
     short = np.flatnonzero(demos.whole_lengths == 1)
     if len(short):
         yield f"{len(short)} episodes are one step long ({_some(short)})"

@@ -19,9 +19,9 @@ def split_ends(lengths: Array, flags: Array, time_limit: int | None, notes: list
     limits = [limit for limit in (time_limit, _implied_limit(lengths)) if limit is not None]
     cut = np.isin(lengths, limits)
     for limit in sorted(set(lengths[cut].tolist())):
-        origin = "the environment's time limit" if limit == time_limit else "a time limit, as the file shows"
-        notes.append(f"{np.sum(lengths == limit)} of {len(lengths)} episodes are {limit} steps long, {origin}: "
-                     "truncated, not terminated")
+        origin = "the environment's time limit" if limit == time_limit else "which looks like a time limit"
+        notes.append(f"{np.sum(lengths == limit)} of {len(lengths)} episodes are {limit} steps long, {origin}; they "
+                     "count as truncated, not as terminated")
     last = np.cumsum(lengths) - 1
     terminations, truncations = np.zeros((2, int(lengths.sum())), bool)
     terminations[last] = flags.astype(bool) & ~cut

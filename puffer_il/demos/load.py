@@ -47,7 +47,7 @@ def load_demos(source: Source, spec: EnvSpec | None, *, episodes: int = 0, clip_
 def first_episodes(demos: Demos, count: int) -> Demos:
     """The first `count` episodes; all of them, and a note that says so, if there are no more."""
     if count >= demos.num_episodes:
-        fewer = (f"asked for {count} episodes, there are {demos.num_episodes}",) if count > demos.num_episodes else ()
+        fewer = (f"asked for {count} episodes, found {demos.num_episodes}",) if count > demos.num_episodes else ()
         return replace(demos, notes=demos.notes + fewer)
     end = demos.episode_starts[count]
     return replace(demos, **_some(demos, PER_ROW, slice(end)), **_some(demos, ("episode_starts", *WHOLE), slice(count)))

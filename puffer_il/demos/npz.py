@@ -50,7 +50,7 @@ class Arrays:
         try:
             return np.array(self._arrays[key])  # a copy: Demos freeze theirs
         except ValueError as error:
-            self.refuse(f"{key} is no array ({one_line(error)}); give plain numbers")
+            self.refuse(f"{key} is not an array ({one_line(error)}); give plain numbers")
 
     def rows(self, key: str) -> Array:
         """An array of plain numbers, one row per transition or episode."""
@@ -105,11 +105,11 @@ class Npz(Arrays):
                 self.refuse(f"array {key!r} {self._pickled()}")
             self.refuse(f"array {key!r} is damaged ({one_line(error)}); copy or record the file again")
         if not isinstance(array, np.ndarray):
-            self.refuse(f"member {key!r} is no array; save the file with np.savez")
+            self.refuse(f"member {key!r} is not an array; save the file with np.savez")
         return array
 
     def raw(self, key: str) -> bytes:
-        """A member that is no array, undecoded."""
+        """A member that is not an array, undecoded."""
         try:
             return self._file.zip.read(key)
         except (KeyError, *DAMAGED) as error:

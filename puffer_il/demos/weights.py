@@ -34,7 +34,7 @@ def weigh(demos: Demos, kind: str, temperature: float) -> Demos:
                          "episodes from bad ones; set it to 'none', or give the file an array `weights`")
     each = episode_weights(demos.returns, kind, temperature)
     share = each.sum() ** 2 / np.square(each).sum()
-    note = f"weighted by {kind}: as good as {share:.1f} of {demos.num_episodes} episodes"
+    note = f"weighted by {kind}: worth {share:.1f} of {demos.num_episodes} equally weighted episodes"
     return replace(demos, weights=np.repeat(each, demos.lengths).astype(np.float32), notes=(*demos.notes, note))
 
 

@@ -19,7 +19,7 @@ from puffer_il.learners.base import Learner
 C = TypeVar("C", bound=type)
 GROUP = "puffer_il.learners"
 BASE = "puffer_il.learners.base.Learner"
-MACHINERY = ("base", "experiment", "registry")  # files of this room that are no algorithm
+MACHINERY = ("base", "experiment", "registry")  # files of this room that are not algorithms
 NEEDED = ("section", *(name for name in vars(Learner) if not name.startswith("_")), "state_dict", "load_state_dict")
 _learners: dict[str, type[Learner]] = {}
 
@@ -79,7 +79,7 @@ def _built_in() -> list[str]:
 
 
 def _load(offers: list[EntryPoint]) -> None:
-    """Register what a package offers; InputError, naming the package, if it cannot be imported or is no learner."""
+    """Register what a package offers; InputError, naming the package, if it cannot be imported or is not a learner."""
     entry, *others = offers
     origin = f"algorithm {entry.name!r} of package {_package(entry)}"
     if others:

@@ -60,7 +60,7 @@ def _source(folder: Path) -> Path:
         raise InputError(f"environment {folder}: {len(found)} .pyx files; the environment's is {folder.name}.pyx")
     path = (named or found)[0]
     if not path.stem.isidentifier():
-        raise InputError(f"{path}: {path.stem!r} is no name for a module; use letters, digits and _")
+        raise InputError(f"{path}: {path.stem!r} is not a name for a module; use letters, digits and _")
     return path
 
 

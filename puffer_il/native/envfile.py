@@ -240,7 +240,7 @@ class _Table:
         """A list of different names."""
         names = self.get(key, list, default=[])
         if len(set(names)) != len(names) or not all(type(x) is str and re.fullmatch(r"[a-z]\w*", x) for x in names):
-            raise self.error(key, f"{names!r}: expected a list of different names in small letters")
+            raise self.error(key, f"{names!r}: expected a list of different names in lower case")
         return tuple(names)
 
     def size(self, key: str, value: Any, low: int = 1, high: int = 2**31 - 1) -> int:
@@ -329,7 +329,7 @@ def _file(table: _Table, parameters: tuple[Parameter, ...]) -> DataFile:
         raise table.error("file", "give a path, or one for each choice of a parameter: { small = …, large = … }")
     parameter = table.get("parameter", str, default="")
     if parameter and parameter not in [p.name for p in parameters if not p.in_c]:
-        raise table.error("parameter", f"{parameter!r} is no parameter that is a text without choices")
+        raise table.error("parameter", f"{parameter!r} is not a parameter that takes a text without choices")
     return DataFile(file, table.get("package", str, default=""), parameter)
 
 
@@ -342,7 +342,7 @@ def _parameter(path: Path, name: str, entry: Any) -> Parameter:
                          f"of {', '.join(sorted(RESERVED))}")
     choices = table.get("choices", list, default=[])
     if "choices" in fields and not (choices and all(type(x) is str for x in choices)):
-        raise table.error("choices", f"{choices!r} must be a list of texts")
+        raise table.error("choices", f"{choices!r} must be a list of strings")
     parameter = Parameter(name, table.get("default", bool, int, float, str),
                           table.get("low", int, float, default=-math.inf),
                           table.get("high", int, float, default=math.inf), table.get("help", str, default=""),

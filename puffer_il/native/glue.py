@@ -72,8 +72,8 @@ def hooks(env: EnvFile) -> set[str]:
             raise InputError(f"environment {env.name}: there is {there} but no {missing}; they go together")
     found = {hook for hook, names in HOOKS.items() if set(names) <= defined}
     if "OPEN" in found and "STATE" not in found:
-        raise InputError(f"environment {env.name}: with c_open, copying Env no longer saves it; define c_get_state and "
-                         "c_set_state as well")
+        raise InputError(f"environment {env.name}: with c_open, a copy of Env no longer saves all of it; define "
+                         "c_get_state and c_set_state as well")
     if env.state and "c_observe" in defined and "STATE" not in found and _only_doubles(text):
         found |= {"STATE", "PLAIN_STATE"}
     for hook, given, key, needed in (

@@ -204,10 +204,10 @@ class NativeEnv(pufferlib.PufferEnv):
             raise InputError(f"environment {name} cannot be put into a demonstrated state: {name}.h defines no "
                              "c_set_state; set mix.expert_resets to 0")
         if not self.env_file.autoreset:
-            raise InputError(f"environment {name} begins episodes by itself (autoreset = false in env.toml), never in "
+            raise InputError(f"environment {name} begins episodes itself (autoreset = false in env.toml), and never in "
                              "a demonstrated state; set mix.expert_resets to 0")
         if states.shape[1] != self.state_size:
-            raise InputError(f"environment {name} has states of {self.state_size} numbers but the demonstrations "
+            raise InputError(f"environment {name} has states of {self.state_size} numbers, the demonstrations of "
                              f"{states.shape[1]}; collect them in the same environment, with the same parameters")
         self._starts = np.ascontiguousarray(states, np.float64)
         self._vec.starts, self._vec.start_count = self._starts.ctypes.data, len(states)

@@ -208,7 +208,7 @@ def _numbers(origin: str, name: str, value: Any, shape: tuple[int, ...] | None =
     try:
         array = np.asarray(value, np.float64)
     except (TypeError, ValueError):
-        raise InputError(f"{origin}: {name} is no array of numbers") from None
+        raise InputError(f"{origin}: {name} is not an array of numbers") from None
     if shape is not None and array.shape != shape:
         raise InputError(f"{origin}: {name} has shape {array.shape}; it must be {shape}, as transitions has it")
     if not np.isfinite(array).all():

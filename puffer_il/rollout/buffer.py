@@ -102,7 +102,7 @@ class RolloutBuffer:
     def __setattr__(self, name: str, value: Any) -> None:
         # The kernels hold these arrays: another one in their place would never be read.
         if isinstance(self.__dict__.get(name), np.ndarray) and not name.startswith("_"):
-            raise AttributeError(f"buffer.{name} stays the array it is; write into it: buffer.{name}[:] = …")
+            raise AttributeError(f"buffer.{name} cannot be replaced; write into it: buffer.{name}[:] = …")
         super().__setattr__(name, value)
 
     def start(self) -> None:

@@ -111,7 +111,7 @@ def _stable_baselines(file: Npz, action: ActionSpec) -> FilePolicy:
         arrays = {key: value.float().numpy() for key, value in weights.items()}
         options = json.loads(file.raw("data"))["policy_kwargs"]
     except Exception as error:  # torch raises whatever the damage leads to
-        file.refuse(f"is no whole Stable-Baselines3 model ({type(error).__name__}); save it again")
+        file.refuse(f"is not a complete Stable-Baselines3 model ({type(error).__name__}); save it again")
     other = [key for key in arrays if not SB3_PARTS.fullmatch(key)]
     if other or "action_net.weight" not in arrays:
         file.refuse(f"holds {other[0] if other else 'no action_net'}; only an actor-critic MlpPolicy (PPO, A2C) can be "
@@ -133,10 +133,10 @@ def _check_shapes(file: Npz, policy: FilePolicy, spec: EnvSpec) -> None:
     width, outputs = int(np.prod(spec.obs_shape)), sum(action.nvec) if action.discrete else action.dim
     for weight, bias in policy.layers:
         if weight.ndim != 2 or weight.shape[0] != width or bias.shape != weight.shape[1:]:
-            file.refuse(f"has a layer {weight.shape} where {width} values come in; use a policy of {spec.name}")
+            file.refuse(f"has a layer of shape {weight.shape} for {width} inputs; use a policy of {spec.name}")
         width = weight.shape[1]
     if width != outputs:
-        file.refuse(f"puts out {width} numbers but {spec.name} needs {outputs}; use a policy of this environment")
+        file.refuse(f"has {width} outputs but {spec.name} needs {outputs}; use a policy of this environment")
     for name, statistic, size in (("obs_mean", policy.obs_mean, len(policy.layers[0][0])),
                                   ("obs_std", policy.obs_std, len(policy.layers[0][0])),
                                   ("logstd", policy.log_std, outputs)):

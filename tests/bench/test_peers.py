@@ -118,7 +118,7 @@ READY = "print('{\"ready\": true}', flush=True); "
 @pytest.mark.parametrize(("entry", "said"), [
     (script("import sys; sys.exit('no such demonstrations')"), "setting up (exit code 1: no such demonstrations)"),
     (script("import nothing_like_it"), "ModuleNotFoundError: No module named 'nothing_like_it'"),
-    (script("print('hello')"), "answered 'hello' while setting up, which is no JSON object"),
+    (script("print('hello')"), "answered 'hello' while setting up, which is not a JSON object"),
     (script("print('{}')"), "does not say ready"),
     (script("import time; time.sleep(60)", ready_timeout=0.3), "no answer within 0.3 s while setting up"),
     (script(READY + "input(); import os; os.kill(os.getpid(), 9)"), "ended while measuring (signal SIGKILL)"),

@@ -104,8 +104,8 @@ def _rewrite(path, **changes):
 @pytest.mark.parametrize(("changes", "message"), [
     ({"meta": np.array(json.dumps({"version": 2}))}, "upgrade"),
     ({"meta": np.array(json.dumps({"format": "other"}))}, "'other'"),
-    ({"meta": np.array("[")}, "no JSON object"),
-    ({"meta": np.array("3")}, "no JSON object"),
+    ({"meta": np.array("[")}, "not a JSON object"),
+    ({"meta": np.array("3")}, "not a JSON object"),
     ({"final_obs": np.zeros((2, 2), np.float32)}, r"final_obs has shape \(2, 2\) but there are 3 episodes"),
     ({"final_obs": None}, "no array 'next_obs'"),
     ({"terminations": None}, "no array 'terminations'"),
@@ -140,7 +140,7 @@ def test_a_member_that_is_no_array(tmp_path, make_demos):
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "y.npz", "w") as new:
         for name in old.namelist():
             new.writestr(name, old.read(name) if name != "obs.npy" else b"nonsense")
-    with pytest.raises(InputError, match="member 'obs' is no array"):
+    with pytest.raises(InputError, match="member 'obs' is not an array"):
         read_demos(tmp_path / "y.npz")
 
 

@@ -48,7 +48,7 @@ def test_imitation_splits_off_the_final_observations(tmp_path):
     assert demos.actions.dtype == np.int32
     assert demos.actions[:, 0].tolist() == [0, 1, 0, 1, 0, 1]
     assert demos.returns.tolist() == [3, 1, 2]
-    assert demos.notes == ("skipped infos: pickled Python objects, never loaded",)
+    assert demos.notes == ("skipped infos, which would need unpickling",)
 
 
 def test_imitation_without_rewards_and_with_an_empty_episode(tmp_path):

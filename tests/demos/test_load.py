@@ -39,7 +39,7 @@ def test_first_episodes(saved, discrete_spec, make_demos):
 def test_fewer_episodes_than_asked_for_is_said(saved, discrete_spec):
     demos = load_demos(saved(), discrete_spec, episodes=5)
     assert demos.num_episodes == 3
-    assert demos.notes == ("asked for 5 episodes, there are 3",)
+    assert demos.notes == ("asked for 5 episodes, found 3",)
 
 
 def test_first_episodes_of_subsampled_ones_keep_their_totals(make_demos):

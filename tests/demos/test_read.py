@@ -49,7 +49,7 @@ def test_demos_are_their_own_source(make_demos, discrete_spec):
 
 @pytest.mark.parametrize(("arrays", "message"), [
     ({}, "demos arrays: holds nothing, no format we know by its keys"),
-    ({"obs": [[1, 2], [3]], "actions": [0, 1]}, "demos arrays: obs is no array"),
+    ({"obs": [[1, 2], [3]], "actions": [0, 1]}, "demos arrays: obs is not an array"),
     ({"obs": [[1, 2], [3, 4]], "actions": [0, 1]}, "demos arrays: has no array 'terminations', only actions, obs"),
     (([[1.0]], [0], [[2.0]]), "demos arrays: has no array 'terminations', only actions, next_obs, obs"),
     (([[1.0]], [0], [[2.0]], [True, False], [False]), "terminations has 2 rows but obs has 1"),

@@ -90,7 +90,7 @@ def test_the_files_weights_are_taken_unless_others_are_asked_for(tmp_path):
     assert load_demos(path, SPEC, weighting="none").weights is None
     hot, cold = (load_demos(path, SPEC, weighting="return", temperature=t) for t in (10.0, 0.1))
     assert hot.weights.min() > 0.7 and cold.weights.min() < 1e-8
-    assert any("weighted by return: as good as 1.0 of 3 episodes" in note for note in cold.notes)
+    assert any("weighted by return: worth 1.0 of 3 equally weighted episodes" in note for note in cold.notes)
 
 
 def test_refusals():

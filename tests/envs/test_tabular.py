@@ -194,7 +194,7 @@ def test_a_file_is_as_good_as_arrays(tmp_path: Path):
     ({"values": np.ones(7)}, "values follows from the other arrays; leave it out"),
     ({"num_states": 8}, "num_states = 8, but the arrays have 7; leave it out"),
     ({"rewards": None}, "the array rewards is missing; an MDP has transitions, rewards, initial"),
-    ({"file": "a.npz"}, "a.npz: transitions, rewards, initial are given as well"),
+    ({"file": "a.npz"}, "a.npz: transitions, rewards, initial are given beside a file"),
 ])
 def test_wrong_arrays_are_named_in_one_line(changes: dict, message: str):
     arrays = {name: value for name, value in (random_arrays(0) | changes).items() if value is not None}

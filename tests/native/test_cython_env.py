@@ -92,5 +92,5 @@ def test_which_pyx_is_the_environment(tmp_path):
     (tmp_path / "1.pyx").touch()
     (tmp_path / "a.pyx").unlink()
     (tmp_path / "b.pyx").unlink()
-    with pytest.raises(InputError, match="'1' is no name for a module"):
+    with pytest.raises(InputError, match="'1' is not a name for a module"):
         cythonenv._source(tmp_path)

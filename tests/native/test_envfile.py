@@ -132,7 +132,7 @@ def test_wrong_parameters_get_one_line(tmp_path: Path, given: dict, message: str
     ('speed = "float32"', "data.speed: give it a name of its own"),
     ('model = { fil = "a.txt" }', "unknown key 'data.model.fil'; did you mean 'data.model.file'?"),
     ('model = { package = "numpy" }', "data.model.file: missing"),
-    ('model = { file = "a.txt", parameter = "speed" }', "data.model.parameter: 'speed' is no parameter that is a text"),
+    ('model = { file = "a.txt", parameter = "speed" }', "data.model.parameter: 'speed' is not a parameter that takes a text"),
     ('model = { file = { fast = "a.txt" } }', "data.model.file: give a path, or one for each choice"),
     ('model = { file = { oval = "a.txt" } }', "data.model.file: give a path, or one for each choice"),
     ('model = { file = { oval = "a.txt", eight = 8 } }', "data.model.file: give a path, or one for each"),

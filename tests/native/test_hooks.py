@@ -406,7 +406,7 @@ def test_memory_of_its_own_is_opened_saved_and_closed(tmp_path: Path):
             NativeEnv(folder, broken=broken)
     (folder / "own.h").write_text((folder / "own.h").read_text().replace("c_get_state", "got").replace("c_set", "set"))
     (folder / "env.toml").write_text(OWN_MEMORY_TOML.replace("state = 1", ""))
-    with pytest.raises(InputError, match="copying Env no longer saves it; define c_get_state and c_set_state"):
+    with pytest.raises(InputError, match="a copy of Env no longer saves all of it; define c_get_state and c_set_state"):
         NativeEnv(folder)
 
 

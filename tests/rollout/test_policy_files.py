@@ -113,10 +113,10 @@ def test_sampling_uses_the_standard_deviation(tmp_path):
 
 
 @pytest.mark.parametrize(("changes", "kwargs", "message"), [
-    ({"W0": np.zeros((3, 5))}, {}, r"layer \(3, 5\) where 2 values come in"),
-    ({"b0": np.zeros(4)}, {}, r"layer \(2, 5\)"),
-    ({"W0": None}, {}, r"layer \(5, 3\) where 2 values"),
-    ({"outputs": 4}, {}, "puts out 4 numbers but toy needs 3"),
+    ({"W0": np.zeros((3, 5))}, {}, r"layer of shape \(3, 5\) for 2 inputs"),
+    ({"b0": np.zeros(4)}, {}, r"layer of shape \(2, 5\)"),
+    ({"W0": None}, {}, r"layer of shape \(5, 3\) for 2 inputs"),
+    ({"outputs": 4}, {}, "has 4 outputs but toy needs 3"),
     ({"act": 7}, {}, r"act is 7\.0; known are 0 \(tanh\)"),
     ({"obs_mean": None}, {}, "no array 'obs_mean'"),
     ({"obs_std": np.ones(3)}, {}, r"obs_std has shape \(3,\), not \(2,\)"),
@@ -183,15 +183,15 @@ def test_a_network_we_cannot_run_is_refused(saved_ppo, tmp_path):
     read_policy(path, pendulum)
     with pytest.raises(InputError, match="no standard deviation per action"):
         acting(path, pendulum, deterministic=False)(np.zeros((1, 3)))
-    with pytest.raises(InputError, match=r"layer \(3, 64\) where 4 values come in"):
+    with pytest.raises(InputError, match=r"layer of shape \(3, 64\) for 4 inputs"):
         read_policy(path, CARTPOLE)
 
 
 def test_other_zips_are_refused(saved_ppo, tmp_path):
     _, path = saved_ppo("CartPole-v1")
-    for name, replaced, message in (("policy.pth", b"junk", "no whole Stable-Baselines3 model"),
-                                    ("data", b"{}", "no whole Stable-Baselines3 model"),
-                                    ("data", None, "no whole Stable-Baselines3 model|member 'data' is missing")):
+    for name, replaced, message in (("policy.pth", b"junk", "not a complete Stable-Baselines3 model"),
+                                    ("data", b"{}", "not a complete Stable-Baselines3 model"),
+                                    ("data", None, "not a complete Stable-Baselines3 model|member 'data' is missing")):
         with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "x.zip", "w") as new:
             for member in old.namelist():
                 data = replaced if member == name else old.read(member)

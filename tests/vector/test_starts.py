@@ -147,13 +147,13 @@ def stateless(folder: Path) -> Path:
 
 def test_refusals_are_one_line_with_a_remedy(walk: Path):
     starts = Starts(np.zeros((1, 3)), 0.5)
-    with pytest.raises(InputError, match=r"states of 2 numbers but the demonstrations 3; collect them in the same"):
+    with pytest.raises(InputError, match=r"states of 2 numbers, the demonstrations of 3; collect them in the same"):
         make_vec(str(walk), num_envs=4, starts=starts)
     with pytest.raises(InputError, match=r"only a C environment can.*CartPole-v1 is none; set mix.expert_resets to 0"):
         make_vec("CartPole-v1", num_envs=4, starts=starts)
     toml = walk / "env.toml"
     toml.write_text("autoreset = false\n" + toml.read_text().replace("max_episode_steps = 9\n", ""))
-    with pytest.raises(InputError, match=r"begins episodes by itself .*; set mix.expert_resets to 0") as error:
+    with pytest.raises(InputError, match=r"begins episodes itself .*; set mix.expert_resets to 0") as error:
         make_vec(str(walk), num_envs=4, starts=Starts(np.zeros((1, 2)), 0.5))
     assert "\n" not in str(error.value)
     with pytest.raises(InputError, match=r"walk.h defines no c_set_state; set mix.expert_resets to 0"):

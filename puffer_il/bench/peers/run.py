@@ -185,7 +185,7 @@ class Worker:
         except ValueError:
             message = None
         if not isinstance(message, dict):
-            raise PeerError(f"answered {line.strip()[:200]!r} while {doing}, which is no JSON object")
+            raise PeerError(f"answered {line.strip()[:200]!r} while {doing}, which is not a JSON object")
         return message
 
     def _cause(self) -> str:

@@ -35,7 +35,7 @@ def read(file: Arrays, time_limit: int | None) -> Demos:
         file.refuse("holds no transitions; record it again")
     notes = [] if real.all() else [f"skipped {np.sum(~real)} episodes without a step"]
     if "infos" in file:
-        notes.append("skipped infos: pickled Python objects, never loaded")
+        notes.append("skipped infos, which would need unpickling")
     final_obs, first_obs = obs[last][real], np.delete(obs, last, axis=0)
     lengths, terminal = lengths[real], terminal[real]
     starts = np.cumsum(lengths) - lengths

@@ -46,7 +46,7 @@ def read(file: Arrays, time_limit: int | None = None) -> Demos:
     notes = list(_meta(file)["notes"])
     others = sorted(file.keys - {*STORED, "next_obs", "final_obs", "meta"})
     if others:
-        notes.append(f"ignored {', '.join(others)}: no part of the format")
+        notes.append(f"ignored {', '.join(others)}: not part of the format")
     return build_demos(
         file.source, obs=obs, next_obs=_next_obs(file, obs, starts), terminations=file.rows("terminations"),
         truncations=file.rows("truncations"), episode_starts=starts, notes=notes,
@@ -90,7 +90,8 @@ def _meta(file: Arrays) -> dict[str, Any]:
         found = dict(json.loads(str(file["meta"])))
         meta = blank | {key: type(blank[key])(found[key]) for key in blank if key in found}
     except (ValueError, TypeError, RecursionError):
-        file.refuse("meta is no JSON object of ours; remove it or write the file with `puffer-il demos import`")
+        file.refuse("meta is not a JSON object that puffer_il wrote; remove it, or write the file with `puffer-il "
+                    "demos import`")
     if found.get("format", NAME) != NAME or meta["version"] > VERSION:
         file.refuse(f"is {found.get('format')!r} version {meta['version']}, but this puffer_il reads {NAME!r} up to "
                     f"version {VERSION}; upgrade it")

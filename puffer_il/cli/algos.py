@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import sys
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +13,7 @@ if TYPE_CHECKING:
     from puffer_il.learners.base import Learner
 
 NEEDS_WIDTH = {"paper": 120, "actions": 100}  # characters of a line below which the table leaves a column out
-PAGE = 80
+WIDEST = 120  # characters of a line of text
 SPACES = ("discrete", "multi-discrete", "continuous")
 
 
@@ -40,12 +38,11 @@ def algos(args: Namespace) -> int:
     if args.json:
         print(json.dumps({"algorithms": all_facts, "unusable": complaints}, indent=2))
         return 0
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
     cells = {"name": lambda facts: facts["name"], "learns from": lambda facts: learns_from(facts["needs"]),
              "steps": lambda facts: "yes" if facts["needs"]["rollouts"] else "no",
              "actions": lambda facts: "any" if len(facts["spaces"]) == len(SPACES) else ", ".join(facts["spaces"]),
              "paper": lambda facts: short(facts["paper"]), "when to use it": lambda facts: facts["when"]}
-    head = [name for name in cells if width >= NEEDS_WIDTH.get(name, 0)]
+    head = [name for name in cells if parser.terminal_width() >= NEEDS_WIDTH.get(name, 0)]
     Table("", head, [[cells[name](facts) for name in head] for facts in all_facts], layout="wrap").show()
     print("\nsteps: whether it acts in the environment while it learns\n"
           "'puffer-il algos NAME' shows one and its keys, 'puffer-il train auto' chooses")
@@ -92,4 +89,5 @@ def page(facts: dict[str, Any]) -> list[str]:
              ("reports", ", ".join(facts["metrics"]))]
     keys = [line for section in (facts["name"], *facts["uses"])
             for line in ("", *section_help(section, types[section], types[section]()))]
-    return [facts["name"], *text.facts(lines, PAGE), *keys]
+    width = min(parser.terminal_width(), WIDEST)
+    return [facts["name"], *(parser.wrapped(line, width) for line in (*text.facts(lines), *keys))]

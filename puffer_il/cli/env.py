@@ -31,8 +31,7 @@ examples:
   puffer-il env play cartpole --policy runs/x        what a run has learned; the name may then be left out
   puffer-il env play my_env --env.kwargs.size 9      with other parameters
   puffer-il env play LunarLander-v3 --random         any Gymnasium environment that can draw or print itself
-  puffer-il env play cartpole --policy runs/x --out cartpole.gif
-                                                     a GIF at its real speed, small enough for a page; .mp4, .png
+  puffer-il env play cartpole --random --out a.gif   a GIF at its real speed, small enough for a page; .mp4, .png
 An environment without a picture shows its observation as bars. While you watch: space pauses, . is one step, q quits.
 """
 CHECK_EXAMPLES = """\
@@ -101,10 +100,8 @@ def add_play(show: parser.Parser) -> None:
 
 def list_(args: Namespace) -> int:
     """Name, spaces, agents and hooks of each environment, and beside them what the task is, as far as it fits."""
-    import shutil
-    import sys
-
     from puffer_il.core.text import Table
+    from puffer_il.demos.load import shipped_path
     from puffer_il.native.catalogue import env_folders
     from puffer_il.native.envfile import EnvFile, Space, read_env
     from puffer_il.native.glue import hooks
@@ -115,18 +112,20 @@ def list_(args: Namespace) -> int:
         return f"{space.dtype} {'×'.join(map(str, space.shape))}"
 
     def has(file: EnvFile) -> str:
-        found = hooks(file)
-        return " ".join(word for word, hook in (("expert", "EXPERT"), ("picture", "RENDER")) if hook in found) or "–"
+        found = {*hooks(file), *(["DEMOS"] if shipped_path(file.name).is_file() else [])}
+        words = {"DEMOS": "demos", "EXPERT": "expert", "RENDER": "picture"}
+        return " ".join(word for hook, word in words.items() if hook in found) or "–"
 
     cells = {"name": lambda file: file.name, "observations": lambda file: space(file.observation),
              "actions": lambda file: space(file.action), "agents": lambda file: str(file.agents), "has": has,
              "task": lambda file: file.description}
-    if sys.stdout.isatty() and shutil.get_terminal_size().columns < NARROW:
+    if parser.terminal_width() < NARROW:
         del cells["agents"], cells["has"]
     files = [read_env(folder) for _, folder in sorted(env_folders().items())]
     Table("", tuple(cells), [tuple(cell(file) for cell in cells.values()) for file in files], layout="cut").show()
-    print("\nexpert: for 'demos collect --expert'; picture: for 'env play'. Any Gymnasium id, module:function or folder"
-          "\nworks as well; 'puffer-il env new NAME' writes a folder to begin with.")
+    print("\ndemos: demonstrations come with it; expert: for 'demos collect --expert';\n"
+          "picture: for 'env play'. Any Gymnasium id, module:function or folder works as well;\n"
+          "'puffer-il env new NAME' writes a folder to begin with.")
     return 0
 
 

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from puffer_il.cli.parser import terminal_width, wrapped
 from puffer_il.core.config import as_option
 from puffer_il.learners import experiment
 from puffer_il.native.catalogue import env_folders
@@ -18,7 +19,7 @@ def keys_help(algo: str, env: str) -> str:
     lines = [f"keys, with their values in 'puffer-il train {algo} {env}':"]
     for section, cls in experiment.section_types(algo).items():
         lines += ["", *section_help(section, cls, getattr(config, section))]
-    return "\n".join([*lines, *_parameters(env)])
+    return "\n".join(wrapped(line, terminal_width()) for line in [*lines, *_parameters(env)])
 
 
 def section_help(section: str, cls: type, values: Any) -> list[str]:

@@ -7,12 +7,16 @@ A group is a file with a function `add`, which declares its commands, and beside
 from __future__ import annotations
 
 import argparse
+import re
+import shutil
 import sys
+import textwrap
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+LEAST, INDENT = 24, 6  # what a second column needs, and its indent in a line of its own where there is less
 KWARGS = "--env.kwargs.NAME"  # only for --help: cli/overrides.py takes them out before the parser sees them
 
 
@@ -20,9 +24,14 @@ class UsageError(Exception):
     """The command line itself is wrong: one line that says what to type instead."""
 
 
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(wrapped(line, width) for line in text.splitlines())
+
+
 class Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
-        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+        super().__init__(allow_abbrev=False, formatter_class=Formatter, **options)
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; see '{self.prog} --help'")
@@ -61,6 +70,23 @@ def takes_actor(who: Any) -> None:
                      help="a run directory, a zip of Stable-Baselines3, or an npz of the GAIL paper's experts")
     who.add_argument("--expert", action="store_true", help="the environment's own scripted expert (c_expert)")
     who.add_argument("--random", action="store_true", help="uniformly random actions")
+
+
+def wrapped(line: str, width: int) -> str:
+    """A line of two columns, which two spaces or more part: the second is wrapped below itself. Others stay whole."""
+    first = re.match(r" *\S.*?  +(?=\S)", line)
+    if len(line) <= width or first is None:
+        return line
+    before, at = first[0], len(first[0])
+    if width - at < LEAST:
+        before, at = f"{before.rstrip()}\n{' ' * INDENT}", INDENT
+    second = textwrap.wrap(line[len(first[0]):], width - at, break_on_hyphens=False, break_long_words=False)
+    return before + f"\n{' ' * at}".join(second)
+
+
+def terminal_width() -> int:
+    """Characters of a line; no limit in a pipe."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
 
 
 def notice(text: str) -> None:

@@ -25,15 +25,15 @@ examples:
   puffer-il train ppo cartpole --seed 2              an expert, from the environment's own reward
   puffer-il train bc HalfCheetah-v4 --demos d.npz    a Gymnasium environment, demonstrations of your own
   puffer-il train gail path/to/my_env --demos d.npz  your own environment: a folder, or module:function
-  puffer-il train gail cartpole --ppo.learning-rate 1e-3 --env.kwargs.gravity 9.9
-                                                     any key of the config, any parameter of the environment
+  puffer-il train gail cartpole --ppo.gamma 0.98     any key of the config
+  puffer-il train ppo cartpole --env.kwargs.tau 0.1  any parameter of the environment
   puffer-il train gail cartpole --config mine.toml   your keys from a file, over the shipped ones
   puffer-il train auto my_env --demos d.npz          an algorithm that suits the demonstrations, and why
   puffer-il train --resume runs/cartpole-gail-…      go on exactly where a run stopped
   puffer-il train gail cartpole --help               every key, its value in this experiment, what it does
 
-A Gymnasium id such as CartPole-v1 is the C environment that equals it step for step, where there is one;
-gymnasium:CartPole-v1 is Gymnasium's own.
+A Gymnasium id such as CartPole-v1 stands for the C environment that equals it
+step for step, where there is one; gymnasium:CartPole-v1 is Gymnasium's own.
 """
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -49,12 +48,9 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def facts(pairs: Sequence[tuple[str, str]], width: int = 0) -> list[str]:
-    """A line for each name and value, the values below one another; wrapped at `width` columns, if it is given."""
-    if not width:
-        return [f"  {name:<12}{value}" for name, value in pairs]
-    return [line for name, value in pairs for line in textwrap.wrap(
-        value, width, initial_indent=f"  {name:<12}", subsequent_indent=" " * 14, break_on_hyphens=False)]
+def facts(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """A line for each name and value, the values below one another."""
+    return [f"  {name:<12}{value}" for name, value in pairs]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import pytest
 
 from puffer_il import cli
 from puffer_il.cli import main
+from puffer_il.cli.parser import wrapped
 from puffer_il.core.errors import EnvFailure, InputError
 from tests.support.command_line import refused, run
 
@@ -128,10 +129,18 @@ def test_help_shows_the_commands_and_how_to_start(capsys):
 
 def test_train_help_teaches_by_examples_and_then_lists_every_key(capsys):
     code, out, err = run(capsys, "train", "--help")
-    assert code == 0 and err == "" and "examples:" in out and "--resume" in out and "--ppo.learning-rate 1e-3" in out
+    assert code == 0 and err == "" and "examples:" in out and "--resume" in out and "--ppo.gamma 0.98" in out
     assert "--gail.reward-clip" not in out
     code, out, err = run(capsys, "train", "gail", "cartpole", "-h")
     assert code == 0 and "examples:" in out and "--gail.reward-clip 10.0" in out and "--env.kwargs.gravity 9.8" in out
+
+
+def test_help_is_wrapped_in_its_second_column():
+    assert wrapped("  puffer-il x   what it does, at some length", 40) == (
+        "  puffer-il x   what it does, at some\n                length")
+    assert wrapped("  puffer-il x --with --many   what it does", 40) == (
+        "  puffer-il x --with --many\n      what it does")
+    assert wrapped("a command that is to be copied stays whole", 20) == "a command that is to be copied stays whole"
 
 
 TAKE_KWARGS = ("eval", "env play", "env bench", "env check", "demos collect", "reward show")
@@ -171,11 +180,13 @@ def test_an_environment_may_stand_after_its_options(monkeypatch):
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"]])
 def test_help_answers_within_a_third_of_a_second(arguments):
     def once() -> float:
-        begin = time.perf_counter()
+        """Seconds of the processor: what else runs here makes no difference."""
+        begin = os.times()
         subprocess.run([sys.executable, "-m", "puffer_il", *arguments], check=True, stdout=subprocess.DEVNULL)
-        return time.perf_counter() - begin
+        end = os.times()
+        return end.children_user + end.children_system - begin.children_user - begin.children_system
 
-    assert min(once() for _ in range(5)) < 0.3
+    assert min(once() for _ in range(3)) < 0.3
 
 
 def test_help_imports_nothing_heavy():

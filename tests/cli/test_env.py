@@ -15,7 +15,7 @@ def test_env_list_describes_what_there_is(capsys):
     assert main(["env", "list"]) == 0
     rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
     assert "float32 4" in rows["cartpole"] and "2 choices" in rows["cartpole"] and "float32 1" in rows["pendulum"]
-    assert "expert picture" in rows["cartpole"] and "…" not in "".join(rows.values())
+    assert "demos expert picture" in rows["cartpole"] and "…" not in "".join(rows.values())
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -17,7 +17,7 @@ from puffer_il.core.text import Table, quantity
 from puffer_il.kernels.threads import cores
 from puffer_il.native.native_env import NativeEnv
 from puffer_il.rollout.actors import RandomActor
-from puffer_il.vector.make import Creator, Facts, find_creator
+from puffer_il.vector.make import Creator, EnvFacts, find_creator
 from puffer_il.vector.vec import make_vec
 
 BATCHED, ONE_BY_ONE = (1_024, 4_096, 16_384), (8, 64)  # environments, where one call steps many, and where not
@@ -66,7 +66,7 @@ def bench(name: str, kwargs: dict[str, Any], num_envs: int | None, seconds: floa
     return 0
 
 
-def ways(facts: Facts, threaded: bool, size: int) -> list[Way]:
+def ways(facts: EnvFacts, threaded: bool, size: int) -> list[Way]:
     """All that make sense for `size` environments, simple ones first."""
     several = sorted({n for n in (2, 4, 8, 16, 32, 64) if n < cores()} | {cores()} - {1})
     found = [Way("serial", "--env.backend serial", "serial")]
@@ -77,7 +77,7 @@ def ways(facts: Facts, threaded: bool, size: int) -> list[Way]:
                         "multiprocessing", workers=n) for n in (1, *several) if size % n == 0]
 
 
-def measure(creator: Creator, facts: Facts, size: int, chosen: Sequence[Way], effort: Effort) -> dict[str, Figure]:
+def measure(creator: Creator, facts: EnvFacts, size: int, chosen: Sequence[Way], effort: Effort) -> dict[str, Figure]:
     """Rate of every way, in turns; of an environment in C also without any vector around it."""
     rows = size * facts.num_agents
     with ExitStack() as stack:
@@ -113,7 +113,7 @@ def best(figures: dict[str, Figure]) -> str:
     return first
 
 
-def remarks(facts: Facts, advice: dict[int, str], flags: dict[str, str]) -> list[str]:
+def remarks(facts: EnvFacts, advice: dict[int, str], flags: dict[str, str]) -> list[str]:
     """Which way to take at each number of environments, as flags, and what else to know."""
     found = []
     for name in dict.fromkeys(advice.values()):

@@ -15,7 +15,7 @@ from puffer_il.core.errors import InputError, Quit
 from puffer_il.core.spec import Array
 from puffer_il.envkit.keys import QUIT, Controls, Keyboard, keyboard
 from puffer_il.envkit.play import DIM, END, TURNS_FPS
-from puffer_il.envkit.stage import Stage
+from puffer_il.envkit.viewer import Viewer
 from puffer_il.rollout.actors import EVERY, Actor
 from puffer_il.vector.vec import Vec
 
@@ -30,15 +30,15 @@ class Person(Actor):
         if not vec.envs:
             raise InputError("env.backend = 'multiprocessing': a person sees an environment of this process alone; set "
                              "env.backend = 'serial' and env.num_workers = 0")
-        self.stage, self.controls, self.keys = Stage.over(vec), Controls(vec.spec.action), keys
+        self.viewer, self.controls, self.keys = Viewer.over(vec), Controls(vec.spec.action), keys
         self.screen = terminal.Screen(sys.stdout, terminal.colors())
-        self.turns = self.stage.fps <= TURNS_FPS
+        self.turns = self.viewer.fps <= TURNS_FPS
         self.answers, self.due = 0, time.monotonic()
 
     def __call__(self, obs: Array, starts: Array, rows: slice = EVERY) -> Array:
         """(1, dim) the present answer; Quit if the person has had enough."""
         self.draw(bool(starts[0]))
-        self.due = max(self.due + 1 / self.stage.fps, time.monotonic())
+        self.due = max(self.due + 1 / self.viewer.fps, time.monotonic())
         self.listen()
         self.answers += 1
         return self.controls.value[None].copy()
@@ -57,8 +57,8 @@ class Person(Actor):
     def draw(self, begins: bool) -> None:
         value = " ".join(f"{x:g}" for x in np.asarray(self.controls.value, float)[:4])
         asked = "the episode begins: what would you do?" if begins else "what would you do?"
-        name, help = self.stage.vec.spec.name, self.controls.help()
-        self.screen.draw(self.stage.view(*self.screen.room()),
+        name, help = self.viewer.vec.spec.name, self.controls.help()
+        self.screen.draw(self.viewer.view(*self.screen.room()),
                          [f"{name}{DIM} · {self.answers} answers · the last was {value} · {END}{asked}",
                           f"{DIM}{help} · q ends the run and keeps what was learned{END}"])
 

@@ -16,7 +16,7 @@ from puffer_il.core.spec import Array
 from puffer_il.core.text import number
 from puffer_il.envkit.film import Film, check_path
 from puffer_il.envkit.keys import PAUSE, QUIT, STEP, Controls, Keyboard, keyboard
-from puffer_il.envkit.stage import Stage
+from puffer_il.envkit.viewer import Viewer
 from puffer_il.training.run_dir import environment_of
 from puffer_il.vector.vec import Vec
 
@@ -36,27 +36,27 @@ def main(args: Namespace) -> int:
     if args.keys and not (sys.stdin.isatty() and terminal.is_terminal()):
         raise InputError("--keys: there is no terminal to read keys from; use --expert, --policy or --random")
     env, kwargs = environment_of(args.policy, args.env, args.kwargs)
-    stage = Stage(env, kwargs, args.seed)
+    viewer = Viewer(env, kwargs, args.seed)
     try:
         if not (args.policy or args.expert or args.random or args.keys):
-            args.expert = stage.vec.expert_actions() is not None
-        if path and stage.picture() is None:
+            args.expert = viewer.vec.expert_actions() is not None
+        if path and viewer.picture() is None:
             raise InputError(f"--out {path}: {env} draws no pictures ("
-                             + (stage.notice or "a C environment does with a function c_render, others with "
+                             + (viewer.notice or "a C environment does with a function c_render, others with "
                                                 "render_mode = 'rgb_array'") + ")")
-        play = Play(stage, args, None if args.keys else _actor(args, stage.vec))
+        play = Play(viewer, args, None if args.keys else _actor(args, viewer.vec))
         if path:
             play.film = Film(path, play.fps or TURNS_FPS, whole=bool(args.steps))
         if terminal.is_terminal() and (args.keys or not path):
             perform(play)
         else:
             rehearse(play)
-        if stage.notice and not stage.drawn:
-            print(f"note: {stage.notice}", file=sys.stderr)
+        if viewer.notice and not viewer.drawn:
+            print(f"note: {viewer.notice}", file=sys.stderr)
         if play.film:
             print(play.film.save())
     finally:
-        stage.close()
+        viewer.close()
     return 0
 
 
@@ -84,17 +84,17 @@ class Episode:
 class Play:
     """Episodes of one environment, step by step. `actor` is None for a keyboard, which sets `action`."""
 
-    def __init__(self, stage: Stage, args: Namespace, actor: Actor | None) -> None:
-        self.stage, self.actor, self.done = stage, actor, list[Episode]()
+    def __init__(self, viewer: Viewer, args: Namespace, actor: Actor | None) -> None:
+        self.viewer, self.actor, self.done = viewer, actor, list[Episode]()
         self.who = ("you" if args.keys else f"policy {args.policy}" if args.policy else
                     "scripted expert" if args.expert else "random actions")
-        self.fps = stage.fps if args.fps is None else args.fps
-        if args.keys and args.fps is None and stage.fps <= TURNS_FPS:
+        self.fps = viewer.fps if args.fps is None else args.fps
+        if args.keys and args.fps is None and viewer.fps <= TURNS_FPS:
             self.fps = 0  # by turns
         self.episodes = args.episodes or (0 if args.keys else 1 if args.out else EPISODES)
         self.limit = args.steps or (round(FILE_S * (self.fps or TURNS_FPS)) if args.out and not args.keys else 0)
-        self.steps, self._rows = 0, stage.vec.num_envs
-        self.action = np.zeros((self._rows, stage.vec.spec.action.dim), stage.vec.spec.action.dtype)
+        self.steps, self._rows = 0, viewer.vec.num_envs
+        self.action = np.zeros((self._rows, viewer.vec.spec.action.dim), viewer.vec.spec.action.dtype)
         self.film: Film | None = None
         self._starts, self.episode = np.ones(self._rows, bool), self._fresh()
 
@@ -110,8 +110,8 @@ class Play:
         if self.film:
             self.shoot()
         if self.actor is not None:
-            self.action = self.actor(self.stage.vec.obs, self._starts)
-        batch, episode = self.stage.vec.step(self.action), self.episode
+            self.action = self.actor(self.viewer.vec.obs, self._starts)
+        batch, episode = self.viewer.vec.step(self.action), self.episode
         ended = (batch.terminations | batch.truncations) & batch.valid
         self._starts = ended | ~batch.valid
         if batch.valid.any():  # otherwise it has only begun the next episode
@@ -128,21 +128,21 @@ class Play:
 
     def shoot(self) -> None:
         """The present picture goes into the film."""
-        picture = self.stage.picture()
+        picture = self.viewer.picture()
         assert picture is not None and self.film
         self.film.add(picture, first=not self.done)
 
     def lines(self) -> list[str]:
         """A line for each episode, and one for what is left over."""
         episodes = self.done + [self.episode] * (self.episode.steps > 0)
-        return [f"{self.stage.vec.spec.name}: {self.who}", *(e.line(i) for i, e in enumerate(episodes, 1))]
+        return [f"{self.viewer.vec.spec.name}: {self.who}", *(e.line(i) for i, e in enumerate(episodes, 1))]
 
 
 def rehearse(play: Play) -> None:
     """To the end without being seen, as fast as it goes."""
     while not play.over:
         play.step()
-    if play.film and not (play.stage.at_once and play.episode.steps == 0):
+    if play.film and not (play.viewer.at_once and play.episode.steps == 0):
         play.shoot()
     print("\n".join(play.lines()), flush=True)
 
@@ -160,7 +160,7 @@ class Theatre:
     def __init__(self, play: Play, keys: Keyboard) -> None:
         self.play, self.keys = play, keys
         self.screen = terminal.Screen(sys.stdout, terminal.colors())
-        self.controls = Controls(play.stage.vec.spec.action) if play.actor is None else None
+        self.controls = Controls(play.viewer.vec.spec.action) if play.actor is None else None
         self.paused = self.closed = False
 
     def run(self) -> None:
@@ -206,14 +206,15 @@ class Theatre:
         return key == STEP
 
     def draw(self) -> None:
-        self.screen.draw(self.play.stage.view(*self.screen.room()), self.status())
+        self.screen.draw(self.play.viewer.view(*self.screen.room()), self.status())
 
     def status(self) -> list[str]:
         play = self.play
         over = play.episode.steps == 0 and play.done
         episode = play.done[-1] if over else play.episode
         action = "" if play.episode.steps == 0 and not over else f" · action {_action(play.action[0])}"
-        first = (f"{BOLD}{play.stage.vec.spec.name}{END}{DIM} · {play.who} · episode{END} {len(play.done) + (not over)}"
+        name, index = play.viewer.vec.spec.name, len(play.done) + (not over)
+        first = (f"{BOLD}{name}{END}{DIM} · {play.who} · episode{END} {index}"
                  f"{DIM} · step{END} {episode.steps}{DIM} · return{END} {number(float(episode.returns.mean()))}"
                  f"{DIM}{f' · {episode.ending}' if over else action}{END}")
         keys = self.controls.help() if self.controls else f"space {'goes on' if self.paused else 'pauses'} · . one step"

@@ -24,7 +24,7 @@ STAGES = {"collect": "collect", **PARTS, "reward": "reward", "advantages": "adva
 
 
 @dataclass(frozen=True)
-class Facts:
+class Timings:
     """What advice is given upon: the run, its seconds per stage, those of the whole, and what machine it ran on."""
 
     config: Config
@@ -80,38 +80,38 @@ class Profile(Logger):
     def finish(self, summary: dict[str, Any]) -> None:
         self._end = self._clock()
 
-    def facts(self, usable_cores: int | None = None) -> Facts:
+    def timings(self, usable_cores: int | None = None) -> Timings:
         seconds, wall = dict(self._seconds), self._end - self._begin
         seconds["other"] = max(0.0, wall - sum(s for stage, s in seconds.items() if stage not in PARTS))
-        return Facts(self._config, self._run, seconds, wall, self._iterations, self._rows, usable_cores or cores(),
+        return Timings(self._config, self._run, seconds, wall, self._iterations, self._rows, usable_cores or cores(),
                      self._in_torch, self._tuned)
 
     def show(self) -> None:
         if self._iterations:
-            facts = self.facts()
-            Table(title(facts), ("stage", "ms/iteration", "share"), rows(facts), advice(facts)).show()
+            times = self.timings()
+            Table(title(times), ("stage", "ms/iteration", "share"), rows(times), advice(times)).show()
 
 
-def title(facts: Facts) -> str:
-    rate = quantity(facts.iterations * facts.rows / facts.wall) if facts.wall else "–"
-    plural = "" if facts.iterations == 1 else "s"
-    return (f"profile: {facts.iterations:,} iteration{plural} of {facts.rows:,} {facts.run.unit} in {facts.wall:.1f} s,"
-            f" {rate} {facts.run.unit}/s all in all")
+def title(times: Timings) -> str:
+    rate = quantity(times.iterations * times.rows / times.wall) if times.wall else "–"
+    plural = "" if times.iterations == 1 else "s"
+    return (f"profile: {times.iterations:,} iteration{plural} of {times.rows:,} {times.run.unit} in {times.wall:.1f} s,"
+            f" {rate} {times.run.unit}/s all in all")
 
 
-def rows(facts: Facts) -> list[tuple[str, str, str]]:
+def rows(times: Timings) -> list[tuple[str, str, str]]:
     """The stages that took time, in the loop's order; those that the trainer does not know come before the rest."""
-    own = [name for name in facts.seconds if name not in STAGES]
+    own = [name for name in times.seconds if name not in STAGES]
     order = [*(name for name in STAGES if name != "other"), *own, "other"]
-    names = [(STAGES.get(name, name), facts.seconds[name]) for name in order if facts.share(name) >= 5e-4]
-    return [(label, number(1000 * seconds / facts.iterations), f"{seconds / facts.wall:.0%}")
-            for label, seconds in [*names, ("all", facts.wall)]]
+    names = [(STAGES.get(name, name), times.seconds[name]) for name in order if times.share(name) >= 5e-4]
+    return [(label, number(1000 * seconds / times.iterations), f"{seconds / times.wall:.0%}")
+            for label, seconds in [*names, ("all", times.wall)]]
 
 
-def advice(facts: Facts) -> list[str]:
+def advice(times: Timings) -> list[str]:
     """At most MOST_ADVICE sentences, what would save the most first; each names the flag to try."""
-    found = sorted((tip for rule in RULES for tip in rule(facts)), key=lambda tip: -tip[0])
-    measured = "" if facts.tuned else (
+    found = sorted((tip for rule in RULES for tip in rule(times)), key=lambda tip: -tip[0])
+    measured = "" if times.tuned else (
         "; --autotune measures which environments, workers, threads and minibatches are fastest")
     return [text for _, text in found[:MOST_ADVICE]] or [f"no stage stands out{measured}"]
 
@@ -119,11 +119,11 @@ def advice(facts: Facts) -> list[str]:
 Tip = tuple[float, str]  # the share of the time that it may save, and what to do
 
 
-def _environments(facts: Facts) -> Iterator[Tip]:
-    run, share, act, workers = facts.run, facts.share("env"), facts.share("act"), facts.workers
+def _environments(times: Timings) -> Iterator[Tip]:
+    run, share, act, workers = times.run, times.share("env"), times.share("act"), times.workers
     if share < 0.35 or run.backend == "native":
         return
-    takes, open_ = f"the environments take {share:.0%}", not facts.tuned
+    takes, open_ = f"the environments take {share:.0%}", not times.tuned
     if open_ and run.backend == "serial" and workers > 1:
         yield share * (1 - 1 / workers), f"{takes}, in one process: --env.num-workers {workers} steps them in parallel"
     elif open_ and run.num_workers and run.num_workers % 2 == 0 and run.num_groups == 1 and act > 0.1:
@@ -137,37 +137,37 @@ def _environments(facts: Facts) -> Iterator[Tip]:
                           "for example envs/cartpole) steps as one batch")
 
 
-def _fixed_costs(facts: Facts) -> Iterator[Tip]:
+def _fixed_costs(times: Timings) -> Iterator[Tip]:
     """Few rows: what an iteration, or a vector step, costs whatever its size is spread over more of them."""
-    envs, steps = facts.run.num_envs, facts.config.train.num_steps
-    if not envs or facts.tuned or facts.share("env") >= 0.35:
+    envs, steps = times.run.num_envs, times.config.train.num_steps
+    if not envs or times.tuned or times.share("env") >= 0.35:
         return
     caution = "fewer, larger updates need more samples, so compare returns by the clock"
-    share = facts.share("collect", "reward", "update", "other")
-    if facts.rows < FEW_ROWS:
+    share = times.share("collect", "reward", "update", "other")
+    if times.rows < FEW_ROWS:
         factor = 2
-        while facts.rows * factor < FEW_ROWS:
+        while times.rows * factor < FEW_ROWS:
             factor *= 2
-        yield 0.6 * share * (1 - facts.rows / FEW_ROWS), (
-            f"iterations of {facts.rows:,} steps are mostly fixed costs: --env.num-envs {factor * envs} or "
+        yield 0.6 * share * (1 - times.rows / FEW_ROWS), (
+            f"iterations of {times.rows:,} steps are mostly fixed costs: --env.num-envs {factor * envs} or "
             f"--train.num-steps {factor * steps} spreads them ({caution})")
-    elif facts.share("act") >= 0.35 and envs < 1024:
-        yield facts.share("act") / 2, (
-            f"the policy acts for {facts.share('act'):.0%}, on {envs} rows at a time: --env.num-envs {2 * envs} with "
+    elif times.share("act") >= 0.35 and envs < 1024:
+        yield times.share("act") / 2, (
+            f"the policy acts for {times.share('act'):.0%}, on {envs} rows at a time: --env.num-envs {2 * envs} with "
             f"--train.num-steps {max(1, steps // 2)} has it called half as often for as many samples")
 
 
-def _update(facts: Facts) -> Iterator[Tip]:
-    share = facts.share("update")
-    epochs, count, hidden = (facts.get(key) for key in ("ppo.update_epochs", "ppo.num_minibatches", "policy.hidden"))
-    if share < 0.4 or not facts.run.num_envs:
+def _update(times: Timings) -> Iterator[Tip]:
+    share = times.share("update")
+    epochs, count, hidden = (times.get(key) for key in ("ppo.update_epochs", "ppo.num_minibatches", "policy.hidden"))
+    if share < 0.4 or not times.run.num_envs:
         return
     ways = []
     if epochs > 1:
         ways.append(f"--ppo.update-epochs {epochs // 2} saves {1 - epochs // 2 / epochs:.0%} of it")
-    if count > 1 and facts.rows / count < 1024:
+    if count > 1 and times.rows / count < 1024:
         ways.append(f"--ppo.num-minibatches {count // 2} makes fewer, larger steps")
-    if not facts.get("policy.shared"):
+    if not times.get("policy.shared"):
         ways.append("--policy.shared true computes the hidden layers once for actor and critic")
     if max(hidden) > 64:
         smaller = ",".join(str(max(32, units // 2)) for units in hidden)
@@ -176,15 +176,15 @@ def _update(facts: Facts) -> Iterator[Tip]:
         yield share / 2, f"the update takes {share:.0%}: {', or '.join(ways[:3])} (check that returns hold)"
 
 
-def _cloning(facts: Facts) -> Iterator[Tip]:
-    size, share = facts.get("bc.batch_size"), facts.share("update")
-    if not facts.run.num_envs and size and size < 1024 and share >= 0.4:
+def _cloning(times: Timings) -> Iterator[Tip]:
+    size, share = times.get("bc.batch_size"), times.share("update")
+    if not times.run.num_envs and size and size < 1024 and share >= 0.4:
         yield share / 2, (f"the update takes {share:.0%}: --bc.batch-size {4 * size} makes fewer, larger steps (with "
-                          f"--bc.learning-rate {2 * facts.get('bc.learning_rate'):g})")
+                          f"--bc.learning-rate {2 * times.get('bc.learning_rate'):g})")
 
 
-def _evaluation(facts: Facts) -> Iterator[Tip]:
-    share, final, cfg = facts.share("eval"), facts.share("final eval"), facts.config.eval
+def _evaluation(times: Timings) -> Iterator[Tip]:
+    share, final, cfg = times.share("eval"), times.share("final eval"), times.config.eval
     if share > 0.2:
         fewer = f", --eval.episodes {cfg.episodes // 2} shorter" if cfg.episodes > 1 else ""
         yield share / 2, (f"evaluations take {share:.0%}: --eval.interval-steps {2 * cfg.interval_steps} makes them "
@@ -194,56 +194,56 @@ def _evaluation(facts: Facts) -> Iterator[Tip]:
                           "halves it and widens its interval")
 
 
-def _discriminator(facts: Facts) -> Iterator[Tip]:
-    updates, share = facts.get("gail.disc_updates"), facts.share("reward")
+def _discriminator(times: Timings) -> Iterator[Tip]:
+    updates, share = times.get("gail.disc_updates"), times.share("reward")
     if not updates or share < 0.35:
         return
     ways = [f"--gail.disc-updates {updates // 2} halves that"] if updates > 1 else []
-    if facts.get("gail.gp_coef"):
+    if times.get("gail.gp_coef"):
         ways.append("--gail.gp-coef 0 drops the gradient penalty, the dearest part of it but also what keeps it stable")
     if ways:
         yield share / 2, f"the discriminator takes {share:.0%}: {'; '.join(ways)}"
 
 
-def _kernels(facts: Facts) -> Iterator[Tip]:
+def _kernels(times: Timings) -> Iterator[Tip]:
     """On the CPU, keys that leave the work to torch."""
-    if facts.run.device != "cpu":
+    if times.run.device != "cpu":
         return
-    reasons = {"train.fused = false": ("--train.fused true", facts.get("train.fused") is False),
-               "train.precision = bfloat16": ("--train.precision float32", facts.get("train.precision") == "bfloat16"),
-               "train.compile = true": ("--train.compile false", bool(facts.get("train.compile"))),
-               "an LSTM": ("--policy.lstm 0", bool(facts.get("policy.lstm"))),
-               "policy.squash = true": ("--policy.squash false", bool(facts.get("policy.squash"))),
-               "gail.spectral_norm = true": ("--gail.spectral-norm false", bool(facts.get("gail.spectral_norm"))),
-               "a network deeper or wider than the C kernels cover": (_within_kernels(facts), facts.in_torch)}
-    if facts.get("sac.alpha") is not None:  # it needs bounded actions
+    reasons = {"train.fused = false": ("--train.fused true", times.get("train.fused") is False),
+               "train.precision = bfloat16": ("--train.precision float32", times.get("train.precision") == "bfloat16"),
+               "train.compile = true": ("--train.compile false", bool(times.get("train.compile"))),
+               "an LSTM": ("--policy.lstm 0", bool(times.get("policy.lstm"))),
+               "policy.squash = true": ("--policy.squash false", bool(times.get("policy.squash"))),
+               "gail.spectral_norm = true": ("--gail.spectral-norm false", bool(times.get("gail.spectral_norm"))),
+               "a network deeper or wider than the C kernels cover": (_within_kernels(times), times.in_torch)}
+    if times.get("sac.alpha") is not None:  # it needs bounded actions
         del reasons["policy.squash = true"]
-    share = facts.share("collect", "reward", "update") - facts.share("env")
+    share = times.share("collect", "reward", "update") - times.share("env")
     for reason, (flag, holds) in reasons.items():
         if holds:
             yield 0.7 * share, f"{reason} leaves {share:.0%} of the time to torch: {flag} lets the C kernels do it"
-            if not facts.get("train.threads") and facts.rows < WIDE_ROLLOUT and facts.cores > 1:
-                yield share / 4, (f"torch works on one thread where rollouts are small: --train.threads {facts.cores} "
+            if not times.get("train.threads") and times.rows < WIDE_ROLLOUT and times.cores > 1:
+                yield share / 4, (f"torch works on one thread where rollouts are small: --train.threads {times.cores} "
                                   "uses every core")
             return
 
 
-def _within_kernels(facts: Facts) -> str:
+def _within_kernels(times: Timings) -> str:
     """The key of the network that they do not cover, with a value that they do."""
-    hidden = facts.get("policy.hidden")
+    hidden = times.get("policy.hidden")
     covered = len(hidden) <= MAX_HIDDEN and max(hidden) <= MAX_UNITS
     return f"--{'gail.disc-hidden' if covered else 'policy.hidden'} {MAX_UNITS // 2},{MAX_UNITS // 2}"
 
 
-def _threads(facts: Facts) -> Iterator[Tip]:
-    threads, share = facts.get("train.threads"), facts.share("collect", "reward", "update") - facts.share("env")
-    if facts.run.device == "cpu" and not facts.tuned and 0 < threads < facts.cores and facts.rows >= FEW_ROWS:
-        yield share * (1 - threads / facts.cores), (
-            f"train.threads = {threads} of {facts.cores} cores: --train.threads 0 chooses by the work")
+def _threads(times: Timings) -> Iterator[Tip]:
+    threads, share = times.get("train.threads"), times.share("collect", "reward", "update") - times.share("env")
+    if times.run.device == "cpu" and not times.tuned and 0 < threads < times.cores and times.rows >= FEW_ROWS:
+        yield share * (1 - threads / times.cores), (
+            f"train.threads = {threads} of {times.cores} cores: --train.threads 0 chooses by the work")
 
 
-def _checkpoints(facts: Facts) -> Iterator[Tip]:
-    share, cfg = facts.share("checkpoint"), facts.config.train
+def _checkpoints(times: Timings) -> Iterator[Tip]:
+    share, cfg = times.share("checkpoint"), times.config.train
     if share > 0.1 and cfg.checkpoint_steps:
         yield share / 2, (f"checkpoints take {share:.0%}: --train.checkpoint-steps {2 * cfg.checkpoint_steps} makes "
                           "them half as frequent")
@@ -252,5 +252,5 @@ def _checkpoints(facts: Facts) -> Iterator[Tip]:
                           "makes them half as frequent")
 
 
-RULES: tuple[Callable[[Facts], Iterator[Tip]], ...] = (
+RULES: tuple[Callable[[Timings], Iterator[Tip]], ...] = (
     _environments, _fixed_costs, _update, _cloning, _evaluation, _discriminator, _kernels, _threads, _checkpoints)

@@ -32,7 +32,7 @@ OWN_IDS: dict[str, dict[str, Any]] = {"gym": {}, "pettingzoo": {"env_type": "par
 
 
 @dataclass(frozen=True)
-class Facts:
+class EnvFacts:
     """What one environment tells about all of them."""
 
     spec: EnvSpec
@@ -75,13 +75,13 @@ class Creator:
                 env.begin_in(self.starts)
             return env if isinstance(env, pufferlib.PufferEnv) else emulate(env, buf, seed)
 
-    def facts(self) -> Facts:
+    def facts(self) -> EnvFacts:
         """Open one environment, look at it and close it."""
         env = self(num_envs=1)
         with self._constructing():
             known = self._parameters(self._make())
             native = isinstance(env, pufferlib.PufferEnv)
-            facts = Facts(_spec(self.name, env), env.single_observation_space, env.single_action_space, native,
+            facts = EnvFacts(_spec(self.name, env), env.single_observation_space, env.single_action_space, native,
                           batched=native and "num_envs" in known, indexed=native and "first_env" in known,
                           has_final=native and hasattr(env, "final_observations"),
                           exact=native and hasattr(env, "get_state") and hasattr(env, "set_state"),

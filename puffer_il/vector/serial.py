@@ -12,12 +12,12 @@ import numpy as np
 from puffer_il.core.errors import EnvFailure
 from puffer_il.core.spec import Array
 from puffer_il.native.pufferlib import pufferlib
-from puffer_il.vector.make import Creator, Facts, env_seed
+from puffer_il.vector.make import Creator, EnvFacts, env_seed
 
 RECV = pufferlib.vector.RECV
 
 
-def layout(facts: Facts) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
+def layout(facts: EnvFacts) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
     """dtype and shape of one row in each buffer that PufferLib's environments share with their vector."""
     action = facts.single_action_space
     obs, flag, scalar = (facts.spec.obs_dtype, facts.spec.obs_shape), (np.dtype(bool), ()), (np.dtype(np.float32), ())
@@ -31,7 +31,7 @@ def layout(facts: Facts) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
     return rows
 
 
-def allocate(facts: Facts, rows: int, memory: dict[str, Any] | None = None) -> dict[str, Array]:
+def allocate(facts: EnvFacts, rows: int, memory: dict[str, Any] | None = None) -> dict[str, Array]:
     """The buffers of `rows` rows, in `memory` (name → shared bytes) or their own."""
     buffers = {}
     for name, (dtype, shape) in layout(facts).items():
@@ -47,7 +47,7 @@ class Serial(pufferlib.vector.Serial):
     `buffers` as from `allocate`. `first_env` is the index of the first environment here in the whole vector.
     """
 
-    def __init__(self, creator: Creator, facts: Facts, count: int, buffers: dict[str, Array], seed: int = 0,
+    def __init__(self, creator: Creator, facts: EnvFacts, count: int, buffers: dict[str, Array], seed: int = 0,
                  first_env: int = 0) -> None:
         rows = len(buffers["rewards"]) // count
         envs_each = rows // facts.num_agents

@@ -17,7 +17,7 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array, Batch, EnvSpec, Starts
 from puffer_il.kernels.threads import cores
 from puffer_il.native.native_env import NativeEnv, pop_log_means
-from puffer_il.vector.make import Facts, find_creator
+from puffer_il.vector.make import EnvFacts, find_creator
 from puffer_il.vector.serial import Serial, allocate
 from puffer_il.vector.workers import Workers
 
@@ -65,7 +65,7 @@ def make_vec(name: str | Callable, *, num_envs: int, backend: str = "auto", num_
     return Vec(puffer, facts, backend, num_envs, workers, groups, seed)
 
 
-def _plan(name: str, facts: Facts, count: int, backend: str, num_workers: int) -> tuple[str, int]:
+def _plan(name: str, facts: EnvFacts, count: int, backend: str, num_workers: int) -> tuple[str, int]:
     """The backend and its number of workers, 0 without processes, for `count` environments."""
     if backend not in BACKENDS:
         raise InputError(f"env.backend = {backend!r}: choose one of {', '.join(BACKENDS)}")
@@ -128,7 +128,7 @@ class Vec:
     exact_state  True if `get_state` holds everything; otherwise `set_state` begins new episodes
     """
 
-    def __init__(self, puffer: Serial | Workers, facts: Facts, backend: str, num_envs: int, num_workers: int,
+    def __init__(self, puffer: Serial | Workers, facts: EnvFacts, backend: str, num_envs: int, num_workers: int,
                  num_groups: int, seed: int) -> None:
         self.spec: EnvSpec = facts.spec
         self.backend, self.num_envs, self.num_workers, self.exact_state = backend, num_envs, num_workers, facts.exact

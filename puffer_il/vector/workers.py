@@ -24,7 +24,7 @@ import numpy as np
 from puffer_il.core.errors import EnvFailure, InputError
 from puffer_il.core.spec import Array
 from puffer_il.native.pufferlib import pufferlib
-from puffer_il.vector.make import Creator, Facts, env_seed
+from puffer_il.vector.make import Creator, EnvFacts, env_seed
 from puffer_il.vector.serial import Serial, allocate, layout
 
 STEP, RESET, GET_STATE, SET_STATE, CLOSE, FAILED = range(6)
@@ -46,7 +46,7 @@ class Workers(pufferlib.vector.Multiprocessing):
     Workers leave with their parent, however it ends.
     """
 
-    def __init__(self, creator: Creator, facts: Facts, count: int, rows: int, num_workers: int, num_groups: int = 1,
+    def __init__(self, creator: Creator, facts: EnvFacts, count: int, rows: int, num_workers: int, num_groups: int = 1,
                  seed: int = 0) -> None:
         context: Any = multiprocessing.get_context(START_METHOD)
         memory = {name: context.RawArray("b", rows * dtype.itemsize * int(np.prod(shape)))
@@ -178,8 +178,8 @@ def _acquire(semaphore: Any, timeout: float | None = None) -> bool:
     return True
 
 
-def _work(worker: int, creator: Creator, facts: Facts, count: int, rows: int, num_workers: int, memory: dict[str, Any],
-          seed: int, pipe: connection.Connection, commands: Any, go: Any, done: Any) -> None:
+def _work(worker: int, creator: Creator, facts: EnvFacts, count: int, rows: int, num_workers: int,
+          memory: dict[str, Any], seed: int, pipe: connection.Connection, commands: Any, go: Any, done: Any) -> None:
     """A worker process: does what it is told until told to close, or until something fails."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means,
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # also one that is sent to all processes of a job

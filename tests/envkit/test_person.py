@@ -31,7 +31,7 @@ def person(monkeypatch, name: str, *keys: str) -> Person:
 
 def test_by_turns_every_step_waits_for_an_answer(monkeypatch):
     asked = person(monkeypatch, "frozenlake", "x", "right", "down", "x", "q")
-    with asked.stage.vec as vec:
+    with asked.viewer.vec as vec:
         answers = []
         with pytest.raises(Quit):
             while True:
@@ -44,8 +44,8 @@ def test_by_turns_every_step_waits_for_an_answer(monkeypatch):
 
 def test_at_the_environments_speed_an_answer_stays(monkeypatch):
     asked = person(monkeypatch, "pendulum", "right", "", "left", "")
-    asked.stage.fps = 1e5
-    with asked.stage.vec as vec:
+    asked.viewer.fps = 1e5
+    with asked.viewer.vec as vec:
         answers = []
         for _ in range(4):
             answers.append(asked(vec.obs, np.zeros(1, bool), slice(0, 1)))
@@ -97,8 +97,8 @@ def test_dagger_asks_in_a_real_terminal_and_keeps_what_was_learned(tmp_path):
 def test_what_draws_nothing_is_shown_as_numbers(monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     asked = person(monkeypatch, "tests.envkit.test_play:Numbers", "right")
-    asked.stage.fps = 1e5
-    with asked.stage.vec as vec:
+    asked.viewer.fps = 1e5
+    with asked.viewer.vec as vec:
         asked(vec.obs, np.ones(1, bool), slice(0, 1))
     assert "speed[1]" in sys.stdout.getvalue() and "the episode begins" in sys.stdout.getvalue()
 

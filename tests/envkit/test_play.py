@@ -24,7 +24,7 @@ from puffer_il.core.spec import ActionSpec
 from puffer_il.envkit import film
 from puffer_il.envkit.keys import Controls, Keyboard
 from puffer_il.envkit.play import Play, Theatre
-from puffer_il.envkit.stage import Stage, _colored
+from puffer_il.envkit.viewer import Viewer, _colored
 from tests.support.command_line import refused
 
 # Pictures
@@ -254,22 +254,22 @@ class Drawing(Numbers):
         return np.full((4, 6, 3), 9, np.uint8)
 
 
-def stage(name: str, **kwargs) -> Stage:
-    return Stage(name, kwargs, seed=0)
+def viewer(name: str, **kwargs) -> Viewer:
+    return Viewer(name, kwargs, seed=0)
 
 
 def test_what_there_is_to_see():
     here = f"{__name__}:"
-    assert stage("cartpole").view().ndim == 3 and stage("cartpole").at_once
-    assert stage(f"{here}Drawing", broken=False).view().tolist() == np.full((4, 6, 3), 9).tolist()
-    broken = stage(f"{here}Drawing")
+    assert viewer("cartpole").view().ndim == 3 and viewer("cartpole").at_once
+    assert viewer(f"{here}Drawing", broken=False).view().tolist() == np.full((4, 6, 3), 9).tolist()
+    broken = viewer(f"{here}Drawing")
     assert broken.view() == ["as text"] and broken.picture() is None
     assert broken.notice == "no picture: no screen in here"
     assert broken.fps == 4 and not broken.at_once
-    assert stage(f"{here}Plain").picture().tolist() == np.full((6, 8, 3), 7).tolist()
-    lines = stage(f"{here}Numbers").view(60, 10)
+    assert viewer(f"{here}Plain").picture().tolist() == np.full((6, 8, 3), 7).tolist()
+    lines = viewer(f"{here}Numbers").view(60, 10)
     assert [line.split()[0] for line in lines] == ["speed[0]", "speed[1]"] and lines[0].endswith("0.5")
-    assert stage("FrozenLake-v1", render_mode="ansi").view()[-4:][3].endswith("HFFG")
+    assert viewer("FrozenLake-v1", render_mode="ansi").view()[-4:][3].endswith("HFFG")
 
 
 def without_a_mode():
@@ -281,9 +281,9 @@ def drawing_without_a_mode():
 
 
 def test_an_environment_that_was_made_without_a_render_mode_is_asked_to_draw():
-    assert stage(f"{__name__}:without_a_mode").picture().shape == (400, 600, 3)
-    assert stage("gymnasium:CartPole-v1").picture().shape == (400, 600, 3)
-    broken = stage(f"{__name__}:drawing_without_a_mode")
+    assert viewer(f"{__name__}:without_a_mode").picture().shape == (400, 600, 3)
+    assert viewer("gymnasium:CartPole-v1").picture().shape == (400, 600, 3)
+    broken = viewer(f"{__name__}:drawing_without_a_mode")
     assert broken.notice == "no picture: no screen in here" and broken.view()[0].startswith("speed[0]")
 
 
@@ -319,7 +319,7 @@ def test_files(capsys, tmp_path):
     assert re.fullmatch(r".*a\.gif: 21 pictures, 0\.8 s, \d+ kB", line)
     play("cartpole", capsys, "--out", str(tmp_path / "a.png"), "--env.kwargs.max-episode-steps", "30")
     middle = np.asarray(image.open(tmp_path / "a.png"))
-    shown = stage("cartpole", max_episode_steps=30)
+    shown = viewer("cartpole", max_episode_steps=30)
     for _ in range(15):
         shown.vec.step(shown.vec.expert_actions())
     assert np.array_equal(middle, shown.picture())
@@ -370,7 +370,7 @@ class Typist:
 def theatre(typist: Typist, monkeypatch, name: str = "cartpole", **args) -> Play:
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     defaults = dict(keys=True, policy=None, expert=False, random=False, fps=None, episodes=None, steps=None, out=None)
-    played = Play(stage(name), Namespace(**defaults | args), None)
+    played = Play(viewer(name), Namespace(**defaults | args), None)
     Theatre(played, typist).run()
     return played
 
@@ -390,7 +390,7 @@ def test_by_turns_a_step_is_a_key(monkeypatch):
 
 def test_pause_one_step_and_on(monkeypatch):
     defaults = dict(keys=False, policy=None, expert=False, random=True, fps=1e6, episodes=1, steps=None, out=None)
-    shown = stage("cartpole")
+    shown = viewer("cartpole")
     played = Play(shown, Namespace(**defaults), lambda obs, starts: np.ones((1, 1), np.int32))
     typist = Typist("", " ", ".", ".", "x", " ", "", "q")
     monkeypatch.setattr(sys, "stdout", io.StringIO())

@@ -18,7 +18,7 @@ from puffer_il.learners.experiment import build, section_types
 from puffer_il.rollout.collector import Collector
 from puffer_il.training.loggers import RunInfo
 from puffer_il.training.panels import State
-from puffer_il.training.profile import Facts, Profile, advice, rows, title
+from puffer_il.training.profile import Profile, Timings, advice, rows, title
 from tests.support.command_line import SMALL
 from tests.support.runs import Recorder, tiny
 from tests.support.runs import run as train
@@ -27,15 +27,15 @@ RUN = RunInfo(algo="gail", env="cartpole", seed=1, run_dir="runs/x", total_steps
               device="cpu", expert_return=500.0, random_return=20.0, demos="none", parameters=1000)
 
 
-def facts(seconds: dict[str, float], algo: str = "gail", rows: int = 256 * 64, in_torch: bool = False,
-          tuned: bool = False, run: dict[str, Any] | None = None, **keys: Any) -> Facts:
+def times(seconds: dict[str, float], algo: str = "gail", rows: int = 256 * 64, in_torch: bool = False,
+          tuned: bool = False, run: dict[str, Any] | None = None, **keys: Any) -> Timings:
     """100 s of ten iterations on four cores; what `seconds` leaves is other."""
     tables: dict[str, dict[str, Any]] = {}
     for key, value in keys.items():
         section, name = key.split("__")
         tables.setdefault(section, {})[name] = value
     seconds = seconds | {"other": 100.0 - sum(s for stage, s in seconds.items() if stage not in ("env", "act"))}
-    return Facts(build(algo, [("test", tables)]), replace(RUN, algo=algo, **(run or {})), seconds, 100.0, 10, rows, 4,
+    return Timings(build(algo, [("test", tables)]), replace(RUN, algo=algo, **(run or {})), seconds, 100.0, 10, rows, 4,
                  in_torch, tuned)
 
 
@@ -44,36 +44,36 @@ ENVS = {"collect": 80.0, "env": 70.0, "act": 5.0}
 
 
 @pytest.mark.parametrize("given, expected", [
-    (facts(ENVS, run=SERIAL), ["--env.num-workers 4 steps them in parallel"]),
-    (facts(ENVS, run=SERIAL | {"num_envs": 6, "num_agents": 2}), ["--env.num-workers 3 "]),
-    (facts(ENVS | {"act": 20.0, "env": 50.0}, run=WORKERS), ["--env.num-groups 2 "]),
-    (facts(ENVS, run=WORKERS), ["--env.num-workers 4 uses more cores"]),
-    (facts(ENVS, run=WORKERS | {"num_workers": 4}), ["an environment in C (csrc/env.h"]),
-    (facts(ENVS, run=SERIAL, tuned=True), ["an environment in C"]),
-    (facts({"collect": 50.0}, rows=1024, run={"num_envs": 16}), [
+    (times(ENVS, run=SERIAL), ["--env.num-workers 4 steps them in parallel"]),
+    (times(ENVS, run=SERIAL | {"num_envs": 6, "num_agents": 2}), ["--env.num-workers 3 "]),
+    (times(ENVS | {"act": 20.0, "env": 50.0}, run=WORKERS), ["--env.num-groups 2 "]),
+    (times(ENVS, run=WORKERS), ["--env.num-workers 4 uses more cores"]),
+    (times(ENVS, run=WORKERS | {"num_workers": 4}), ["an environment in C (csrc/env.h"]),
+    (times(ENVS, run=SERIAL, tuned=True), ["an environment in C"]),
+    (times({"collect": 50.0}, rows=1024, run={"num_envs": 16}), [
         "--env.num-envs 128 or --train.num-steps 512 spreads them (fewer, larger updates need more samples"]),
-    (facts({"collect": 60.0, "act": 50.0}, policy__lstm=0), ["--env.num-envs 512 with --train.num-steps 32 "]),
-    (facts({"update": 60.0}), ["--ppo.update-epochs 2 saves 50% of it, or --policy.shared true "]),
-    (facts({"update": 60.0}, ppo__update_epochs=3), ["--ppo.update-epochs 1 saves 67% of it"]),
-    (facts({"update": 60.0}, ppo__update_epochs=1, policy__shared=True, policy__hidden=(256, 128)), [
+    (times({"collect": 60.0, "act": 50.0}, policy__lstm=0), ["--env.num-envs 512 with --train.num-steps 32 "]),
+    (times({"update": 60.0}), ["--ppo.update-epochs 2 saves 50% of it, or --policy.shared true "]),
+    (times({"update": 60.0}, ppo__update_epochs=3), ["--ppo.update-epochs 1 saves 67% of it"]),
+    (times({"update": 60.0}, ppo__update_epochs=1, policy__shared=True, policy__hidden=(256, 128)), [
         "--policy.hidden 128,64 makes the network smaller"]),
-    (facts({"update": 60.0}, ppo__num_minibatches=64), ["--ppo.num-minibatches 32 makes fewer, larger steps"]),
-    (facts({"update": 60.0}, algo="bc", run={"num_envs": 0}), ["--bc.batch-size 1024 "]),
-    (facts({"eval": 40.0}, eval__interval_steps=1000), ["--eval.interval-steps 2000 makes them half as frequent"]),
-    (facts({"final eval": 40.0}), ["--eval.final-episodes 50 halves it"]),
-    (facts({"reward": 60.0}), ["--gail.disc-updates 4 halves that; --gail.gp-coef 0 drops the gradient penalty"]),
-    (facts({"reward": 60.0}, gail__disc_updates=1, gail__gp_coef=0.0), ["no stage stands out; --autotune"]),
-    (facts({"update": 30.0}, train__fused=False), ["--train.fused true lets the C", "--train.threads 4 "]),
-    (facts({"update": 30.0}, train__compile=True, train__threads=4), ["--train.compile false "]),
-    (facts({"update": 30.0}, in_torch=True, policy__hidden=(64,) * 4, train__threads=4), ["--policy.hidden 256,256 "]),
-    (facts({"reward": 30.0}, in_torch=True, gail__disc_hidden=(1024,), train__threads=4), ["--gail.disc-hidden 256,"]),
-    (facts({"update": 30.0}, policy__lstm=8, train__threads=4), ["--policy.lstm 0 "]),
-    (facts({"update": 30.0}, train__fused=False, run={"device": "cuda"}), ["no stage stands out"]),
-    (facts({"update": 30.0}, train__threads=1), ["train.threads = 1 of 4 cores: --train.threads 0 "]),
-    (facts({"update": 30.0}, train__threads=1, tuned=True), ["no stage stands out"]),
-    (facts({"checkpoint": 30.0}), ["--train.checkpoint-minutes 10 "]),
-    (facts({"checkpoint": 30.0}, train__checkpoint_steps=500), ["--train.checkpoint-steps 1000 "]),
-    (facts({"collect": 20.0, "update": 30.0}), ["no stage stands out"]),
+    (times({"update": 60.0}, ppo__num_minibatches=64), ["--ppo.num-minibatches 32 makes fewer, larger steps"]),
+    (times({"update": 60.0}, algo="bc", run={"num_envs": 0}), ["--bc.batch-size 1024 "]),
+    (times({"eval": 40.0}, eval__interval_steps=1000), ["--eval.interval-steps 2000 makes them half as frequent"]),
+    (times({"final eval": 40.0}), ["--eval.final-episodes 50 halves it"]),
+    (times({"reward": 60.0}), ["--gail.disc-updates 4 halves that; --gail.gp-coef 0 drops the gradient penalty"]),
+    (times({"reward": 60.0}, gail__disc_updates=1, gail__gp_coef=0.0), ["no stage stands out; --autotune"]),
+    (times({"update": 30.0}, train__fused=False), ["--train.fused true lets the C", "--train.threads 4 "]),
+    (times({"update": 30.0}, train__compile=True, train__threads=4), ["--train.compile false "]),
+    (times({"update": 30.0}, in_torch=True, policy__hidden=(64,) * 4, train__threads=4), ["--policy.hidden 256,256 "]),
+    (times({"reward": 30.0}, in_torch=True, gail__disc_hidden=(1024,), train__threads=4), ["--gail.disc-hidden 256,"]),
+    (times({"update": 30.0}, policy__lstm=8, train__threads=4), ["--policy.lstm 0 "]),
+    (times({"update": 30.0}, train__fused=False, run={"device": "cuda"}), ["no stage stands out"]),
+    (times({"update": 30.0}, train__threads=1), ["train.threads = 1 of 4 cores: --train.threads 0 "]),
+    (times({"update": 30.0}, train__threads=1, tuned=True), ["no stage stands out"]),
+    (times({"checkpoint": 30.0}), ["--train.checkpoint-minutes 10 "]),
+    (times({"checkpoint": 30.0}, train__checkpoint_steps=500), ["--train.checkpoint-steps 1000 "]),
+    (times({"collect": 20.0, "update": 30.0}), ["no stage stands out"]),
 ], ids=lambda value: value[0][:40] if isinstance(value, list) else "")
 def test_advice_follows_from_where_the_time_went(given, expected):
     said = advice(given)
@@ -82,7 +82,7 @@ def test_advice_follows_from_where_the_time_went(given, expected):
 
 
 def test_the_most_valuable_advice_comes_first_and_there_is_never_much_of_it():
-    everything = facts({"collect": 36.0, "env": 36.0, "update": 42.0, "eval": 21.0}, run=SERIAL, rows=1024,
+    everything = times({"collect": 36.0, "env": 36.0, "update": 42.0, "eval": 21.0}, run=SERIAL, rows=1024,
                        train__fused=False, train__checkpoint_steps=5, eval__interval_steps=10)
     said = advice(everything)
     assert len(said) == 4
@@ -110,7 +110,7 @@ def profiled(times: list[dict[str, float]], wall: float) -> Profile:
 
 def test_stages_add_up_to_the_wall_time():
     iteration = {"collect": 1.0, "env": 0.6, "act": 0.3, "reward": 0.0, "update": 0.5, "own": 0.25}
-    found = profiled([iteration, iteration | {"eval": 0.5, "checkpoint": 0.25}], 6.0).facts()
+    found = profiled([iteration, iteration | {"eval": 0.5, "checkpoint": 0.25}], 6.0).timings()
     assert title(found) == "profile: 2 iterations of 1,000 steps in 6.0 s, 333 steps/s all in all"
     assert rows(found) == [
         ("collect", "1,000", "33%"), ("  environments", "600.0", "20%"), ("  policy", "300.0", "10%"),

@@ -136,7 +136,7 @@ def test_policies_and_functions_act_as_objects_too():
         resolve_actor("expert", policy, vec)
 
 
-def test_a_foreign_model_remembers_by_groups_of_rows_and_is_told_of_new_episodes():
+def test_a_model_of_another_library_remembers_by_groups_of_rows_and_is_told_of_new_episodes():
     with make_vec("cartpole", num_envs=4) as vec:
         actor, obs = resolve_actor("expert", Model(), vec), vec.reset(0)
         assert isinstance(actor, NumpyActor) and actor.stepwise

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from puffer_il.core.errors import EnvFailure, InputError
-from puffer_il.vector import make as creators
+from puffer_il.vector import make
 from puffer_il.vector.make import env_seed, find_creator
 from puffer_il.vector.vec import make_vec
 from tests.support import identified
@@ -44,7 +44,7 @@ def test_an_environment_given_as_a_function_is_opened_in_workers_too():
 
 def test_a_folder_anywhere(tmp_path):
     folder = tmp_path / "cartpole"
-    folder.symlink_to(creators.env_folders()["cartpole"])
+    folder.symlink_to(make.env_folders()["cartpole"])
     assert find_creator(str(folder)).facts().spec.obs_shape == (4,)
     with pytest.raises(InputError, match=r"the folder has no env\.toml"):
         find_creator(str(tmp_path))

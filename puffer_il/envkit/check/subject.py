@@ -12,7 +12,7 @@ import numpy as np
 
 from puffer_il.core.spec import ActionSpec, Array, Batch
 from puffer_il.envkit.check.results import OF_VECTORS, steps
-from puffer_il.vector.make import Facts, find_creator
+from puffer_il.vector.make import EnvFacts, find_creator
 from puffer_il.vector.vec import Vec, make_vec
 
 COPIES, SEED = 8, 5
@@ -26,7 +26,7 @@ class Subject:
         self.creator = find_creator(self.name, kwargs)
 
     @cached_property
-    def facts(self) -> Facts:
+    def facts(self) -> EnvFacts:
         return self.creator.facts()
 
     def open(self) -> str:

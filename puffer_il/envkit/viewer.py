@@ -24,7 +24,7 @@ AFTERWARDS = "afterwards"  # what is asked to draw once it is there: the functio
 FPS = 30.0  # where the environment does not say
 
 
-class Stage:
+class Viewer:
     """One environment, all its agents, stepped as any other.
 
     drawn     it draws or prints itself
@@ -55,14 +55,14 @@ class Stage:
             self.notice = f"no picture: {reasons[0]}"
 
     @classmethod
-    def over(cls, vec: Vec) -> Stage:
+    def over(cls, vec: Vec) -> Viewer:
         """The same for a vector in this process that somebody else steps. It draws itself if it has been made to
         (kwargs: render_mode)."""
-        stage, env = cls.__new__(cls), _instance(vec)
-        stage.notice = ""
-        stage._look_at(vec, isinstance(env, NativeEnv), getattr(env, "single_observation_space", None))
-        stage.drawn = stage._drawn() is not None
-        return stage
+        viewer, env = cls.__new__(cls), _instance(vec)
+        viewer.notice = ""
+        viewer._look_at(vec, isinstance(env, NativeEnv), getattr(env, "single_observation_space", None))
+        viewer.drawn = viewer._drawn() is not None
+        return viewer
 
     def _look_at(self, vec: Vec, at_once: bool, space: Any) -> None:
         self.vec, self.at_once, self._env = vec, at_once, _instance(vec)

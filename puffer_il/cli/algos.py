@@ -53,16 +53,14 @@ def algos(args: Namespace) -> int:
 
 def describe(name: str, cls: type[Learner]) -> dict[str, Any]:
     """An algorithm in plain numbers and texts, for JSON; what a third party leaves out is "not said"."""
-    from inspect import getdoc
-
     from puffer_il.learners.registry import package_of
 
-    what = " ".join((getdoc(cls) or "").partition("\n\n")[0].split()).partition("Paper:")[0]
+    what = " ".join((cls.__doc__ or "").partition("\n\n")[0].split())
     return {"name": name, "package": package_of(name),
             "needs": {"rollouts": cls.needs_rollouts, "demonstrations": cls.needs_demos,
                       "actions": cls.needs_demos and cls.needs_actions, "expert": cls.needs_expert},
-            "spaces": list(cls.about.spaces), "paper": cls.about.paper, "what": what.strip().rstrip(".") or "not said",
-            "when": cls.about.when, "uses": list(getattr(cls, "uses", ())), "metrics": list(cls.promised_metrics)}
+            "spaces": list(cls.about.spaces), "paper": cls.about.paper, "what": what.rstrip(".") or "not said",
+            "when": cls.about.when, "uses": list(cls.uses), "metrics": list(cls.promised_metrics)}
 
 
 def learns_from(needs: dict[str, bool]) -> str:

@@ -67,11 +67,8 @@ class BC(Learner):
         super().__init__(spec, demos, config, device, seed)
         _check(self.config, config.policy, config.demos, spec)
         self.policy = policy if policy is not None else Policy(spec, config.policy).to(device)
-        # The critic comes last among the policy's parameters, and learns nothing here.
-        critic = {id(p) for p in self.policy.critic.parameters()}
-        self.optimizer = FlatAdam([p for p in self.policy.parameters() if id(p) not in critic],
-                                  learning_rate=self.config.learning_rate, weight_decay=self.config.weight_decay,
-                                  max_grad_norm=self.config.max_grad_norm)
+        self.optimizer = FlatAdam(self.policy.actor_parameters(), learning_rate=self.config.learning_rate,
+                                  weight_decay=self.config.weight_decay, max_grad_norm=self.config.max_grad_norm)
         self.rng = np.random.default_rng(seed)
         self.epochs_without_gain, self.best_loss = 0, math.inf
         self.best_weights: dict[str, Tensor] = {}

@@ -37,7 +37,6 @@ from puffer_il.nn.distributions import Gaussian
 from puffer_il.nn.optim import FlatAdam
 from puffer_il.nn.policy import Policy
 from puffer_il.rollout.buffer import RolloutBuffer
-from puffer_il.rollout.tensors import rollout_on
 
 EDGE = 0.99  # of the action range: at its very end a squashed density has no bound
 
@@ -113,8 +112,7 @@ class CSIL(SACOnDemos):
 
     def relabel(self, buffer: RolloutBuffer) -> Metrics:
         """Write the clone's log-likelihood ratio into `buffer.rewards`."""
-        rollout = rollout_on(buffer, self.device)
-        rewards = self.reward.of_rows(rollout["obs"].flatten(0, 1), rollout["actions"].flatten(0, 1), None)
+        rewards = self.reward.of_rollout(buffer, self.device)
         buffer.rewards[:] = rewards.cpu().numpy().reshape(buffer.rewards.shape)
         valid = buffer.valid
         return {"reward/mean": float(buffer.rewards[valid].mean()) if valid.any() else 0.0,

@@ -43,7 +43,7 @@ SHARED: dict[str, type] = {"env": EnvConfig, "demos": DemosConfig, "policy": Pol
 def section_types(algo: str) -> dict[str, type]:
     """Section name → dataclass for the shared sections and those of the learner and what it uses; mix with PPO."""
     cls = get_learner(algo)
-    used = {name: get_learner(name).section for name in getattr(cls, "uses", ())}
+    used = {name: get_learner(name).section for name in cls.uses}
     mixed = {"mix": MixConfig} if "ppo" in (algo, *used) else {}
     return SHARED | mixed | used | {algo: cls.section}
 

@@ -36,9 +36,5 @@ class GAIL(Adversarial):
 
     def __init__(self, spec: EnvSpec, demos: Demos, config: Config, device: torch.device, seed: int) -> None:
         super().__init__(spec, demos, config, device, seed)
-        if config.gail.bc_epochs:
-            clone = BC(spec, demos, config, device, seed, policy=self.policy)
-            for _ in range(config.gail.bc_epochs):
-                if not clone.done:
-                    clone.update(None, 0.0)
-            clone.finish()
+        if epochs := config.gail.bc_epochs:
+            BC(spec, demos, config, device, seed, policy=self.policy).fit(epochs)

@@ -37,7 +37,6 @@ from puffer_il.nn.networks import mlp
 from puffer_il.nn.observations import obs_moments
 from puffer_il.nn.optim import FlatAdam
 from puffer_il.rollout.buffer import RolloutBuffer
-from puffer_il.rollout.tensors import rollout_on
 
 HELD_OUT = 0.2  # share of the demonstrated rows that tell how large the error is near, but not at, what was learned
 SMALLEST = 1e-14  # mean error: below it float32 tells nothing
@@ -116,8 +115,7 @@ class RED(PPOOnReward):
 
     def relabel(self, buffer: RolloutBuffer) -> Metrics:
         """Write the reward of every row, and what the absorbing state is worth after terminations."""
-        rollout, valid = rollout_on(buffer, self.device), valid_rows(buffer, self.device)
-        rewards = self.reward.of_rows(rollout["obs"].flatten(0, 1), rollout["actions"].flatten(0, 1), None)
+        rewards, valid = self.reward.of_rollout(buffer, self.device), valid_rows(buffer, self.device)
         counted = rewards if valid is None else rewards[valid]
         numbers = torch.stack((counted.mean(), counted.std(), self.expert_reward,
                                self.terminated * self.expert_reward)).tolist()

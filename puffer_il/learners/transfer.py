@@ -25,7 +25,6 @@ from puffer_il.learners.common.ppo_on_reward import PPOOnReward
 from puffer_il.learners.common.rewards import RewardScale
 from puffer_il.learners.registry import register
 from puffer_il.rollout.buffer import RolloutBuffer
-from puffer_il.rollout.tensors import rollout_on
 
 
 @dataclass(frozen=True)
@@ -72,11 +71,7 @@ class Transfer(PPOOnReward):
     @torch.no_grad()
     def relabel(self, buffer: RolloutBuffer) -> Metrics:
         """Write the learned reward of every row, and of the absorbing state after terminations."""
-        rollout, valid = rollout_on(buffer, self.device), torch.from_numpy(buffer.valid.reshape(-1))
-        successors = None
-        if "next_obs" in self.reward.reads:
-            successors = torch.from_numpy(buffer.next_obs()).to(self.device)
-        rewards = self.reward.of_rows(rollout["obs"].flatten(0, 1), rollout["actions"].flatten(0, 1), successors).cpu()
+        rewards, valid = self.reward.of_rollout(buffer, self.device).cpu(), torch.from_numpy(buffer.valid.reshape(-1))
         if self.offset is None:
             self.offset = float(rewards[valid].mean()) if self.config.center and self.lasting else 0.0
         rewards -= self.offset

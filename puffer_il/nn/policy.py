@@ -48,6 +48,11 @@ class Policy(nn.Module):
             self.actor = mlp(inputs, config.hidden, self.dist.num_params, config.activation, 0.01)
             self.critic = mlp(inputs, config.hidden, 1, config.activation, 1.0)
 
+    def actor_parameters(self) -> list[nn.Parameter]:
+        """All but the critic's, which come last: what a learner trains that reads no values."""
+        critic = {id(p) for p in self.critic.parameters()}
+        return [p for p in self.parameters() if id(p) not in critic]
+
     def initial_state(self, n: int) -> Tensor | None:
         """Zero recurrent state for n rows, None without an LSTM."""
         return torch.zeros(n, self.state_dim, device=self._device) if self.lstm is not None else None

@@ -18,6 +18,8 @@ from puffer_il.core.spec import Array, EnvSpec
 from puffer_il.learners.common.discriminator import Discriminator
 from puffer_il.learners.common.rewards import reward_from_logits
 from puffer_il.learners.registry import get_learner, learner_names
+from puffer_il.rollout.buffer import RolloutBuffer
+from puffer_il.rollout.tensors import rollout_on
 
 FILE = "reward.pt"
 FORMAT = 2
@@ -55,6 +57,12 @@ class LearnedReward(nn.Module):
         parts = [None if x is None else x.split(ROWS) for x in (obs, actions, next_obs)]
         count = len(parts[0] or ())
         return torch.cat([self(*(None if part is None else part[k] for part in parts)) for k in range(count)])
+
+    def of_rollout(self, buffer: RolloutBuffer, device: torch.device) -> Tensor:
+        """The same of every row of a rollout, (num_steps·num_envs,) on the device."""
+        rollout = rollout_on(buffer, device)
+        return self.of_rows(rollout["obs"].flatten(0, 1), rollout["actions"].flatten(0, 1),
+                            rollout.next_obs() if "next_obs" in self.reads else None)
 
 
 class NetworkReward(LearnedReward):

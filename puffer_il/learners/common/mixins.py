@@ -71,8 +71,7 @@ class ExpertRows:
         self.rows = load_rows(demos.obs, demos.actions, demos.weights, episodes, length, device)
         self.count = max(1, config.batch_size // max(1, length))
         self.limits = _limits(self.rows)
-        # The critic comes last among the policy's parameters, and learns nothing here.
-        self.gradient = optimizer.grad[:len(optimizer.grad) - sum(p.numel() for p in policy.critic.parameters())]
+        self.gradient = optimizer.grad[:sum(p.numel() for p in policy.actor_parameters())]
         self.weight = 0.0
 
     @classmethod

@@ -120,16 +120,10 @@ class Temperature(Stateful):
             self.optimizer.step()
 
 
-def _actor_parameters(policy: Policy) -> list[nn.Parameter]:
-    """All but the state-value head, which nothing here reads."""
-    critic = {id(p) for p in policy.critic.parameters()}
-    return [p for p in policy.parameters() if id(p) not in critic]
-
-
 @torch.no_grad()
 def _copy_scaled(source: Policy, target: Policy, factor: Tensor) -> None:
     """The target's actor becomes the source's, and its outputs those times `factor`."""
-    for mine, given in zip(_actor_parameters(target), _actor_parameters(source), strict=True):
+    for mine, given in zip(target.actor_parameters(), source.actor_parameters(), strict=True):
         mine.copy_(given)
     head = [layer for layer in target.actor.modules() if isinstance(layer, nn.Linear)][-1]
     for parameter in head.parameters():
@@ -144,9 +138,9 @@ class SoftQ(Stateful):
     def __init__(self, policy: Policy, cfg: SACConfig, device: torch.device) -> None:
         self.policy, self.cfg, self.device = policy, cfg, device
         self.q, self.target = copy.deepcopy(policy), copy.deepcopy(policy).requires_grad_(False)
-        self.optimizer = FlatAdam(_actor_parameters(self.q), learning_rate=cfg.learning_rate,
+        self.optimizer = FlatAdam(self.q.actor_parameters(), learning_rate=cfg.learning_rate,
                                   max_grad_norm=cfg.max_grad_norm)
-        self.followers = flatten(_actor_parameters(self.target))[0]
+        self.followers = flatten(self.target.actor_parameters())[0]
         self.temperature = Temperature(cfg, 1, device)
 
     def prepare(self) -> None:
@@ -242,7 +236,7 @@ class SoftActorCritic(Stateful):
         self.critic_optimizer = FlatAdam(self.critic_parameters, learning_rate=cfg.learning_rate,
                                          max_grad_norm=cfg.max_grad_norm)
         self.followers = flatten(list(self.target.parameters()))[0]
-        self.actor_optimizer = FlatAdam(_actor_parameters(policy), learning_rate=cfg.learning_rate,
+        self.actor_optimizer = FlatAdam(policy.actor_parameters(), learning_rate=cfg.learning_rate,
                                         max_grad_norm=cfg.max_grad_norm)
         self.temperature = Temperature(cfg, policy.spec.action.dim, device)
         self.generator = torch.Generator(device).manual_seed(seed)

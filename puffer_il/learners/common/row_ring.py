@@ -23,6 +23,12 @@ class RowRing(Stateful):
         self.size, self.keep, self.kind, self.stored = size, keep, type(paired), 0
         self.tensors = [x.new_zeros(size, *x.shape[1:]) for x in (obs, *_parts(paired))]
 
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """As any, but that the tensors stay on their device."""
+        super().load_state_dict(state | {"tensors": self.tensors})
+        for kept, stored in zip(self.tensors, state["tensors"], strict=True):
+            kept.copy_(stored)
+
     def __len__(self) -> int:
         return min(self.stored, self.size)
 

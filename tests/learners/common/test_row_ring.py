@@ -36,7 +36,9 @@ def test_what_stands_beside_stays_with_its_row_and_is_part_of_the_state(make):
     obs = torch.arange(2000.0).unsqueeze(1)
     ring, again = (RowRing(30, 0.01, obs, make(obs)) for _ in range(2))
     ring.add(obs, make(obs), None, generator())
+    place = again.obs
     again.load_state_dict(ring.state_dict())
+    assert again.obs is place  # on its device
     assert len(again) == 20 and len(again.obs[:20].unique()) > 15 and torch.equal(again.obs, ring.obs)
     kept, expected = again.paired, make(again.obs)
     assert type(kept) is type(expected)

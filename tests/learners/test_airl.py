@@ -284,5 +284,5 @@ def test_the_reward_that_is_kept_is_g_without_the_shaping():
 
 
 def test_memory_is_refused():
-    with pytest.raises(InputError, match=r"policy\.lstm = 4: airl asks"):
+    with pytest.raises(InputError, match=r"policy\.lstm = 4: airl needs"):
         make(policy={"lstm": 4})

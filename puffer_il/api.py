@@ -70,8 +70,7 @@ def make_vec(env: Env, num_envs: int, **kwargs: Any) -> VectorEnv:
 def algorithms() -> dict[str, dict[str, Any]]:
     """All algorithms by name, also those of installed packages: what each needs, the kinds of actions that it covers,
     its paper, and when to use it."""
-    from puffer_il.cli.algos import describe
-    from puffer_il.learners.registry import usable_learners
+    from puffer_il.learners.registry import describe, usable_learners
 
     return {name: describe(name, learner) for name, learner in usable_learners()[0].items()}
 

@@ -6,13 +6,13 @@ import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-import puffer_il
 import puffer_il.bench._limits as yardstick
 from puffer_il.bench.measure import Effort, Figure, Say, Work, figure, interleaved, quotient, rate
 from puffer_il.core.spec import Array
@@ -29,7 +29,7 @@ GEMM_SIZE = 1024
 
 def machine(threads: int, command: str) -> dict[str, Any]:
     return {"cpu": _cpu_name(), "cores": cores(), "instruction_set": yardstick.instruction_set(), "threads": threads,
-            "torch": torch.__version__, "python": platform.python_version(), "puffer_il": puffer_il.__version__,
+            "torch": torch.__version__, "python": platform.python_version(), "puffer_il": version("puffer-il"),
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             "date": datetime.now().strftime("%Y-%m-%d %H:%M"), "command": command}
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from puffer_il.cli import parser
 
 if TYPE_CHECKING:
-    from puffer_il.learners.base import Learner
+    pass
 
 NEEDS_WIDTH = {"paper": 120, "actions": 100}  # characters of a line below which the table leaves a column out
 WIDEST = 120  # characters of a line of text
@@ -27,7 +27,7 @@ def add(commands: Any) -> None:
 def algos(args: Namespace) -> int:
     """The table, or all about one algorithm: `args.algo`. Broken ones are named below it."""
     from puffer_il.core.text import Table
-    from puffer_il.learners.registry import get_learner, usable_learners
+    from puffer_il.learners.registry import describe, get_learner, usable_learners
 
     if args.algo:
         facts = describe(args.algo, get_learner(args.algo))
@@ -49,18 +49,6 @@ def algos(args: Namespace) -> int:
     for complaint in complaints:
         parser.notice(complaint)
     return 0
-
-
-def describe(name: str, cls: type[Learner]) -> dict[str, Any]:
-    """An algorithm in plain numbers and texts, for JSON; what a third party leaves out is "not said"."""
-    from puffer_il.learners.registry import package_of
-
-    what = " ".join((cls.__doc__ or "").partition("\n\n")[0].split())
-    return {"name": name, "package": package_of(name),
-            "needs": {"rollouts": cls.needs_rollouts, "demonstrations": cls.needs_demos,
-                      "actions": cls.needs_demos and cls.needs_actions, "expert": cls.needs_expert},
-            "spaces": list(cls.about.spaces), "paper": cls.about.paper, "what": what.rstrip(".") or "not said",
-            "when": cls.about.when, "uses": list(cls.uses), "metrics": list(cls.promised_metrics)}
 
 
 def learns_from(needs: dict[str, bool]) -> str:

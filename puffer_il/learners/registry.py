@@ -72,6 +72,16 @@ def package_of(name: str) -> str:
     return _package(offers[0]) if offers else _learners[name].__module__.partition(".")[0]
 
 
+def describe(name: str, cls: type[Learner]) -> dict[str, Any]:
+    """An algorithm in plain numbers and texts, for JSON; what a third party leaves out is "not said"."""
+    what = " ".join((cls.__doc__ or "").partition("\n\n")[0].split())
+    return {"name": name, "package": package_of(name),
+            "needs": {"rollouts": cls.needs_rollouts, "demonstrations": cls.needs_demos,
+                      "actions": cls.needs_demos and cls.needs_actions, "expert": cls.needs_expert},
+            "spaces": list(cls.about.spaces), "paper": cls.about.paper, "what": what.rstrip(".") or "not said",
+            "when": cls.about.when, "uses": list(cls.uses), "metrics": list(cls.promised_metrics)}
+
+
 def _built_in() -> list[str]:
     package = importlib.import_module("puffer_il.learners")
     return [module.name for module in pkgutil.iter_modules(package.__path__)

@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-import puffer_il
 from puffer_il.core import checkpoint
 from puffer_il.core.config import Config
 from puffer_il.core.errors import EnvFailure, InputError, Quit
@@ -205,7 +205,7 @@ class Trainer:
                                 "return_mean": self.expert_return},
             "expert_return": self.expert_return, "random_return": self.random_return, "eval": self.last_eval,
             "time_to_expert_s": self.time_to_expert, "device": str(self.parts.device),
-            "versions": {"puffer_il": puffer_il.__version__, "torch": torch.__version__, "numpy": np.__version__,
+            "versions": {"puffer_il": version("puffer-il"), "torch": torch.__version__, "numpy": np.__version__,
                          "python": platform.python_version()},
         }
 

@@ -8,11 +8,11 @@ import sys
 import pytest
 
 from puffer_il.cli import main
-from puffer_il.cli.algos import describe, learns_from, short
+from puffer_il.cli.algos import learns_from, short
 from puffer_il.core.config import as_option
 from puffer_il.core.terminal import ESCAPES
 from puffer_il.learners.experiment import section_types
-from puffer_il.learners.registry import get_learner, learner_names
+from puffer_il.learners.registry import describe, get_learner, learner_names
 
 
 @pytest.mark.parametrize("width", [80, 100, 120, 200])

@@ -70,8 +70,9 @@ def train(args: Namespace) -> int:
 
     if args.autotune and args.resume:
         raise InputError("--autotune: a resumed run keeps the settings of its config.toml; leave one of the two out")
-    if sys.stdout.isatty():  # at once, because torch takes a second or more to import
-        print(f"{args.algo} on {args.env} …" if args.env else f"{args.resume or args.config or ''} …", flush=True)
+    named = f"{args.algo} on {args.env}" if args.env else args.resume or args.config
+    if named and sys.stdout.isatty():  # at once, because torch takes a second or more to import
+        print(f"{named} …", flush=True)
     config = resolve(args)
     if config.chosen_because and not args.resume:
         print("\n  ".join([f"auto: {config.algo}", *config.chosen_because]), flush=True)

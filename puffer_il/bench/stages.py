@@ -122,5 +122,4 @@ def _discriminator_update(discriminator: Discriminator, obs: Tensor, actions: Te
 
 @torch.no_grad()
 def _rewards(discriminator: Discriminator, obs: Tensor, actions: Tensor) -> None:
-    logits = discriminator.logits(obs, actions)
-    reward_from_logits(discriminator(discriminator.rows(obs, actions)) if logits is None else logits, "logit", 10.0)
+    reward_from_logits(discriminator.logits(obs, actions), "logit", 10.0)

@@ -23,14 +23,9 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.spec import EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About
-from puffer_il.learners.common.adversarial import (
-    Adversarial,
-    RewardNetworkConfig,
-    executed_logprobs,
-    logits_of,
-    parts_of,
-)
+from puffer_il.learners.common.adversarial import Adversarial, RewardNetworkConfig, executed_logprobs
 from puffer_il.learners.common.discriminator import Discriminator, Logit, Term
+from puffer_il.learners.common.inputs import passes
 from puffer_il.learners.common.learned_reward import NetworkReward
 from puffer_il.learners.registry import register
 from puffer_il.rollout.buffer import RolloutBuffer
@@ -141,11 +136,11 @@ class Shaped(nn.Module):
 
     def _rewards(self, obs: Tensor, steps: Steps) -> Tensor:
         """g (n,)."""
-        return logits_of(self.reward, obs, self._paired(steps))
+        return self.reward.logits(obs, self._paired(steps))
 
     def _values(self, obs: Tensor) -> Tensor:
         """h (n,)."""
-        return logits_of(self.shaping, obs, None)
+        return self.shaping.logits(obs, None)
 
     def _paired(self, steps: Steps) -> Tensor | None:
         return {"state": None, "next_state": steps.next_obs, "state_action": steps.actions}[self.reward.kind]
@@ -193,7 +188,7 @@ class AIRL(Adversarial):
     def relabel(self, buffer: RolloutBuffer) -> Metrics:
         """As Adversarial's: the policy stands still meanwhile, and need not be asked anew for every batch."""
         if self.asks_all:
-            for part in parts_of(len(self.demo_obs)):
+            for part in passes(len(self.demo_obs)):
                 self._ask_policy(part)
         return super().relabel(buffer)
 

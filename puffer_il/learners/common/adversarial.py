@@ -26,7 +26,7 @@ from puffer_il.demos.dataset import Demos
 from puffer_il.learners.common.absorbing import absorbing_share
 from puffer_il.learners.common.demo_rows import RowSampler
 from puffer_il.learners.common.discriminator import Discriminator, discriminator_gradients
-from puffer_il.learners.common.inputs import paired_array
+from puffer_il.learners.common.inputs import PASS_ROWS, paired_array
 from puffer_il.learners.common.learned_reward import NetworkReward
 from puffer_il.learners.common.ppo_on_reward import PPOOnReward, valid_rows
 from puffer_il.learners.common.rewards import FORMS, REWARDS, RewardScale, reward_from_logits, survival_bias
@@ -37,8 +37,6 @@ from puffer_il.nn.optim import FlatAdam
 from puffer_il.nn.policy import Policy
 from puffer_il.rollout.buffer import RolloutBuffer
 from puffer_il.rollout.tensors import rollout_on
-
-RELABEL_ROWS = 65_536  # rows of one forward pass: enough to fill the cores, small enough to stay in memory
 
 
 @dataclass(frozen=True)
@@ -118,24 +116,9 @@ def executed_logprobs(policy: Policy, rollout: Any) -> Tensor:
     if policy.lstm is not None or len(index) == 0:
         return logprobs
     obs, logprobs = rollout["obs"].flatten(0, 1), logprobs.clone()  # PPO needs the stored ones
-    for part in index.split(RELABEL_ROWS):
+    for part in index.split(PASS_ROWS):
         logprobs[part] = policy.dist.log_prob_executed(policy.action_params(obs[part]), actions[part])
     return logprobs
-
-
-def parts_of(rows: int) -> list[slice]:
-    """All rows, RELABEL_ROWS at a time."""
-    return [slice(first, first + RELABEL_ROWS) for first in range(0, rows, RELABEL_ROWS)]
-
-
-@torch.no_grad()
-def logits_of(network: Discriminator, obs: Tensor, paired: Tensor | None) -> Tensor:
-    """The network's output (n,) for all raw rows and what they are paired with."""
-    logits = network.logits(*network.seen(obs, paired))
-    if logits is not None:
-        return logits
-    return torch.cat([network(network.rows(obs[part], None if paired is None else paired[part]))
-                      for part in parts_of(len(obs))])
 
 
 class Adversarial(PPOOnReward):
@@ -275,7 +258,7 @@ class Adversarial(PPOOnReward):
 
     def _scores(self, obs: Tensor, paired: Tensor | None) -> Tensor:
         """The discriminator's output for every row (n,)."""
-        return logits_of(self.discriminator, obs, paired)
+        return self.discriminator.logits(obs, paired)
 
     @torch.no_grad()
     def _write_rewards(self, buffer: RolloutBuffer, obs: Tensor, paired: Tensor | None,

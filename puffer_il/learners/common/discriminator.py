@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import puffer_il.kernels._kernels as kernels
 from puffer_il.core.spec import EnvSpec
-from puffer_il.learners.common.inputs import Inputs
+from puffer_il.learners.common.inputs import Inputs, passes
 from puffer_il.nn import fused
 from puffer_il.nn.fused import FusedMLP, Layers, address
 from puffer_il.nn.networks import mlp
@@ -40,10 +40,15 @@ class Discriminator(Inputs):
         """Logits (n,) of inputs made by `rows`; differentiable with respect to them."""
         return self.net(self.encode(rows)).squeeze(-1).float()
 
-    def logits(self, obs: Tensor, paired: Tensor | None) -> Tensor | None:
-        """Logits (n,) of all rows in a single call of the kernels; None if they do not cover it."""
+    @torch.no_grad()
+    def logits(self, obs: Tensor, paired: Tensor | None) -> Tensor:
+        """Logits (n,) of all raw rows and what they are paired with."""
         layers = self.kernel_layers()
-        return None if layers is None else self.by_kernels(obs, paired, layers=layers)
+        found = None if layers is None else self.by_kernels(*self.seen(obs, paired), layers=layers)
+        if found is not None:
+            return found
+        return torch.cat([self(self.rows(obs[part], None if paired is None else paired[part]))
+                          for part in passes(len(obs))])
 
     def kernel_layers(self) -> Layers | None:
         """The network's layers if it is nothing but a fused one whose weights are its parameters."""

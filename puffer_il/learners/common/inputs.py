@@ -16,12 +16,18 @@ from puffer_il.nn.fused import Layers, address
 from puffer_il.nn.networks import Encoder
 from puffer_il.nn.observations import Flatten, one_hot
 
+PASS_ROWS = 65_536  # of one forward pass: enough to fill the cores, small enough to stay in memory
 INPUTS = ("state_action", "state_next_state", "state", "next_state")
 
 
 def paired_array(demos: Demos, kind: str) -> Array | None:
     """What observations are paired with in rows of this kind: actions, true successors, or nothing (None)."""
     return {"state_action": demos.actions, "state": None}.get(kind, demos.next_obs)
+
+
+def passes(rows: int) -> list[slice]:
+    """All rows, PASS_ROWS at a time."""
+    return [slice(first, first + PASS_ROWS) for first in range(0, rows, PASS_ROWS)]
 
 
 class Inputs(nn.Module):

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from puffer_il.core.spec import ActionSpec, EnvSpec, ObsField
-from puffer_il.learners.common.adversarial import logits_of
 from puffer_il.learners.common.discriminator import Discriminator
 from puffer_il.learners.common.inputs import paired_array
 from puffer_il.nn.observations import obs_moments
@@ -68,7 +67,7 @@ def test_a_row_of_the_next_state_is_the_row_of_that_state(route):
     assert torch.equal(arrival.rows(obs, next_obs), departure.rows(next_obs))
     assert torch.equal(arrival.rows(obs, next_obs, index), departure.rows(next_obs, None, index))
     arrival.load_state_dict(departure.state_dict())
-    assert torch.equal(logits_of(arrival, obs, next_obs), logits_of(departure, next_obs, None))
+    assert torch.equal(arrival.logits(obs, next_obs), departure.logits(next_obs, None))
 
 
 def test_images_and_categories_of_both_states_reach_the_logit():

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from puffer_il.core.spec import Batch
+from puffer_il.core.spec import Batch, Metrics
 from puffer_il.nn.distributions import Noise
 from puffer_il.nn.fused_policy import FusedPolicy
 from puffer_il.nn.numpy_policy import NumpyActorCritic
@@ -80,6 +80,19 @@ class Collector:
         elif self.on_device:
             rollout_on(buffer, self.device).resident |= {"obs", "actions", "logprobs", "values"}
         return buffer
+
+    def metrics(self) -> Metrics:
+        """Of the last rollout: the episodes that ended in it, if any, and how long environments and actions took, if
+        that can be told apart."""
+        found: Metrics = {}
+        if self.episode_returns:
+            returns, lengths = np.concatenate(self.episode_returns), np.concatenate(self.episode_lengths)
+            found = {"rollout/return_mean": float(returns.mean()), "rollout/episodes": float(len(returns)),
+                     "rollout/length_mean": float(lengths.mean())}
+            found |= {f"rollout/{name}": mean for name, mean in self.vec.pop_log_means().items()}
+        if self.act_seconds:
+            found |= {"time/env": self.env_seconds, "time/act": self.act_seconds}
+        return found
 
     def state_dict(self) -> dict[str, Any]:
         return {"noise_step": self.noise.step, "generator": self.noise.generator.get_state(), "state": self.state,

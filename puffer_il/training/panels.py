@@ -16,6 +16,7 @@ from rich.text import Text
 
 from puffer_il.core.spec import Metrics
 from puffer_il.core.text import number, quantity
+from puffer_il.rollout.stats import normalized
 from puffer_il.training.loggers import RunInfo, interval
 
 LABEL, ACCENT, GOOD, WARN, BAD = "dim", "cyan", "green", "yellow", "red"  # the terminal's own palette, light or dark
@@ -90,10 +91,8 @@ class State:
 
     def share(self, value: float) -> float:
         """`value` on the scale from random (0) to expert (1); NaN where that is not known."""
-        expert, random = self.run.expert_return, self.run.random_return
-        if expert is None or random is None or expert == random:
-            return math.nan
-        return (value - random) / (expert - random)
+        score = normalized(value, self.run.random_return, self.run.expert_return)
+        return math.nan if score is None else score
 
 
 @dataclass

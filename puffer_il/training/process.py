@@ -1,4 +1,4 @@
-"""The process that a run lives in: its directory, its device and threads, its signals, its memory."""
+"""The process of a run: its device and threads, the signals that end it, its age, and memory that a GPU can read."""
 
 from __future__ import annotations
 

@@ -30,6 +30,7 @@ from puffer_il.training.process import interruptible, process_seconds
 
 Callback = Callable[[Metrics], bool | None]
 PHASES = ("collect", "reward", "advantages", "update", "eval")
+COUNTED = ("env_steps", "updates", "train_s", "time_to_expert", "last_eval", "expert_return", "random_return")
 EXPERT_LEVEL = 0.95  # the normalised score from which `time_to_expert_s` counts
 
 
@@ -144,10 +145,10 @@ class Trainer:
             target = cfg.train.stop_at_expert
             if target and self.last_eval and (self.last_eval["normalized"] or 0) >= target:
                 self.status = "finished"
-        metrics |= self._times()
+        metrics |= self._times() | (self.collector.metrics() if self.collector else {})
         metrics |= {"SPS": self.steps_per_update / elapsed, "SPS_mean": self.env_steps / self.train_s,
                     "env_steps": self.env_steps, "updates": self.updates, "wall_s": self.wall_s,
-                    "progress": self.progress} | self._rollout_metrics()
+                    "progress": self.progress}
         for logger in self.loggers:
             logger.log(self.env_steps, metrics)
         for notice in (*self.learner.notices, *fused.take_notices()):
@@ -216,9 +217,7 @@ class Trainer:
             "learner": self.learner.state_dict(), "policy": self.learner.policy.state_dict(),
             "collector": self.collector.state_dict() if self.collector and environments else None,
             "spec": checkpoint.spec_to_state(self.spec), "torch_rng": torch.get_rng_state(),
-            "env_steps": self.env_steps, "updates": self.updates, "wall_s": self.wall_s, "train_s": self.train_s,
-            "time_to_expert": self.time_to_expert, "last_eval": self.last_eval,
-            "expert_return": self.expert_return, "random_return": self.random_return,
+            "wall_s": self.wall_s, **{name: getattr(self, name) for name in COUNTED},
         }
         checkpoint.save(self.run_dir / "checkpoints", self.env_steps, state, self.config.train.keep_checkpoints)
         if hasattr(self.learner, "learned_reward"):
@@ -233,10 +232,9 @@ class Trainer:
         if self.collector is not None and state["collector"] is not None:
             self.collector.load_state_dict(state["collector"])
         torch.set_rng_state(state["torch_rng"])
-        self.env_steps, self.updates, self.train_s = state["env_steps"], state["updates"], state["train_s"]
-        self.wall_before, self.time_to_expert = state["wall_s"], state["time_to_expert"]
-        self.last_eval, self.random_return = state["last_eval"], state["random_return"]
-        self.expert_return = state["expert_return"]
+        self.wall_before = state["wall_s"]
+        for name in COUNTED:
+            setattr(self, name, state[name])
         if self.progress >= 1:
             raise InputError(f"{self.run_dir} has done its {self.config.train.total_steps:,} steps; "
                              "raise --total-steps to go on")
@@ -262,21 +260,11 @@ class Trainer:
         self.phases[name] += time.perf_counter() - begin
 
     def _times(self) -> Metrics:
-        """Seconds per phase, of the checkpoints since the last report, and of what collecting is made of, if known."""
+        """Seconds per phase, and of the checkpoints since the last report."""
         times = {f"time/{name}": seconds for name, seconds in self.phases.items()}
         if self.checkpoint_s:
             times["time/checkpoint"], self.checkpoint_s = self.checkpoint_s, 0.0
-        if "collect" in self.phases and self.collector is not None and self.collector.act_seconds:
-            times |= {"time/env": self.collector.env_seconds, "time/act": self.collector.act_seconds}
         return times
-
-    def _rollout_metrics(self) -> Metrics:
-        if self.collector is None or not self.collector.episode_returns:
-            return {}
-        returns = np.concatenate(self.collector.episode_returns)
-        logged = {f"rollout/{name}": mean for name, mean in self.collector.vec.pop_log_means().items()}
-        return {"rollout/return_mean": float(returns.mean()), "rollout/episodes": float(len(returns)),
-                "rollout/length_mean": float(np.concatenate(self.collector.episode_lengths).mean()), **logged}
 
     def _return_of(self, actor: Actor) -> float:
         """Mean return, for scores to be measured against."""

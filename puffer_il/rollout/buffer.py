@@ -1,7 +1,6 @@
 """The rollout buffer: one rollout of every environment, time-major, in memory that is allocated once.
 
-This file allocates and checks; the kernels in _buffer.pyx copy and compute. `reference_advantages` is the plain form
-of the one that computes.
+This file allocates and checks; the kernels in _buffer.pyx copy and compute.
 """
 
 from __future__ import annotations
@@ -138,7 +137,16 @@ class RolloutBuffer:
             self._keep_final(t * self.num_envs + first + ended, final_obs[ended])
 
     def compute_advantages(self, gamma: float, gae_lambda: float) -> None:
-        """Fill `advantages` and `returns` by generalised advantage estimation; see `reference_advantages`."""
+        """Fill `advantages` and `returns` by generalised advantage estimation (Schulman et al. 2016, arXiv:1506.02438,
+        eq. 16).
+
+            delta_t  = r_t + gamma V(s_{t+1}) − V(s_t)
+            A_t      = delta_t + gamma lambda A_{t+1}          R_t = A_t + V(s_t)
+
+        Where an episode ends at t, V(s_{t+1}) is `final_values[t]` and the sum stops; at the last step it is
+        `last_values` and the sum stops. A row that is not valid has advantage 0, and with that nothing of it reaches
+        other rows but the value of its observation, should the row before it go on.
+        """
         kernels.advantages(self.rewards, self.values, self.last_values, self.final_values,
                            self.terminations.view(np.uint8), self.truncations.view(np.uint8), self.valid.view(np.uint8),
                            gamma, gae_lambda, self.advantages, self.returns)
@@ -267,26 +275,3 @@ def _checked_index(index: Array, stop: int, what: str) -> Array:
     if index.min() < 0 or index.max() >= stop:
         raise IndexError(f"the minibatch asks for {index.min()} to {index.max()} of {stop} {what}")
     return np.ascontiguousarray(index, np.int64)
-
-
-def reference_advantages(rewards: Array, values: Array, last_values: Array, final_values: Array, terminations: Array,
-                         truncations: Array, valid: Array, gamma: float, gae_lambda: float) -> tuple[Array, Array]:
-    """Generalised advantage estimation in NumPy, float64 (Schulman et al. 2016, arXiv:1506.02438, eq. 16).
-
-        delta_t  = r_t + gamma V(s_{t+1}) − V(s_t)
-        A_t      = delta_t + gamma lambda A_{t+1}          R_t = A_t + V(s_t)
-
-    Where an episode ends at t, V(s_{t+1}) is `final_values[t]` and the sum stops; at the last step it is `last_values`
-    and the sum stops. A row that is not valid has advantage 0, and with that nothing of it reaches other rows but the
-    value of its observation, should the row before it go on. All arrays are (num_steps, num_envs), last_values
-    (num_envs,); returns advantages and returns.
-    """
-    ended = terminations | truncations
-    advantages = np.zeros(rewards.shape)
-    next_values, next_advantages = last_values, np.zeros(rewards.shape[1])
-    for t in reversed(range(len(rewards))):
-        delta = rewards[t] + gamma * np.where(ended[t], final_values[t], next_values) - values[t]
-        later = np.where(ended[t], 0, gamma * gae_lambda * next_advantages)
-        advantages[t] = np.where(valid[t], delta + later, 0)
-        next_values, next_advantages = values[t], advantages[t]
-    return advantages, advantages + values

@@ -1,6 +1,6 @@
 """The replay buffer of off-policy learners: a ring of transitions in memory that is allocated once.
 
-This file allocates and checks; the kernels in _replay.pyx copy. `ReferenceReplay` is the plain form of both.
+This file allocates and checks; the kernels in _replay.pyx copy.
 """
 
 from __future__ import annotations
@@ -129,26 +129,6 @@ class ReplayBuffer:
 def joined(first: Transitions, second: Transitions) -> Transitions:
     """Rows (updates, n, …) and (updates, m, …) side by side, (updates, n + m, …)."""
     return Transitions(*(np.concatenate((getattr(first, name), getattr(second, name)), 1) for name in FIELDS))
-
-
-class ReferenceReplay:
-    """What ReplayBuffer holds and draws, in plain NumPy: a list of rows, the oldest first."""
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity, self.stored = capacity, 0
-        self.rows: list[dict[str, Array]] = []
-
-    def append(self, rows: Transitions, valid: Array) -> None:
-        for i in np.flatnonzero(valid):
-            self.rows.append({name: getattr(rows, name)[i].copy() for name in FIELDS})
-            self.stored += 1
-        del self.rows[:-self.capacity]
-
-    def gather(self, index: Array) -> Transitions:
-        """Rows by their place in the ring: row k of the list is at (stored − len + k) mod capacity."""
-        oldest = self.stored - len(self.rows)
-        places = {(oldest + k) % self.capacity: row for k, row in enumerate(self.rows)}
-        return Transitions(**{name: np.array([places[int(i)][name] for i in index]) for name in FIELDS})
 
 
 def _allocate(spec: EnvSpec, lead: tuple[int, ...]) -> Transitions:

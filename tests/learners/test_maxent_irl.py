@@ -21,7 +21,6 @@ from puffer_il.learners.common.learned_reward import load_reward
 from puffer_il.learners.common.maxent import (
     InverseProblem,
     SoftMDP,
-    exact_evidence,
     likelihood_evidence,
     matching_evidence,
 )
@@ -31,7 +30,7 @@ from puffer_il.learners.maxent_irl import MaxEntIRL
 from puffer_il.native import tabular
 from puffer_il.vector.make import find_creator
 from puffer_il.vector.model import model_of
-from tests.support.mdps import episodes_of, on_one_thread, policy_value, uniform
+from tests.support.mdps import episodes_of, exact_evidence, on_one_thread, policy_value, uniform
 from tests.support.runs import final_state, gridworld_demos, run, tiny
 
 one_thread = pytest.fixture(autouse=True)(on_one_thread)

@@ -9,7 +9,6 @@ from puffer_il.learners.common.lbfgs import LBFGS
 from puffer_il.learners.common.maxent import (
     InverseProblem,
     SoftMDP,
-    exact_evidence,
     likelihood_evidence,
     matching_evidence,
 )
@@ -20,7 +19,7 @@ from puffer_il.native.envdata import open_env
 from puffer_il.vector.make import find_creator
 from puffer_il.vector.model import model_of
 from tests.learners.test_maxent_irl import beside_imitation
-from tests.support.mdps import episodes_of, on_one_thread, policy_value, uniform
+from tests.support.mdps import episodes_of, exact_evidence, on_one_thread, policy_value, uniform
 
 pytestmark = pytest.mark.slow
 one_thread = pytest.fixture(autouse=True)(on_one_thread)

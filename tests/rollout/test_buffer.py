@@ -16,9 +16,23 @@ from hypothesis import strategies as st
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ActionSpec, Array, EnvSpec
 from puffer_il.rollout import _buffer as kernels
-from puffer_il.rollout.buffer import ROW_FIELDS, RolloutBuffer, Rows, reference_advantages
+from puffer_il.rollout.buffer import ROW_FIELDS, RolloutBuffer, Rows
 
 OBS_DTYPES = ("float32", "float64", "uint8", "int8", "int16", "int32")
+
+
+def reference_advantages(rewards: Array, values: Array, last_values: Array, final_values: Array, terminations: Array,
+                         truncations: Array, valid: Array, gamma: float, gae_lambda: float) -> tuple[Array, Array]:
+    """`RolloutBuffer.compute_advantages` in NumPy, float64; returns advantages and returns."""
+    ended = terminations | truncations
+    advantages = np.zeros(rewards.shape)
+    next_values, next_advantages = last_values, np.zeros(rewards.shape[1])
+    for t in reversed(range(len(rewards))):
+        delta = rewards[t] + gamma * np.where(ended[t], final_values[t], next_values) - values[t]
+        later = np.where(ended[t], 0, gamma * gae_lambda * next_advantages)
+        advantages[t] = np.where(valid[t], delta + later, 0)
+        next_values, next_advantages = values[t], advantages[t]
+    return advantages, advantages + values
 
 
 def make_spec(obs_shape: tuple[int, ...] = (3,), obs_dtype: Any = np.float32, continuous: bool = False) -> EnvSpec:

@@ -10,10 +10,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from puffer_il.core.spec import ActionSpec, EnvSpec
-from puffer_il.rollout.replay import FIELDS, ReferenceReplay, ReplayBuffer, Transitions, joined
+from puffer_il.core.spec import ActionSpec, Array, EnvSpec
+from puffer_il.rollout.replay import FIELDS, ReplayBuffer, Transitions, joined
 from tests.support.rollouts import SPEC, make_buffer, make_demos
 from tests.support.runs import same
+
+
+class ReferenceReplay:
+    """What ReplayBuffer holds and draws, in plain NumPy: a list of rows, the oldest first."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity, self.stored = capacity, 0
+        self.rows: list[dict[str, Array]] = []
+
+    def append(self, rows: Transitions, valid: Array) -> None:
+        for i in np.flatnonzero(valid):
+            self.rows.append({name: getattr(rows, name)[i].copy() for name in FIELDS})
+            self.stored += 1
+        del self.rows[:-self.capacity]
+
+    def gather(self, index: Array) -> Transitions:
+        """Rows by their place in the ring: row k of the list is at (stored − len + k) mod capacity."""
+        oldest = self.stored - len(self.rows)
+        places = {(oldest + k) % self.capacity: row for k, row in enumerate(self.rows)}
+        return Transitions(**{name: np.array([places[int(i)][name] for i in index]) for name in FIELDS})
 
 
 def make_spec(obs_shape: tuple[int, ...], obs_dtype: Any, continuous: bool) -> EnvSpec:

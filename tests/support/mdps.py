@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 
 from puffer_il.core.spec import Array
 from puffer_il.demos.dataset import Demos
+from puffer_il.learners.common.maxent import Evidence, SoftMDP
 from puffer_il.native.tabular import MDP, occupancy
 
 
@@ -71,3 +73,10 @@ def greedy(policy: Array) -> Array:
 def uniform(mdp: MDP) -> Array:
     """The random policy."""
     return np.full((mdp.num_states, mdp.num_actions), 1 / mdp.num_actions)
+
+
+def exact_evidence(soft: SoftMDP, policy: Array) -> Evidence:
+    """What infinitely many episodes of a policy (S, A), or (T, S, A) with a horizon, would say."""
+    if soft.horizon:
+        policy = np.ascontiguousarray(np.broadcast_to(policy, (soft.horizon, *soft.shape)))
+    return Evidence(soft.starts(), *soft.visits(policy, soft.starts()), episodes=math.inf)

@@ -47,22 +47,3 @@ class Coupling:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(lambda first, stop: kernels.couple(*arguments, first, stop, found), bounds[:-1], bounds[1:]))
         return found
-
-
-def reference_distances(rows: Array, starts: Array, valid: Array, atoms: Array, horizon: float) -> Array:
-    """`Coupling.distances` of a first rollout in NumPy, float64, one environment and step after the other."""
-    found = np.full(rows.shape[:2], np.inf)
-    for i in range(rows.shape[1]):
-        left = np.ones(len(atoms))
-        for t in range(len(rows)):
-            left = np.ones(len(atoms)) if starts[t, i] else left
-            wanted, cost = len(atoms) / horizon, 0.0
-            distances = np.linalg.norm(atoms.astype(np.float64) - rows[t, i], axis=1)
-            while valid[t, i] and wanted > SPENT and left.max() > SPENT:
-                nearest = int(np.argmin(np.where(left > SPENT, distances, np.inf)))
-                used = min(left[nearest], wanted)
-                cost, wanted = cost + used * distances[nearest], wanted - used
-                left[nearest] -= used
-            if valid[t, i] and wanted <= SPENT:
-                found[t, i] = cost / (len(atoms) / horizon)
-    return found

@@ -252,13 +252,6 @@ def matching_evidence(soft: SoftMDP, demos: Demos) -> Evidence:
     return Evidence(soft.starts(), _taken(soft, demos, weights).sum(0), ends / demos.num_episodes, demos.num_episodes)
 
 
-def exact_evidence(soft: SoftMDP, policy: Array) -> Evidence:
-    """What infinitely many episodes of a policy (S, A), or (T, S, A) with a horizon, would say."""
-    if soft.horizon:
-        policy = np.ascontiguousarray(np.broadcast_to(policy, (soft.horizon, *soft.shape)))
-    return Evidence(soft.starts(), *soft.visits(policy, soft.starts()), episodes=math.inf)
-
-
 def check_demos(mdp: MDP, demos: Demos, horizon: int = 0) -> None:
     """InputError if the MDP could not have made these demonstrations."""
     assert demos.actions is not None

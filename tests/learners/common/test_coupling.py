@@ -5,7 +5,27 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from puffer_il.learners.common.coupling import Coupling, reference_distances
+from puffer_il.core.spec import Array
+from puffer_il.learners.common.coupling import SPENT, Coupling
+
+
+def reference_distances(rows: Array, starts: Array, valid: Array, atoms: Array, horizon: float) -> Array:
+    """`Coupling.distances` of a first rollout in NumPy, float64, one environment and step after the other."""
+    found = np.full(rows.shape[:2], np.inf)
+    for i in range(rows.shape[1]):
+        left = np.ones(len(atoms))
+        for t in range(len(rows)):
+            left = np.ones(len(atoms)) if starts[t, i] else left
+            wanted, cost = len(atoms) / horizon, 0.0
+            distances = np.linalg.norm(atoms.astype(np.float64) - rows[t, i], axis=1)
+            while valid[t, i] and wanted > SPENT and left.max() > SPENT:
+                nearest = int(np.argmin(np.where(left > SPENT, distances, np.inf)))
+                used = min(left[nearest], wanted)
+                cost, wanted = cost + used * distances[nearest], wanted - used
+                left[nearest] -= used
+            if valid[t, i] and wanted <= SPENT:
+                found[t, i] = cost / (len(atoms) / horizon)
+    return found
 
 
 def rollout(steps: int, envs: int, width: int, seed: int = 0):

@@ -18,13 +18,12 @@ from puffer_il.learners.common.maxent import (
     NotFinite,
     SoftMDP,
     check_demos,
-    exact_evidence,
     likelihood_evidence,
     matching_evidence,
 )
 from puffer_il.native import tabular
 from puffer_il.native.tabular import MDP
-from tests.support.mdps import episodes_of, on_one_thread, random_mdp, random_policy
+from tests.support.mdps import episodes_of, exact_evidence, on_one_thread, random_mdp, random_policy
 
 CASES = st.fixed_dictionaries({
     "seed": st.integers(0, 10_000), "states": st.integers(2, 7), "actions": st.integers(1, 4),

@@ -72,7 +72,7 @@ def _gemm_work(threads: int) -> Work:
     return work
 
 
-class Arrays:
+class LevelArrays:
     """Three arrays that fill one level of the memory's hierarchy."""
 
     def __init__(self, level: str) -> None:
@@ -136,7 +136,7 @@ class Limits:
     """Makes the needs of stages; the memory of probes is shared."""
 
     def __init__(self) -> None:
-        self._arrays: dict[str, Arrays] = {}
+        self._arrays: dict[str, LevelArrays] = {}
 
     def flops(self, amount: float, threads: int) -> Need:
         return Need("FMA", fma_work(threads), yardstick.fma(FMA_ROUNDS, threads), amount)
@@ -144,7 +144,7 @@ class Limits:
     def bytes(self, kind: str, amount: float, working_set: int, threads: int = 1) -> Need:
         """`amount` read and written, as the stream `kind` does it at the level where the working set lives."""
         level = level_of(working_set)
-        arrays = self._arrays.setdefault(level, Arrays(level))
+        arrays = self._arrays.setdefault(level, LevelArrays(level))
         return Need(f"{kind} ({level})", arrays.work(kind, threads), arrays.bytes(kind), amount)
 
     def steps(self, raw: RawSteps, amount: float, threads: int) -> Need:

@@ -9,8 +9,6 @@ import pytest
 
 from puffer_il.cli import main
 from puffer_il.demos import read_demos, read_meta
-from puffer_il.native.catalogue import env_folders
-from puffer_il.vector.make import same_environment
 from tests.support.command_line import collect, one_line, train
 
 
@@ -41,12 +39,6 @@ def test_given_parameters_go_over_those_of_the_run(tmp_path, finished):
     assert collect("cartpole", "--policy", finished, "--episodes", 2, "--out", out,
                    "--env.kwargs.max-episode-steps", "4") == 0
     assert read_demos(out).lengths.tolist() == [4, 4]
-
-
-def test_an_environment_is_the_same_however_it_is_written():
-    folder = env_folders()["cartpole"]
-    assert same_environment("cartpole", str(folder)) and same_environment(f"{folder}/", "cartpole")
-    assert not same_environment("cartpole", "CartPole-v1") and not same_environment("cartpole", "gone")
 
 
 def test_demos_are_collected_from_scripted_experts(tmp_path, capsys):

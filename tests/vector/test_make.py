@@ -9,7 +9,7 @@ import pytest
 
 from puffer_il.core.errors import EnvFailure, InputError
 from puffer_il.vector import make
-from puffer_il.vector.make import env_seed, find_creator
+from puffer_il.vector.make import env_seed, find_creator, same_environment
 from puffer_il.vector.vec import make_vec
 from tests.support import identified
 from tests.support.identified import SEED
@@ -125,3 +125,9 @@ def test_an_environment_that_breaks_when_opened_shows_its_traceback():
 def test_seeds_are_distinct_within_a_run_and_between_runs():
     seeds = [[env_seed(seed, index) for index in range(1000)] for seed in (0, 1, 2, SEED)]
     assert len(np.unique(seeds)) == 4000 and np.min(seeds) >= 0 and np.max(seeds) < 2**31
+
+
+def test_an_environment_is_the_same_however_it_is_written():
+    folder = make.env_folders()["cartpole"]
+    assert same_environment("cartpole", str(folder)) and same_environment(f"{folder}/", "cartpole")
+    assert not same_environment("cartpole", "CartPole-v1") and not same_environment("cartpole", "gone")

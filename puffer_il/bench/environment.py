@@ -118,10 +118,10 @@ def remarks(facts: EnvFacts, advice: dict[int, str], flags: dict[str, str]) -> l
     found = []
     for name in dict.fromkeys(advice.values()):
         at = ", ".join(f"{size:,}" for size, way in advice.items() if way == name)
-        found.append(f"at {at} environments take {name}: {flags[name]}")
+        found.append(f"at {at} environments use {name}: {flags[name]}")
     if facts.batched:
-        found.append(f"{NATIVE} is what a run takes by itself, with as many threads as pay (--train.threads N bounds "
-                     "them); workers never see whole rollouts in C, so take them only where they are much faster")
+        found.append(f"a run uses {NATIVE} by default, with as many threads as pay off (--train.threads N limits "
+                     "them); rollouts in workers are not collected in C, so choose workers only where they are much faster")
     else:
         found.append("in training the policy acts between steps, on the same cores: 'puffer-il train … --autotune' "
                      "measures both together")

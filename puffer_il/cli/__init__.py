@@ -78,9 +78,9 @@ def _report(error: Exception) -> int:
         print(f"puffer-il: {error}", file=sys.stderr)
         return FAILED
     if _disk_is_full(error):
-        return _complain("error: the disk is full; free some space, and a run goes on with --resume", BAD_INPUT)
+        return _complain("error: the disk is full; free some space, then continue a run with --resume", BAD_INPUT)
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and error.filename:
-        return _complain(f"error: {error.filename}: {error.strerror}; change that or use another place", BAD_INPUT)
+        return _complain(f"error: {error.filename}: {error.strerror}; change its permissions or use another place", BAD_INPUT)
     traceback.print_exception(error)
     return FAILED
 

@@ -40,12 +40,12 @@ def add(commands: Any) -> None:
     option("--num-envs", type=parser.count, default=0, metavar="N", help="default 4096; 64 for Python environments")
     option("--num-steps", type=parser.count, default=64, metavar="N", help="steps of a rollout (default 64)")
     option("--epochs", type=parser.count, default=1, metavar="N", help="PPO epochs of throughput (default 1)")
-    option("--updates", type=parser.count, default=10, metavar="N", help="counted iterations of throughput "
+    option("--updates", type=parser.count, default=10, metavar="N", help="measured iterations of throughput "
                                                                          "(default 10)")
     option("--hidden", type=parser.counts, default=(64, 256), metavar="N,…", help="hidden widths of stages (default "
                                                                                   "64,256)")
     option("--repeats", type=parser.count, default=7, metavar="N", help="repeats of everything else (default 7)")
-    option("--seconds", type=_seconds, default=0.1, metavar="S", help="least seconds of one repeat (default 0.1)")
+    option("--seconds", type=_seconds, default=0.1, metavar="S", help="minimum seconds of one repeat (default 0.1)")
     option = measure.add_argument_group("scores").add_argument
     option("--envs", type=_names, default="cartpole,acrobot,mountaincar,pendulum,mdp", metavar="E,…",
            help="default cartpole,acrobot,mountaincar,pendulum,mdp")
@@ -75,5 +75,5 @@ def _names(text: str) -> list[str]:
 def _seconds(text: str) -> float:
     seconds = parser.rate(text)
     if seconds > 60:
-        raise ArgumentTypeError(f"{text!r} is no number of seconds from 0 to 60")
+        raise ArgumentTypeError(f"{text!r} is more than 60 seconds")
     return seconds

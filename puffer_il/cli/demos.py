@@ -36,7 +36,7 @@ def add(commands: Any) -> None:
     write.add_argument("out", help="an .npz file, or minari:ID for a local Minari dataset")
     about.add_argument("--json", action="store_true", help="print JSON instead of lines")
     for one in (suspicious, convert, write):
-        one.add_argument("--env", help="the environment that they should fit")
+        one.add_argument("--env", help="an environment, which the demonstrations have to fit")
     convert.add_argument("--time-limit", type=parser.count, metavar="STEPS", help="the environment's time limit, for a "
                                                                                   "file that marks it as a termination")
     convert.add_argument("--no-actions", action="store_true", help="keep the observations alone")
@@ -85,7 +85,7 @@ def check(args: Namespace) -> int:
     demos, spec = read_demos(args.file), _spec(args.env) if args.env else None
     found = doubts(demos, spec)
     for doubt in found:
-        print(f"look: {doubt}")
+        print(f"warning: {doubt}")
     if spec is not None:
         check_fit(demos, spec)
     print(f"{args.file}: {'usable' if found else 'nothing looks wrong'}")

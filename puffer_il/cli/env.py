@@ -69,7 +69,7 @@ def add(commands: Any) -> None:
                                                                                           "(default 10)")
     add_play(parser.command(group, "play", play, "watch an environment, play it, or make a GIF of it",
                             epilog=PLAY_EXAMPLES))
-    measure = parser.command(group, "bench", bench, "steps per second, natively and in processes, and which to take",
+    measure = parser.command(group, "bench", bench, "measure every way of stepping an environment, and recommend one",
                              epilog=BENCH_EXAMPLES)
     measure.add_argument("env", help="as in 'puffer-il train'")
     measure.add_argument("--num-envs", type=parser.count, metavar="N", help="environments (default: 1,024, 4,096 and "
@@ -87,10 +87,10 @@ def add_play(show: parser.Parser) -> None:
     option("env", nargs="?", help="as in 'puffer-il train'; with --policy RUN it may be left out")
     who = show.add_mutually_exclusive_group()
     parser.takes_actor(who)
-    who.add_argument("--keys", action="store_true", help="you, by the keyboard")
+    who.add_argument("--keys", action="store_true", help="you play, with the keyboard")
     option("--stochastic", action="store_true", help="sample a policy's actions instead of taking the likeliest")
     option("--episodes", type=parser.count, metavar="N", help="default 3; for a file 1; with --keys until you quit")
-    option("--steps", type=parser.count, metavar="N", help="no more steps than these (a .png then shows the last)")
+    option("--steps", type=parser.count, metavar="N", help="at most this many steps (a .png then shows the last one)")
     parser.takes_seed(show)
     option("--out", type=Path, metavar="FILE", help="a .gif, .mp4, or .png (the middle of the first episode)")
     option("--fps", type=parser.rate, metavar="F", help="steps per second (default: the environment's own); 0 with "

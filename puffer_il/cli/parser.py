@@ -68,7 +68,7 @@ def takes_kwargs(parser: Parser) -> None:
 
 
 def takes_seed(parser: Parser) -> None:
-    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="another seed starts elsewhere")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="another seed begins in other states")
 
 
 def takes_actor(who: Any) -> None:
@@ -106,7 +106,7 @@ def rate(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 on")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0")
     return value
 
 
@@ -131,5 +131,5 @@ def counts(text: str) -> tuple[int, ...]:
 
 def _at_least(low: int, text: str) -> int:
     if not text.isdecimal() or int(text) < low:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {low} on")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {low}")
     return int(text)

@@ -29,7 +29,7 @@ examples:
   puffer-il train ppo cartpole --env.kwargs.tau 0.1  any parameter of the environment
   puffer-il train gail cartpole --config mine.toml   your keys from a file, over the shipped ones
   puffer-il train auto my_env --demos d.npz          an algorithm that suits the demonstrations, and why
-  puffer-il train --resume runs/cartpole-gail-…      go on exactly where a run stopped
+  puffer-il train --resume runs/cartpole-gail-…      continue exactly where a run stopped
   puffer-il train gail cartpole --help               every key, its value in this experiment, what it does
 
 A Gymnasium id such as CartPole-v1 stands for the C environment that equals it
@@ -180,8 +180,8 @@ def result(summary: dict[str, Any], run_dir: Path) -> list[str]:
     if summary["time_to_expert_s"] is not None:
         took += f"; at the expert's level after {summary['time_to_expert_s']:.1f} s"
     then = {"finished": [("evaluate", f"puffer-il eval {run}"),
-                         ("train on", f"puffer-il train --resume {run} --total-steps {2 * summary['env_steps']}")],
-            "interrupted": [("go on", f"puffer-il train --resume {run}")],
+                         ("continue", f"puffer-il train --resume {run} --total-steps {2 * summary['env_steps']}")],
+            "interrupted": [("continue", f"puffer-il train --resume {run}")],
             "diverged": [("advice", "a loss is not finite; lower the learning rates, see metrics.jsonl")]}
     title = f"{summary['status']}: {summary['algo']} on {summary['env']}, seed {summary['seed']}"
     return ["", title, *scores(summary, summary["eval"]),

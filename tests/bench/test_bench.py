@@ -280,9 +280,9 @@ def test_an_interrupt_keeps_what_was_measured(tmp_path, monkeypatch, capsys):
     (["env", "--env", "NoSuch-v0"], "NoSuch"),
     (["--json", "/nowhere/at/all.json"], "/nowhere/at/all.json cannot be written"),
     (["--markdown", "/tmp"], "/tmp cannot be written (is a folder)"),
-    (["--repeats", "0"], "'0' is no whole number from 1 on"),
-    (["--seconds", "long"], "'long' is no number from 0 on"),
-    (["--hidden", "64,x"], "'x' is no whole number"),
+    (["--repeats", "0"], "'0' is not a whole number of at least 1"),
+    (["--seconds", "long"], "'long' is not a number of at least 0"),
+    (["--hidden", "64,x"], "'x' is not a whole number"),
     (["--fast"], "unknown option '--fast'; see 'puffer-il bench --help'"),
     (["scores", "--envs", "cartpol"], "did you mean 'cartpole'"),
 ])

@@ -21,7 +21,7 @@ def test_a_c_environment_natively_and_by_workers(monkeypatch, capsys):
     assert out[0] == "cartpole: steps per second, on 2 cores" and out[1].split() == ["64", "envs"]
     assert [line[2:].split("  ")[0] for line in out[2:7]] == [
         "C alone, 1 thread", "native, 1 thread", "native, 2 threads", "1 worker", "2 workers"]
-    assert out[7].startswith("- at 64 environments take ") and "--env.backend " in out[7] and "±" in out[2]
+    assert out[7].startswith("- at 64 environments use ") and "--env.backend " in out[7] and "±" in out[2]
     assert "--train.threads N" in out[8]
 
 

@@ -199,7 +199,7 @@ def test_an_interrupted_table_is_even(tmp_path):
 @pytest.mark.parametrize(("arguments", "said"), [
     (["scores", "--algos", "gial"], "did you mean 'gail'"),
     (["scores", "--envs", "NoSuch-v0"], "NoSuch"),
-    (["scores", "--demos", "0"], "'0' is no whole number from 1 on"),
+    (["scores", "--demos", "0"], "'0' is not a whole number of at least 1"),
     (["scores", "--json", __file__], "was not written by 'puffer-il bench scores'"),
 ])
 def test_bad_input_is_one_line(arguments, said, capsys):

@@ -151,7 +151,8 @@ def test_train_leaves_a_whole_run_directory_and_says_what_next(tmp_path, capsys)
     out = capsys.readouterr().out
     assert out.startswith("ppo on cartpole · seed 3 · cpu · 8 envs native")
     tail = out[out.index("finished: ppo on cartpole, seed 3"):].splitlines()
-    assert [line.split()[0] for line in tail[1:]] == ["policy", "played", "random", "time", "run", "evaluate", "train"]
+    assert [line.split()[0] for line in tail[1:]] == [
+        "policy", "played", "random", "time", "run", "evaluate", "continue"]
     assert "3 episodes" in tail[2] and f"puffer-il eval '{run_dir}'" in tail[6]
     assert f"puffer-il train --resume '{run_dir}' --total-steps 1024" in tail[7]
     config = tomllib.loads((run_dir / "config.toml").read_text())
@@ -178,7 +179,7 @@ def test_an_interrupted_run_exits_130_and_goes_on_from_there(tmp_path, capsys, m
     monkeypatch.setattr(Collector, "collect", interrupted)
     assert train("ppo", "cartpole", "--total-steps", "1024", "--run-dir", str(run_dir)) == 130
     out = capsys.readouterr().out
-    assert "interrupted: ppo on cartpole" in out and f"go on       puffer-il train --resume {run_dir}" in out
+    assert "interrupted: ppo on cartpole" in out and f"continue    puffer-il train --resume {run_dir}" in out
     monkeypatch.setattr(Collector, "collect", collect)
     assert main(["train", "--resume", str(run_dir), "--total-steps", "768"]) == 0
     assert [line["step"] for line in metrics(run_dir)] == [256, 512, 768, 768]

@@ -345,7 +345,7 @@ def test_a_film_keeps_few_pictures_whatever_its_length(tmp_path):
     (["cartpole", "--keys", "--random"], "not allowed with argument"),
     (["cartpole", "--ppo.gamma", "1"], "--ppo.gamma: only parameters of the environment can be set here"),
     (["cartpole", "--env.kwargs.gravty", "1"], "did you mean 'gravity'?"),
-    (["cartpole", "--fps", "fast"], "'fast' is no number from 0 on"),
+    (["cartpole", "--fps", "fast"], "'fast' is not a number of at least 0"),
     (["gymnasium:CartPole-v1", "--expert"], "--expert: gymnasium:CartPole-v1 has no scripted expert"),
     ([f"{__name__}:Numbers", "--out", "a.png"], "draws no pictures"),
 ])

@@ -149,7 +149,7 @@ def test_a_profile_ends_a_finished_run_and_an_interrupted_one(tmp_path, capsys, 
     arguments = ["train", "ppo", "cartpole", *SMALL, "--profile", "--total-steps", "512", "--run-dir"]
     assert main([*arguments, str(tmp_path / "whole")]) == 0
     out = capsys.readouterr().out
-    assert out.index("profile: 2 iterations of 256 steps") > out.index("train on")
+    assert out.index("profile: 2 iterations of 256 steps") > out.index("continue ")
     collect = Collector.collect
 
     def interrupted(self):

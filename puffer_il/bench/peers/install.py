@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from puffer_il.bench.measure import Say
+
 TORCH = "torch==2.13.0"  # what we are tested with, for all alike: the peers differ in their own code, not in torch's
 NUMPY = "numpy==1.26.4"  # both are made for NumPy 1; PufferLib 3.0.0 asks for it
 GYMNASIUM = "gymnasium==0.29.1"  # imitation asks for ~=0.29, PufferLib for <=0.29.1
@@ -26,7 +28,6 @@ PYTHONS = ((3, 11), (3, 12))  # NumPy 1.26 has wheels for no later Python
 PUFFERLIB = "pufferlib==3.0.0"  # the last release with its own trainer and environments
 SAY_EVERY = 5.0  # seconds between two lines about the same step
 
-Progress = Callable[[str], None]
 
 
 class PeerError(Exception):
@@ -49,7 +50,7 @@ class Recipe:
 class Build:
     """One environment while it is built: runs commands, reports, keeps the log."""
 
-    def __init__(self, name: str, folder: Path, progress: Progress) -> None:
+    def __init__(self, name: str, folder: Path, progress: Say) -> None:
         self.name, self.folder, self.progress, self.begin = name, folder, progress, time.perf_counter()
         self.python, self.log = folder / "bin" / "python", folder / "build.log"
 
@@ -84,7 +85,7 @@ class Build:
                         *arguments], environment)
 
 
-def ensure_environment(name: str, progress: Progress) -> Path:
+def ensure_environment(name: str, progress: Say) -> Path:
     """The Python of a finished environment, built first if need be; PeerError if it cannot be."""
     recipe, folder = RECIPES[name], cache_folder() / name
     stamp, python = folder / "complete", folder / "bin" / "python"

@@ -25,7 +25,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, TextIO
 
-from puffer_il.bench.measure import Figure, figure
+from puffer_il.bench.measure import Figure, Say, figure
 from puffer_il.bench.peers.install import PeerError, ensure_environment
 
 READY_TIMEOUT = 600.0  # seconds to import, build and warm up
@@ -38,7 +38,6 @@ WORKERS = {  # peer → (virtual environment, script)
     "envpool": ("envpool", "envpool_worker.py"),
 }
 
-Progress = Callable[[str], None]
 Sample = dict[str, Any]  # "steps", "seconds", and what else the worker knows: "stages", "reached", …
 
 
@@ -87,7 +86,7 @@ def ratio(ours: Result, theirs: Result) -> Figure | None:
     return figure(pairs) if pairs else None
 
 
-def peer_entry(peer: str, name: str, settings: dict[str, Any], progress: Progress = silent) -> Entry:
+def peer_entry(peer: str, name: str, settings: dict[str, Any], progress: Say = silent) -> Entry:
     """The entry of a peer, its environment being built if need be. If that fails, the entry says so."""
     environment, script = WORKERS[peer]
     try:
@@ -100,7 +99,7 @@ def peer_entry(peer: str, name: str, settings: dict[str, Any], progress: Progres
     return Entry(name, (str(python), str(worker), json.dumps(settings)))
 
 
-def interleave(entries: Sequence[Entry], rounds: int, progress: Progress = silent) -> list[Result]:
+def interleave(entries: Sequence[Entry], rounds: int, progress: Say = silent) -> list[Result]:
     """Start and warm up one after the other, then `rounds` times each in turn, always in the order of the entries."""
     results = [Result(entry.name, error=entry.error) for entry in entries]
     with ExitStack() as stack:
@@ -114,7 +113,7 @@ def interleave(entries: Sequence[Entry], rounds: int, progress: Progress = silen
     return results
 
 
-def _start(entry: Entry, result: Result, stack: ExitStack, progress: Progress) -> Callable[[], Sample] | None:
+def _start(entry: Entry, result: Result, stack: ExitStack, progress: Say) -> Callable[[], Sample] | None:
     """What measures this entry, set up and warmed up; None, and the result's error, if that fails."""
     try:
         if entry.error:
@@ -133,7 +132,7 @@ def _start(entry: Entry, result: Result, stack: ExitStack, progress: Progress) -
         return None
 
 
-def _take(result: Result, measure: Callable[[], Sample], where: str, progress: Progress) -> None:
+def _take(result: Result, measure: Callable[[], Sample], where: str, progress: Say) -> None:
     try:
         sample = measure()
         if not (sample.get("steps", 0) > 0 and sample.get("seconds", 0) > 0):
@@ -145,7 +144,7 @@ def _take(result: Result, measure: Callable[[], Sample], where: str, progress: P
         progress(f"{result.name}: {where}, {sample['steps'] / sample['seconds']:,.0f}/s")
 
 
-def _fail(result: Result, error: PeerError, progress: Progress) -> None:
+def _fail(result: Result, error: PeerError, progress: Say) -> None:
     result.error = str(error)
     progress(f"{result.name}: left out, {error}")
 

@@ -5,8 +5,6 @@ which opens a Gymnasium (or parallel PettingZoo) environment. Whatever is wrong 
 one line; EnvFailure says that an environment broke.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`puffer-il env bench`: steps per second of one environment in every way it can be stepped, and which to take."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Sequence

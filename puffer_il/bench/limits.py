@@ -1,7 +1,5 @@
 """What the machine can do at most, measured beside what is measured against it (csrc/yardstick.h)."""
 
-from __future__ import annotations
-
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

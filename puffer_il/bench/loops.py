@@ -1,7 +1,5 @@
 """Whole training loops: what a person gets, per algorithm and network, and how it scales."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

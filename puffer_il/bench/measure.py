@@ -1,7 +1,5 @@
 """Time: repeats with their median and range, and comparisons that are interleaved pair by pair."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence

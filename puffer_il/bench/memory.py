@@ -1,7 +1,5 @@
 """The buffers against the memory they live in: advantages, writes, gathers, copies, replays. One thread each."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Networks by themselves: the fused ones of the CPU against torch's own, and PPO's update with either."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

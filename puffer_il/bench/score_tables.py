@@ -1,7 +1,5 @@
 """The runs of `bench scores` as tables: over all environments, and one for each."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from statistics import median

@@ -15,8 +15,6 @@ Cells that the file has already are kept, and run again only if their experiment
 interrupted command goes on where it was, and one FILE can be filled in by several commands.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """One `puffer-il bench`: it says what it is doing, keeps what it has measured when it is interrupted, writes files."""
 
-from __future__ import annotations
-
 import sys
 import tempfile
 import time

@@ -15,8 +15,6 @@ figures. Ratios and shares are of pairs that were measured one right after the o
 function in the file of its subject, and one in tables.py that says what its numbers mean.
 """
 
-from __future__ import annotations
-
 from argparse import Namespace
 from collections.abc import Callable
 from typing import Any

@@ -5,8 +5,6 @@ forward and backward 6, and the discriminator's gradient penalty 12 (forward, gr
 of that by the weights). Activations, losses and sampling are work too, but are not counted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any

@@ -1,7 +1,5 @@
 """JSON → tables with a word on what their numbers mean; the terminal and the Markdown page show the same ones."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any

@@ -3,8 +3,6 @@
 Only the standard library's light modules are imported here, so that --help answers at once.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import shlex

@@ -1,7 +1,5 @@
 """`puffer-il bench`: how fast each part is, and how well every algorithm learns."""
 
-from __future__ import annotations
-
 from argparse import ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """`puffer-il env`: the environments that there are, and what helps to write one."""
 
-from __future__ import annotations
-
 from argparse import Namespace
 from pathlib import Path
 from typing import Any

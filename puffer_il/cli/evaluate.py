@@ -1,7 +1,5 @@
 """`puffer-il eval`: the score of a run's newest policy."""
 
-from __future__ import annotations
-
 import json
 from argparse import Namespace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Config keys as options, for --help: each with a value, its sentence and its choices."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """`--section.key VALUE` on the command line: told from options, and turned into tables of a config."""
 
-from __future__ import annotations
-
 import re
 import tomllib
 from collections.abc import Iterable

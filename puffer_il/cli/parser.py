@@ -4,8 +4,6 @@ A group is a file with a function `add`, which declares its commands, and beside
 `command` ties the two. Nothing heavy is imported before a command is done, so that --help answers at once.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 import shutil

@@ -1,7 +1,5 @@
 """`puffer-il reward`: what a learned reward pays for."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import sys

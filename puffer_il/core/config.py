@@ -3,8 +3,6 @@
 The sections below are shared; a learner declares its own in its file. learners/experiment.py makes a Config of files.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import re

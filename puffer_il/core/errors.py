@@ -1,7 +1,5 @@
 """Errors that a user sees, and the hint at what was meant."""
 
-from __future__ import annotations
-
 from difflib import get_close_matches
 
 

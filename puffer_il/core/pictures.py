@@ -1,7 +1,5 @@
 """Pictures, uint8 (height, width, 3): their size, and what they are as PNG and as GIF."""
 
-from __future__ import annotations
-
 import io
 import struct
 import zlib

@@ -1,7 +1,5 @@
 """A terminal as a screen: pictures out of half blocks, two pixels a character, redrawn in place where they changed."""
 
-from __future__ import annotations
-
 import math
 import os
 import re

@@ -1,7 +1,5 @@
 """Raw arrays of any recorder → Demos, shapes and dtypes made uniform, what cannot be refused by name; and back."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What demonstrations are, whether they fit an environment, and what looks wrong with them."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any

@@ -1,7 +1,5 @@
 """An expert acts in vector environments until every row has its share of complete episodes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

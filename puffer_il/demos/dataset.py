@@ -1,7 +1,5 @@
 """`Demos`: demonstrations in memory, checked on construction."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path

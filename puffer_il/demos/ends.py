@@ -5,8 +5,6 @@ Recorders of the `done` era store such a flag, so a time limit looks like a term
 length if it is a multiple of ROUND and both two episodes and a SHARE of all reach it. Notes say what was assumed.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from puffer_il.core.spec import Array

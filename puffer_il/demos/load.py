@@ -1,7 +1,5 @@
 """Demonstrations for a learner: read, limited to the first episodes, made to fit the environment, subsampled."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Files, data sets and arrays → Demos. What a source is, its content tells: see puffer_il.demos.formats."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -7,8 +7,6 @@ The best episode counts 1. These are softmax weights up to a factor, which chang
 to mean 1, and what draws them to sum 1. An equal return is an equal weight, whatever the length.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Pictures on their way into a file: PNG by itself, GIF with pillow, MP4 with imageio's ffmpeg."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

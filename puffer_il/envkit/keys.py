@@ -1,7 +1,5 @@
 """The keyboard: single keys from a terminal, and what they mean as actions."""
 
-from __future__ import annotations
-
 import os
 import select
 import signal

@@ -1,7 +1,5 @@
 """`puffer-il env new`: a folder with a small environment that works as it is, to be changed into one's own."""
 
-from __future__ import annotations
-
 import keyword
 import re
 import shlex

@@ -1,7 +1,5 @@
 """A person as the expert of a learner: the terminal shows the environment, and their keys are the answers."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Iterator

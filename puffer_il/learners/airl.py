@@ -9,8 +9,6 @@ the true one is of states and the dynamics let every pair of states be told apar
 dynamics too.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 

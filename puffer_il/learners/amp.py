@@ -7,8 +7,6 @@
 half the paper's.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -4,8 +4,6 @@
     loss: −log π(a|s), or a squared distance; w: the demonstrations' own weights, the rarity of a, or 1
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any

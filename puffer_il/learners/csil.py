@@ -11,8 +11,6 @@ and lowers it on the policy's, by the same means: with `refine` the clone goes o
 they were taken and uniform ones in the policy's states, so that r falls where the policy is and the expert seldom was.
 """
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import math

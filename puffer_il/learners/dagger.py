@@ -7,8 +7,6 @@
         π ← behaviour cloning on all of D
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -8,8 +8,6 @@ policy that learns alongside (Finn et al. 2016, arXiv:1603.00448): PPO, paid r a
 policy of r is. Nothing in L bounds r itself while the two can be told apart; weight decay and penalty do.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -5,8 +5,6 @@
 What the expert did is never seen, only what came of it: demonstrations may hold no actions at all.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from puffer_il.learners.base import About

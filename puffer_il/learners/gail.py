@@ -6,8 +6,6 @@
 first term.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -5,8 +5,6 @@
     θ    ← L-BFGS
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

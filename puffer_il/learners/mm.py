@@ -7,8 +7,6 @@ al. 2021, section 3). There is no verdict and no probability. f is known up to a
 shares, so that it pays neither for living nor for dying.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from puffer_il.core.config import setting

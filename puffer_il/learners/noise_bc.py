@@ -9,8 +9,6 @@
     continuous: a ~ N(π*(s), Σ)                           Σ ← mean of (π(s) − π*(s)) (π(s) − π*(s))ᵀ
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

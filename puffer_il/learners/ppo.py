@@ -4,8 +4,6 @@
         L = clipped surrogate − ent_coef · entropy + vf_coef · value loss (+ expert rows: mixins.py);  an Adam step
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -8,8 +8,6 @@ bounds the Wasserstein distance to them from above; longer ones are paid nothing
 the demonstrations. The reward is never negative, but living pays no longer than the expert lived.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

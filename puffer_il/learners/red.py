@@ -16,8 +16,6 @@ termination it pays for ever what a demonstrated pair is paid, times the share o
 dying costs nothing where the expert dies, and all there is to earn where the expert lives on.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -4,8 +4,6 @@ A learner is a class decorated with `@register("name")`; a built-in one lives in
 package offers its own through the entry-point group `puffer_il.learners`, under a name that no built-in one has.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import importlib
 import pkgutil

@@ -4,8 +4,6 @@
                     a fixed number of gradient updates on minibatches drawn from the replay
 """
 
-from __future__ import annotations
-
 import torch
 
 from puffer_il.core.config import Config

@@ -10,8 +10,6 @@ where d and p are the discounted shares of absorbing steps on either side. Witho
 the least there is, and staying alive a reward by itself.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

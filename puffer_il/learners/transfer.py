@@ -9,8 +9,6 @@ The reward is never trained here. One that reads states alone can be told apart 
 one that reads actions cannot (Fu et al. 2018, arXiv:1710.11248, section 5).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

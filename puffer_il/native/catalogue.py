@@ -1,8 +1,6 @@
 """Names → folders of C and Cython environments: those under `envs/`, and those of other packages (the entry-point group
 `puffer_il.envs`)."""
 
-from __future__ import annotations
-
 import importlib
 import re
 import tomllib

@@ -1,7 +1,5 @@
 """The C compiler, and the folder in which what it makes at run time is kept."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

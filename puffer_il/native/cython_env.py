@@ -4,8 +4,6 @@ The folder's .pyx, .pxd, .pxi and .h files and the headers of csrc/ are what it 
 `buf` and `seed`, as any PufferEnv that steps many environments at once, and better `first_env` as well.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import sys

@@ -5,8 +5,6 @@
 itself, such as sizes that follow from the arrays.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import inspect
 import os

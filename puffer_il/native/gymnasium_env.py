@@ -1,7 +1,5 @@
 """C environments as Gymnasium's: a single one, a vector of them, and pictures as text."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

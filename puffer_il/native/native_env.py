@@ -1,7 +1,5 @@
 """C environments as PufferEnvs: a batch, stepped by one call."""
 
-from __future__ import annotations
-
 import ctypes
 import multiprocessing
 import struct

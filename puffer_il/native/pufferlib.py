@@ -1,7 +1,5 @@
 """PufferLib with `pufferlib.vector` and `pufferlib.emulation`, without the side effects of its import."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import sys

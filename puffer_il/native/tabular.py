@@ -5,8 +5,6 @@ S states, A actions. A policy is an array (S, A) of probabilities. An action is 
 what a policy says there does not matter.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property

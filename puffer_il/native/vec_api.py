@@ -1,7 +1,5 @@
 """The structs of csrc/vec_api.h, and the compiled form of an environment."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 from importlib.machinery import EXTENSION_SUFFIXES

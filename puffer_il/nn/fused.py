@@ -5,8 +5,6 @@
 `take_notices` says so once.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any

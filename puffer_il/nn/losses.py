@@ -3,8 +3,6 @@
 Rows are (n,) unless said otherwise; `weight` (n,) counts them (the valid mask as float), None counts all alike.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Networks that policy, critic and discriminator share: MLP, and the encoder of observations."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, TypeVar
 

@@ -1,7 +1,5 @@
 """A policy in any framework, of which the loop sees arrays alone."""
 
-from __future__ import annotations
-
 from typing import Any, Protocol
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Adam over one flat parameter buffer."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any

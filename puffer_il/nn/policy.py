@@ -1,7 +1,5 @@
 """The actor-critic: act (rollouts), evaluate (updates), predict (Stable-Baselines3's interface)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -2,8 +2,6 @@
 part of an observation it is moved.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`puffer-il reward show`: what was measured of a learned reward as lines, bars and a heat map, or as a picture."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path

@@ -3,8 +3,6 @@
 `training.resolve_actor` makes one of what the user names.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -3,8 +3,6 @@
 This file allocates and checks; the kernels in _buffer.pyx copy and compute.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields

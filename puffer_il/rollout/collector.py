@@ -1,7 +1,5 @@
 """Vector environments + policy → one rollout in the buffer."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import replace

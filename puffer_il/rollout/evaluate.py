@@ -1,7 +1,5 @@
 """A policy on the true reward, in a vector environment of its own, against the expert and a random policy."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any

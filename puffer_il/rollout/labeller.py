@@ -1,7 +1,5 @@
 """An expert beside a rollout: it labels every state with what it would do, and the learner decides who acts."""
 
-from __future__ import annotations
-
 from typing import Protocol
 
 from puffer_il.core.spec import Array

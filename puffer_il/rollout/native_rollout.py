@@ -1,7 +1,5 @@
 """A whole rollout as one call without Python, for a batch of C environments and a policy that the kernels cover."""
 
-from __future__ import annotations
-
 import puffer_il.kernels._kernels as kernels
 from puffer_il.core.spec import Array
 from puffer_il.nn.distributions import Noise

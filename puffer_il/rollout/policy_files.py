@@ -1,7 +1,5 @@
 """Policies in other people's files, read without unpickling: the GAIL paper's npz, Stable-Baselines3's zip."""
 
-from __future__ import annotations
-
 import io
 import json
 import re

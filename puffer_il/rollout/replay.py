@@ -3,8 +3,6 @@
 This file allocates and checks; the kernels in _replay.pyx copy.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 from typing import Any
 

@@ -1,7 +1,5 @@
 """How close to the expert, and how sure: the interquartile mean, bootstrap intervals, normalised scores."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

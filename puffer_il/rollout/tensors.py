@@ -4,8 +4,6 @@ The buffer's memory is page-locked there (process.allocator), so that copies nee
 device once per rollout: what the collector has already put there (observations, actions, …) not again.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 from typing import Any
 

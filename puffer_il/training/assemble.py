@@ -1,7 +1,5 @@
 """From a Config to the parts of a run: the trainer is handed them and makes none itself."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass

@@ -5,8 +5,6 @@
     cloning is enough from CLONE / agreement² transitions on: what is noisy, or seldom near, has to be seen more often
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from contextlib import suppress

@@ -4,8 +4,6 @@
 From 110 characters on panels stand in pairs, below that in one column; what the terminal is too low for is left out.
 """
 
-from __future__ import annotations
-
 import sys
 import threading
 import time

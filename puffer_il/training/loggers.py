@@ -3,8 +3,6 @@
 Loggers are called by the trainer's thread alone. They let OSError rise: a full disk must end the run, not hide.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os

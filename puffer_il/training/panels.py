@@ -4,8 +4,6 @@ Lines are composed by hand rather than by rich's tables, which need ten times as
 interpreter with the training.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field

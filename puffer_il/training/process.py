@@ -1,7 +1,5 @@
 """The process of a run: its device and threads, the signals that end it, its age, and memory that a GPU can read."""
 
-from __future__ import annotations
-
 import os
 import signal
 import time

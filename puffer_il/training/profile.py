@@ -1,7 +1,5 @@
 """`train --profile`: where the time of a run went, stage by stage, and which flag would save the most of it."""
 
-from __future__ import annotations
-
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator

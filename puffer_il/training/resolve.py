@@ -1,7 +1,5 @@
 """What the user asked for → a run's `Config`: the command line and Python call the same function."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any

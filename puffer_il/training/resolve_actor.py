@@ -1,7 +1,5 @@
 """From what the user names, or hands over, to the Actor: for `demos collect`, `env play`, and experts to be asked."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A run's directory and the config in it: made, read, and asked where a policy of it is to act. Needs no torch."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """What a run has learned, from its checkpoint: its newest policy, and how that scores."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The loop: collect → relabel → advantages → update → report."""
 
-from __future__ import annotations
-
 import math
 import platform
 import time

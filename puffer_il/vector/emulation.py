@@ -6,8 +6,6 @@ row it makes), actions other than Discrete, MultiDiscrete from 0 and one-dimensi
 parallel environment took part in a step.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any

@@ -5,8 +5,6 @@ five values), those before it (of four: a time limit is `info["TimeLimit.truncat
 alone, and may take no seed) and classes that derive from nothing.
 """
 
-from __future__ import annotations
-
 import inspect
 import random
 import warnings

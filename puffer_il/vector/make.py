@@ -1,7 +1,5 @@
 """An environment's name → a picklable creator of it, and the facts that a vector needs to know beforehand."""
 
-from __future__ import annotations
-
 import importlib
 import inspect
 import os

@@ -5,8 +5,6 @@ environment with a table `P` and an `initial_state_distrib`, as those of toy_tex
 (probability, next state, reward, terminated).
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Mapping
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """PufferLib's Serial backend, and its native one: a single PufferEnv that steps its whole batch."""
 
-from __future__ import annotations
-
 import contextlib
 import traceback
 from types import SimpleNamespace

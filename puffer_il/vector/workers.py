@@ -4,8 +4,6 @@ The stock one spins: workers that wait keep the processor from those that work, 
 Here a wait yields for a moment, then sleeps on a semaphore and looks after the processes meanwhile.
 """
 
-from __future__ import annotations
-
 import contextlib
 import multiprocessing
 import os

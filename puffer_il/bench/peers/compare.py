@@ -1,7 +1,5 @@
 """`--peers`: ourselves and others in turn, each in a process or environment of its own (see peers/run.py)."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack

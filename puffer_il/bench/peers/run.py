@@ -8,8 +8,6 @@ A peer is installed on first use into a folder of its own. What cannot be instal
 and ends nothing else.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import queue

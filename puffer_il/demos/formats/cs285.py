@@ -2,8 +2,6 @@
 each per transition. Episodes begin at `episode_starts`, or without that after each terminal. We only read it.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from puffer_il.demos.build import build_demos

@@ -8,8 +8,6 @@
     infos     (n,) pickled objects, never loaded
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Minari's data sets on this machine, "minari:D4RL/door/human-v2". Arrays only; needs the extra 'minari'."""
 
-from __future__ import annotations
-
 import warnings
 from typing import Any
 

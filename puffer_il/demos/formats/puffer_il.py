@@ -13,8 +13,6 @@
 `meta` may be missing: a recorder of one's own needs only `np.savez(path, obs=…, actions=…, next_obs=…, …)`.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

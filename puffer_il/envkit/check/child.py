@@ -8,8 +8,6 @@
 and then, once it is told to go on, for each of its checks the name and the Check, and None at the end.
 """
 
-from __future__ import annotations
-
 import contextlib
 import multiprocessing
 import os

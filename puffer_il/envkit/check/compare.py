@@ -1,7 +1,5 @@
 """What was compared and differed, as findings: other memory, other company, another past, the same seed again."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 

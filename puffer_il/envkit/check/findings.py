@@ -1,7 +1,5 @@
 """What the program's records mean: each becomes a finding of the check that it belongs to, with a remedy."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from puffer_il.envkit.check.program import ProgramRun

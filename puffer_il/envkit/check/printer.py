@@ -1,7 +1,5 @@
 """What `env check` shows: what is going on, a line for each check, and a verdict; or the same as JSON."""
 
-from __future__ import annotations
-
 import json
 import shlex
 import sys

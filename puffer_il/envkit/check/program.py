@@ -1,7 +1,5 @@
 """Builds of the program that checks a C environment (csrc/check), and their runs. Nothing of it runs in here."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import subprocess

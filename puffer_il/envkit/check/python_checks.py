@@ -1,7 +1,5 @@
 """Checks from Python's side: the rows of a vector, Gymnasium's checker, and the speed. They run in child.py."""
 
-from __future__ import annotations
-
 import time
 import warnings
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """AddressSanitizer's and UBSan's reports, each condensed to one finding that names the author's line."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What `env check` finds: the checks in the order in which they are told, and the findings of each."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

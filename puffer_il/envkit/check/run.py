@@ -6,8 +6,6 @@ they differ, becomes findings. Then, as of any environment, Python looks at the 
 of the environment are processes of their own.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 import time

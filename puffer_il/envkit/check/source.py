@@ -1,7 +1,5 @@
 """What the sources of a C environment tell: the program that checks it, its compiler's warnings, and what it calls."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """An environment as Python sees it: its vectors, and what they give under random actions."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from functools import cached_property

@@ -1,7 +1,5 @@
 """Absorbing states: what an episode is worth once it has terminated, which no reward of living steps may decide."""
 
-from __future__ import annotations
-
 
 def absorbing_share(terminations: float, rows: float, gamma: float) -> float:
     """Share of absorbing steps where each termination is followed by 1 / (1 − γ) of them, discounted."""

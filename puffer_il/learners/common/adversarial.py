@@ -10,8 +10,6 @@ The learners of this kind (gail and its kin) are a config each and the choice of
 (s, s′) or s (discriminator.py says how). Those that see no actions never touch `demos.actions`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, ClassVar
 

@@ -1,7 +1,5 @@
 """Behaviour cloning of an expert that is asked: every state that it has been asked about, and what it said."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 import numpy as np

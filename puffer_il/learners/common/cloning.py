@@ -4,8 +4,6 @@ of it is in bc.py (epochs, scores) and mixins.py (gradients).
 Everywhere obs (n, *obs_shape) are in the environment's dtype, actions (n, dim).
 """
 
-from __future__ import annotations
-
 import numpy as np
 from torch import Tensor
 

@@ -5,8 +5,6 @@ Every episode has all n demonstrated rows ("atoms") to spend, and each of its st
 bounds the Wasserstein distance between its rows and the demonstrated ones from above.
 """
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np

@@ -1,7 +1,5 @@
 """CUDA graphs: a whole step of the learner, recorded once and replayed without Python."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import fields, replace
 

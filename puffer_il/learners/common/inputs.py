@@ -1,7 +1,5 @@
 """What a network that judges steps is shown of them: rows of its inputs, made by torch or by the C kernels."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,8 +1,6 @@
 """Limited-memory BFGS for smooth functions of some thousand numbers, in float64 (Nocedal and Wright 2006, algorithm
 7.5), with the bisection of Lewis and Overton (2013) for the weak Wolfe conditions."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

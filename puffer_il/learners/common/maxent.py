@@ -8,8 +8,6 @@ S states, A actions. A terminal state has no action and is worth its own reward:
 there. With a horizon of T steps, V and π depend on the step, and V is 0 once the time is up.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -9,8 +9,6 @@ against that of uniform actions, which is the maximum: so it is never positive a
 Without terminations that is the papers' objective but for a constant.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Iterator

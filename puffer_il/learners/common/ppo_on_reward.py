@@ -1,7 +1,5 @@
 """PPO on a reward of the learner's own: what all have in common that relabel rollouts and leave the rest to PPO."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 import numpy as np

@@ -2,8 +2,6 @@
 cross-entropy, the score is the logit of D, and expert is 1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

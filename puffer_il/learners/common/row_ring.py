@@ -1,7 +1,5 @@
 """A ring of policy rows from earlier rollouts, on the learner's device: a discriminator is not to forget them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

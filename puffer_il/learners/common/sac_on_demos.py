@@ -1,7 +1,5 @@
 """SAC from two replays, the demonstrations' and the policy's own: what the off-policy imitators have in common."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 import torch

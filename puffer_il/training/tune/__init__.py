@@ -6,8 +6,6 @@ Each stage starts from what the one before has chosen; at the end that is measur
 Keys that the user gave are not touched.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 

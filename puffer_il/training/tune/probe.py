@@ -1,7 +1,5 @@
 """What a setting costs: some iterations of the real experiment, in a folder that does not last."""
 
-from __future__ import annotations
-
 import os
 import signal
 import tempfile

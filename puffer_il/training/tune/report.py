@@ -1,7 +1,5 @@
 """What autotuning says: the settings that were measured, the chosen ones, and the flags that give them again."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The search: which settings are measured, in which order, and which of them is taken. It measures nothing itself."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Collection

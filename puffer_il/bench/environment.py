@@ -119,7 +119,7 @@ def remarks(facts: EnvFacts, advice: dict[int, str], flags: dict[str, str]) -> l
         found.append(f"at {at} environments use {name}: {flags[name]}")
     if facts.batched:
         found.append(f"a run uses {NATIVE} by default, with as many threads as pay off (--train.threads N limits "
-                     "them); rollouts in workers are not collected in C, so choose workers only where they are much faster")
+                     "them); rollouts in workers are not collected in C, so use them only where they are much faster")
     else:
         found.append("in training the policy acts between steps, on the same cores: 'puffer-il train … --autotune' "
                      "measures both together")

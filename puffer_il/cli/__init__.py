@@ -78,7 +78,8 @@ def _report(error: Exception) -> int:
     if _disk_is_full(error):
         return _complain("error: the disk is full; free some space, then continue a run with --resume", BAD_INPUT)
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and error.filename:
-        return _complain(f"error: {error.filename}: {error.strerror}; change its permissions or use another place", BAD_INPUT)
+        return _complain(f"error: {error.filename}: {error.strerror}; change its permissions or use another place",
+                         BAD_INPUT)
     traceback.print_exception(error)
     return FAILED
 

@@ -96,6 +96,12 @@ class ObsField:
         """uint8 with three axes: the policy sends it through its convolutional encoder."""
         return self.dtype == np.uint8 and len(self.shape) == 3
 
+    def of(self, rows: Array) -> Array:
+        """(n, *shape) this leaf of n observation rows."""
+        raw = np.ascontiguousarray(rows).reshape(len(rows), -1).view(np.uint8)
+        size = int(np.prod(self.shape)) * self.dtype.itemsize
+        return np.ascontiguousarray(raw[:, self.offset:self.offset + size]).view(self.dtype).reshape(-1, *self.shape)
+
 
 @dataclass(frozen=True)
 class EnvSpec:
@@ -147,11 +153,7 @@ class EnvSpec:
         """Rows (n, *obs_shape) → a batch of n in the environment's own form: an array, or a dict or tuple of arrays."""
         if not self.structured:
             return rows
-        raw, leaves = np.ascontiguousarray(rows).reshape(len(rows), -1).view(np.uint8), {}
-        for f in self.obs_fields:
-            size = int(np.prod(f.shape)) * f.dtype.itemsize
-            leaf = np.ascontiguousarray(raw[:, f.offset:f.offset + size]).view(f.dtype)
-            leaves[f.name] = leaf.reshape(len(rows), *f.shape)
+        leaves = {field.name: field.of(rows) for field in self.obs_fields}
         return leaves["obs"] if leaves.keys() == {"obs"} else _nested(leaves)
 
 

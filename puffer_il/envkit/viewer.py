@@ -12,7 +12,7 @@ import gymnasium
 import numpy as np
 
 from puffer_il.core.errors import one_line
-from puffer_il.core.spec import Array, Batch, ObsField
+from puffer_il.core.spec import Array, Batch
 from puffer_il.core.terminal import bars
 from puffer_il.native.native_env import NativeEnv
 from puffer_il.vector.make import Creator, find_creator
@@ -108,14 +108,14 @@ class Viewer:
         """The first part of the observation that is an image."""
         for field in self.vec.spec.obs_fields:
             if field.image:
-                return _colored(_part(self.vec.obs[0], field))
+                return _colored(field.of(self.vec.obs[:1])[0])
         return None
 
     def _bars(self, columns: int, rows: int) -> list[str]:
         """The first agent's observation, element by element, between its bounds or the largest value so far."""
         names, parts = [], []
         for field in self.vec.spec.obs_fields:
-            part = _part(self.vec.obs[0], field)
+            part = field.of(self.vec.obs[:1])[0]
             places = [""] if part.ndim == 0 else [str(list(map(int, place))) for place in np.ndindex(part.shape)]
             names += [f"{field.name}{place}" for place in places]
             parts.append(np.ravel(part).astype(float))
@@ -168,13 +168,6 @@ def _modes(creator: Creator) -> Sequence[str | None]:
             return (AFTERWARDS, None)
     offered = (getattr(made, "metadata", None) or {}).get("render_modes", MODES)
     return (*(mode for mode in MODES if mode in offered), None)
-
-
-def _part(row: Array, field: ObsField) -> Array:
-    """One leaf of a flat observation row."""
-    data = np.ascontiguousarray(row).reshape(-1).view(np.uint8)
-    size = int(np.prod(field.shape)) * field.dtype.itemsize
-    return data[field.offset:field.offset + size].view(field.dtype).reshape(field.shape)
 
 
 def _colored(image: Array) -> Array | None:

@@ -3,7 +3,7 @@ part of an observation it is moved.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from puffer_il.demos import collect, load_demos
 from puffer_il.demos.dataset import Demos
 from puffer_il.demos.weights import ranks
 from puffer_il.learners.common.learned_reward import LearnedReward, check_spaces, load_reward
+from puffer_il.nn.observations import Flatten
 from puffer_il.rollout.actors import RandomActor, policy_actor
 from puffer_il.training.run_dir import environment_of, load_config
 from puffer_il.training.saved_run import load_policy
@@ -171,8 +172,6 @@ def _without(terms: Array, x: Array) -> Array:
 
 def potentials(spec: EnvSpec, obs: Array) -> Array:
     """(n, k) functions of observations whose combinations are the potentials that count as shaping."""
-    from puffer_il.nn.observations import Flatten
-
     flatten = Flatten(spec)
     flat = flatten(torch.tensor(obs)).numpy().astype(np.float64)[:, :flatten.num_numeric + flatten.num_onehot]
     numeric, others = flat[:, :flatten.num_numeric], flat[:, flatten.num_numeric:]
@@ -187,28 +186,24 @@ def _pool(scored: list[Scored], seed: int) -> Demos:
     """Steps of all sources, each with an equal share, as demonstrations of one step each."""
     rng, each = np.random.default_rng(seed), ROWS // len(scored)
     chosen = [(part.demos, rng.permutation(len(part.demos))[:each]) for part in scored]
-    obs, next_obs, terminations, truncations = (
-        np.concatenate([getattr(demos, name)[index] for demos, index in chosen])
-        for name in ("obs", "next_obs", "terminations", "truncations"))
-    actions = None
-    if all(demos.actions is not None for demos, _ in chosen):
-        actions = np.concatenate([demos.actions[index] for demos, index in chosen])  # type: ignore[index]
-    return Demos(obs, actions, next_obs, terminations, truncations, np.arange(len(obs)))
+    arrays: dict[str, Any] = {
+        name: np.concatenate([getattr(demos, name)[index] for demos, index in chosen])
+        for name in ("obs", "actions", "next_obs", "terminations", "truncations")
+        if all(getattr(demos, name) is not None for demos, _ in chosen)}
+    return Demos(**{"actions": None} | arrays, episode_starts=np.arange(len(arrays["obs"])))
 
 
 def parts_of(spec: EnvSpec, obs: Array) -> list[Part]:
     """The numbers of an observation one by one; images and long fields as a whole."""
-    raw = np.ascontiguousarray(obs).reshape(len(obs), -1).view(np.uint8)
     parts = []
     for field in spec.obs_fields:
-        size, count = field.dtype.itemsize, int(np.prod(field.shape))
+        size, values = field.dtype.itemsize, field.of(obs).reshape(len(obs), -1).T
         if field.image:
-            parts.append(Part(field.name, field.offset, field.offset + size * count, None))
+            parts.append(Part(field.name, field.offset, field.offset + size * len(values), None))
             continue
-        for k in range(count):
+        for k, column in enumerate(values.astype(np.float64)):
             low = field.offset + k * size
-            values = np.ascontiguousarray(raw[:, low:low + size]).view(field.dtype)[:, 0].astype(np.float64)
-            parts.append(Part(f"{field.name}[{k}]" if count > 1 else field.name, low, low + size, values))
+            parts.append(Part(f"{field.name}[{k}]" if len(values) > 1 else field.name, low, low + size, column))
     return parts
 
 
@@ -221,9 +216,7 @@ def moved_by(reward: LearnedReward, pool: Demos, parts: list[Part], seed: int) -
     moved = []
 
     def look(name: str, **changed: Any) -> None:
-        arrays = {k: changed.get(k, getattr(pool, k)) for k in ("obs", "actions", "next_obs")}
-        after = _rewards(reward, Demos(**arrays, terminations=pool.terminations, truncations=pool.truncations,
-                                       episode_starts=pool.episode_starts))
+        after = _rewards(reward, replace(pool, **changed))
         moved.append({"part": name, "sd": float(np.sqrt(np.square(after - before).mean())) / scale})
 
     for part in parts:

@@ -5,11 +5,12 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
 
+from puffer_il.core.errors import Quit
 from puffer_il.core.spec import ActionSpec, Array
 
 ARROWS = {"A": "up", "B": "down", "C": "right", "D": "left"}  # as ESC [ A or ESC O A
@@ -44,6 +45,19 @@ class Keyboard:
                 if until is None:
                     yield from self._parsed()
                     return
+
+    def listen(self, press: Callable[[str], bool], waits: Callable[[], bool], until: float) -> None:
+        """Hand keys to `press` until the moment `until`; while `waits()`, until `press` says that one asks for a step.
+        Raises Quit for the key QUIT."""
+        while True:
+            waiting = waits()
+            for key in self.wait(None if waiting else until):
+                if key == QUIT:
+                    raise Quit
+                if press(key) and waiting:
+                    return
+            if not waits() and time.monotonic() >= until:
+                return
 
     def _parsed(self) -> Iterator[str]:
         while self._bytes:

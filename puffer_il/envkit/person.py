@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from puffer_il.core import terminal
-from puffer_il.core.errors import InputError, Quit
+from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array
-from puffer_il.envkit.keys import QUIT, Controls, Keyboard, keyboard
+from puffer_il.envkit.keys import Controls, Keyboard, keyboard
 from puffer_il.envkit.play import DIM, END, TURNS_FPS
 from puffer_il.envkit.viewer import Viewer
 from puffer_il.rollout.actors import EVERY, Actor
@@ -37,20 +37,9 @@ class Person(Actor):
         """(1, dim) the present answer; Quit if the person has had enough."""
         self.draw(bool(starts[0]))
         self.due = max(self.due + 1 / self.viewer.fps, time.monotonic())
-        self.listen()
+        self.keys.listen(self.controls.press, lambda: self.turns, self.due)
         self.answers += 1
         return self.controls.value[None].copy()
-
-    def listen(self) -> None:
-        """Take keys until it is time for the next step, or until a turn is made."""
-        while True:
-            for key in self.keys.wait(None if self.turns else self.due):
-                if key == QUIT:
-                    raise Quit
-                if self.controls.press(key) and self.turns:
-                    return
-            if not self.turns and time.monotonic() >= self.due:
-                return
 
     def draw(self, begins: bool) -> None:
         value = " ".join(f"{x:g}" for x in np.asarray(self.controls.value, float)[:4])

@@ -5,17 +5,18 @@ from __future__ import annotations
 import sys
 import time
 from argparse import Namespace
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from puffer_il.core import terminal
-from puffer_il.core.errors import InputError
+from puffer_il.core.errors import InputError, Quit
 from puffer_il.core.spec import Array
 from puffer_il.core.text import number
 from puffer_il.envkit.film import Film, check_path
-from puffer_il.envkit.keys import PAUSE, QUIT, STEP, Controls, Keyboard, keyboard
+from puffer_il.envkit.keys import PAUSE, STEP, Controls, Keyboard, keyboard
 from puffer_il.envkit.viewer import Viewer
 from puffer_il.training.run_dir import environment_of
 from puffer_il.vector.vec import Vec
@@ -161,45 +162,34 @@ class Theatre:
         self.play, self.keys = play, keys
         self.screen = terminal.Screen(sys.stdout, terminal.colors())
         self.controls = Controls(play.viewer.vec.spec.action) if play.actor is None else None
-        self.paused = self.closed = False
+        self.paused = False
 
     def run(self) -> None:
-        play, controls = self.play, self.controls
-        due = drawn = time.monotonic()
-        self.draw()
-        while not (play.over or self.closed):
-            due = max(due + (1 / play.fps if play.fps else 0), time.monotonic())
-            self.listen(due)
-            if self.closed:
-                break
-            if controls is not None:
-                play.action[:] = controls.value
-            ended = play.step()
-            if ended or time.monotonic() - drawn > 1 / DRAWN_HZ:
-                self.draw()
-                drawn = time.monotonic()
-            if ended and not self.closed:
-                self.listen(time.monotonic() + PAUSE_S, still=True)
-                due = time.monotonic()
+        with suppress(Quit):
+            due = drawn = time.monotonic()
+            self.draw()
+            while not self.play.over:
+                due = max(due + (1 / self.play.fps if self.play.fps else 0), time.monotonic())
+                self.listen(due, turns=self.controls is not None and not self.play.fps)
+                if self.controls is not None:
+                    self.play.action[:] = self.controls.value
+                ended = self.play.step()
+                if ended or time.monotonic() - drawn > 1 / DRAWN_HZ:
+                    self.draw()
+                    drawn = time.monotonic()
+                if ended:
+                    self.listen(time.monotonic() + PAUSE_S)
+                    due = time.monotonic()
 
-    def listen(self, until: float, still: bool = False) -> None:
+    def listen(self, until: float, turns: bool = False) -> None:
         """Take keys until it is time for the next step: as long as it is paused, or until a turn is made."""
-        turns = self.controls is not None and not self.play.fps and not still
-        while not self.closed:
-            waits = turns or self.paused
-            for key in self.keys.wait(None if waits else until):
-                if (self.press(key) and waits) or self.closed:
-                    return
-            if not (turns or self.paused) and time.monotonic() >= until:
-                return
+        self.keys.listen(self.press, lambda: turns or self.paused, until)
 
     def press(self, key: str) -> bool:
         """True for a key that asks for a step."""
-        if key == QUIT:
-            self.closed = True
-        elif self.controls is not None:
+        if self.controls is not None:
             return self.controls.press(key)
-        elif key == PAUSE:
+        if key == PAUSE:
             self.paused = not self.paused
             self.draw()
             return not self.paused

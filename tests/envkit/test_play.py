@@ -356,7 +356,7 @@ def test_wrong_input(capsys, monkeypatch, arguments, words):
 
 # Playing
 
-class Typist:
+class Typist(Keyboard):
     """A keyboard on which somebody types one word at each opportunity."""
 
     def __init__(self, *words: str) -> None:

@@ -3,12 +3,10 @@
 from collections.abc import Mapping
 
 from puffer_il.envkit.check.program import ProgramRun
-from puffer_il.envkit.check.reports import CRASH_REMEDY, beside_block, remedy, tell_endless
+from puffer_il.envkit.check.reports import CRASH_REMEDY, CRASHES, beside_block, remedy, tell_endless
 from puffer_il.envkit.check.results import Checks, steps
 from puffer_il.native.envfile import EnvFile
 
-SIGNALS = {"SIGSEGV": "a wild or null pointer", "SIGFPE": "an integer division by zero", "SIGBUS": "a wild pointer",
-           "SIGILL": "an illegal instruction", "SIGABRT": "abort() or a failed assertion"}
 ALL_FIELDS = "set every field of Env in c_reset; *env = (Env){0}; at its beginning does"
 MANY = 8  # elements that are told one by one
 
@@ -66,7 +64,8 @@ def _died(name: str, died: tuple[str, ...], checks: Checks) -> None:
     elif how == "exit":
         checks["runs"].add(f"crash: {function} ends the program, {steps(step)}", "an environment may not call exit()")
     else:
-        checks["runs"].add(f"crash: {how} in {function}, {steps(step)}: {SIGNALS.get(how, 'unknown')}", CRASH_REMEDY)
+        why = CRASHES.get(how.removeprefix("SIG"), "unknown")
+        checks["runs"].add(f"crash: {how} in {function}, {steps(step)}: {why}", CRASH_REMEDY)
 
 
 def _changed(what: str, changed: str, checks: Checks) -> None:

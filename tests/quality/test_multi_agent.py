@@ -43,7 +43,7 @@ def merge(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("algo", ["bc", "gail"])
 @pytest.mark.parametrize("seed", SEEDS[:3])
 def test_four_vehicles_merge(seed, algo, tmp_path, merge):
-    """0.96 to 1.01 of the driver; a hundred episodes tell that to within 0.04."""
+    """0.95 to 0.99 of the driver; a hundred episodes tell that to within 0.04."""
     assert train(algo, "merge", seed, tmp_path, *FOUR, "--demos", merge)[0]["eval"]["normalized"] >= 0.92
 
 

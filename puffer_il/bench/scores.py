@@ -183,7 +183,7 @@ def run(e: Experiment, shown: Demonstrations, limit: float, threads: tuple[str, 
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            return _failed(e, "failed", f"not done after {limit:.0f} s")
+            return _failed(e, "failed", f"not finished after {limit:.0f} s")
         if not (run_dir / "summary.json").is_file():
             status = "refused" if process.returncode == 2 else "failed"
             return _failed(e, status, _last_line(errors.read_text()) or f"exit code {process.returncode}")

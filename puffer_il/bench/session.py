@@ -39,7 +39,7 @@ class Session:
                 work(say)
             self.data["interrupted"] = False
         except KeyboardInterrupt:
-            print("puffer-il: interrupted; what was measured is kept", file=sys.stderr)
+            print("puffer-il: interrupted; the measurements so far are kept", file=sys.stderr)
         for table in tables(self.data):
             table.show()
         self.save()

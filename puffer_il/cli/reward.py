@@ -19,16 +19,16 @@ examples:
 
 def add(commands: Any) -> None:
     group = parser.group(commands, "reward", "learned rewards: show", description="Learned rewards.")
-    look = parser.command(group, "show", show, "what a learned reward pays for, and how close it is to the true one",
+    look = parser.command(group, "show", show, "show what a learned reward pays for, beside the true reward",
                           epilog=EXAMPLES)
     look.add_argument("run", type=Path, metavar="RUN", help="a run of an algorithm that learns a reward, or its "
                                                             "reward.pt")
     look.add_argument("--env", default="", help="another environment with the same observations (default: the run's)")
-    look.add_argument("--demos", default="", metavar="SRC", help="other demonstrations than the run's")
-    look.add_argument("--episodes", type=parser.count, default=50, metavar="N", help="of each policy; default 50")
+    look.add_argument("--demos", default="", metavar="SRC", help="demonstrations to use instead of the run's")
+    look.add_argument("--episodes", type=parser.count, default=50, metavar="N", help="episodes per policy (default 50)")
     parser.takes_seed(look)
     look.add_argument("--json", action="store_true", help="print JSON instead of lines")
-    look.add_argument("--out", type=Path, metavar="FILE", help="a picture as well, .png")
+    look.add_argument("--out", type=Path, metavar="FILE", help="also write a picture (.png)")
     parser.takes_kwargs(look)
 
 

@@ -15,7 +15,7 @@ C_WORDS = """auto break case char const continue default do double else enum ext
     int long register restrict return short signed sizeof static struct switch typedef union unsigned void volatile
     while bool true false assert complex ctype errno fenv float inttypes iso646 limits locale math setjmp signal stdarg
     stdbool stddef stdint stdio stdlib string tgmath threads time uchar wchar wctype"""  # and headers
-WHAT = {".h": "what the environment does", ".pyx": "what the environment does", "env.toml": "what it says about itself",
+WHAT = {".h": "what the environment does", ".pyx": "what the environment does", "env.toml": "how it describes itself",
         ".py": "what it promises", "gail.toml": "how GAIL learns it", "README.md": "the commands again"}
 
 
@@ -28,7 +28,8 @@ def write(folder: Path, cython: bool) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise InputError(f"{folder} cannot be made: a file is in the way; choose another place with --dir") from None
+        raise InputError(f"{folder} cannot be made because a file is in the way; choose another place with "
+                         "--dir") from None
     found = []
     for source in sorted(path for path in (TEMPLATES / ("cython" if cython else "c")).iterdir() if path.is_file()):
         found.append(folder / source.name.replace(NAME, name))
@@ -44,7 +45,8 @@ def checked(name: str) -> str:
         raise InputError(f"an environment cannot be called {name!r}: use letters, digits and _, a letter first"
                          + (f", such as {better}" if better else ""))
     if name in C_WORDS.split() or keyword.iskeyword(name) or (CSRC / f"{name}.h").is_file():
-        raise InputError(f"an environment cannot be called {name!r}, which C or Python need themselves; use {name}_env")
+        raise InputError(f"an environment cannot be called {name!r}, a name that C, Python or puffer_il uses; use "
+                         f"{name}_env")
     if name in env_folders():
         raise InputError(f"an environment cannot be called {name!r}: there is one already (puffer-il env list); use "
                          f"my_{name}")
@@ -59,7 +61,7 @@ def written(files: list[Path], folder: Path) -> list[str]:
     """A line about each file, what the user will change first."""
     files = sorted(files, key=lambda path: list(WHAT).index(_kind(path)))
     width = max(len(path.name) for path in files)
-    return [f"{folder}/ holds a small task that works as it is, to be changed into yours:",
+    return [f"{folder}/ holds a small task that works as it is and that you can change into your own:",
             *(f"  {path.name:<{width}}  {WHAT[_kind(path)]}" for path in files)]
 
 

@@ -26,7 +26,7 @@ class Person(Actor):
 
     def __init__(self, vec: Vec, keys: Keyboard) -> None:
         if not vec.envs:
-            raise InputError("env.backend = 'multiprocessing': a person sees an environment of this process alone; set "
+            raise InputError("env.backend = 'multiprocessing': a person sees only environments of this process; set "
                              "env.backend = 'serial' and env.num_workers = 0")
         self.viewer, self.controls, self.keys = Viewer.over(vec), Controls(vec.spec.action), keys
         self.screen = terminal.Screen(sys.stdout, terminal.colors())
@@ -60,6 +60,6 @@ def person_at_terminal(key: str, num_envs: int) -> Iterator[Any]:
         raise InputError(f"{key} = 'person': there is no terminal to ask somebody at; give 'script', or a policy's run "
                          "directory or file")
     if num_envs != 1:
-        raise InputError(f"{key} = 'person': they can answer for one environment, not {num_envs}; set env.num_envs = 1")
+        raise InputError(f"{key} = 'person': a person answers for 1 environment, not {num_envs}; set env.num_envs = 1")
     with terminal.alternate(sys.stdout), keyboard() as keys:
         yield lambda vec: Person(vec, keys)

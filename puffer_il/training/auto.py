@@ -89,8 +89,8 @@ def choose(spec: EnvSpec, demos: Demos | None, learners: Mapping[str, type[Learn
                                   *_remarks(demos, spec, able[TABLES[0]])))
     agreement = agreement_of(demos, spec)
     needed = float(f"{CLONE / max(UNKNOWN if agreement is None else agreement, 0.1) ** 2:.2g}")
-    alike = "nothing to compare a single episode with" if agreement is None else (
-        f"near states of different episodes agree on {max(agreement, 0):.0%} of the action")
+    alike = "a single episode cannot be compared with another" if agreement is None else (
+        f"the nearest states of different episodes agree on {max(agreement, 0):.0%} of the action")
     short = f"cloning would need about {needed:,.0f}, and the environment steps in"
     names: tuple[str, ...]
     if len(demos) >= needed:

@@ -21,7 +21,7 @@ def prepare_run_dir(config: Config) -> Path:
     short = re.sub(r"[^\w.]+", "-", config.env.name).strip("-.")
     run_dir = Path(train_cfg.run_dir or f"runs/{short}-{config.algo}-{train_cfg.seed}-{stamp}")
     if (run_dir / "config.toml").exists():
-        raise InputError(f"train.run_dir = {str(run_dir)!r} holds a run already; go on with --resume or choose another")
+        raise InputError(f"train.run_dir = {str(run_dir)!r} holds a run; continue it with --resume or choose another")
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         checkpoint.write_text(run_dir / "config.toml", config.to_toml())

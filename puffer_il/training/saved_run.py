@@ -46,7 +46,7 @@ def evaluate_run(run_dir: Path, episodes: int, seed: int, demos: str | None = No
               "env_steps": state["env_steps"]}
     if demos:
         if not isinstance(policy, Policy):
-            raise InputError(f"--demos {demos}: the policy of {config.algo} does not tell how likely an action is; "
+            raise InputError(f"--demos {demos}: the policy of {config.algo} does not give the likelihood of actions; "
                              "leave it out")
         shown = load_demos(demos, spec)
         result["demos"] = {"source": demos, "transitions": len(shown), "log_likelihood": log_likelihood(policy, shown)}

@@ -234,8 +234,8 @@ class Trainer:
         for name in COUNTED:
             setattr(self, name, state[name])
         if self.progress >= 1:
-            raise InputError(f"{self.run_dir} has done its {self.config.train.total_steps:,} steps; "
-                             "raise --total-steps to go on")
+            raise InputError(f"{self.run_dir} has finished its {self.config.train.total_steps:,} steps; raise "
+                             "--total-steps to continue")
 
     @property
     def progress(self) -> float:

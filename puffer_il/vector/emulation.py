@@ -198,7 +198,7 @@ class Single(GymnasiumPufferEnv):
         result = self.env.reset() if seed is None else self.env.reset(seed=seed)
         if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
             raise InputError(f"its reset returned a {type(result).__name__}; return (observation, info) from reset and "
-                             "five values from step, as Gymnasium has it")
+                             "five values from step, as in Gymnasium")
         observation, info = result
         if not self.is_observation_checked:
             self.is_observation_checked = pufferlib.emulation.check_space(observation, self.env.observation_space)
@@ -223,7 +223,7 @@ class AdaptedParallel(pufferlib.pufferlib.PettingZooWrapper):
                                       ("action", env.action_space(agent), actions)):
                 if own != wanted:
                     raise InputError(f"agent {agent!r} has the {kind} space {_line(own)} but agent {first!r} has "
-                                     f"{_line(wanted)}; pad them to one shape, as rows share it")
+                                     f"{_line(wanted)}; pad them to one shape, which all rows share")
         self.own_action_space = actions
         self.observations = _row_space(observations)
         self.actions, self._decode = plain_actions(actions)

@@ -56,8 +56,8 @@ class OldGym(gymnasium.Env):
             with warnings.catch_warnings(action="ignore"):  # gym has deprecated it
                 self.env.seed(seed)
         elif seed is not None:
-            warnings.warn("the environment takes no seed: what it does can be repeated only as far as it draws from "
-                          "the global generators of random and NumPy", stacklevel=2)
+            warnings.warn("the environment takes no seed: its episodes repeat only if it draws all numbers from the "
+                          "global generators of random and NumPy", stacklevel=2)
             random.seed(seed)
             np.random.seed(seed)
         result = self.env.reset(**seeded)

@@ -69,7 +69,7 @@ class Creator:
             if self.starts is not None:
                 if not isinstance(env, NativeEnv):
                     raise InputError(f"only a C environment can be put into a demonstrated state, and {self.name} is "
-                                     "none; set mix.expert_resets to 0")
+                                     "not one; set mix.expert_resets to 0")
                 env.begin_in(self.starts)
             return env if isinstance(env, pufferlib.PufferEnv) else emulate(env, buf, seed)
 
@@ -188,7 +188,7 @@ def find_creator(name: str | Callable, kwargs: dict[str, Any] | None = None) -> 
         raise InputError(_unknown(name, folders)) from None
     except gymnasium.error.Error as error:
         if name.startswith("ALE/"):  # registered by its own import only
-            raise InputError(f"environment {name!r}: Atari's are those of ale-py: pip install ale-py, and use "
+            raise InputError(f"environment {name!r}: Atari environments come from ale-py: pip install ale-py, and use "
                              f"'ale_py:{name}'") from None
         known = gymnasium.error.VersionNotFound | gymnasium.error.NamespaceNotFound
         raise InputError(f"environment {name!r}: {one_line(error)}" if isinstance(error, known)

@@ -46,8 +46,8 @@ def make_vec(name: str | Callable, *, num_envs: int, backend: str = "auto", num_
     creator = replace(find_creator(name, kwargs), starts=starts)
     facts, name = creator.facts(), creator.name
     if num_envs < 1 or num_envs % facts.num_agents:
-        raise InputError(f"env.num_envs = {num_envs}: must be a multiple of {facts.num_agents}, each agent of {name} "
-                         f"being a row; use {_multiples(num_envs, facts.num_agents)}")
+        raise InputError(f"env.num_envs = {num_envs}: must be a multiple of {facts.num_agents}, because each agent of "
+                         f"{name} is a row; use {_multiples(num_envs, facts.num_agents)}")
     count = num_envs // facts.num_agents
     backend, workers = _plan(name, facts, count, backend, num_workers)
     groups = num_groups or (2 if workers >= GROUPED_WORKERS and workers % 2 == 0 else 1)
@@ -152,8 +152,8 @@ class Vec:
         self._copies_obs = facts.native and not facts.has_final
         if self._copies_obs:
             self._final_obs = np.zeros_like(puffer.observations)
-            self.notices.append(f"{self.spec.name} does not hand over final observations (an array "
-                                "`final_observations`); the last observation before an end stands in for them")
+            self.notices.append(f"{self.spec.name} does not report final observations (an array `final_observations`); "
+                                "the last observation before an end is used instead")
 
     @property
     def envs(self) -> list[Any]:

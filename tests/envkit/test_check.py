@@ -133,7 +133,7 @@ BROKEN: dict[str, tuple[list[tuple[str, str]], list[tuple[str, str]], str, str]]
     "constant_observation": ([(SEEN, "    io.observations[0] = io.observations[1] = 1;\n")], [], "observations",
                              "constant: no element of the observation ever changes"),
     "state_forgets": ([("state[1] = env->v", "state[1] = 0"), ("    env->v = state[1];\n", "")], [], "state",
-                      "forgets env->v: after c_get_state and c_set_state the episode goes on otherwise"),
+                      "forgets env->v: after c_get_state and c_set_state the episode goes on differently"),
     "state_out_of_bounds": ([("    state[1] = env->v;\n", "    state[1] = state[2] = env->v;\n")], [], "memory",
                             r"out of bounds: \w+\.h:\d+ in c_get_state writes 8 bytes past the end of state"),
     "state_unseen": ([("    env->v = state[1];\n    observe(env, io);\n", "    env->v = state[1];\n")], [], "state",
@@ -242,7 +242,7 @@ def make(**kwargs):
 
 
 @pytest.mark.parametrize(("bad", "expected", "says"), [
-    ("", "", ""), ("random", "determinism", "not deterministic: the same seed gives other rows the second time"),
+    ("", "", ""), ("random", "determinism", "not deterministic: the same seed gives different rows the second time"),
     ("nan", "observations", r"observation\[0\] becomes nan, at step 51"),
     ("space", "observations", r"out of space: observation\[0\] is above its space: 6\.0, at step 51"),
     ("constant", "observations", "constant: the observation never changes"),

@@ -94,11 +94,11 @@ def test_a_cython_environment_keeps_what_its_own_tests_say(here, capsys, monkeyp
 @pytest.mark.parametrize("name, words", [
     ("my-env", "'my-env': use letters, digits and _, a letter first, such as my_env"),
     ("3d", "such as env_3d"), ("häuser", "use letters, digits and _"),
-    ("for", "which C or Python need themselves; use for_env"), ("double", "use double_env"),
+    ("for", "a name that C, Python or puffer_il uses; use for_env"), ("double", "use double_env"),
     ("env", "use env_env"), ("math", "use math_env"), ("lambda", "use lambda_env"),
     ("cartpole", "there is one already (puffer-il env list); use my_cartpole"),
     ("full", "full exists already; choose another name, or remove it first"),
-    ("file", "file exists already"), ("file/inside", "a file is in the way; choose another place with --dir"),
+    ("file", "file exists already"), ("file/inside", "because a file is in the way; choose another place with --dir"),
 ])
 def test_names_and_places_that_cannot_be(here, capsys, name, words):
     (here / "full").mkdir()

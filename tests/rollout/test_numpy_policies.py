@@ -185,7 +185,7 @@ def test_commands_take_its_runs(tmp_path, demos, capsys):
     assert not np.array_equal(collected[0].obs[:9], collected[2].obs[:9])
     assert main(["env", "play", "--policy", folder, "--episodes", "1", "--out", str(tmp_path / "x.gif")]) == 0
     assert main(["eval", folder, "--episodes", "1", "--demos", str(demos)]) == 2
-    assert "the policy of numpy_bc does not tell how likely an action is" in capsys.readouterr().err
+    assert "the policy of numpy_bc does not give the likelihood of actions" in capsys.readouterr().err
 
 
 def test_its_recurrent_state_comes_back_and_is_told_of_new_episodes(tmp_path, demos):

@@ -126,7 +126,7 @@ def test_luck_is_not_taken_for_speed():
 
     search = tuner(lucky, given={"env.num_envs", "ppo.num_minibatches"})
     assert search.run() == search.config
-    assert search.remarks == ["--train.threads 4 looked best, but not when measured once more"]
+    assert search.remarks == ["--train.threads 4 looked best, but not when measured again"]
 
 
 def test_memory_is_not_filled():

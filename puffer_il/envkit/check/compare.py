@@ -10,11 +10,11 @@ from puffer_il.envkit.check.program import ProgramRun
 from puffer_il.envkit.check.results import FOLLOW, ROOTS, Checks, steps
 
 BY_FIELDS = {  # comparison → the check that it belongs to, what it finds, what to do
-    "fresh": ("initialised", "uninitialised read: {fields} of Env is used before c_reset has set it ({what} differ "
-              "with what was in its memory, {step})", ALL_FIELDS),
+    "fresh": ("initialised", "uninitialised read: {fields} of Env is used before c_reset has set it ({what} depend on "
+              "what its memory held before, {step})", ALL_FIELDS),
     "reset": ("reset", "missing reset: c_reset leaves {fields} from the last episode ({what} of the next one differ, "
               "{step})", ALL_FIELDS),
-    "state": ("state", "forgets {fields}: after c_get_state and c_set_state the episode goes on otherwise ({what} "
+    "state": ("state", "forgets {fields}: after c_get_state and c_set_state the episode goes on differently ({what} "
               "differ, {step})", "write it to `state`, read it back, and raise `state` in env.toml; caches too"),
 }
 
@@ -35,13 +35,14 @@ def check_comparisons(runs: Mapping[str, ProgramRun], unwritten: list[str], shar
     _memory(runs, unwritten, checks)
     if "repeat" in differs:
         what, step = differs["repeat"]
-        checks["determinism"].add(f"not deterministic: the same seed and actions give other {what} the second time, "
-                                  f"{steps(step)}", "everything must come from Env, io.params, io.data and io.rng: no "
+        checks["determinism"].add(f"not deterministic: the same seed and actions give different {what} the second "
+                                  f"time, {steps(step)}",
+                                  "everything must come from Env, io.params, io.data and io.rng: no "
                                   "static variables, no rand(), no clock, no addresses as numbers", compared=True)
-    for label, text in (("alone", "alone than beside others"), ("split", "when the batch is split")):
+    for label, text in (("alone", "when it is alone"), ("split", "when the batch is split")):
         if label in differs and (shared or "repeat" not in differs):
             what, step = differs[label]
-            checks["sharing"].add(f"shared state: an environment gives other {what} {text}, {steps(step)}",
+            checks["sharing"].add(f"shared state: an environment gives different {what} {text}, {steps(step)}",
                                   "keep everything that changes in Env: no static variables", compared=True)
             break
     for label, (name, text, cure) in BY_FIELDS.items():
@@ -62,7 +63,7 @@ def _hooks(records: list[tuple[str, ...]], unseen: bool, checks: Checks) -> None
                             "c_set_state must set the fields that c_get_state reads, in the same order")
     for k, value, low, high, step in [record[1:] for record in records if record[0] == "expert"][:1]:
         checks["expert"].add(f"out of space: c_expert's action[{k}] is {value}, but must be from {low} to {high}, "
-                             f"{steps(step)}", "clip it in c_expert; demonstrations would hold it as it is")
+                             f"{steps(step)}", "clip it in c_expert; demonstrations would record it unclipped")
     for drawn, moves, repeats in [record[1:] for record in records if record[0] == "picture"][:1]:
         if drawn == "0":
             checks["picture"].add("the picture is of one colour", "does c_render draw inside width × height?", False)
@@ -79,7 +80,7 @@ def _unwritten(records: list[tuple[str, ...]], checks: Checks) -> None:
         if found:
             shown = ", ".join(f"[{element}]" for element in found[:MANY]) + ", …" * (len(found) > MANY)
             checks[name].add(f"{function} does not write {array}{shown}", f"write every element of {array}; it may "
-                             "hold anything before")
+                             "hold anything beforehand")
 
 
 def _memory(runs: Mapping[str, ProgramRun], unwritten: list[str], checks: Checks) -> None:
@@ -91,7 +92,7 @@ def _memory(runs: Mapping[str, ProgramRun], unwritten: list[str], checks: Checks
         return
     again = first_difference(runs["zero"], runs["again"]) if "again" in runs else None
     if again is not None:
-        checks["determinism"].add(f"not deterministic: another process gives other {again[0]}, {steps(again[1])}",
+        checks["determinism"].add(f"not deterministic: another process gives different {again[0]}, {steps(again[1])}",
                                   "no clock, no rand(), no addresses as numbers: random numbers come from io.rng")
         return
     lines = f": {'; '.join(unwritten)}" if unwritten else ""

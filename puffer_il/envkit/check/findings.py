@@ -53,7 +53,7 @@ def _died(name: str, died: tuple[str, ...], checks: Checks) -> None:
         if not checks.failed("runs"):
             crash = "does not return" if how in ("endless", "blocked") else f"crashes ({how})"
             checks["initialised"].add(f"uninitialised read: {function} {crash}, {steps(step)}, when memory that nobody "
-                                      "has written holds something else than zeros", ALL_FIELDS)
+                                      "has written holds anything but zeros", ALL_FIELDS)
     elif checks.failed("runs"):
         return
     elif how == "endless":

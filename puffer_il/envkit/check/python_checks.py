@@ -57,7 +57,7 @@ def look_at_determinism(subject: Subject, check: Check) -> None:
     backend = subject.in_process
     difference = apart(rows(subject, backend), rows(subject, backend))
     if difference:
-        check.add(f"not deterministic: the same seed gives other rows the second time: {difference}",
+        check.add(f"not deterministic: the same seed gives different rows the second time: {difference}",
                   "take all random numbers from self.np_random, after super().reset(seed=seed)")
 
 
@@ -71,13 +71,15 @@ def look_at_workers(subject: Subject, check: Check) -> None:
     if subject.folder is not None:
         difference = apart(*(rows(subject, "native", copies=64, threads=n) for n in (1, 3)))
         if difference:
-            check.add(f"3 threads give other rows than one: {difference}", "no static variables: nothing may be shared",
+            check.add(f"3 threads give different rows from one: {difference}",
+                      "no static variables: nothing may be shared",
                       compared=True)
     for workers in (1, 2, 8):
         difference = apart(here, rows(subject, "multiprocessing", workers=workers))
         if difference:
-            check.add(f"{workers} worker{'s give' if workers > 1 else ' process gives'} other rows than this process: "
-                      f"{difference}", "the seed and an environment's index must decide everything", compared=True)
+            check.add(f"{workers} worker{'s give' if workers > 1 else ' process gives'} different rows from this "
+                      f"process: {difference}",
+                      "the seed and an environment's index must decide everything", compared=True)
             return
     check.about = f"1, 2 and 8 processes{', 3 threads' * (subject.folder is not None)}"
 
@@ -86,7 +88,7 @@ def look_at_gymnasium(subject: Subject, check: Check) -> None:
     try:
         env = subject.creator.single()
     except InputError:  # several agents, or a PufferEnv
-        check.about = "not asked: it looks at environments of one agent that are Gymnasium's"
+        check.about = "not asked: it only looks at Gymnasium environments with one agent"
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # advice about symmetric or unbounded spaces

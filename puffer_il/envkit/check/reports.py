@@ -19,7 +19,7 @@ CRASHES = {"SEGV": "a wild or null pointer", "FPE": "an integer division by zero
            "stack-overflow": "the stack is full: endless recursion, or a very large local array"}
 CRASH_REMEDY = "look at the pointers, indices and divisors of that line; Env starts as zeros and c_reset must set it"
 OWN_MEMORY = "put an array into Env; only c_open and c_close may ask for memory and give it back (see csrc/env.h)"
-STACK_REMEDY = "large arrays belong into Env, or as static const beside it; bound how deep functions call themselves"
+STACK_REMEDY = "large arrays belong in Env, or as static const beside it; bound how deep functions call themselves"
 WHOSE = {  # block → what it holds, for the remedy
     "observations": "io.observations holds ENV_AGENTS × ENV_OBS_SIZE elements ({agents} × {obs} {dtype})",
     "final_observations": "io.final_observations is as large as io.observations ({agents} × {obs} {dtype})",

@@ -64,10 +64,10 @@ def _chosen(tuner: Tuner, chosen: Config, changed: dict[str, Any]) -> list[str]:
     """What was chosen, what that gains, and what more environments mean for learning."""
     if not changed:
         measured = any(trial.rate for trial in tuner.trials)
-        return ["chosen: the settings as they are" + ("" if measured else ", for nothing could be measured in time")]
+        return ["chosen: the settings as they are" + ("" if measured else ", as nothing could be measured in time")]
     gain = f", {tuner.gain:.2f} times the steps/s" if tuner.gain else ""
     said = [f"chosen: {', '.join(f'{key} {value(tuner.config, key)} → {new}' for key, new in changed.items())}{gain}"]
     if "env.num_envs" in changed:
-        said.append(f"{chosen.env.num_envs:,} environments make each update larger and rarer: fewer of them, down to "
-                    f"--env.num-envs {tuner.config.env.num_envs}, learn from fewer samples")
+        said.append(f"{chosen.env.num_envs:,} environments make each update larger and rarer; fewer environments, down "
+                    f"to --env.num-envs {tuner.config.env.num_envs}, learn from fewer samples")
     return said

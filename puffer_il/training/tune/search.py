@@ -151,7 +151,7 @@ class Tuner:
             rates[k] = max(rates[k], self._measure((self.config, chosen)[k], DONE_BY, False).rate)
         before, after = rates.values()
         if before > SLACK * after > 0:
-            self.remarks.append(f"{flags(changes(self.config, chosen))} looked best, but not when measured once more")
+            self.remarks.append(f"{flags(changes(self.config, chosen))} looked best, but not when measured again")
             return self.config
         self.gain = after / before if before and after else None
         return chosen

@@ -43,8 +43,8 @@ def main(args: Namespace) -> int:
             args.expert = viewer.vec.expert_actions() is not None
         if path and viewer.picture() is None:
             raise InputError(f"--out {path}: {env} draws no pictures ("
-                             + (viewer.notice or "a C environment does with a function c_render, others with "
-                                                "render_mode = 'rgb_array'") + ")")
+                             + (viewer.notice or "a C environment needs a function c_render, any other render_mode = "
+                                "'rgb_array'") + ")")
         play = Play(viewer, args, None if args.keys else _actor(args, viewer.vec))
         if path:
             play.film = Film(path, play.fps or TURNS_FPS, whole=bool(args.steps))

@@ -93,8 +93,8 @@ class Profile(Logger):
 def title(times: Timings) -> str:
     rate = quantity(times.iterations * times.rows / times.wall) if times.wall else "–"
     plural = "" if times.iterations == 1 else "s"
-    return (f"profile: {times.iterations:,} iteration{plural} of {times.rows:,} {times.run.unit} in {times.wall:.1f} s,"
-            f" {rate} {times.run.unit}/s all in all")
+    return (f"profile: {times.iterations:,} iteration{plural} of {times.rows:,} {times.run.unit} in {times.wall:.1f} "
+            f"s, {rate} {times.run.unit}/s overall")
 
 
 def rows(times: Timings) -> list[tuple[str, str, str]]:
@@ -131,8 +131,8 @@ def _environments(times: Timings) -> Iterator[Tip]:
         yield share * (1 - run.num_workers / workers), (
             f"{takes} in {run.num_workers} workers: --env.num-workers {workers} uses more cores")
     else:
-        yield share / 2, (f"{takes}, and no other number of processes will do much: an environment in C (csrc/env.h, "
-                          "for example envs/cartpole) steps as one batch")
+        yield share / 2, (f"{takes}, and another number of processes will not help much: an environment in C "
+                          "(csrc/env.h, for example envs/cartpole) steps as one batch")
 
 
 def _fixed_costs(times: Timings) -> Iterator[Tip]:
@@ -198,7 +198,7 @@ def _discriminator(times: Timings) -> Iterator[Tip]:
         return
     ways = [f"--gail.disc-updates {updates // 2} halves that"] if updates > 1 else []
     if times.get("gail.gp_coef"):
-        ways.append("--gail.gp-coef 0 drops the gradient penalty, the dearest part of it but also what keeps it stable")
+        ways.append("--gail.gp-coef 0 drops the gradient penalty, its most expensive part, which also keeps it stable")
     if ways:
         yield share / 2, f"the discriminator takes {share:.0%}: {'; '.join(ways)}"
 

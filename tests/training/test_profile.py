@@ -111,7 +111,7 @@ def profiled(times: list[dict[str, float]], wall: float) -> Profile:
 def test_stages_add_up_to_the_wall_time():
     iteration = {"collect": 1.0, "env": 0.6, "act": 0.3, "reward": 0.0, "update": 0.5, "own": 0.25}
     found = profiled([iteration, iteration | {"eval": 0.5, "checkpoint": 0.25}], 6.0).timings()
-    assert title(found) == "profile: 2 iterations of 1,000 steps in 6.0 s, 333 steps/s all in all"
+    assert title(found) == "profile: 2 iterations of 1,000 steps in 6.0 s, 333 steps/s overall"
     assert rows(found) == [
         ("collect", "1,000", "33%"), ("  environments", "600.0", "20%"), ("  policy", "300.0", "10%"),
         ("update", "500.0", "17%"), ("eval", "250.0", "8%"), ("final eval", "500.0", "17%"),

@@ -149,7 +149,7 @@ def test_refusals_are_one_line_with_a_remedy(walk: Path):
     starts = Starts(np.zeros((1, 3)), 0.5)
     with pytest.raises(InputError, match=r"states of 2 numbers, the demonstrations of 3; collect them in the same"):
         make_vec(str(walk), num_envs=4, starts=starts)
-    with pytest.raises(InputError, match=r"only a C environment can.*CartPole-v1 is not one; set mix.expert_resets to 0"):
+    with pytest.raises(InputError, match=r"only a C environment can.*CartPole-v1 is not one; set mix.expert_resets"):
         make_vec("CartPole-v1", num_envs=4, starts=starts)
     toml = walk / "env.toml"
     toml.write_text("autoreset = false\n" + toml.read_text().replace("max_episode_steps = 9\n", ""))

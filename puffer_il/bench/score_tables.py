@@ -16,22 +16,22 @@ LEAST_RUNS = 3  # an interval from fewer would only look like one
 INTRODUCTION = """\
 # The algorithms, measured
 
-Written by `{command}`, not by hand; with the same `--json` file it runs again only what has changed. Machine:
+This page is written by `{command}`; with the same `--json` file it repeats only what has changed. Machine:
 {machine}.
 
-Every run is `puffer-il train ALGORITHM ENVIRONMENT --demos.episodes N --seed SEED` by the shipped experiment
-(`configs/`, defaults where it has none). The score is the true return of the last 100 episodes, 0 for a random policy
-and 1 for the demonstrations that were used; an algorithm that uses none is scored against those of the environment. IQM
-is the mean of the middle half of the runs (Agarwal et al. 2021, arXiv:2108.13264), beside it the 95%
-stratified-bootstrap interval, from {least} runs on. A run that diverged counts as 0. With `--jobs` above 1 the seconds
-are those of runs that shared the machine.
+Every run is `puffer-il train ALGORITHM ENVIRONMENT --demos.episodes N --seed SEED` with the shipped experiment (from
+`configs/`, or the defaults). The score is the true return of the last 100 episodes, 0 for a random policy and 1 for the
+demonstrations that were used; an algorithm that uses none is scored against those of the environment. IQM is the mean
+of the middle half of the runs (Agarwal et al. 2021, arXiv:2108.13264); beside it stands the 95% stratified-bootstrap
+interval, where there are {least} runs or more. A run that diverged counts as 0. With `--jobs` above 1 the seconds are
+those of runs that shared the machine.
 """
 
 
 def markdown(data: dict[str, Any]) -> str:
     machine = data["machine"]
     text = INTRODUCTION.format(command=machine["command"], machine=describe(machine), least=LEAST_RUNS)
-    parts = [text, *(["This is not complete yet: what is missing was not measured.\n"] * bool(data["interrupted"]))]
+    parts = [text, *(["This page is not complete: the rest was not measured yet.\n"] * bool(data["interrupted"]))]
     return "\n".join([*parts, *map(markdown_table, tables(data))])
 
 
@@ -54,8 +54,8 @@ def _together(cells: Entries, envs: Sequence[str]) -> Table:
         scores = np.array([s[:runs] for s in there.values()]).T
         rows.append([algo, _demos(demos), ", ".join(there), str(runs), *_iqm(scores)])
     return Table("Over environments", ("algorithm", "demos", "environments", "seeds", "IQM", "95%"), rows, (
-        "'demos' is the number of demonstrated episodes. Runs are drawn anew within each environment. Algorithms that "
-        "do not apply everywhere are scored where they do: compare rows whose environments are the same.",))
+        "'demos' is the number of demonstrated episodes. The bootstrap draws runs within each environment. Algorithms "
+        "that do not apply everywhere are scored where they do; compare only rows with the same environments.",))
 
 
 def _environment(env: str, cells: Entries) -> Table:
@@ -71,9 +71,9 @@ def _environment(env: str, cells: Entries) -> Table:
     columns = ("algorithm", "demos", "IQM", "95%", "return", f"at {EXPERT_LEVEL}", "steps", "seconds")
     return Table(env, columns, rows, (
         f"{sources[0].upper()}{sources[1:]}, return {number(best)}; a random policy's: {number(random)}. Steps (or "
-        f"samples), and seconds from the process's start, until an evaluation was at {EXPERT_LEVEL}: medians over all "
-        "runs, a dash where half of them or more never were. Evaluations come as often as the experiment says, and "
-        "many experiments stop soon after.",))
+        f"samples) and seconds since the process was started until an evaluation reached {EXPERT_LEVEL}: medians over "
+        "all runs, with a dash where half of them or more never reached it. Evaluations come as often as the "
+        "experiment says, and many experiments stop soon after.",))
 
 
 def _missing(refused: Entries, failed: Entries) -> Table:

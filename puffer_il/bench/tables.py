@@ -15,12 +15,13 @@ DEAR = 1.5  # times GAIL's cost per step, beyond which an on-policy learner is n
 INTRODUCTION = """\
 # Benchmarks
 
-Written by `{command}`, not by hand; `make bench` does it again. {machine}
+This page is written by `{command}`; `make bench` writes it again. {machine}
 
-Every figure is the median of several repeats with the lowest and highest beside it. What is compared was measured in
-turn, so that a slow moment of the machine hits all alike; a ratio is the median of such pairs. `--json FILE` keeps all
-of it. The other packages run in virtual environments of their own, which are made on first use: some minutes and about
-3 GB, in the folder that `PUFFER_IL_PEERS` names (default `~/.cache/puffer_il/peers`).
+Every figure is the median of several repeats, with the lowest and the highest beside it. Things that are compared were
+measured in turn, so that a slow moment of the machine affects all of them alike; a ratio is the median of such pairs.
+`--json FILE` keeps every figure. The other packages run in virtual environments of their own, which are made on first
+use; this takes some minutes and about 3 GB, in the folder that `PUFFER_IL_PEERS` names (default
+`~/.cache/puffer_il/peers`).
 """
 
 
@@ -38,7 +39,7 @@ def markdown(data: dict[str, Any]) -> str:
     machine = data["machine"]
     parts = [INTRODUCTION.format(command=machine["command"], machine=f"Machine: {describe(machine)}.")]
     if data["interrupted"]:
-        parts.append("This run did not come to its end (it was interrupted): what is missing was not measured.\n")
+        parts.append("This run was interrupted; what is missing was not measured.\n")
     return "\n".join([*parts, *map(markdown_table, tables(data))])
 
 
@@ -89,9 +90,9 @@ def limit_tables(limits: dict[str, Any]) -> list[Table]:
     columns = [title for n in counts for title in (f"{n} thread{'s' * (n != '1')}", "range")]
     return [Table("Limits of the machine", ("what", *columns), rows, (
         "Measured by C loops of our own with the processor's widest vectors. A multiply-add counts as two operations. "
-        "Bytes are those that a loop names; what a store makes the processor read besides is not counted.",
-        "'cache' is a core's own, 'shared' the last level, 'memory' beyond both. On a machine that others share, two "
-        "threads may get no more than one."))]
+        "Bytes are those that a loop names; what the processor reads because of a store is not counted.",
+        "'cache' is a core's own, 'shared' the last level, 'memory' beyond both. On a shared machine two threads may "
+        "get no more than one."))]
 
 
 def throughput_tables(entries: Entries) -> list[Table]:
@@ -100,7 +101,7 @@ def throughput_tables(entries: Entries) -> list[Table]:
             for e in entries]
     return [Table("Whole training loop", ("experiment", "steps/s", "range", *titles), rows, (
         f"C CartPole, {keys['env.num_envs']:,} environments × {keys['train.num_steps']} steps, "
-        f"{keys['ppo.update_epochs']} PPO epoch(s) where the name says nothing else; policy and critic apart (or on a "
+        f"{keys['ppo.update_epochs']} PPO epoch(s) unless the name says otherwise; policy and critic apart (or on a "
         "shared trunk), 2×64 tanh. GAIL: 8 discriminator updates of 4,096 + 4,096 rows with a gradient penalty.",
         "Whole iterations, all rows of this table in turn. The stages are median times of one iteration; 'reward' is "
         "the discriminator's updates and the relabelling.", *failed(entries)))]
@@ -115,9 +116,9 @@ def memory_tables(entries: Entries) -> list[Table]:
 
 NETWORK_NOTES = (
     "Networks: the matrices' floating-point operations (forward 2 per weight and row, forward and backward 6, the "
-    "gradient penalty 12), at the speed of multiply-adds in registers. Activations, losses, sampling and optimiser are "
-    "work as well and are not counted, so that 100 % is out of reach.",
-    "Stepping: the time of the C loop alone, over that of the stage, which is called from Python once a step.")
+    "gradient penalty 12), at the speed of multiply-adds in registers. Activations, losses, sampling and the optimiser "
+    "are not counted, so 100 % is out of reach.",
+    "Stepping: the time of the C loop alone over that of the stage, which Python calls once per step.")
 
 
 def stage_tables(entries: Entries, title: str = "Each stage against its limit",
@@ -125,8 +126,8 @@ def stage_tables(entries: Entries, title: str = "Each stage against its limit",
     rows = [[_stage_name(e), str(e["threads"]), quantity(e["rows_per_s"]["median"]),
              milliseconds(e["seconds"]["median"]), e["limit"], *both(e["share"], percent)] for e in entries]
     return [Table(title, ("stage", "threads", "rows/s", "ms", "limit", "of it", "range"), rows, (
-        *notes, "Memory: the time in which a plain C loop moves as many bytes as the stage must at least, at the same "
-        "level of the memory, over the stage's. Above 100 %: part of it stayed in a nearer cache. Stage and limit are "
+        *notes, "Memory: the time in which a plain C loop moves the bytes that the stage must move, at the same level "
+        "of memory, over the stage's time. Above 100 %, a part of them stayed in a nearer cache. Stage and limit are "
         "measured in turn."))]
 
 
@@ -138,8 +139,8 @@ def _stage_name(e: dict[str, Any]) -> str:
 
 def buffer_tables(entries: Entries) -> list[Table]:
     return stage_tables(entries, "Rollout buffer against memory", (
-        f"CartPole's rows, {entries[0]['num_steps']} steps of so many environments. One thread, so that rows/s are "
-        "environment steps per second and core.",))
+        f"CartPole's rows, {entries[0]['num_steps']} steps of as many environments as the name says. One thread, so "
+        "that rows/s are environment steps per second and core.",))
 
 
 def scaling_tables(entries: Entries) -> list[Table]:
@@ -174,11 +175,11 @@ def learner_tables(entries: Entries) -> list[Table]:
         f"C CartPole, {keys['env.num_envs']:,} environments × {keys['train.num_steps']} steps; whole loops, all in "
         "turn. 'cost' is the time per row over GAIL's, pair by pair: below 1 is cheaper. The reward or critic network "
         "of a learner that has one is of the size of GAIL's discriminator (2×64), with its 8 updates per iteration of "
-        "4,096 + 4,096 rows; all else is the learner's default.",
+        "4,096 + 4,096 rows; everything else is the learner's default.",
         f"On-policy learners above {DEAR} times GAIL's cost: {', '.join(dear) or 'none'}.",
         "A row is a step of an environment or, without rollouts, a demonstrated sample. Off-policy learners make a "
-        "number of gradient updates after each rollout that does not depend on its size, so that their updates/s say "
-        "more than their rows/s. Those that ask an expert train on all that it has answered so far: their cost grows.",
+        "number of gradient updates after each rollout that does not depend on its size, so their updates/s say more "
+        "than their rows/s. Learners that ask an expert train on all of its answers so far, so their cost grows.",
         *failed(entries)))]
 
 
@@ -220,12 +221,12 @@ def peer_tables(entries: Entries) -> list[Table]:
 REMARKS = {
     "GAIL": "imitation has no tuned settings for CartPole; these are its tutorials': 8 environments × 2,048 steps, 5 "
             "PPO epochs in minibatches of 64, 8 discriminator updates of 1,024 + 1,024 rows, no gradient penalty. Ours "
-            "are 4,096 environments × 64 steps, 1 epoch, 8 updates of 4,096 + 4,096. So the ratio compares what each "
-            "does by its own settings; 'no penalty' is what imitation's GAIL computes.",
+            "are 4,096 environments × 64 steps, 1 epoch, 8 updates of 4,096 + 4,096. The ratio therefore compares each "
+            "with its own settings; 'no penalty' is what imitation's GAIL computes.",
     "PPO": "PufferLib: its trainer and C CartPole, 4,096 × 64, the same two networks of 2×64 tanh, Adam; the ratio is "
            "to the faster of its thread settings. Its CartPole ends after 200 steps, ours after 500.",
-    "BC": "One epoch over 10 episodes of 500 steps. Ours holds one of them out and scores it after every epoch, which "
-          "is in its time; imitation's does not."}
+    "BC": "One epoch over 10 episodes of 500 steps. Ours holds one of them out and scores it after every epoch, and "
+           "its time includes this; imitation's does not."}
 
 
 def _remarks(group: dict[str, Any]) -> list[str]:
@@ -241,8 +242,8 @@ def expert_tables(entries: Entries) -> list[Table]:
              ", ".join("never" if t is None else number(t) for t in e["times"])] for e in entries]
     return [Table("Time to the expert", ("who", "seconds", "range", "each seed"), rows, (
         "From the start of the process until an evaluation reaches the expert's level: `puffer-il train gail cartpole` "
-        "as it is, from the shipped demonstrations, Python's and torch's start included. imitation: until 20 greedy "
-        "episodes average 475, asked after every round.", *failed(entries)))]
+        "from the shipped demonstrations, the start of Python and torch included. imitation: until 20 greedy episodes "
+        "average 475, checked after every round.", *failed(entries)))]
 
 
 TABLES: dict[str, Callable[[Entries], list[Table]]] = {

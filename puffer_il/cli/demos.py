@@ -28,8 +28,8 @@ def add(commands: Any) -> None:
     group = parser.group(commands, "demos", "demonstrations: info, check, import, export, collect")
     about = parser.command(group, "info", info, "what a file of demonstrations holds")
     suspicious = parser.command(group, "check", check, "what looks wrong with a file of demonstrations")
-    convert = parser.command(group, "import", import_, "read another package's file and write ours")
-    write = parser.command(group, "export", export, "write ours in the format of the package 'imitation' or of Minari")
+    convert = parser.command(group, "import", import_, "convert another package's file into ours")
+    write = parser.command(group, "export", export, "convert ours into a file of 'imitation' or a Minari dataset")
     for one in (about, suspicious, convert, write):
         one.add_argument("file", help="an .npz of ours, of the package 'imitation' or of CS 285, or minari:ID")
     convert.add_argument("out", help="an .npz file")
@@ -39,7 +39,7 @@ def add(commands: Any) -> None:
         one.add_argument("--env", help="an environment, which the demonstrations have to fit")
     convert.add_argument("--time-limit", type=parser.count, metavar="STEPS", help="the environment's time limit, for a "
                                                                                   "file that marks it as a termination")
-    convert.add_argument("--no-actions", action="store_true", help="keep the observations alone")
+    convert.add_argument("--no-actions", action="store_true", help="keep only the observations")
     record = parser.command(group, "collect", collect, "record whole episodes of a policy", epilog=COLLECT_EXAMPLES)
     record.add_argument("env", help="as in 'puffer-il train'")
     parser.takes_actor(record.add_mutually_exclusive_group(required=True))
@@ -68,7 +68,7 @@ def info(args: Namespace) -> int:
              ("returns", spread(told["returns"]) if told["returns"] else "unknown: no rewards")]
     for name in ("obs", "actions"):
         array = told[name]
-        lines.append((name, "none stored: observations alone" if array is None else
+        lines.append((name, "none: the file holds only observations" if array is None else
                       f"{array['dtype']} {tuple(array['shape'])}, from {array['min']:.4g} to {array['max']:.4g}"))
     if told["weights"]:
         lines.append(("weights", f"from {told['weights']['min']:.4g} to {told['weights']['max']:.4g}"))
@@ -115,7 +115,7 @@ def export(args: Namespace) -> int:
         return _written(args.out, demos)
     env = args.env or read_meta(args.file)["env"]
     if not env:
-        raise InputError(f"demos {args.file}: does not say which environment it is of; give --env ENV")
+        raise InputError(f"demos {args.file}: does not name its environment; give --env ENV")
     spec = _spec(env)
     demos = fit(demos, spec)
     minari.write(args.out, demos, spec)

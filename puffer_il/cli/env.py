@@ -53,14 +53,14 @@ NARROW = 100  # characters of a line below which the table of `env list` leaves 
 def add(commands: Any) -> None:
     group = parser.group(commands, "env", "environments: list, new, check, play, bench", epilog=EXAMPLES,
                          description="Environments: those that are shipped, and your own.")
-    parser.command(group, "list", list_, "the environments that come with puffer_il and with installed packages")
+    parser.command(group, "list", list_, "the environments of puffer_il and of installed packages")
     create = parser.command(group, "new", new, "write a small environment that works as it is, to change into yours",
                             epilog=NEW_EXAMPLES)
-    create.add_argument("name", help="its name, a name in C; or a path whose last part is one")
+    create.add_argument("name", help="its name (letters, digits and _), or a path that ends in one")
     create.add_argument("--dir", type=Path, metavar="DIR", default=Path(), help="the folder to write it into (default: "
                                                                                 "the current one)")
     create.add_argument("--cython", action="store_true", help="a PufferEnv in Cython instead of a header in C")
-    prove = parser.command(group, "check", check, "find out whether an environment keeps to the contract",
+    prove = parser.command(group, "check", check, "check an environment against the contract",
                            epilog=CHECK_EXAMPLES)
     prove.add_argument("env", help="a folder, or any other environment as in 'puffer-il train'")
     prove.add_argument("--seconds", type=parser.positive, default=10.0, metavar="S", help="how long to run it "

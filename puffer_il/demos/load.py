@@ -112,7 +112,7 @@ def _located(source: Source, spec: EnvSpec | None) -> Source:
     if not isinstance(source, str) or source != "shipped":
         return Path(source).expanduser() if isinstance(source, str | Path) else source
     if spec is None:
-        raise InputError("demos shipped: the environment is missing with which they come; give it, or a file")
+        raise InputError("demos shipped: no environment is given that they could come with; name one, or give a file")
     path = shipped_path(spec.name)
     if not path.is_file():
         raise InputError(f"demos shipped: {spec.name} comes with none; give a file with --demos FILE, or record an "

@@ -31,12 +31,12 @@ LEAST_VARIANCE = 1e-6  # of an action about the policy's mean, where the squared
 
 @dataclass(frozen=True)
 class BCConfig:
-    loss: str = setting("nll", "negative log-likelihood, or squared distance: of the mean in units of half the range, "
-                        "of the probabilities (Brier score) where actions are discrete", choices=("nll", "mse"))
+    loss: str = setting("nll", "negative log-likelihood, or squared distance: of the mean, in units of half the range, "
+                        "or of the probabilities where actions are discrete (Brier score)", choices=("nll", "mse"))
     label_smoothing: float = setting(0.0, "share of a discrete label that is spread over all actions", low=0, high=1)
     class_balanced: bool = setting(False, "weigh rows by how rare their discrete action is (each dimension by itself)")
     learning_rate: float = setting(1e-3, "Adam's step size", low=0)
-    batch_size: int = setting(256, "transitions per minibatch (with an LSTM: of the chunks in it)", low=1)
+    batch_size: int = setting(256, "transitions per minibatch (with an LSTM, those of its chunks)", low=1)
     weight_decay: float = setting(1e-4, "decoupled weight decay (AdamW)", low=0)
     ent_coef: float = setting(0.0, "weight of the entropy bonus")
     validation: float = setting(0.1, "share of the episodes held out (of the rows if there are few); 0 holds out none",

@@ -42,7 +42,7 @@ EDGE = 0.99  # of the action range: at its very end a squashed density has no bo
 @dataclass(frozen=True)
 class CSILConfig:
     bc_epochs: int = setting(200, "epochs of behaviour cloning at most; bc.patience may end it", low=1)
-    prior_share: float = setting(0.5, "rows of noise with uniform actions for each demonstrated row, that keep the "
+    prior_share: float = setting(0.5, "rows of noise with uniform actions for each demonstrated row, which keep the "
                                  "clone uniform elsewhere (numeric observations only)", low=0)
     prior_spread: float = setting(3.0, "standard deviation of that noise, in those of the demonstrations", low=0)
     reward_clip: float = setting(5.0, "bound of the reward, in nats", low=0)
@@ -50,8 +50,8 @@ class CSILConfig:
     demo_share: float = setting(0.5, "share of each minibatch that is demonstrated", low=0.01, high=0.99)
     refine: int = setting(0, "updates of the clone after each rollout, towards uniform actions in the policy's states; "
                           "0 keeps the reward as it is", low=0)
-    absorbing: bool = setting(True, "terminations that the demonstrations know are worth as much as what they do "
-                              "elsewhere; else they are worth 0, which rewards staying alive")
+    absorbing: bool = setting(True, "terminations that occur in the demonstrations are worth as much as the "
+                              "demonstrations elsewhere; false makes them worth 0, which rewards staying alive")
 
 
 class CloneReward(LearnedReward):
@@ -87,8 +87,8 @@ class CSIL(SACOnDemos):
 
     section = CSILConfig
     config: CSILConfig
-    about = About("Watson et al. 2023, arXiv:2305.16498", "behaviour cloning is nearly good enough, and dear steps of "
-                  "the environment are to make it robust", SAC.about.spaces)
+    about = About("Watson et al. 2023, arXiv:2305.16498", "behaviour cloning is nearly good enough, and a few "
+                  "expensive environment steps should make it robust", SAC.about.spaces)
     promised_metrics = (*SACOnDemos.promised_metrics, "reward/mean", "reward/demos")
     saved = ("reward", "optimizer", "generator", "demos", "demo_reward", "updates")
 

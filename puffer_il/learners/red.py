@@ -48,8 +48,8 @@ class REDConfig:
     hidden: tuple[int, ...] = setting((64, 64), "units of the hidden layers of both networks", low=1)
     activation: str = setting("tanh", "their nonlinearity", choices=("tanh", "relu", "silu", "elu"))
     features: int = setting(32, "outputs of the random network", low=1)
-    form: str = setting("log", "how the error becomes a reward: exp as published, which is 0 all over where the expert "
-                        "was not; log tells far from farther", choices=("log", "exp"))
+    form: str = setting("log", "how the error becomes a reward: exp, as published, is 0 everywhere that the expert was "
+                        "not; log tells far from farther", choices=("log", "exp"))
     sharpness: float = setting(1.0, "σ times the mean error of held-out demonstrations: how fast the reward falls",
                                low=1e-6)
     absorbing: bool = setting(True, "absorbing state after terminations; without it the reward pays for staying alive")

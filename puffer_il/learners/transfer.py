@@ -30,8 +30,8 @@ class TransferConfig:
     reward: str = setting("", "the learned reward: a run directory, or its reward.pt")
     absorbing: bool = setting(True, "terminations are worth the absorbing state's reward for ever, where "
                               "there is one")
-    center: bool = setting(True, "subtract the first rollout's mean from every step's reward and the absorbing state's "
-                           "alike (not where terminations are worth nothing: it would turn signs)")
+    center: bool = setting(True, "subtract the first rollout's mean from every reward, the absorbing state's included "
+                           "(not where terminations are worth nothing, because that would turn signs)")
     reward_scale: bool = setting(True, "divide the reward by its running std")
     true_reward_coef: float = setting(0.0, "weight of the true reward, added to the learned one")
 
@@ -43,8 +43,8 @@ class Transfer(PPOOnReward):
     section = TransferConfig
     config: TransferConfig
     needs_demos = needs_actions = False
-    about = About("Fu et al. 2018, arXiv:1710.11248, section 7", "a reward learned before, and an environment that "
-                  "has changed since or a policy to be trained anew")
+    about = About("Fu et al. 2018, arXiv:1710.11248, section 7", "a reward that was learned before, for an environment "
+                  "that has changed since or for a new policy")
     promised_metrics = (*PPOOnReward.promised_metrics, "transfer/reward_mean", "transfer/reward_std")
     saved = ("scale", "offset", "reward")  # its file may be another one when the run is resumed
 

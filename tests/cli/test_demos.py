@@ -83,7 +83,7 @@ def test_demonstrations_without_actions(demos, finished, tmp_path, capsys):
     bare = str(tmp_path / "bare.npz")
     assert main(["demos", "import", str(demos), bare, "--no-actions", "--env", "cartpole"]) == 0
     assert main(["demos", "info", bare]) == 0
-    assert "actions     none stored: observations alone" in capsys.readouterr().out
+    assert "actions     none: the file holds only observations" in capsys.readouterr().out
     assert main(["demos", "check", bare, "--env", "cartpole"]) == 0
     assert "no actions are stored" in capsys.readouterr().out
     assert train("bc", "cartpole", "--demos", bare, "--run-dir", str(tmp_path / "run")) == 2

@@ -158,5 +158,5 @@ def check_spaces(reward: LearnedReward, spec: EnvSpec, source: str) -> None:
         raise InputError(f"{source}: this reward reads observations {own.obs_dtype} {own.obs_shape} of {own.name}, but "
                          f"those of {spec.name} are {spec.obs_dtype} {spec.obs_shape}; give a reward learned from such")
     if "actions" in reward.reads and own.action != spec.action:
-        raise InputError(f"{source}: this reward reads actions, which are other ones in {spec.name} than in {own.name} "
-                         "where it was learned; give one that reads states alone (airl.inputs = 'state')")
+        raise InputError(f"{source}: this reward reads actions, which differ between {spec.name} and {own.name}, where "
+                         "it was learned; give one that reads states alone (airl.inputs = 'state')")

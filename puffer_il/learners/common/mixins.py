@@ -45,7 +45,7 @@ def starts_of(config: MixConfig, demos: Demos | None, env: str) -> Starts | None
         return None
     if demos is None or demos.states is None:
         raise InputError(f"mix.expert_resets = {config.expert_resets}: demos {demos.source if demos else ''} hold no "
-                         f"states to begin in; collect them anew: puffer-il demos collect {env} …")
+                         f"states to begin in; collect them again: puffer-il demos collect {env} …")
     states = demos.states
     if demos.weights is not None:
         states = states[spread(demos.weights, len(states))]

@@ -40,9 +40,9 @@ class SACConfig:
     learning_rate: float = setting(1e-3, "Adam's step size of all networks and of alpha", low=0)
     batch_size: int = setting(128, "transitions of one gradient update", low=1)
     updates: int = setting(32, "gradient updates after each rollout", low=1)
-    replay_size: int = setting(100_000, "transitions that are kept", low=1)
+    replay_size: int = setting(100_000, "transitions that the replay keeps", low=1)
     warmup: int = setting(0, "transitions to gather before the first update", low=0)
-    tau: float = setting(0.05, "share of the way that the target network goes in each update", low=0, high=1)
+    tau: float = setting(0.05, "share of the way that the target network moves in each update", low=0, high=1)
     alpha: float = setting(0.1, "temperature: what a nat of entropy is worth in rewards", low=1e-6)
     target_negentropy: float = setting(0.0, "learn alpha so that the policy's entropy is this many nats per action "
                                        "dimension below that of uniform actions; 0 keeps alpha", low=0)

@@ -12,10 +12,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from puffer_il.api import Demos, EnvFailure, InputError, algorithms, load_demos, make, make_vec
+    from puffer_il.api import (
+        Demos,
+        EnvFailure,
+        InputError,
+        Run,
+        algorithms,
+        collect,
+        evaluate,
+        load,
+        load_demos,
+        load_reward,
+        make,
+        make_vec,
+        train,
+    )
 
 __version__ = "0.1.0"
-__all__ = ["Demos", "EnvFailure", "InputError", "algorithms", "load_demos", "make", "make_vec"]
+__all__ = ["Demos", "EnvFailure", "InputError", "Run", "algorithms", "collect", "evaluate", "load", "load_demos",
+           "load_reward", "make", "make_vec", "train"]
 
 
 def __getattr__(name: str) -> Any:

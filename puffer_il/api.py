@@ -1,26 +1,191 @@
-"""What `import puffer_il` offers: what the command line can do, on objects as well as on names.
+"""What `import puffer_il` offers: what the command line can do, with objects wherever that has names.
 
-An environment is the name of a C environment or its folder, a Gymnasium id, "module:function", or the function itself,
-which opens a Gymnasium (or parallel PettingZoo) environment. Whatever is wrong with what was given is an InputError of
-one line; EnvFailure says that an environment broke.
+An environment is the name of a C environment or the path of its folder, a Gymnasium id, "module:function", or the
+function itself, which opens a Gymnasium or parallel PettingZoo environment; `kwargs` are its parameters.
+A policy is what `load` gives, a Run or its directory, a model with Stable-Baselines3's `predict` or the file of one, a
+function from n observations to n actions, "script" (the environment's own expert) or "random".
+What is wrong with what was given is an InputError of one line; an environment that breaks is an EnvFailure.
 """
 
-from collections.abc import Callable
-from typing import Any
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
+import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
+from puffer_il import demos as demonstrations
+from puffer_il.core.config import read_toml
 from puffer_il.core.errors import EnvFailure, InputError
-from puffer_il.demos import load
+from puffer_il.core.spec import Metrics
+from puffer_il.core.text import number
 from puffer_il.demos.dataset import Demos
-from puffer_il.demos.read import Source
+from puffer_il.demos.read import Source, read_demos
 from puffer_il.native.gymnasium_env import GymnasiumVectorEnv
-from puffer_il.vector.make import Creator, fastest_name, find_creator
+from puffer_il.vector import vec as vectors
+from puffer_il.vector.make import Creator, fastest_name, find_creator, name_of
 
-__all__ = ["Demos", "EnvFailure", "InputError", "algorithms", "load_demos", "make", "make_vec"]
+if TYPE_CHECKING:
+    from puffer_il.learners.common.learned_reward import LearnedReward
+    from puffer_il.training.trainer import Result
+
+__all__ = ["Demos", "EnvFailure", "InputError", "Run", "algorithms", "collect", "evaluate", "load", "load_demos",
+           "load_reward", "make", "make_vec", "train"]
 
 Env = str | Callable[..., Any]
+MOST_ROWS = 64  # environments in which demonstrations are collected
+# As on the command line, and before torch is imported: its threads must not spin while the environments step.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+class Run:
+    """A run that has ended, and what it has left.
+
+    policy   what it has learned: `policy.predict(obs, deterministic=True)`, as Stable-Baselines3 has it
+    summary  the content of summary.json: "status" ("finished", "interrupted", "diverged"), "env_steps", "wall_s", and
+             in "eval" the "return_mean", "normalized" (0 plays like random, 1 like the expert), "ci95", …
+    config   the resolved config: `run.config.ppo.learning_rate`
+    dir      its directory. A temporary one is removed with this object.
+    """
+
+    def __init__(self, result: Result, given: dict[str, Any], before: Run | None = None) -> None:
+        from puffer_il.nn.numpy_policy import env_policy
+
+        self.policy, self.summary = env_policy(result.policy, result.spec), result.summary
+        self.config, self.dir = result.config, result.run_dir
+        self._given = given  # objects in place of names
+        self._before = before  # the run that went on in this one owns the directory
+
+    def __repr__(self) -> str:
+        known, played = self.summary, self.summary["eval"]
+        score = f"return {number(played['return_mean'])}" if played else "not evaluated"
+        if played and played["normalized"] is not None:
+            score += f", {played['normalized']:.2f} of the expert"
+        return f"Run({known['algo']} on {known['env']}, seed {known['seed']}, {known['status']}: {score})"
+
+
+def train(algo: str | None = None, env: Env | None = None, /, *, demos: Source | None = None, seed: int | None = None,
+          total_steps: float | None = None, device: str | None = None, config: str | Path | None = None,
+          run_dir: str | Path | None = None, resume: str | Path | Run | None = None, autotune: bool = False,
+          callback: Callable[[Metrics], bool | None] | None = None, progress: bool = True,
+          **sections: Mapping[str, Any]) -> Run:
+    """Train a policy, as `puffer-il train` does: the shipped experiment, and over it the keys that you give.
+
+        run = puffer_il.train("gail", "cartpole", seed=1, ppo={"learning_rate": 1e-3}, env={"num_envs": 512})
+        run = puffer_il.train("dagger", lambda: gymnasium.make("CartPole-v1"), dagger={"expert": model})
+
+    algo, env  what learns ("auto" chooses by the demonstrations), and where; both may be left out with `resume`
+    demos      as `load_demos` takes them, or the section: {"source": demos, "episodes": 5}. Those that come with the
+               environment are taken where some are needed and none given
+    sections   config keys by section: env, policy, train, eval, mix and the algorithm's own, as 'puffer-il train ALGO
+               ENV --help' lists them. The expert that is asked (dagger={"expert": …}) may be any policy
+    config     a TOML file of such sections, under the keys given here
+    seed, total_steps, device, run_dir  short for keys of the section train; device is "auto", "cpu" or "cuda"
+    resume     a run or its directory, which goes on from its newest checkpoint, usually to more `total_steps`
+    autotune   measure for some seconds first which settings are the fastest
+    callback   is called after every iteration with its metrics; if it returns False, the run ends there
+    progress   show the run: the dashboard in a terminal, lines elsewhere
+
+    Without `run_dir` nothing stays on the disk after the Run. Ctrl-C ends the run after its iteration and returns it;
+    a second one raises KeyboardInterrupt.
+    """
+    began = time.monotonic()
+    from puffer_il.envkit.person import person_asked
+    from puffer_il.learners.experiment import replaced
+    from puffer_il.training import trainer
+    from puffer_il.training.dashboard import make_loggers
+    from puffer_il.training.resolve import given_keys, resolve
+    from puffer_il.training.run_dir import run_directory
+    from puffer_il.training.tune import tune
+
+    before, folder = (resume if isinstance(resume, Run) else None), _folder(resume)
+    tables, given = _named(sections | ({"demos": demos} if demos is not None else {}))
+    if resume and (run_dir or autotune):
+        raise InputError(f"resume = {folder}: a run goes on in its own directory and with its own settings; leave "
+                         f"{'run_dir' if run_dir else 'autotune'} out")
+    if env is not None and not isinstance(env, str):
+        given["make_env"], env = env, name_of(env)
+    given = before._given | given if before else given
+    if autotune and given:
+        raise InputError(f"autotune = True: only what has a name is measured, but {' and '.join(given)} is an object; "
+                         "leave one of the two out")
+    short = {"seed": seed, "total_steps": total_steps, "device": device, "run_dir": run_dir and str(run_dir)}
+    layers = [*([(str(config), read_toml(Path(config)))] if config else []), ("train()", tables),
+              ("train()", {"train": {key: value for key, value in short.items() if value is not None}})]
+    chosen = resolve(algo, env, layers, folder, given, say=print if progress else lambda notice: None)
+    if autotune:
+        chosen = tune(chosen, given_keys(layers))
+    with ExitStack() as stack:
+        if not chosen.train.run_dir:
+            chosen = replaced(chosen, "train", run_dir=tempfile.mkdtemp(prefix="puffer_il-"))
+            stack.callback(shutil.rmtree, chosen.train.run_dir, ignore_errors=True)
+        with person_asked(chosen) as person, run_directory(chosen, folder) as run_folder:
+            run = Run(trainer.train(chosen, make_loggers(chosen, progress), run_folder, resume=folder is not None,
+                                    callback=callback, began=began, person=person, **given), given, before)
+        weakref.finalize(run, stack.pop_all().close)
+    if progress:
+        print(run)
+    return run
+
+
+def load(run: str | Path | Run, device: str = "cpu") -> Any:
+    """The newest policy of a run directory. It has Stable-Baselines3's `predict(obs, state=None, episode_start=None,
+    deterministic=False) -> (actions, state)`, for one observation or a batch."""
+    from puffer_il.nn.numpy_policy import env_policy
+    from puffer_il.training.process import choose_device
+    from puffer_il.training.saved_run import load_policy
+
+    if isinstance(run, Run):
+        return run.policy
+    policy, _, state = load_policy(Path(run), str(choose_device(device)))
+    return env_policy(policy, state["spec"])
+
+
+def evaluate(policy: Any, env: Env | None = None, *, episodes: int = 100, seed: int = 0,
+             deterministic: bool | None = None, demos: Source | None = None, **kwargs: Any) -> dict[str, Any]:
+    """Play complete episodes on the true reward.
+
+    env            by default the one that the policy was trained in
+    seed           of the starting states and of what is sampled
+    deterministic  act by the mode; None does as the run says, and otherwise True
+    demos          also tell how likely the policy finds these demonstrations. Where the policy is no run, they are also
+                   the expert that it is compared with; without them those are that come with the environment
+
+    Returns the keys of `summary["eval"]` (episodes, return_mean, return_std, length_mean, normalized, ci95: the 95%
+    interval of normalized, or else of the return), and expert_return and random_return. Numbers that nothing tells are
+    None.
+    """
+    from puffer_il.training.score import score
+
+    _positive("episodes", episodes)
+    source, creator = _scene(policy, env, kwargs)
+    return score(source, creator, episodes, seed, deterministic=deterministic, demos=demos)
+
+
+def collect(policy: Any, env: Env | None = None, *, episodes: int, seed: int = 0, deterministic: bool = True,
+            **kwargs: Any) -> Demos:
+    """Record `episodes` complete episodes of a policy, with the arguments of `evaluate`.
+
+    `demos.save("d.npz")` keeps them, and `train(…, demos=demos)` learns from them.
+    """
+    from puffer_il.training.resolve_actor import resolve_actor
+
+    _positive("episodes", episodes)
+    source, creator = _scene(policy, env, kwargs)
+    rows = min(episodes, MOST_ROWS) * creator.facts().num_agents
+    with vectors.make_vec(creator, num_envs=rows, seed=seed) as vec:
+        vec.reset()
+        actor = resolve_actor("policy", source, vec, deterministic=deterministic, seed=seed)
+        return demonstrations.collect(vec, actor, episodes, f"collected in {creator.name}", seed=seed)
 
 
 def load_demos(source: Source, env: Env | None = None, *, episodes: int = 0, subsample: int = 1, seed: int = 0,
@@ -28,17 +193,24 @@ def load_demos(source: Source, env: Env | None = None, *, episodes: int = 0, sub
     """Demonstrations, checked; with an environment also made to fit it, in its dtypes.
 
     source        an .npz of ours, of `imitation` or of CS 285; "minari:ID"; "shipped" for those that come with `env`;
-                  arrays named as in an .npz; or a tuple (obs, actions, next_obs, terminations, truncations[, rewards])
-                  of n rows each, in which an episode begins after each end
+                  a dict of arrays named as in an .npz; or a tuple of arrays (obs, actions, next_obs, terminations,
+                  truncations[, rewards]) of n rows each, in which an episode begins after each end
     episodes      only the first so many; 0 takes all
     subsample     keep every n-th transition, from a random offset in each episode that `seed` draws
     clip_actions  clip continuous actions to the environment's range instead of refusing them
     time_limit    the recorder's, in steps, for files that do not tell terminations from truncations
-    kwargs        parameters of the environment
     """
     spec = None if env is None else _creator(env, kwargs).facts().spec
-    return load.load_demos(source, spec, episodes=episodes, subsample=subsample, seed=seed, clip_actions=clip_actions,
-                           time_limit=time_limit)
+    return demonstrations.load_demos(source, spec, episodes=episodes, subsample=subsample, seed=seed,
+                                     clip_actions=clip_actions, time_limit=time_limit)
+
+
+def load_reward(run: str | Path | Run, device: str = "cpu") -> LearnedReward:
+    """The learned reward of a run, of its directory, or of a file reward.pt: a torch module of rows, and on arrays
+    `reward.predict(obs, actions, next_obs)`, which gives (n,) float32."""
+    from puffer_il.learners.common.learned_reward import load_reward
+
+    return load_reward(_folder(run), device)
 
 
 def make(env: Env, *, render_mode: str | None = None, **kwargs: Any) -> gymnasium.Env:
@@ -57,8 +229,7 @@ def make_vec(env: Env, num_envs: int, **kwargs: Any) -> VectorEnv:
     observations (num_envs, …) in the environment's dtype, actions (num_envs, …); rewards float64, terminations and
     truncations bool (num_envs,). `infos["final_obs"]` holds the last observations of the episodes that ended.
     """
-    if num_envs < 1:
-        raise InputError(f"num_envs = {num_envs}: must be at least 1")
+    _positive("num_envs", num_envs)
     creator = _creator(env, kwargs)
     if creator.kind == "folder":
         return GymnasiumVectorEnv(creator.target, num_envs, **creator.kwargs)
@@ -73,5 +244,52 @@ def algorithms() -> dict[str, dict[str, Any]]:
     return {name: describe(name, learner) for name, learner in usable_learners()[0].items()}
 
 
+def _named(sections: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The sections with names in place of objects, and the objects, as `assemble` takes them."""
+    demos = sections.get("demos", {})
+    if not (isinstance(demos, Mapping) and ("source" in demos or all(np.ndim(x) == 0 for x in demos.values()))):
+        sections = {**sections, "demos": {"source": demos}}  # a source itself: a name, an object, or arrays
+    given: dict[str, Any] = {}
+    tables = {name: dict(table) if isinstance(table, Mapping) else table for name, table in sections.items()}
+    for name, key in [(name, key) for name, table in tables.items() if isinstance(table, dict) for key in table]:
+        value = tables[name][key]
+        if isinstance(value, Run | Path):
+            tables[name][key] = str(_folder(value))
+        elif (name, key) == ("demos", "source") and not isinstance(value, str):
+            given["demos"] = read_demos(value)
+            tables[name][key] = given["demos"].source
+        elif key == "expert" and not isinstance(value, str):
+            given["expert"] = value
+            tables[name][key] = getattr(value, "__name__", type(value).__name__)
+    return tables, given
+
+
+def _folder(source: Any) -> Any:
+    """The directory of a run, or the path that a string is; anything else as it is."""
+    return source.dir if isinstance(source, Run) else Path(source) if isinstance(source, str) else source
+
+
+def _scene(policy: Any, env: Env | None, kwargs: dict[str, Any]) -> tuple[Any, Creator]:
+    """The policy as `resolve_actor` takes it, and where it is to act: in the environment given, or else in its own."""
+    from puffer_il.training.resolve_actor import RANDOM, SCRIPT
+    from puffer_il.training.run_dir import environment_of, load_config
+
+    source = policy if policy in (RANDOM, SCRIPT) else _folder(policy)
+    if env is None and isinstance(policy, Run) and "make_env" in policy._given:
+        return source, find_creator(policy._given["make_env"], policy.config.env.kwargs | kwargs)
+    if env is None and isinstance(source, Path):
+        load_config(source)  # only a run tells where it acts
+    if env is None and hasattr(policy, "spec"):
+        env = policy.spec.name
+    if env is None or isinstance(env, str):  # the run's parameters hold in its own environment
+        env, kwargs = environment_of(source if isinstance(source, Path) else None, env and fastest_name(env), kwargs)
+    return source, find_creator(env, kwargs)
+
+
 def _creator(env: Env, kwargs: dict[str, Any]) -> Creator:
     return find_creator(fastest_name(env) if isinstance(env, str) else env, kwargs)
+
+
+def _positive(name: str, value: int) -> None:
+    if value < 1:
+        raise InputError(f"{name} = {value}: must be at least 1")

@@ -21,10 +21,10 @@ def add(commands: Any) -> None:
 
 
 def evaluate(args: Namespace) -> int:
+    from puffer_il import api
     from puffer_il.core.text import facts
-    from puffer_il.training.saved_run import evaluate_run
 
-    played = evaluate_run(args.run_dir, args.episodes, args.seed, args.demos, args.kwargs)
+    played = api.evaluate(args.run_dir, episodes=args.episodes, seed=args.seed, demos=args.demos, **args.kwargs)
     if args.json:
         print(json.dumps(played, indent=2))
         return 0

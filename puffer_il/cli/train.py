@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
+import time
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +75,10 @@ def train(args: Namespace) -> int:
     config = resolve(args)
     if config.chosen_because and not args.resume:
         print("\n  ".join([f"auto: {config.algo}", *config.chosen_because]), flush=True)
+    from puffer_il.envkit.person import person_asked
     from puffer_il.training import trainer
+    from puffer_il.training.dashboard import make_loggers
+    from puffer_il.training.process import process_seconds
     from puffer_il.training.run_dir import run_directory
 
     if args.autotune:
@@ -88,12 +90,9 @@ def train(args: Namespace) -> int:
         from puffer_il.training.profile import Profile
 
         loggers.append(profile := Profile(config, args.autotune))
-    try:
-        with person_asked(config) as person, run_directory(config, args.resume) as run_dir:
-            summary = trainer.train(config, loggers, run_dir, resume=args.resume is not None, person=person).summary
-    finally:
-        for logger in loggers:
-            logger.close()
+    with person_asked(config) as person, run_directory(config, args.resume) as run_dir:
+        summary = trainer.train(config, loggers, run_dir, resume=args.resume is not None, person=person,
+                                began=time.monotonic() - process_seconds()).summary
     print("\n".join(result(summary, run_dir)))
     if profile is not None:
         profile.show()
@@ -143,31 +142,6 @@ def unknown(argument: str, args: Namespace) -> str:
     hint = f"did you mean {' or '.join(map(as_option, meant))}?" if meant else (
         f"see 'puffer-il train {args.algo} {args.env or 'ENV'} --help'")
     return f"unknown option {argument!r}; {hint}"
-
-
-@contextmanager
-def person_asked(config: Config) -> Iterator[Any]:
-    """What makes the person at the terminal who is asked, while the terminal is theirs; None where nobody is."""
-    if not asks_person(config):
-        yield None
-        return
-    from puffer_il.envkit.person import person_at_terminal
-
-    with person_at_terminal(f"{config.algo}.expert", config.env.num_envs) as person:
-        yield person
-
-
-def asks_person(config: Config) -> bool:
-    return getattr(config.sections[config.algo], "expert", "") == "person"
-
-
-def make_loggers(config: Config) -> list[Any]:
-    """metrics.jsonl, what the terminal shows unless somebody is asked there, and TensorBoard if asked for."""
-    from puffer_il.training.dashboard import terminal_logger
-    from puffer_il.training.loggers import JsonlLogger, TensorBoardLogger
-
-    shown = [] if asks_person(config) else [terminal_logger()]
-    return [JsonlLogger(), *shown, *([TensorBoardLogger()] if config.train.tensorboard else [])]
 
 
 def result(summary: dict[str, Any], run_dir: Path) -> list[str]:

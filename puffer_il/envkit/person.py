@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from puffer_il.core import terminal
+from puffer_il.core.config import Config
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array
 from puffer_il.envkit.keys import Controls, Keyboard, keyboard
 from puffer_il.envkit.play import DIM, END, TURNS_FPS
 from puffer_il.envkit.viewer import Viewer
 from puffer_il.rollout.actors import EVERY, Actor
+from puffer_il.training.resolve_actor import asks_person
 from puffer_il.vector.vec import Vec
 
 
@@ -48,6 +50,16 @@ class Person(Actor):
         self.screen.draw(self.viewer.view(*self.screen.room()),
                          [f"{name}{DIM} · {self.answers} answers · the last was {value} · {END}{asked}",
                           f"{DIM}{help} · q ends the run and keeps what was learned{END}"])
+
+
+@contextmanager
+def person_asked(config: Config) -> Iterator[Any]:
+    """What makes the person whom the learner of a run asks, while the terminal is theirs; None where nobody is."""
+    if not asks_person(config):
+        yield None
+        return
+    with person_at_terminal(f"{config.algo}.expert", config.env.num_envs) as person:
+        yield person
 
 
 @contextmanager

@@ -4,7 +4,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from puffer_il.core.spec import Array
+from puffer_il.core.spec import Array, EnvSpec
+from puffer_il.nn.policy import Policy
 
 
 class NumpyPolicy(Protocol):
@@ -40,3 +41,25 @@ class NumpyActorCritic(NumpyPolicy, Protocol):
 
     def value(self, obs: Array) -> Array:
         """Values (n,) of n observations."""
+
+
+class EnvPolicy:
+    """A NumpyPolicy with all of Stable-Baselines3's `predict`, as `Policy.predict` has it."""
+
+    def __init__(self, policy: NumpyPolicy, spec: EnvSpec) -> None:
+        self.policy, self.spec = policy, spec
+        policy.set_random_seed(0)
+
+    def predict(self, obs: Any, state: Any = None, episode_start: Any = None,
+                deterministic: bool = False) -> tuple[Array, Any]:
+        """See `Policy.predict`: one observation or a batch, actions in the environment's own form."""
+        rows, batched = self.spec.pack(obs)
+        starts = np.full(len(rows), state is None) if episode_start is None else np.atleast_1d(episode_start)
+        actions, state = self.policy.predict(rows, state, starts, deterministic)
+        result = self.spec.action.to_env(np.asarray(actions).reshape(len(rows), -1))
+        return (result if batched else result[0]), state
+
+
+def env_policy(policy: Policy | NumpyPolicy, spec: EnvSpec) -> Policy | EnvPolicy:
+    """A policy that answers in the environment's own form."""
+    return policy if isinstance(policy, Policy) else EnvPolicy(policy, spec)

@@ -107,9 +107,7 @@ def _sources(vec: Vec, run: Path, config: Config | None, reward: LearnedReward, 
 
 
 def _rewards(reward: LearnedReward, demos: Demos) -> Array:
-    tensors = [None if x is None else torch.tensor(x) for x in (demos.obs, demos.actions, demos.next_obs)]
-    assert tensors[0] is not None
-    return reward.of_rows(tensors[0], *tensors[1:]).numpy().astype(np.float64)
+    return reward.predict(demos.obs, demos.actions, demos.next_obs).astype(np.float64)
 
 
 def _statistics(part: Scored) -> dict[str, Any]:

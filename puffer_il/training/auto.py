@@ -38,16 +38,16 @@ class Choice:
     reasons: tuple[str, ...]
 
 
-def pick(config: Config) -> Choice:
-    """`choose` for the environment and the demonstrations that `config` names, whatever its algorithm."""
+def pick(config: Config, given: Mapping[str, Any]) -> Choice:
+    """`choose` for the environment and the demonstrations that `config` names, whatever its algorithm, or that are
+    `given` as objects, as `assemble` takes them."""
     from puffer_il.demos import load_demos, shipped_path
     from puffer_il.native.envfile import read_env
     from puffer_il.native.glue import hooks
     from puffer_il.vector.make import find_creator
     from puffer_il.vector.model import model_of
 
-    env, given = config.env, config.demos
-    creator = find_creator(env.name, env.kwargs)
+    creator = find_creator(given.get("make_env", config.env.name), config.env.kwargs)
     facts = creator.facts()
     expert = creator.kind == "folder" and "EXPERT" in hooks(read_env(creator.target))
     model = False
@@ -56,9 +56,10 @@ def pick(config: Config) -> Choice:
             model_of(creator)
             model = True
     demos = None
-    if given.source or not expert or shipped_path(facts.spec.name).is_file():
-        options = {key: value for key, value in vars(given).items() if key != "source"}
-        demos = load_demos(given.source or "shipped", facts.spec, seed=config.train.seed, **options)
+    source = given.get("demos", config.demos.source)
+    if source or not expert or shipped_path(facts.spec.name).is_file():
+        options = {key: value for key, value in vars(config.demos).items() if key != "source"}
+        demos = load_demos(source or "shipped", facts.spec, seed=config.train.seed, **options)
     return choose(facts.spec, demos, usable_learners()[0], cheap=facts.native, expert=expert, model=model)
 
 

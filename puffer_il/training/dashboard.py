@@ -14,14 +14,22 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.text import Text
 
+from puffer_il.core.config import Config
 from puffer_il.core.spec import Metrics
 from puffer_il.core.text import duration, quantity
-from puffer_il.training.loggers import Clock, Logger, PlainLogger, RunInfo, TimeLeft
+from puffer_il.training.loggers import Clock, JsonlLogger, Logger, PlainLogger, RunInfo, TensorBoardLogger, TimeLeft
 from puffer_il.training.panels import ACCENT, BAD, GOOD, LABEL, WARN, State, applicable, bar, cell
+from puffer_il.training.resolve_actor import asks_person
 
 NARROWEST = 60  # characters of a line
 WIDE = 110  # characters from which two panels side by side are readable
 STATUS = {"finished": GOOD, "interrupted": WARN}
+
+
+def make_loggers(config: Config, progress: bool = True) -> list[Logger]:
+    """metrics.jsonl; with `progress` what is shown, unless somebody is asked at the terminal; TensorBoard if wanted."""
+    shown = [terminal_logger()] if progress and not asks_person(config) else []
+    return [JsonlLogger(), *shown, *([TensorBoardLogger()] if config.train.tensorboard else [])]
 
 
 def terminal_logger() -> Logger:
@@ -45,7 +53,8 @@ class Dashboard(Logger):
 
     def start(self, run: RunInfo) -> None:
         self._state = State(run)
-        self._started = self._ended = self._clock()
+        self._ended = self._clock()
+        self._started = self._ended - run.wall_s
         self._live = Live(self, console=self.console, refresh_per_second=4, vertical_overflow="crop")
         self._live.start()
 

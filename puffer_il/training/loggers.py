@@ -42,6 +42,7 @@ class RunInfo:
     num_workers: int = 0  # 0 without worker processes
     num_groups: int = 1
     num_agents: int = 1  # rows of one environment
+    wall_s: float = 0.0  # what the run's clock says now
 
     @property
     def unit(self) -> str:

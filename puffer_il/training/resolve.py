@@ -1,6 +1,6 @@
 """What the user asked for → a run's `Config`: the command line and Python call the same function."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ from puffer_il.vector.make import fastest_name
 
 
 def resolve(algo: str | None, env: str | None, layers: Sequence[Layer] = (), resume: Path | None = None,
-            say: Callable[[str], None] = lambda notice: None) -> Config:
+            given: Mapping[str, Any] | None = None, say: Callable[[str], None] = lambda notice: None) -> Config:
     """The shipped experiment, or the config of the run `resume`, under `layers`: (origin, {section: {key: value}}).
 
     Later layers win. Values are checked and converted; text such as "1e-3" or "64,64" stands for numbers. `algo` and
-    `env` may be None if a layer names them; `algo` may be "auto". `say` is told what the user should know.
+    `env` may be None if a layer names them; `algo` may be "auto". `given` are objects in place of names, as `assemble`
+    takes them. `say` is told what the user should know.
     Raises InputError, which names the layer's origin, for what is unknown or does not fit.
     """
     if resume and not (resume / "config.toml").is_file():
@@ -38,7 +39,7 @@ def resolve(algo: str | None, env: str | None, layers: Sequence[Layer] = (), res
         return _built(algo, [*before, *layers, ("--resume", {"train": {"run_dir": str(resume)}})])
     env = fastest_name(env, say)
     layers = [*layers, ("the environment", {"env": {"name": env}})]
-    choice = auto.pick(_without_learner(layers)) if algo == auto.NAME else auto.Choice(algo, ())
+    choice = auto.pick(_without_learner(layers), given or {}) if algo == auto.NAME else auto.Choice(algo, ())
     return _built(choice.algo, [*experiment.experiment_layers(choice.algo, env), *layers,
                                 (auto.NAME, {"chosen_because": choice.reasons})])
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from puffer_il.core.config import Config
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import EnvSpec
 from puffer_il.nn.policy import Policy
@@ -60,6 +61,11 @@ def resolve_actor(given: str, source: Any, vec: Vec, *, deterministic: bool = Tr
         return FunctionActor(source, vec.spec)
     raise InputError(f"{given}: {source!r} cannot act; give a policy, a function of observations, or a run directory "
                      "or file")
+
+
+def asks_person(config: Config) -> bool:
+    """True if the learner of a run asks somebody at the terminal."""
+    return getattr(config.sections[config.algo], "expert", "") == PERSON
 
 
 def flagged(policy: Path | None, expert: bool) -> tuple[str, Any]:

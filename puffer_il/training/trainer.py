@@ -24,7 +24,7 @@ from puffer_il.rollout.actors import Actor, RandomActor, num_parameters, policy_
 from puffer_il.rollout.evaluate import EVAL_SEED, FINAL_SEED, evaluate
 from puffer_il.training.assemble import Parts, assemble
 from puffer_il.training.loggers import Logger, RunInfo
-from puffer_il.training.process import interruptible, process_seconds
+from puffer_il.training.process import interruptible
 
 Callback = Callable[[Metrics], bool | None]
 PHASES = ("collect", "reward", "advantages", "update", "eval")
@@ -45,17 +45,20 @@ class Result:
 
 
 def train(config: Config, loggers: list[Logger], run_dir: Path, *, resume: bool = False,
-          callback: Callback | None = None, **given: Any) -> Result:
-    """Run an experiment to its end. `resume` goes on from run_dir's last checkpoint; `given` are objects in place of
-    names, see `assemble`.
+          callback: Callback | None = None, began: float | None = None, **given: Any) -> Result:
+    """Run an experiment to its end, and close the loggers. `resume` goes on from run_dir's last checkpoint; `given` are
+    objects in place of names, see `assemble`. The run's clock counts from `began`, of time.monotonic(), by default now.
 
     `callback` is called with the metrics after every iteration. If it returns False, the run ends as if that had been
     its last step: it is evaluated, and "finished".
     An interrupt (SIGINT, SIGTERM) ends the run after the current iteration, with a checkpoint and the status
     "interrupted"; a second one at once (KeyboardInterrupt). EnvFailure is raised after a checkpoint was written.
     """
+    began = time.monotonic() if began is None else began
     with ExitStack() as stack:
-        trainer = Trainer(assemble(config, stack, **given), loggers, run_dir, callback)
+        for logger in loggers:
+            stack.callback(logger.close)
+        trainer = Trainer(assemble(config, stack, **given), loggers, run_dir, callback, began)
         if resume:
             trainer.restore()
         stop = stack.enter_context(interruptible())
@@ -76,8 +79,10 @@ def train(config: Config, loggers: list[Logger], run_dir: Path, *, resume: bool 
 class Trainer:
     """One run in progress: its parts, its counters and its clock."""
 
-    def __init__(self, parts: Parts, loggers: list[Logger], run_dir: Path, callback: Callback | None = None) -> None:
+    def __init__(self, parts: Parts, loggers: list[Logger], run_dir: Path, callback: Callback | None = None,
+                 began: float | None = None) -> None:
         self.parts, self.loggers, self.run_dir, self.callback = parts, loggers, run_dir, callback
+        self.began = time.monotonic() if began is None else began
         self.config, self.spec, self.demos, self.learner = parts.config, parts.spec, parts.demos, parts.learner
         self.collector, self.steps_per_update = parts.collector, parts.steps_per_update
         self.env_steps = self.updates = 0
@@ -103,7 +108,7 @@ class Trainer:
                        backend=vec.backend if vec else "none", num_workers=vec.num_workers if vec else 0,
                        num_groups=len(vec.groups) if vec else 1, num_agents=self.spec.num_agents,
                        device=str(self.parts.device), expert_return=self.expert_return,
-                       random_return=self.random_return, demos=self._describe_demos(),
+                       random_return=self.random_return, demos=self._describe_demos(), wall_s=self.wall_s,
                        parameters=num_parameters(self.learner.policy))
         for logger in self.loggers:
             logger.start(info)
@@ -244,8 +249,8 @@ class Trainer:
 
     @property
     def wall_s(self) -> float:
-        """Seconds since the process started, plus those of the run before it was resumed."""
-        return self.wall_before + process_seconds()
+        """Seconds since the run began, plus those of the run before it was resumed."""
+        return self.wall_before + time.monotonic() - self.began
 
     def _due(self, interval: int) -> bool:
         """True if the iteration that has just ended passed a multiple of `interval` steps."""

@@ -242,7 +242,7 @@ def test_a_second_run_in_the_same_directory_leaves_the_first_alone(finished, cap
 def test_loggers_are_closed_however_a_run_ends(tmp_path, monkeypatch):
     closed = []
     monkeypatch.setattr(PlainLogger, "close", lambda self: closed.append(1))
-    monkeypatch.setattr(trainer, "train", lambda *args, **kwargs: 1 / 0)
+    monkeypatch.setattr(trainer.Trainer, "iterate", lambda self: 1 / 0)
     assert train("ppo", "cartpole", "--run-dir", str(tmp_path / "run")) == 1
     assert closed == [1]
 

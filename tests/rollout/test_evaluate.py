@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+import puffer_il
 from puffer_il.core.config import EnvConfig, PolicyConfig
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ActionSpec, Batch, EnvSpec
 from puffer_il.nn.policy import Policy
 from puffer_il.rollout.actors import PolicyActor, RandomActor, policy_actor
 from puffer_il.rollout.evaluate import Scores, evaluate, make_eval_vec
-from puffer_il.training.saved_run import evaluate_run, load_policy
+from puffer_il.training.saved_run import load_policy
 from tests.support.runs import run, tiny
 
 
@@ -100,7 +101,7 @@ def test_policy_actor_keeps_the_recurrent_state_between_steps():
 
 def test_a_run_is_evaluated_from_its_directory(tmp_path):
     recorder = run(tiny("ppo", tmp_path / "run", eval__final_episodes=20))
-    result = evaluate_run(tmp_path / "run", 20, seed=1)
+    result = puffer_il.evaluate(tmp_path / "run", episodes=20, seed=1)
     assert result["return_mean"] == recorder.summary["eval"]["return_mean"]  # the same starting states and weights
     assert result["env_steps"] == recorder.summary["env_steps"]
     policy, config, _ = load_policy(tmp_path / "run")
@@ -110,7 +111,7 @@ def test_a_run_is_evaluated_from_its_directory(tmp_path):
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(InputError, match="not a run directory"):
-        evaluate_run(tmp_path, 1, 0)
+        puffer_il.evaluate(tmp_path)
 
 
 @pytest.mark.parametrize("env", ["cartpole", "pendulum"])

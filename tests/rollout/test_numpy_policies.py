@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import puffer_il
 from puffer_il.cli import main
 from puffer_il.core import checkpoint
 from puffer_il.core.config import setting
@@ -185,7 +186,18 @@ def test_commands_take_its_runs(tmp_path, demos, capsys):
     assert not np.array_equal(collected[0].obs[:9], collected[2].obs[:9])
     assert main(["env", "play", "--policy", folder, "--episodes", "1", "--out", str(tmp_path / "x.gif")]) == 0
     assert main(["eval", folder, "--episodes", "1", "--demos", str(demos)]) == 2
-    assert "the policy of numpy_bc does not give the likelihood of actions" in capsys.readouterr().err
+    assert "this policy does not give the likelihood of actions" in capsys.readouterr().err
+
+
+def test_python_shows_it_as_any_other_policy(tmp_path, demos):
+    made = puffer_il.train("numpy_bc", "cartpole", demos=demos, total_steps=256, run_dir=tmp_path / "run",
+                           eval={"final_episodes": 2}, progress=False)
+    for policy in (made.policy, puffer_il.load(tmp_path / "run")):
+        one, state = policy.predict(np.zeros(4), deterministic=True)
+        many, state = policy.predict(np.zeros((3, 4)), state, [False], deterministic=True)
+        assert one == 0 and one.dtype == np.int64 and many.tolist() == [0, 0, 0] and state.tolist() == [2]
+        assert puffer_il.evaluate(policy, "cartpole", episodes=5)["return_mean"] == puffer_il.evaluate(
+            made, episodes=5)["return_mean"]
 
 
 def test_its_recurrent_state_comes_back_and_is_told_of_new_episodes(tmp_path, demos):

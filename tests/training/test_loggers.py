@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from puffer_il.cli.train import make_loggers
 from puffer_il.core.errors import InputError
+from puffer_il.training.dashboard import make_loggers
 from puffer_il.training.loggers import JsonlLogger, PlainLogger, RunInfo, TensorBoardLogger, TimeLeft
 from tests.support.runs import tiny
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import puffer_il
 from puffer_il.cli import main
 from puffer_il.core.errors import InputError
 from puffer_il.demos import collect
 from puffer_il.native.envfile import read_env
-from puffer_il.training.saved_run import evaluate_run
 from puffer_il.vector.vec import make_vec
 from tests.support.environments import FOLDERS
 from tests.support.runs import run, tiny
@@ -56,7 +56,7 @@ def test_a_shared_policy_trains(algo, shown, tmp_path):
 def test_a_shared_policy_plays_with_any_number_of_agents(tmp_path):
     """Trained on four cycles, it meets the scripted expert alone, or drives eight."""
     run(tiny("ppo", tmp_path / "run", **QUICK, env__name="tron", env__kwargs={"players": 4}))
-    against, crowd = (evaluate_run(tmp_path / "run", 40, seed=1, kwargs=kwargs)
+    against, crowd = (puffer_il.evaluate(tmp_path / "run", episodes=40, seed=1, **kwargs)
                       for kwargs in ({"players": 2, "scripted": 1}, {"players": 8}))
     assert against["log"]["won"] < 0.2 < crowd["log"]["won"], "of one agent, and of any of eight"
     out = tmp_path / "games.npz"

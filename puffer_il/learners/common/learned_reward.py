@@ -5,6 +5,7 @@ A learner offers one by a method `learned_reward() -> LearnedReward`; the traine
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -63,6 +64,20 @@ class LearnedReward(nn.Module):
         rollout = rollout_on(buffer, device)
         return self.of_rows(rollout["obs"].flatten(0, 1), rollout["actions"].flatten(0, 1),
                             rollout.next_obs() if "next_obs" in self.reads else None)
+
+    def predict(self, obs: Any, actions: Any = None, next_obs: Any = None) -> Array:
+        """Rewards (n,) float32 of n transitions in arrays, as `Demos` hold them: `reward.predict(demos.obs,
+        demos.actions, demos.next_obs)`. InputError where something is missing that it `reads`."""
+        given = {"obs": obs, "actions": actions, "next_obs": next_obs}
+        missing = [name for name in self.reads if given[name] is None]
+        if missing:
+            raise InputError(f"the reward of {self.algo} reads {missing[0]}, which is missing; give an array of it")
+        spec, device = self.spec, next(chain(self.parameters(), self.buffers()), torch.empty(0)).device
+        columns = (spec.pack(obs)[0], None if actions is None else np.asarray(actions, spec.action.dtype).reshape(
+            -1, spec.action.dim), None if next_obs is None else spec.pack(next_obs)[0])
+        rows, *others = (None if x is None else torch.tensor(x, device=device) for x in columns)
+        assert rows is not None
+        return self.of_rows(rows, *others).cpu().numpy()
 
 
 class NetworkReward(LearnedReward):

@@ -68,6 +68,18 @@ def test_it_reads_what_it_says_and_nothing_else():
             assert torch.equal(before, after) == (name not in reward.reads)
 
 
+@pytest.mark.parametrize("spec", [DISCRETE, CONTINUOUS, STATES], ids=lambda spec: spec.name)
+def test_arrays_are_paid_as_tensors_are(spec):
+    reward = NetworkReward(spec, "gail", inputs="state_action", hidden=(8,)).eval()
+    tensors = rows(spec)
+    obs, actions, _ = (x.numpy() for x in tensors)
+    paid = reward.predict(obs, actions)
+    assert paid.dtype == np.float32 and np.array_equal(paid, reward.of_rows(*tensors).numpy())
+    assert np.array_equal(paid, reward.predict(obs[:, 0] if spec is STATES else obs.tolist(), actions[:, 0].tolist()))
+    with pytest.raises(InputError, match="the reward of gail reads actions, which is missing; give an array of it"):
+        reward.predict(obs)
+
+
 @pytest.mark.parametrize("shape", [(4,), (4, 2), (4, 2, 4)])
 def test_a_table_of_states_of_actions_or_of_transitions(shape, tmp_path):
     table = np.random.default_rng(1).normal(size=shape)

@@ -1,0 +1,56 @@
+"""What a policy is worth: complete episodes on the true reward, against an expert and the random policy."""
+
+from pathlib import Path
+from typing import Any
+
+from puffer_il.core.config import EnvConfig
+from puffer_il.core.errors import InputError
+from puffer_il.demos import load_demos, shipped_path
+from puffer_il.demos.read import Source
+from puffer_il.nn.policy import Policy
+from puffer_il.rollout.actors import RandomActor
+from puffer_il.rollout.evaluate import EVAL_SEED, FINAL_SEED, evaluate, log_likelihood, make_eval_vec
+from puffer_il.training.resolve_actor import resolve_actor
+from puffer_il.training.saved_run import load_policy
+from puffer_il.vector.make import Creator
+
+
+def score(policy: Any, creator: Creator, episodes: int, seed: int = 0, *, deterministic: bool | None = None,
+          demos: Source | None = None) -> dict[str, Any]:
+    """The `eval` part of summary.json, with `expert_return` and `random_return`.
+
+    policy         as `resolve_actor` takes it. The directory of a run, as a Path, also tells `env_steps`, whom to
+                   compare with, and where `deterministic` is None whether to act by the mode
+    demos          the expert in place of those that come with the environment, if there is no run to tell of one; also
+                   tells under `demos` how likely the policy finds them
+    InputError for what does not fit.
+    """
+    env, known = EnvConfig(), None
+    if isinstance(policy, Path) and policy.is_dir():
+        run = policy
+        policy, config, known = load_policy(run)
+        env, deterministic = config.env, config.eval.deterministic if deterministic is None else deterministic
+    with make_eval_vec(env, episodes, creator) as vec:
+        vec.reset()
+        spec = vec.spec
+        if known and creator.name == env.name and not spec.same_spaces(known["spec"]):
+            raise InputError(f"{run}: the environment {env.name!r} has changed since the run (observations "
+                             f"{spec.obs_shape} against {known['spec'].obs_shape}); train again")
+        actor = resolve_actor("policy", policy, vec, deterministic=deterministic is not False, seed=seed)
+        scores = evaluate(vec, actor, episodes, FINAL_SEED + seed)
+        shown = load_demos(demos, spec) if demos is not None else None
+        if known:
+            scale = {name: known[name] for name in ("expert_return", "random_return", "env_steps")}
+        else:
+            expert = load_demos("shipped", spec) if shown is None and shipped_path(spec.name).is_file() else shown
+            chance = evaluate(vec, RandomActor(spec, seed), episodes, EVAL_SEED + seed) if expert else None
+            scale = {"expert_return": expert and expert.return_mean,
+                     "random_return": chance and float(chance.returns.mean())}
+    result = scores.summary(scale["random_return"], scale["expert_return"]) | scale
+    if shown is not None:
+        if not isinstance(policy, Policy):
+            raise InputError(f"demos {shown.source}: this policy does not give the likelihood of actions; leave them "
+                             "out")
+        result["demos"] = {"source": shown.source, "transitions": len(shown),
+                           "log_likelihood": log_likelihood(policy, shown)}
+    return result

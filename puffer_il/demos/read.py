@@ -37,4 +37,4 @@ def _read(file: Arrays, time_limit: int | None) -> Demos:
         if any(file.keys.issuperset(keys) for keys in format.MARKS):
             return format.read(file, time_limit)
     known = "; ".join(f"{name}: {' '.join(format.MARKS[0])} …" for name, format in formats().items() if format.MARKS)
-    file.refuse(f"holds {file.listing()}, no format we know by its keys ({known}); {file.remedy}")
+    file.refuse(f"holds {file.listing()}, which matches no known format ({known}); {file.remedy}")

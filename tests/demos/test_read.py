@@ -48,7 +48,7 @@ def test_demos_are_their_own_source(make_demos, discrete_spec):
 
 
 @pytest.mark.parametrize(("arrays", "message"), [
-    ({}, "demos arrays: holds nothing, no format we know by its keys"),
+    ({}, "demos arrays: holds nothing, which matches no known format"),
     ({"obs": [[1, 2], [3]], "actions": [0, 1]}, "demos arrays: obs is not an array"),
     ({"obs": [[1, 2], [3, 4]], "actions": [0, 1]}, "demos arrays: has no array 'terminations', only actions, obs"),
     (([[1.0]], [0], [[2.0]]), "demos arrays: has no array 'terminations', only actions, next_obs, obs"),

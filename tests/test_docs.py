@@ -62,6 +62,17 @@ def test_files_and_modules_that_are_named_exist(page: Path):
         pkgutil.resolve_name(name)
 
 
+def test_code_files_that_the_code_names_exist():
+    """In comments and docstrings too, which nothing else reads."""
+    files = [path for folder in FOLDER_NAMES.split("|") for path in (ROOT / folder).rglob("*.*")]
+    there = {f"/{path.relative_to(ROOT)}" for path in files if path.suffix in (".py", ".pyx")}
+    sources = [path for path in files if path.suffix in (".py", ".pyx", ".h", ".toml")
+               and not {"template", "tests"} & set(path.parts)]
+    for source in sources:
+        for name in re.findall(r"(?<![\w/.{}*<>\"-])(?:[a-z]\w*/)*[a-z_]\w+\.pyx?\b(?!\()", source.read_text()):
+            assert any(path.endswith(f"/{name}") for path in there), f"{source} names {name}"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_config_keys_that_are_named_exist(page: Path):
     known = {f"{section}.{field.name}" for algo in usable_learners()[0] for section, cls in section_types(algo).items()

@@ -1,7 +1,7 @@
 """Whether an episode was terminated or cut off, where a file has one flag for both.
 
-Recorders of the `done` era store such a flag, so a time limit looks like a termination. We take an episode for cut off
-(a truncation) if its length is the time limit: the caller's, or one that the file itself shows, which is the longest
+Older recorders store a single `done`, so a time limit looks like a termination. An episode counts as cut off (a
+truncation) if its length is the time limit: the caller's, or one that the file itself shows, which is the longest
 length if it is a multiple of ROUND and both two episodes and a SHARE of all reach it. Notes say what was assumed.
 """
 

@@ -1,4 +1,4 @@
-"""Files, data sets and arrays → Demos. What a source is, its content tells: see puffer_il.demos.formats."""
+"""Files, data sets and arrays → Demos. A source is recognised by its content: see puffer_il.demos.formats."""
 
 from collections.abc import Mapping
 from pathlib import Path

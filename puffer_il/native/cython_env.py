@@ -1,7 +1,7 @@
 """A folder with a .pyx → the one PufferEnv that it defines: translated, compiled and imported on first use.
 
-The folder's .pyx, .pxd, .pxi and .h files and the headers of csrc/ are what it is made of. The class takes `num_envs`,
-`buf` and `seed`, as any PufferEnv that steps many environments at once, and better `first_env` as well.
+It is made of the folder's .pyx, .pxd, .pxi and .h files and of the headers in csrc/. The class takes `num_envs`, `buf`
+and `seed`, like any PufferEnv that steps many environments at once, and preferably `first_env` as well.
 """
 
 import functools

@@ -1,7 +1,7 @@
 """A rollout where the learner is: rows of the buffer as tensors, without a copy on the CPU, resident on other devices.
 
-The buffer's memory is page-locked there (process.allocator), so that copies need not wait. Each array goes to the
-device once per rollout: what the collector has already put there (observations, actions, …) not again.
+The buffer's memory is page-locked there (process.allocator), so that copies need not wait. Each array is copied
+to the device once per rollout, unless the collector has put it there already (observations, actions, …).
 """
 
 from dataclasses import dataclass, fields

@@ -1,7 +1,8 @@
 """The dashboard: one logger among the others, drawn by rich in the terminal and left in the scrollback at the end.
 
-`log` only stores; a thread of rich's redraws four times a second, so that the clock runs on during a long iteration.
-From 110 characters on panels stand in pairs, below that in one column; what the terminal is too low for is left out.
+`log` only stores; a thread of rich redraws four times a second, so that the clock runs during a long iteration. In a
+terminal of 110 columns or more the panels stand in pairs, otherwise below one another; those that do not fit its height
+are left out.
 """
 
 import sys

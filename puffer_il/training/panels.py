@@ -1,6 +1,6 @@
 """The panels of the dashboard: pure functions from a run's state and a width to lines of text.
 
-Lines are composed by hand rather than by rich's tables, which need ten times as long: the drawing thread shares the
+Lines are composed by hand rather than by rich's tables, which take ten times as long: the drawing thread shares the
 interpreter with the training.
 """
 

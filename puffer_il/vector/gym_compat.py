@@ -1,8 +1,8 @@
 """Environments of OpenAI's gym, and of whatever else follows an API older than Gymnasium's, as Gymnasium environments.
 
-gym itself is not imported: what an environment does is told by what it has and returns. That covers gym 0.26 (steps of
-five values), those before it (of four: a time limit is `info["TimeLimit.truncated"]`; `reset` returns the observation
-alone, and may take no seed) and classes that derive from nothing.
+gym itself is not imported: an environment is judged by its attributes and by what it returns. That covers gym 0.26
+(steps of five values), earlier versions (of four: a time limit is `info["TimeLimit.truncated"]`; `reset` returns the
+observation alone, and may take no seed) and classes that derive from nothing.
 """
 
 import inspect

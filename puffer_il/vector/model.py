@@ -1,4 +1,4 @@
-"""An environment's exact model: the MDP of those that have one. What a planning learner knows, which sees no vec.
+"""The exact model, an MDP, of environments that have one: for learners that plan, and never see a vector.
 
 An environment has one if it is made of the tables of csrc/tabular.h, or if it is, or is equal to, a Gymnasium
 environment with a table `P` and an `initial_state_distrib`, as those of toy_text are: P[state][action] is a list of

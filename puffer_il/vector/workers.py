@@ -1,7 +1,7 @@
 """PufferLib's Multiprocessing backend, made fit for any number of cores and for environments that die.
 
-The stock one spins: workers that wait keep the processor from those that work, and a dead one is waited for for ever.
-Here a wait yields for a moment, then sleeps on a semaphore and looks after the processes meanwhile.
+PufferLib's own spins: waiting workers keep the processor from working ones, and it waits for a dead one for ever. Here
+a wait yields for a moment, then sleeps on a semaphore, and checks meanwhile that the processes are alive.
 """
 
 import contextlib

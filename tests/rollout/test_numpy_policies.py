@@ -27,7 +27,7 @@ from tests.support.runs import final_state, run, same, scripted_cartpole_demos, 
 
 
 class Linear:
-    """A softmax of linear logits, with a linear critic: types.NumpyActorCritic."""
+    """A softmax of linear logits, with a linear critic: a NumpyActorCritic."""
 
     def __init__(self, spec, seed=0):
         rng, size = np.random.default_rng(seed), math.prod(spec.obs_shape)

@@ -1,11 +1,11 @@
-"""Measure peers and ourselves in turn: one works, the others wait, and a slow minute of the machine hits all alike.
+"""Measure peers and ourselves in turn: while one works the others wait, so a slow minute affects all of them alike.
 
     entries = [Entry("puffer_il", our_callable), peer_entry("imitation", "imitation GAIL", {"mode": "gail", …}, say)]
     results = interleave(entries, rounds=7, progress=say)
     ratio(results[0], results[1])  # ours over theirs, pair by pair
 
-A peer is installed on first use into a folder of its own. What cannot be installed or crashes is one line in its result
-and ends nothing else.
+A peer is installed on first use into a folder of its own. A peer that cannot be installed, or that crashes, becomes one
+line in its result and ends nothing else.
 """
 
 import json

@@ -1,9 +1,9 @@
 """`puffer-il env check`: does an environment keep to the contract? A verdict, and for each thing wrong a remedy.
 
 A C environment is compiled with a program around it (csrc/check) in three ways: with AddressSanitizer and UBSan, and
-twice without, all memory beginning as zeros in one and as something else in the other. What the three report, and where
-they differ, becomes findings. Then, as of any environment, Python looks at the rows of a vector. All that runs code
-of the environment are processes of their own.
+twice without, where all memory begins as zeros in one and as something else in the other. What the three report, and
+where they differ, becomes findings. Then Python looks at the rows of a vector, as for any environment. All code of
+the environment runs in processes of its own.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""PPO on a reward of the learner's own: what all have in common that relabel rollouts and leave the rest to PPO."""
+"""PPO on a learner's own reward: what all learners share that relabel rollouts and leave the rest to PPO."""
 
 from typing import ClassVar
 

@@ -1,4 +1,4 @@
-"""A ring of policy rows from earlier rollouts, on the learner's device: a discriminator is not to forget them."""
+"""A ring of policy rows from earlier rollouts, on the learner's device, so that a discriminator remembers them."""
 
 from typing import Any
 

@@ -20,28 +20,28 @@ EVERY = slice(None)  # row of a vector
 
 
 class Actor:
-    """Who acts in a vector of environments. This one has no state; subclasses say what is done.
+    """Who acts in a vector of environments. Subclasses say what is done; this class keeps no state.
 
-    stepwise  True if it looks at the environments as they stand, or remembers: ask it at every step, in order
+    stepwise  True if actions depend on the environments' present state or on earlier calls: call it at every step
     """
 
     stepwise = False
 
     def __call__(self, obs: Array, starts: Array, rows: slice = EVERY) -> Array:
-        """Actions (n, dim) in the environments `rows`, which show obs (n, *obs_shape); starts (n,) bool where an
-        episode begins. Without `stepwise` the rows may be any."""
+        """Actions (n, dim) for obs (n, *obs_shape) of the environments `rows`; starts (n,) bool is True where an episode
+        begins. Without `stepwise`, obs may come from anywhere."""
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
-        """What it remembers: tensors, numbers, strings, dicts and lists."""
+        """Its state: tensors, numbers, strings, dicts and lists."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on as if it had been asked what the other was asked."""
+        """Restore what `state_dict` returned."""
 
 
 class PolicyActor(Actor):
-    """A policy of ours; with an LSTM it keeps a state for each row, and follows whatever is done."""
+    """A `Policy`; with an LSTM it keeps a recurrent state for each row."""
 
     def __init__(self, policy: Policy, num_envs: int, deterministic: bool = True, seed: int = 0) -> None:
         self.policy, self.deterministic = policy, deterministic
@@ -70,8 +70,8 @@ class PolicyActor(Actor):
 
 
 class NumpyActor(Actor):
-    """Anything with Stable-Baselines3's `predict`: a NumpyPolicy, or with `own_form` a model of that library, which
-    sees and gives the environment's own form instead of rows. What it remembers is its own affair and is not saved."""
+    """Anything with Stable-Baselines3's `predict`: a NumpyPolicy, or with `own_form` a model of that library, whose
+    observations and actions are in the environment's own form instead of rows. Its state is not saved."""
 
     def __init__(self, policy: Any, spec: EnvSpec, deterministic: bool = True, seed: int = 0,
                  own_form: bool = False) -> None:
@@ -116,19 +116,21 @@ class ScriptActor(Actor):
 class RandomActor(Actor):
     """Uniform over the action space; standard normal where a continuous range has no bounds."""
 
-    stepwise = True  # the order in which it is asked decides what it says
+    stepwise = True
 
     def __init__(self, spec: EnvSpec, seed: int) -> None:
         self.rng, self.action = np.random.default_rng(seed), spec.action
+        if not self.action.discrete:
+            low, high = np.asarray(self.action.low), np.asarray(self.action.high)
+            self.bounded = np.isfinite(low) & np.isfinite(high)
+            self.range = np.where(self.bounded, low, 0), np.where(self.bounded, high, 1)
 
     def __call__(self, obs: Array, starts: Array, rows: slice = EVERY) -> Array:
-        action, size = self.action, (len(obs), self.action.dim)
-        if action.discrete:
-            return self.rng.integers(0, action.nvec, size).astype(np.int32)
-        assert action.low is not None and action.high is not None
-        bounded = np.isfinite(action.low) & np.isfinite(action.high)
-        uniform = self.rng.uniform(np.where(bounded, action.low, 0), np.where(bounded, action.high, 1), size)
-        return np.where(bounded, uniform, self.rng.standard_normal(size)).astype(np.float32)
+        size = (len(obs), self.action.dim)
+        if self.action.discrete:
+            return self.rng.integers(0, self.action.nvec, size).astype(np.int32)
+        uniform = self.rng.uniform(*self.range, size)
+        return np.where(self.bounded, uniform, self.rng.standard_normal(size)).astype(np.float32)
 
     def state_dict(self) -> dict[str, Any]:
         return {"rng": self.rng.bit_generator.state}

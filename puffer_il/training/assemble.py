@@ -1,4 +1,4 @@
-"""From a Config to the parts of a run: the trainer is handed them and makes none itself."""
+"""From a Config to the parts of a run, which the trainer is handed."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -53,8 +53,8 @@ class Parts:
         return buffer.num_steps * buffer.num_envs if buffer else self.learner.steps_per_update
 
     def scale(self) -> Actor | None:
-        """The expert in `eval_vec`, to measure scores against. None without one, in worker processes, for a person, for
-        chance, which sets no scale, and for an Actor, which is busy in training."""
+        """The expert as an actor in `eval_vec`, whose return scores are measured against. None if there is no expert, if
+        the environments are in worker processes, and for a person, random actions or an Actor, which training uses."""
         vec, expert = self.eval_vec, self.expert
         if expert in (None, PERSON, RANDOM) or isinstance(expert, Actor) or vec.backend == "multiprocessing":
             return None

@@ -1,4 +1,4 @@
-"""From what the user names, or hands over, to the Actor: for `demos collect`, `env play`, and experts to be asked."""
+"""From the name of an actor, or an object, to the Actor: experts, `eval`, `demos collect` and `env play` call it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,18 +19,18 @@ MakePerson = Callable[[Vec], Actor]
 
 def resolve_actor(given: str, source: Any, vec: Vec, *, deterministic: bool = True, seed: int = 0,
                   person: MakePerson | None = None) -> Actor:
-    """Who acts in `vec`, which has been reset. `source` is one of:
+    """The Actor that `source` stands for in `vec`, which has been reset. `source` is one of:
 
     "script"            the environment's function c_expert
     "person"            somebody at the terminal, whom `person` makes
-    "random"            uniform actions: a control, from whom nothing can be learned
+    "random"            uniform actions: a control, from which nothing can be learned
     another path        a run directory, a Stable-Baselines3 zip, or an npz of the GAIL paper's experts
     a Policy, a NumpyPolicy, or anything else with Stable-Baselines3's `predict`, such as a model of that library
     a function          of n observations alone, which gives n actions, both in the environment's own form
     an Actor            as it is
 
-    A policy acts by its mode if `deterministic`, else it samples; `seed` is that of all random numbers.
-    InputError, which calls the source `given` (such as "--policy x"), where it cannot act or does not fit.
+    A policy acts by its mode if `deterministic`, else it samples; `seed` seeds everything random.
+    InputError, beginning with `given` (such as "--policy x"), if the source cannot act or does not fit.
     """
     if source == SCRIPT:
         if vec.expert_actions() is None:

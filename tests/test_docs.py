@@ -65,7 +65,7 @@ def test_files_and_modules_that_are_named_exist(page: Path):
 def test_code_files_that_the_code_names_exist():
     """In comments and docstrings too, which nothing else reads."""
     files = [path for folder in FOLDER_NAMES.split("|") for path in (ROOT / folder).rglob("*.*")]
-    there = {f"/{path.relative_to(ROOT)}" for path in files if path.suffix in (".py", ".pyx")}
+    there = {f"/{path.relative_to(ROOT)}" for path in [ROOT / "setup.py", *files] if path.suffix in (".py", ".pyx")}
     sources = [path for path in files if path.suffix in (".py", ".pyx", ".h", ".toml")
                and not {"template", "tests"} & set(path.parts)]
     for source in sources:

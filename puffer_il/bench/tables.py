@@ -157,9 +157,9 @@ def scaling_tables(entries: Entries) -> list[Table]:
 
 
 def env_tables(entries: Entries) -> list[Table]:
-    rows = [[e["name"], f"{e['num_envs']:,}", way, *both(figure)] for e in entries
+    rows = [[f"{e['name']}, {way}", f"{e['num_envs']:,}", *both(figure)] for e in entries
             for way, figure in e["steps_per_s"].items()]
-    return [Table("Environments", ("environment", "number", "stepped by", "steps/s", "range"), rows, (
+    return [Table("Environments", ("environment, stepped by", "number", "steps/s", "range"), rows, (
         "Random actions, restarts included; the ways of one environment in turn. 'C alone' is the environment by "
         "itself, all else a vector as training uses it.",))]
 

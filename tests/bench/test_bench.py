@@ -191,7 +191,7 @@ def test_environments_are_stepped_in_every_way_that_suits_them(monkeypatch):
     assert [list(r["steps_per_s"]) for r in results] == [native, native, ["serial", "1 worker", "2 workers"]]
     assert all(is_figure(figure) for r in results for figure in r["steps_per_s"].values())
     page = page_of(env=results)
-    assert "| cartpole | 16 | C alone, 1 thread |" in page and "| CartPole-v1 | 4 | serial |" in page
+    assert "| cartpole, C alone, 1 thread | 16 |" in page and "| CartPole-v1, serial | 4 |" in page
 
 
 def test_networks_are_compared_with_torch():

@@ -11,6 +11,7 @@ from puffer_il.core.spec import ActionSpec, EnvSpec
 from puffer_il.demos import check_fit, describe, doubts, read_demos
 from puffer_il.demos.check import misfits
 from puffer_il.demos.load import subsample_rows
+from tests.support.demos import make_demos
 
 FLOAT = np.dtype(np.float32)
 BINARY = EnvSpec("x", (2,), FLOAT, ActionSpec(nvec=(2,)))
@@ -21,7 +22,7 @@ def box(low, high, shape=None):
     return ActionSpec(low=low, high=high, shape=shape or low.shape)
 
 
-def test_what_fits_passes(make_demos, discrete_spec, continuous_spec):
+def test_demonstrations_that_fit_pass(discrete_spec, continuous_spec):
     check_fit(make_demos(), discrete_spec)
     check_fit(make_demos(continuous=True), continuous_spec)
     check_fit(make_demos(continuous=True, columns=2), EnvSpec("x", (2,), FLOAT, box([-np.inf, -1], [np.inf, 1])))
@@ -45,7 +46,7 @@ def test_what_fits_passes(make_demos, discrete_spec, continuous_spec):
     ({"obs": np.full((8, 2), -1.0, np.float32)}, EnvSpec("x", (2,), np.dtype(np.uint8), ActionSpec(nvec=(2,))),
      r"obs holds -1\.0"),
 ])
-def test_misfits_name_both_sides(make_demos, changes, spec, message):
+def test_misfits_name_both_sides(changes, spec, message):
     demos = replace(make_demos(), **changes)
     with pytest.raises(InputError, match=message) as error:
         check_fit(demos, spec)
@@ -53,12 +54,12 @@ def test_misfits_name_both_sides(make_demos, changes, spec, message):
     assert demos.source in str(error.value)
 
 
-def test_every_misfit_is_listed(make_demos):
+def test_every_misfit_is_listed():
     spec = EnvSpec("x", (3,), FLOAT, ActionSpec(nvec=(1,)))
     assert len(list(misfits(make_demos([9, 8, 10]), spec))) == 2
 
 
-def test_describe(make_demos):
+def test_describe_counts_episodes_ends_and_arrays():
     demos = make_demos([3, 1, 4])
     summary = describe(demos)
     assert (summary["episodes"], summary["transitions"]) == (3, 8)
@@ -70,7 +71,7 @@ def test_describe(make_demos):
     json.dumps(summary)
 
 
-def test_describe_subsampled_ones_by_their_whole_episodes(make_demos):
+def test_describe_subsampled_ones_by_their_whole_episodes():
     whole = make_demos([30, 10, 40])
     summary, before = describe(subsample_rows(whole, 10)), describe(whole)
     assert (summary["transitions"], before["transitions"]) == (8, 80)
@@ -78,13 +79,13 @@ def test_describe_subsampled_ones_by_their_whole_episodes(make_demos):
         assert summary[key] == before[key]
 
 
-def test_describe_without_rewards_or_ends(make_demos):
+def test_describe_without_rewards_or_ends():
     summary = describe(make_demos(rewards=False, ends="open"))
     assert summary["returns"] is None
     assert summary["open"] == 3
 
 
-def test_nothing_to_find(make_demos, discrete_spec):
+def test_sound_demonstrations_raise_no_doubts(discrete_spec):
     assert doubts(make_demos([9, 8, 10]), discrete_spec) == []
 
 
@@ -110,31 +111,31 @@ def twins(demos):
     (lambda d: d, {"lengths": [9, 9, 9], "ends": "terminated"}, "all 3 terminated episodes are 9 steps long"),
     (lambda d: replace(d, next_obs=d.next_obs[::-1]), {}, "next_obs differs from the next row's obs"),
 ])
-def test_oddities_are_found(make_demos, spoil, kwargs, message):
+def test_oddities_raise_doubts(spoil, kwargs, message):
     demos = spoil(make_demos(**{"lengths": [9, 8, 10], **kwargs}))
     assert any(message in doubt for doubt in doubts(demos))
 
 
-def test_copies_are_found(make_demos):
+def test_copies_are_found():
     assert any("2 episodes are copies of one another (0, 1)" in doubt for doubt in doubts(twins(make_demos([9, 9, 3]))))
 
 
-def test_actions_never_taken(make_demos):
+def test_actions_never_taken_are_found():
     spec = EnvSpec("x", (2,), FLOAT, ActionSpec(nvec=(9,)))
     assert "7 of 9 actions are never taken (2, 3, 4, 5, 6…)" in doubts(make_demos([9, 8, 10]), spec)
 
 
-def test_subsampled_rows_need_not_follow_on_one_another(make_demos, discrete_spec):
+def test_subsampled_rows_need_not_follow_on_one_another(discrete_spec):
     assert doubts(subsample_rows(make_demos([90, 80, 100]), 3), discrete_spec) == []
 
 
-def test_the_real_files_are_clean(test_data):
+def test_real_files_raise_no_doubts(test_data):
     for name in ("imitation_testdata/cartpole_0_final", "imitation_testdata/pendulum_0_final",
                  "cs285_mujoco_v4/Hopper-v4"):
         assert doubts(read_demos(test_data / f"{name}.npz")) == []
 
 
-def test_missing_actions_are_described_and_found(make_demos, discrete_spec):
+def test_missing_actions_are_described_and_found(discrete_spec):
     demos = replace(make_demos(), actions=None)
     check_fit(demos, discrete_spec)
     assert describe(demos)["actions"] is None

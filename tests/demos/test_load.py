@@ -10,10 +10,11 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ActionSpec, EnvSpec
 from puffer_il.demos import fit, load_demos
 from puffer_il.demos.load import first_episodes, subsample_rows
+from tests.support.demos import make_demos, same_demos
 
 
 @pytest.fixture
-def saved(tmp_path, make_demos):
+def saved(tmp_path):
     """Writes demonstrations and hands back the path."""
 
     def save(*args, **kwargs):
@@ -23,11 +24,11 @@ def saved(tmp_path, make_demos):
     return save
 
 
-def test_whole_file(saved, discrete_spec, make_demos, same):
-    same(load_demos(saved(), discrete_spec), make_demos())
+def test_without_options_the_whole_file_is_loaded(saved, discrete_spec):
+    same_demos(load_demos(saved(), discrete_spec), make_demos())
 
 
-def test_first_episodes(saved, discrete_spec, make_demos):
+def test_only_the_first_episodes_are_kept(saved, discrete_spec):
     demos, whole = load_demos(saved(), discrete_spec, episodes=2), make_demos()
     assert demos.lengths.tolist() == [3, 1]
     np.testing.assert_array_equal(demos.obs, whole.obs[:4])
@@ -42,7 +43,7 @@ def test_fewer_episodes_than_asked_for_is_said(saved, discrete_spec):
     assert demos.notes == ("asked for 5 episodes, found 3",)
 
 
-def test_first_episodes_of_subsampled_ones_keep_their_totals(make_demos):
+def test_first_episodes_of_subsampled_ones_keep_their_totals():
     demos = first_episodes(subsample_rows(make_demos([9, 7, 8]), 4), 2)
     assert demos.whole_lengths.tolist() == [9, 7]
     np.testing.assert_array_equal(demos.returns, make_demos([9, 7, 8]).returns[:2])
@@ -60,13 +61,13 @@ def test_bare_numbers_become_rows(saved):
     assert load_demos(saved(obs_shape=(), obs_dtype="int32"), spec).obs.shape == (8, 1)
 
 
-def test_whole_float_actions_become_discrete(discrete_spec, make_demos):
+def test_whole_float_actions_become_discrete(discrete_spec):
     demos = make_demos()
     object.__setattr__(demos, "actions", demos.actions.astype(np.float32))
     assert fit(demos, discrete_spec).actions.dtype == np.int32
 
 
-def test_actions_beyond_the_range_need_a_word(saved, continuous_spec):
+def test_actions_beyond_the_range_are_refused_or_clipped(saved, continuous_spec):
     half = np.full(1, 0.5, np.float32)
     narrow = EnvSpec("narrow", (2,), np.dtype(np.float32), ActionSpec(low=-half, high=half, shape=(1,)))
     path = saved(continuous=True)
@@ -79,14 +80,14 @@ def test_actions_beyond_the_range_need_a_word(saved, continuous_spec):
     assert load_demos(path, continuous_spec, clip_actions=True).notes == ()
 
 
-def test_rounding_beyond_the_range_is_cut_off(make_demos, continuous_spec):
+def test_rounding_beyond_the_range_is_cut_off(continuous_spec):
     demos = make_demos(continuous=True)
     object.__setattr__(demos, "actions", np.full((8, 1), 1 + 1e-6, np.float32))
     assert fit(demos, continuous_spec).actions.max() == 1
 
 
 @pytest.mark.parametrize("every", [2, 5, 20])
-def test_subsampled_rows_are_whole_transitions(make_demos, every):
+def test_subsampled_rows_are_whole_transitions(every):
     whole = make_demos([40, 3, 61], obs_shape=(4,))
     demos = subsample_rows(whole, every, seed=3)
     position = {row.tobytes(): i for i, row in enumerate(whole.obs)}
@@ -104,15 +105,15 @@ def test_subsampled_rows_are_whole_transitions(make_demos, every):
     np.testing.assert_array_equal(demos.truncated, whole.truncated)
 
 
-def test_offsets_are_random_and_seeded(make_demos, same):
+def test_offsets_are_random_and_seeded():
     whole = make_demos([100] * 50)
-    same(subsample_rows(whole, 20, seed=1), subsample_rows(whole, 20, seed=1))
+    same_demos(subsample_rows(whole, 20, seed=1), subsample_rows(whole, 20, seed=1))
     flags = [subsample_rows(whole, 20, seed).terminations.sum() for seed in range(40)]
     assert 0.8 < np.mean(flags) / (25 / 20) < 1.2  # each end is kept once in twenty
     assert len(set(flags)) > 1
 
 
-def test_subsampling_is_said_and_can_be_repeated(saved, discrete_spec, make_demos):
+def test_subsampling_is_said_and_can_be_repeated(saved, discrete_spec):
     demos = load_demos(saved([10, 20]), discrete_spec, subsample=5, seed=2)
     assert demos.notes == ("every 5th transition: 6 of 30",)
     again = subsample_rows(demos, 2)
@@ -134,17 +135,17 @@ def folders(monkeypatch, tmp_path):
     return tmp_path
 
 
-def test_shipped(folders, discrete_spec, make_demos, same):
+def test_shipped_demonstrations_are_found_by_the_environments_name(folders, discrete_spec):
     with pytest.raises(InputError, match=r"toy comes with none; give a file with --demos FILE, or record"):
         load_demos("shipped", discrete_spec)
     make_demos().save(folders / "toy" / "demos" / "expert.npz")
-    same(load_demos("shipped", discrete_spec), make_demos())
+    same_demos(load_demos("shipped", discrete_spec), make_demos())
 
 
-def test_shipped_by_an_environment_outside_the_library(folders, make_demos, same):
+def test_shipped_by_an_environment_outside_the_library(folders):
     make_demos().save(folders / "own" / "demos" / "expert.npz")
     spec = EnvSpec(str(folders / "own"), (2,), np.dtype(np.float32), ActionSpec(nvec=(2,)))
-    same(load_demos("shipped", spec), make_demos())
+    same_demos(load_demos("shipped", spec), make_demos())
 
 
 @pytest.mark.parametrize(("limit", "truncated"), [("max_episode_steps = 7", [True, False]), ("", [False, False])])
@@ -161,7 +162,7 @@ def test_the_time_limit_comes_from_the_environment(folders, discrete_spec, limit
         assert load_demos(folders / "y.npz", registered).truncated.tolist() == [True, False]
 
 
-def test_no_source(discrete_spec):
+def test_an_empty_source_is_refused(discrete_spec):
     with pytest.raises(InputError, match="give --demos FILE"):
         load_demos("", discrete_spec)
 
@@ -181,7 +182,7 @@ def test_the_real_files_fit_their_environments(test_data):
 
 
 @pytest.mark.parametrize("spec", ["discrete_spec", "continuous_spec"])
-def test_demonstrations_without_actions_fit_any_action_space(make_demos, same, request, spec):
+def test_demonstrations_without_actions_fit_any_action_space(request, spec):
     whole = replace(make_demos(obs_dtype="float64"), actions=None)
     fitted = fit(whole, request.getfixturevalue(spec), clip_actions=True)
     assert fitted.actions is None and fitted.obs.dtype == np.float32

@@ -8,6 +8,7 @@ import pytest
 from puffer_il.core.errors import InputError
 from puffer_il.demos import read_demos
 from puffer_il.rollout.policy_files import read_policy
+from tests.support.demos import make_demos
 
 
 class Bomb:
@@ -31,27 +32,27 @@ def refused(path) -> str:
 
 
 @pytest.fixture
-def good(tmp_path, make_demos):
+def good(tmp_path):
     path = tmp_path / "good.npz"
     make_demos([40, 60], obs_shape=(8,)).save(path)
     return path
 
 
-def test_missing(tmp_path):
+def test_a_missing_file_is_refused(tmp_path):
     assert "no such file" in refused(tmp_path / "nowhere.npz")
 
 
-def test_folder(tmp_path):
+def test_a_folder_is_refused(tmp_path):
     assert "is a folder" in refused(tmp_path)
 
 
-def test_empty(tmp_path):
+def test_an_empty_file_is_refused(tmp_path):
     (tmp_path / "x.npz").touch()
     assert "is empty" in refused(tmp_path / "x.npz")
 
 
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.9, 0.999])
-def test_cut_off(tmp_path, good, share):
+def test_a_file_that_is_cut_off_is_refused(tmp_path, good, share):
     data = good.read_bytes()
     (tmp_path / "x.npz").write_bytes(data[:max(4, int(share * len(data)))])
     assert "cut off" in refused(tmp_path / "x.npz")
@@ -65,12 +66,12 @@ def test_flipped_bytes_are_noticed(tmp_path, good):
     assert "damaged" in refused(tmp_path / "x.npz")
 
 
-def test_text(tmp_path):
+def test_a_text_file_is_refused(tmp_path):
     (tmp_path / "x.npz").write_text("obs,actions\n1,2\n")
     assert "no .npz file" in refused(tmp_path / "x.npz")
 
 
-def test_single_array(tmp_path):
+def test_a_single_array_is_refused(tmp_path):
     np.save(tmp_path / "x.npy", np.zeros(3))
     assert "single array" in refused(tmp_path / "x.npy")
 
@@ -96,7 +97,7 @@ def test_unknown_keys_are_listed(tmp_path):
     assert "imitation: obs acts" in text
 
 
-def test_no_permission(tmp_path, monkeypatch):
+def test_a_file_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
     (tmp_path / "x.npz").write_bytes(b"PK")
     monkeypatch.setattr("pathlib.Path.open", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
     assert "Permission denied" in refused(tmp_path / "x.npz")
@@ -108,7 +109,7 @@ def test_a_policys_file_is_called_one(tmp_path, discrete_spec):
 
 
 @pytest.mark.parametrize("name", ["x.pkl", "x.npy", "x.csv", "x.npz"])
-def test_whatever_is_no_file_of_ours_is_told_which_arrays_to_save(tmp_path, name):
+def test_refusals_say_which_arrays_to_save(tmp_path, name):
     write = {"x.pkl": lambda path: path.write_bytes(pickle.dumps([1])), "x.csv": lambda path: path.write_text("a,b"),
              "x.npy": lambda path: np.save(path, np.zeros(3)), "x.npz": lambda path: np.savez(path, states=np.zeros(3))}
     write[name](tmp_path / name)
@@ -118,7 +119,7 @@ def test_whatever_is_no_file_of_ours_is_told_which_arrays_to_save(tmp_path, name
     assert "np.savez(" in text and "bool (n,)" in text
 
 
-def test_what_the_message_says_to_save_can_be_read(tmp_path):
+def test_the_arrays_that_refusals_name_can_be_read(tmp_path):
     np.savez(tmp_path / "x.npz", obs=np.zeros((5, 3)), actions=np.arange(5), next_obs=np.ones((5, 3)),
              terminations=np.arange(5) == 4, truncations=np.zeros(5, bool), episode_starts=np.array([0]),
              rewards=np.ones(5))

@@ -28,7 +28,7 @@ def make(returns=(1.0, 5.0, 3.0), length: int = 4, **arrays) -> Demos:
     return Demos(obs, np.zeros((n, 1), np.int32), following, ends, np.zeros(n, bool), starts, rewards, **arrays)
 
 
-def test_golden_weights():
+def test_weights_match_golden_numbers():
     # sd of (1, 5, 3) is sqrt(8 / 3)
     by_return = episode_weights(np.array([1.0, 5.0, 3.0]), "return", 0.5)
     np.testing.assert_allclose(by_return, np.exp([-4 / (0.5 * 1.6329932), 0, -2 / (0.5 * 1.6329932)]), rtol=1e-6)
@@ -93,7 +93,7 @@ def test_the_files_weights_are_taken_unless_others_are_asked_for(tmp_path):
     assert any("weighted by return: worth 1.0 of 3 equally weighted episodes" in note for note in cold.notes)
 
 
-def test_refusals():
+def test_what_cannot_be_weighed_is_refused():
     with pytest.raises(InputError, match=r"no rewards are stored, so demos\.weighting = 'rank' .*; set it to 'none'"):
         weigh(replace(make(), rewards=None), "rank", 1.0)
     wrong = {"a negative one": np.r_[np.ones(11), -1], "all zero": np.zeros(12), "two columns": np.ones((12, 2))}

@@ -276,7 +276,7 @@ def test_what_load_raises_is_told(make, capsys: pytest.CaptureFixture):
     assert checks["runs"]["findings"][0]["text"] == "cannot be opened: ZeroDivisionError: division by zero (loads.py:2)"
 
 
-def test_a_verdict_for_people(make, capsys: pytest.CaptureFixture):
+def test_people_see_marks_remedies_and_a_verdict(make, capsys: pytest.CaptureFixture):
     folder = make("lines", *BROKEN["missing_reset"][:2])
     assert check(str(folder), {}, 1.0) == 1
     told = capsys.readouterr().out

@@ -100,7 +100,7 @@ def test_a_cython_environment_keeps_what_its_own_tests_say(here, capsys, monkeyp
     ("full", "full exists already; choose another name, or remove it first"),
     ("file", "file exists already"), ("file/inside", "because a file is in the way; choose another place with --dir"),
 ])
-def test_names_and_places_that_cannot_be(here, capsys, name, words):
+def test_names_and_places_that_cannot_be_are_refused(here, capsys, name, words):
     (here / "full").mkdir()
     (here / "full" / "thing").touch()
     (here / "file").touch()

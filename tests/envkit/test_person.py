@@ -18,8 +18,8 @@ from puffer_il.core import checkpoint
 from puffer_il.core.errors import InputError, Quit
 from puffer_il.envkit.person import Person
 from puffer_il.vector.vec import make_vec
-from tests.envkit.test_play import Typist, _own_terminal
 from tests.support.command_line import refused
+from tests.support.keyboard import Typist, own_terminal
 
 
 def person(monkeypatch, name: str, *keys: str) -> Person:
@@ -73,7 +73,7 @@ def test_dagger_asks_in_a_real_terminal_and_keeps_what_was_learned(tmp_path):
     command = [sys.executable, "-m", "puffer_il", "train", "dagger", "frozenlake", "--dagger.expert", "person",
                "--env.num-envs", "1", "--train.num-steps", "4", "--eval.final-episodes", "2", "--run-dir", str(run_dir)]
     process = subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, start_new_session=True,
-                               preexec_fn=_own_terminal, env=os.environ | {"TERM": "xterm", "COLORTERM": "truecolor"})
+                               preexec_fn=own_terminal, env=os.environ | {"TERM": "xterm", "COLORTERM": "truecolor"})
     seen, typed, deadline = b"", [*"12301230", "1", "q"], time.monotonic() + 100
     while time.monotonic() < deadline and process.poll() is None:
         if select.select([leader], [], [], 0.2)[0]:
@@ -96,7 +96,7 @@ def test_dagger_asks_in_a_real_terminal_and_keeps_what_was_learned(tmp_path):
 
 def test_what_draws_nothing_is_shown_as_numbers(monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
-    asked = person(monkeypatch, "tests.envkit.test_play:Numbers", "right")
+    asked = person(monkeypatch, "tests.support.drawing:Numbers", "right")
     asked.viewer.fps = 1e5
     with asked.viewer.vec as vec:
         asked(vec.obs, np.ones(1, bool), slice(0, 1))

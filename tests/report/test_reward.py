@@ -62,7 +62,7 @@ def test_shaping_is_seen_through_but_not_by_the_correlation_of_steps():
     assert shaped["step"] < 0.3 and shaped["distance"] == pytest.approx(0, abs=1e-3)
 
 
-def test_noise_is_unrelated():
+def test_noise_is_unrelated_to_the_true_reward():
     demos = episodes()
     noise = compared(np.random.default_rng(7).normal(size=len(demos)), demos)
     assert noise["distance"] == pytest.approx(math.sqrt(0.5), abs=0.06)
@@ -137,7 +137,7 @@ def show(*arguments) -> int:
     return cli.main(["reward", "show", *map(str, arguments)])
 
 
-def test_json_holds_all_of_it(trained, capsys):
+def test_json_holds_all_that_is_measured(trained, capsys):
     assert show(trained / "run", "--episodes", 4, "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["algo"], told["kind"], told["reads"], told["env"]) == ("airl", "network", ["obs"], "cartpole")
@@ -164,7 +164,7 @@ def test_a_reward_by_itself_needs_no_run(trained, tmp_path, capsys):
     assert "gravity=12" in text and "trained policy" not in text and "demonstrations" not in text
 
 
-def test_a_table_by_state(tmp_path, capsys):
+def test_a_table_of_rewards_is_shown_by_state(tmp_path, capsys):
     demos = gridworld_demos(tmp_path / "demos.npz")
     spec = find_creator("mdp").facts().spec
     save_reward(TableReward.of(spec, "maxent_irl", np.arange(45.0)), tmp_path / "reward.pt")
@@ -173,7 +173,7 @@ def test_a_table_by_state(tmp_path, capsys):
     assert "table (45) of maxent_irl" in text and "Mean reward by obs" in text and "demonstrations" in text
 
 
-def test_the_picture(trained, tmp_path, capsys):
+def test_the_picture_is_written_in_many_colours(trained, tmp_path, capsys):
     pillow = pytest.importorskip("PIL.Image")
     assert show(trained / "run", "--episodes", 3, "--out", tmp_path / "reward.png") == 0
     assert f"{tmp_path / 'reward.png'}: written" in capsys.readouterr().out

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from puffer_il.core.errors import InputError
 from puffer_il.demos import read_demos, read_meta
 from puffer_il.demos.load import subsample_rows
+from tests.support.demos import make_demos, same_demos
 
 
 @settings(max_examples=60, deadline=None)
@@ -20,18 +21,18 @@ from puffer_il.demos.load import subsample_rows
        obs_shape=st.sampled_from([(), (1,), (3,), (2, 2, 3)]), obs_dtype=st.sampled_from(["float32", "uint8", "int64"]),
        continuous=st.booleans(), columns=st.integers(1, 3), rewards=st.booleans(),
        ends=st.sampled_from(["alternate", "terminated", "open"]))
-def test_write_then_read_gives_the_same(tmp_path_factory, make_demos, same, lengths, every, seed, **shape):
+def test_write_then_read_gives_the_same(tmp_path_factory, lengths, every, seed, **shape):
     demos = make_demos(lengths, seed=seed, **shape)
     if every > 1:
         demos = subsample_rows(demos, every, seed)
     path = tmp_path_factory.mktemp("demos") / "x.npz"
     demos.save(path)
     read = read_demos(path)
-    same(demos, read)
+    same_demos(demos, read)
     assert (read.source, read.notes) == (str(path), demos.notes)
 
 
-def test_next_observations_are_stored_once(tmp_path, make_demos):
+def test_next_observations_are_stored_once(tmp_path):
     demos = make_demos()
     demos.save(tmp_path / "x.npz")
     with np.load(tmp_path / "x.npz", allow_pickle=False) as file:
@@ -41,7 +42,7 @@ def test_next_observations_are_stored_once(tmp_path, make_demos):
                                    "final_obs", "meta"}
 
 
-def test_ten_long_episodes_stay_small(tmp_path, make_demos):
+def test_ten_long_episodes_take_less_than_100_kB(tmp_path):
     noise = np.random.default_rng(0).normal(size=(5000, 4)).astype(np.float32)
     demos = make_demos([500] * 10, obs_shape=(4,))
     demos.obs.setflags(write=True)
@@ -52,30 +53,30 @@ def test_ten_long_episodes_stay_small(tmp_path, make_demos):
     assert (tmp_path / "x.npz").stat().st_size < 100_000
 
 
-def test_same_demos_same_bytes_and_no_leftovers(tmp_path, make_demos):
+def test_same_demos_same_bytes_and_no_leftovers(tmp_path):
     for name in ("a", "b"):
         make_demos().save(tmp_path / "new" / f"{name}.npz", env="cartpole", collected="a command")
     assert (tmp_path / "new" / "a.npz").read_bytes() == (tmp_path / "new" / "b.npz").read_bytes()
     assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["a.npz", "b.npz"]
 
 
-def test_meta_tells_where_they_come_from(tmp_path, make_demos):
+def test_meta_tells_where_they_come_from(tmp_path):
     make_demos().save(tmp_path / "x.npz", env="cartpole", collected="puffer-il demos collect …")
     meta = read_meta(tmp_path / "x.npz")
     assert (meta["env"], meta["collected"], meta["version"]) == ("cartpole", "puffer-il demos collect …", 1)
 
 
-def test_a_hand_made_file_needs_no_meta(tmp_path, same, make_demos):
+def test_a_hand_made_file_needs_no_meta(tmp_path):
     demos = make_demos(continuous=True)
     np.savez(tmp_path / "x.npz", obs=demos.obs.astype(np.float64), actions=demos.actions[:, 0], next_obs=demos.next_obs,
              terminations=demos.terminations.astype(int), truncations=demos.truncations,
              episode_starts=demos.episode_starts.astype(np.int32), rewards=demos.rewards, mood=np.zeros(3))
     read = read_demos(tmp_path / "x.npz")
-    same(read, demos)
+    same_demos(read, demos)
     assert "ignored mood" in read.notes[0]
 
 
-def test_a_failed_write_keeps_the_old_file(tmp_path, make_demos, same, monkeypatch):
+def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     make_demos().save(tmp_path / "x.npz")
 
     def full_disk(*_: object, **__: object) -> None:
@@ -84,11 +85,11 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, make_demos, same, monkeypat
     monkeypatch.setattr(np, "savez_compressed", full_disk)
     with pytest.raises(InputError, match="No space left on device"):
         make_demos([2]).save(tmp_path / "x.npz")
-    same(read_demos(tmp_path / "x.npz"), make_demos())
+    same_demos(read_demos(tmp_path / "x.npz"), make_demos())
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_an_unwritable_place_is_named(tmp_path, make_demos):
+def test_an_unwritable_place_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"x\.npz: cannot be written \(.+\); choose another place"):
         make_demos().save(tmp_path / "file" / "x.npz")
@@ -124,7 +125,7 @@ def _rewrite(path, **changes):
     ({"episode_lengths": np.ones(3)}, "episode_lengths has dtype float64, not int64"),
     ({"terminations": np.ones(8, bool)}, "row 0 ends an episode"),
 ])
-def test_inconsistent_files_are_refused_by_name(tmp_path, make_demos, changes, message):
+def test_inconsistent_files_are_refused_by_name(tmp_path, changes, message):
     path = tmp_path / "x.npz"
     make_demos().save(path)
     _rewrite(path, **changes)
@@ -134,7 +135,7 @@ def test_inconsistent_files_are_refused_by_name(tmp_path, make_demos, changes, m
     assert "\n" not in str(error.value)
 
 
-def test_a_member_that_is_no_array(tmp_path, make_demos):
+def test_a_member_that_is_no_array_is_refused(tmp_path):
     path = tmp_path / "x.npz"
     make_demos([4]).save(path)
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "y.npz", "w") as new:
@@ -144,9 +145,9 @@ def test_a_member_that_is_no_array(tmp_path, make_demos):
         read_demos(tmp_path / "y.npz")
 
 
-def test_observations_alone_are_demonstrations_too(tmp_path, make_demos, same):
+def test_observations_alone_are_demonstrations_too(tmp_path):
     demos = replace(make_demos(), actions=None)
     demos.save(tmp_path / "x.npz")
     with np.load(tmp_path / "x.npz", allow_pickle=False) as file:
         assert "actions" not in file.files
-    same(read_demos(tmp_path / "x.npz"), demos)
+    same_demos(read_demos(tmp_path / "x.npz"), demos)

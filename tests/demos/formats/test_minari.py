@@ -1,7 +1,6 @@
-"""What other packages read from our exports, and what comes back."""
+"""Minari data sets: ours as it reads them, and those of others."""
 
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,41 +8,13 @@ import pytest
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ActionSpec, EnvSpec
 from puffer_il.demos import load_demos, read_demos
-from puffer_il.demos.formats import imitation, minari
-from puffer_il.demos.load import subsample_rows
+from puffer_il.demos.formats import minari
+from tests.support.demos import make_demos, same_demos
 
 FLOAT = np.dtype(np.float32)
+
+
 BOUND = np.ones(2, np.float32)
-
-
-def test_imitation_reads_its_own_format(tmp_path, make_demos):
-    demos = make_demos([3, 1, 4])
-    imitation.write(tmp_path / "x.npz", demos)
-    with np.load(tmp_path / "x.npz", allow_pickle=True) as data:  # as imitation.data.serialize.load does
-        trajectories = len(data["indices"])
-        obs = np.split(data["obs"], data["indices"] + np.arange(trajectories) + 1)
-        acts, infos, rews = (np.split(data[key], data["indices"]) for key in ("acts", "infos", "rews"))
-        terminal = data["terminal"]
-    assert terminal.tolist() == [True, False, True]
-    for i, (start, end) in enumerate(zip(demos.episode_starts, demos.episode_ends, strict=True)):
-        np.testing.assert_array_equal(obs[i][:-1], demos.obs[start:end])
-        np.testing.assert_array_equal(obs[i][1:], demos.next_obs[start:end])
-        np.testing.assert_array_equal(acts[i], demos.actions[start:end, 0])
-        np.testing.assert_array_equal(rews[i], demos.rewards[start:end])
-        assert infos[i].tolist() == [{}] * (end - start)
-
-
-@pytest.mark.parametrize("shape", [{}, {"continuous": True, "columns": 2}, {"columns": 3}, {"rewards": False}])
-def test_imitation_round_trip(tmp_path, make_demos, same, shape):
-    demos = make_demos(ends="terminated", **shape)
-    imitation.write(tmp_path / "x.npz", demos)
-    same(read_demos(tmp_path / "x.npz"), demos)
-
-
-def test_the_real_file_survives(tmp_path, test_data, same):
-    demos = read_demos(test_data / "imitation_testdata" / "cartpole_0_final.npz")
-    imitation.write(tmp_path / "x.npz", demos)
-    same(read_demos(tmp_path / "x.npz"), demos)
 
 
 @pytest.fixture
@@ -58,11 +29,11 @@ def minari_folder(tmp_path, monkeypatch):
     (ActionSpec(low=-BOUND, high=BOUND, shape=(2,)), {"columns": 2, "continuous": True}),
     (ActionSpec(nvec=(2,)), {"obs_shape": (32, 32, 3), "obs_dtype": "uint8"}),
 ])
-def test_minari_round_trip(minari_folder, make_demos, same, action, shape):
+def test_minari_gives_back_what_was_written(minari_folder, action, shape):
     demos = make_demos(**shape)
     spec = EnvSpec("toy", demos.obs.shape[1:], demos.obs.dtype, action)
     minari.write("own/toy-v0", demos, spec)
-    same(load_demos("minari:own/toy-v0", spec), demos)
+    same_demos(load_demos("minari:own/toy-v0", spec), demos)
     dataset = minari_folder.load_dataset("own/toy-v0")
     assert (dataset.total_episodes, dataset.total_steps) == (3, 8)
     assert all(dataset.action_space.contains(a) for episode in dataset.iterate_episodes() for a in episode.actions)
@@ -71,7 +42,7 @@ def test_minari_round_trip(minari_folder, make_demos, same, action, shape):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # it asks for authors and links
-def test_minari_datasets_of_others(minari_folder):
+def test_minari_reads_data_sets_of_others(minari_folder):
     from gymnasium.spaces import Box, Dict, Discrete
     from minari.data_collector import EpisodeBuffer
 
@@ -93,7 +64,7 @@ def test_minari_datasets_of_others(minari_folder):
         read_demos("minari:b-v0")
 
 
-def test_minari_refusals(minari_folder, make_demos, discrete_spec, tmp_path):
+def test_minari_names_what_cannot_be_read_or_written(minari_folder, discrete_spec, tmp_path):
     with pytest.raises(InputError, match="not on this machine; fetch it with `minari download own/none-v0`"):
         read_demos("minari:own/none-v0")
     with pytest.raises(InputError, match="Malformed dataset ID"):
@@ -109,27 +80,9 @@ def test_minari_refusals(minari_folder, make_demos, discrete_spec, tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_subsampled_rows_cannot_be_exported(tmp_path, make_demos, discrete_spec):
-    pytest.importorskip("minari", reason="the extra 'minari' is not installed")
-    demos = subsample_rows(make_demos([9, 9]), 3)
-    with pytest.raises(InputError, match="do not follow on one another"):
-        imitation.write(tmp_path / "x.npz", demos)
-    with pytest.raises(InputError, match="do not follow on one another"):
-        minari.write("own/toy-v0", demos, discrete_spec)
-
-
-def test_without_the_extra_the_way_to_it_is_named(monkeypatch, make_demos, discrete_spec):
+def test_without_the_extra_the_way_to_it_is_named(monkeypatch, discrete_spec):
     monkeypatch.setitem(sys.modules, "minari", None)
     with pytest.raises(InputError, match=r"pip install 'puffer-il\[minari\]'"):
         minari.write("own/toy-v0", make_demos(), discrete_spec)
     with pytest.raises(InputError, match=r"pip install 'puffer-il\[minari\]'"):
         read_demos("minari:own/toy-v0")
-
-
-def test_other_formats_need_actions(tmp_path, make_demos, discrete_spec):
-    demos = replace(make_demos(), actions=None)
-    with pytest.raises(InputError, match="no actions are stored"):
-        imitation.write(tmp_path / "x.npz", demos)
-    with pytest.raises(InputError, match="no actions are stored"):
-        minari.write("own/x-v0", demos, discrete_spec)
-    assert not (tmp_path / "x.npz").exists()

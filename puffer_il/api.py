@@ -36,7 +36,7 @@ from puffer_il.vector.make import Creator, fastest_name, find_creator, name_of
 
 if TYPE_CHECKING:
     from puffer_il.learners.common.learned_reward import LearnedReward
-    from puffer_il.training.trainer import Result
+    from puffer_il.training.trainer import Outcome
 
 __all__ = ["Demos", "EnvFailure", "InputError", "Run", "algorithms", "collect", "evaluate", "load", "load_demos",
            "load_reward", "make", "make_vec", "train"]
@@ -57,11 +57,11 @@ class Run:
     dir      its directory. A temporary one is removed with this object.
     """
 
-    def __init__(self, result: Result, given: dict[str, Any], before: Run | None = None) -> None:
+    def __init__(self, outcome: Outcome, given: dict[str, Any], before: Run | None = None) -> None:
         from puffer_il.nn.numpy_policy import env_policy
 
-        self.policy, self.summary = env_policy(result.policy, result.spec), result.summary
-        self.config, self.dir = result.config, result.run_dir
+        self.policy, self.summary = env_policy(outcome.policy, outcome.spec), outcome.summary
+        self.config, self.dir = outcome.config, outcome.run_dir
         self._given = given  # objects in place of names
         self._before = before  # the run that went on in this one owns the directory
 

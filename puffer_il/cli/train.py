@@ -149,7 +149,7 @@ def result(summary: dict[str, Any], run_dir: Path) -> list[str]:
     from puffer_il.core.text import duration, facts, quantity
 
     run = shlex.quote(str(run_dir))
-    took = f"{duration(summary['wall_s'])}, {summary['env_steps']:,} steps"
+    took = f"{duration(summary['wall_s'])} since the start, {summary['env_steps']:,} steps"
     took += f" at {quantity(summary['sps'])}/s" if summary["sps"] else ""
     if summary["time_to_expert_s"] is not None:
         took += f"; at the expert's level after {summary['time_to_expert_s']:.1f} s"

@@ -28,8 +28,8 @@ class Actor:
     stepwise = False
 
     def __call__(self, obs: Array, starts: Array, rows: slice = EVERY) -> Array:
-        """Actions (n, dim) for obs (n, *obs_shape) of the environments `rows`; starts (n,) bool is True where an episode
-        begins. Without `stepwise`, obs may come from anywhere."""
+        """Actions (n, dim) for obs (n, *obs_shape) of the environments `rows`; starts (n,) bool is True where an
+        episode begins. Without `stepwise`, obs may come from anywhere."""
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:

@@ -53,8 +53,9 @@ class Parts:
         return buffer.num_steps * buffer.num_envs if buffer else self.learner.steps_per_update
 
     def scale(self) -> Actor | None:
-        """The expert as an actor in `eval_vec`, whose return scores are measured against. None if there is no expert, if
-        the environments are in worker processes, and for a person, random actions or an Actor, which training uses."""
+        """The expert as an actor in `eval_vec`, whose return scores are measured against. None if there is no expert,
+        if the environments are in worker processes, and for a person, random actions or an Actor, which training uses.
+        """
         vec, expert = self.eval_vec, self.expert
         if expert in (None, PERSON, RANDOM) or isinstance(expert, Actor) or vec.backend == "multiprocessing":
             return None

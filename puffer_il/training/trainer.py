@@ -33,7 +33,7 @@ EXPERT_LEVEL = 0.95  # the normalised score from which `time_to_expert_s` counts
 
 
 @dataclass(frozen=True)
-class Result:
+class Outcome:
     """What a run leaves: its policy (a `Policy` or a `NumpyPolicy`), which acts on `spec`, and the content of
     summary.json."""
 
@@ -45,7 +45,7 @@ class Result:
 
 
 def train(config: Config, loggers: list[Logger], run_dir: Path, *, resume: bool = False,
-          callback: Callback | None = None, began: float | None = None, **given: Any) -> Result:
+          callback: Callback | None = None, began: float | None = None, **given: Any) -> Outcome:
     """Run an experiment to its end, and close the loggers. `resume` goes on from run_dir's last checkpoint; `given` are
     objects in place of names, see `assemble`. The run's clock counts from `began`, of time.monotonic(), by default now.
 
@@ -73,7 +73,7 @@ def train(config: Config, loggers: list[Logger], run_dir: Path, *, resume: bool 
             raise
         except Quit:  # in the middle of a rollout, of which nothing is learned
             trainer.status = "interrupted"
-        return Result(trainer.learner.policy, trainer.spec, trainer.finish(), config, run_dir)
+        return Outcome(trainer.learner.policy, trainer.spec, trainer.finish(), config, run_dir)
 
 
 class Trainer:

@@ -109,7 +109,7 @@ class Dashboard(Logger):
         if self._status:
             long = Text(f"{self._status} after {duration(elapsed)}", colour)
         else:
-            long = Text.assemble(duration(elapsed), (" since the start · ", LABEL), f"{self._time_left}", (" left", LABEL))
+            long = Text.assemble(duration(elapsed), (" since start · ", LABEL), f"{self._time_left}", (" left", LABEL))
         meter = bar(progress, width - 9, colour) + f"{progress:5.0%}"
         return [Text("  ") + meter, *_spread(width, far, fast, long), Text("")]
 

@@ -57,7 +57,7 @@ def test_eighty_columns_are_stacked(frames):
     assert lines[1].strip() == "10 episodes, 5,000 transitions, mean return 500.0"
     assert lines[2].strip() == "seed 1 · cpu · 4,096 envs native · 9.35k parameters"
     assert lines[4].strip().endswith("40%") and lines[4].count("━") == round(0.4 * 71)
-    assert re.sub(" +", " ", lines[5].strip()) == "400 of 1k steps 312k steps/s, 298k mean 0:00 since the start · –:–– left"
+    assert re.sub(" +", " ", lines[5].strip()) == "400 of 1k steps 312k steps/s, 298k mean 0:00 since start · –:–– left"
     titles = [line.split("─ ")[1].split(" ")[0] for line in lines if line.startswith("╭")]
     assert titles == ["return", "discriminator", "losses", "time"]
     assert max(map(len, lines)) == 80
@@ -108,7 +108,7 @@ def test_the_clock_runs_between_iterations_and_stops_at_the_end(frames):
     frame.clock.now += 30
     frame.board.log(200, BASE | {"progress": 0.4})
     frame.clock.now += 15
-    assert "0:45 since the start · 0:45 left" in frame.lines()[5]
+    assert "0:45 since start · 0:45 left" in frame.lines()[5]
     frame.board.finish({"status": "finished"})
     frame.clock.now += 100
     assert frame.lines()[5].endswith("finished after 0:45")
@@ -117,7 +117,7 @@ def test_the_clock_runs_between_iterations_and_stops_at_the_end(frames):
 def test_the_clock_goes_on_from_what_the_runs_clock_says(frames):
     frame = frames(80, wall_s=65.0)
     frame.clock.now += 5
-    assert "1:10 since the start" in frame.lines()[5]
+    assert "1:10 since start" in frame.lines()[5]
 
 
 def test_draws_by_itself_gives_the_cursor_back_and_leaves_the_last_frame(frames):

@@ -16,6 +16,7 @@ from puffer_il.demos import read_demos
 from puffer_il.learners.experiment import section_types
 from puffer_il.learners.registry import usable_learners
 from tests.support.environments import FOLDERS
+from tests.test_layers import HOUSE
 
 ROOT = Path(__file__).resolve().parents[1]
 README, DOCS = ROOT / "README.md", ROOT / "docs"
@@ -36,6 +37,16 @@ def test_the_readme_has_at_most_1200_words():
 def test_the_index_lists_every_page_once():
     listed = re.findall(r"^- \[[^]]+\]\(([\w-]+\.md)\)", (DOCS / "README.md").read_text(), re.MULTILINE)
     assert sorted(listed) == sorted(page.name for page in DOCS.glob("*.md") if page.name != "README.md")
+
+
+def test_the_page_on_the_house_shows_the_rooms_that_there_are():
+    text = (DOCS / "layout.md").read_text()
+    rooms = {path.parent.name for path in (ROOT / "puffer_il").glob("*/__init__.py")}
+    assert set(re.findall(r"^\| `(\w+)/` \|", text, re.MULTILINE)) == rooms
+    drawing = text.split("```")[1]
+    drawn, house = ([found for line in lines.split("\n") if (found := [word for word in line.split() if word in rooms])]
+                    for lines in (drawing, HOUSE))
+    assert drawn == house
 
 
 @pytest.mark.parametrize("name", FOLDERS)

@@ -4,6 +4,7 @@ run."""
 from __future__ import annotations
 
 import dataclasses
+import json
 import pkgutil
 import re
 from pathlib import Path
@@ -111,6 +112,19 @@ def test_every_metric_that_an_algorithm_promises_is_in_the_reference():
         group, _, rest = name.partition("/")
         documented = f"`{group}/…`" in text and (f"`{rest}`" in text or group in ("maxent", "reward", "transfer"))
         assert f"`{name}`" in text or documented, name
+
+
+def test_what_a_run_writes_is_in_the_reference(tmp_path):
+    text, run_dir = (DOCS / "run-directory.md").read_text(), tmp_path / "run"
+    assert main(["train", "gail", "cartpole", "--run-dir", str(run_dir), "--total-steps", "128", "--env.num-envs", "8",
+                 "--train.num-steps", "16", "--eval.interval-steps", "128", "--eval.episodes", "2",
+                 "--eval.final-episodes", "2", "--train.threads", "1", "--gail.disc-updates", "1"]) == 0
+    summary = json.loads((run_dir / "summary.json").read_text())
+    metrics = json.loads((run_dir / "metrics.jsonl").read_text().splitlines()[0])
+    grouped = re.compile("(losses|disc|time)/")  # there the names stand alone
+    assert not {key for key in (*summary, *summary["eval"], *summary["demos"], *metrics)
+                if not {f"`{key}`", f"`{grouped.sub('', key)}`"} & set(re.findall("`[^`]+`", text))}
+    assert not {path.name for path in run_dir.iterdir() if f"`{path.name}" not in text}
 
 
 def test_demonstrations_are_written_from_arrays_as_the_page_says(tmp_path, monkeypatch):

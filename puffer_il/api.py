@@ -126,7 +126,7 @@ def train(algo: str | None = None, env: Env | None = None, /, *, demos: Source |
         chosen = tune(chosen, given_keys(layers))
     with ExitStack() as stack:
         if not chosen.train.run_dir:
-            chosen = replaced(chosen, "train", run_dir=tempfile.mkdtemp(prefix="puffer_il-"))
+            chosen = replaced(chosen, {"train.run_dir": tempfile.mkdtemp(prefix="puffer_il-")})
             stack.callback(shutil.rmtree, chosen.train.run_dir, ignore_errors=True)
         with person_asked(chosen) as person, run_directory(chosen, folder) as run_folder:
             run = Run(trainer.train(chosen, make_loggers(chosen, progress), run_folder, resume=folder is not None,

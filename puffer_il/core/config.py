@@ -118,6 +118,11 @@ class Config:
         except KeyError:
             raise AttributeError(name) from None
 
+    def get(self, key: str) -> Any:
+        """The value of "section.key", None where there is no such section."""
+        section, _, name = key.partition(".")
+        return getattr(self.sections.get(section), name, None)
+
     def to_dict(self) -> dict[str, dict[str, Any]]:
         return {name: dataclasses.asdict(section) for name, section in self.sections.items()}
 

@@ -78,10 +78,12 @@ def build(algo: str, layers: Sequence[Layer]) -> Config:
     return Config(algo, {name: cls(**values[name]) for name, cls in types_.items()}, reasons)
 
 
-def replaced(config: Config, section: str, **changes: Any) -> Config:
-    """A copy with some keys of one section changed, checked as any other input."""
+def replaced(config: Config, changes: dict[str, Any]) -> Config:
+    """A copy with other values of some "section.key", checked as any other input."""
     tables = config.to_dict()
-    tables[section] |= changes
+    for key, value in changes.items():
+        section, _, name = key.partition(".")
+        tables[section][name] = value
     return dataclasses.replace(build(config.algo, [("override", tables)]), chosen_because=config.chosen_because)
 
 

@@ -94,7 +94,7 @@ def assemble(config: Config, stack: ExitStack, *, demos: Demos | None = None,
     if not cls.needs_expert:
         expert = None
     elif expert is None:
-        expert = getattr(config, config.algo).expert
+        expert = config.get(f"{config.algo}.expert")
     collector = None
     if cls.needs_rollouts:
         mix, policy = config.sections.get("mix"), learner.policy

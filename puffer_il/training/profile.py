@@ -39,9 +39,7 @@ class Timings:
         return sum(self.seconds.get(stage, 0.0) for stage in stages) / self.wall if self.wall else 0.0
 
     def get(self, key: str) -> Any:
-        """A config key, None if the learner has no such section."""
-        section, name = key.split(".")
-        return getattr(self.config.sections.get(section), name, None)
+        return self.config.get(key)
 
     @property
     def workers(self) -> int:

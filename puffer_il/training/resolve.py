@@ -47,7 +47,7 @@ def resolve(algo: str | None, env: str | None, layers: Sequence[Layer] = (), res
 def _built(algo: str, layers: Sequence[Layer]) -> Config:
     config = experiment.build(algo, layers)
     if get_learner(algo).needs_demos and not config.demos.source:
-        config = replaced(config, "demos", source="shipped")
+        config = replaced(config, {"demos.source": "shipped"})
     return config
 
 

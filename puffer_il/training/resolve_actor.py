@@ -65,7 +65,7 @@ def resolve_actor(given: str, source: Any, vec: Vec, *, deterministic: bool = Tr
 
 def asks_person(config: Config) -> bool:
     """True if the learner of a run asks somebody at the terminal."""
-    return getattr(config.sections[config.algo], "expert", "") == PERSON
+    return config.get(f"{config.algo}.expert") == PERSON
 
 
 def flagged(policy: Path | None, expert: bool) -> tuple[str, Any]:

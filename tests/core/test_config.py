@@ -173,11 +173,11 @@ def test_any_value_survives_the_file(gamma, seed, run_dir, squash, hidden):
 
 def test_replace_checks_and_leaves_the_original_alone():
     config = build("ppo", [])
-    assert replaced(config, "train", seed=9).train.seed == 9 and config.train.seed == 1
+    assert replaced(config, {"train.seed": 9}).train.seed == 9 and config.train.seed == 1
     with pytest.raises(InputError, match=r"train\.seed = -1: must be at least 0"):
-        replaced(config, "train", seed=-1)
+        replaced(config, {"train.seed": -1})
     with pytest.raises(InputError, match=r"unknown key 'train\.sed'"):
-        replaced(config, "train", sed=1)
+        replaced(config, {"train.sed": 1})
 
 
 def test_config_is_frozen_hides_nothing_and_travels():

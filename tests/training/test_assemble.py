@@ -38,7 +38,7 @@ def test_an_environment_given_as_a_function_is_trained_and_scored_on(tmp_path):
     result = train_with(config, make_env=make_env)
     assert made[-1] == {"max_episode_steps": 7} and result.spec.name == result.summary["env"] == "mine"
     assert result.summary["eval"]["length_mean"] == 7
-    run(replaced(replaced(config, "env", name="CartPole-v1"), "train", run_dir=str(tmp_path / "name")))
+    run(replaced(config, {"env.name": "CartPole-v1", "train.run_dir": str(tmp_path / "name")}))
     assert same(result.policy.state_dict(), final_state(tmp_path / "name")["policy"])
 
 

@@ -124,7 +124,7 @@ def test_kill_minus_9_goes_on_from_the_checkpoint(tmp_path):
     assert steps >= 16384
     from puffer_il.training.run_dir import load_config
 
-    config = replaced(load_config(tmp_path / "run"), "train", total_steps=steps + 16384)
+    config = replaced(load_config(tmp_path / "run"), {"train.total_steps": steps + 16384})
     assert run(config, resume=True).summary["env_steps"] == steps + 16384
 
 

@@ -27,7 +27,7 @@ LONG_S = 0.6  # where iterations are long, no more begin after so long, the warm
 
 
 class Probe(Logger):
-    """Measures settings by real iterations, without evaluations, checkpoints. `notices` is what the kernels
+    """Measures settings by real iterations, without evaluations and checkpoints. `notices` is what the kernels
     said meanwhile, which they say but once."""
 
     def __init__(self) -> None:
@@ -60,10 +60,10 @@ def _iteration(run: Trainer) -> tuple[float, float]:
 
 def _bare(config: Config) -> Config:
     """The experiment without an end, and without what is not an iteration."""
-    config = replaced(config, "train", total_steps=10**12, checkpoint_minutes=0, checkpoint_steps=0, stop_at_expert=0,
-                            compile=False)
-    config = replaced(config, "eval", interval_steps=0, episodes=1, final_episodes=1)
-    return replaced(config, "gail", bc_epochs=0) if "gail" in config.sections else config
+    keys = {"train.total_steps": 10**12, "train.checkpoint_minutes": 0, "train.checkpoint_steps": 0,
+            "train.stop_at_expert": 0, "train.compile": False, "eval.interval_steps": 0, "eval.episodes": 1,
+            "eval.final_episodes": 1, "gail.bc_epochs": 0}
+    return replaced(config, {key: value for key, value in keys.items() if config.get(key) is not None})
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Any
 from puffer_il.core.config import Config
 from puffer_il.core.text import Table, number, quantity
 from puffer_il.learners.registry import get_learner
-from puffer_il.training.tune.search import KEYS, Trial, Tuner, changes, flags, value
+from puffer_il.training.tune.search import KEYS, Trial, Tuner, changes, flags
 
 
 def report(tuner: Tuner, chosen: Config, seconds: float, notices: Collection[str] = ()) -> Table:
@@ -26,7 +26,7 @@ def report(tuner: Tuner, chosen: Config, seconds: float, notices: Collection[str
         remarks.append("processes are compared by the steps/s of collecting alone; the other rows are whole iterations")
     changed = changes(config, chosen)
     remarks += [*tuner.remarks, *_chosen(tuner, chosen, changed)]
-    kept = [f"{key} = {value(config, key)}" for key in KEYS if key in tuner.given]
+    kept = [f"{key} = {config.get(key)}" for key in KEYS if key in tuner.given]
     if kept:
         remarks.append(f"kept as you gave it: {', '.join(kept)}")
     if flags(changed):
@@ -35,7 +35,7 @@ def report(tuner: Tuner, chosen: Config, seconds: float, notices: Collection[str
 
 
 def _settings(config: Config) -> tuple[Any, ...]:
-    return tuple(value(config, key) for key in KEYS)
+    return tuple(config.get(key) for key in KEYS)
 
 
 def _processes(config: Config) -> str:
@@ -47,7 +47,7 @@ def _processes(config: Config) -> str:
 CELLS: dict[str, Callable[[Config], str]] = {
     "processes": _processes, "environments": lambda config: f"{config.env.num_envs:,}",
     "threads": lambda config: str(config.train.threads or "auto"),
-    "minibatches": lambda config: str(value(config, "ppo.num_minibatches"))}
+    "minibatches": lambda config: str(config.get("ppo.num_minibatches"))}
 
 
 def _figures(trial: Trial) -> tuple[str, str]:
@@ -66,7 +66,7 @@ def _chosen(tuner: Tuner, chosen: Config, changed: dict[str, Any]) -> list[str]:
         measured = any(trial.rate for trial in tuner.trials)
         return ["chosen: the settings as they are" + ("" if measured else ", as nothing could be measured in time")]
     gain = f", {tuner.gain:.2f} times the steps/s" if tuner.gain else ""
-    said = [f"chosen: {', '.join(f'{key} {value(tuner.config, key)} → {new}' for key, new in changed.items())}{gain}"]
+    said = [f"chosen: {', '.join(f'{key} {tuner.config.get(key)} → {new}' for key, new in changed.items())}{gain}"]
     if "env.num_envs" in changed:
         said.append(f"{chosen.env.num_envs:,} environments make each update larger and rarer; fewer environments, down "
                     f"to --env.num-envs {tuner.config.env.num_envs}, learn from fewer samples")

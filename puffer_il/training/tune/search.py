@@ -101,12 +101,12 @@ class Tuner:
     def stepping(self, config: Config) -> Config:
         """In this process, or in how many workers and groups. More workers are tried as long as they gain, or until two
         in a row have not."""
-        short = with_keys(config, {"train.num_steps": min(SHORT_ROLLOUT, config.train.num_steps)})
+        short = replaced(config, {"train.num_steps": min(SHORT_ROLLOUT, config.train.num_steps)})
         tried: list[Trial] = []
         best, idle = 0.0, 0
         for several in self._stepping_choices(config):
             if idle < 2:
-                some = [self._try(with_keys(short, choice), STEPPING_BY, collecting=True) for choice in several]
+                some = [self._try(replaced(short, choice), STEPPING_BY, collecting=True) for choice in several]
                 idle = 0 if max(trial.rate for trial in some) > TIE * best else idle + 1
                 best = max(best, *(trial.rate for trial in some))
                 tried += some
@@ -115,8 +115,8 @@ class Tuner:
         # Once more, and in turn, what might be best.
         near = [trial.config for trial in tried if CONTENDER * trial.rate > best]
         tried = self._compare(near, STEPPING_BY, collecting=True)
-        env = max(tried, key=lambda trial: trial.rate).config.env
-        return replaced(config, "env", backend=env.backend, num_workers=env.num_workers, num_groups=env.num_groups)
+        fastest = max(tried, key=lambda trial: trial.rate).config
+        return replaced(config, {key: fastest.get(key) for key in STEPPING})
 
     def sizes(self, config: Config) -> Trial | None:
         """Environments are doubled as long as that gains GROWTH, each time with the threads that may suit so many; the
@@ -140,7 +140,7 @@ class Tuner:
             return best
         count, rows = ppo.num_minibatches, best.config.env.num_envs * best.config.train.num_steps
         counts = [n for n in (count, count // 2, 2 * count) if 1 <= n <= rows]
-        tried = self._compare([with_keys(best.config, {"ppo.num_minibatches": n}) for n in counts], MINIBATCHES_BY)
+        tried = self._compare([replaced(best.config, {"ppo.num_minibatches": n}) for n in counts], MINIBATCHES_BY)
         fast = [trial for trial in tried if trial.rate * SLACK >= max(t.rate for t in tried)]
         return max(fast, key=lambda trial: trial.config.ppo.num_minibatches)
 
@@ -165,7 +165,7 @@ class Tuner:
             workers = [config.env.num_workers] if config.env.num_workers else []
         choices = [[("serial", 0, 0)]]
         choices += [[("multiprocessing", n, groups) for groups in (1, 2) if n % groups == 0] for n in workers]
-        fixed = {key: getattr(config.env, key.split(".")[1]) for key in STEPPING if key in self.given}
+        fixed = {key: config.get(key) for key in STEPPING if key in self.given}
         named = [[dict(zip(STEPPING, choice, strict=True)) for choice in several] for several in choices]
         kept = [[choice for choice in several if fixed.items() <= choice.items()] for several in named]
         return [several for several in kept if several] if sum(map(len, kept)) > 1 else []
@@ -186,7 +186,7 @@ class Tuner:
 
     def _threads(self, config: Config, choices: list[int]) -> Trial | None:
         """The best of these numbers of threads; the configured one unless another is clearly better."""
-        tried = self._compare([with_keys(config, {"train.threads": n}) for n in choices], SIZES_BY)
+        tried = self._compare([replaced(config, {"train.threads": n}) for n in choices], SIZES_BY)
         good = [trial for trial in tried if trial.rate]
         if not good:
             return None
@@ -207,7 +207,7 @@ class Tuner:
         changes = {"env.num_envs": n}
         if "ppo" in config.sections and "ppo.num_minibatches" not in self.given:
             changes["ppo.num_minibatches"] = 2 * config.ppo.num_minibatches
-        return with_keys(config, changes)
+        return replaced(config, changes)
 
     def _obstacle(self, n: int, config: Config, half: Cost) -> str:
         """Why `n` environments are out of the question, empty if they are not."""
@@ -266,20 +266,8 @@ class Tuner:
 
 def changes(before: Config, after: Config) -> dict[str, Any]:
     """Key → value, for the keys that differ."""
-    return {key: value(after, key) for key in KEYS if value(after, key) != value(before, key)}
+    return {key: after.get(key) for key in KEYS if after.get(key) != before.get(key)}
 
 
 def flags(changed: dict[str, Any]) -> str:
     return " ".join(f"{as_option(key)} {value}" for key, value in changed.items())
-
-
-def with_keys(config: Config, changed: dict[str, Any]) -> Config:
-    for key, value in changed.items():
-        section, name = key.split(".")
-        config = replaced(config, section, **{name: value})
-    return config
-
-
-def value(config: Config, key: str) -> Any:
-    section, name = key.split(".")
-    return getattr(config.sections.get(section), name, None)

@@ -105,7 +105,7 @@ def test_parameters_and_pictures_reach_the_environment():
     (lambda: puffer_il.make(gymnasium.make("CartPole-v1")), "give a name, or a function that opens a new environment"),
     (lambda: puffer_il.make("tests.support.identified:Puffer"), "it is a Puffer, no Gymnasium environment"),
     (lambda: puffer_il.make_vec("cartpole", 0), "num_envs = 0: must be at least 1"),
-    (lambda: puffer_il.load_demos("shipped"), "demos shipped: the environment is missing"),
+    (lambda: puffer_il.load_demos("shipped"), "demos shipped: no environment is given"),
     (lambda: puffer_il.load_demos("no.npz"), "demos no.npz: no such file"),
 ])
 def test_wrong_input_is_told_in_one_line(call, message):
@@ -286,7 +286,7 @@ def test_a_learned_reward_may_be_that_of_a_run():
     (lambda: train(resume="nowhere", run_dir="there"), "leave run_dir out"),
     (lambda: train("ppo", make_env, autotune=True), "only what has a name is measured, but make_env is an object"),
     (lambda: train("dagger", "cartpole", dagger={"expert": 5}), "5 cannot act"),
-    (lambda: train("bc", "cartpole", demos={"obs": [[1.0]]}), "demos arrays: holds obs, no format"),
+    (lambda: train("bc", "cartpole", demos={"obs": [[1.0]]}), "demos arrays: holds obs, which matches no known format"),
     (lambda: train("bc", "cartpole", demos={"episode": 3}), "unknown key 'demos.episode'"),
     (lambda: puffer_il.load("nowhere"), "nowhere is not a run directory"),
     (lambda: puffer_il.evaluate("nowhere", "cartpole"), "policy: .*no such file or run directory"),

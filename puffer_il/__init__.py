@@ -12,25 +12,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from puffer_il.api import (
-        Demos,
-        EnvFailure,
-        InputError,
-        Run,
-        algorithms,
-        collect,
-        evaluate,
-        load,
-        load_demos,
-        load_reward,
-        make,
-        make_vec,
-        train,
-    )
+    from puffer_il.api import *  # noqa: F403
 
 __version__ = "0.1.0"
-__all__ = ["Demos", "EnvFailure", "InputError", "Run", "algorithms", "collect", "evaluate", "load", "load_demos",
-           "load_reward", "make", "make_vec", "train"]
+__all__ = ["Demos", "EnvFailure", "InputError", "Run", "algorithms", "collect", "evaluate", "load",  # noqa: F405
+           "load_demos", "load_reward", "make", "make_vec", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,16 +1,11 @@
 """`puffer-il algos`: what each algorithm needs, the actions it covers, when to use it, and where it comes from."""
 
-from __future__ import annotations
-
 import json
 import re
 from argparse import Namespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from puffer_il.cli import parser
-
-if TYPE_CHECKING:
-    pass
 
 NEEDS_WIDTH = {"paper": 120, "actions": 100}  # characters of a line below which the table leaves a column out
 WIDEST = 120  # characters of a line of text

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from puffer_il.cli import parser
-from puffer_il.core.errors import InputError, unknown
 
 WHAT = {"throughput": "whole training loops, and peak memory (the default)",
         "stages": "each stage alone against its limit",
@@ -56,7 +55,9 @@ def add(commands: Any) -> None:
 
 def bench(args: Namespace) -> int:
     if args.what not in (None, *WHAT):
-        raise InputError(unknown("benchmark", args.what, list(WHAT)))
+        from puffer_il.core.errors import unknown
+
+        raise parser.UsageError(unknown("benchmark", args.what, list(WHAT)))
     if args.what == "scores":
         from puffer_il.bench import scores
 

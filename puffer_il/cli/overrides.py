@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from puffer_il.cli.parser import UsageError
-from puffer_il.core.errors import InputError
 
 OVERRIDE = re.compile(r"--([A-Za-z_][\w-]*(?:\.[\w-]+)+)(?:=(.*))?", re.DOTALL)
 
@@ -38,11 +37,11 @@ def override(key: str, text: str) -> dict[str, Any]:
 
 
 def env_kwargs(overrides: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """The environment's parameters out of `--env.kwargs.NAME VALUE` pairs; InputError for any other key."""
+    """The environment's parameters out of `--env.kwargs.NAME VALUE` pairs; UsageError for any other key."""
     kwargs: dict[str, Any] = {}
     for key, text in overrides:
         if not key.replace("-", "_").startswith("env.kwargs."):
-            raise InputError(f"--{key}: only parameters of the environment can be set here: --env.kwargs.NAME VALUE")
+            raise UsageError(f"--{key}: only parameters of the environment can be set here: --env.kwargs.NAME VALUE")
         _merge(kwargs, override(key, text)["env"]["kwargs"])
     return kwargs
 

@@ -14,8 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from puffer_il.core.errors import unknown as unknown_name
-
 LEAST, INDENT = 24, 6  # what a second column needs, and its indent in a line of its own where there is less
 KWARGS = "--env.kwargs.NAME"  # only for --help: cli/overrides.py takes them out before the parser sees them
 
@@ -38,7 +36,9 @@ class Parser(argparse.ArgumentParser):
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
-            raise UsageError(unknown_name(str(action.metavar or action.dest), value, list(action.choices)))
+            from puffer_il.core.errors import unknown
+
+            raise UsageError(unknown(str(action.metavar or action.dest), value, list(action.choices)))
 
 
 def unknown(argument: str, args: Namespace) -> str:

@@ -54,20 +54,12 @@ class Person(Actor):
 
 @contextmanager
 def person_asked(config: Config) -> Iterator[Any]:
-    """What makes the person whom the learner of a run asks, while the terminal is theirs; None where nobody is."""
+    """What makes, for a vector, the Person whom the learner of a run asks, while the terminal is theirs; None where
+    nobody is asked. InputError without a terminal, or with more than one environment."""
     if not asks_person(config):
         yield None
         return
-    with person_at_terminal(f"{config.algo}.expert", config.env.num_envs) as person:
-        yield person
-
-
-@contextmanager
-def person_at_terminal(key: str, num_envs: int) -> Iterator[Any]:
-    """What makes the Person for a vector, while the terminal is theirs; `key` is the config key that asks for one.
-
-    InputError without a terminal, or with more than one environment.
-    """
+    key, num_envs = f"{config.algo}.expert", config.env.num_envs
     if not (sys.stdin.isatty() and terminal.is_terminal()):
         raise InputError(f"{key} = 'person': there is no terminal to ask somebody at; give 'script', or a policy's run "
                          "directory or file")

@@ -48,16 +48,13 @@ def main(args: Namespace) -> int:
         play = Play(viewer, args, None if args.keys else _actor(args, viewer.vec))
         if path:
             play.film = Film(path, play.fps or TURNS_FPS, whole=bool(args.steps))
-        if terminal.is_terminal() and (args.keys or not path):
-            perform(play)
-        else:
-            rehearse(play)
+        (perform if terminal.is_terminal() and (args.keys or not path) else rehearse)(play)
         if viewer.notice and not viewer.drawn:
             print(f"note: {viewer.notice}", file=sys.stderr)
         if play.film:
             print(play.film.save())
     finally:
-        viewer.close()
+        viewer.vec.close()
     return 0
 
 

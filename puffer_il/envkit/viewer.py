@@ -12,7 +12,7 @@ import gymnasium
 import numpy as np
 
 from puffer_il.core.errors import one_line
-from puffer_il.core.spec import Array, Batch
+from puffer_il.core.spec import Array
 from puffer_il.core.terminal import bars
 from puffer_il.native.native_env import NativeEnv
 from puffer_il.vector.make import Creator, find_creator
@@ -58,16 +58,18 @@ class Viewer:
     def over(cls, vec: Vec) -> Viewer:
         """The same for a vector in this process that somebody else steps. It draws itself if it has been made to
         (kwargs: render_mode)."""
-        viewer, env = cls.__new__(cls), _instance(vec)
+        viewer, env = cls.__new__(cls), vec.envs[0]
         viewer.notice = ""
         viewer._look_at(vec, isinstance(env, NativeEnv), getattr(env, "single_observation_space", None))
         viewer.drawn = viewer._drawn() is not None
         return viewer
 
     def _look_at(self, vec: Vec, at_once: bool, space: Any) -> None:
-        self.vec, self.at_once, self._env = vec, at_once, _instance(vec)
+        self.vec, self.at_once, self._env = vec, at_once, vec.envs[0]
         self._space, self._scale = space, np.zeros(0)
-        self.fps = float(self._fps())
+        fps = self._env.env_file.render[2] if isinstance(self._env, NativeEnv) else (
+            getattr(getattr(self._env, "env", self._env), "metadata", None) or {}).get("render_fps")
+        self.fps = float(fps or FPS)
 
     def view(self, columns: int = 80, rows: int = 20) -> View:
         """What there is to see now: text fits, a picture has its own size."""
@@ -78,12 +80,6 @@ class Viewer:
         """What there is to see, if it is a picture."""
         drawn = self._drawn() if self.drawn else self._image()
         return drawn if isinstance(drawn, np.ndarray) else None
-
-    def step(self, actions: Array) -> Batch:
-        return self.vec.step(actions)
-
-    def close(self) -> None:
-        self.vec.close()
 
     def _drawn(self) -> View | None:
         """The environment's own picture or text, None if it has none."""
@@ -106,10 +102,8 @@ class Viewer:
 
     def _image(self) -> Array | None:
         """The first part of the observation that is an image."""
-        for field in self.vec.spec.obs_fields:
-            if field.image:
-                return _colored(field.of(self.vec.obs[:1])[0])
-        return None
+        images = (field for field in self.vec.spec.obs_fields if field.image)
+        return next((_colored(field.of(self.vec.obs[:1])[0]) for field in images), None)
 
     def _bars(self, columns: int, rows: int) -> list[str]:
         """The first agent's observation, element by element, between its bounds or the largest value so far."""
@@ -124,23 +118,10 @@ class Viewer:
             self._scale = np.full(len(values), 1e-6)
         self._scale = np.maximum(self._scale, np.abs(np.nan_to_num(values)))
         low, high = -self._scale, self._scale
-        space = self._space
-        if isinstance(space, gymnasium.spaces.Box) and space.low.size == len(values):
+        if isinstance(space := self._space, gymnasium.spaces.Box) and space.low.size == len(values):
             known = np.isfinite(np.ravel(space.low).astype(float)) & np.isfinite(np.ravel(space.high).astype(float))
             low, high = np.where(known, np.ravel(space.low), low), np.where(known, np.ravel(space.high), high)
         return bars(names, values, low, high, columns, rows)
-
-    def _fps(self) -> float:
-        env = self._env
-        if isinstance(env, NativeEnv):
-            return env.env_file.render[2] or FPS
-        metadata = getattr(getattr(env, "env", env), "metadata", None) or {}
-        return metadata.get("render_fps") or FPS
-
-
-def _instance(vec: Vec) -> Any:
-    """The environment itself, to be asked for a picture."""
-    return vec.envs[0]
 
 
 def _ask_to_draw(env: Any) -> None:

@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from puffer_il.envkit.check.program import ProgramRun
 from puffer_il.envkit.check.results import Checks, steps
 from puffer_il.native.envfile import EnvFile
@@ -11,7 +13,6 @@ from puffer_il.native.glue import CSRC, OURS
 
 FRAME = re.compile(r"^\s*#\d+ 0x[0-9a-f]+ in (\w+)[^\n]*? (/[^\n]+?):(\d+)(?::\d+)?$", re.MULTILINE)
 UNDEFINED = re.compile(r"^(/?[^\n:]+):(\d+):\d+: runtime error: ([^\n]+)((?:\n\s+#[^\n]*)*)", re.MULTILINE)
-BYTES = {"float32": 4, "uint8": 1, "int8": 1, "int16": 2, "int32": 4}
 STACK = re.compile(r"'(\w+)' \(line \d+\) <== Memory access at offset (-?\d+) (\w+)")
 CRASHES = {"SEGV": "a wild or null pointer", "FPE": "an integer division by zero",
            "BUS": "a misaligned or wild pointer", "ILL": "an illegal instruction",
@@ -44,13 +45,10 @@ class Place:
 def author(env: EnvFile, trace: str) -> Place | None:
     """The innermost call in the environment's own headers."""
     frames = [(function, Path(file), line) for function, file, line in FRAME.findall(trace)]
-    for function, file, line in frames:
-        if file.parent.resolve() == env.folder:
-            return Place(function, f"{file.name}:{line}")
-    for function, file, line in frames:
-        if file.suffix == ".h" and file.parent != CSRC / "check" and not (file.parent == CSRC and file.name in OURS):
-            return Place(function, f"{file.name}:{line}")
-    return None
+    own = [frame for frame in frames if frame[1].parent.resolve() == env.folder] or [
+        frame for frame in frames if frame[1].suffix == ".h" and frame[1].parent != CSRC / "check"
+        and not (frame[1].parent == CSRC and frame[1].name in OURS)]
+    return Place(own[0][0], f"{own[0][1].name}:{own[0][2]}") if own else None
 
 
 def remedy(env: EnvFile, block: str) -> str:
@@ -107,7 +105,7 @@ def _address(env: EnvFile, kind: str, text: str, place: Place | None, died: tupl
     what = "out of bounds" if out else kind.replace("-", " ")
     checks["memory"].add(f"{what}: {where} in {function} {does} {beside}, {steps(died[3])}",
                          remedy(env, block) if out else OWN_MEMORY)
-    element = BYTES[env.observation.dtype]
+    element = np.dtype(env.observation.dtype).itemsize
     if out and access and "observations" in block and int(access[2]) > element and int(access[2]) in (2, 4, 8):
         checks["types"].add(f"wrong dtype: {where} {does} at a time into {block}, whose elements are "
                             f"{env.observation.dtype} ({element} byte{'s' * (element > 1)})",

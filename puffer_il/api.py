@@ -4,7 +4,7 @@ An environment is the name of a C environment or the path of its folder, a Gymna
 function itself, which opens a Gymnasium or parallel PettingZoo environment; `kwargs` are its parameters.
 A policy is what `load` gives, a Run or its directory, a model with Stable-Baselines3's `predict` or the file of one, a
 function from n observations to n actions, "script" (the environment's own expert) or "random".
-What is wrong with what was given is an InputError of one line; an environment that breaks is an EnvFailure.
+Wrong input raises an InputError of one line; an environment that breaks raises an EnvFailure.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 class Run:
     """A run that has ended, and what it has left.
 
-    policy   what it has learned: `policy.predict(obs, deterministic=True)`, as Stable-Baselines3 has it
+    policy   what it has learned: `policy.predict(obs, deterministic=True)`, as in Stable-Baselines3
     summary  the content of summary.json: "status" ("finished", "interrupted", "diverged"), "env_steps", "wall_s", and
              in "eval" the "return_mean", "normalized" (0 plays like random, 1 like the expert), "ci95", …
     config   the resolved config: `run.config.ppo.learning_rate`
@@ -78,20 +78,20 @@ def train(algo: str | None = None, env: Env | None = None, /, *, demos: Source |
           run_dir: str | Path | None = None, resume: str | Path | Run | None = None, autotune: bool = False,
           callback: Callable[[Metrics], bool | None] | None = None, progress: bool = True,
           **sections: Mapping[str, Any]) -> Run:
-    """Train a policy, as `puffer-il train` does: the shipped experiment, and over it the keys that you give.
+    """Train a policy, as `puffer-il train` does: the shipped experiment, with the keys that you give on top.
 
         run = puffer_il.train("gail", "cartpole", seed=1, ppo={"learning_rate": 1e-3}, env={"num_envs": 512})
         run = puffer_il.train("dagger", lambda: gymnasium.make("CartPole-v1"), dagger={"expert": model})
 
-    algo, env  what learns ("auto" chooses by the demonstrations), and where; both may be left out with `resume`
-    demos      as `load_demos` takes them, or the section: {"source": demos, "episodes": 5}. Those that come with the
-               environment are taken where some are needed and none given
+    algo, env  what learns ("auto" chooses by the demonstrations) and where; leave both out with `resume`
+    demos      as `load_demos` takes them, or the section: {"source": demos, "episodes": 5}. By default those that come
+               with the environment, where some are needed
     sections   config keys by section: env, policy, train, eval, mix and the algorithm's own, as 'puffer-il train ALGO
                ENV --help' lists them. The expert that is asked (dagger={"expert": …}) may be any policy
     config     a TOML file of such sections, under the keys given here
     seed, total_steps, device, run_dir  short for keys of the section train; device is "auto", "cpu" or "cuda"
-    resume     a run or its directory, which goes on from its newest checkpoint, usually to more `total_steps`
-    autotune   measure for some seconds first which settings are the fastest
+    resume     a run or its directory to continue from its newest checkpoint, usually to more `total_steps`
+    autotune   first measure for some seconds which settings are fastest
     callback   is called after every iteration with its metrics; if it returns False, the run ends there
     progress   show the run: the dashboard in a terminal, lines elsewhere
 
@@ -110,13 +110,13 @@ def train(algo: str | None = None, env: Env | None = None, /, *, demos: Source |
     before, folder = (resume if isinstance(resume, Run) else None), _folder(resume)
     tables, given = _named(sections | ({"demos": demos} if demos is not None else {}))
     if resume and (run_dir or autotune):
-        raise InputError(f"resume = {folder}: a run goes on in its own directory and with its own settings; leave "
+        raise InputError(f"resume = {folder}: a run continues in its own directory and with its own settings; leave "
                          f"{'run_dir' if run_dir else 'autotune'} out")
     if env is not None and not isinstance(env, str):
         given["make_env"], env = env, name_of(env)
     given = before._given | given if before else given
     if autotune and given:
-        raise InputError(f"autotune = True: only what has a name is measured, but {' and '.join(given)} is an object; "
+        raise InputError(f"autotune = True: only runs by names are measured, but {' and '.join(given)} is an object; "
                          "leave one of the two out")
     short = {"seed": seed, "total_steps": total_steps, "device": device, "run_dir": run_dir and str(run_dir)}
     layers = [*([(str(config), read_toml(Path(config)))] if config else []), ("train()", tables),
@@ -155,14 +155,14 @@ def evaluate(policy: Any, env: Env | None = None, *, episodes: int = 100, seed: 
     """Play complete episodes on the true reward.
 
     env            by default the one that the policy was trained in
-    seed           of the starting states and of what is sampled
-    deterministic  act by the mode; None does as the run says, and otherwise True
-    demos          also tell how likely the policy finds these demonstrations. Where the policy is no run, they are also
-                   the expert that it is compared with; without them those are that come with the environment
+    seed           of the starting states and of sampled actions
+    deterministic  act by the mode; by default as the run does, and True for other policies
+    demos          also report how likely the policy finds these demonstrations. A policy that is not a run is compared
+                   with them, or without them with those that come with the environment
 
     Returns the keys of `summary["eval"]` (episodes, return_mean, return_std, length_mean, normalized, ci95: the 95%
-    interval of normalized, or else of the return), and expert_return and random_return. Numbers that nothing tells are
-    None.
+    interval of normalized, or else of the return), and expert_return and random_return. Unknown numbers
+    are None.
     """
     from puffer_il.training.score import score
 
@@ -195,7 +195,7 @@ def load_demos(source: Source, env: Env | None = None, *, episodes: int = 0, sub
     source        an .npz of ours, of `imitation` or of CS 285; "minari:ID"; "shipped" for those that come with `env`;
                   a dict of arrays named as in an .npz; or a tuple of arrays (obs, actions, next_obs, terminations,
                   truncations[, rewards]) of n rows each, in which an episode begins after each end
-    episodes      only the first so many; 0 takes all
+    episodes      how many of the first episodes to take; 0 takes all
     subsample     keep every n-th transition, from a random offset in each episode that `seed` draws
     clip_actions  clip continuous actions to the environment's range instead of refusing them
     time_limit    the recorder's, in steps, for files that do not tell terminations from truncations
@@ -206,8 +206,8 @@ def load_demos(source: Source, env: Env | None = None, *, episodes: int = 0, sub
 
 
 def load_reward(run: str | Path | Run, device: str = "cpu") -> LearnedReward:
-    """The learned reward of a run, of its directory, or of a file reward.pt: a torch module of rows, and on arrays
-    `reward.predict(obs, actions, next_obs)`, which gives (n,) float32."""
+    """The learned reward of a run, of its directory, or of a file reward.pt: a torch module of rows whose
+    `predict(obs, actions, next_obs)` takes arrays and returns (n,) float32."""
     from puffer_il.learners.common.learned_reward import load_reward
 
     return load_reward(_folder(run), device)
@@ -224,7 +224,7 @@ def make(env: Env, *, render_mode: str | None = None, **kwargs: Any) -> gymnasiu
 
 def make_vec(env: Env, num_envs: int, **kwargs: Any) -> VectorEnv:
     """`num_envs` environments as one `gymnasium.vector.VectorEnv`, which begins a new episode in the step that ends the
-    last one (AutoresetMode.SAME_STEP). One call of C steps all of a C environment, a SyncVectorEnv those of Python.
+    last one (AutoresetMode.SAME_STEP). C environments are stepped by one call, those in Python by a SyncVectorEnv.
 
     observations (num_envs, …) in the environment's dtype, actions (num_envs, …); rewards float64, terminations and
     truncations bool (num_envs,). `infos["final_obs"]` holds the last observations of the episodes that ended.

@@ -284,7 +284,7 @@ def test_a_learned_reward_may_be_that_of_a_run():
     (lambda: train("gail", make_env), "demos shipped: .* comes with none"),
     (lambda: train(resume="nowhere"), "resume nowhere: no run directory"),
     (lambda: train(resume="nowhere", run_dir="there"), "leave run_dir out"),
-    (lambda: train("ppo", make_env, autotune=True), "only what has a name is measured, but make_env is an object"),
+    (lambda: train("ppo", make_env, autotune=True), "only runs by names are measured, but make_env is an object"),
     (lambda: train("dagger", "cartpole", dagger={"expert": 5}), "5 cannot act"),
     (lambda: train("bc", "cartpole", demos={"obs": [[1.0]]}), "demos arrays: holds obs, which matches no known format"),
     (lambda: train("bc", "cartpole", demos={"episode": 3}), "unknown key 'demos.episode'"),

@@ -14,7 +14,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Effort:
-    """How long is measured: so many repeats, each of at least so many seconds."""
+    """How long to measure: the number of repeats, and the least seconds of each."""
 
     repeats: int = 7
     seconds: float = 0.1
@@ -26,7 +26,7 @@ def figure(samples: Sequence[float]) -> Figure:
 
 def interleaved(works: Mapping[str, Work], effort: Effort) -> dict[str, list[float]]:
     """Seconds per call of each work, one sample per round; every round measures all of them, one after the other, so
-    that a slow moment of the machine hits all alike."""
+    that a slow moment of the machine affects all alike."""
     calls = {name: _calls(work, effort.seconds) for name, work in works.items()}
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(effort.repeats):

@@ -68,7 +68,7 @@ def buffer_stages(buffer: RolloutBuffer, limits: Limits) -> Iterator[Stage]:
 
 
 def replay_stages(spec: EnvSpec, buffer: RolloutBuffer, limits: Limits) -> Iterator[Stage]:
-    """A replay of four rollouts. Its indices are drawn as well, which are no bytes of a row."""
+    """A replay of four rollouts. Drawing its indices takes time as well, but moves no bytes of a row."""
     rows = buffer.num_steps * buffer.num_envs
     replay = ReplayBuffer(spec, 4 * rows, 0)
     for _ in range(4):

@@ -37,7 +37,7 @@ class Stateful:
     saved: ClassVar[tuple[str, ...]] = ()
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that `load_state_dict` needs to go on exactly; not a copy."""
+        """Everything that `load_state_dict` needs to continue exactly; not a copy."""
         return {path: _state_of(getattr(owner, name)) for path, owner, name in self._places()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -46,7 +46,7 @@ class Stateful:
             setattr(owner, name, _restored(getattr(owner, name), state[path]))
 
     def _places(self) -> Iterator[tuple[str, Any, str]]:
-        """Of everything that is saved: its path, the object that has it, and the attribute's name there."""
+        """The path of everything that is saved, the object that holds it, and its attribute's name there."""
         for path in (path for cls in type(self).__mro__ for path in vars(cls).get("saved", ())):
             *way, name = path.split(".")
             yield path, reduce(getattr, way, self), name

@@ -43,7 +43,7 @@ def load_demos(source: Source, spec: EnvSpec | None, *, episodes: int = 0, clip_
 
 
 def first_episodes(demos: Demos, count: int) -> Demos:
-    """The first `count` episodes; all of them, and a note that says so, if there are no more."""
+    """The first `count` episodes; if there are no more, all of them, with a note."""
     if count >= demos.num_episodes:
         fewer = (f"asked for {count} episodes, found {demos.num_episodes}",) if count > demos.num_episodes else ()
         return replace(demos, notes=demos.notes + fewer)
@@ -132,7 +132,7 @@ def _how_to_record(env: str) -> str:
 
 
 def _default_limit(name: str) -> int | None:
-    """Steps after which the environment cuts an episode unless told otherwise: likely the limit of its recordings."""
+    """The environment's default time limit in steps, which is likely that of its recordings."""
     spec_file = env_folders().get(name, Path(name)) / "env.toml"
     if spec_file.is_file():
         return read_toml(spec_file).get("max_episode_steps")

@@ -184,7 +184,7 @@ class AIRL(Adversarial):
         return Steps(actions, rollout.next_obs(), ended, executed_logprobs(self.policy, rollout))
 
     def relabel(self, buffer: RolloutBuffer) -> Metrics:
-        """As Adversarial's: the policy stands still meanwhile, and need not be asked anew for every batch."""
+        """As Adversarial's, with log π computed once for all batches: the policy does not change meanwhile."""
         if self.asks_all:
             for part in passes(len(self.demo_obs)):
                 self._ask_policy(part)

@@ -77,7 +77,7 @@ class BC(Learner):
             self.policy.update_norm(*obs_moments(self.policy.flatten, self.train.obs.reshape(-1, *spec.obs_shape)))
 
     def take(self, obs: Array, actions: Array, episodes: Array, held_out: Array, weights: Array | None = None) -> None:
-        """Learn from these rows from now on, and measure progress anew.
+        """Learn from these rows from now on, and measure progress from scratch.
 
         obs (n, *obs_shape), actions (n, dim), episodes (n,) whole numbers: rows of an episode follow one another;
         held_out (n,) bool: rows to validate on; weights (n,) none negative, or None
@@ -108,7 +108,8 @@ class BC(Learner):
             self.policy.load_state_dict(self.best_weights)
 
     def fit(self, epochs: int) -> Metrics:
-        """Up to so many epochs, back to the best weights; the last one's report. For who holds this learner."""
+        """Up to `epochs` epochs, then the best weights; the report of the last one. For a learner that holds this
+        one."""
         metrics: Metrics = {}
         for _ in range(epochs):
             metrics = self.update(None, 0.0)
@@ -139,7 +140,7 @@ class BC(Learner):
         return torch.stack([self._step(index) for index in batches]).mean(0).tolist()
 
     def _covered(self, data: DemoRows) -> bool:
-        """True for what the C kernels know: rows by themselves, all alike, by their likelihood."""
+        """True for what the C kernels cover: single rows of equal weight, by their likelihood."""
         return self.plain and type(data) is DemoRows and data.weights is None
 
     def _step(self, index: Array) -> Tensor:

@@ -139,7 +139,7 @@ class CSIL(SACOnDemos):
         return copy.deepcopy(self.reward)
 
     def _fit(self, spec: EnvSpec, demos: Demos, config: Config, seed: int) -> FlatAdam:
-        """Behaviour cloning; every epoch sees other rows of noise. Its optimizer, to go on with."""
+        """Behaviour cloning, with new rows of noise in every epoch; the optimiser, with which `refine` continues."""
         assert demos.actions is not None
         actions = self.reward.within(torch.tensor(demos.actions, device=self.device)).cpu().numpy()
         bc = BC(spec, dataclasses.replace(demos, actions=actions), config, self.device, seed, policy=self.clone)

@@ -96,8 +96,8 @@ def _unknown_key(section: str, key: str, types_: dict[str, type], typed: bool) -
 
 
 def meant_keys(name: str, types_: dict[str, type], section: str = "") -> list[str]:
-    """Keys that `name` may stand for, those of `section` first: they are called so, nearly so, or are abbreviated so,
-    as `lr` is for learning_rate."""
+    """Keys that `name` may mean, those of `section` first: of the same name, of a similar one, or abbreviated by it, as
+    `lr` abbreviates learning_rate."""
     def fits(key: str) -> bool:
         return key == name or (len(name) > 1 and "".join(word[0] for word in key.split("_")).endswith(name))
 

@@ -63,7 +63,7 @@ class Transfer(PPOOnReward):
         return self.config.absorbing and self.reward.absorbing is not None
 
     def learned_reward(self) -> LearnedReward:
-        """The same that it was given: the run stands by itself."""
+        """The reward that it was given, so that the run is complete without the other one."""
         return self.reward
 
     @torch.no_grad()

@@ -119,7 +119,7 @@ class NativeEnv(pufferlib.PufferEnv):
                                  f"{dtype} {shape}, contiguous and writable")
 
     def reset(self, seed: int | None = None) -> tuple[Array, list]:
-        """Begin new episodes; with a `seed` the generators start anew, otherwise they go on."""
+        """Begin new episodes; with a `seed` the generators are seeded, otherwise they continue."""
         self._check_open()
         if seed is not None:
             self._api.seed(self._vec, int(seed) % 2**64, self.first_env, 0, self.num_envs)
@@ -128,7 +128,7 @@ class NativeEnv(pufferlib.PufferEnv):
         return self.observations, []
 
     def reset_some(self, seeds: Mapping[int, int | None]) -> None:
-        """Begin new episodes in some environments; one with a seed is then as a batch of its own with that seed."""
+        """Begin new episodes in some environments; one with a seed then behaves like a batch of its own."""
         self._check_open()
         seed_env, reset_env = self._api.seed, self._api.reset
         for i, seed in seeds.items():
@@ -229,7 +229,7 @@ class NativeEnv(pufferlib.PufferEnv):
         return ctypes.addressof(self._vec), self._address
 
     def get_state(self) -> Array:
-        """uint8 (bytes,): states, generators, clocks, current observations; `set_state` goes on exactly."""
+        """uint8 (bytes,): states, generators, clocks, current observations; `set_state` continues exactly from them."""
         return np.concatenate([self._state_bytes(), *self._state_parts()])
 
     def set_state(self, state: Array) -> None:
@@ -257,7 +257,7 @@ class NativeEnv(pufferlib.PufferEnv):
         return self._clocks, self.observations.reshape(-1).view(np.uint8)
 
     def close(self) -> None:
-        """Give back memory that environments have of their own; the rest is numpy's. It cannot go on after it."""
+        """Give back memory that environments have of their own; the rest is numpy's. It cannot be used afterwards."""
         self._started, self._closed = False, True
         if hasattr(self, "_release"):
             self._release()
@@ -276,12 +276,12 @@ def _release(api: VecApi, vec: VecEnv, num_envs: int, arrays: tuple[Array, ...])
 
 
 def step_threads() -> int:
-    """Threads that a step may use: the kernels' if they have been told, one in a worker, which has its share."""
+    """Threads that a step may use: as many as the kernels, if that is set, and one in a worker, which has its share."""
     return 1 if multiprocessing.parent_process() is not None else kernels.thread_budget() or cores()
 
 
 def pop_log_means(logs: Array, names: tuple[str, ...]) -> dict[str, float]:
-    """Means over the episodes summed up in `logs` (rows, 1 + len(names)), which begins anew; empty if none ended."""
+    """Means over the episodes summed up in `logs` (rows, 1 + len(names)), which is then reset; empty if none ended."""
     episodes, *sums = logs.sum(0)
     logs[:] = 0
     return {name: float(total / episodes) for name, total in zip(names, sums, strict=True)} if episodes else {}

@@ -91,7 +91,7 @@ def occupancy(mdp: MDP, policy: Array, gamma: float = 1.0, horizon: int | None =
 
         d = ρ + γ Pᵀ d,  restricted to the states that can be reached
 
-    `horizon` cuts episodes after so many steps. InputError if without it the sum is infinite.
+    `horizon` cuts episodes after that many steps. InputError if without it the sum is infinite.
     """
     move, first = mdp.moves(policy), mdp.initial * mdp.going
     visits = np.zeros(mdp.num_states)

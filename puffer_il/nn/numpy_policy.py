@@ -1,4 +1,4 @@
-"""A policy in any framework, of which the loop sees arrays alone."""
+"""A policy in any framework; the loop sees only arrays of it."""
 
 from typing import Any, Protocol
 
@@ -34,7 +34,7 @@ class NumpyPolicy(Protocol):
 
 
 class NumpyActorCritic(NumpyPolicy, Protocol):
-    """What such a policy needs besides for a learner with rollouts (it has no recurrent state there)."""
+    """What such a policy also needs for a learner with rollouts (it has no recurrent state there)."""
 
     def act(self, obs: Array, rng: np.random.Generator) -> tuple[Array, Array, Array]:
         """Sampled actions (n, dim), their log-probabilities (n,) and the values (n,) of n observations."""
@@ -44,7 +44,7 @@ class NumpyActorCritic(NumpyPolicy, Protocol):
 
 
 class EnvPolicy:
-    """A NumpyPolicy with all of Stable-Baselines3's `predict`, as `Policy.predict` has it."""
+    """A NumpyPolicy with all of Stable-Baselines3's `predict`, like `Policy.predict`."""
 
     def __init__(self, policy: NumpyPolicy, spec: EnvSpec) -> None:
         self.policy, self.spec = policy, spec

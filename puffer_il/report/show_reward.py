@@ -28,7 +28,7 @@ def check_path(path: Path) -> None:
 
 
 def lines(told: dict[str, Any], width: int, depth: int) -> list[str]:
-    """What `measure` tells, in lines of no more than `width` characters."""
+    """The results of `measure`, in lines of at most `width` characters."""
     made = [told["reward"], *facts(list(_what(told))), "", *_sources(told["sources"]), "",
             "Correlation with the true reward", *facts(list(_truth(told["truth"])))]
     if told["moved_by"]:

@@ -80,8 +80,8 @@ class Collector:
         return buffer
 
     def metrics(self) -> Metrics:
-        """Of the last rollout: the episodes that ended in it, if any, and how long environments and actions took, if
-        that can be told apart."""
+        """Metrics of the last rollout: the episodes that ended in it, if any, and how long environments and actions
+        took, where that is measured apart."""
         found: Metrics = {}
         if self.episode_returns:
             returns, lengths = np.concatenate(self.episode_returns), np.concatenate(self.episode_lengths)

@@ -32,7 +32,7 @@ def bootstrap_ci(values: Array, statistic: Statistic = np.mean, confidence: floa
 
 def stratified_bootstrap_ci(scores: Array, statistic: Statistic = iqm, confidence: float = 0.95, samples: int = 2000,
                             rng: np.random.Generator | None = None) -> tuple[float, float]:
-    """The same over `scores` (runs, tasks): runs are drawn anew within each task, the statistic taken over all of them.
+    """The same over `scores` (runs, tasks): runs are resampled within each task, the statistic taken over all of them.
 
     So the interval says how much the number would differ with other seeds on these tasks (Agarwal et al. 2021).
     """

@@ -110,7 +110,7 @@ def assemble(config: Config, stack: ExitStack, *, demos: Demos | None = None,
 
 
 def _demos(config: Config, cls: type[Learner], spec: EnvSpec, given: Demos | None) -> Demos | None:
-    """Those that the learner or a mix-in needs; others that are given tell the expert's return."""
+    """The demonstrations that the learner or a mix-in needs; others that are given only set the expert's return."""
     cfg, mix = config.demos, config.sections.get("mix")
     mixed_in = mixins.wants(mix) if mix else ""
     source: str | Demos = cfg.source if given is None else given

@@ -145,7 +145,7 @@ def _first(names: tuple[str, ...], able: Mapping[str, type[Learner]], fits: Any,
 
 
 def _remarks(demos: Demos, spec: EnvSpec, cls: type[Learner]) -> list[str]:
-    """At most one sentence on what the choice rests on besides."""
+    """At most one more sentence on what the choice rests on."""
     ended = int(demos.terminated.sum())
     if spec.num_agents > 1:
         return [f"its {spec.num_agents} agents share one policy"]

@@ -137,7 +137,7 @@ class Trainer:
         self.report(metrics, elapsed)
 
     def report(self, metrics: Metrics, elapsed: float) -> None:
-        """Evaluate and checkpoint when due, decide whether to go on, and tell the loggers."""
+        """Evaluate and checkpoint when due, decide whether to continue, and call the loggers."""
         cfg = self.config
         if not all(map(math.isfinite, metrics.values())):
             self.status = "diverged"

@@ -31,7 +31,7 @@ OWN_IDS: dict[str, dict[str, Any]] = {"gym": {}, "pettingzoo": {"env_type": "par
 
 @dataclass(frozen=True)
 class EnvFacts:
-    """What one environment tells about all of them."""
+    """Facts of one environment that hold for all of them."""
 
     spec: EnvSpec
     single_observation_space: gymnasium.Space  # of a row, as PufferLib sees it

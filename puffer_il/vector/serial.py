@@ -128,7 +128,7 @@ class Serial(pufferlib.vector.Serial):
                 env.close()
 
     def _find_strangers(self) -> None:
-        """Arrays of PufferEnvs that do not write where they were told, to be copied after every step."""
+        """Arrays of PufferEnvs that do not write into the memory they were given, and are copied after every step."""
         if not self._facts.native:
             return
         self._strangers = [(ours[rows], env, name) for env, rows in zip(self.envs, self._rows, strict=True)

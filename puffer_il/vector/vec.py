@@ -259,8 +259,8 @@ class Vec:
         return np.concatenate(parts).reshape(self._actions.shape)
 
     def env_states(self) -> Array | None:
-        """float64 (num_envs, state size) where each row's environment stands (native.NativeEnv.env_states); None if
-        that cannot be told, or not in here."""
+        """float64 (num_envs, state size) the state of each row's environment (NativeEnv.env_states); None where it is
+        not available in this process."""
         if not isinstance(self._puffer, Serial):
             return None
         states = [np.repeat(env.env_states(), env.num_agents // env.num_envs, 0) for env in self._puffer.envs
@@ -268,9 +268,9 @@ class Vec:
         return np.concatenate(states) if states else None
 
     def native_batch(self) -> NativeBatch | None:
-        """What a rollout needs to step the vector by itself; None unless it is one C batch in this process.
+        """What a rollout needs to step the vector directly; None unless it is one C batch in this process.
 
-        To be asked for after a reset, between a `recv` and the next `send`.
+        Call it after a reset, between a `recv` and the next `send`.
         """
         env = self._puffer.envs[0] if self.backend == "native" and isinstance(self._puffer, Serial) else None
         if not isinstance(env, NativeEnv) or self._sent is None or any(self._sent):

@@ -136,7 +136,7 @@ class Workers(pufferlib.vector.Multiprocessing):
             self._go[worker].release()
 
     def _wait(self, workers: range) -> None:
-        """Until these workers have done what they were told; EnvFailure as soon as any worker is found dead."""
+        """Wait until these workers are done; EnvFailure as soon as any worker is found dead."""
         for worker in workers:
             if self._busy[worker]:
                 while not _acquire(self._done[worker], PATIENCE_S):

@@ -70,7 +70,7 @@ class RewardNetworkConfig:
 
 @dataclass(frozen=True)
 class AdversarialConfig(RewardNetworkConfig):
-    """What every learner of this kind can be told; each has a section of its own, with its own defaults."""
+    """The keys that every learner of this kind has; each has a section of its own, with its own defaults."""
 
     spectral_norm: bool = setting(False, "bound every discriminator layer's spectral norm by 1")
     disc_ent_coef: float = setting(1e-3, "weight of the entropy of D = σ(score), which draws scores towards 0")

@@ -14,7 +14,7 @@ from puffer_il.nn.policy import Policy
 
 def load_rows(obs: Array, actions: Array, weights: Array | None, episodes: Array, length: int,
               device: torch.device) -> DemoRows:
-    """Rows by themselves, or with a `length` chunks of so many steps; `weights` are brought to mean 1.
+    """Single rows or, with a `length`, chunks of that many steps; `weights` are brought to mean 1.
 
     obs (n, *obs_shape), actions (n, dim), weights (n,) or None, episodes (n,): what belongs together, in order
     """
@@ -105,7 +105,7 @@ class DemoSequences(DemoRows):
 
 
 class RowSampler:
-    """Draws rows with replacement: with `weights` (n,) each as often as its own says, otherwise all alike."""
+    """Draws rows with replacement, in proportion to `weights` (n,) if they are given, otherwise uniformly."""
 
     def __init__(self, n: int, weights: Array | None, generator: torch.Generator) -> None:
         self.n, self.generator, self.limits = n, generator, None

@@ -45,7 +45,7 @@ class Soft:
 class SoftMDP:
     """An MDP in which an agent earns rewards and the entropy of what it does.
 
-    `horizon` cuts episodes after so many steps; 0 never does. Only states that can be reached from the first states
+    `horizon` cuts episodes after that many steps; 0 never does. Only states that can be reached from the first states
     and from those in `also` act. InputError if without discount and horizon some episode may never end.
     """
 

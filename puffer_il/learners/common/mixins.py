@@ -108,7 +108,7 @@ class ExpertRows:
 
 
 def _limits(rows: DemoRows) -> Array | None:
-    """(rows,) where the part of [0, 1) that each row or chunk owns ends; None where all own alike."""
+    """(rows,) the upper end of each row's or chunk's part of [0, 1); None where all parts are equal."""
     if rows.weights is None:
         return None
     weights = rows.weights.double().reshape(len(rows), -1)

@@ -27,8 +27,8 @@ LONG_S = 0.6  # where iterations are long, no more begin after so long, the warm
 
 
 class Probe(Logger):
-    """Measures settings by real iterations, without evaluations and checkpoints. `notices` is what the kernels
-    said meanwhile, which they say but once."""
+    """Measures settings by real iterations, without evaluations and checkpoints. `notices` are those that the kernels
+    gave meanwhile, each only once."""
 
     def __init__(self) -> None:
         self.notices: list[str] = []

@@ -62,7 +62,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Machine:
-    """What the search needs to know of where it is."""
+    """What the search needs to know about the machine."""
 
     cores: int
     python: bool  # the environments are stepped one by one, in Python or by PufferLib
@@ -119,8 +119,8 @@ class Tuner:
         return replaced(config, {key: fastest.get(key) for key in STEPPING})
 
     def sizes(self, config: Config) -> Trial | None:
-        """Environments are doubled as long as that gains GROWTH, each time with the threads that may suit so many; the
-        fewest that reach ENOUGH of the best are taken, because fewer learn from fewer samples."""
+        """Environments are doubled as long as that gains GROWTH, each time with the threads that may suit their number.
+        The fewest that reach ENOUGH of the best are taken, because fewer environments learn from fewer samples."""
         first = self._threads(config, self._thread_choices(config))
         found = [first] if first else []
         while found and (bigger := self._doubled(found)) is not None:

@@ -98,16 +98,21 @@ def latest(run_dir: Path) -> Path:
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """A checkpoint's state; InputError if the file is damaged or of another format."""
+    return _with_arrays(read_tensors(f"checkpoint {path}", path, FORMAT, "delete it to use the one before", device))
+
+
+def read_tensors(what: str, path: Path, version: int, remedy: str, device: torch.device | str) -> dict[str, Any]:
+    """What `write_tensors` wrote; InputError, which begins with `what`, if it is damaged or of another version."""
     import torch
 
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # what damage makes of a pickle can raise anything at all
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise InputError(f"checkpoint {path} cannot be read ({reason}); delete it to use the one before") from None
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise InputError(f"checkpoint {path} is not of format {FORMAT}; it was written by another version of puffer_il")
-    return _with_arrays(state)
+        raise InputError(f"{what} cannot be read ({reason}); {remedy}") from None
+    if not isinstance(state, dict) or state.get("format") != version:
+        raise InputError(f"{what} is not of format {version}; it was written by another version of puffer_il")
+    return state
 
 
 def _without_arrays(value: Any) -> Any:
@@ -135,8 +140,7 @@ def spec_to_state(spec: EnvSpec) -> dict[str, Any]:
         "name": spec.name, "obs_shape": list(spec.obs_shape), "obs_dtype": spec.obs_dtype.str,
         "num_agents": spec.num_agents,
         "obs_fields": [[f.name, f.dtype.str, list(f.shape), f.offset, f.categories] for f in spec.obs_fields],
-        "nvec": list(action.nvec), "action_shape": list(action.shape),
-        "action_start": list(action.start),
+        "nvec": list(action.nvec), "action_shape": list(action.shape), "action_start": list(action.start),
         "low": None if action.low is None else action.low.tolist(),
         "high": None if action.high is None else action.high.tolist(),
     }

@@ -49,9 +49,10 @@ def use_instruction_set(str name):
     kernels = found
 
 
-cdef int _check(bint done) except -1:
+cdef int _check(bint done) except -1 nogil:
     if not done:
-        raise MemoryError("out of memory; lower env.num_envs or the minibatch")
+        with gil:
+            raise MemoryError("out of memory; lower env.num_envs or the minibatch")
     return 0
 
 

@@ -19,11 +19,9 @@ def clone(Network network, tuple parameters, tuple gradients, Observations obs, 
     cdef CObservations seen = obs.at(data)
     cdef CDistribution actions_of = dist.at(log_std)
     cdef int64_t rows = order.shape[0]
-    cdef bint done
     with nogil:
-        done = clone_epoch(kernels, &net, &to, <const float *>log_std, <float *>log_std_gradient, &seen, &actions_of,
-                           <const void *>actions, &order[0], rows, batch, ent_coef, optimizer, &means[0], threads)
-    _check(done)
+        _check(clone_epoch(kernels, &net, &to, <const float *>log_std, <float *>log_std_gradient, &seen, &actions_of,
+                           <const void *>actions, &order[0], rows, batch, ent_coef, optimizer, &means[0], threads))
 
 
 def score(Network network, tuple parameters, Observations obs, Distribution dist, uintptr_t log_std, uintptr_t data,
@@ -33,8 +31,6 @@ def score(Network network, tuple parameters, Observations obs, Distribution dist
     cdef CNetwork net = network._at(parameters)
     cdef CObservations seen = obs.at(data)
     cdef CDistribution actions_of = dist.at(log_std)
-    cdef bint done
     with nogil:
-        done = clone_score(kernels, &net, <const float *>log_std, &seen, &actions_of, <const void *>actions, rows,
-                           &means[0], threads)
-    _check(done)
+        _check(clone_score(kernels, &net, <const float *>log_std, &seen, &actions_of, <const void *>actions, rows,
+                           &means[0], threads))

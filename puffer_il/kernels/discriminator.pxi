@@ -36,7 +36,6 @@ def pairs(Observations obs, uintptr_t data, tuple actions, uintptr_t following, 
     addresses of low and high), or the observations that follow, or, with None and 0, nothing."""
     cdef CPairs job
     cdef CNetwork net
-    cdef bint done
     memset(&job, 0, sizeof(CPairs))
     job.obs, job.index = obs.at(data), <const int64_t *>index
     if actions is not None:
@@ -50,8 +49,7 @@ def pairs(Observations obs, uintptr_t data, tuple actions, uintptr_t following, 
         return
     net = network._at(parameters)
     with nogil:
-        done = pair_logits(kernels, &net, &job, threads)
-    _check(done)
+        _check(pair_logits(kernels, &net, &job, threads))
 
 
 def discriminator_step(tuple networks, tuple terms, int width, int offset, uintptr_t expert, uintptr_t policy,
@@ -67,7 +65,6 @@ def discriminator_step(tuple networks, tuple terms, int width, int offset, uintp
     cdef DiscSettings settings = DiscSettings(label_smoothing, ent_coef, penalty_coef, penalty_target, penalty, loss)
     cdef Network network
     cdef int i
-    cdef bint done
     memset(&logit, 0, sizeof(Logit))
     logit.networks, logit.terms, logit.width, logit.offset = len(networks), len(terms), width, offset
     for i in range(logit.networks):
@@ -76,6 +73,5 @@ def discriminator_step(tuple networks, tuple terms, int width, int offset, uintp
     for i in range(logit.terms):
         logit.term[i] = Term(terms[i][0], terms[i][1], terms[i][2], terms[i][3])
     with nogil:
-        done = discriminator_gradients(kernels, &logit, settings, <const float *>expert, <const float *>policy,
-                                       <const float *>mix, rows, &stats[0], threads)
-    _check(done)
+        _check(discriminator_gradients(kernels, &logit, settings, <const float *>expert, <const float *>policy,
+                                       <const float *>mix, rows, &stats[0], threads))

@@ -65,10 +65,8 @@ cdef class Network:
     def forward(self, tuple parameters, uintptr_t x, int64_t rows, uintptr_t out, uintptr_t saved):
         """x (rows, inputs) → out (rows, outputs); what `backward` needs into `saved`, if that is given."""
         cdef CNetwork net = self._at(parameters)
-        cdef bint done
         with nogil:
-            done = network_forward(kernels, &net, <const float *>x, rows, <float *>out, <float *>saved, threads)
-        _check(done)
+            _check(network_forward(kernels, &net, <const float *>x, rows, <float *>out, <float *>saved, threads))
 
     def backward(self, tuple parameters, uintptr_t x, uintptr_t saved, uintptr_t out_gradient, int64_t rows,
                  tuple gradients, uintptr_t dx):
@@ -76,11 +74,9 @@ cdef class Network:
         cdef CNetwork net = self._at(parameters)
         cdef Gradients to = self._to(gradients)
         cdef const Gradients *wanted = NULL if gradients is None else &to
-        cdef bint done
         with nogil:
-            done = network_backward(kernels, &net, <const float *>x, <float *>saved, <const float *>out_gradient, rows,
-                                    wanted, <float *>dx, threads)
-        _check(done)
+            _check(network_backward(kernels, &net, <const float *>x, <float *>saved, <const float *>out_gradient, rows,
+                                    wanted, <float *>dx, threads))
 
     def double_backward(self, tuple parameters, uintptr_t x, uintptr_t out_gradient, uintptr_t tangent, int64_t rows,
                         tuple gradients, uintptr_t dx, uintptr_t dout):
@@ -88,11 +84,9 @@ cdef class Network:
         cdef CNetwork net = self._at(parameters)
         cdef Gradients to = self._to(gradients)
         cdef const Gradients *wanted = NULL if gradients is None else &to
-        cdef bint done
         with nogil:
-            done = network_double_backward(kernels, &net, <const float *>x, <const float *>out_gradient,
-                                           <const float *>tangent, rows, wanted, <float *>dx, <float *>dout, threads)
-        _check(done)
+            _check(network_double_backward(kernels, &net, <const float *>x, <const float *>out_gradient,
+                                           <const float *>tangent, rows, wanted, <float *>dx, <float *>dout, threads))
 
     cdef CNetwork _at(self, tuple parameters):
         cdef CNetwork net = self.net

@@ -30,12 +30,7 @@ def ppo_step(tuple networks, Observations obs, Distribution dist, uintptr_t log_
     cdef CDistribution actions = dist.at(log_std)
     cdef PpoSettings ppo
     cdef PpoRows job
-    cdef float *to_log_std = &log_std_gradient[0]
-    cdef bint done
-    memset(&ppo, 0, sizeof(PpoSettings))
-    memset(&job, 0, sizeof(PpoRows))
-    ppo.clip_coef, ppo.vf_clip_coef, ppo.ent_coef, ppo.vf_coef = settings[0], settings[1], settings[2], settings[3]
-    ppo.advantage_mean, ppo.advantage_scale = settings[4], settings[5]
+    (ppo.clip_coef, ppo.vf_clip_coef, ppo.ent_coef, ppo.vf_coef, ppo.advantage_mean, ppo.advantage_scale) = settings
     job.actions = <const void *><uintptr_t>arrays[1]
     job.logprobs, job.values = <const float *><uintptr_t>arrays[2], <const float *><uintptr_t>arrays[3]
     job.advantages, job.returns = <const float *><uintptr_t>arrays[4], <const float *><uintptr_t>arrays[5]
@@ -43,5 +38,4 @@ def ppo_step(tuple networks, Observations obs, Distribution dist, uintptr_t log_
     job.selection.index, job.selection.count, job.selection.stride = <const int64_t *>index, count, stride
     job.rows = rows
     with nogil:
-        done = ppo_gradients(kernels, &ac, &seen, &actions, ppo, &job, &stats[0], to_log_std, threads)
-    _check(done)
+        _check(ppo_gradients(kernels, &ac, &seen, &actions, ppo, &job, &stats[0], &log_std_gradient[0], threads))

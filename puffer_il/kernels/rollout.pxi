@@ -67,7 +67,6 @@ def rollout(tuple networks, Observations obs, Distribution dist, uintptr_t log_s
     """
     cdef ActorCritic ac = _actor_critic(networks)
     cdef CRollout r
-    cdef bint done
     memset(&r, 0, sizeof(CRollout))
     r.obs, r.dist, r.noise = obs.at(0), dist.at(log_std), Noise(seed, first_step)
     memcpy(&r.vec, <const void *>vec, sizeof(VecEnv))
@@ -85,8 +84,7 @@ def rollout(tuple networks, Observations obs, Distribution dist, uintptr_t log_s
     _check(r.ends != NULL)
     try:
         with nogil:
-            done = run_rollout(kernels, &ac, &r, threads)
-        _check(done)
+            _check(run_rollout(kernels, &ac, &r, threads))
         return _collect(r.ends, slices, r.obs.bytes)
     finally:
         free_ends(r.ends, slices)

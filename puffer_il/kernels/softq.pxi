@@ -29,8 +29,6 @@ def soft_q(Network network, tuple parameters, tuple target, tuple gradients, Ada
     at.obs, at.next_obs = <const float *><uintptr_t>rows_at[0], <const float *><uintptr_t>rows_at[1]
     at.rewards, at.actions = <const float *><uintptr_t>rows_at[2], <const int32_t *><uintptr_t>rows_at[3]
     at.ends = <const uint8_t *><uintptr_t>rows_at[4]
-    cdef bint done
     with nogil:
-        done = soft_q_updates(kernels, &net, &following, &to, &adam.optimizer, <float *>followers, at, chosen, updates,
-                              rows, &stats[0], threads)
-    _check(done)
+        _check(soft_q_updates(kernels, &net, &following, &to, &adam.optimizer, <float *>followers, at, chosen, updates,
+                              rows, &stats[0], threads))

@@ -23,7 +23,7 @@ from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About
 from puffer_il.learners.common.adversarial import Adversarial, RewardNetworkConfig, executed_logprobs
 from puffer_il.learners.common.discriminator import Discriminator, Logit, Term
-from puffer_il.learners.common.inputs import passes
+from puffer_il.learners.common.inputs import paired_with, passes
 from puffer_il.learners.common.learned_reward import NetworkReward
 from puffer_il.learners.registry import register
 from puffer_il.rollout.buffer import RolloutBuffer
@@ -114,34 +114,23 @@ class Shaped(nn.Module):
         reward = self.reward(arrived if self.first else own)
         return reward + self.gamma * next_value - value - logprobs.squeeze(1).detach()
 
-    def of_steps(self, obs: Tensor, steps: Steps) -> Tensor:
-        """f (n,) of raw rows, without gradients."""
-        return self._sum(steps, self._rewards(obs, steps), self._values(obs), self._values(steps.next_obs))
-
+    @torch.no_grad()
     def of_rollout(self, obs: Tensor, steps: Steps, num_envs: int, ends: Tensor) -> Tensor:
-        """The same for a whole rollout, rows t·num_envs + i, of which those numbered in `ends` (k,) end an episode: but
-        for them and the last step, h(s′) is h of the next step's row."""
-        rewards, values = self._rewards(obs, steps), self._values(obs)
+        """f (n,) of a rollout's raw rows t·num_envs + i, of which those numbered in `ends` (k,) end an episode: but for
+        them and the last step, h(s′) is h of the next step's row. Rows by themselves are the one step of n."""
+        rewards, values = self.reward.logits(obs, self._paired(steps)), self._values(obs)
         later = torch.cat((values[num_envs:], self._values(steps.next_obs[-num_envs:])))
         if len(ends):
             later[ends] = self._values(steps.next_obs.index_select(0, ends))
-        return self._sum(steps, rewards, values, later)
-
-    @torch.no_grad()
-    def _sum(self, steps: Steps, rewards: Tensor, values: Tensor, later: Tensor) -> Tensor:
         later = torch.where(steps.ended, self.shaping(self.shaping.absorbing_rows(1)), later)
         return rewards + self.gamma * later - values
-
-    def _rewards(self, obs: Tensor, steps: Steps) -> Tensor:
-        """g (n,)."""
-        return self.reward.logits(obs, self._paired(steps))
 
     def _values(self, obs: Tensor) -> Tensor:
         """h (n,)."""
         return self.shaping.logits(obs, None)
 
     def _paired(self, steps: Steps) -> Tensor | None:
-        return {"state": None, "next_state": steps.next_obs, "state_action": steps.actions}[self.reward.kind]
+        return paired_with(self.reward.kind, steps.actions, steps.next_obs)
 
 
 @register("airl", uses=("ppo",))

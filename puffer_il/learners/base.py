@@ -1,15 +1,11 @@
 """What a learner must say and do: the class `Learner`, whose defaults are right for most of them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from puffer_il.core.checkpoint import Stateful
+from puffer_il.core.config import Config
 from puffer_il.core.spec import EnvSpec, Metrics
-
-if TYPE_CHECKING:
-    from puffer_il.core.config import Config
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,8 @@ class BC(Learner):
             assert demos.actions is not None
             episodes = np.repeat(np.arange(demos.num_episodes), demos.lengths)
             self.take(demos.obs, demos.actions, episodes, self._split(demos), demos.weights)
-            self.policy.update_norm(*obs_moments(self.policy.flatten, self.train.obs.reshape(-1, *spec.obs_shape)))
+            rows = self.train.obs.reshape(-1, *spec.obs_shape)
+            self.policy.encoder.update_norm(*obs_moments(self.policy.flatten, rows))
 
     def take(self, obs: Array, actions: Array, episodes: Array, held_out: Array, weights: Array | None = None) -> None:
         """Learn from these rows from now on, and measure progress from scratch.

@@ -16,18 +16,9 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array, EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About, Learner
+from puffer_il.learners.common import maxent
 from puffer_il.learners.common.lbfgs import LBFGS
 from puffer_il.learners.common.learned_reward import TableReward
-from puffer_il.learners.common.maxent import (
-    InverseProblem,
-    Soft,
-    SoftMDP,
-    check_demos,
-    demo_states,
-    demo_steps,
-    likelihood_evidence,
-    matching_evidence,
-)
 from puffer_il.learners.common.policy_tables import total_variation
 from puffer_il.learners.registry import register
 from puffer_il.native import tabular
@@ -83,12 +74,12 @@ class MaxEntIRL(Learner):
         if [f.categories for f in spec.obs_fields] != [mdp.num_states] or spec.action.nvec != (mdp.num_actions,):
             raise InputError(f"environment {spec.name}: its observations and actions are not the {mdp.num_states} "
                              f"states and {mdp.num_actions} actions of its table of transitions; leave wrappers out")
-        check_demos(mdp, demos, self.config.horizon)
+        maxent.check_demos(mdp, demos, self.config.horizon)
         self.policy = Policy(spec, config.policy).to(device)
-        soft = SoftMDP(mdp, self.config.gamma, self.config.horizon, also=demo_states(demos.obs))
-        self.counted = matching_evidence(soft, demos)
-        evidence = self.counted if self.config.objective == "matching" else likelihood_evidence(soft, demos)
-        self.problem = InverseProblem(soft, evidence, self.config.reward, self._features(mdp), self.config.l2)
+        soft = maxent.SoftMDP(mdp, self.config.gamma, self.config.horizon, also=maxent.demo_states(demos.obs))
+        self.counted = maxent.matching_evidence(soft, demos)
+        evidence = self.counted if self.config.objective == "matching" else maxent.likelihood_evidence(soft, demos)
+        self.problem = maxent.InverseProblem(soft, evidence, self.config.reward, self._features(mdp), self.config.l2)
         self.optimizer = LBFGS(self.problem, np.zeros(self.problem.size), self.config.memory)
         self.demos, self.iterations, self.steps_per_update = demos, 0, self.config.iterations
         if self.config.objective == "matching" and demos.truncated.any() and not self.config.horizon:
@@ -122,8 +113,7 @@ class MaxEntIRL(Learner):
         table = self.problem.table(self.optimizer.x)
         if self.config.reward == "state_action":
             return TableReward.of(self.spec, "maxent_irl", table)
-        reward = StateReward(self.spec, "maxent_irl", shape=list(table.shape))
-        reward.table.copy_(torch.from_numpy(table))
+        reward = StateReward.of(self.spec, "maxent_irl", table)
         reward.ends.copy_(torch.from_numpy(table * self.config.gamma * ~self.problem.soft.mdp.going))
         return reward
 
@@ -145,7 +135,7 @@ class MaxEntIRL(Learner):
                              f"{self.config.reward} it must be {(*wanted, 'K')}, numbers")
         return features
 
-    def _deploy(self, found: Soft, visits: Array) -> None:
+    def _deploy(self, found: maxent.Soft, visits: Array) -> None:
         """Make the actor's softmax the policy's table."""
         table = found.policy
         if self.config.horizon:
@@ -156,12 +146,12 @@ class MaxEntIRL(Learner):
             weight.copy_(torch.from_numpy(np.log(np.maximum(table, LEAST)).T))
             bias.zero_()
 
-    def _nll(self, found: Soft) -> float:
+    def _nll(self, found: maxent.Soft) -> float:
         """Per demonstrated action."""
         demos, weights = self.demos, self.demos.weights
         assert demos.actions is not None
-        index = (demo_states(demos.obs), demos.actions[:, 0])
-        taken = found.policy[(demo_steps(demos), *index) if self.config.horizon else index]
+        index = (maxent.demo_states(demos.obs), demos.actions[:, 0])
+        taken = found.policy[(maxent.demo_steps(demos), *index) if self.config.horizon else index]
         return -float(np.average(np.log(np.maximum(taken, LEAST)), weights=weights))
 
 

@@ -21,16 +21,9 @@ from puffer_il.learners.base import About, Learner
 from puffer_il.learners.common.cuda_graphs import GraphedStep
 from puffer_il.learners.common.mixins import ExpertRows
 from puffer_il.learners.registry import register
+from puffer_il.nn import losses
 from puffer_il.nn.fused import address
 from puffer_il.nn.fused_policy import FusedPolicy
-from puffer_il.nn.losses import (
-    approx_kl,
-    clip_fraction,
-    clipped_value_loss,
-    explained_variance,
-    masked_mean,
-    ppo_policy_loss,
-)
 from puffer_il.nn.observations import obs_moments
 from puffer_il.nn.optim import FlatAdam
 from puffer_il.nn.policy import Policy
@@ -76,7 +69,8 @@ class PPO(Learner):
         self.policy = Policy(spec, config.policy).to(device)
         self.optimizer = FlatAdam(self.policy.parameters(), learning_rate=self.config.learning_rate, eps=1e-5,
                                   max_grad_norm=self.config.max_grad_norm)
-        self.expert = ExpertRows.of(config.mix, demos, self.policy, self.optimizer, device)
+        wanted = config.mix.expert_rows or config.mix.bc_coef
+        self.expert = ExpertRows(config.mix, demos, self.policy, self.optimizer, device) if wanted else None
         self.compiled, graphs = config.train.compile, config.train.cuda_graphs
         self._loss_function = torch.compile(self._losses, dynamic=False) if self.compiled else self._losses
         if self.expert and graphs:
@@ -104,15 +98,16 @@ class PPO(Learner):
             if cfg.target_kl and float(torch.stack(epoch)[:, 3].mean()) > cfg.target_kl:
                 break
         flat, rollout = buffer.flat(), rollout_on(buffer, self.device)
-        valid = None if flat.valid.all() else self._tensor(flat.valid)
+        valid = None if flat.valid.all() else torch.from_numpy(flat.valid).to(self.device, non_blocking=True)
         weight = None if valid is None else valid.float()
-        self.policy.update_norm(*(self.rollout_moments or obs_moments(self.policy.flatten, rollout["obs"].flatten(0, 1),
-                                                                          valid)))
+        moments = self.rollout_moments or obs_moments(self.policy.flatten, rollout["obs"].flatten(0, 1), valid)
+        self.policy.encoder.update_norm(*moments)
         self.rollout_moments = None
         names = ("policy", "value", "entropy", "approx_kl", "clip_fraction", *(("expert_nll",) if self.expert else ()),
                  "grad_norm")
         means = torch.stack(log).mean(0).tolist()  # the update's only read from the device
-        explained = float(explained_variance(rollout["values"].flatten(), rollout["returns"].flatten(), weight))
+        explained = float(losses.explained_variance(rollout["values"].flatten(), rollout["returns"].flatten(),
+                                                    weight))
         return {**{f"losses/{k}": v for k, v in zip(names, means, strict=True)},
                 "losses/learning_rate": self.optimizer.learning_rate, "losses/explained_variance": explained}
 
@@ -127,8 +122,8 @@ class PPO(Learner):
 
         def step(part: slice | Array, columns: bool) -> Tensor:
             wanted = self.expert.gradients(self.rng) if self.expert else None
-            losses = ppo_gradients(fast, buffer, seen, part, columns, coefficients, all_valid)
-            return torch.cat((losses, *self._step_with(wanted)))
+            stats = ppo_gradients(fast, buffer, seen, part, columns, coefficients, all_valid)
+            return torch.cat((stats, *self._step_with(wanted)))
 
         return step
 
@@ -146,13 +141,14 @@ class PPO(Learner):
         advantages = (advantages - moments[0]) / (moments[1] + 1e-8)
         state = rows.initial_state if self.policy.lstm is not None else None
         logprobs, entropy, values = self.policy.evaluate(rows.obs, rows.actions, state, rows.episode_starts)
-        policy_loss = ppo_policy_loss(logprobs, old_logprobs, advantages, cfg.clip_coef, weight)
-        value_loss = clipped_value_loss(values, old_values, returns, cfg.vf_clip_coef, weight)
-        mean_entropy = masked_mean(entropy, weight)
+        policy_loss = losses.ppo_policy_loss(logprobs, old_logprobs, advantages, cfg.clip_coef, weight)
+        value_loss = losses.clipped_value_loss(values, old_values, returns, cfg.vf_clip_coef, weight)
+        mean_entropy = losses.masked_mean(entropy, weight)
         loss = policy_loss - cfg.ent_coef * mean_entropy + cfg.vf_coef * value_loss
         with torch.no_grad():
-            return loss, torch.stack((policy_loss, value_loss, mean_entropy, approx_kl(logprobs, old_logprobs, weight),
-                                      clip_fraction(logprobs, old_logprobs, cfg.clip_coef, weight)))
+            return loss, torch.stack((policy_loss, value_loss, mean_entropy,
+                                      losses.approx_kl(logprobs, old_logprobs, weight),
+                                      losses.clip_fraction(logprobs, old_logprobs, cfg.clip_coef, weight)))
 
     def _torch_minibatch(self, rows: Minibatch, moments: Tensor) -> Tensor:
         loss, parts = self._loss_function(rows, moments)
@@ -190,9 +186,6 @@ class PPO(Learner):
         advantages, valid = buffer.advantages, buffer.valid
         chosen = advantages if valid.all() else advantages[valid]
         return float(chosen.mean()), float(chosen.std()) / own if own else math.inf
-
-    def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array).to(self.device, non_blocking=True)
 
 
 def ppo_gradients(fast: FusedPolicy, buffer: RolloutBuffer, seen: kernels.Observations, part: slice | Array,

@@ -49,7 +49,7 @@ class SAC(Learner):
         if normalise:
             obs, valid = rollout_on(buffer, self.device)["obs"].flatten(0, 1), buffer.flat().valid
             chosen = None if valid.all() else torch.from_numpy(valid).to(self.device)
-            self.policy.update_norm(*obs_moments(self.policy.flatten, obs, chosen))
+            self.policy.encoder.update_norm(*obs_moments(self.policy.flatten, obs, chosen))
 
     @property
     def ready(self) -> bool:

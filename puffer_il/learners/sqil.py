@@ -46,7 +46,7 @@ class SQIL(SACOnDemos):
     def __init__(self, spec: EnvSpec, demos: Demos, config: Config, device: torch.device, seed: int) -> None:
         super().__init__(spec, demos, config, device, seed)
         self.demos.append_demos(demos, np.ones(len(demos), np.float32))
-        self.policy.update_norm(*obs_moments(self.policy.flatten, torch.tensor(demos.obs, device=device)))
+        self.policy.encoder.update_norm(*obs_moments(self.policy.flatten, torch.tensor(demos.obs, device=device)))
 
     def relabel(self, buffer: RolloutBuffer) -> Metrics:
         buffer.rewards[:] = 0

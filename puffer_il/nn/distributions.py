@@ -117,16 +117,12 @@ class Gaussian(nn.Module):
         low, high = np.where(finite, action.low, -1.0), np.where(finite, action.high, 1.0)
         self.squash, self.state_std, self.num_params = squash, state_std, action.dim * (1 + state_std)
         self.log_std = nn.Parameter(torch.full((action.dim,), init_log_std))
-        self.register_buffer("center", torch.as_tensor((low + high) / 2, dtype=torch.float32), persistent=False)
-        self.register_buffer("scale", torch.as_tensor((high - low) / 2, dtype=torch.float32), persistent=False)
-        self.kernel = None
-        if not squash and not state_std:
-            self.kernel = make_kernel((), ((low + high) / 2).tolist(), ((high - low) / 2).tolist())
-        self.register_buffer("low", torch.as_tensor(action.low), persistent=False)
-        self.register_buffer("high", torch.as_tensor(action.high), persistent=False)
+        center, scale = (low + high) / 2, (high - low) / 2
+        self.kernel = None if squash or state_std else make_kernel((), center.tolist(), scale.tolist())
         nodes, weights = np.polynomial.hermite_e.hermegauss(7)  # ∫ f(x) N(x; 0, 1) dx by quadrature
-        self.register_buffer("nodes", torch.as_tensor(nodes, dtype=torch.float32), persistent=False)
-        self.register_buffer("weights", torch.as_tensor(weights / weights.sum(), dtype=torch.float32), persistent=False)
+        for name, numbers in (("center", center), ("scale", scale), ("low", action.low), ("high", action.high),
+                              ("nodes", nodes), ("weights", weights / weights.sum())):
+            self.register_buffer(name, torch.as_tensor(numbers, dtype=torch.float32), persistent=False)
 
     def sample(self, params: Tensor, noise: Noise | None = None, first_row: int = 0) -> tuple[Tensor, Tensor]:
         """Actions (n, dim) and their log-probabilities (n,); without `noise` from torch's global generator."""

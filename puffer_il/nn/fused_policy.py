@@ -28,11 +28,9 @@ class FusedPolicy:
     @classmethod
     def of(cls, policy: Policy) -> FusedPolicy | None:
         """None if the policy is not covered."""
-        if not fused.enabled() or torch.is_autocast_enabled("cpu"):
+        if not fused.enabled() or torch.is_autocast_enabled("cpu") or policy.lstm is not None:
             return None
-        if policy.lstm is not None or policy.dist.kernel is None:
-            return None
-        if not policy.flatten.covered or not fused.readable(policy):
+        if policy.dist.kernel is None or not policy.flatten.covered or not fused.readable(policy):
             return None
         if policy.joint is not None:
             layers = [policy.joint]

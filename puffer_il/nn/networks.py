@@ -90,7 +90,8 @@ class Encoder(nn.Module):
         return torch.cat(parts, dim=1)
 
     def update_norm(self, mean: Tensor, var: Tensor, count: float | Tensor) -> None:
-        """Merge the moments of `count` rows' numeric columns into the running statistics."""
+        """Merge the moments of `count` rows' numeric columns, as `obs_moments` gives them, into the running statistics:
+        once per iteration."""
         if self.norm is not None:
             self.norm.update(mean, var, count)
 

@@ -9,10 +9,9 @@ from puffer_il.nn.policy import Policy
 
 
 class NumpyPolicy(Protocol):
-    """A policy in any framework, of which the loop sees arrays alone. `predict` is Stable-Baselines3's.
+    """What `Learner.policy` is where that is no `puffer_il.nn.policy.Policy`; `predict` is Stable-Baselines3's.
 
-    It is what `Learner.policy` is where that is no `puffer_il.nn.policy.Policy`. One that has no state may say so
-    (`memoryless = True`): as an expert it is then asked about a whole rollout at once.
+    One without a state may say so (`memoryless = True`): as an expert it is asked about a whole rollout at once.
     """
 
     num_parameters: int

@@ -124,11 +124,6 @@ class Policy(nn.Module):
             outputs.append(hidden)
         return torch.cat(outputs), torch.cat((hidden, cell), 1)
 
-    def update_norm(self, mean: Tensor, var: Tensor, count: float | Tensor) -> None:
-        """Merge the moments of `count` observations (as `obs_moments` gives them) into the running statistics, once
-        per iteration."""
-        self.encoder.update_norm(mean, var, count)
-
     def predict(self, obs: Any, state: Any = None, episode_start: Any = None,
                 deterministic: bool = False) -> tuple[Array, Any]:
         """Stable-Baselines3's interface: numpy observations in, actions in the environment's own form out.

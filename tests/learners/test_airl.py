@@ -18,6 +18,11 @@ from tests.support.rollouts import SPEC, make_buffer, make_demos
 CPU, GAMMA = torch.device("cpu"), 0.9
 
 
+def of_steps(shaped: Shaped, obs: torch.Tensor, steps: Steps) -> torch.Tensor:
+    """f (n,) of rows by themselves: h(s′) is computed for each."""
+    return shaped.of_rollout(obs, steps, len(obs), torch.zeros(0, dtype=torch.int64))
+
+
 def make(demos=None, policy=None, **airl) -> AIRL:
     torch.manual_seed(0)
     tables = {"airl": {"disc_updates": 3, "disc_batch_size": 64, "disc_hidden": [8], "shaping_hidden": [4],
@@ -47,7 +52,7 @@ def test_f_is_the_reward_and_the_shaping_and_ends_in_the_absorbing_state(inputs)
     h_end = shaped.shaping.net(torch.cat((torch.zeros(1, 3), one), 1))[0, 0]
     f = g + GAMMA * torch.where(steps.ended, h_end, next_h) - h
     torch.testing.assert_close(shaped(shaped.rows(obs, steps)), f - steps.logprobs, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(shaped.of_steps(obs, steps), f, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(of_steps(shaped, obs, steps), f, rtol=1e-4, atol=1e-5)
     # In the absorbing state there is one thing to do, log π = 0, and it comes next again.
     width = 3 + 2 * (inputs == "state_action")
     g_end = shaped.reward.net(torch.cat((torch.zeros(1, width), one), 1))[0, 0]
@@ -75,7 +80,7 @@ def test_golden_numbers():
 def test_d_is_a_half_where_f_is_log_pi_and_then_the_policy_is_paid_nothing():
     shaped, (obs, steps) = make().discriminator, some_steps()
     with torch.no_grad():
-        even = steps._replace(logprobs=shaped.of_steps(obs, steps))
+        even = steps._replace(logprobs=of_steps(shaped, obs, steps))
         logits = shaped(shaped.rows(obs, even))
     torch.testing.assert_close(logits, torch.zeros(len(obs)), atol=1e-5, rtol=0)
     assert float(bce_discriminator_loss(logits, logits)) == pytest.approx(math.log(2), abs=1e-5)
@@ -172,7 +177,7 @@ def test_at_the_optimum_f_is_the_advantage_which_is_log_pi_and_g_is_the_true_rew
             logits = shaped(rows)
             bce_discriminator_loss(logits, logits, expert_weight=seen, policy_weight=own).backward()
             optimizer.step()
-        f = shaped.of_steps(states, steps).double().numpy().reshape(5, 3)
+        f = of_steps(shaped, states, steps).double().numpy().reshape(5, 3)
         best = soft_optimal(transitions, np.broadcast_to(f[:, :, None], transitions.shape), GAMMA)
         log_policy = 0.9 * log_policy + 0.1 * best  # all the way at once, and the two would chase each other
         log_policy -= np.log(np.exp(log_policy).sum(1, keepdims=True))
@@ -192,7 +197,7 @@ def test_the_policy_is_paid_the_logit_or_f_alone():
         flat = buffer.flat()
         obs, paired = torch.from_numpy(flat.obs), Steps(*(torch.from_numpy(x) for x in (
             flat.actions, buffer.next_obs(), flat.terminations, flat.logprobs)))
-        f = learner.discriminator.of_steps(obs, paired).numpy()
+        f = of_steps(learner.discriminator, obs, paired).numpy()
         np.testing.assert_allclose(buffer.rewards.reshape(-1), f - taken * flat.logprobs, rtol=1e-4, atol=1e-5)
 
 
@@ -203,9 +208,9 @@ def test_a_rollout_knows_its_successors_without_looking_at_each():
     obs, steps = torch.from_numpy(flat.obs), Steps(*map(torch.from_numpy, arrays))
     ends = torch.tensor(buffer.final_index)
     assert len(ends)
-    torch.testing.assert_close(shaped.of_rollout(obs, steps, buffer.num_envs, ends), shaped.of_steps(obs, steps),
+    torch.testing.assert_close(shaped.of_rollout(obs, steps, buffer.num_envs, ends), of_steps(shaped, obs, steps),
                                rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(shaped.of_rollout(obs, steps, buffer.num_envs, ends[:0]), shaped.of_steps(obs, steps))
+    assert not torch.allclose(shaped.of_rollout(obs, steps, buffer.num_envs, ends[:0]), of_steps(shaped, obs, steps))
 
 
 def test_terminations_are_worth_the_absorbing_reward_for_ever():

@@ -52,7 +52,7 @@ def rollout_of(learner: PPO, spec: EnvSpec, invalid: bool = False, num_steps: in
     buffer.start()
     flat = buffer.flat()
     flat.obs[:], flat.actions[:] = random_obs(spec, n, rng), random_actions(spec, n, rng)
-    learner.policy.update_norm(*obs_moments(learner.policy.flatten, torch.from_numpy(flat.obs)))
+    learner.policy.encoder.update_norm(*obs_moments(learner.policy.flatten, torch.from_numpy(flat.obs)))
     with torch.no_grad():
         logprobs, _, values = learner.policy.evaluate(torch.from_numpy(flat.obs), torch.from_numpy(flat.actions))
     flat.logprobs[:] = logprobs.numpy() + 0.3 * rng.normal(size=n)

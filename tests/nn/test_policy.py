@@ -138,7 +138,7 @@ def test_normalisation_moves_only_when_told():
     policy, obs = make_policy(SPACES["discrete"]), torch.randn(100, 4) * 30 + 5
     before = policy.value(obs)
     torch.testing.assert_close(policy.value(obs), before)
-    policy.update_norm(*obs_moments(policy.flatten, obs))
+    policy.encoder.update_norm(*obs_moments(policy.flatten, obs))
     assert not torch.allclose(policy.value(obs), before)
 
 

@@ -13,7 +13,6 @@ The learners of this kind (gail and its kin) are a config each and the choice of
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,10 +23,10 @@ from puffer_il.demos.dataset import Demos
 from puffer_il.learners.common.absorbing import absorbing_share
 from puffer_il.learners.common.demo_rows import RowSampler
 from puffer_il.learners.common.discriminator import Discriminator, discriminator_gradients
-from puffer_il.learners.common.inputs import PASS_ROWS, paired_array
+from puffer_il.learners.common.inputs import PASS_ROWS, paired_with
 from puffer_il.learners.common.learned_reward import NetworkReward
 from puffer_il.learners.common.ppo_on_reward import PPOOnReward, valid_rows
-from puffer_il.learners.common.rewards import FORMS, REWARDS, RewardScale, reward_from_logits, survival_bias
+from puffer_il.learners.common.rewards import FORMS, REWARDS, SURVIVAL_BIAS, RewardScale, reward_from_logits
 from puffer_il.learners.common.row_ring import RowRing
 from puffer_il.nn.losses import bernoulli_entropy, discriminator_loss, gradient_penalty
 from puffer_il.nn.observations import obs_moments
@@ -154,9 +153,9 @@ class Adversarial(PPOOnReward):
         obs, paired = rollout["obs"].flatten(0, 1), self._paired(rollout)
         valid = valid_rows(buffer, self.device)
         num_valid = len(obs) if valid is None else len(valid)
-        terminations = int((flat.terminations & flat.valid).sum())
-        self._update_norm(obs, None if valid is None else self._tensor(flat.valid))
-        absorbing = self._absorbing_share(terminations, num_valid)
+        counted = None if valid is None else torch.from_numpy(flat.valid).to(self.device, non_blocking=True)
+        self._update_norm(obs, counted)
+        absorbing = self._absorbing_share(int((flat.terminations & flat.valid).sum()), num_valid)
         self.optimizer.prepare()
         log = [self._update_discriminator(obs, paired, valid, absorbing) for _ in range(self.config.disc_updates)]
         self.replay.add(obs, paired, valid, self.generator)
@@ -167,9 +166,7 @@ class Adversarial(PPOOnReward):
 
     def learned_reward(self) -> NetworkReward:
         """What the policy is paid for imitation, but for the scale."""
-        cfg, rows = self.config, self.discriminator.absorbing_rows(1)
-        with torch.no_grad():
-            end = float(reward_from_logits(self.discriminator(rows), cfg.reward, cfg.reward_clip or None))
+        cfg, end = self.config, float(self._absorbing_reward())
         return NetworkReward.of(self.policy.spec, self.name, self.discriminator, end if cfg.absorbing else None,
                                 hidden=cfg.disc_hidden, activation=cfg.disc_activation, form=cfg.reward,
                                 clip=cfg.reward_clip)
@@ -180,7 +177,7 @@ class Adversarial(PPOOnReward):
 
     def _demo_paired(self, demos: Demos) -> Any:
         """What the demonstrated observations are paired with, as `_paired` says it of a rollout's."""
-        paired = paired_array(demos, self.config.inputs)
+        paired = paired_with(self.config.inputs, demos.actions, demos.next_obs)
         return None if paired is None else torch.tensor(paired, device=self.device)
 
     def _paired(self, rollout: Any) -> Any:
@@ -259,20 +256,24 @@ class Adversarial(PPOOnReward):
         return self.discriminator.logits(obs, paired)
 
     @torch.no_grad()
+    def _absorbing_reward(self) -> Tensor:
+        """(1,) what a step in the absorbing state pays, before the scale."""
+        logits = self.discriminator(self.discriminator.absorbing_rows(1))
+        return reward_from_logits(logits, self.config.reward, self.config.reward_clip)
+
+    @torch.no_grad()
     def _write_rewards(self, buffer: RolloutBuffer, obs: Tensor, paired: Tensor | None,
                        valid: Tensor | None) -> Metrics:
         cfg = self.config
-        logits = self._scores(obs, paired)
-        rewards = reward_from_logits(logits, cfg.reward, cfg.reward_clip or None)
-        absorbing = reward_from_logits(self.discriminator(self.discriminator.absorbing_rows(1)), cfg.reward,
-                                       cfg.reward_clip or None)
+        rewards = reward_from_logits(self._scores(obs, paired), cfg.reward, cfg.reward_clip)
+        absorbing = self._absorbing_reward()
         if cfg.reward_scale:
             self.scale.update(rewards if valid is None else rewards[valid])
             rewards, absorbing = self.scale(rewards), self.scale(absorbing)
         counted = rewards if valid is None else rewards[valid]
         mean, std, end = torch.cat((counted.mean()[None], counted.std()[None], absorbing)).tolist()
         self.pay(buffer, self.learned_reward_coef * rewards, self.learned_reward_coef * end,
-                 f"reward form {cfg.reward!r} {survival_bias(cfg.reward)}")
+                 f"reward form {cfg.reward!r} {SURVIVAL_BIAS[cfg.reward]}")
         return {"disc/reward_mean": mean, "disc/reward_std": std, "disc/absorbing_reward": end}
 
     def _update_norm(self, obs: Tensor, valid: Tensor | None) -> None:
@@ -285,6 +286,3 @@ class Adversarial(PPOOnReward):
 
     def _draw(self, n: int, count: int) -> Tensor:
         return torch.randint(n, (count,), generator=self.generator, device=self.device)
-
-    def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array).to(self.device, non_blocking=True)

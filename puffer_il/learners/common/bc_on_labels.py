@@ -52,7 +52,8 @@ class BCOnLabels(Learner):
         return self.bc.fit(self.config.epochs)
 
     def _see(self, obs: Array) -> None:
-        self.policy.update_norm(*obs_moments(self.policy.flatten, torch.tensor(obs, device=self.device)))
+        rows = torch.tensor(obs, device=self.device)
+        self.policy.encoder.update_norm(*obs_moments(self.policy.flatten, rows))
 
 
 class LabelledRollouts(Stateful):

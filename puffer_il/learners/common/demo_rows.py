@@ -90,11 +90,8 @@ class DemoSequences(DemoRows):
         for wave, following in zip(self.waves[:-1], self.waves[1:], strict=True):
             _, after = policy.unroll(self.obs[wave].transpose(0, 1), self.states[wave])
             # Only a full chunk has a successor, and both waves list the episodes in the same order.
-            self.states[following] = after[self._continues(wave, following)]
-
-    def _continues(self, wave: list[int], following: list[int]) -> list[int]:
-        position = {chunk: i for i, chunk in enumerate(wave)}
-        return [position[chunk - 1] for chunk in following]
+            position = {chunk: i for i, chunk in enumerate(wave)}
+            self.states[following] = after[[position[chunk - 1] for chunk in following]]
 
     def evaluate(self, policy: Policy, index: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         valid = self.valid[index].T.reshape(-1)

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 import puffer_il.kernels._kernels as kernels
-from puffer_il.core.spec import Array, EnvSpec
-from puffer_il.demos.dataset import Demos
+from puffer_il.core.spec import EnvSpec
 from puffer_il.nn import fused
 from puffer_il.nn.distributions import make_distribution
 from puffer_il.nn.fused import Layers, address
@@ -18,9 +17,9 @@ PASS_ROWS = 65_536  # of one forward pass: enough to fill the cores, small enoug
 INPUTS = ("state_action", "state_next_state", "state", "next_state")
 
 
-def paired_array(demos: Demos, kind: str) -> Array | None:
+def paired_with(kind: str, actions: Any, next_obs: Any) -> Any:
     """What observations are paired with in rows of this kind: actions, true successors, or nothing (None)."""
-    return {"state_action": demos.actions, "state": None}.get(kind, demos.next_obs)
+    return {"state_action": actions, "state": None}.get(kind, next_obs)
 
 
 def passes(rows: int) -> list[slice]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from puffer_il.core import checkpoint
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array, EnvSpec
 from puffer_il.learners.common.discriminator import Discriminator
+from puffer_il.learners.common.inputs import PASS_ROWS, paired_with
 from puffer_il.learners.common.rewards import reward_from_logits
 from puffer_il.learners.registry import get_learner, learner_names
 from puffer_il.rollout.buffer import RolloutBuffer
@@ -24,7 +25,6 @@ from puffer_il.rollout.tensors import rollout_on
 
 FILE = "reward.pt"
 FORMAT = 2
-ROWS = 65_536  # of one pass through a network: enough to fill the cores, small enough to stay in memory
 KINDS: dict[str, type[LearnedReward]] = {}
 
 
@@ -55,7 +55,7 @@ class LearnedReward(nn.Module):
     @torch.no_grad()
     def of_rows(self, obs: Tensor, actions: Tensor | None, next_obs: Tensor | None) -> Tensor:
         """The same of many rows, part by part, without gradients."""
-        parts = [None if x is None else x.split(ROWS) for x in (obs, actions, next_obs)]
+        parts = [None if x is None else x.split(PASS_ROWS) for x in (obs, actions, next_obs)]
         count = len(parts[0] or ())
         return torch.cat([self(*(None if part is None else part[k] for part in parts)) for k in range(count)])
 
@@ -106,8 +106,8 @@ class NetworkReward(LearnedReward):
         return reward
 
     def forward(self, obs: Tensor, actions: Tensor | None = None, next_obs: Tensor | None = None) -> Tensor:
-        paired = {"state": None, "state_action": actions}.get(self.network.kind, next_obs)
-        return reward_from_logits(self.network(self.network.rows(obs, paired)), self.form, self.clip or None)
+        paired = paired_with(self.network.kind, actions, next_obs)
+        return reward_from_logits(self.network(self.network.rows(obs, paired)), self.form, self.clip)
 
 
 class TableReward(LearnedReward):
@@ -123,7 +123,7 @@ class TableReward(LearnedReward):
         self.reads = ("obs", "actions", "next_obs")[:len(shape)]
 
     @classmethod
-    def of(cls, spec: EnvSpec, algo: str, table: Array, absorbing: float | None = None) -> TableReward:
+    def of(cls, spec: EnvSpec, algo: str, table: Array, absorbing: float | None = None) -> Self:
         """From numbers of any of the three shapes."""
         reward = cls(spec, algo, absorbing, shape=list(table.shape))
         reward.table.copy_(torch.from_numpy(np.asarray(table, np.float32)))
@@ -147,14 +147,7 @@ def load_reward(source: Path | str, device: torch.device | str = "cpu") -> Learn
     if not path.is_file():
         raise InputError(f"{source}: holds no learned reward ({FILE}); give the run directory of an algorithm that "
                          "learns one, such as airl or gail")
-    try:
-        state = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # what damage makes of a pickle can raise anything at all
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise InputError(f"learned reward {path} cannot be read ({reason}); train it again") from None
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise InputError(f"learned reward {path} is not of format {FORMAT}; it was written by another version of "
-                         "puffer_il")
+    state = checkpoint.read_tensors(f"learned reward {path}", path, FORMAT, "train it again", device)
     if state["kind"] not in KINDS and state["algo"] in learner_names():
         get_learner(state["algo"])  # its file defines the kind
     if state["kind"] not in KINDS:

@@ -11,8 +11,6 @@
 The last two are one term: the same demonstrated rows, weighted h + c · λ^progress.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -53,10 +51,7 @@ def starts_of(config: MixConfig, demos: Demos | None, env: str) -> Starts | None
 
 
 class ExpertRows:
-    """Demonstrated rows beside PPO's minibatches; see above. Made by `of`.
-
-    InputError without demonstrations or without their actions.
-    """
+    """Demonstrated rows beside PPO's minibatches; see above. InputError without demonstrations or their actions."""
 
     def __init__(self, config: MixConfig, demos: Demos | None, policy: Policy, optimizer: FlatAdam,
                  device: torch.device) -> None:
@@ -73,12 +68,6 @@ class ExpertRows:
         self.limits = _limits(self.rows)
         self.gradient = optimizer.grad[:sum(p.numel() for p in policy.actor_parameters())]
         self.weight = 0.0
-
-    @classmethod
-    def of(cls, config: MixConfig, demos: Demos | None, policy: Policy, optimizer: FlatAdam,
-           device: torch.device) -> ExpertRows | None:
-        """None if neither expert rows nor a loss of behaviour cloning is wanted."""
-        return cls(config, demos, policy, optimizer, device) if config.expert_rows or config.bc_coef else None
 
     def start(self, progress: float) -> None:
         """An update begins: the weight of its demonstrated rows, and what precedes them for an LSTM."""

@@ -13,6 +13,7 @@ import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ from puffer_il.nn.networks import Encoder, mlp
 from puffer_il.nn.observations import Flatten
 from puffer_il.nn.optim import FlatAdam, flatten
 from puffer_il.nn.policy import Policy
-from puffer_il.rollout.replay import Transitions
+from puffer_il.rollout.replay import FIELDS, Transitions
 
 STATS = ("critic", "actor", "q_mean", "negentropy", "alpha", "grad_norm")
 
@@ -51,8 +52,7 @@ class SACConfig:
     max_grad_norm: float = setting(10.0, "clip the gradient's norm; 0 does not clip", low=0)
 
 
-@dataclass(slots=True)
-class TransitionBatch:
+class TransitionBatch(NamedTuple):
     """Rows (n, …) as an engine takes them: `obs` and `next_obs` flat and normalised (n, Flatten.dim), `ends` (n,) bool
     where nothing follows but `end_value`."""
 
@@ -66,21 +66,20 @@ class TransitionBatch:
 def load(policy: Policy, rows: Transitions, device: torch.device) -> TransitionBatch:
     """Rows (updates, n, …) on the device, flat and normalised as the policy does now. Images stay as they are: their
     floats would fill the memory."""
-    obs, actions, rewards, next_obs, ends = (
-        torch.from_numpy(array).to(device) for array in (rows.obs, rows.actions, rows.rewards, rows.next_obs,
-                                                         rows.terminations))
-    if not policy.encoder.convs:
-        obs, next_obs = (_prepare(policy, raw.flatten(0, 1)).reshape(*raw.shape[:2], -1) for raw in (obs, next_obs))
-    return TransitionBatch(obs, actions, rewards, next_obs, ends)
+    loaded = TransitionBatch(*(torch.from_numpy(getattr(rows, name)).to(device) for name in FIELDS))
+    if policy.encoder.convs:
+        return loaded
+    obs, next_obs = (_prepare(policy, raw.flatten(0, 1)).reshape(*raw.shape[:2], -1)
+                     for raw in (loaded.obs, loaded.next_obs))
+    return loaded._replace(obs=obs, next_obs=next_obs)
 
 
 def minibatches(policy: Policy, loaded: TransitionBatch) -> Iterator[TransitionBatch]:
     """Loaded rows, one minibatch (n, …) after the other."""
-    for obs, actions, rewards, next_obs, ends in zip(loaded.obs, loaded.actions, loaded.rewards, loaded.next_obs,
-                                                     loaded.ends, strict=True):
+    for batch in map(TransitionBatch._make, zip(*loaded, strict=True)):
         if policy.encoder.convs:
-            obs, next_obs = _prepare(policy, obs), _prepare(policy, next_obs)
-        yield TransitionBatch(obs, actions, rewards, next_obs, ends)
+            batch = batch._replace(obs=_prepare(policy, batch.obs), next_obs=_prepare(policy, batch.next_obs))
+        yield batch
 
 
 def _prepare(policy: Policy, raw: Tensor) -> Tensor:
@@ -141,15 +140,11 @@ class SoftQ(Stateful):
         self.followers = flatten(self.target.actor_parameters())[0]
         self.temperature = Temperature(cfg, 1, device)
 
-    def prepare(self) -> None:
-        """Before the updates of an iteration."""
-        self.optimizer.prepare()
-        self.temperature.optimizer.prepare()
-
     def learn(self, rows: Transitions, end_value: float, move: bool = True) -> Tensor:
         """A step on Q for each minibatch of rows (updates, n, …), and then the policy that follows if it is to `move`;
         the means of STATS, on the device."""
-        self.prepare()
+        self.optimizer.prepare()
+        self.temperature.optimizer.prepare()
         batch = load(self.policy, rows, self.device)
         stats = self._in_kernels(batch, end_value)
         if stats is None:
@@ -240,15 +235,11 @@ class SoftActorCritic(Stateful):
         self.generator = torch.Generator(device).manual_seed(seed)
         self.log_volume = policy.spec.action.dim * math.log(2)  # of the range, in its own units
 
-    def prepare(self) -> None:
-        """Before the updates of an iteration."""
-        for optimizer in (self.critic_optimizer, self.actor_optimizer, self.temperature.optimizer):
-            optimizer.prepare()
-
     def learn(self, rows: Transitions, end_value: float, move: bool = True) -> Tensor:
         """A step on the critics for each minibatch of rows (updates, n, …), and on the policy if it is to `move`; the
         means of STATS, on the device."""
-        self.prepare()
+        for optimizer in (self.critic_optimizer, self.actor_optimizer, self.temperature.optimizer):
+            optimizer.prepare()
         batch = load(self.policy, rows, self.device)
         return torch.stack([self.update(part, end_value, move) for part in minibatches(self.policy, batch)]).mean(0)
 

@@ -1,19 +1,15 @@
 """Tabular policies compared in a finite MDP, tables (S, A) of probabilities: divergence, occupancy, likelihood."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array
 from puffer_il.demos.dataset import Demos
 from puffer_il.native.tabular import MDP, mean_length, occupancy
-
-if TYPE_CHECKING:
-    from puffer_il.nn.policy import Policy
+from puffer_il.nn.policy import Policy
 
 
 def policy_divergence(policy: Array, expert: Array, state_weights: Array) -> float:
@@ -58,8 +54,6 @@ def report(mdp: MDP, policies: Mapping[str, Array], expert: Array, demos: Demos 
 
 def tabulate(policy: Policy) -> Array:
     """(S, A) what a learned policy does in each state. InputError if it sees or does anything but one category."""
-    import torch
-
     spec = policy.spec
     states = spec.obs_fields[0].categories if len(spec.obs_fields) == 1 else 0
     if not states or len(spec.action.nvec) != 1 or policy.lstm is not None:

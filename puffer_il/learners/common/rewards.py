@@ -21,7 +21,8 @@ REWARDS: dict[str, Callable[[Tensor], Tensor]] = {
 FORMS = {"bce": ("softplus", "logsigmoid", "logit"), "least_squares": ("least_squares", "logit"),
          "wasserstein": ("logit",)}
 
-_BIAS = {
+# What the sign of a form teaches by itself where episodes terminate; the end of a sentence.
+SURVIVAL_BIAS = {
     "softplus": "is never negative and so pays for staying alive, whatever the policy does",
     "logsigmoid": "is never positive and so pays for ending the episode, whatever the policy does",
     "logit": "takes both signs and so pays now for staying alive, now for ending the episode",
@@ -32,15 +33,10 @@ MEMORY = 100  # rollouts: the learned reward drifts as the discriminator learns,
 LEAST_STD = 0.1  # of the root mean square: rewards that hardly differ must not be blown up
 
 
-def reward_from_logits(logits: Tensor, form: str, clip: float | None = None) -> Tensor:
-    """Rewards of the named form, clipped to ±clip if that is given. Same shape as `logits`."""
+def reward_from_logits(logits: Tensor, form: str, clip: float = 0.0) -> Tensor:
+    """Rewards of the named form, clipped to ±clip unless that is 0. Same shape as `logits`."""
     rewards = REWARDS[form](logits)
-    return rewards if clip is None else rewards.clamp(-clip, clip)
-
-
-def survival_bias(form: str) -> str:
-    """What the sign of this reward form teaches by itself where episodes terminate; the end of a sentence."""
-    return _BIAS[form]
+    return rewards.clamp(-clip, clip) if clip else rewards
 
 
 class RewardScale(Stateful):

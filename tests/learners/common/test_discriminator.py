@@ -1,6 +1,5 @@
 """The discriminator's input rows and the replay of earlier policies."""
 
-import dataclasses
 
 import numpy as np
 import pytest
@@ -8,7 +7,7 @@ import torch
 
 from puffer_il.core.spec import ActionSpec, EnvSpec, ObsField
 from puffer_il.learners.common.discriminator import Discriminator
-from puffer_il.learners.common.inputs import paired_array
+from puffer_il.learners.common.inputs import paired_with
 from puffer_il.nn.observations import obs_moments
 from tests.support.rollouts import make_demos
 
@@ -51,10 +50,10 @@ def test_other_inputs_are_refused():
 
 def test_what_stands_beside_demonstrated_states():
     demos = make_demos()
-    assert paired_array(demos, "state_action") is demos.actions
-    assert paired_array(demos, "state_next_state") is demos.next_obs
-    assert paired_array(dataclasses.replace(demos, actions=None), "state") is None
-    assert paired_array(demos, "next_state") is demos.next_obs
+    assert paired_with("state_action", demos.actions, demos.next_obs) is demos.actions
+    assert paired_with("state_next_state", demos.actions, demos.next_obs) is demos.next_obs
+    assert paired_with("state", None, demos.next_obs) is None
+    assert paired_with("next_state", demos.actions, demos.next_obs) is demos.next_obs
 
 
 def test_a_row_of_the_next_state_is_the_row_of_that_state(route):

@@ -180,7 +180,7 @@ def test_refusals_name_the_key_and_the_remedy():
     for demos, message in ((None, "needs demonstrations; give a file with --demos"),
                            (replace(make_demos(), actions=None), "stores none; set it to 0")):
         with pytest.raises(InputError, match=rf"mix\.bc_coef = 0\.1 .*{message}"):
-            ExpertRows.of(MixConfig(bc_coef=0.1), demos, learner.policy, learner.optimizer, CPU)
+            ExpertRows(MixConfig(bc_coef=0.1), demos, learner.policy, learner.optimizer, CPU)
     tables = {"train": {"cuda_graphs": True}, "mix": {"bc_coef": 0.1}}
     with pytest.raises(InputError, match=r"train\.cuda_graphs = true: .*; set it to false"):
         PPO(SPEC, make_demos(), build("ppo", [("test", tables)]), CPU, 0)

@@ -254,7 +254,7 @@ def test_alpha_rises_while_the_policy_is_too_sure_and_falls_while_it_is_not(spec
 
 def test_minibatches_are_normalised_as_the_policy_normalises() -> None:
     policy = make_policy()
-    policy.update_norm(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([4.0, 9.0, 16.0]), 10)
+    policy.encoder.update_norm(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([4.0, 9.0, 16.0]), 10)
     rng = np.random.default_rng(0)
     rows = Transitions(rng.normal(size=(2, 5, 3)).astype(np.float32), np.zeros((2, 5, 1), np.int32),
                        np.arange(10, dtype=np.float32).reshape(2, 5), rng.normal(size=(2, 5, 3)).astype(np.float32),

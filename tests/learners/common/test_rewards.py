@@ -15,9 +15,9 @@ from puffer_il.learners.common.rewards import (
     LEAST_STD,
     MEMORY,
     REWARDS,
+    SURVIVAL_BIAS,
     RewardScale,
     reward_from_logits,
-    survival_bias,
 )
 
 
@@ -66,8 +66,8 @@ def test_survival_bias_says_what_the_signs_are() -> None:
     assert signs == {"softplus": (True, False), "logsigmoid": (False, True), "logit": (True, True),
                      "least_squares": (True, False)}
     for form, (pays_life, pays_death) in signs.items():
-        assert ("staying alive" in survival_bias(form)) == pays_life
-        assert ("ending the episode" in survival_bias(form)) == pays_death
+        assert ("staying alive" in SURVIVAL_BIAS[form]) == pays_life
+        assert ("ending the episode" in SURVIVAL_BIAS[form]) == pays_death
 
 
 def test_scale_divides_by_the_standard_deviation_and_keeps_the_mean() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import gymnasium
 import numpy as np
 import pytest
@@ -61,6 +63,12 @@ def test_a_callback_sees_every_iteration_and_may_end_the_run(tmp_path):
     seen.clear()
     summary = train_with(tiny("ppo", tmp_path / "whole"), callback=lambda metrics: seen.append(metrics)).summary
     assert len(seen) == 4 and summary["env_steps"] == 1024 and np.isfinite(seen[0]["SPS"])
+
+
+def test_the_clock_of_a_run_counts_from_where_it_is_told(tmp_path):
+    waited = train_with(tiny("ppo", tmp_path / "waited"), began=time.monotonic() - 100).summary
+    fresh = train_with(tiny("ppo", tmp_path / "fresh")).summary
+    assert waited["wall_s"] > 100 > fresh["wall_s"] > fresh["train_s"]
 
 
 def test_what_is_missing_is_asked_for(tmp_path):

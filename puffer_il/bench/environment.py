@@ -1,7 +1,6 @@
 """`puffer-il env bench`: steps per second of one environment in every way it can be stepped, and which to take."""
 
 import json
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from puffer_il.bench.measure import Effort, Figure, Work, interleaved, rate
+from puffer_il.bench.session import progress
 from puffer_il.core.text import Table, quantity
 from puffer_il.kernels.threads import cores
 from puffer_il.native.native_env import NativeEnv
@@ -44,12 +44,12 @@ def bench(name: str, kwargs: dict[str, Any], num_envs: int | None, seconds: floa
     facts = creator.facts()
     sizes = (num_envs,) if num_envs else BATCHED if facts.batched else ONE_BY_ONE
     results = {}
-    for size in sizes:
-        say(f"measuring {size:,} environments …")
-        chosen = ways(facts, creator.kind == "folder", size)
-        effort = Effort(REPEATS, seconds / len(sizes) / REPEATS / (len(chosen) + 1))
-        results[size] = measure(creator, facts, size, chosen, effort)
-    say("")
+    with progress() as say:
+        for size in sizes:
+            say(f"measuring {size:,} environments …")
+            chosen = ways(facts, creator.kind == "folder", size)
+            effort = Effort(REPEATS, seconds / len(sizes) / REPEATS / (len(chosen) + 1))
+            results[size] = measure(creator, facts, size, chosen, effort)
     advice = {size: best(figures) for size, figures in results.items()}
     flags = {way.name: way.flags for size in sizes for way in ways(facts, creator.kind == "folder", size)}
     if as_json:
@@ -133,17 +133,9 @@ def noise(results: dict[int, dict[str, Figure]]) -> list[str]:
             "longer with --seconds"] if worst > NOISY else []
 
 
-def say(text: str) -> None:
-    """What is going on, where somebody looks on; nothing once it is over."""
-    if sys.stderr.isatty():
-        print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
-
-
 def _cell(figure: Figure | None) -> str:
     """The median, and how far the repeats lie from it at most."""
-    if figure is None:
-        return "–"
-    return f"{quantity(figure['median'])} ±{_spread(figure):.0%}"
+    return "–" if figure is None else f"{quantity(figure['median'])} ±{_spread(figure):.0%}"
 
 
 def _spread(figure: Figure) -> float:

@@ -4,6 +4,7 @@ import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -56,10 +57,6 @@ def measure_limits(threads: int, effort: Effort, say: Say) -> dict[str, Any]:
             "steps": measured("stepping", limits.steps, raw, 0)}
 
 
-def fma_work(threads: int) -> Work:
-    return lambda: yardstick.fma(FMA_ROUNDS, threads)
-
-
 def _gemm_work(threads: int) -> Work:
     a, b, c = (torch.full((GEMM_SIZE, GEMM_SIZE), 0.5) for _ in range(3))
 
@@ -83,7 +80,7 @@ class LevelArrays:
         return {"read": 4, "fill": 4, "copy": 8, "triad": 12}[kind] * self.floats * self.passes
 
     def work(self, kind: str, threads: int) -> Work:
-        return lambda: yardstick.stream(kind, *self.arrays, self.passes, threads)
+        return partial(yardstick.stream, kind, *self.arrays, self.passes, threads)
 
 
 def level_of(size: int) -> str:
@@ -99,10 +96,9 @@ class RawSteps:
         self.env.reset(0)
         rng, shape = np.random.default_rng(0), (steps, *self.env.actions.shape)
         space = self.env.single_action_space
-        actions: Array = np.zeros(shape, self.env.actions.dtype)
-        actions[:] = (rng.integers(0, space.n, shape) if hasattr(space, "n") else rng.uniform(-1, 1, shape))
-        self.actions = actions
-        self.bytes = actions.reshape(steps, -1).view(np.uint8)
+        drawn = rng.integers(0, space.n, shape) if hasattr(space, "n") else rng.uniform(-1, 1, shape)
+        self.actions: Array = drawn.astype(self.env.actions.dtype)
+        self.bytes = self.actions.reshape(steps, -1).view(np.uint8)
 
     def work(self, threads: int) -> Work:
         return lambda: yardstick.steps(*self.env.addresses(), self.bytes, self.steps, self.env.num_envs, threads)
@@ -137,7 +133,8 @@ class Limits:
         self._arrays: dict[str, LevelArrays] = {}
 
     def flops(self, amount: float, threads: int) -> Need:
-        return Need("FMA", fma_work(threads), yardstick.fma(FMA_ROUNDS, threads), amount)
+        work = partial(yardstick.fma, FMA_ROUNDS, threads)
+        return Need("FMA", work, work(), amount)
 
     def bytes(self, kind: str, amount: float, working_set: int, threads: int = 1) -> Need:
         """`amount` read and written, as the stream `kind` does it at the level where the working set lives."""

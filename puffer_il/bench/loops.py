@@ -15,12 +15,12 @@ from typing import Any
 from puffer_il.bench.measure import Say, figure
 from puffer_il.bench.peers.run import Entry, Result, interleave, ratio
 from puffer_il.core.errors import EnvFailure, InputError
+from puffer_il.demos import shipped_path
 from puffer_il.kernels.threads import cores
 from puffer_il.learners.common.learned_reward import FILE as REWARD_FILE
 from puffer_il.learners.common.learned_reward import save_reward
 from puffer_il.learners.experiment import build, section_types
 from puffer_il.learners.registry import get_learner, learner_names
-from puffer_il.native.catalogue import env_folders
 from puffer_il.training.assemble import assemble
 from puffer_il.training.loggers import Logger
 from puffer_il.training.process import set_threads
@@ -69,7 +69,7 @@ def tables(algo: str, keys: Keys) -> dict[str, dict[str, Any]]:
     merged: Keys = {
         "env.name": "cartpole", "env.num_envs": 4096, "train.num_steps": 64, "train.total_steps": 10**12,
         "train.checkpoint_minutes": 0, "eval.episodes": 1, "eval.final_episodes": 1, "ppo.update_epochs": 1,
-        "demos.source": str(demonstrations()), **keys}
+        "demos.source": str(shipped_path("cartpole")), **keys}
     known = section_types(algo)
     made: dict[str, dict[str, Any]] = {}
     for key, value in merged.items():
@@ -77,10 +77,6 @@ def tables(algo: str, keys: Keys) -> dict[str, dict[str, Any]]:
         if section in known:
             made.setdefault(section, {})[name] = value
     return made
-
-
-def demonstrations() -> Path:
-    return env_folders()["cartpole"] / "demos" / "expert.npz"
 
 
 def entry(result: Result, algo: str, keys: Keys, **more: Any) -> dict[str, Any]:

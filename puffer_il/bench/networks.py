@@ -1,6 +1,7 @@
 """Networks by themselves: the fused ones of the CPU against torch's own, and PPO's update with either."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -42,13 +43,10 @@ def fused_against_torch(width: int, batch: int, activation: str, threads: int, e
     x, gradient = torch.randn(batch, INPUTS), torch.randn(batch, OUTPUTS)
     found: dict[str, Any] = {"name": f"2×{width} {activation}, batch {batch:,}", "hidden": width, "batch": batch,
                              "activation": activation, "threads": threads}
-    passes: dict[str, Callable[[nn.Module], Work]] = {
-        "forward": lambda net: lambda: _forward(net, x),
-        "forward_backward": lambda net: lambda: _both(net, x, gradient)}
     counts = sorted({1, threads})
-    for name, work in passes.items():
-        works = {"fused": _with_threads(work(ours), threads, True)}
-        works |= {f"torch {n}": _with_threads(work(theirs), n, False) for n in counts}
+    for name, run in (("forward", _forward), ("forward_backward", _both)):
+        works = {"fused": _with_threads(partial(run, ours, x, gradient), threads, True)}
+        works |= {f"torch {n}": _with_threads(partial(run, theirs, x, gradient), n, False) for n in counts}
         seconds = interleaved(works, effort)
         best = min(counts, key=lambda n: float(np.median(seconds[f"torch {n}"])))
         torch_seconds = seconds[f"torch {best}"]
@@ -65,9 +63,9 @@ def torch_mlp(width: int, activation: str) -> nn.Sequential:
     return nn.Sequential(nn.Linear(INPUTS, width), act(), nn.Linear(width, width), act(), nn.Linear(width, OUTPUTS))
 
 
-def _forward(net: nn.Module, x: torch.Tensor) -> None:
-    with torch.no_grad():
-        net(x)
+@torch.no_grad()
+def _forward(net: nn.Module, x: torch.Tensor, gradient: torch.Tensor) -> None:
+    net(x)
 
 
 def _both(net: nn.Module, x: torch.Tensor, gradient: torch.Tensor) -> None:
@@ -95,13 +93,9 @@ def continuous_update(results: list[dict[str, Any]], threads: int, effort: Effor
         tables = {"policy": {"hidden": hidden}, "ppo": {"update_epochs": 1, "learning_rate": 0}}
         config = build("ppo", [("bench", tables)])
         learner = PPO(HALFCHEETAH, None, config, torch.device("cpu"), 1)
-        works[name] = _with_threads(_updater(learner, buffer), threads, use_fused)
+        works[name] = _with_threads(partial(learner.update, buffer, 0.0), threads, use_fused)
     seconds, rows = interleaved(works, effort), num_envs * num_steps
     fused.enable(True)
     results.append({"name": "HalfCheetah's sizes", "hidden": list(hidden), "rows": rows, "threads": threads,
                     "fused_rows_per_s": rate(rows, seconds["fused"]), "torch_rows_per_s": rate(rows, seconds["torch"]),
                     "ratio": quotient(seconds["torch"], seconds["fused"])})
-
-
-def _updater(learner: PPO, buffer: Any) -> Work:
-    return lambda: learner.update(buffer, 0.0)

@@ -36,11 +36,10 @@ from puffer_il.bench.score_tables import EXPERT_LEVEL, markdown, tables
 from puffer_il.bench.session import Session
 from puffer_il.core.errors import InputError
 from puffer_il.core.text import duration
-from puffer_il.demos import read_demos
+from puffer_il.demos import read_demos, shipped_path
 from puffer_il.kernels.threads import cores
 from puffer_il.learners.experiment import build, experiment_layers
 from puffer_il.learners.registry import get_learner, usable_learners
-from puffer_il.native.catalogue import env_folders
 from puffer_il.rollout.stats import normalized
 from puffer_il.vector.make import find_creator
 
@@ -102,7 +101,7 @@ def main(args: Namespace) -> int:
 
 def demonstrations(env: str, episodes: int, folder: Path) -> Demonstrations:
     """Those that come with an environment, or else episodes of its scripted expert, or none and the reason why."""
-    shipped = env_folders().get(env, Path(env)) / "demos" / "expert.npz"
+    shipped = shipped_path(env)
     file, source = shipped, "the demonstrations that come with it"
     if not shipped.is_file():
         file, episodes = folder / f"{env.replace('/', '-')}.npz", max(episodes, COLLECTED)
@@ -158,7 +157,7 @@ def measure(args: Namespace, todo: list[Experiment], shown: dict[str, Demonstrat
                     e, cell = running.pop(future), future.result()
                     if cell["status"] != "refused":
                         data["cells"].append(cell)
-                    elif (e.algo, e.env) not in _pairs(data["refused"]):
+                    elif all((e.algo, e.env) != (r["algo"], r["env"]) for r in data["refused"]):
                         data["refused"].append({"algo": e.algo, "env": e.env, "why": cell["error"]})
                         left = [other for other in left if (other.algo, other.env) != (e.algo, e.env)]
                     session.save()
@@ -196,8 +195,8 @@ def read_run(e: Experiment, shown: Demonstrations, run_dir: Path) -> Cell:
     expert, random = summary["expert_return"] if e.demos else shown.return_mean, summary["random_return"]
     evaluations = [line for line in map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines())
                    if "eval/return_mean" in line]
-    reached: dict[str, float] = next((line for line in evaluations
-                    if (normalized(line["eval/return_mean"], random, expert) or 0.0) >= EXPERT_LEVEL), {})
+    reached: dict[str, float] = next((line for line in evaluations if (
+        normalized(line["eval/return_mean"], random, expert) or 0.0) >= EXPERT_LEVEL), {})
     ended = summary["status"] == "finished"  # a diverged run counts as no better than random
     mean = summary["eval"]["return_mean"] if ended else random
     return {**asdict(e), "source": shown.source if e.demos else "", "status": summary["status"], "error": "",
@@ -230,10 +229,6 @@ def _done(e: Experiment, cells: list[Cell]) -> bool:
 
 def _key(cell: Cell) -> tuple[Any, ...]:
     return tuple(cell[name] for name in ("algo", "env", "demos", "seed"))
-
-
-def _pairs(refused: list[dict[str, str]]) -> set[Pair]:
-    return {(r["algo"], r["env"]) for r in refused}
 
 
 def _digest(algo: str, env: str, file: Path | None) -> str:

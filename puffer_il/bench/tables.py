@@ -67,10 +67,6 @@ def both(figure: Figure | None, write: Callable[[float], str] = quantity) -> lis
     return [median, f"{low[:-1] if low[-1] == high[-1] and not low[-1].isdigit() else low}–{high}"]
 
 
-def percent(share: float) -> str:
-    return f"{share:.0%}"
-
-
 def milliseconds(seconds: float) -> str:
     return number(1e3 * seconds)
 
@@ -124,7 +120,7 @@ NETWORK_NOTES = (
 def stage_tables(entries: Entries, title: str = "Each stage against its limit",
                    notes: Sequence[str] = NETWORK_NOTES) -> list[Table]:
     rows = [[_stage_name(e), str(e["threads"]), quantity(e["rows_per_s"]["median"]),
-             milliseconds(e["seconds"]["median"]), e["limit"], *both(e["share"], percent)] for e in entries]
+             milliseconds(e["seconds"]["median"]), e["limit"], *both(e["share"], "{:.0%}".format)] for e in entries]
     return [Table(title, ("stage", "threads", "rows/s", "ms", "limit", "of it", "range"), rows, (
         *notes, "Memory: the time in which a plain C loop moves the bytes that the stage must move, at the same level "
         "of memory, over the stage's time. Above 100 %, a part of them stayed in a nearer cache. Stage and limit are "

@@ -1,13 +1,12 @@
 """Config keys as options, for --help: each with a value, its sentence and its choices."""
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 from puffer_il.cli.parser import terminal_width, wrapped
 from puffer_il.core.config import as_option
 from puffer_il.learners import experiment
-from puffer_il.native.catalogue import env_folders
+from puffer_il.native.catalogue import env_folder
 
 
 def keys_help(algo: str, env: str) -> str:
@@ -33,7 +32,7 @@ def section_help(section: str, cls: type, values: Any) -> list[str]:
 
 def _parameters(env: str) -> list[str]:
     """The parameters of an environment that describes them."""
-    folder = env_folders().get(env, Path(env))
+    folder = env_folder(env)
     if not (folder / "env.toml").is_file():
         return []
     from puffer_il.native.envfile import read_env

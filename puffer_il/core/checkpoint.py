@@ -10,6 +10,7 @@ import json
 import math
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -160,12 +161,18 @@ def write_tensors(path: Path, state: dict[str, Any]) -> None:
     """Write a file of tensors whole or not at all, on the disk before it takes its name."""
     import torch
 
-    temporary = path.with_suffix(".tmp")
+    with whole(path) as temporary, temporary.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to: it takes that name if all goes well, and is removed if not."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -173,12 +180,8 @@ def write_tensors(path: Path, state: dict[str, Any]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a small file whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
+    with whole(path) as temporary:
         temporary.write_text(text)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:

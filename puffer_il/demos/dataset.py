@@ -150,16 +150,14 @@ class Demos:
     @property
     def terminated(self) -> Array:
         """(episodes,) bool, True where the whole episode ended in a termination."""
-        if self.episode_terminations is not None:
-            return self.episode_terminations
-        return self.terminations[self.episode_ends - 1]
+        whole = self.episode_terminations
+        return self.terminations[self.episode_ends - 1] if whole is None else whole
 
     @property
     def truncated(self) -> Array:
         """(episodes,) bool, True where a time limit cut the whole episode."""
-        if self.episode_truncations is not None:
-            return self.episode_truncations
-        return self.truncations[self.episode_ends - 1]
+        whole = self.episode_truncations
+        return self.truncations[self.episode_ends - 1] if whole is None else whole
 
     @property
     def returns(self) -> Array | None:

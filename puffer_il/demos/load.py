@@ -15,7 +15,7 @@ from puffer_il.demos.check import check_fit
 from puffer_il.demos.dataset import PER_ROW, WHOLE, Demos
 from puffer_il.demos.read import Source, read_demos
 from puffer_il.demos.weights import weigh
-from puffer_il.native.catalogue import env_folders
+from puffer_il.native.catalogue import env_folder
 from puffer_il.native.envfile import read_env
 from puffer_il.native.glue import hooks
 
@@ -103,13 +103,13 @@ def _clip(demos: Demos, spec: EnvSpec) -> Demos:
 
 def shipped_path(env: str) -> Path:
     """Where the demonstrations that come with an environment are, if there are any."""
-    return env_folders().get(env, Path(env)) / "demos" / "expert.npz"
+    return env_folder(env) / "demos" / "expert.npz"
 
 
 def _located(source: Source, spec: EnvSpec | None) -> Source:
     if isinstance(source, str) and not source:
         raise InputError("demos.source is empty; give --demos FILE, or --demos shipped")
-    if not isinstance(source, str) or source != "shipped":
+    if source != "shipped":
         return Path(source).expanduser() if isinstance(source, str | Path) else source
     if spec is None:
         raise InputError("demos shipped: no environment is given that they could come with; name one, or give a file")
@@ -122,7 +122,7 @@ def _located(source: Source, spec: EnvSpec | None) -> Source:
 
 def _how_to_record(env: str) -> str:
     """The command that records an expert: the environment's script, or a policy that is first trained on its reward."""
-    folder = env_folders().get(env, Path(env))
+    folder = env_folder(env)
     scripted = (folder / "env.toml").is_file() and "EXPERT" in hooks(read_env(folder))
     name = re.sub(r"[^\w.]+", "-", env).strip("-.")
     run, file, env = f"runs/{name}-ppo", f"{name}.npz", shlex.quote(env)
@@ -133,7 +133,7 @@ def _how_to_record(env: str) -> str:
 
 def _default_limit(name: str) -> int | None:
     """The environment's default time limit in steps, which is likely that of its recordings."""
-    spec_file = env_folders().get(name, Path(name)) / "env.toml"
+    spec_file = env_folder(name) / "env.toml"
     if spec_file.is_file():
         return read_toml(spec_file).get("max_episode_steps")
     import gymnasium

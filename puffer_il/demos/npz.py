@@ -4,7 +4,6 @@ ever unpickled. And the way to write an .npz whole or not at all.
 
 from __future__ import annotations
 
-import os
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from puffer_il.core.checkpoint import whole
 from puffer_il.core.errors import InputError, one_line
 from puffer_il.core.spec import Array
 from puffer_il.demos.dataset import check_starts
@@ -143,14 +143,9 @@ def save_npz(path: Path | str, arrays: dict[str, Array]) -> None:
     The same arrays give the same bytes. Raises InputError if the file cannot be written; an old one then stays.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as file:
-                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with whole(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     except OSError as error:
         raise InputError(f"demos {path}: cannot be written ({one_line(error)}); choose another place") from None

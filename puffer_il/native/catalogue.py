@@ -17,6 +17,11 @@ def env_folders() -> dict[str, Path]:
     return found
 
 
+def env_folder(name: str) -> Path:
+    """The folder of an environment's name, or else the path that the name may be."""
+    return env_folders().get(name, Path(name))
+
+
 def gymnasium_names(folder: Path) -> tuple[str, str | None]:
     """The name under which puffer_il.gym registers an environment, and that of Gymnasium's own that it equals step for
     step, if there is one: "puffer_il/CartPole-v0" and "CartPole-v1"; "puffer_il/MyEnv-v0" and None for my_env."""

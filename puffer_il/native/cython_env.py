@@ -8,7 +8,7 @@ import functools
 import hashlib
 import sys
 import sysconfig
-from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader
+from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -37,17 +37,15 @@ def load_cython(folder: Path | str) -> type:
 
 @functools.cache  # the class is one and the same however often it is asked for
 def _load(source: Path, built: Path) -> type:
-    loader = ExtensionFileLoader(source.stem, str(built))
-    spec = spec_from_file_location(source.stem, built, loader=loader)
-    assert spec is not None
+    spec = spec_from_file_location(source.stem, built)
+    assert spec is not None and spec.loader is not None
     module = module_from_spec(spec)
-    loader.exec_module(module)
+    spec.loader.exec_module(module)
     found = {name: value for name, value in vars(module).items() if isinstance(value, type)
              and issubclass(value, pufferlib.PufferEnv) and value.__module__ == module.__name__}
     if len(found) != 1:
         raise InputError(f"{source}: defines {' and '.join(found) or 'no'} subclass of PufferEnv; define one")
-    cls, = found.values()
-    return cls
+    return found.popitem()[1]
 
 
 def _source(folder: Path) -> Path:

@@ -13,14 +13,11 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from puffer_il.core.errors import InputError
 from puffer_il.native.compiler import build_once, cache_dir, compiler, compiler_id, run
 from puffer_il.native.envfile import EnvFile, Space, read_env
-
-if TYPE_CHECKING:
-    from setuptools import Extension
 
 # No -march: one build runs everywhere. No contraction: the same bits with and without fused multiply-add.
 FLAGS = ("-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fvisibility=hidden",
@@ -193,7 +190,7 @@ def headers(env: EnvFile) -> list[Path]:
     return found
 
 
-def env_extension(folder: Path | str) -> Extension:
+def env_extension(folder: Path | str) -> Any:
     """The shipped environment in `envs/<name>` as a build target; its C file goes to build/glue, below the root."""
     from setuptools import Extension
 

@@ -68,10 +68,9 @@ class NativeEnv(pufferlib.PufferEnv):
             self.single_observation_space = gymnasium.spaces.Box(0, env.observation.nvec[0] - 1, (1,), np.int32)
         self.single_action_space = gymnasium_space(env.action)
         super().__init__(buf)
-        final = (buf or {}).get("final_observations")
-        self.final_observations = np.zeros_like(self.observations) if final is None else final
-        logs = (buf or {}).get("logs")
-        self.logs = np.zeros((self.num_agents, 1 + len(env.log))) if logs is None else logs
+        given = buf or {}
+        self.final_observations = given.get("final_observations", np.zeros_like(self.observations))
+        self.logs = given.get("logs", np.zeros((self.num_agents, 1 + len(env.log))))
         self._check_buffers(env)
 
         self._api = load_api(env)
@@ -230,11 +229,11 @@ class NativeEnv(pufferlib.PufferEnv):
 
     def get_state(self) -> Array:
         """uint8 (bytes,): states, generators, clocks, current observations; `set_state` continues exactly from them."""
-        return np.concatenate([self._state_bytes(), *self._state_parts()])
+        return np.concatenate(self._state_parts())
 
     def set_state(self, state: Array) -> None:
         """Continue from what `get_state` returned; ValueError if it came from another environment or size."""
-        parts = [self._state_bytes(), *self._state_parts()]
+        parts = self._state_parts()
         sizes = [len(part) for part in parts]
         if state.dtype != np.uint8 or state.shape != (sum(sizes),):
             raise ValueError(f"environment {self.spec_name}: the state is {state.dtype} {state.shape}, but "
@@ -248,13 +247,11 @@ class NativeEnv(pufferlib.PufferEnv):
             part[:] = value
         self._started = True
 
-    def _state_bytes(self) -> Array:
-        """The states as bytes: those of Env itself, unless it points to memory of its own."""
-        return self.env_states().reshape(-1).view(np.uint8) if self._api.open else self._envs
-
-    def _state_parts(self) -> tuple[Array, Array]:
-        """Views of what else changes, as bytes: clocks, observations."""
-        return self._clocks, self.observations.reshape(-1).view(np.uint8)
+    def _state_parts(self) -> tuple[Array, Array, Array]:
+        """All that changes, as bytes: the states (views of Env, unless it points to memory of its own), and views of
+        clocks and observations."""
+        states = self.env_states().reshape(-1).view(np.uint8) if self._api.open else self._envs
+        return states, self._clocks, self.observations.reshape(-1).view(np.uint8)
 
     def close(self) -> None:
         """Give back memory that environments have of their own; the rest is numpy's. It cannot be used afterwards."""

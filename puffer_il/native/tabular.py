@@ -6,6 +6,7 @@ what a policy says there does not matter.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -173,8 +174,7 @@ def read_tables(tables: Mapping[str, Any]) -> tuple[MDP, Array]:
     shape = (states, -1, states)
     mdp = MDP(transitions.reshape(shape), rewards.reshape(shape), np.diff(tables["initial"], prepend=0),
               tables["terminal"])
-    expert = np.diff(np.reshape(tables["expert"], (states, -1)), axis=1, prepend=0)
-    return mdp, expert
+    return mdp, np.diff(np.reshape(tables["expert"], (states, -1)), axis=1, prepend=0)
 
 
 def check_policy(mdp: MDP, name: str, policy: Any) -> Array:
@@ -192,12 +192,10 @@ def _sums(distributions: Array) -> Array:
 
 def _solve(matrix: Array, right: Array) -> Array:
     """x of matrix x = right; InputError if episodes go on for ever, which makes the matrix singular."""
-    try:
+    with suppress(np.linalg.LinAlgError):
         solution = np.linalg.solve(matrix, right)
         if np.allclose(matrix @ solution, right, atol=1e-9):
             return solution
-    except np.linalg.LinAlgError:
-        pass
     raise InputError("under this policy some episodes never end; give a gamma below 1, or a horizon")
 
 

@@ -6,9 +6,6 @@ Arrays of any dtype come as bytes: a field is uint8 (rows, width).
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-cdef extern from "gather.h" nogil:
-    void gather_rows(Py_ssize_t n, Py_ssize_t width, const int64_t *index, const uint8_t *source, uint8_t *target)
-
 cdef extern from "rng.h" nogil:
     ctypedef struct Rng:
         uint64_t state, stream
@@ -78,20 +75,6 @@ def draw(Generator generator, Py_ssize_t rows, int64_t[::1] index):
     with nogil:
         for i in range(index.shape[0]):
             index[i] = rng_below(&generator.rng, <uint32_t>rows)
-
-
-def gather(tuple targets, tuple sources, const int64_t[::1] index):
-    """targets[k][i] = sources[k][index[i]] for every field k."""
-    cdef Field fields[MAX_FIELDS]
-    cdef uint8_t[:, ::1] target
-    cdef const uint8_t[:, ::1] source
-    cdef Py_ssize_t k, n = index.shape[0], count = _count(targets, sources)
-    for k in range(count):
-        target, source = targets[k], sources[k]
-        fields[k] = Field(&target[0, 0], &source[0, 0], source.shape[1])
-    with nogil:
-        for k in range(count):
-            gather_rows(n, fields[k].width, &index[0], fields[k].source, fields[k].target)
 
 
 cdef Py_ssize_t _count(tuple targets, tuple sources) except -1:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from puffer_il.core.checkpoint import Stateful
 from puffer_il.core.spec import ActionSpec, Array, EnvSpec
 from puffer_il.nn.distributions import Noise
 from puffer_il.nn.numpy_policy import NumpyActorCritic, NumpyPolicy
@@ -19,8 +20,8 @@ from puffer_il.vector.vec import Vec
 EVERY = slice(None)  # row of a vector
 
 
-class Actor:
-    """Who acts in a vector of environments. Subclasses say what is done; this class keeps no state.
+class Actor(Stateful):
+    """Who acts in a vector of environments. Subclasses say what is done, and in `saved` what their state is.
 
     stepwise  True if actions depend on the environments' present state or on earlier calls: call it at every step
     """
@@ -32,16 +33,11 @@ class Actor:
         episode begins. Without `stepwise`, obs may come from anywhere."""
         raise NotImplementedError
 
-    def state_dict(self) -> dict[str, Any]:
-        """Its state: tensors, numbers, strings, dicts and lists."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
-
 
 class PolicyActor(Actor):
     """A `Policy`; with an LSTM it keeps a recurrent state for each row."""
+
+    saved = ("state",)
 
     def __init__(self, policy: Policy, num_envs: int, deterministic: bool = True, seed: int = 0) -> None:
         self.policy, self.deterministic = policy, deterministic
@@ -61,12 +57,6 @@ class PolicyActor(Actor):
         if self.state is not None and state is not None:
             self.state[rows] = state
         return self.policy.spec.action.executed(actions.cpu().numpy())
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"state": self.state}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.state = None if state["state"] is None else state["state"].clone()
 
 
 class NumpyActor(Actor):
@@ -116,6 +106,7 @@ class ScriptActor(Actor):
 class RandomActor(Actor):
     """Uniform over the action space; standard normal where a continuous range has no bounds."""
 
+    saved = ("rng",)
     stepwise = True
 
     def __init__(self, spec: EnvSpec, seed: int) -> None:
@@ -132,12 +123,6 @@ class RandomActor(Actor):
         uniform = self.rng.uniform(*self.range, size)
         return np.where(self.bounded, uniform, self.rng.standard_normal(size)).astype(np.float32)
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"rng": self.rng.bit_generator.state}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.rng.bit_generator.state = state["rng"]
-
 
 def policy_actor(policy: Policy | NumpyPolicy, vec: Vec, deterministic: bool = True, seed: int = 0) -> Actor:
     """A policy in the environments of `vec`; without `deterministic` its noise comes from `seed`."""
@@ -147,9 +132,7 @@ def policy_actor(policy: Policy | NumpyPolicy, vec: Vec, deterministic: bool = T
 
 
 def num_parameters(policy: Policy | NumpyPolicy) -> int:
-    if isinstance(policy, torch.nn.Module):
-        return sum(p.numel() for p in policy.parameters())
-    return policy.num_parameters
+    return sum(p.numel() for p in policy.parameters()) if isinstance(policy, Policy) else policy.num_parameters
 
 
 class TensorActorCritic:

@@ -132,7 +132,7 @@ class RolloutBuffer:
         count = kernels.ends(*(flags[t, part] for flags in self._flag_bytes), self.final_values[t, part], self._ended)
         if count:
             ended = self._ended[:count]
-            self._keep_final(t * self.num_envs + first + ended, final_obs[ended])
+            self.keep_ends(t * self.num_envs + first + ended, final_obs[ended])
 
     def compute_advantages(self, gamma: float, gae_lambda: float) -> None:
         """Fill `advantages` and `returns` by generalised advantage estimation (Schulman et al. 2016, arXiv:1506.02438,
@@ -152,7 +152,12 @@ class RolloutBuffer:
     def keep_ends(self, index: Array, final_obs: Array) -> None:
         """Note the rows t·num_envs + i that ended, (k,) int64, and their true successors (k, *obs_shape), where whoever
         writes the arrays does so without `write_outcome`."""
-        self._keep_final(index, final_obs)
+        old, self._num_final = self._num_final, self._num_final + len(index)
+        while self._num_final > len(self._final_index):
+            self._final_index = np.concatenate((self._final_index, np.empty_like(self._final_index)))
+            self._final_obs = np.concatenate((self._final_obs, np.empty_like(self._final_obs)))
+        self._final_index[old:self._num_final] = index
+        self._final_obs[old:self._num_final] = final_obs
 
     @property
     def final_index(self) -> Array:
@@ -229,14 +234,6 @@ class RolloutBuffer:
     @staticmethod
     def _misfit(name: str, array: Array, dtype: np.dtype, shape: tuple[int, ...]) -> ValueError:
         return ValueError(f"{name} is {array.dtype} {array.shape} but the buffer holds {dtype} {shape}")
-
-    def _keep_final(self, index: Array, obs: Array) -> None:
-        old, self._num_final = self._num_final, self._num_final + len(index)
-        while self._num_final > len(self._final_index):
-            self._final_index = np.concatenate((self._final_index, np.empty_like(self._final_index)))
-            self._final_obs = np.concatenate((self._final_obs, np.empty_like(self._final_obs)))
-        self._final_index[old:self._num_final] = index
-        self._final_obs[old:self._num_final] = obs
 
     def _stage(self, lead: tuple[int, ...]) -> tuple[Rows, tuple[Array, ...]]:
         """Memory for a minibatch with the leading axes `lead`, and the same as bytes (steps, rows, width).

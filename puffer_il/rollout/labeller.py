@@ -16,14 +16,9 @@ class Mixer(Protocol):
     greedy                     True if the policy acts by its mode
     """
 
-    @property
-    def expert_acts(self) -> bool: ...
-
-    @property
-    def policy_acts(self) -> bool: ...
-
-    @property
-    def greedy(self) -> bool: ...
+    expert_acts: bool
+    policy_acts: bool
+    greedy: bool
 
     def mix(self, own: Array | None, expert: Array, starts: Array, rows: slice) -> Array:
         """(n, dim) what is done in the environments `rows`, the policy's and the expert's actions being (n, dim)."""

@@ -1,6 +1,6 @@
 """The replay buffer of off-policy learners: a ring of transitions in memory that is allocated once.
 
-This file allocates and checks; the kernels in _replay.pyx copy.
+This file allocates and checks; the kernels in _replay.pyx, and `gather` of the rollout's, copy.
 """
 
 from dataclasses import dataclass, fields
@@ -13,6 +13,7 @@ import puffer_il.rollout._replay as kernels
 from puffer_il.core.spec import Array, EnvSpec
 from puffer_il.demos import spread
 from puffer_il.demos.dataset import Demos
+from puffer_il.rollout._buffer import gather
 from puffer_il.rollout.buffer import RolloutBuffer
 
 MOST_ROWS = 2**31  # what the generator can choose from
@@ -51,6 +52,7 @@ class ReplayBuffer:
         self.generator = kernels.Generator(seed, stream)
         self.rows = _allocate(spec, (capacity,))
         self._bytes = _as_bytes(self.rows)
+        self._steps = tuple(array[None] for array in self._bytes)  # for `gather`: rows of a single step
         self._index = np.empty(0, np.int64)
         self._staged: tuple[Transitions, tuple[Array, ...]] | None = None
 
@@ -97,11 +99,11 @@ class ReplayBuffer:
             raise ValueError("the replay is empty; append rows before drawing from it")
         if self._staged is None or self._staged[0].rewards.shape != lead:
             rows = _allocate(self.spec, lead)
-            self._staged = rows, _as_bytes(rows, len(lead))
+            self._staged = rows, tuple(array[None] for array in _as_bytes(rows, len(lead)))
             self._index = np.empty(rows.rewards.size, np.int64)
         rows, targets = self._staged
         kernels.draw(self.generator, len(self), self._index)
-        kernels.gather(targets, self._bytes, self._index)
+        gather(targets, self._steps, self._index)
         return rows
 
     @property

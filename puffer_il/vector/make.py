@@ -111,7 +111,10 @@ class Creator:
         if self.kind == "gymnasium":
             # PufferLib checks the first observation and action itself; the checker would cost time in every step.
             return lambda **kwargs: gymnasium.make(self.target, disable_env_checker=True, **kwargs)
-        return self.target if callable(self.target) else _load(self.target)
+        if callable(self.target):
+            return self.target
+        module, _, attribute = self.target.partition(":")
+        return getattr(_import(module), attribute)
 
     def _parameters(self, make: Callable) -> set[str]:
         """Names of parameters that a vector may fill in: those that the user has not."""
@@ -165,12 +168,11 @@ def find_creator(name: str | Callable, kwargs: dict[str, Any] | None = None) -> 
         return Creator(name, "folder", str(folders[name]), kwargs)
     path = Path(name).expanduser()
     if name and path.is_dir():
-        if not (path / "env.toml").is_file():
-            if any(path.glob("*.pyx")):
-                return Creator(name, "cython", str(path.resolve()), kwargs)
-            raise InputError(f"environment {name!r}: the folder has no env.toml and no .pyx; 'puffer-il env new' "
-                             "writes one to begin with")
-        return Creator(name, "folder", str(path.resolve()), kwargs)
+        for kind, what in (("folder", "env.toml"), ("cython", "*.pyx")):
+            if any(path.glob(what)):
+                return Creator(name, kind, str(path.resolve()), kwargs)
+        raise InputError(f"environment {name!r}: the folder has no env.toml and no .pyx; 'puffer-il env new' writes "
+                         "one to begin with")
     module, _, attribute = name.partition(":")
     if attribute:
         creator = Creator(name, "callable", name, kwargs)
@@ -198,13 +200,10 @@ def find_creator(name: str | Callable, kwargs: dict[str, Any] | None = None) -> 
 
 def same_environment(one: str, other: str) -> bool:
     """True for two ways to write the same environment, such as `my_env` and `./my_env/`."""
-    if one == other:
-        return True
-    try:
+    with suppress(InputError):
         a, b = find_creator(one), find_creator(other)
-    except InputError:
-        return False
-    return (a.kind, a.target) == (b.kind, b.target)
+        return (a.kind, a.target) == (b.kind, b.target)
+    return one == other
 
 
 def fastest_name(name: str, say: Callable[[str], None] = lambda notice: None) -> str:
@@ -267,13 +266,6 @@ def _import(module: str) -> Any:
             raise
         raise InputError(f"no module {error.name!r} is in the current folder ({os.getcwd()}) or on Python's path; go "
                          "to the folder that holds it, or name that folder in PYTHONPATH") from None
-
-
-def _load(target: str | Callable) -> Callable:
-    if not isinstance(target, str):
-        return target
-    module, _, attribute = target.partition(":")
-    return getattr(_import(module), attribute)
 
 
 def env_seed(seed: int, index: int) -> int:

@@ -248,22 +248,14 @@ class Vec:
 
     def expert_actions(self) -> Array | None:
         """(num_envs, dim) what the environments' scripted expert does now; None if there is none, or not in here."""
-        if not isinstance(self._puffer, Serial):
-            return None
-        parts: list[Array] = []
-        for env in self._puffer.envs:
-            actions = env.expert_actions() if isinstance(env, NativeEnv) else None
-            if actions is None:
-                return None
-            parts.append(actions)
-        return np.concatenate(parts).reshape(self._actions.shape)
+        parts = [actions for env in self.envs
+                 if isinstance(env, NativeEnv) and (actions := env.expert_actions()) is not None]
+        return np.concatenate(parts).reshape(self._actions.shape) if parts else None
 
     def env_states(self) -> Array | None:
         """float64 (num_envs, state size) the state of each row's environment (NativeEnv.env_states); None where it is
         not available in this process."""
-        if not isinstance(self._puffer, Serial):
-            return None
-        states = [np.repeat(env.env_states(), env.num_agents // env.num_envs, 0) for env in self._puffer.envs
+        states = [np.repeat(env.env_states(), env.num_agents // env.num_envs, 0) for env in self.envs
                   if isinstance(env, NativeEnv) and env.state_size]
         return np.concatenate(states) if states else None
 
@@ -272,7 +264,7 @@ class Vec:
 
         Call it after a reset, between a `recv` and the next `send`.
         """
-        env = self._puffer.envs[0] if self.backend == "native" and isinstance(self._puffer, Serial) else None
+        env = self.envs[0] if self.backend == "native" else None
         if not isinstance(env, NativeEnv) or self._sent is None or any(self._sent):
             return None
         return NativeBatch(*env.addresses(), env.num_agents // env.num_envs, self._returns, self._lengths, env)

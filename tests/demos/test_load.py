@@ -131,7 +131,7 @@ def test_seed_reaches_the_offsets(saved, discrete_spec):
 @pytest.fixture
 def folders(monkeypatch, tmp_path):
     """One environment, `toy`, whose folder may ship demonstrations."""
-    monkeypatch.setattr(sys.modules["puffer_il.demos.load"], "env_folders", lambda: {"toy": tmp_path / "toy"})
+    monkeypatch.setattr(sys.modules["puffer_il.native.catalogue"], "env_folders", lambda: {"toy": tmp_path / "toy"})
     return tmp_path
 
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from puffer_il.bench.limits import RawSteps
-from puffer_il.bench.loops import GAIL_VARIANTS, Keys, Loop, demonstrations, time_to_expert
+from puffer_il.bench.loops import GAIL_VARIANTS, Keys, Loop, time_to_expert
 from puffer_il.bench.measure import Say, figure
 from puffer_il.bench.peers.run import Entry, Result, Sample, interleave, peer_entry, ratio
+from puffer_il.demos import shipped_path
 from puffer_il.kernels.threads import cores
 from puffer_il.native.catalogue import env_folders
 
@@ -38,7 +39,7 @@ def theirs(peer: str, name: str, **settings: Any) -> Make:
 
 
 def groups() -> list[Group]:
-    demos = str(demonstrations())
+    demos = str(shipped_path("cartpole"))
     made = [Group("GAIL", "steps", [
         *(ours(f"GAIL{name}", "gail", keys) for name, keys in GAIL_VARIANTS.items()),
         theirs("imitation", "GAIL, tuned", mode="gail", demos=demos)])]
@@ -111,7 +112,7 @@ def expert_times(results: list[dict[str, Any]], seeds: int, with_peer: bool, say
     entries = [Entry("puffer_il GAIL", lambda: time_to_expert(next(numbers)))]
     if with_peer:
         entries.append(peer_entry("imitation", "imitation GAIL, tuned",
-                                  {"mode": "time_to_expert", "demos": str(demonstrations()), "seed": 1}, say))
+                                  {"mode": "time_to_expert", "demos": str(shipped_path("cartpole")), "seed": 1}, say))
     for result in interleave(entries, seeds, lambda line: say(f"time to the expert: {line}")):
         own = result.name.startswith("puffer_il")
         times = [s["expert_s"] if own else s["process_seconds"] if s["reached"] else None for s in result.samples]

@@ -39,10 +39,6 @@ WORKERS = {  # peer → (virtual environment, script)
 Sample = dict[str, Any]  # "steps", "seconds", and what else the worker knows: "stages", "reached", …
 
 
-def silent(line: str) -> None:
-    """The progress of those who want none."""
-
-
 @dataclass(frozen=True)
 class Entry:
     """One competitor: a worker's command line, or a callable that works once and returns {"steps", "seconds"}."""
@@ -84,7 +80,7 @@ def ratio(ours: Result, theirs: Result) -> Figure | None:
     return figure(pairs) if pairs else None
 
 
-def peer_entry(peer: str, name: str, settings: dict[str, Any], progress: Say = silent) -> Entry:
+def peer_entry(peer: str, name: str, settings: dict[str, Any], progress: Say = lambda line: None) -> Entry:
     """The entry of a peer, its environment being built if need be. If that fails, the entry says so."""
     environment, script = WORKERS[peer]
     try:
@@ -97,13 +93,11 @@ def peer_entry(peer: str, name: str, settings: dict[str, Any], progress: Say = s
     return Entry(name, (str(python), str(worker), json.dumps(settings)))
 
 
-def interleave(entries: Sequence[Entry], rounds: int, progress: Say = silent) -> list[Result]:
+def interleave(entries: Sequence[Entry], rounds: int, progress: Say = lambda line: None) -> list[Result]:
     """Start and warm up one after the other, then `rounds` times each in turn, always in the order of the entries."""
     results = [Result(entry.name, error=entry.error) for entry in entries]
     with ExitStack() as stack:
-        measures: list[Callable[[], Sample] | None] = []
-        for entry, result in zip(entries, results, strict=True):
-            measures.append(_start(entry, result, stack, progress))
+        measures = [_start(entry, result, stack, progress) for entry, result in zip(entries, results, strict=True)]
         for number in range(rounds):
             for result, measure in zip(results, measures, strict=True):
                 if measure and not result.error:
@@ -177,10 +171,9 @@ class Worker:
             raise PeerError(f"no answer within {timeout:g} s while {doing}") from None
         if not line:
             raise PeerError(f"ended while {doing}{self._cause()}")
-        try:
+        message = None
+        with suppress(ValueError):
             message = json.loads(line)
-        except ValueError:
-            message = None
         if not isinstance(message, dict):
             raise PeerError(f"answered {line.strip()[:200]!r} while {doing}, which is not a JSON object")
         return message

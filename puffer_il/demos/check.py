@@ -37,7 +37,9 @@ def describe(demos: Demos) -> dict[str, Any]:
         "lengths": _summary(demos.whole_lengths),
         "returns": None if demos.returns is None else _summary(demos.returns),
         "terminated": terminated, "truncated": truncated, "open": demos.num_episodes - terminated - truncated,
-        **{name: None if array is None else _array_summary(array) for name, array in arrays.items()},
+        **{name: None if array is None else {"shape": list(array.shape[1:]), "dtype": str(array.dtype),
+                                             "min": array.min().item(), "max": array.max().item()}
+           for name, array in arrays.items()},
         "notes": list(demos.notes),
     }
 
@@ -45,11 +47,6 @@ def describe(demos: Demos) -> dict[str, Any]:
 def _summary(values: Array) -> dict[str, float]:
     return {"mean": float(values.mean()), "sd": float(values.std()), "min": float(values.min()),
             "max": float(values.max())}
-
-
-def _array_summary(array: Array) -> dict[str, Any]:
-    return {"shape": list(array.shape[1:]), "dtype": str(array.dtype), "min": array.min().item(),
-            "max": array.max().item()}
 
 
 def misfits(demos: Demos, spec: EnvSpec) -> Iterator[str]:

@@ -36,9 +36,8 @@ class _View:
             raise InputError(f"environment {env.name}: render_mode = {render_mode!r}: it has no pictures (no c_render)")
         self.render_mode = render_mode
         self.metadata = self.metadata | {"render_fps": env.render[2] or 30}
-        if env.observation.nvec:
-            return gymnasium.spaces.Discrete(env.observation.nvec[0])
-        return gymnasium_space(env.observation)
+        nvec = env.observation.nvec
+        return gymnasium.spaces.Discrete(nvec[0]) if nvec else gymnasium_space(env.observation)
 
     def _observed(self, obs: Array) -> Array:
         """A copy of rows of observations as the space has them: categories are numbers (rows,)."""

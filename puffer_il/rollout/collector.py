@@ -94,7 +94,8 @@ class Collector:
 
     def state_dict(self) -> dict[str, Any]:
         return {"noise_step": self.noise.step, "generator": self.noise.generator.get_state(), "state": self.state,
-                "episode_starts": torch.from_numpy(self.episode_starts), "vec": _tensors(self.vec.get_state()),
+                "episode_starts": torch.from_numpy(self.episode_starts),
+                "vec": {k: torch.from_numpy(np.ascontiguousarray(v).copy()) for k, v in self.vec.get_state().items()},
                 **({} if self.labeller is None else {"expert": self.labeller.expert.state_dict()})}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -109,11 +110,9 @@ class Collector:
 
     def _collect_natively(self) -> bool:
         """The same rollout as one call without Python, for a C batch and a policy that the kernels cover."""
-        batch = self.vec.native_batch()
+        batch, stepwise = self.vec.native_batch(), self.labeller is not None and not self.labeller.afterwards
         policy = FusedPolicy.of(self.policy) if isinstance(self.policy, Policy) else None
-        if batch is None or policy is None or self.vec.num_envs < FEW_ROWS:
-            return False
-        if self.labeller is not None and not self.labeller.afterwards:
+        if batch is None or policy is None or self.vec.num_envs < FEW_ROWS or stepwise:
             return False
         returns, lengths = native_rollout(policy, batch, self.buffer, self.episode_starts, self.noise, self.greedy)
         if len(returns):
@@ -228,7 +227,3 @@ class Collector:
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device, non_blocking=True)
-
-
-def _tensors(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
-    return {k: torch.from_numpy(np.ascontiguousarray(v).copy()) for k, v in arrays.items()}

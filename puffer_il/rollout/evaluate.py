@@ -41,9 +41,7 @@ class Scores:
         mean = float(self.returns.mean())
         score = stats.normalized(mean, random_return, expert_return)
         bounds = stats.bootstrap_ci(self.returns)
-        interval: list[float | None] = list(bounds)
-        if score is not None:
-            interval = [stats.normalized(x, random_return, expert_return) for x in bounds]
+        interval = [x if score is None else stats.normalized(x, random_return, expert_return) for x in bounds]
         return {"episodes": len(self.returns), "return_mean": mean, "return_std": float(self.returns.std()),
                 "length_mean": float(self.lengths.mean()), "normalized": score, "ci95": interval,
                 **({"log": self.log} if self.log else {})}

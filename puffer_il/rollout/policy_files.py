@@ -135,8 +135,8 @@ def _check_shapes(file: Npz, policy: FilePolicy, spec: EnvSpec) -> None:
         width = weight.shape[1]
     if width != outputs:
         file.refuse(f"has {width} outputs but {spec.name} needs {outputs}; use a policy of this environment")
-    for name, statistic, size in (("obs_mean", policy.obs_mean, len(policy.layers[0][0])),
-                                  ("obs_std", policy.obs_std, len(policy.layers[0][0])),
+    inputs = len(policy.layers[0][0])
+    for name, statistic, size in (("obs_mean", policy.obs_mean, inputs), ("obs_std", policy.obs_std, inputs),
                                   ("logstd", policy.log_std, outputs)):
         if isinstance(statistic, np.ndarray) and statistic.shape != (size,):
             file.refuse(f"{name} has shape {statistic.shape}, not ({size},); use a policy of {spec.name}")

@@ -95,11 +95,9 @@ def compare(results: list[dict[str, Any]], rounds: int, say: Say, chosen: Sequen
 
 def compared(group: Group, done: Sequence[Result]) -> dict[str, Any]:
     """Rates and stages of everyone, and each of ours over each of theirs, pair by pair."""
-    entries = []
-    for result in done:
-        rates = {"rate": result.rate} if result.samples else {}
-        entries.append({"name": result.name, **rates, "stages": result.stages, "error": result.error,
-                        "versions": result.facts.get("versions"), "settings": result.facts.get("settings")})
+    entries = [{"name": result.name, **({"rate": result.rate} if result.samples else {}), "stages": result.stages,
+                "error": result.error, **{key: result.facts.get(key) for key in ("versions", "settings")}}
+               for result in done]
     own = [r for r in done if r.name.startswith("puffer_il")]
     pairs = [{"ours": a.name, "theirs": b.name, "ratio": r}
              for b in done if b not in own for a in own if (r := ratio(a, b))]
@@ -126,4 +124,3 @@ def best_of_theirs(group: dict[str, Any], peer: str) -> str | None:
     """The name under which a peer was fastest in a group."""
     rates = {e["name"]: e["rate"]["median"] for e in group["entries"] if e["name"].startswith(peer) and "rate" in e}
     return max(rates, key=lambda name: rates[name]) if rates else None
-

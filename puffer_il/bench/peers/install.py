@@ -29,7 +29,6 @@ PUFFERLIB = "pufferlib==3.0.0"  # the last release with its own trainer and envi
 SAY_EVERY = 5.0  # seconds between two lines about the same step
 
 
-
 class PeerError(Exception):
     """A peer cannot be installed, started or measured: one line that says why."""
 

@@ -52,11 +52,9 @@ def indexed(pixels: Array) -> Array:
 class Screen:
     """Draws pictures or lines of text with a status below them, by as few characters as will do."""
 
-    _shown: Array | None
-
     def __init__(self, out: TextIO, depth: int) -> None:
-        self._out, self._depth = out, depth
-        self._size, self._shown, self._lines = (0, 0), None, list[str]()
+        self._out, self._depth, self._size, self._lines = out, depth, (0, 0), list[str]()
+        self._shown: Array | None = None
 
     def room(self) -> tuple[int, int]:
         """Columns and rows for a picture."""

@@ -31,8 +31,7 @@ class AMPConfig(AdversarialConfig):
     reward: str = setting("least_squares", "learned reward: max(0, 1 − ¼(D−1)²), or the score itself as 'logit'",
                           choices=("least_squares", "logit"))
     task_reward_coef: float = setting(0.0, "share of the true (task) reward; the rest is the learned (style) reward",
-                                      low=0,
-                                      high=1)
+                                      low=0, high=1)
 
 
 @register("amp", uses=("ppo",))

@@ -103,8 +103,7 @@ class CSIL(SACOnDemos):
         self.policy.load_state_dict(self.clone.state_dict())
         self.sac.engine.start_from_policy()
         obs, actions = torch.tensor(demos.obs, device=device), torch.tensor(demos.actions, device=device)
-        rewards = self.reward.of_rows(obs, actions, None)
-        self.demos.append_demos(demos, rewards.cpu().numpy())
+        self.demos.append_demos(demos, self.reward.of_rows(obs, actions, None).cpu().numpy())
         self.demo_reward = float(self.demos.rows.rewards.mean())
         self.updates = 0
 
@@ -112,9 +111,8 @@ class CSIL(SACOnDemos):
         """Write the clone's log-likelihood ratio into `buffer.rewards`."""
         rewards = self.reward.of_rollout(buffer, self.device)
         buffer.rewards[:] = rewards.cpu().numpy().reshape(buffer.rewards.shape)
-        valid = buffer.valid
-        return {"reward/mean": float(buffer.rewards[valid].mean()) if valid.any() else 0.0,
-                "reward/demos": self.demo_reward}
+        mean = float(buffer.rewards[buffer.valid].mean()) if buffer.valid.any() else 0.0
+        return {"reward/mean": mean, "reward/demos": self.demo_reward}
 
     def update(self, buffer: RolloutBuffer, progress: float) -> Metrics:
         self.sac.store(buffer, normalise=False)  # the policy sees what the clone sees

@@ -86,15 +86,12 @@ class DAgger(BCOnLabels):
         drawn = self.rng.random(len(starts)) < self.beta
         turn = self.expert_turn[rows]
         turn[:] = drawn if self.config.mix == "step" else np.where(starts, drawn, turn)
-        if own is None:
-            return expert
-        return np.where(turn[:, None], expert, own)
+        return expert if own is None else np.where(turn[:, None], expert, own)
 
     def update(self, buffer: RolloutBuffer, progress: float) -> Metrics:
         assert buffer.expert_actions is not None
-        valid = buffer.valid
-        gap = action_gap(buffer.actions[valid], buffer.expert_actions[valid], self.policy.spec.action)
-        own = {"dagger/beta": self.beta, "dagger/gap": gap}
+        done, said = buffer.actions[buffer.valid], buffer.expert_actions[buffer.valid]
+        own = {"dagger/beta": self.beta, "dagger/gap": action_gap(done, said, self.policy.spec.action)}
         self.iteration += 1
         return super().update(buffer, progress) | own
 

@@ -28,8 +28,7 @@ from puffer_il.rollout.buffer import RolloutBuffer
 @dataclass(frozen=True)
 class TransferConfig:
     reward: str = setting("", "the learned reward: a run directory, or its reward.pt")
-    absorbing: bool = setting(True, "terminations are worth the absorbing state's reward for ever, where "
-                              "there is one")
+    absorbing: bool = setting(True, "terminations are worth the absorbing state's reward for ever, where there is one")
     center: bool = setting(True, "subtract the first rollout's mean from every reward, the absorbing state's included "
                            "(not where terminations are worth nothing, because that would turn signs)")
     reward_scale: bool = setting(True, "divide the reward by its running std")

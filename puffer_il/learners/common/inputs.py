@@ -99,16 +99,14 @@ class Inputs(nn.Module):
         """`rows` of what `seen` gave in a single call of the C kernels, or what a network of these layers says of them
         (n,); None if they do not cover it."""
         spec = self.flatten.spec
-        if not fused.enabled() or obs.device.type != "cpu" or not self.flatten.covered:
-            return None
-        if self.kind == "state_action" and self.actions.kernel is None:
+        covered = fused.enabled() and obs.device.type == "cpu" and self.flatten.covered
+        if not covered or (self.kind == "state_action" and self.actions.kernel is None):
             return None
         obs, actions, following = obs.contiguous(), None, None
         if paired is not None and self.kind == "state_action":
-            dist = self.actions
             paired = paired.to(torch.int32 if spec.action.discrete else torch.float32).contiguous()
-            bounds = (None, None) if spec.action.discrete else (dist.low, dist.high)
-            actions = (dist.kernel, address(paired), *map(address, bounds))
+            bounds = (None, None) if spec.action.discrete else (self.actions.low, self.actions.high)
+            actions = (self.actions.kernel, address(paired), *map(address, bounds))
         elif paired is not None:
             following = paired.contiguous()
         index = None if index is None else index.contiguous()

@@ -225,8 +225,7 @@ class SoftActorCritic(Stateful):
         self.policy, self.cfg, self.device, self.dist = policy, cfg, device, policy.dist
         self.critics = Critics(policy, cfg.critic_hidden, activation).to(device)
         self.target = copy.deepcopy(self.critics).requires_grad_(False)
-        self.critic_parameters = list(self.critics.parameters())
-        self.critic_optimizer = FlatAdam(self.critic_parameters, learning_rate=cfg.learning_rate,
+        self.critic_optimizer = FlatAdam(self.critics.parameters(), learning_rate=cfg.learning_rate,
                                          max_grad_norm=cfg.max_grad_norm)
         self.followers = flatten(list(self.target.parameters()))[0]
         self.actor_optimizer = FlatAdam(policy.actor_parameters(), learning_rate=cfg.learning_rate,
@@ -262,20 +261,17 @@ class SoftActorCritic(Stateful):
         actor_loss, mean_negentropy = wanted.new_zeros(()), negentropy.mean()
         if move:
             actor_loss, mean_negentropy = self._improve(batch.obs, noise[1], alpha)
-        return torch.stack((critic_loss.detach(), actor_loss, q.detach().mean(), mean_negentropy, alpha[0],
-                            norm))
+        return torch.stack((critic_loss.detach(), actor_loss, q.detach().mean(), mean_negentropy, alpha[0], norm))
 
     def _improve(self, obs: Tensor, normal: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
         """One step of the policy, and of α; the loss and the mean negentropy."""
-        for parameter in self.critic_parameters:
-            parameter.requires_grad_(False)  # only the actions' gradient is wanted
+        self.critics.requires_grad_(False)  # only the actions' gradient is wanted
         actions, negentropy = self._act(obs, normal)
         loss = (alpha * negentropy - self.critics(obs, actions).amin(0)).mean()
         self.actor_optimizer.zero_grad()
         loss.backward()
         self.actor_optimizer.step()
-        for parameter in self.critic_parameters:
-            parameter.requires_grad_(True)
+        self.critics.requires_grad_(True)
         mean = negentropy.detach().mean()
         self.temperature.update(mean)
         return loss.detach(), mean
@@ -299,9 +295,8 @@ def make_engine(policy: Policy, cfg: SACConfig, activation: str, device: torch.d
     if len(action.nvec) > 1:
         raise InputError(f"{policy.spec.name}: actions of {len(action.nvec)} discrete parts {action.nvec} have no "
                          "soft Q in closed form; use an on-policy algorithm (puffer-il algos lists them)")
-    if action.discrete:
+    if not isinstance(policy.dist, Gaussian):
         return SoftQ(policy, cfg, device)
-    assert isinstance(policy.dist, Gaussian)
     if not policy.dist.squash:
         raise InputError("policy.squash = False: off-policy learning of continuous actions needs them bounded; set "
                          "policy.squash to true")

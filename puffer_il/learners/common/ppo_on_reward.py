@@ -20,12 +20,11 @@ class PPOOnReward(Learner):
 
     ppo, policy       the one that is held, and its policy
     gamma             its discount
-    true_reward_coef  weight of the true reward beside the learner's own: the section's key, 0 if there is none
 
     Of its section these keys are read here, if they are there:
 
     absorbing               terminations lead to an absorbing state
-    true_reward_coef        see above
+    true_reward_coef        weight of the true reward beside the learner's own; 0 without the key
     debug_use_ground_truth  the true reward stays as it is
     """
 

@@ -26,8 +26,8 @@ examples:
 
 def add(commands: Any) -> None:
     group = parser.group(commands, "demos", "demonstrations: info, check, import, export, collect")
-    about = parser.command(group, "info", info, "what a file of demonstrations holds")
-    suspicious = parser.command(group, "check", check, "what looks wrong with a file of demonstrations")
+    about = parser.command(group, "info", info, "show what a file of demonstrations holds")
+    suspicious = parser.command(group, "check", check, "show what looks wrong with a file of demonstrations")
     convert = parser.command(group, "import", import_, "convert another package's file into ours")
     write = parser.command(group, "export", export, "convert ours into a file of 'imitation' or a Minari dataset")
     for one in (about, suspicious, convert, write):

@@ -53,7 +53,7 @@ NARROW = 100  # characters of a line below which the table of `env list` leaves 
 def add(commands: Any) -> None:
     group = parser.group(commands, "env", "environments: list, new, check, play, bench", epilog=EXAMPLES,
                          description="Environments: those that are shipped, and your own.")
-    parser.command(group, "list", list_, "the environments of puffer_il and of installed packages")
+    parser.command(group, "list", list_, "list the environments of puffer_il and of installed packages")
     create = parser.command(group, "new", new, "write a small environment that works as it is, to change into yours",
                             epilog=NEW_EXAMPLES)
     create.add_argument("name", help="its name (letters, digits and _), or a path that ends in one")

@@ -12,7 +12,7 @@ def add(commands: Any) -> None:
     evaluate_parser = parser.command(commands, "eval", evaluate, "play a run's newest policy on the true reward")
     option = evaluate_parser.add_argument
     option("run_dir", type=Path, metavar="run-dir")
-    option("--episodes", type=parser.count, default=100, metavar="N", help="default 100")
+    option("--episodes", type=parser.count, default=100, metavar="N", help="how many to play (default 100)")
     parser.takes_seed(evaluate_parser)
     option("--demos", metavar="SRC", help="also report how likely the policy finds the actions of these "
                                           "demonstrations: a score where returns tell little")

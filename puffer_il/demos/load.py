@@ -115,8 +115,8 @@ def _located(source: Source, spec: EnvSpec | None) -> Source:
         raise InputError("demos shipped: no environment is given that they could come with; name one, or give a file")
     path = shipped_path(spec.name)
     if not path.is_file():
-        raise InputError(f"demos shipped: {spec.name} comes with none; give a file with --demos FILE, or record an "
-                         f"expert first: {_how_to_record(spec.name)}")
+        raise InputError(f"demos shipped: {spec.name} comes with no demonstrations; give a file with --demos FILE, or "
+                         f"record an expert first: {_how_to_record(spec.name)}")
     return path
 
 

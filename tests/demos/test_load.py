@@ -136,7 +136,7 @@ def folders(monkeypatch, tmp_path):
 
 
 def test_shipped_demonstrations_are_found_by_the_environments_name(folders, discrete_spec):
-    with pytest.raises(InputError, match=r"toy comes with none; give a file with --demos FILE, or record"):
+    with pytest.raises(InputError, match=r"toy comes with no demonstrations; give a file with --demos FILE, or record"):
         load_demos("shipped", discrete_spec)
     make_demos().save(folders / "toy" / "demos" / "expert.npz")
     same_demos(load_demos("shipped", discrete_spec), make_demos())

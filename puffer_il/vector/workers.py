@@ -7,6 +7,7 @@ a wait yields for a moment, then sleeps on a semaphore, and checks meanwhile tha
 import contextlib
 import multiprocessing
 import os
+import pickle
 import random
 import signal
 import sys
@@ -71,7 +72,13 @@ class Workers(pufferlib.vector.Multiprocessing):
             with warnings.catch_warnings():
                 # Forking beside threads is warned of from Python 3.12 on; workers use nothing that threads may hold.
                 warnings.simplefilter("ignore", DeprecationWarning)
-                process.start()
+                try:
+                    process.start()
+                except (pickle.PicklingError, AttributeError, TypeError) as error:  # what pickling a function raises
+                    self.close()
+                    raise InputError(f"environment {creator.name!r} cannot be sent to worker processes ({error}); "
+                                     "define its function at the top of a module, or set env.backend = 'serial'"
+                                     ) from None
             self.processes.append(process)
             self._pipes.append(ours)
             theirs.close()  # so that reading from a dead worker ends

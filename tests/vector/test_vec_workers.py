@@ -11,10 +11,10 @@ import numpy as np
 import psutil
 import pytest
 
-from puffer_il.core.errors import EnvFailure
+from puffer_il.core.errors import EnvFailure, InputError
 from puffer_il.vector import workers
 from puffer_il.vector.vec import make_vec
-from tests.support.identified import SEED
+from tests.support.identified import SEED, Gymnasium
 
 GYMNASIUM, FRAGILE = "tests.support.identified:Gymnasium", "tests.support.identified:Fragile"
 TWO = {"num_envs": 4, "backend": "multiprocessing", "num_workers": 2}
@@ -182,6 +182,12 @@ def runs(pid):
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def test_a_function_that_spawned_workers_cannot_be_sent_is_refused(monkeypatch):
+    monkeypatch.setattr(workers, "START_METHOD", "spawn")
+    with pytest.raises(InputError, match=r"'lambda\(\)' cannot be sent to worker processes .*at the top of a module"):
+        make_vec(lambda: Gymnasium(), num_envs=2, num_workers=2)
 
 
 def test_spawned_workers_give_the_same_rows_and_import_no_torch(monkeypatch):

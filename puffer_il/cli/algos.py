@@ -13,8 +13,7 @@ SPACES = ("discrete", "multi-discrete", "continuous")
 
 
 def add(commands: Any) -> None:
-    listing = parser.command(commands, "algos", algos, "the algorithms: what they need, when to use them, their "
-                             "papers")
+    listing = parser.command(commands, "algos", algos, "the algorithms: what they need, when to use them, their papers")
     listing.add_argument("algo", nargs="?", help="show this one with its keys")
     listing.add_argument("--json", action="store_true", help="print JSON instead of a table")
 

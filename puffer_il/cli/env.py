@@ -57,25 +57,21 @@ def add(commands: Any) -> None:
     create = parser.command(group, "new", new, "write a small environment that works as it is, to change into yours",
                             epilog=NEW_EXAMPLES)
     create.add_argument("name", help="its name (letters, digits and _), or a path that ends in one")
-    create.add_argument("--dir", type=Path, metavar="DIR", default=Path(), help="the folder to write it into (default: "
-                                                                                "the current one)")
+    create.add_argument("--dir", type=Path, metavar="DIR", default=Path(),
+                        help="the folder to write it into (default: the current one)")
     create.add_argument("--cython", action="store_true", help="a PufferEnv in Cython instead of a header in C")
-    prove = parser.command(group, "check", check, "check an environment against the contract",
-                           epilog=CHECK_EXAMPLES)
+    prove = parser.command(group, "check", check, "check an environment against the contract", epilog=CHECK_EXAMPLES)
     prove.add_argument("env", help="a folder, or any other environment as in 'puffer-il train'")
-    prove.add_argument("--seconds", type=parser.positive, default=10.0, metavar="S", help="how long to run it "
-                                                                                          "(default 10)")
     add_play(parser.command(group, "play", play, "watch an environment, play it, or make a GIF of it",
                             epilog=PLAY_EXAMPLES))
     measure = parser.command(group, "bench", bench, "measure every way of stepping an environment, and recommend one",
                              epilog=BENCH_EXAMPLES)
     measure.add_argument("env", help="as in 'puffer-il train'")
     measure.add_argument("--num-envs", type=parser.count, metavar="N", help="environments (default: 1,024, 4,096 and "
-                                                                            "16,384, or 8 and 64 where they are "
-                                                                            "stepped one by one)")
-    measure.add_argument("--seconds", type=parser.positive, default=10.0, metavar="S", help="how long to measure "
-                                                                                            "(default 10)")
-    for one in (prove, measure):
+                         "16,384, or 8 and 64 where they are stepped one by one)")
+    for one, what in ((prove, "run it"), (measure, "measure")):
+        one.add_argument("--seconds", type=parser.positive, default=10.0, metavar="S",
+                         help=f"how long to {what} (default 10)")
         one.add_argument("--json", action="store_true", help="print JSON instead of lines")
         parser.takes_kwargs(one)
 

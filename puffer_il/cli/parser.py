@@ -11,6 +11,7 @@ import sys
 import textwrap
 from argparse import Namespace
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -115,19 +116,14 @@ def positive(text: str) -> float:
     return value
 
 
-def count(text: str) -> int:
-    return _at_least(1, text)
-
-
-def seed(text: str) -> int:
-    return _at_least(0, text)
-
-
-def counts(text: str) -> tuple[int, ...]:
-    return tuple(map(count, text.split(",")))
-
-
 def _at_least(low: int, text: str) -> int:
     if not text.isdecimal() or int(text) < low:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {low}")
     return int(text)
+
+
+count, seed = partial(_at_least, 1), partial(_at_least, 0)
+
+
+def counts(text: str) -> tuple[int, ...]:
+    return tuple(map(count, text.split(",")))

@@ -40,7 +40,10 @@ class Film:
     def add(self, picture: Array, first: bool) -> None:
         """`first`: it belongs to the first episode."""
         if self.kind == ".mp4":
-            self._write(picture)
+            self._writer = self._writer or needed("imageio.v2", self.path).get_writer(
+                self.path, fps=self.fps, macro_block_size=1, ffmpeg_log_level="error")
+            height, width = (n // 2 * 2 for n in picture.shape[:2])  # ffmpeg halves the colours in both directions
+            self._writer.append_data(np.ascontiguousarray(picture[:height, :width]))
         elif self.kind == ".png" and self._whole:
             self._kept = [picture]
         elif self._count % self._every == 0 and (first or self.kind == ".gif"):
@@ -64,10 +67,3 @@ class Film:
             self._writer.close()
             what = f"{self._count} pictures, {what}"
         return f"{self.path}: {what}, {-(-self.path.stat().st_size // 1000):,} kB"
-
-    def _write(self, picture: Array) -> None:
-        if self._writer is None:
-            self._writer = needed("imageio.v2", self.path).get_writer(self.path, fps=self.fps, macro_block_size=1,
-                                                                      ffmpeg_log_level="error")
-        height, width = (n // 2 * 2 for n in picture.shape[:2])  # ffmpeg halves the colours in both directions
-        self._writer.append_data(np.ascontiguousarray(picture[:height, :width]))

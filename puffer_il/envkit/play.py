@@ -19,7 +19,6 @@ from puffer_il.envkit.film import Film, check_path
 from puffer_il.envkit.keys import PAUSE, STEP, Controls, Keyboard, keyboard
 from puffer_il.envkit.viewer import Viewer
 from puffer_il.training.run_dir import environment_of
-from puffer_il.vector.vec import Vec
 
 if TYPE_CHECKING:
     from puffer_il.rollout.actors import Actor
@@ -45,7 +44,13 @@ def main(args: Namespace) -> int:
             raise InputError(f"--out {path}: {env} draws no pictures ("
                              + (viewer.notice or "a C environment needs a function c_render, any other render_mode = "
                                 "'rgb_array'") + ")")
-        play = Play(viewer, args, None if args.keys else _actor(args, viewer.vec))
+        actor: Actor | None = None
+        if not args.keys:
+            from puffer_il.training.resolve_actor import flagged, resolve_actor  # a keyboard does not wait for torch
+
+            actor = resolve_actor(*flagged(args.policy, args.expert), viewer.vec, deterministic=not args.stochastic,
+                                  seed=args.seed)
+        play = Play(viewer, args, actor)
         if path:
             play.film = Film(path, play.fps or TURNS_FPS, whole=bool(args.steps))
         (perform if terminal.is_terminal() and (args.keys or not path) else rehearse)(play)
@@ -56,12 +61,6 @@ def main(args: Namespace) -> int:
     finally:
         viewer.vec.close()
     return 0
-
-
-def _actor(args: Namespace, vec: Vec) -> Actor:
-    from puffer_il.training.resolve_actor import flagged, resolve_actor  # late: a keyboard does not wait for torch
-
-    return resolve_actor(*flagged(args.policy, args.expert), vec, deterministic=not args.stochastic, seed=args.seed)
 
 
 @dataclass
@@ -164,10 +163,11 @@ class Theatre:
     def run(self) -> None:
         with suppress(Quit):
             due = drawn = time.monotonic()
+            turns = self.controls is not None and not self.play.fps  # one for each key
             self.draw()
             while not self.play.over:
                 due = max(due + (1 / self.play.fps if self.play.fps else 0), time.monotonic())
-                self.listen(due, turns=self.controls is not None and not self.play.fps)
+                self.keys.listen(self.press, lambda: turns or self.paused, due)  # as long as it is paused, or to a turn
                 if self.controls is not None:
                     self.play.action[:] = self.controls.value
                 ended = self.play.step()
@@ -175,12 +175,8 @@ class Theatre:
                     self.draw()
                     drawn = time.monotonic()
                 if ended:
-                    self.listen(time.monotonic() + PAUSE_S)
+                    self.keys.listen(self.press, lambda: self.paused, time.monotonic() + PAUSE_S)
                     due = time.monotonic()
-
-    def listen(self, until: float, turns: bool = False) -> None:
-        """Take keys until it is time for the next step: as long as it is paused, or until a turn is made."""
-        self.keys.listen(self.press, lambda: turns or self.paused, until)
 
     def press(self, key: str) -> bool:
         """True for a key that asks for a step."""

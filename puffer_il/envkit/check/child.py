@@ -47,16 +47,13 @@ class Child:
             if self._pipe.poll(timeout):
                 return self._pipe.recv()
             return {"failed": f"does not come to an end within {timeout:.0f} s"}
-        except (EOFError, OSError):
-            return {"failed": self._ending()}
-
-    def _ending(self) -> str:
-        """How the process died."""
-        self._process.join()
-        code = self._process.exitcode or 0
-        lines = [line.strip() for line in self._stderr.read_text(errors="replace")[-2000:].splitlines()]
-        last = next((f": {line[:200]}" for line in reversed(lines) if line), "")
-        return f"the process dies ({signal.Signals(-code).name if code < 0 else f'exit code {code}'}){last}"
+        except (EOFError, OSError):  # the process has died
+            self._process.join()
+            code = self._process.exitcode or 0
+            said = self._stderr.read_text(errors="replace")[-2000:].split("\n")
+            last = next((f": {line.strip()[:200]}" for line in reversed(said) if line.strip()), "")
+            how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            return {"failed": f"the process dies ({how}){last}"}
 
     def opened(self) -> dict[str, Any]:
         """What it is: the first answer. InputError for wrong input; "failed" where it cannot be opened."""

@@ -24,12 +24,9 @@ def check_comparisons(runs: Mapping[str, ProgramRun], unwritten: list[str], shar
     zero, sanitized = runs.get("zero", ProgramRun()), runs.get("sanitized", ProgramRun())
     records = list(dict.fromkeys([*zero.records, *sanitized.records]))
     differs = {record[1]: record[2:] for record in reversed(records) if record[0] == "differs"}
-    names: dict[str, list[str]] = {}
-    for record in records:
-        if record[0] == "field":
-            names.setdefault(record[1], []).append(f"env->{record[2]}")
-    fields = {label: ", ".join(dict.fromkeys(found)) for label, found in names.items()}
-    if set(names.get("fresh", [])) <= set(names.get("reset", [])):
+    fields = {label: [f"env->{record[2]}" for record in records if record[:2] == ("field", label)]
+              for label in BY_FIELDS}
+    if set(fields["fresh"]) <= set(fields["reset"]):
         differs.pop("fresh" if "reset" in differs else "", None)  # of the two, what is met in practice
     _unwritten(records, checks)
     _memory(runs, unwritten, checks)
@@ -37,8 +34,8 @@ def check_comparisons(runs: Mapping[str, ProgramRun], unwritten: list[str], shar
         what, step = differs["repeat"]
         checks["determinism"].add(f"not deterministic: the same seed and actions give different {what} the second "
                                   f"time, {steps(step)}",
-                                  "everything must come from Env, io.params, io.data and io.rng: no "
-                                  "static variables, no rand(), no clock, no addresses as numbers", compared=True)
+                                  "everything must come from Env, io.params, io.data and io.rng: no static variables, "
+                                  "no rand(), no clock, no addresses as numbers", compared=True)
     for label, text in (("alone", "when it is alone"), ("split", "when the batch is split")):
         if label in differs and (shared or "repeat" not in differs):
             what, step = differs[label]
@@ -48,8 +45,8 @@ def check_comparisons(runs: Mapping[str, ProgramRun], unwritten: list[str], shar
     for label, (name, text, cure) in BY_FIELDS.items():
         if label in differs:
             what, step = differs[label]
-            checks[name].add(text.format(fields=fields.get(label, "something"), what=what, step=steps(step)), cure,
-                             compared=True)
+            checks[name].add(text.format(fields=", ".join(dict.fromkeys(fields[label])) or "something", what=what,
+                                         step=steps(step)), cure, compared=True)
     _hooks(records, "set observations" in differs, checks)
 
 
@@ -85,9 +82,7 @@ def _unwritten(records: list[tuple[str, ...]], checks: Checks) -> None:
 
 def _memory(runs: Mapping[str, ProgramRun], unwritten: list[str], checks: Checks) -> None:
     """Locals and buffers that were zero in one build and something else in the other."""
-    if "zero" not in runs or "pattern" not in runs:
-        return
-    found = first_difference(runs["zero"], runs["pattern"])
+    found = first_difference(runs["zero"], runs["pattern"]) if {"zero", "pattern"} <= runs.keys() else None
     if found is None:
         return
     again = first_difference(runs["zero"], runs["again"]) if "again" in runs else None

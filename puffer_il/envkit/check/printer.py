@@ -45,14 +45,13 @@ class Printer:
             detail = f"  ({check.about})" if says and check.about else check.about
             self._line(head, (says, ""), (detail, "dim" if check.name != "speed" else ""))
             return
-        following = [*check.findings[1:], None]
-        for finding, after in zip(check.findings, following, strict=True):
+        for finding, after in zip(check.findings, [*check.findings[1:], None], strict=True):
             self._line(head, (finding.text, ""))
-            if not finding.root and (after is None or after.remedy != finding.remedy):  # the same one once
-                self._line((INDENT, ""), (f"→ {finding.remedy}", "cyan"))
-            head = (INDENT, "")
             if finding.root:  # one of them will do
                 break
+            if after is None or after.remedy != finding.remedy:  # the same one once
+                self._line((INDENT, ""), (f"→ {finding.remedy}", "cyan"))
+            head = (INDENT, "")
 
     def end(self, checks: Checks, not_run: list[str]) -> int:
         """The verdict, and the exit code."""
@@ -66,11 +65,10 @@ class Printer:
         if not_run:
             self._line((f"– {'not checked':<{WIDTH}}  ", "dim"), (", ".join(not_run), "dim"))
         self._line()
-        follow = [check for check in shown if any(finding.root for finding in check.findings)]
-        if follow:
-            root = next(finding.root for finding in follow[0].findings if finding.root)
-            names = ", ".join(check.name for check in follow)
-            self._line((f"{names} may follow from {root}: mend that first, and check again", ""))
+        roots = [(check.name, finding.root) for check in shown for finding in check.findings if finding.root]
+        if roots:
+            names = ", ".join(dict(roots))
+            self._line((f"{names} may follow from {roots[0][1]}: mend that first, and check again", ""))
         notes = [check.name for check in shown if check.status == "note"]
         if failed:
             self._line((f"{len(failed)} of {len(shown)} checks failed", "bold red"),

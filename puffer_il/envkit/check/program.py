@@ -60,8 +60,7 @@ def build_object(env: EnvFile, scratch: Path, *more: str) -> tuple[Path | None, 
 
 def build_program(env: EnvFile, name: str, scratch: Path) -> tuple[Path | None, str]:
     """One of BUILDS, without a flag that the compiler does not know; None if there is none. And its complaint."""
-    flags = BUILDS[name][0]
-    told = ""
+    flags, told = BUILDS[name][0], ""
     for fields in (env_fields(env), []):
         source, built = scratch / f"{name}.c", scratch / name
         source.write_text(program_source(env, fields))
@@ -78,7 +77,7 @@ def build_program(env: EnvFile, name: str, scratch: Path) -> tuple[Path | None, 
 
 def run_program(program: Path, name: str, given: Path, scratch: Path, seconds: float, patience: float,
                 tag: str = "") -> ProgramRun:
-    """ProgramRun a build for about `seconds` of processor time; `tag` keeps a second run's files apart."""
+    """Run a build for about `seconds` of processor time; `tag` keeps a second run's files apart."""
     report, trace, log = (scratch / f"{name}{tag}.{kind}" for kind in ("report", "trace", "log"))
     _, fill, phases = BUILDS[name]
     options = ("detect_leaks=0:detect_stack_use_after_return=1:print_stacktrace=1:handle_abort=1:color=never:"

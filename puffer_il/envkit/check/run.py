@@ -21,7 +21,7 @@ from puffer_il.envkit.check.findings import check_run
 from puffer_il.envkit.check.printer import Printer
 from puffer_il.envkit.check.program import BUILDS, ProgramRun, build_object, build_program, run_program
 from puffer_il.envkit.check.reports import check_reports
-from puffer_il.envkit.check.results import CHECKS, OF_VECTORS, Check, Checks
+from puffer_il.envkit.check.results import CHECKS, OF_VECTORS, Checks
 from puffer_il.envkit.check.source import check_symbols, check_types, check_warnings, unwritten_lines
 from puffer_il.native.compiler import compiler
 from puffer_il.native.envfile import EnvFile, read_env
@@ -44,9 +44,8 @@ def check(name: str, kwargs: dict[str, Any], seconds: float, *, as_json: bool = 
                 printer.show(checks["runs"])
             elif opened["folder"] is not None:
                 env = read_env(opened["folder"], opened["values"])
-                found = hooks(env)
                 printer.about(describe(env))
-                inside = CheckC(env, found, Path(scratch), seconds * SHARE, printer, checks)
+                inside = CheckC(env, Path(scratch), seconds * SHARE, printer, checks)
                 inside.run(child.given)
                 expected = [*inside.makes, *OF_VECTORS]
             else:
@@ -55,21 +54,16 @@ def check(name: str, kwargs: dict[str, Any], seconds: float, *, as_json: bool = 
                 for step in child.checks():
                     if isinstance(step, str):
                         printer.doing(f"checking {step}")
-                    else:
-                        _add(checks, step)
-                        printer.show(checks[step.name])
+                    else:  # what Python has found joins what C has
+                        both = checks[step.name]
+                        both.findings += step.findings
+                        both.about, both.seconds = step.about, both.seconds + step.seconds
+                        mark_followers(checks)
+                        printer.show(both)
         finally:
             printer.close()
             child.close()
     return printer.end(checks, [name for name in expected if name not in checks])
-
-
-def _add(checks: Checks, made: Check) -> None:
-    """What Python has found joins what C has."""
-    check = checks[made.name]
-    check.findings += made.findings
-    check.about, check.seconds = made.about, check.seconds + made.seconds
-    mark_followers(checks)
 
 
 def describe(env: EnvFile) -> str:
@@ -84,11 +78,10 @@ def describe(env: EnvFile) -> str:
 class CheckC:
     """The checks of a C environment that are made in C."""
 
-    def __init__(self, env: EnvFile, found: set[str], scratch: Path, seconds: float, printer: Printer,
-                 checks: Checks) -> None:
-        self.env, self.hooks, self.scratch, self.seconds = env, found, scratch, seconds
+    def __init__(self, env: EnvFile, scratch: Path, seconds: float, printer: Printer, checks: Checks) -> None:
+        self.env, self.hooks, self.scratch, self.seconds = env, hooks(env), scratch, seconds
         self.printer, self.checks = printer, checks
-        self.makes = [name for name in CHECKS if name not in OF_VECTORS and HOOKS.get(name) in (None, *found)]
+        self.makes = [name for name in CHECKS if name not in OF_VECTORS and HOOKS.get(name) in (None, *self.hooks)]
         self._stopped = False
         self.patience = min(3.0, max(0.5, seconds))  # seconds of work in one call
         compiler()  # InputError if there is none
@@ -149,19 +142,17 @@ class CheckC:
                                         self.patience, tag="again")
             _, told = build_object(self.env, self.scratch, "-O0", "-fanalyzer")
             unwritten = unwritten or unwritten_lines(told)
-        again = runs.pop("again", None)
-        check_run(self.env, runs, self.checks)
-        check_comparisons(runs | ({"again": again} if again else {}), unwritten, shared, self.checks)
+        check_run(self.env, {name: run for name, run in runs.items() if name != "again"}, self.checks)
+        check_comparisons(runs, unwritten, shared, self.checks)
 
     def _notes(self, told: dict[str, str], runs: dict[str, Any]) -> None:
         """What could not be looked at on this machine."""
         if "sanitized" not in runs:
             self.checks["memory"].add(f"the sanitizers are not there ({told.get('sanitized', '')}); only writes just "
                                       "outside of a buffer are seen", "install gcc's libasan and libubsan", fatal=False)
-        missing = told.get("pattern", "")
-        if missing and "pattern" in runs:
-            self.checks["initialised"].add(f"{missing}; local variables were not looked at", "use gcc 12 or clang 8 or "
-                                           "later", fatal=False)
+        if "pattern" in told and "pattern" in runs:
+            self.checks["initialised"].add(f"{told['pattern']}; local variables were not looked at",
+                                           "use gcc 12 or clang 8 or later", fatal=False)
         for name in ("zero", "pattern"):
             if name not in runs:
                 self.checks["compiles"].add(f"the program that checks it does not compile: {told.get(name, '')}",

@@ -17,8 +17,6 @@ COPIES, SEED = 8, 5
 
 
 class Subject:
-    """The environment as Python sees it."""
-
     def __init__(self, name: str, kwargs: dict[str, Any], folder: Path | None, seconds: float) -> None:
         self.name, self.kwargs, self.folder, self.seconds = str(folder or name), kwargs, folder, seconds
         self.creator = find_creator(self.name, kwargs)
@@ -83,8 +81,6 @@ def rows(subject: Subject, backend: str, **how: int) -> list[tuple[bytes, ...]]:
 def apart(a: list[tuple[bytes, ...]], b: list[tuple[bytes, ...]]) -> str | None:
     """What differs first, and when; None if nothing does, as far as both go."""
     names = ("observations", "rewards", "valid rows", "terminations", "truncations", "final observations")
-    for step, (x, y) in enumerate(zip(a, b, strict=False), 1):
-        for name, left, right in zip(names, x, y, strict=True):
-            if left != right:
-                return f"{name} differ, {steps(step)}"
-    return None
+    found = ((name, step) for step, (x, y) in enumerate(zip(a, b, strict=False), 1)
+             for name, left, right in zip(names, x, y, strict=True) if left != right)
+    return next((f"{name} differ, {steps(step)}" for name, step in found), None)

@@ -14,9 +14,8 @@ from puffer_il.native.glue import CSRC, OURS
 FRAME = re.compile(r"^\s*#\d+ 0x[0-9a-f]+ in (\w+)[^\n]*? (/[^\n]+?):(\d+)(?::\d+)?$", re.MULTILINE)
 UNDEFINED = re.compile(r"^(/?[^\n:]+):(\d+):\d+: runtime error: ([^\n]+)((?:\n\s+#[^\n]*)*)", re.MULTILINE)
 STACK = re.compile(r"'(\w+)' \(line \d+\) <== Memory access at offset (-?\d+) (\w+)")
-CRASHES = {"SEGV": "a wild or null pointer", "FPE": "an integer division by zero",
-           "BUS": "a misaligned or wild pointer", "ILL": "an illegal instruction",
-           "ABRT": "abort() or a failed assertion",
+CRASHES = {"SEGV": "a wild or null pointer", "FPE": "an integer division by zero", "ILL": "an illegal instruction",
+           "BUS": "a misaligned or wild pointer", "ABRT": "abort() or a failed assertion",
            "stack-overflow": "the stack is full: endless recursion, or a very large local array"}
 CRASH_REMEDY = "look at the pointers, indices and divisors of that line; Env starts as zeros and c_reset must set it"
 OWN_MEMORY = "put an array into Env; only c_open and c_close may ask for memory and give it back (see csrc/env.h)"

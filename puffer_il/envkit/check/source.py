@@ -13,12 +13,23 @@ CAST = re.compile(r"\(\s*(?:const\s+)?(float|double|u?int\d+_t|unsigned char|sig
                   r"(?:const\s*)?\*\s*(?:const\s*)?\)\s*\(?\s*io\s*\.\s*(observations|final_observations|actions)\b")
 SAME_TYPE = {"unsigned char": "uint8_t", "signed char": "int8_t", "char": "int8_t", "int": "int32_t"}
 DIAGNOSTIC = re.compile(r"^(.+?):(\d+):\d+: (warning|error|fatal error): (.+?)(?: \[(-W[\w=+-]+)\])?$", re.MULTILINE)
-RANDOM = ("rand", "srand", "rand_r", "random", "srandom", "drand48", "lrand48", "mrand48", "srand48", "arc4random",
-          "arc4random_uniform", "getrandom", "getentropy")
-CLOCKS = ("time", "clock", "clock_gettime", "gettimeofday", "timespec_get")
-MEMORY = ("malloc", "calloc", "realloc", "free")
-WAITS = ("sleep", "usleep", "nanosleep", "clock_nanosleep", "pause", "select", "poll")
-PRINTS = ("printf", "puts", "putchar", "fprintf", "fputs", "fwrite", "perror")
+CALLS = {  # what no environment may call → the check that it belongs to, what it finds, what to do, fatal
+    ("rand", "srand", "rand_r", "random", "srandom", "drand48", "lrand48", "mrand48", "srand48", "arc4random",
+     "arc4random_uniform", "getrandom", "getentropy"):
+        ("determinism", "not deterministic: {where} calls {name}(), whose numbers do not come from the seed",
+         "take them from io.rng: rng_double, rng_uniform, rng_below", True),
+    ("time", "clock", "clock_gettime", "gettimeofday", "timespec_get"):
+        ("determinism", "not deterministic: {where} calls {name}(), which differs from run to run",
+         "count steps in Env instead; random numbers come from io.rng", True),
+    ("malloc", "calloc", "realloc", "free"):
+        ("memory", "{where} calls {name}(), but Env holds plain values only: its bytes are copied",
+         "put an array into Env, or define c_open and c_close (see csrc/env.h)", False),
+    ("sleep", "usleep", "nanosleep", "clock_nanosleep", "pause", "select", "poll"):
+        ("speed", "{where} waits ({name})", "remove it: 'puffer-il env play' paces pictures by itself", False),
+    ("printf", "puts", "putchar", "fprintf", "fputs", "fwrite", "perror"):
+        ("speed", "{where} prints ({name}), which costs more than most steps",
+         "remove it, or put it between #ifdef DEBUG and #endif", False),
+}
 
 
 def own_headers(env: EnvFile) -> list[Path]:
@@ -125,24 +136,8 @@ def check_symbols(env: EnvFile, built: Path, hooks: set[str], checks: Checks) ->
             checks["sharing"].add(f"shared global state: the variable {name} ({where}) is one for all environments",
                                   f"move {name} into Env, or make it const if it never changes")
         elif section == "*UND*":
-            _check_call(env, name, hooks, checks)
+            for check, text, remedy, fatal in (told for names, told in CALLS.items() if name in names):
+                if check != "memory" or not hooks & {"OPEN", "SHARE"}:
+                    where = place(env, rf"\b{name}\s*\(")
+                    checks[check].add(text.format(where=where, name=name), remedy, fatal)
     return shared
-
-
-def _check_call(env: EnvFile, name: str, hooks: set[str], checks: Checks) -> None:
-    where = place(env, rf"\b{name}\s*\(")
-    if name in RANDOM:
-        checks["determinism"].add(f"not deterministic: {where} calls {name}(), whose numbers do not come from the seed",
-                                  "take them from io.rng: rng_double, rng_uniform, rng_below")
-    elif name in CLOCKS:
-        checks["determinism"].add(f"not deterministic: {where} calls {name}(), which differs from run to run",
-                                  "count steps in Env instead; random numbers come from io.rng")
-    elif name in MEMORY and not hooks & {"OPEN", "SHARE"}:
-        checks["memory"].add(f"{where} calls {name}(), but Env holds plain values only: its bytes are copied",
-                             "put an array into Env, or define c_open and c_close (see csrc/env.h)", fatal=False)
-    elif name in WAITS:
-        checks["speed"].add(f"{where} waits ({name})", "remove it: 'puffer-il env play' paces pictures by itself",
-                            fatal=False)
-    elif name in PRINTS:
-        checks["speed"].add(f"{where} prints ({name}), which costs more than most steps",
-                            "remove it, or put it between #ifdef DEBUG and #endif", fatal=False)

@@ -110,15 +110,15 @@ def export(args: Namespace) -> int:
     from puffer_il.demos.formats import imitation, minari
 
     demos = read_demos(args.file)
-    if not args.out.startswith(minari.PREFIX):
+    if args.out.startswith(minari.PREFIX):
+        env = args.env or read_meta(args.file)["env"]
+        if not env:
+            raise InputError(f"demos {args.file}: does not name its environment; give --env ENV")
+        spec = _spec(env)
+        demos = fit(demos, spec)
+        minari.write(args.out, demos, spec)
+    else:
         imitation.write(args.out, demos)
-        return _written(args.out, demos)
-    env = args.env or read_meta(args.file)["env"]
-    if not env:
-        raise InputError(f"demos {args.file}: does not name its environment; give --env ENV")
-    spec = _spec(env)
-    demos = fit(demos, spec)
-    minari.write(args.out, demos, spec)
     return _written(args.out, demos)
 
 

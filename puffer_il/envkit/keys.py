@@ -98,9 +98,8 @@ class Controls:
 
     def __init__(self, action: ActionSpec) -> None:
         self.action = action
-        self.neutral: Array
         if action.discrete:
-            self.neutral = np.array([1 if n == 3 else 0 for n in action.nvec], np.int32)
+            self.neutral: Array = np.array([1 if n == 3 else 0 for n in action.nvec], np.int32)
         else:
             assert action.low is not None and action.high is not None
             self.low = np.where(np.isfinite(action.low), action.low, -1).astype(np.float32)
@@ -121,8 +120,7 @@ class Controls:
             self.value[:] = self.neutral
             return True
         if self.choices:
-            if key in self.choices:
-                self.value[0] = self.choices[key]
+            self.value[0] = self.choices.get(key, self.value[0])
             return key in self.choices
         for k, pair in enumerate(PAIRS[:self.action.dim]):
             if key in pair:

@@ -174,8 +174,7 @@ def potentials(spec: EnvSpec, obs: Array) -> Array:
     flat = flatten(torch.tensor(obs)).numpy().astype(np.float64)[:, :flatten.num_numeric + flatten.num_onehot]
     numeric, others = flat[:, :flatten.num_numeric], flat[:, flatten.num_numeric:]
     spread = np.maximum(abs(numeric).max(0, initial=0), 1e-12) if len(numeric) else 1.0
-    numeric = numeric / spread
-    count = numeric.shape[1]
+    numeric, count = numeric / spread, numeric.shape[1]
     first, second = np.triu_indices(count) if count <= QUADRATIC else (np.arange(count),) * 2
     return np.column_stack((np.ones(len(flat)), numeric, numeric[:, first] * numeric[:, second], others))
 
@@ -236,23 +235,22 @@ def exchanged(obs: Array, part: Part, order: Array) -> Array:
 def slices(rewards: Array, parts: list[Part], moved: list[dict[str, Any]]) -> dict[str, Any]:
     """Mean rewards of the steps seen, by the one and by the two numbers that move it most: `one` has a list of means,
     `two` a list of rows, from the lowest second number up; None where no step was."""
-    by_name = {part.name: part for part in parts}
-    chosen = [by_name[one["part"]] for one in moved if one["part"] in by_name and one["sd"] > 0]
-    chosen = [part for part in chosen if part.values is not None and np.ptp(part.values) > 0][:2]
+    varied = {part.name: part.values for part in parts if part.values is not None and np.ptp(part.values) > 0}
+    chosen = [one["part"] for one in moved if one["part"] in varied and one["sd"] > 0][:2]
     made: dict[str, Any] = {"one": [], "two": None}
     places = []
-    for part in chosen:
-        assert part.values is not None
-        whole = np.array_equal(part.values, part.values.round())
-        low, high = (part.values.min(), part.values.max()) if whole else np.quantile(part.values, (0.005, 0.995))
+    for name in chosen:
+        values = varied[name]
+        whole = np.array_equal(values, values.round())
+        low, high = (values.min(), values.max()) if whole else np.quantile(values, (0.005, 0.995))
         count = int(high - low + 1) if whole and high - low < 2 * BINS else BINS
-        place = np.clip(((part.values - low) / (high - low) * count).astype(int), 0, count - 1)
+        place = np.clip(((values - low) / (high - low) * count).astype(int), 0, count - 1)
         places.append((place, count))
-        made["one"].append({"part": part.name, "low": low, "high": high, "means": _means(rewards, place, count)})
+        made["one"].append({"part": name, "low": low, "high": high, "means": _means(rewards, place, count)})
     if len(chosen) == 2:
         (x, columns), (y, rows) = places
         means = _means(rewards, y * columns + x, rows * columns)
-        made["two"] = {"x": chosen[0].name, "y": chosen[1].name,
+        made["two"] = {"x": chosen[0], "y": chosen[1],
                        "means": [means[row * columns:(row + 1) * columns] for row in range(rows)]}
     return made
 

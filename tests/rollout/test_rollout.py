@@ -145,7 +145,7 @@ def collect(folders: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Callabl
                         p += 0.05 * torch.randn(p.shape)
                 monkeypatch.setattr(Collector, "_collect_natively", natively if way else lambda self: False)
                 collector.collect()
-                learner.update_norm(*obs_moments(learner.flatten, torch.from_numpy(buffer.flat().obs)))
+                learner.encoder.update_norm(*obs_moments(learner.flatten, torch.from_numpy(buffer.flat().obs)))
                 found.append(everything(collector))
         assert len(calls) == sum(ways)
         return found

@@ -4,8 +4,6 @@ setup.py compiles those under envs/ through `env_extension`; `compile_env` does 
 anywhere. Nothing that is generated is kept among the sources.
 """
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import importlib.util

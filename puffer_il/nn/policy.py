@@ -154,5 +154,9 @@ class Policy(nn.Module):
         return features, state
 
     @property
+    def num_parameters(self) -> int:
+        return sum(p.numel() for p in self.parameters())
+
+    @property
     def _device(self) -> torch.device:
         return next(self.parameters()).device

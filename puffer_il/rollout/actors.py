@@ -131,10 +131,6 @@ def policy_actor(policy: Policy | NumpyPolicy, vec: Vec, deterministic: bool = T
     return NumpyActor(policy, vec.spec, deterministic, seed)
 
 
-def num_parameters(policy: Policy | NumpyPolicy) -> int:
-    return sum(p.numel() for p in policy.parameters()) if isinstance(policy, Policy) else policy.num_parameters
-
-
 class TensorActorCritic:
     """A NumpyActorCritic whose `act` and `value` take and give tensors, as those of a `Policy` do.
 

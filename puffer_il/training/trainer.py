@@ -20,7 +20,7 @@ from puffer_il.core.spec import EnvSpec, Metrics
 from puffer_il.learners.common.learned_reward import FILE as REWARD_FILE
 from puffer_il.learners.common.learned_reward import save_reward
 from puffer_il.nn import fused
-from puffer_il.rollout.actors import Actor, RandomActor, num_parameters, policy_actor
+from puffer_il.rollout.actors import Actor, RandomActor, policy_actor
 from puffer_il.rollout.evaluate import EVAL_SEED, FINAL_SEED, evaluate
 from puffer_il.training.assemble import Parts, assemble
 from puffer_il.training.loggers import Logger, RunInfo
@@ -109,7 +109,7 @@ class Trainer:
                        num_groups=len(vec.groups) if vec else 1, num_agents=self.spec.num_agents,
                        device=str(self.parts.device), expert_return=self.expert_return,
                        random_return=self.random_return, demos=self._describe_demos(), wall_s=self.wall_s,
-                       parameters=num_parameters(self.learner.policy))
+                       parameters=self.learner.policy.num_parameters)
         for logger in self.loggers:
             logger.start(info)
         for note in (*(self.demos.notes if self.demos else ()), *(vec.notices if vec else ())):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from puffer_il.bench.measure import Say, figure
-from puffer_il.bench.peers.run import Entry, Result, interleave, ratio
+from puffer_il.bench.peers.run import Entry, EntryResult, interleave, ratio
 from puffer_il.core.errors import EnvFailure, InputError
 from puffer_il.demos import shipped_path
 from puffer_il.kernels.threads import cores
@@ -79,7 +79,7 @@ def tables(algo: str, keys: Keys) -> dict[str, dict[str, Any]]:
     return made
 
 
-def entry(result: Result, algo: str, keys: Keys, **more: Any) -> dict[str, Any]:
+def entry(result: EntryResult, algo: str, keys: Keys, **more: Any) -> dict[str, Any]:
     """JSON of one measured loop: steps/s, and the seconds per stage that one iteration takes in the median."""
     rates = {"steps_per_s": result.rate} if result.samples else {}
     return {"name": result.name, "algo": algo, "keys": keys, **more, **rates, "stages": result.stages,

@@ -10,7 +10,7 @@ import pytest
 from puffer_il.bench import environment, limits, loops, measure, memory, networks, speed, stages
 from puffer_il.bench.measure import Effort
 from puffer_il.bench.peers import compare
-from puffer_il.bench.peers.run import Entry, Result
+from puffer_il.bench.peers.run import Entry, EntryResult
 from puffer_il.bench.tables import TABLES, both, markdown, tables
 from puffer_il.cli import main
 from puffer_il.learners.registry import learner_names
@@ -208,9 +208,9 @@ def test_networks_are_compared_with_torch():
 def test_peers_are_compared_with_ours_and_the_faster_setting_counts():
     group = compare.Group("PPO, 1 epoch", "steps", [])
     ten, five = ([{"steps": steps, "seconds": 1}] * 2 for steps in (10, 5))
-    done = [Result("puffer_il PPO", [{"steps": 30, "seconds": s} for s in (1, 2)]),
-            Result("pufferlib PPO, 1 thread", ten, facts={"versions": {"pufferlib": "3"}}),
-            Result("pufferlib PPO, its own threads", five), Result("sb3 PPO", error="broke")]
+    done = [EntryResult("puffer_il PPO", [{"steps": 30, "seconds": s} for s in (1, 2)]),
+            EntryResult("pufferlib PPO, 1 thread", ten, facts={"versions": {"pufferlib": "3"}}),
+            EntryResult("pufferlib PPO, its own threads", five), EntryResult("sb3 PPO", error="broke")]
     found = compare.compared(group, done)
     assert compare.best_of_theirs(found, "pufferlib") == "pufferlib PPO, 1 thread"
     assert [(p["theirs"], p["ratio"]["median"]) for p in found["ratios"]] == [

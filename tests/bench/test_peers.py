@@ -11,7 +11,7 @@ import pytest
 
 from puffer_il.bench.peers import install, run
 from puffer_il.bench.peers.install import PeerError, Recipe
-from puffer_il.bench.peers.run import Entry, Result, interleave, peer_entry, ratio
+from puffer_il.bench.peers.run import Entry, EntryResult, interleave, peer_entry, ratio
 
 WORKERS = Path(run.__file__).with_name("workers")
 FAKE = f"""
@@ -146,10 +146,10 @@ def test_rounds_before_a_crash_are_kept(fake):
 
 
 def test_ratios_are_taken_pair_by_pair():
-    ours, theirs = (Result(name, [{"steps": s, "seconds": 2.0} for s in steps])
+    ours, theirs = (EntryResult(name, [{"steps": s, "seconds": 2.0} for s in steps])
                     for name, steps in (("ours", (20, 60, 20)), ("theirs", (10, 10, 20))))
     assert ratio(ours, theirs) == {"median": 2, "min": 1, "max": 6, "samples": 3}
-    assert ratio(ours, Result("none", error="crashed")) is None
+    assert ratio(ours, EntryResult("none", error="crashed")) is None
 
 
 def test_our_own_failure_is_not_swallowed(fake):

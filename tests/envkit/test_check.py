@@ -127,7 +127,7 @@ BROKEN: dict[str, tuple[list[tuple[str, str]], list[tuple[str, str]], str, str]]
     "calls_rand": ([STDLIB, (STEP, "    env->v += rand() % 2;\n" + STEP)], [], "determinism",
                    r"not deterministic: calls_rand\.h:\d+ calls rand\(\)"),
     "address_as_number": ([(STEP, "    env->v += ((uintptr_t)env >> 4) % 5;\n" + STEP)], [], "determinism",
-                          r"not deterministic: .* give.? other observations"),
+                          r"not deterministic: .* give.? different observations"),
     "out_of_bounds_observation": ([], [("= 100.0\n", "= 8.5\n")], "observations",
                                   r"out of space: observation\[0\] is \S+, above high = 8\.5, at step \d+"),
     "constant_observation": ([(SEEN, "    io.observations[0] = io.observations[1] = 1;\n")], [], "observations",

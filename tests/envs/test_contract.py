@@ -17,8 +17,8 @@ from puffer_il.core.spec import Batch, Starts
 from puffer_il.envkit.check.child import write_input
 from puffer_il.envkit.check.findings import check_run
 from puffer_il.envkit.check.program import build_object, build_program, run_program
-from puffer_il.envkit.check.reports import check_reports
 from puffer_il.envkit.check.results import Checks
+from puffer_il.envkit.check.sanitizers import check_sanitizers
 from puffer_il.native.envdata import open_env
 from puffer_il.native.envfile import read_env
 from puffer_il.native.gymnasium_env import GymnasiumEnv, GymnasiumVectorEnv
@@ -400,7 +400,7 @@ def test_compilers_and_sanitizers_find_nothing(folder: Path, tmp_path: Path):
     program, told = build_program(env, "sanitized", tmp_path)
     assert program is not None, told
     run = run_program(program, "sanitized", tmp_path / "input", tmp_path, 0.3, 3.0)
-    check_reports(env, run, checks)
+    check_sanitizers(env, run, checks)
     check_run(env, {"sanitized": run}, checks)
     assert run.code == 0
     assert not [finding for check in checks.values() for finding in check.findings if finding.fatal]

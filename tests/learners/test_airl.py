@@ -13,6 +13,7 @@ from puffer_il.core.spec import ActionSpec, EnvSpec, ObsField
 from puffer_il.learners.airl import AIRL, AIRLConfig, Shaped, Steps
 from puffer_il.learners.experiment import build
 from puffer_il.nn.losses import bce_discriminator_loss, gradient_penalty
+from tests.support.mdps import discounted_occupancy, ring, soft_optimal
 from tests.support.rollouts import SPEC, make_buffer, make_demos
 
 CPU, GAMMA = torch.device("cpu"), 0.9
@@ -127,32 +128,6 @@ def test_the_penalty_is_one_of_f_alone():
         float(gradient_penalty(shaped, far, rows, mix=mix)[1].detach()), rel=1e-5)
 
 
-def ring(states: int = 5) -> np.ndarray:
-    """Deterministic steps (S, A, S) round a ring: back, stay, on."""
-    transitions = np.zeros((states, 3, states))
-    for s in range(states):
-        for a in range(3):
-            transitions[s, a, (s + a - 1) % states] = 1
-    return transitions
-
-
-def soft_optimal(transitions: np.ndarray, rewards: np.ndarray, gamma: float) -> np.ndarray:
-    """log π (S, A) of maximum entropy: π = exp(Q − V), V = log Σ exp Q, Q = r + γ P V. Rewards (S, A, S)."""
-    values = np.zeros(len(transitions))
-    for _ in range(200):
-        q = (transitions * (rewards + gamma * values)).sum(2)
-        top = q.max(1, keepdims=True)
-        values = top[:, 0] + np.log(np.exp(q - top).sum(1))
-    return q - values[:, None]
-
-
-def occupancy(transitions: np.ndarray, policy: np.ndarray, gamma: float) -> np.ndarray:
-    """(S, A) discounted visits from a uniform start, summing up to 1."""
-    moves = np.einsum("sa,sat->st", policy, transitions)
-    visits = np.linalg.solve(np.eye(len(moves)) - gamma * moves.T, np.full(len(moves), (1 - gamma) / len(moves)))
-    return visits[:, None] * policy
-
-
 def test_at_the_optimum_f_is_the_advantage_which_is_log_pi_and_g_is_the_true_reward():
     """Fu et al. 2018, section 4 and theorem 5.1, with exact occupancies in a small MDP whose reward is of states.
 
@@ -167,11 +142,12 @@ def test_at_the_optimum_f_is_the_advantage_which_is_log_pi_and_g_is_the_true_rew
     states, actions = (torch.tensor(x.reshape(-1, 1).astype(np.int32)) for x in np.indices((5, 3)))
     successors = torch.tensor(transitions.argmax(2).reshape(-1, 1).astype(np.int32))
     steps = Steps(actions, successors, torch.zeros(15, dtype=torch.bool), torch.zeros(15))
-    seen = torch.tensor(occupancy(transitions, np.exp(expert), GAMMA).reshape(-1), dtype=torch.float32)
+    seen = torch.tensor(discounted_occupancy(transitions, np.exp(expert), GAMMA).reshape(-1), dtype=torch.float32)
     log_policy, optimizer = np.full((5, 3), -math.log(3)), torch.optim.Adam(shaped.parameters(), lr=0.05)
     for _ in range(100):
         rows = shaped.rows(states, steps._replace(logprobs=torch.tensor(log_policy.reshape(-1), dtype=torch.float32)))
-        own = torch.tensor(occupancy(transitions, np.exp(log_policy), GAMMA).reshape(-1), dtype=torch.float32)
+        visits = discounted_occupancy(transitions, np.exp(log_policy), GAMMA)
+        own = torch.tensor(visits.reshape(-1), dtype=torch.float32)
         for _ in range(5):
             optimizer.zero_grad()
             logits = shaped(rows)

@@ -13,10 +13,10 @@ from puffer_il.core.spec import ActionSpec, EnvSpec, ObsField
 from puffer_il.learners.deep_maxent_irl import DeepMaxEntIRL
 from puffer_il.learners.experiment import build
 from puffer_il.nn.losses import discriminator_loss
-from tests.learners.test_airl import GAMMA, occupancy, ring, soft_optimal
+from tests.support.mdps import discounted_occupancy, ring, soft_optimal
 from tests.support.rollouts import SPEC, make_buffer, make_demos
 
-CPU = torch.device("cpu")
+CPU, GAMMA = torch.device("cpu"), 0.9
 
 
 def make(demos=None, spec=SPEC, **own) -> DeepMaxEntIRL:
@@ -44,7 +44,7 @@ def test_with_exact_occupancies_it_finds_the_experts_policy():
     """Tabular maximum entropy IRL (Ziebart 2010): visits match, and with them the soft-optimal policy."""
     transitions, true = ring(), np.array([0.0, 1.5, -0.5, 0.3, 0.8])
     expert = np.exp(soft_optimal(transitions, np.broadcast_to(true[:, None, None], transitions.shape), GAMMA))
-    seen = occupancy(transitions, expert, GAMMA).sum(1)
+    seen = discounted_occupancy(transitions, expert, GAMMA).sum(1)
     spec = EnvSpec("ring", (1,), np.dtype(np.int32), ActionSpec(nvec=(3,)),
                    (ObsField("obs", np.dtype(np.int32), (), 0, 5),))
     demos = dataclasses.replace(make_demos(), obs=np.zeros((40, 1), np.int32), next_obs=np.zeros((40, 1), np.int32))
@@ -55,7 +55,7 @@ def test_with_exact_occupancies_it_finds_the_experts_policy():
         r = reward(rows)
         numbers = r.detach().double().numpy()
         policy = np.exp(soft_optimal(transitions, np.broadcast_to(numbers[:, None, None], transitions.shape), GAMMA))
-        own = occupancy(transitions, policy, GAMMA).sum(1)
+        own = discounted_occupancy(transitions, policy, GAMMA).sum(1)
         optimizer.zero_grad()
         # Rows in the shares of exact occupancies: what the sampled loss is in the limit.
         (0.5 * (r * torch.tensor(own - seen, dtype=torch.float32)).sum()).backward()

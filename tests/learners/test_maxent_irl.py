@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from puffer_il.bench.peers.install import cache_folder
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ActionSpec, EnvSpec, ObsField
 from puffer_il.demos import read_demos
@@ -30,13 +27,11 @@ from puffer_il.learners.maxent_irl import MaxEntIRL
 from puffer_il.native import tabular
 from puffer_il.vector.make import find_creator
 from puffer_il.vector.model import model_of
+from tests.support.imitation import beside_imitation
 from tests.support.mdps import episodes_of, exact_evidence, on_one_thread, policy_value, uniform
 from tests.support.runs import final_state, gridworld_demos, run, tiny
 
 one_thread = pytest.fixture(autouse=True)(on_one_thread)
-PEER = Path(__file__).parents[1] / "support" / "imitation_mce.py"
-
-
 @pytest.fixture(scope="module")
 def demos(tmp_path_factory) -> Path:
     return gridworld_demos(tmp_path_factory.mktemp("mdp") / "expert.npz")
@@ -169,39 +164,6 @@ def test_an_observation_that_is_no_state_is_refused(demos):
     with pytest.raises(InputError, match="are not the 45 states and 4 actions of its table"):
         MaxEntIRL(spec_of(44, 4), read_demos(demos), config, torch.device("cpu"), 1,
                   model_of(find_creator(config.env.name, config.env.kwargs)))
-
-
-def peer_python() -> Path:
-    folder = cache_folder() / "imitation"
-    if not (folder / "complete").is_file():
-        pytest.skip(f"no environment of imitation at {folder}; 'puffer-il bench --peers' makes it")
-    return folder / "bin" / "python"
-
-
-def beside_imitation(folder: Path, names: list[str], eps: float = 5e-5) -> dict[str, dict[str, float]]:
-    """The same MDPs, expert occupancies and stopping rule for both, one after the other, each on one thread. Ours is
-    timed with its set-up, theirs without."""
-    subprocess.run([peer_python(), PEER, folder, str(eps), *names], check=True, capture_output=True, timeout=500)
-    rows = {}
-    for name in names:
-        with np.load(folder / f"{name}.npz") as theirs:
-            peer = dict(theirs)
-        begin = time.perf_counter()
-        states, horizon = len(peer["initial"]), int(peer["horizon"])
-        mdp = tabular.MDP(peer["transitions"], np.ones(states), peer["initial"], np.zeros(states, bool))
-        soft = SoftMDP(mdp, 1.0, horizon)
-        problem = InverseProblem(soft, exact_evidence(soft, peer["expert_policy"]), "state")
-        optimizer = LBFGS(problem, np.zeros(states))
-        while abs(optimizer.gradient).max() > eps:
-            assert optimizer.iterate()
-        seconds = time.perf_counter() - begin
-        policy = problem.solve(optimizer.x).policy
-        reached = np.append(soft.starts(), np.zeros((1, states)), 0)
-        soft.model.moves(policy, reached)  # theirs counts the state after the last action too
-        ours = reached.sum(0)
-        rows[name] = {"faster": float(peer["seconds"]) / seconds, "ours": abs(ours - peer["expert"]).max(),
-                      "theirs": abs(peer["found"] - peer["expert"]).max(), "apart": abs(ours - peer["found"]).max()}
-    return rows
 
 
 def test_the_same_occupancy_as_imitation_at_ten_times_the_speed(tmp_path):

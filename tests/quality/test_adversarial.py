@@ -18,7 +18,7 @@ from puffer_il.learners.experiment import build, experiment_layers
 from puffer_il.learners.registry import get_learner
 from puffer_il.native.catalogue import env_folders
 from puffer_il.vector.vec import make_vec
-from tests.quality.test_learning import SEEDS, train
+from tests.support.quality import SEEDS, train
 from tests.support.runs import run
 
 pytestmark = pytest.mark.slow

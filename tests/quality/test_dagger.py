@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from puffer_il.learners.experiment import build
-from tests.quality.test_learning import SEEDS, train
+from tests.support.quality import SEEDS, train
 from tests.support.runs import run
 
 pytestmark = pytest.mark.slow

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from puffer_il.rollout.stats import bootstrap_ci
-from tests.quality.test_learning import puffer_il, train
+from tests.support.quality import puffer_il, train
 
 pytestmark = pytest.mark.slow
 SEEDS = range(1, 8)

@@ -11,7 +11,7 @@ import pytest
 from puffer_il.demos import collect
 from puffer_il.learners.experiment import build, experiment_layers
 from puffer_il.vector.vec import make_vec
-from tests.quality.test_learning import SEEDS, puffer_il, train
+from tests.support.quality import SEEDS, puffer_il, train
 from tests.support.runs import run
 
 pytestmark = pytest.mark.slow

@@ -18,7 +18,7 @@ from puffer_il.native.catalogue import env_folders
 from puffer_il.native.envdata import open_env
 from puffer_il.vector.make import find_creator
 from puffer_il.vector.model import model_of
-from tests.learners.test_maxent_irl import beside_imitation
+from tests.support.imitation import beside_imitation
 from tests.support.mdps import episodes_of, exact_evidence, on_one_thread, policy_value, uniform
 
 pytestmark = pytest.mark.slow

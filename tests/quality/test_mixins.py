@@ -10,7 +10,7 @@ import pytest
 
 from puffer_il.demos import read_demos
 from puffer_il.demos.dataset import Demos
-from tests.quality.test_learning import SEEDS, puffer_il
+from tests.support.quality import SEEDS, puffer_il
 
 pytestmark = pytest.mark.slow
 LENGTH, ACTIONS = 12, 4

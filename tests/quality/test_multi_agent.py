@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from puffer_il.rollout.stats import normalized
-from tests.quality.test_learning import SEEDS, puffer_il, train
+from tests.support.quality import SEEDS, puffer_il, train
 
 pytestmark = pytest.mark.slow
 RANDOM_AGAINST_THE_SCRIPT = -0.93  # return of a random cycle in 500 games of tron

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from puffer_il.rollout.stats import bootstrap_ci
-from tests.quality.test_learning import SEEDS, puffer_il, train
+from tests.support.quality import SEEDS, puffer_il, train
 
 pytestmark = pytest.mark.slow
 CHANGED = ("--env.kwargs.gain", -1)

@@ -80,3 +80,29 @@ def exact_evidence(soft: SoftMDP, policy: Array) -> Evidence:
     if soft.horizon:
         policy = np.ascontiguousarray(np.broadcast_to(policy, (soft.horizon, *soft.shape)))
     return Evidence(soft.starts(), *soft.visits(policy, soft.starts()), episodes=math.inf)
+
+
+def ring(states: int = 5) -> np.ndarray:
+    """Deterministic steps (S, A, S) round a ring: back, stay, on."""
+    transitions = np.zeros((states, 3, states))
+    for s in range(states):
+        for a in range(3):
+            transitions[s, a, (s + a - 1) % states] = 1
+    return transitions
+
+
+def soft_optimal(transitions: np.ndarray, rewards: np.ndarray, gamma: float) -> np.ndarray:
+    """log π (S, A) of maximum entropy: π = exp(Q − V), V = log Σ exp Q, Q = r + γ P V. Rewards (S, A, S)."""
+    values = np.zeros(len(transitions))
+    for _ in range(200):
+        q = (transitions * (rewards + gamma * values)).sum(2)
+        top = q.max(1, keepdims=True)
+        values = top[:, 0] + np.log(np.exp(q - top).sum(1))
+    return q - values[:, None]
+
+
+def discounted_occupancy(transitions: np.ndarray, policy: np.ndarray, gamma: float) -> np.ndarray:
+    """(S, A) discounted visits from a uniform start, summing up to 1."""
+    moves = np.einsum("sa,sat->st", policy, transitions)
+    visits = np.linalg.solve(np.eye(len(moves)) - gamma * moves.T, np.full(len(moves), (1 - gamma) / len(moves)))
+    return visits[:, None] * policy

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from puffer_il.training.dashboard import Dashboard, terminal_logger
-from tests.training.test_loggers import Clock, info
+from tests.support.loggers import Clock, info
 from tests.training.test_panels import DISC, SCORES
 
 BASE = {"SPS": 312_000.0, "SPS_mean": 298_000.0, "progress": 0.4, "env_steps": 400.0, "updates": 4.0, "wall_s": 3.0,

@@ -19,7 +19,7 @@ from puffer_il.training.panels import (
     returns,
     verdict,
 )
-from tests.training.test_loggers import info
+from tests.support.loggers import info
 
 DISC = {"disc/accuracy_expert": 0.7, "disc/accuracy_policy": 0.7, "disc/logit_expert": 0.9, "disc/logit_policy": -0.7}
 SCORES = {"rollout/return_mean": 261.15, "rollout/length_mean": 261.15, "eval/return_mean": 452.0,

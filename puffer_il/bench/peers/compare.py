@@ -9,7 +9,7 @@ from typing import Any
 from puffer_il.bench.limits import RawSteps
 from puffer_il.bench.loops import GAIL_VARIANTS, Keys, Loop, time_to_expert
 from puffer_il.bench.measure import Say, figure
-from puffer_il.bench.peers.run import Entry, Result, Sample, interleave, peer_entry, ratio
+from puffer_il.bench.peers.run import Entry, EntryResult, Sample, interleave, peer_entry, ratio
 from puffer_il.demos import shipped_path
 from puffer_il.kernels.threads import cores
 from puffer_il.native.catalogue import env_folders
@@ -93,7 +93,7 @@ def compare(results: list[dict[str, Any]], rounds: int, say: Say, chosen: Sequen
             results.append(compared(group, interleave(entries, rounds, lambda line: say(f"peers: {line}"))))
 
 
-def compared(group: Group, done: Sequence[Result]) -> dict[str, Any]:
+def compared(group: Group, done: Sequence[EntryResult]) -> dict[str, Any]:
     """Rates and stages of everyone, and each of ours over each of theirs, pair by pair."""
     entries = [{"name": result.name, **({"rate": result.rate} if result.samples else {}), "stages": result.stages,
                 "error": result.error, **{key: result.facts.get(key) for key in ("versions", "settings")}}

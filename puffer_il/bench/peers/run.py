@@ -51,7 +51,7 @@ class Entry:
 
 
 @dataclass
-class Result:
+class EntryResult:
     """What one competitor did: its samples in the order of the rounds, complete unless `error` says why not."""
 
     name: str
@@ -74,7 +74,7 @@ class Result:
                 for name in (self.samples[-1].get("stages", {}) if self.samples else {})}
 
 
-def ratio(ours: Result, theirs: Result) -> Figure | None:
+def ratio(ours: EntryResult, theirs: EntryResult) -> Figure | None:
     """Our rate over theirs, pair by pair; None if they have no round in common."""
     pairs = [a / b for a, b in zip(ours.rates, theirs.rates, strict=False)]  # one may have ended early
     return figure(pairs) if pairs else None
@@ -93,9 +93,9 @@ def peer_entry(peer: str, name: str, settings: dict[str, Any], progress: Say = l
     return Entry(name, (str(python), str(worker), json.dumps(settings)))
 
 
-def interleave(entries: Sequence[Entry], rounds: int, progress: Say = lambda line: None) -> list[Result]:
+def interleave(entries: Sequence[Entry], rounds: int, progress: Say = lambda line: None) -> list[EntryResult]:
     """Start and warm up one after the other, then `rounds` times each in turn, always in the order of the entries."""
-    results = [Result(entry.name, error=entry.error) for entry in entries]
+    results = [EntryResult(entry.name, error=entry.error) for entry in entries]
     with ExitStack() as stack:
         measures = [_start(entry, result, stack, progress) for entry, result in zip(entries, results, strict=True)]
         for number in range(rounds):
@@ -105,7 +105,7 @@ def interleave(entries: Sequence[Entry], rounds: int, progress: Say = lambda lin
     return results
 
 
-def _start(entry: Entry, result: Result, stack: ExitStack, progress: Say) -> Callable[[], Sample] | None:
+def _start(entry: Entry, result: EntryResult, stack: ExitStack, progress: Say) -> Callable[[], Sample] | None:
     """What measures this entry, set up and warmed up; None, and the result's error, if that fails."""
     try:
         if entry.error:
@@ -124,7 +124,7 @@ def _start(entry: Entry, result: Result, stack: ExitStack, progress: Say) -> Cal
         return None
 
 
-def _take(result: Result, measure: Callable[[], Sample], where: str, progress: Say) -> None:
+def _take(result: EntryResult, measure: Callable[[], Sample], where: str, progress: Say) -> None:
     try:
         sample = measure()
         if not (sample.get("steps", 0) > 0 and sample.get("seconds", 0) > 0):
@@ -136,7 +136,7 @@ def _take(result: Result, measure: Callable[[], Sample], where: str, progress: S
         progress(f"{result.name}: {where}, {sample['steps'] / sample['seconds']:,.0f}/s")
 
 
-def _fail(result: Result, error: PeerError, progress: Say) -> None:
+def _fail(result: EntryResult, error: PeerError, progress: Say) -> None:
     result.error = str(error)
     progress(f"{result.name}: left out, {error}")
 

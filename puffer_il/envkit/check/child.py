@@ -96,17 +96,17 @@ def _serve(pipe: Connection, name: str, kwargs: dict[str, Any], seconds: float, 
         folder = folder_of(name)
         if folder is not None:
             pipe.send({"folder": folder, "values": write_input(folder, kwargs, scratch / "input")})
+        from puffer_il.envkit.check.checked_env import CheckedEnv
         from puffer_il.envkit.check.python_checks import PYTHON_CHECKS
-        from puffer_il.envkit.check.subject import Subject
 
-        subject = Subject(name, kwargs, folder, seconds)
+        env = CheckedEnv(name, kwargs, folder, seconds)
         if folder is None:
-            pipe.send({"folder": None, "about": subject.open()})
+            pipe.send({"folder": None, "about": env.open()})
         pipe.recv()
-        for check, look in ((Check(name), look) for name, look in PYTHON_CHECKS.items() if subject.has(name)):
+        for check, look in ((Check(name), look) for name, look in PYTHON_CHECKS.items() if env.has(name)):
             pipe.send(check.name)
             begin = time.monotonic()
-            look(subject, check)
+            look(env, check)
             check.seconds = time.monotonic() - begin
             pipe.send(check)
         pipe.send(None)

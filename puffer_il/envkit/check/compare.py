@@ -7,7 +7,7 @@ import numpy as np
 
 from puffer_il.envkit.check.findings import ALL_FIELDS, MANY
 from puffer_il.envkit.check.program import ProgramRun
-from puffer_il.envkit.check.results import FOLLOW, ROOTS, Checks, steps
+from puffer_il.envkit.check.results import FOLLOW, ROOTS, Checks, at_step
 
 BY_FIELDS = {  # comparison → the check that it belongs to, what it finds, what to do
     "fresh": ("initialised", "uninitialised read: {fields} of Env is used before c_reset has set it ({what} depend on "
@@ -33,20 +33,20 @@ def check_comparisons(runs: Mapping[str, ProgramRun], unwritten: list[str], shar
     if "repeat" in differs:
         what, step = differs["repeat"]
         checks["determinism"].add(f"not deterministic: the same seed and actions give different {what} the second "
-                                  f"time, {steps(step)}",
+                                  f"time, {at_step(step)}",
                                   "everything must come from Env, io.params, io.data and io.rng: no static variables, "
                                   "no rand(), no clock, no addresses as numbers", compared=True)
     for label, text in (("alone", "when it is alone"), ("split", "when the batch is split")):
         if label in differs and (shared or "repeat" not in differs):
             what, step = differs[label]
-            checks["sharing"].add(f"shared state: an environment gives different {what} {text}, {steps(step)}",
+            checks["sharing"].add(f"shared state: an environment gives different {what} {text}, {at_step(step)}",
                                   "keep everything that changes in Env: no static variables", compared=True)
             break
     for label, (name, text, cure) in BY_FIELDS.items():
         if label in differs:
             what, step = differs[label]
             checks[name].add(text.format(fields=", ".join(dict.fromkeys(fields[label])) or "something", what=what,
-                                         step=steps(step)), cure, compared=True)
+                                         step=at_step(step)), cure, compared=True)
     _hooks(records, "set observations" in differs, checks)
 
 
@@ -60,7 +60,7 @@ def _hooks(records: list[tuple[str, ...]], unseen: bool, checks: Checks) -> None
                             "c_set_state must set the fields that c_get_state reads, in the same order")
     for k, value, low, high, step in [record[1:] for record in records if record[0] == "expert"][:1]:
         checks["expert"].add(f"out of space: c_expert's action[{k}] is {value}, but must be from {low} to {high}, "
-                             f"{steps(step)}", "clip it in c_expert; demonstrations would record it unclipped")
+                             f"{at_step(step)}", "clip it in c_expert; demonstrations would record it unclipped")
     for drawn, moves, repeats in [record[1:] for record in records if record[0] == "picture"][:1]:
         if drawn == "0":
             checks["picture"].add("the picture is of one colour", "does c_render draw inside width × height?", False)
@@ -87,12 +87,12 @@ def _memory(runs: Mapping[str, ProgramRun], unwritten: list[str], checks: Checks
         return
     again = first_difference(runs["zero"], runs["again"]) if "again" in runs else None
     if again is not None:
-        checks["determinism"].add(f"not deterministic: another process gives different {again[0]}, {steps(again[1])}",
+        checks["determinism"].add(f"not deterministic: another process gives different {again[0]}, {at_step(again[1])}",
                                   "no clock, no rand(), no addresses as numbers: random numbers come from io.rng")
         return
     lines = f": {'; '.join(unwritten)}" if unwritten else ""
     checks["initialised"].add(f"uninitialised read: {found[0]} depend on memory that nobody has written, "
-                              f"{steps(found[1])}{lines}", "give every local variable a value, write all of "
+                              f"{at_step(found[1])}{lines}", "give every local variable a value, write all of "
                               "io.observations, and read io.actions in c_step only", compared=True)
 
 

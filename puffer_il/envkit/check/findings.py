@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from puffer_il.envkit.check.program import ProgramRun
-from puffer_il.envkit.check.reports import CRASH_REMEDY, CRASHES, beside_block, remedy, tell_endless
-from puffer_il.envkit.check.results import Checks, steps
+from puffer_il.envkit.check.results import Checks, at_step
+from puffer_il.envkit.check.sanitizers import CRASH_REMEDY, CRASHES, beside_block, remedy, tell_endless
 from puffer_il.native.envfile import EnvFile
 
 ALL_FIELDS = "set every field of Env in c_reset; *env = (Env){0}; at its beginning does"
@@ -28,13 +28,13 @@ def check_run(env: EnvFile, runs: Mapping[str, ProgramRun], checks: Checks) -> N
         for block, offset, size, function, step in run.all("guard"):
             if not checks.failed("memory"):
                 where = beside_block(block, int(offset), int(size))
-                checks["memory"].add(f"out of bounds: {function} writes {where}, {steps(step)}", remedy(env, block))
+                checks["memory"].add(f"out of bounds: {function} writes {where}, {at_step(step)}", remedy(env, block))
         for what, changed in run.all("changed"):
             _changed(what, changed, checks)
     best = max(runs.values(), key=lambda run: len(run.trace), default=ProgramRun())
     _observations(env, best, checks)
     for reward, step in best.all("reward")[:1]:
-        checks["rewards"].add(f"a reward is {reward}, {steps(step)}", "look for a division by zero, log or sqrt of a "
+        checks["rewards"].add(f"a reward is {reward}, {at_step(step)}", "look for a division by zero, log or sqrt of a "
                               "negative number, or a state that grows without limit")
     for count, episodes, finite in best.all("ran"):
         checks["runs"].about = f"{int(count):,} steps, {int(episodes):,} episodes"
@@ -52,20 +52,20 @@ def _died(name: str, died: tuple[str, ...], checks: Checks) -> None:
     if name == "pattern" or phase == "fresh":
         if not checks.failed("runs"):
             crash = "does not return" if how in ("endless", "blocked") else f"crashes ({how})"
-            checks["initialised"].add(f"uninitialised read: {function} {crash}, {steps(step)}, when memory that nobody "
-                                      "has written holds anything but zeros", ALL_FIELDS)
+            checks["initialised"].add(f"uninitialised read: {function} {crash}, {at_step(step)}, when memory that "
+                                      "nobody has written holds anything but zeros", ALL_FIELDS)
     elif checks.failed("runs"):
         return
     elif how == "endless":
         tell_endless(died, None, checks)
     elif how == "blocked":
-        checks["runs"].add(f"{function} does not return, {steps(step)}, and waits for something",
+        checks["runs"].add(f"{function} does not return, {at_step(step)}, and waits for something",
                            "an environment may not wait: no sleep, no input, no locks")
     elif how == "exit":
-        checks["runs"].add(f"crash: {function} ends the program, {steps(step)}", "an environment may not call exit()")
+        checks["runs"].add(f"crash: {function} ends the program, {at_step(step)}", "an environment may not call exit()")
     else:
         why = CRASHES.get(how.removeprefix("SIG"), "unknown")
-        checks["runs"].add(f"crash: {how} in {function}, {steps(step)}: {why}", CRASH_REMEDY)
+        checks["runs"].add(f"crash: {how} in {function}, {at_step(step)}: {why}", CRASH_REMEDY)
 
 
 def _changed(what: str, changed: str, checks: Checks) -> None:
@@ -88,12 +88,12 @@ def _observations(env: EnvFile, run: ProgramRun, checks: Checks) -> None:
         element, value, low, high, step = found[0]
         more = f"; so do {len(found) - 1} other elements" if len(found) > 1 else ""
         if kind == "finite":
-            check.add(f"observation[{element}] becomes {value}, {steps(step)}{more}", "look for a division by zero, "
+            check.add(f"observation[{element}] becomes {value}, {at_step(step)}{more}", "look for a division by zero, "
                       "sqrt or log of a negative number, or a state that grows without limit")
             continue
         above = float(value) > float(high)
         bound = f"above high = {high}" if above else f"below low = {low}"
-        check.add(f"out of space: observation[{element}] is {value}, {bound}, {steps(step)}{more}",
+        check.add(f"out of space: observation[{element}] is {value}, {bound}, {at_step(step)}{more}",
                   f"clip it in the header, or correct {'high' if above else 'low'} in [observation] of env.toml")
     constant, size = run.all("constant"), env.observation.size
     steps_seen = next((f"{int(count):,} steps" for count, *_ in run.all("ran")), "the whole run")

@@ -74,6 +74,6 @@ class Checks(dict[str, Check]):
         return [name for name in names or CHECKS if name in self and self[name].status == "failed"]
 
 
-def steps(count: int | str) -> str:
+def at_step(count: int | str) -> str:
     """`after step 1,003`, `at the start`."""
     return f"at step {int(count):,}" if int(count) else "after c_reset"

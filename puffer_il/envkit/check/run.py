@@ -20,8 +20,8 @@ from puffer_il.envkit.check.compare import check_comparisons, first_difference, 
 from puffer_il.envkit.check.findings import check_run
 from puffer_il.envkit.check.printer import Printer
 from puffer_il.envkit.check.program import BUILDS, ProgramRun, build_object, build_program, run_program
-from puffer_il.envkit.check.reports import check_reports
 from puffer_il.envkit.check.results import CHECKS, OF_VECTORS, Checks
+from puffer_il.envkit.check.sanitizers import check_sanitizers
 from puffer_il.envkit.check.source import check_symbols, check_types, check_warnings, unwritten_lines
 from puffer_il.native.compiler import compiler
 from puffer_il.native.envfile import EnvFile, read_env
@@ -45,7 +45,7 @@ def check(name: str, kwargs: dict[str, Any], seconds: float, *, as_json: bool = 
             elif opened["folder"] is not None:
                 env = read_env(opened["folder"], opened["values"])
                 printer.about(describe(env))
-                inside = CheckC(env, Path(scratch), seconds * SHARE, printer, checks)
+                inside = ProgramChecks(env, Path(scratch), seconds * SHARE, printer, checks)
                 inside.run(child.given)
                 expected = [*inside.makes, *OF_VECTORS]
             else:
@@ -75,7 +75,7 @@ def describe(env: EnvFile) -> str:
     return f"{sees}, {does}, {env.agents} agent{'s' * (env.agents > 1)}"
 
 
-class CheckC:
+class ProgramChecks:
     """The checks of a C environment that are made in C."""
 
     def __init__(self, env: EnvFile, scratch: Path, seconds: float, printer: Printer, checks: Checks) -> None:
@@ -136,7 +136,7 @@ class CheckC:
         runs = {name: run for name, (run, _) in done.items() if run is not None}
         self._notes({name: told for name, (_, told) in done.items() if told}, runs)
         if "sanitized" in runs:
-            check_reports(self.env, runs["sanitized"], self.checks)
+            check_sanitizers(self.env, runs["sanitized"], self.checks)
         if {"zero", "pattern"} <= runs.keys() and first_difference(runs["zero"], runs["pattern"]):
             runs["again"] = run_program(self.scratch / "zero", "zero", given, self.scratch, self.seconds / 2,
                                         self.patience, tag="again")

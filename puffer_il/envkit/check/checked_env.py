@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from puffer_il.core.spec import ActionSpec, Array, Batch
-from puffer_il.envkit.check.results import OF_VECTORS, steps
+from puffer_il.envkit.check.results import OF_VECTORS, at_step
 from puffer_il.vector.make import EnvFacts, find_creator
 from puffer_il.vector.vec import Vec, make_vec
 
 COPIES, SEED = 8, 5
 
 
-class Subject:
+class CheckedEnv:
     def __init__(self, name: str, kwargs: dict[str, Any], folder: Path | None, seconds: float) -> None:
         self.name, self.kwargs, self.folder, self.seconds = str(folder or name), kwargs, folder, seconds
         self.creator = find_creator(self.name, kwargs)
@@ -55,7 +55,7 @@ def random_actions(action: ActionSpec, count: int, rng: np.random.Generator) -> 
     return rng.uniform(low, high, (count, action.dim)).astype(np.float32)
 
 
-def play(vec: Vec, seed: int, limit: int, seconds: float) -> Iterator[Batch]:
+def random_steps(vec: Vec, seed: int, limit: int, seconds: float) -> Iterator[Batch]:
     """Steps under random actions."""
     rng, end = np.random.default_rng(0), time.monotonic() + seconds
     vec.reset(seed)
@@ -65,22 +65,22 @@ def play(vec: Vec, seed: int, limit: int, seconds: float) -> Iterator[Batch]:
         yield vec.step(random_actions(vec.spec.action, vec.num_envs, rng))
 
 
-def copied(batch: Batch) -> tuple[bytes, ...]:
+def compared(batch: Batch) -> tuple[bytes, ...]:
     """All of a step that must agree."""
     ended = batch.terminations | batch.truncations
     return tuple(np.ascontiguousarray(array).tobytes() for array in (
         batch.obs, batch.rewards, batch.valid, batch.terminations, batch.truncations, batch.final_obs[ended]))
 
 
-def rows(subject: Subject, backend: str, **how: int) -> list[tuple[bytes, ...]]:
-    """All that must agree of up to 100 steps of a vector; `how` as in `Subject.vec`."""
-    with subject.vec(backend, **how) as vec:
-        return [copied(batch) for batch in play(vec, SEED, 100, subject.seconds / 8)]
+def recorded(env: CheckedEnv, backend: str, **how: int) -> list[tuple[bytes, ...]]:
+    """All that must agree of up to 100 steps of a vector; `how` as in `CheckedEnv.vec`."""
+    with env.vec(backend, **how) as vec:
+        return [compared(batch) for batch in random_steps(vec, SEED, 100, env.seconds / 8)]
 
 
-def apart(a: list[tuple[bytes, ...]], b: list[tuple[bytes, ...]]) -> str | None:
+def difference_of(a: list[tuple[bytes, ...]], b: list[tuple[bytes, ...]]) -> str | None:
     """What differs first, and when; None if nothing does, as far as both go."""
     names = ("observations", "rewards", "valid rows", "terminations", "truncations", "final observations")
     found = ((name, step) for step, (x, y) in enumerate(zip(a, b, strict=False), 1)
              for name, left, right in zip(names, x, y, strict=True) if left != right)
-    return next((f"{name} differ, {steps(step)}" for name, step in found), None)
+    return next((f"{name} differ, {at_step(step)}" for name, step in found), None)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from puffer_il.envkit.check.program import ProgramRun
-from puffer_il.envkit.check.results import Checks, steps
+from puffer_il.envkit.check.results import Checks, at_step
 from puffer_il.native.envfile import EnvFile
 from puffer_il.native.glue import CSRC, OURS
 
@@ -57,7 +57,7 @@ def remedy(env: EnvFile, block: str) -> str:
     return holds if holds == "check the index" else f"{holds}: check the index, or the sizes in env.toml"
 
 
-def check_reports(env: EnvFile, run: ProgramRun, checks: Checks) -> None:
+def check_sanitizers(env: EnvFile, run: ProgramRun, checks: Checks) -> None:
     """Findings of the sanitized build: crashes and endless loops to `runs`, the others to `memory` and `types`."""
     died = next(iter(run.all("died")), None)
     crash = re.search(r"AddressSanitizer:? (?:failed to |)([\w-]+)(.*)", run.log, re.DOTALL)
@@ -76,7 +76,7 @@ def check_reports(env: EnvFile, run: ProgramRun, checks: Checks) -> None:
 
 def tell_endless(died: tuple[str, ...], place: Place | None, checks: Checks) -> None:
     at = f", near {place.at}" if place else ""
-    checks["runs"].add(f"infinite loop: {died[2]} does not return, {steps(died[3])}{at}",
+    checks["runs"].add(f"infinite loop: {died[2]} does not return, {at_step(died[3])}{at}",
                        "bound the loop by a count; `while` over floats may never meet its condition")
 
 
@@ -90,7 +90,7 @@ def _address(env: EnvFile, kind: str, text: str, place: Place | None, died: tupl
         if kind == "SEGV" and ("zero page" in text or (address and int(address[1], 16) < 4096)):
             why = "a null pointer"
         name, cure = (f" (SIG{kind})", CRASH_REMEDY) if kind != "stack-overflow" else ("", STACK_REMEDY)
-        checks["runs"].add(f"crash: {where} in {function}, {steps(died[3])}: {why}{name}", cure)
+        checks["runs"].add(f"crash: {where} in {function}, {at_step(died[3])}: {why}{name}", cure)
         return
     access = re.search(r"(READ|WRITE) of size (\d+)", text)
     region, local = next(iter(run.all("region")), None), STACK.search(text)
@@ -102,7 +102,7 @@ def _address(env: EnvFile, kind: str, text: str, place: Place | None, died: tupl
     elif region and out:
         block, beside = region[0], beside_block(region[0], int(region[1]), int(region[2]))
     what = "out of bounds" if out else kind.replace("-", " ")
-    checks["memory"].add(f"{what}: {where} in {function} {does} {beside}, {steps(died[3])}",
+    checks["memory"].add(f"{what}: {where} in {function} {does} {beside}, {at_step(died[3])}",
                          remedy(env, block) if out else OWN_MEMORY)
     element = np.dtype(env.observation.dtype).itemsize
     if out and access and "observations" in block and int(access[2]) > element and int(access[2]) in (2, 4, 8):

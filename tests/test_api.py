@@ -76,7 +76,8 @@ def test_the_module_is_the_command():
 
 @pytest.mark.filterwarnings("ignore:.*A Box observation space")
 @pytest.mark.parametrize("env", ["cartpole", "CartPole-v1", "gymnasium:CartPole-v1", "tests.support.spaces:Mixed",
-                                 identified.Gymnasium, lambda: gymnasium.make("CartPole-v1")], ids=str)
+                                 identified.Gymnasium, lambda: gymnasium.make("CartPole-v1")],
+                         ids=["C", "its id", "Gymnasium", "by place", "class", "function"])
 def test_make_passes_gymnasiums_check_and_make_vec_agrees_with_it(env):
     single, vec = puffer_il.make(env), puffer_il.make_vec(env, num_envs=3)
     assert isinstance(single, gymnasium.Env) and isinstance(vec, gymnasium.vector.VectorEnv)

@@ -219,7 +219,7 @@ def make(env: Env, *, render_mode: str | None = None, **kwargs: Any) -> gymnasiu
     render_mode  for C environments "rgb_array" (uint8 (height, width, 3)) or "ansi" (text with colours)
     kwargs       parameters of the environment, such as `gravity=20.0`
     """
-    return _creator(env, kwargs).single(render_mode)
+    return _creator(env, kwargs).as_gymnasium(render_mode)
 
 
 def make_vec(env: Env, num_envs: int, **kwargs: Any) -> VectorEnv:
@@ -233,7 +233,7 @@ def make_vec(env: Env, num_envs: int, **kwargs: Any) -> VectorEnv:
     creator = _creator(env, kwargs)
     if creator.kind == "folder":
         return GymnasiumVectorEnv(creator.target, num_envs, **creator.kwargs)
-    return SyncVectorEnv([creator.single] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+    return SyncVectorEnv([creator.as_gymnasium] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
 
 
 def algorithms() -> dict[str, dict[str, Any]]:

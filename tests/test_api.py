@@ -22,7 +22,7 @@ import puffer_il
 from puffer_il import InputError
 from puffer_il.cli import main
 from tests.support import identified
-from tests.support.runs import TINY, final_state, same, scripted_cartpole_demos
+from tests.support.runs import TINY, final_state, same_state, scripted_cartpole_demos
 from tests.support.spaces import STEPS, Clue
 
 QUICK = {section: {key: value for key, value in TINY[section].items() if key != "name"}
@@ -147,7 +147,7 @@ def test_train_is_the_command_of_that_name(tmp_path, run):
     typed = [f"--{section}.{key.replace('_', '-')}={','.join(map(str, value)) if isinstance(value, list) else value}"
              for section, table in QUICK.items() for key, value in table.items()]
     assert main(["train", "ppo", "cartpole", "--seed", "3", "--run-dir", str(tmp_path / "run"), *typed]) == 0
-    assert same(run.policy.state_dict(), final_state(tmp_path / "run")["policy"])
+    assert same_state(run.policy.state_dict(), final_state(tmp_path / "run")["policy"])
     assert run.summary["eval"]["episodes"] == 3 and run.config.env.num_envs == 8 and run.config.train.seed == 3
     assert repr(run).startswith("Run(ppo on cartpole, seed 3, finished: return ")
 
@@ -213,7 +213,7 @@ def test_an_interrupt_returns_the_run_so_far_which_can_be_resumed(tmp_path):
     assert "not evaluated" in repr(run) and run.policy.predict(np.zeros(4))[0] in (0, 1)
     whole = puffer_il.train(resume=tmp_path / "run", progress=False)
     assert whole.summary["env_steps"] == 1024 and whole.dir == tmp_path / "run"
-    assert same(whole.policy.state_dict(), train("ppo", "cartpole", seed=3).policy.state_dict())
+    assert same_state(whole.policy.state_dict(), train("ppo", "cartpole", seed=3).policy.state_dict())
 
 
 # Objects in place of names

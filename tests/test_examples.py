@@ -12,7 +12,7 @@ import pytest
 from puffer_il.cli import main
 from puffer_il.learners import registry
 from tests.learners.test_plugin import install
-from tests.support.runs import final_state, same
+from tests.support.runs import final_state, same_state
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 NEEDS = {"tinygrad_bc": "tinygrad", "keras_bc": "keras"}
@@ -51,7 +51,7 @@ def test_it_reaches_the_expert_resumes_exactly_and_is_used_like_any_other(algo, 
     train("cut", *small, "--total-steps", "500")
     assert main(["train", "--resume", str(tmp_path / "cut"), "--total-steps", "1500"]) == 0
     whole, cut = (final_state(tmp_path / name) for name in ("whole", "cut"))
-    assert same(whole["learner"], cut["learner"]) and same(whole["last_eval"], cut["last_eval"])
+    assert same_state(whole["learner"], cut["learner"]) and same_state(whole["last_eval"], cut["last_eval"])
     assert main(["eval", str(tmp_path / "expert"), "--episodes", "2", "--json"]) == 0
     assert main(["demos", "collect", "cartpole", "--policy", str(tmp_path / "expert"), "--episodes", "2", "--out",
                  str(tmp_path / "d.npz"), "--stochastic"]) == 0

@@ -88,7 +88,7 @@ class Creator:
             env.close()
         return facts
 
-    def single(self, render_mode: str | None = None) -> gymnasium.Env:
+    def as_gymnasium(self, render_mode: str | None = None) -> gymnasium.Env:
         """One environment as a plain Gymnasium one, as its author wrote it; InputError if it is none."""
         if self.kind == "folder":
             return GymnasiumEnv(self.target, render_mode, **self.kwargs)

@@ -17,7 +17,7 @@ from puffer_il import cli
 from puffer_il.cli import main
 from puffer_il.cli.parser import wrapped
 from puffer_il.core.errors import EnvFailure, InputError
-from tests.support.command_line import refused, run
+from tests.support.command_line import refused, run_command
 
 COLLECT = ["demos", "collect", "--episodes", "1", "--out", "x.npz"]
 
@@ -80,7 +80,7 @@ def test_exit_codes_of_what_a_command_raises(capsys, monkeypatch, error, code, w
         raise error
 
     monkeypatch.setattr(cli.algos, "algos", fails)
-    got, out, err = run(capsys, "algos")
+    got, out, err = run_command(capsys, "algos")
     assert (got, out) == (code, "") and words in err
     assert ("Traceback (most" in err) == isinstance(error, ZeroDivisionError)
 
@@ -99,7 +99,7 @@ def test_a_full_disk_behind_another_error_is_still_a_full_disk(capsys, monkeypat
 def test_sigterm_is_an_interrupt_and_the_handler_is_put_back(capsys, monkeypatch):
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(cli.algos, "algos", lambda args: os.kill(os.getpid(), signal.SIGTERM) or time.sleep(5) or 0)
-    assert run(capsys, "algos")[0] == 130
+    assert run_command(capsys, "algos")[0] == 130
     assert signal.getsignal(signal.SIGTERM) is before
 
 
@@ -121,18 +121,18 @@ def test_options_may_stand_anywhere(monkeypatch, words):
 
 
 def test_help_shows_the_commands_and_how_to_start(capsys):
-    code, out, err = run(capsys, "--help")
+    code, out, err = run_command(capsys, "--help")
     assert code == 0 and err == ""
     assert all(command in out for command in ("train", "eval", "demos", "env", "bench", "algos", "--version"))
     assert "puffer-il train --help" in out
-    assert run(capsys, "--version")[1].startswith("puffer-il 0.")
+    assert run_command(capsys, "--version")[1].startswith("puffer-il 0.")
 
 
 def test_train_help_teaches_by_examples_and_then_lists_every_key(capsys):
-    code, out, err = run(capsys, "train", "--help")
+    code, out, err = run_command(capsys, "train", "--help")
     assert code == 0 and err == "" and "examples:" in out and "--resume" in out and "--ppo.gamma 0.98" in out
     assert "--gail.reward-clip" not in out
-    code, out, err = run(capsys, "train", "gail", "cartpole", "-h")
+    code, out, err = run_command(capsys, "train", "gail", "cartpole", "-h")
     assert code == 0 and "examples:" in out and "--gail.reward-clip 10.0" in out and "--env.kwargs.gravity 9.8" in out
 
 
@@ -150,7 +150,7 @@ TAKE_KWARGS = ("eval", "env play", "env bench", "env check", "demos collect", "r
 @pytest.mark.parametrize("command", ["eval", "demos", "demos collect", "demos import", "env", "env list", "env new",
                                      "env check", "env play", "env bench", "reward", "reward show", "algos", "bench"])
 def test_every_command_has_help(capsys, command):
-    code, out, err = run(capsys, *command.split(), "--help")
+    code, out, err = run_command(capsys, *command.split(), "--help")
     assert (code, err) == (0, "") and out.startswith(f"usage: puffer-il {command}")
     assert ("--env.kwargs.NAME VALUE" in out) == (command in TAKE_KWARGS)
 
@@ -158,7 +158,7 @@ def test_every_command_has_help(capsys, command):
 @pytest.mark.parametrize("command", ["env", "env new", "env check", "env play", "env bench", "demos collect",
                                      "reward show"])
 def test_help_teaches_by_examples_that_are_understood(capsys, monkeypatch, command):
-    out = run(capsys, *command.split(), "--help")[1]
+    out = run_command(capsys, *command.split(), "--help")[1]
     examples = [shlex.split(line.partition("   ")[0]) for line in out.splitlines() if line.startswith("  puffer-il ")]
     taken = []
     for group, name in ((cli.env, "new"), (cli.env, "check"), (cli.env, "play"), (cli.env, "bench"),

@@ -26,7 +26,7 @@ from puffer_il.native.native_env import NativeEnv
 from puffer_il.native.pufferlib import pufferlib
 from puffer_il.native.vec_api import BUFFERS, VecEnv
 from puffer_il.vector.vec import make_vec
-from tests.support.environments import FOLDERS, random_actions, record, same
+from tests.support.environments import FOLDERS, random_actions, record, same_bytes
 
 STEPS = 60
 
@@ -101,12 +101,12 @@ def test_same_seed_same_bytes(folder: Path):
     env.reset()
     first = record(env, actions)
     draws = bool((clocks[:, :16] != seeded).any())  # some have no chance in them
-    assert same(first, record(make(folder, **short(folder)), actions))
-    assert same(first, record(make(folder, seed=2, **short(folder)), actions)) != draws
+    assert same_bytes(first, record(make(folder, **short(folder)), actions))
+    assert same_bytes(first, record(make(folder, seed=2, **short(folder)), actions)) != draws
     used = make(folder, seed=7, **short(folder))
     record(used, actions[::-1])
     used.reset(1)
-    assert same(first, record(used, actions))
+    assert same_bytes(first, record(used, actions))
 
 
 @pytest.mark.parametrize("split", [(1,) * 8, (3, 5), (4, 4)])
@@ -120,7 +120,7 @@ def test_does_not_matter_how_a_batch_is_split(folder: Path, split: tuple[int, ..
         part.reset(1)
         parts.append(record(part, actions[:, start * agents:(start + size) * agents]))
         start += size
-    assert same(whole, {name: np.concatenate([part[name] for part in parts], axis=1) for name in whole})
+    assert same_bytes(whole, {name: np.concatenate([part[name] for part in parts], axis=1) for name in whole})
 
 
 def test_c_callers_may_step_ranges_into_other_buffers(folder: Path):
@@ -192,7 +192,7 @@ def test_saved_state_goes_on_exactly(folder: Path):
     for restored in (env, other):
         restored.set_state(saved)
         assert restored.observations.tobytes() == obs.tobytes()
-        assert same(expected, record(restored, actions))
+        assert same_bytes(expected, record(restored, actions))
     with pytest.raises(ValueError, match=r"uint8 \(\d+,\), but 8 environments need uint8 \(\d+,\)"):
         env.set_state(saved[:-1])
 
@@ -225,7 +225,7 @@ def test_writes_only_where_it_may(folder: Path):
         views[name] = guarded[name][64:-64].view(array.dtype).reshape(array.shape)
     env = make(folder, buf=views, **short(folder))
     actions = random_actions(env, STEPS)
-    assert same(record(plain, actions), record(env, actions))
+    assert same_bytes(record(plain, actions), record(env, actions))
     for array in guarded.values():
         assert (array[:64] == 0xA5).all() and (array[-64:] == 0xA5).all()
 
@@ -242,7 +242,7 @@ def test_actions_out_of_range_are_clipped(folder: Path):
         wild = rng.choice(np.array([-np.inf, -1e30, np.nan, 1e30, np.inf], np.float32), shape)
         low, high = a.single_action_space.low, a.single_action_space.high
         tame = np.where(np.isnan(wild), low, np.clip(wild, low, high))
-    assert same(record(a, wild), record(b, tame))
+    assert same_bytes(record(a, wild), record(b, tame))
 
 
 def test_parameters_are_checked(folder: Path):
@@ -277,7 +277,7 @@ def test_workers_give_the_same_rows(folder: Path, workers: int):
 def test_threads_give_the_same_bytes(folder: Path):
     actions = random_actions(make(folder, 64), STEPS)
     alone = record(make(folder, 64, **short(folder)), actions)
-    assert same(alone, record(make(folder, 64, threads=3, **short(folder)), actions))
+    assert same_bytes(alone, record(make(folder, 64, threads=3, **short(folder)), actions))
 
 
 def test_expert_acts_within_the_space_and_changes_nothing(folder: Path):
@@ -308,7 +308,7 @@ def test_states_can_be_read_and_set_one_by_one(folder: Path):
     assert other.observations.tobytes() == obs.tobytes()
     other._clocks[:] = env._clocks  # generators
     actions = random_actions(env, STEPS, seed=2)
-    assert same(record(env, actions), record(other, actions))
+    assert same_bytes(record(env, actions), record(other, actions))
     agents = env.env_file.agents
     other.set_env_states(states[:2], np.array([3, 1]))  # some of them, in any order
     assert other.observations[3 * agents:4 * agents].tobytes() == obs[:agents].tobytes()

@@ -19,7 +19,7 @@ from puffer_il.native.envdata import open_env
 from puffer_il.native.native_env import NativeEnv
 from puffer_il.native.tabular import MDP
 from puffer_il.vector.vec import make_vec
-from tests.support.environments import FOLDERS, random_actions, record, same
+from tests.support.environments import FOLDERS, random_actions, record, same_bytes
 from tests.support.mdps import greedy, policy_value, uniform
 
 
@@ -124,7 +124,7 @@ def test_rewards_of_states_and_actions_are_those_of_the_state_acted_in(shape: st
     short = random_arrays(5)["rewards"][:, 0, 0] if shape == "state" else random_arrays(5)["rewards"][:, :, 0]
     whole = np.broadcast_to(short.reshape(7, -1, 1), arrays["transitions"].shape)
     envs = [made(arrays | {"rewards": rewards}, 8) for rewards in (short, whole)]
-    assert same(*(record(env, random_actions(env, 50)) for env in envs))
+    assert same_bytes(*(record(env, random_actions(env, 50)) for env in envs))
 
 
 def test_values_are_those_of_every_policy_and_the_best_is_the_best():

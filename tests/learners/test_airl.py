@@ -14,7 +14,7 @@ from puffer_il.learners.airl import AIRL, AIRLConfig, Shaped, Steps
 from puffer_il.learners.experiment import build
 from puffer_il.nn.losses import bce_discriminator_loss, gradient_penalty
 from tests.support.mdps import discounted_occupancy, ring, soft_optimal
-from tests.support.rollouts import SPEC, make_buffer, make_demos
+from tests.support.rollouts import SPEC, make_buffer, sign_demos
 
 CPU, GAMMA = torch.device("cpu"), 0.9
 
@@ -29,7 +29,7 @@ def make(demos=None, policy=None, **airl) -> AIRL:
     tables = {"airl": {"disc_updates": 3, "disc_batch_size": 64, "disc_hidden": [8], "shaping_hidden": [4],
                        "replay_size": 64} | airl,
               "ppo": {"gamma": GAMMA}, "policy": {"hidden": [8]} | (policy or {})}
-    return AIRL(SPEC, demos or make_demos(), build("airl", [("test", tables)]), CPU, 0)
+    return AIRL(SPEC, demos or sign_demos(), build("airl", [("test", tables)]), CPU, 0)
 
 
 def some_steps(n: int = 12, seed: int = 3) -> tuple[torch.Tensor, Steps]:

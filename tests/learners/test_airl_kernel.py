@@ -22,8 +22,8 @@ from tests.support.kernel_learners import (
     by_the_kernels,
     check_that_torch_steps,
     config,
-    make_demos,
     make_spec,
+    random_demos,
     shake,
 )
 from tests.support.kernels import ACTIVATIONS, EACH_SET, error
@@ -33,7 +33,7 @@ def airl_learner(spec: EnvSpec, inputs: str = "state_action", **airl: Any) -> AI
     torch.manual_seed(0)
     airl = {"disc_hidden": [20, 33], "shaping_hidden": [17], "disc_batch_size": 250, "max_grad_norm": 0.0} | airl
     tables = {"airl": airl | {"inputs": inputs}, "policy": {"hidden": [8]}, "ppo": {"gamma": 0.8}}
-    learner = AIRL(spec, make_demos(spec), config("airl", **tables), CPU, 0)
+    learner = AIRL(spec, random_demos(spec), config("airl", **tables), CPU, 0)
     with torch.no_grad():
         shake(learner.discriminator)
         for network in (learner.discriminator.reward, learner.discriminator.shaping):

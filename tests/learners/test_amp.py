@@ -9,7 +9,7 @@ import torch
 
 from puffer_il.learners.amp import AMP
 from puffer_il.learners.experiment import build
-from tests.support.rollouts import SPEC, make_buffer, make_demos
+from tests.support.rollouts import SPEC, make_buffer, sign_demos
 
 CPU = torch.device("cpu")
 
@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 def make(demos=None, **amp) -> AMP:
     torch.manual_seed(0)
     tables = {"amp": {"disc_updates": 3, "disc_batch_size": 64} | amp, "ppo": {"gamma": 0.9}, "policy": {"hidden": [8]}}
-    return AMP(SPEC, demos or make_demos(), build("amp", [("test", tables)]), CPU, 0)
+    return AMP(SPEC, demos or sign_demos(), build("amp", [("test", tables)]), CPU, 0)
 
 
 def test_the_style_is_paid_by_the_squared_distance_from_the_experts_target():
@@ -45,7 +45,7 @@ def test_style_and_task_are_mixed_by_their_shares():
 
 def test_scores_go_to_the_targets_of_each_side():
     learner = make(disc_updates=300, disc_learning_rate=1e-2, gp_coef=0.0, disc_ent_coef=0.0, absorbing=False)
-    demos, buffer = make_demos(), make_buffer()
+    demos, buffer = sign_demos(), make_buffer()
     buffer.obs[:] += np.float32([9, 0, 0])  # nothing in common
     metrics = learner.relabel(buffer)
     assert abs(metrics["disc/logit_expert"] - 1) < 0.2 and abs(metrics["disc/logit_policy"] + 1) < 0.2
@@ -64,7 +64,7 @@ def test_the_penalty_flattens_the_discriminator_on_demonstrations():
 
 
 def test_no_action_is_read():
-    demos = make_demos()
+    demos = sign_demos()
     states = []
     for actions in (demos.actions, np.full((40, 1), 7, np.int32), None):
         learner, buffer = make(dataclasses.replace(demos, actions=actions)), make_buffer()

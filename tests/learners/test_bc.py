@@ -15,7 +15,7 @@ from puffer_il.learners.bc import BC
 from puffer_il.learners.common.demo_rows import DemoRows, DemoSequences
 from puffer_il.learners.experiment import build
 from puffer_il.nn import fused
-from tests.support.rollouts import SPEC, make_demos
+from tests.support.rollouts import SPEC, sign_demos
 
 CPU = torch.device("cpu")
 
@@ -34,7 +34,7 @@ def fit(learner: BC, epochs: int) -> dict[str, float]:
 
 
 def test_the_likelihood_reaches_the_entropy_of_the_demonstrators_choice(route):
-    demos = make_demos(2000)
+    demos = sign_demos(2000)
     rng = np.random.default_rng(3)
     noisy = dataclasses.replace(demos, actions=(rng.random((2000, 1)) < 0.8).astype(np.int32))
     share = float(noisy.actions.mean())
@@ -46,7 +46,7 @@ def test_the_likelihood_reaches_the_entropy_of_the_demonstrators_choice(route):
 
 def test_a_gaussian_policy_finds_mean_and_spread(route):
     rng = np.random.default_rng(0)
-    demos = make_demos(3000)
+    demos = sign_demos(3000)
     actions = (0.5 * demos.obs[:, :1] + rng.normal(scale=0.2, size=(3000, 1))).astype(np.float32)
     action = ActionSpec(low=np.float32([-4]), high=np.float32([4]), shape=(1,))
     spec = EnvSpec("box", (3,), np.dtype(np.float32), action)
@@ -68,7 +68,7 @@ def test_minibatches_of_any_size_cover_every_row_once(batch_size, monkeypatch):
     losses, learners = [], []
     for on in (False, True):
         fused.enable(on)
-        learner = make(make_demos(), batch_size=batch_size, validation=0.1)
+        learner = make(sign_demos(), batch_size=batch_size, validation=0.1)
         learner.train.obs[:] = learner.train.obs * torch.arange(1, 37).unsqueeze(1) / 20  # none is like another
         batches.clear()
         losses.append(learner._epoch())
@@ -86,7 +86,7 @@ def test_minibatches_of_any_size_cover_every_row_once(batch_size, monkeypatch):
 
 
 def test_whole_episodes_are_held_out():
-    demos = make_demos(100)
+    demos = sign_demos(100)
     learner = make(demos, validation=0.2)
     held_out = np.flatnonzero(learner._split(demos))
     assert len(held_out) == 20 == len(learner.held_out) and len(learner.train) == 80
@@ -94,13 +94,13 @@ def test_whole_episodes_are_held_out():
 
 
 def test_rows_are_held_out_where_episodes_are_few():
-    demos = dataclasses.replace(make_demos(), episode_starts=np.array([0]), terminations=np.arange(40) == 39)
+    demos = dataclasses.replace(sign_demos(), episode_starts=np.array([0]), terminations=np.arange(40) == 39)
     learner = make(demos, validation=0.1)
     assert learner._split(demos).sum() == 4 == len(learner.held_out) and len(learner.train) == 36
 
 
 def test_the_best_weights_come_back_when_validation_gets_worse():
-    learner = make(make_demos(), validation=0.25, learning_rate=0.05, patience=8)
+    learner = make(sign_demos(), validation=0.25, learning_rate=0.05, patience=8)
     losses = []
     while not learner.done and len(losses) < 400:
         losses.append(learner.update(None, 0.0)["bc/val_nll"])
@@ -113,7 +113,7 @@ def test_the_best_weights_come_back_when_validation_gets_worse():
 def test_an_lstm_starts_every_chunk_where_a_running_policy_would_be():
     lengths = [4, 17, 2, 10, 7]  # the waves of chunks lose episodes from their middle
     ends, none = np.isin(np.arange(40), np.cumsum(lengths) - 1), np.zeros(40, bool)
-    demos = dataclasses.replace(make_demos(), terminations=ends, truncations=none,
+    demos = dataclasses.replace(sign_demos(), terminations=ends, truncations=none,
                                 episode_starts=np.cumsum([0, *lengths[:-1]]))
     learner = make(demos, policy={"lstm": 4}.items(), sequence_length=3, validation=0.0)
     chunks = learner.train
@@ -142,7 +142,7 @@ PAIR = EnvSpec("pair", (3,), np.dtype(np.float32), ActionSpec(nvec=(3, 2)))
 
 def boxed(n: int = 3000):
     """Two continuous actions, of which only the first depends on the observation; standard deviations 0.2 and 0.1."""
-    rng, demos = np.random.default_rng(0), make_demos(n)
+    rng, demos = np.random.default_rng(0), sign_demos(n)
     actions = np.concatenate((0.5 * demos.obs[:, :1], np.full((n, 1), 0.4)), 1) + rng.normal(size=(n, 2)) * [0.2, 0.1]
     return dataclasses.replace(demos, actions=actions.astype(np.float32))
 
@@ -161,7 +161,7 @@ def test_squared_distance_finds_the_same_mean_and_the_spread_about_it(squash):
 
 
 def test_the_brier_score_is_least_at_the_demonstrators_probabilities():
-    demos = make_demos(2000)
+    demos = sign_demos(2000)
     share, rng = 0.7, np.random.default_rng(3)
     noisy = dataclasses.replace(demos, actions=(rng.random((2000, 1)) < share).astype(np.int32))
     metrics = fit(make(noisy, validation=0.0, loss="mse", policy={"hidden": [2]}.items()), 30)
@@ -179,7 +179,7 @@ def probabilities(learner: BC, obs: np.ndarray) -> np.ndarray:
 
 def test_smoothed_labels_bound_the_policys_certainty():
     """At the optimum π(a|s) of the demonstrated action is 1 − x + x / K."""
-    demos = dataclasses.replace(make_demos(400), actions=np.tile(np.int32([[2, 1]]), (400, 1)))
+    demos = dataclasses.replace(sign_demos(400), actions=np.tile(np.int32([[2, 1]]), (400, 1)))
     learner = make(demos, PAIR, validation=0.0, label_smoothing=0.3)
     fit(learner, 200)
     expected = [0.1, 0.1, 0.8, 0.15, 0.85]
@@ -188,7 +188,7 @@ def test_smoothed_labels_bound_the_policys_certainty():
 
 def test_classes_that_are_balanced_weigh_the_same_however_rare():
     """Where observations say nothing, the likeliest policy gives the shares of the labels, or even odds if balanced."""
-    rng, demos = np.random.default_rng(0), make_demos(1000)
+    rng, demos = np.random.default_rng(0), sign_demos(1000)
     actions = np.stack((rng.choice(3, 1000, p=[0.7, 0.3, 0]), rng.random(1000) < 0.1), 1).astype(np.int32)
     demos = dataclasses.replace(demos, actions=actions, obs=np.zeros_like(demos.obs), next_obs=np.zeros_like(demos.obs))
     for balanced, expected in ((False, [0.7, 0.3, 0, 0.9, 0.1]), (True, [0.5, 0.5, 0, 0.5, 0.5])):
@@ -198,7 +198,7 @@ def test_classes_that_are_balanced_weigh_the_same_however_rare():
 
 
 def test_balancing_weights_by_hand():
-    learner = make(dataclasses.replace(make_demos(4), actions=np.int32([[0, 1], [0, 1], [0, 1], [2, 1]]),
+    learner = make(dataclasses.replace(sign_demos(4), actions=np.int32([[0, 1], [0, 1], [0, 1], [2, 1]]),
                                        episode_starts=np.array([0])), PAIR, validation=0.0, class_balanced=True)
     first, second = learner.balance
     torch.testing.assert_close(first, torch.tensor([4 / (2 * 3), 0, 4 / 2]))
@@ -207,7 +207,7 @@ def test_balancing_weights_by_hand():
 
 
 def test_multi_discrete_actions_are_learned_dimension_by_dimension(route):
-    demos = make_demos(2000)
+    demos = sign_demos(2000)
     actions = np.stack((np.digitize(demos.obs[:, 0], [-0.5, 0.5]), demos.obs[:, 1] > 0), 1).astype(np.int32)
     metrics = fit(make(dataclasses.replace(demos, actions=actions), PAIR, validation=0.1), 40)
     assert metrics["bc/accuracy"] > 0.95 and metrics["bc/val_nll"] < 0.15
@@ -217,7 +217,7 @@ def test_multi_discrete_actions_are_learned_dimension_by_dimension(route):
 @pytest.mark.parametrize("lstm", [0, 3])
 def test_a_weight_of_two_is_the_row_twice(options, lstm):
     """Exactly the same steps: whole-batch gradients of weighted rows, and of rows that are there twice."""
-    demos = dataclasses.replace(make_demos(40), next_obs=make_demos(40).obs)
+    demos = dataclasses.replace(sign_demos(40), next_obs=sign_demos(40).obs)
     twice = np.repeat([0, 1, 1, 2, 3, 3], 10) * 10 + np.tile(np.arange(10), 6)  # episodes 1 and 3 twice
     doubled = dataclasses.replace(demos, obs=demos.obs[twice], actions=demos.actions[twice], next_obs=demos.obs[twice],
                                   terminations=demos.terminations[twice], truncations=np.zeros(60, bool),
@@ -239,7 +239,7 @@ def test_a_weight_of_two_is_the_row_twice(options, lstm):
 
 
 def test_rows_without_weight_teach_nothing():
-    demos = make_demos(400)
+    demos = sign_demos(400)
     wrong = np.arange(400) % 2 == 0
     actions = np.where(wrong[:, None], 1 - demos.actions, demos.actions)
     data = dataclasses.replace(demos, actions=actions, weights=(~wrong).astype(np.float32))
@@ -249,7 +249,7 @@ def test_rows_without_weight_teach_nothing():
 
 
 def test_a_held_out_objective_chooses_the_weights_that_are_kept():
-    learner = make(make_demos(), validation=0.25, learning_rate=0.05, patience=8, label_smoothing=0.2)
+    learner = make(sign_demos(), validation=0.25, learning_rate=0.05, patience=8, label_smoothing=0.2)
     losses = []
     while not learner.done and len(losses) < 400:
         losses.append(learner.update(None, 0.0)["bc/val_loss"])

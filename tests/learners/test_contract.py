@@ -18,7 +18,7 @@ from puffer_il.demos import read_demos
 from puffer_il.learners.common.adversarial import Adversarial
 from puffer_il.learners.experiment import section_types
 from puffer_il.learners.registry import get_learner, learner_names
-from tests.support.runs import CONTRACT, final_state, run, same, scripted_cartpole_demos, tiny
+from tests.support.runs import CONTRACT, final_state, run, same_state, scripted_cartpole_demos, tiny
 
 LEARNERS = learner_names()
 # Values that change something within a few updates, where halving the default would not, and what must be on for the
@@ -102,8 +102,8 @@ def test_same_seed_gives_the_same_weights(algo, tmp_path, demos):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         run(config(algo, tmp_path / name, demos, train__seed=seed))
         states.append(final_state(tmp_path / name)["learner"])
-    assert same(states[0], states[1])
-    assert not same(states[0], states[2])
+    assert same_state(states[0], states[1])
+    assert not same_state(states[0], states[2])
 
 
 @pytest.mark.parametrize("algo", LEARNERS)
@@ -115,7 +115,7 @@ def test_a_resumed_run_is_the_run_that_was_not_stopped(algo, tmp_path, demos):
     assert rest.summary["env_steps"] == whole.summary["env_steps"]
     expected, got = final_state(tmp_path / "whole"), final_state(tmp_path / "cut")
     for part in ("learner", "collector", "policy", "last_eval"):
-        assert same(expected[part], got[part]), part
+        assert same_state(expected[part], got[part]), part
     timed = ("SPS", "SPS_mean", "wall_s")
     for metrics, reference in zip(rest.metrics, whole.metrics[2:], strict=True):
         kept = {k for k in reference if not k.startswith("time/") and k not in timed}
@@ -176,7 +176,7 @@ def test_every_config_key_changes_something(algo, key, tmp_path, demos):
         assert value != field.default
         run(config(algo, tmp_path / str(i), demos, **context, **{key.replace(".", "__"): value}))
         after = final_state(tmp_path / str(i))
-        assert not same(weights(before), weights(after)), f"{key} = {value} does nothing"
+        assert not same_state(weights(before), weights(after)), f"{key} = {value} does nothing"
 
 
 @cache
@@ -193,7 +193,7 @@ def test_weights_of_the_demonstrations_count(algo, tmp_path, demos):
     for name, change in (("alike", {}), ("weighted", {"demos__weighting": "return"})):
         run(config(algo, tmp_path / name, demos, **change))
         found.append(weights(final_state(tmp_path / name)))
-    assert not same(*found)
+    assert not same_state(*found)
 
 
 MIX = {"mix__expert_resets": 0.5, "mix__expert_rows": 0.2, "mix__bc_coef": 0.5, "mix__batch_size": 32}
@@ -206,7 +206,7 @@ def test_every_mix_in_changes_something(key, tmp_path, demos):
     for name, change in (("default", {}), ("changed", {f"mix__{key}": MIX.get(f"mix__{key}", 0.5)})):
         run(config("ppo", tmp_path / name, demos, **base, **change))
         found.append(weights(final_state(tmp_path / name)))
-    assert not same(*found)
+    assert not same_state(*found)
 
 
 @pytest.mark.parametrize("algo", [a for a in LEARNERS if "mix" in section_types(a)])
@@ -216,7 +216,7 @@ def test_every_learner_that_holds_ppo_takes_the_mix_ins(algo, tmp_path, demos):
         recorder = run(config(algo, tmp_path / name, demos, **{"demos__source": str(demos)} | change))
         assert ("losses/expert_nll" in recorder.metrics[0]) == (name == "mixed")
         found.append(weights(final_state(tmp_path / name)))
-    assert not same(*found)
+    assert not same_state(*found)
 
 
 def test_a_resumed_run_with_mix_ins_is_the_run_that_was_not_stopped(tmp_path, demos):
@@ -224,7 +224,7 @@ def test_a_resumed_run_with_mix_ins_is_the_run_that_was_not_stopped(tmp_path, de
     run(config("gail", tmp_path / "cut", demos, **MIX), interrupt_after=2)
     run(config("gail", tmp_path / "cut", demos, **MIX), resume=True)
     expected, got = final_state(tmp_path / "whole"), final_state(tmp_path / "cut")
-    assert all(same(expected[part], got[part]) for part in ("learner", "collector", "policy"))
+    assert all(same_state(expected[part], got[part]) for part in ("learner", "collector", "policy"))
 
 
 @pytest.mark.parametrize("key", ["expert_resets", "expert_rows", "bc_coef"])

@@ -13,8 +13,8 @@ from puffer_il.core.spec import ActionSpec, EnvSpec
 from puffer_il.learners.common.learned_reward import load_reward, save_reward
 from puffer_il.learners.csil import CSIL
 from puffer_il.learners.experiment import build
-from tests.support.rollouts import SPEC, make_buffer, make_demos
-from tests.support.runs import same
+from tests.support.rollouts import SPEC, make_buffer, sign_demos
+from tests.support.runs import same_state
 
 CPU = torch.device("cpu")
 BOX = EnvSpec("box", (3,), np.dtype(np.float32), ActionSpec(low=np.float32([-2]), high=np.float32([2]), shape=(1,)))
@@ -25,7 +25,7 @@ def make(demos=None, spec=SPEC, sac=(), bc=(), **csil) -> CSIL:
     tables = {"csil": {"bc_epochs": 30} | csil, "sac": {"updates": 2, "batch_size": 10, "gamma": 0.9} | dict(sac),
               "bc": {"learning_rate": 1e-2, "batch_size": 64} | dict(bc),
               "policy": {"hidden": [8], "squash": not spec.action.discrete, "state_std": not spec.action.discrete}}
-    return CSIL(spec, demos or make_demos(400), build("csil", [("test", tables)]), CPU, 0)
+    return CSIL(spec, demos or sign_demos(400), build("csil", [("test", tables)]), CPU, 0)
 
 
 def step(learner: CSIL, buffer) -> dict[str, float]:
@@ -33,7 +33,7 @@ def step(learner: CSIL, buffer) -> dict[str, float]:
 
 
 def box_demos(n: int = 400):
-    demos = make_demos(n)
+    demos = sign_demos(n)
     return dataclasses.replace(demos, actions=np.clip(2.5 * demos.obs[:, :1], -2, 2).astype(np.float32))
 
 
@@ -71,19 +71,19 @@ def test_actions_at_the_end_of_the_range_have_a_finite_reward():
 
 @pytest.mark.parametrize("spec", [SPEC, BOX], ids=["discrete", "continuous"])
 def test_the_policy_begins_as_the_clone_and_waits_for_the_critics(spec):
-    demos = make_demos(400) if spec is SPEC else box_demos()
+    demos = sign_demos(400) if spec is SPEC else box_demos()
     learner = make(demos, spec, critic_updates=3)
     clone = learner.clone.state_dict()
-    assert same(dict(learner.policy.state_dict()), dict(clone))
+    assert same_state(dict(learner.policy.state_dict()), dict(clone))
     buffers = [make_buffer(seed=seed) for seed in range(3)]
     if spec is BOX:
         for seed, buffer in enumerate(buffers):
             buffers[seed] = box_buffer(buffer)
     for k, buffer in enumerate(buffers):  # two updates each
         step(learner, buffer)
-        moved = not same(dict(learner.policy.state_dict()), dict(clone))
+        moved = not same_state(dict(learner.policy.state_dict()), dict(clone))
         assert moved == (k == 2)
-    assert same(dict(learner.clone.state_dict()), dict(clone))
+    assert same_state(dict(learner.clone.state_dict()), dict(clone))
 
 
 def box_buffer(like):
@@ -110,7 +110,7 @@ def test_noise_keeps_the_clone_unsure_away_from_the_demonstrations():
 
 @pytest.mark.parametrize("demos_end", [True, False])
 def test_an_end_is_worth_what_the_demonstrations_pay_if_they_know_it(demos_end):
-    learner, buffer = make(make_demos(400, terminated=demos_end)), make_buffer()
+    learner, buffer = make(sign_demos(400, terminated=demos_end)), make_buffer()
     buffer.terminations[:] = not demos_end
     metrics = step(learner, buffer)
     assert metrics["reward/absorbing"] == pytest.approx(metrics["reward/demos"] if demos_end else 0.0)
@@ -123,7 +123,7 @@ def test_without_absorbing_states_an_end_is_worth_nothing():
 
 @pytest.mark.parametrize("spec", [SPEC, BOX], ids=["discrete", "continuous"])
 def test_the_reward_can_be_kept(spec, tmp_path):
-    learner = make(make_demos(400) if spec is SPEC else box_demos(), spec)
+    learner = make(sign_demos(400) if spec is SPEC else box_demos(), spec)
     buffer = make_buffer() if spec is SPEC else box_buffer(make_buffer())
     metrics = step(learner, buffer)
     save_reward(learner.learned_reward(), tmp_path / "reward.pt")
@@ -138,7 +138,7 @@ def test_refining_takes_the_reward_away_where_only_the_policy_is():
     """The policy is always at one place, where the clone has been sure of itself."""
     place = torch.tensor([[1.5, 0.0, 0.0]])
     learner = make(refine=60, prior_share=0.0, critic_updates=10_000, sac={"updates": 1, "batch_size": 64}.items())
-    demos = torch.tensor(make_demos(400).obs), torch.tensor(make_demos(400).actions)
+    demos = torch.tensor(sign_demos(400).obs), torch.tensor(sign_demos(400).actions)
     before = learner.reward.of_rows(place, torch.ones((1, 1)).int(), None)
     buffer = make_buffer(16, 32)
     buffer.obs[:] = buffer.last_obs[:] = buffer.final_obs[:] = place.numpy()
@@ -148,4 +148,4 @@ def test_refining_takes_the_reward_away_where_only_the_policy_is():
     assert float(before) > 0.6 and abs(float(after)) < 0.35
     assert float(learner.reward.of_rows(*demos, None).mean()) > 0.3
     assert metrics["reward/demos"] > 0.3
-    assert same(dict(learner.learned_reward().state_dict()), dict(learner.reward.state_dict()))
+    assert same_state(dict(learner.learned_reward().state_dict()), dict(learner.reward.state_dict()))

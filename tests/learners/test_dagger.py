@@ -13,8 +13,8 @@ from puffer_il.core.spec import ActionSpec
 from puffer_il.learners.dagger import DAgger, DAggerConfig, action_gap, expert_share
 from puffer_il.learners.experiment import build
 from puffer_il.rollout.buffer import RolloutBuffer
-from tests.support.rollouts import SPEC, make_buffer, make_demos
-from tests.support.runs import final_state, run, same, scripted_cartpole_demos, tiny
+from tests.support.rollouts import SPEC, make_buffer, sign_demos
+from tests.support.runs import final_state, run, same_state, scripted_cartpole_demos, tiny
 
 CPU = torch.device("cpu")
 SHARES = {  # β of the first rollouts, by hand
@@ -89,9 +89,9 @@ def test_it_learns_every_label_so_far_and_says_how_far_it_was_off():
 
 
 def test_demonstrations_stand_for_the_first_rollout():
-    learner = make(make_demos(40), epochs=100)
+    learner = make(sign_demos(40), epochs=100)
     assert learner.iteration == 1 and learner.beta == 0 and len(learner.data) == 40
-    obs = torch.tensor(make_demos(40).obs)
+    obs = torch.tensor(sign_demos(40).obs)
     with torch.no_grad():
         modes = learner.policy.dist.mode(learner.policy.action_params(obs))
     assert (modes == (obs[:, :1] > 0)).float().mean() > 0.9
@@ -124,7 +124,7 @@ def test_a_stopped_run_goes_on_to_the_bit_with_memory_on_both_sides(files, tmp_p
     rest = run(tiny("dagger", tmp_path / "cut", **options), resume=True)
     expected, got = final_state(tmp_path / "whole"), final_state(tmp_path / "cut")
     for part in ("learner", "collector", "policy", "last_eval", "expert_return"):
-        assert same(expected[part], got[part]), part
+        assert same_state(expected[part], got[part]), part
     assert [m["dagger/beta"] for m in whole.metrics if "SPS" in m] == [0.5, 0.25, 0.125, 0.0625]
     assert [m["dagger/beta"] for m in rest.metrics if "SPS" in m] == [0.125, 0.0625]
     assert expected["learner"]["iteration"] == 5 and len(expected["learner"]["data"]["rollouts"]) == 2

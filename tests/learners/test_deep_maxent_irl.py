@@ -14,7 +14,7 @@ from puffer_il.learners.deep_maxent_irl import DeepMaxEntIRL
 from puffer_il.learners.experiment import build
 from puffer_il.nn.losses import discriminator_loss
 from tests.support.mdps import discounted_occupancy, ring, soft_optimal
-from tests.support.rollouts import SPEC, make_buffer, make_demos
+from tests.support.rollouts import SPEC, make_buffer, sign_demos
 
 CPU, GAMMA = torch.device("cpu"), 0.9
 
@@ -23,13 +23,13 @@ def make(demos=None, spec=SPEC, **own) -> DeepMaxEntIRL:
     torch.manual_seed(0)
     tables = {"deep_maxent_irl": {"disc_updates": 3, "disc_batch_size": 64, "disc_hidden": [8]} | own,
               "ppo": {"gamma": GAMMA}, "policy": {"hidden": [8]}}
-    return DeepMaxEntIRL(spec, demos or make_demos(), build("deep_maxent_irl", [("test", tables)]), CPU, 0)
+    return DeepMaxEntIRL(spec, demos or sign_demos(), build("deep_maxent_irl", [("test", tables)]), CPU, 0)
 
 
 def test_the_gradient_is_the_policys_visits_less_the_experts():
     spec = EnvSpec("ring", (1,), np.dtype(np.int32), ActionSpec(nvec=(3,)),
                    (ObsField("obs", np.dtype(np.int32), (), 0, 5),))
-    demos = dataclasses.replace(make_demos(), obs=np.zeros((40, 1), np.int32), next_obs=np.zeros((40, 1), np.int32))
+    demos = dataclasses.replace(sign_demos(), obs=np.zeros((40, 1), np.int32), next_obs=np.zeros((40, 1), np.int32))
     learner = make(demos, spec, disc_hidden=())
     reward = learner.discriminator  # r(s) is a number for each state
     visits = [np.array([3, 1, 0, 0, 4]), np.array([0, 2, 2, 2, 2])]
@@ -47,7 +47,7 @@ def test_with_exact_occupancies_it_finds_the_experts_policy():
     seen = discounted_occupancy(transitions, expert, GAMMA).sum(1)
     spec = EnvSpec("ring", (1,), np.dtype(np.int32), ActionSpec(nvec=(3,)),
                    (ObsField("obs", np.dtype(np.int32), (), 0, 5),))
-    demos = dataclasses.replace(make_demos(), obs=np.zeros((40, 1), np.int32), next_obs=np.zeros((40, 1), np.int32))
+    demos = dataclasses.replace(sign_demos(), obs=np.zeros((40, 1), np.int32), next_obs=np.zeros((40, 1), np.int32))
     reward = make(demos, spec, disc_hidden=(16,)).discriminator
     rows = reward.rows(torch.arange(5, dtype=torch.int32)[:, None])
     optimizer = torch.optim.Adam(reward.net.parameters(), lr=0.02)
@@ -93,7 +93,7 @@ def test_terminations_are_worth_the_absorbing_reward_for_ever():
 
 
 def test_demonstrations_need_actions_only_where_the_reward_reads_them():
-    alone = dataclasses.replace(make_demos(), actions=None)
+    alone = dataclasses.replace(sign_demos(), actions=None)
     make(alone).relabel(make_buffer())
     with pytest.raises(InputError, match=r"no actions are stored and deep_maxent_irl\.inputs = 'state_action'"):
         make(alone, inputs="state_action")

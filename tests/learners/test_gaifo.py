@@ -11,7 +11,7 @@ import torch
 from puffer_il.core.errors import InputError
 from puffer_il.learners.experiment import build
 from puffer_il.learners.gaifo import GAIfO
-from tests.support.rollouts import SPEC, make_buffer, make_demos
+from tests.support.rollouts import SPEC, make_buffer, sign_demos
 
 CPU = torch.device("cpu")
 
@@ -20,12 +20,12 @@ def make(demos=None, **gaifo) -> GAIfO:
     torch.manual_seed(0)
     tables = {"gaifo": {"disc_updates": 3, "disc_batch_size": 64, "replay_size": 16} | gaifo, "ppo": {"gamma": 0.9},
               "policy": {"hidden": [8]}}
-    return GAIfO(SPEC, demos or make_demos(), build("gaifo", [("test", tables)]), CPU, 0)
+    return GAIfO(SPEC, demos or sign_demos(), build("gaifo", [("test", tables)]), CPU, 0)
 
 
 def test_what_the_actions_of_the_demonstrations_are_changes_nothing():
     states = []
-    demos = make_demos()
+    demos = sign_demos()
     for actions in (demos.actions, 1 - demos.actions, np.full((40, 1), 10**6, np.int32), None):
         learner, buffer = make(dataclasses.replace(demos, actions=actions)), make_buffer()
         learner.relabel(buffer)
@@ -62,7 +62,7 @@ def test_the_successor_of_an_ended_row_is_its_final_observation():
 
 
 def test_the_discriminator_tells_the_experts_transitions():
-    demos = make_demos()
+    demos = sign_demos()
     moved = dataclasses.replace(demos, next_obs=demos.obs + np.float32([0.5, 0, 0]), actions=None)
     learner, buffer = make(moved, disc_updates=200, gp_coef=0, disc_learning_rate=1e-2, absorbing=False), make_buffer()
     metrics = learner.relabel(buffer)

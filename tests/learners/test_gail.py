@@ -11,7 +11,7 @@ import torch
 from puffer_il.core.errors import InputError
 from puffer_il.learners.experiment import build
 from puffer_il.learners.gail import GAIL
-from tests.support.rollouts import SPEC, make_buffer, make_demos
+from tests.support.rollouts import SPEC, make_buffer, sign_demos
 
 CPU = torch.device("cpu")
 
@@ -20,7 +20,7 @@ def make(demos=None, **gail) -> GAIL:
     torch.manual_seed(0)
     tables = {"gail": {"disc_updates": 3, "disc_batch_size": 64} | gail, "ppo": {"gamma": 0.9},
               "policy": {"hidden": [8]}}
-    return GAIL(SPEC, demos or make_demos(), build("gail", [("test", tables)]), CPU, 0)
+    return GAIL(SPEC, demos or sign_demos(), build("gail", [("test", tables)]), CPU, 0)
 
 
 def logits(learner: GAIL, buffer) -> np.ndarray:
@@ -72,7 +72,7 @@ def test_absorbing_rows_have_their_discounted_share():
     flagged = rows[:, -1] == 1
     assert flagged.float().mean() == 0.5
     assert (rows[flagged][:, :-1] == 0).all()
-    assert make(make_demos(terminated=False)).demo_absorbing == 0
+    assert make(sign_demos(terminated=False)).demo_absorbing == 0
 
 
 def test_the_discriminator_tells_the_expert_from_the_policy():
@@ -161,11 +161,11 @@ def test_old_policies_stay_in_the_batches():
 def test_undiscounted_runs_have_no_absorbing_state():
     tables = {"ppo": {"gamma": 1.0}}
     with pytest.raises(InputError, match=r"ppo\.gamma = 1\.0"):
-        GAIL(SPEC, make_demos(), build("gail", [("test", tables)]), CPU, 0)
+        GAIL(SPEC, sign_demos(), build("gail", [("test", tables)]), CPU, 0)
 
 
 def test_a_warm_start_clones_the_expert_before_the_first_rollout():
-    demos = make_demos(200)
+    demos = sign_demos(200)
     cold, warm = make(demos), make(demos, bc_epochs=60)
     obs, actions = torch.tensor(demos.obs), torch.tensor(demos.actions)
     accuracy = [(learner.policy.act(obs, deterministic=True)[0] == actions).float().mean() for learner in (cold, warm)]
@@ -174,7 +174,7 @@ def test_a_warm_start_clones_the_expert_before_the_first_rollout():
 
 def test_demonstrations_without_weight_are_never_shown_to_the_discriminator():
     weights = np.repeat(np.float32([0, 0, 1, 3]), 10)
-    learner = make(replace(make_demos(terminated=False), weights=weights), disc_batch_size=4000)
+    learner = make(replace(sign_demos(terminated=False), weights=weights), disc_batch_size=4000)
     every = learner.discriminator.rows(learner.demo_obs, learner.demo_paired)
     shown = (learner._expert_rows()[:, None] == every[None]).all(2).float().mean(0).reshape(4, 10).sum(1)
     assert shown[:2].tolist() == [0, 0]
@@ -184,7 +184,7 @@ def test_demonstrations_without_weight_are_never_shown_to_the_discriminator():
 def test_the_share_of_the_absorbing_state_follows_the_weights():
     ends = np.arange(40) % 10 == 9
     ends[:20] = False  # two of four episodes terminate
-    demos = replace(make_demos(terminated=False), terminations=ends, truncations=np.zeros(40, bool))
+    demos = replace(sign_demos(terminated=False), terminations=ends, truncations=np.zeros(40, bool))
     plain, weighted = (make(replace(demos, weights=w)).demo_absorbing
                        for w in (None, np.repeat(np.float32([1, 1, 3, 3]), 10)))
     assert plain == pytest.approx(20 / (20 + 40))  # two ends, each followed by 1 / (1 − 0.9) absorbing steps

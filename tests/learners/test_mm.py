@@ -7,7 +7,7 @@ import torch
 
 from puffer_il.learners.experiment import build
 from puffer_il.learners.mm import MM
-from tests.support.rollouts import SPEC, make_buffer, make_demos
+from tests.support.rollouts import SPEC, make_buffer, sign_demos
 
 CPU = torch.device("cpu")
 
@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 def make(demos=None, **mm) -> MM:
     torch.manual_seed(0)
     tables = {"mm": {"disc_updates": 3, "disc_batch_size": 64} | mm, "ppo": {"gamma": 0.9}, "policy": {"hidden": [8]}}
-    return MM(SPEC, demos or make_demos(), build("mm", [("test", tables)]), CPU, 0)
+    return MM(SPEC, demos or sign_demos(), build("mm", [("test", tables)]), CPU, 0)
 
 
 def scores(learner: MM, buffer) -> np.ndarray:

@@ -14,7 +14,7 @@ import pytest
 from puffer_il.cli import main
 from puffer_il.demos import read_demos
 from puffer_il.learners import registry
-from tests.support.runs import final_state, same, scripted_cartpole_demos
+from tests.support.runs import final_state, same_state, scripted_cartpole_demos
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "your-algorithm.md"
 SMALL = ["--env.num-envs", "8", "--train.num-steps", "32", "--train.threads", "1", "--policy.hidden", "16,16",
@@ -89,7 +89,7 @@ def test_an_installed_algorithm_is_trained_resumed_and_evaluated_like_any_other(
     train("cut", 512)
     assert "finished: nearest on cartpole" in capsys.readouterr().out
     assert main(["train", "--resume", str(tmp_path / "cut"), "--total-steps", "1024"]) == 0
-    assert same(final_state(tmp_path / "whole")["learner"], final_state(tmp_path / "cut")["learner"])
+    assert same_state(final_state(tmp_path / "whole")["learner"], final_state(tmp_path / "cut")["learner"])
     metrics = [json.loads(line) for line in (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()]
     assert all(0 < line["nearest/reward_mean"] < 1 for line in metrics if "SPS" in line)
     assert main(["eval", str(tmp_path / "cut"), "--episodes", "2"]) == 0
@@ -99,7 +99,7 @@ def test_its_key_changes_what_is_learned(installed, demos, tmp_path):
     for width in ("0.5", "0.1"):
         assert main(["train", "nearest", "cartpole", "--demos", str(demos), "--run-dir", str(tmp_path / width),
                      "--total-steps", "512", *SMALL, "--nearest.width", width]) == 0
-    assert not same(final_state(tmp_path / "0.5")["policy"], final_state(tmp_path / "0.1")["policy"])
+    assert not same_state(final_state(tmp_path / "0.5")["policy"], final_state(tmp_path / "0.1")["policy"])
 
 
 def test_help_shows_its_section(installed, capsys):

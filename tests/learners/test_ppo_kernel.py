@@ -20,9 +20,9 @@ from tests.support.kernel_learners import (
     ACTIONS,
     CPU,
     DTYPES,
+    actions_for,
     config,
     make_spec,
-    random_actions,
     random_obs,
     shake,
     spoil_memory,
@@ -51,7 +51,7 @@ def rollout_of(learner: PPO, spec: EnvSpec, invalid: bool = False, num_steps: in
     buffer, n = RolloutBuffer(spec, num_steps, num_envs), num_steps * num_envs
     buffer.start()
     flat = buffer.flat()
-    flat.obs[:], flat.actions[:] = random_obs(spec, n, rng), random_actions(spec, n, rng)
+    flat.obs[:], flat.actions[:] = random_obs(spec, n, rng), actions_for(spec, n, rng)
     learner.policy.encoder.update_norm(*obs_moments(learner.policy.flatten, torch.from_numpy(flat.obs)))
     with torch.no_grad():
         logprobs, _, values = learner.policy.evaluate(torch.from_numpy(flat.obs), torch.from_numpy(flat.actions))

@@ -12,7 +12,7 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ObsField
 from puffer_il.learners.experiment import build
 from puffer_il.learners.pwil import PWIL
-from tests.support.rollouts import SPEC, make_buffer, make_demos
+from tests.support.rollouts import SPEC, make_buffer, sign_demos
 
 CPU = torch.device("cpu")
 
@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 def make(demos=None, spec=SPEC, **pwil) -> PWIL:
     torch.manual_seed(0)
     tables = {"pwil": pwil, "ppo": {"gamma": 0.9}, "policy": {"hidden": [8]}}
-    return PWIL(spec, demos or make_demos(), build("pwil", [("test", tables)]), CPU, 0)
+    return PWIL(spec, demos or sign_demos(), build("pwil", [("test", tables)]), CPU, 0)
 
 
 def started(**keys):
@@ -50,7 +50,7 @@ def test_an_episode_is_paid_for_as_many_steps_as_the_demonstrations_have():
 
 
 def test_the_demonstrator_is_paid_most():
-    demos, learner, buffer = make_demos(), make(horizon=40), started(num_steps=40, num_envs=6)
+    demos, learner, buffer = sign_demos(), make(horizon=40), started(num_steps=40, num_envs=6)
     buffer.episode_starts[1:] = False
     buffer.obs[:, 0], buffer.actions[:, 0] = demos.obs, demos.actions
     learner.relabel(buffer)
@@ -59,7 +59,7 @@ def test_the_demonstrator_is_paid_most():
 
 
 def test_atoms_are_drawn_evenly_from_rows_that_count():
-    demos = make_demos()
+    demos = sign_demos()
     learner = make(atoms=8)
     assert learner.coupling.columns.shape == (learner.inputs.width, 8)
     weights = (np.arange(40) % 2).astype(np.float32)

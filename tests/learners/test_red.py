@@ -11,7 +11,7 @@ import torch
 from puffer_il.core.errors import InputError
 from puffer_il.learners.experiment import build
 from puffer_il.learners.red import RED
-from tests.support.rollouts import SPEC, make_buffer, make_demos
+from tests.support.rollouts import SPEC, make_buffer, sign_demos
 
 CPU = torch.device("cpu")
 
@@ -20,7 +20,7 @@ def make(demos=None, gamma: float = 0.9, seed: int = 0, **red) -> RED:
     torch.manual_seed(seed)
     tables = {"red": {"fit_updates": 20, "fit_batch_size": 64, "hidden": [32]} | red, "ppo": {"gamma": gamma},
               "policy": {"hidden": [8]}}
-    return RED(SPEC, demos or make_demos(200), build("red", [("test", tables)]), CPU, seed)
+    return RED(SPEC, demos or sign_demos(200), build("red", [("test", tables)]), CPU, seed)
 
 
 def rewards_of(learner: RED, obs: np.ndarray, actions: np.ndarray) -> np.ndarray:
@@ -32,7 +32,7 @@ FORMS = pytest.mark.parametrize("form", ["log", "exp"])
 
 @FORMS
 def test_demonstrated_pairs_are_paid_more_than_others(form):
-    learner, demos = make(fit_updates=500, form=form), make_demos(200)
+    learner, demos = make(fit_updates=500, form=form), sign_demos(200)
     expert = rewards_of(learner, demos.obs, demos.actions)
     assert ((expert > 0) & (expert <= 1)).all() and expert.mean() > np.exp(-1)
     assert 1 - rewards_of(learner, demos.obs, 1 - demos.actions).mean() > 1.5 * (1 - expert.mean())
@@ -87,7 +87,7 @@ def test_the_reward_never_changes():
 
 
 def test_dying_is_paid_where_the_demonstrations_die_and_not_where_they_live_on():
-    demos = make_demos(200)
+    demos = sign_demos(200)
     some = demos.terminations & (np.arange(200) < 50)  # five of twenty
     for terminations, share in ((demos.terminations, 1), (some, 0.25), (np.zeros(200, bool), 0)):
         learner, buffer = make(dataclasses.replace(demos, terminations=terminations)), make_buffer()
@@ -108,7 +108,7 @@ def test_without_the_absorbing_state_the_user_is_warned_once():
 
 
 def test_rows_of_weight_zero_are_not_learned():
-    demos = make_demos(200)
+    demos = sign_demos(200)
     weights = (demos.obs[:, 1] > 0).astype(np.float32)
     learner = make(dataclasses.replace(demos, weights=weights), fit_updates=500)
     seen, unseen = (rewards_of(learner, demos.obs[side], demos.actions[side])
@@ -118,7 +118,7 @@ def test_rows_of_weight_zero_are_not_learned():
 
 def test_held_out_rows_count_by_their_weights():
     """A fifth of the rows, the first of the seed's permutation."""
-    demos = make_demos(200)
+    demos = sign_demos(200)
     weights = np.where(np.arange(200) % 2, 9, 1).astype(np.float32)
     learner = make(dataclasses.replace(demos, weights=weights))
     others = np.random.default_rng(0).permutation(200)[:40]

@@ -9,7 +9,7 @@ import torch
 from puffer_il.learners.experiment import build
 from puffer_il.learners.sac import SAC
 from tests.support.rollouts import SPEC, make_buffer
-from tests.support.runs import same
+from tests.support.runs import same_state
 
 CPU = torch.device("cpu")
 
@@ -51,7 +51,7 @@ def test_invalid_rows_teach_nothing(route):
             buffer.rewards[hidden], buffer.actions[hidden], buffer.terminations[hidden] = 1e4, 1, True
         learner.update(buffer, 0.0)
         states.append(learner.state_dict())
-    assert same(*states)
+    assert same_state(*states)
 
 
 @pytest.mark.parametrize("ends", [True, False])
@@ -77,4 +77,4 @@ def test_a_restored_learner_goes_on_as_the_saved_one():
     other.load_state_dict(state)
     for one in (learner, other):
         one.update(make_buffer(seed=3), 0.5)
-    assert same(learner.state_dict(), other.state_dict())
+    assert same_state(learner.state_dict(), other.state_dict())

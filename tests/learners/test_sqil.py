@@ -9,7 +9,7 @@ import torch
 from puffer_il.learners.experiment import build
 from puffer_il.learners.sqil import SQIL
 from puffer_il.rollout.replay import Transitions
-from tests.support.rollouts import SPEC, make_buffer, make_demos
+from tests.support.rollouts import SPEC, make_buffer, sign_demos
 
 CPU = torch.device("cpu")
 
@@ -18,7 +18,7 @@ def make(demos=None, sac=(), **sqil) -> SQIL:
     torch.manual_seed(0)
     tables = {"sqil": sqil, "sac": {"updates": 4, "batch_size": 10, "gamma": 0.9} | dict(sac),
               "policy": {"hidden": [8]}}
-    return SQIL(SPEC, demos or make_demos(), build("sqil", [("test", tables)]), CPU, 0)
+    return SQIL(SPEC, demos or sign_demos(), build("sqil", [("test", tables)]), CPU, 0)
 
 
 def seen_by(learner: SQIL, monkeypatch) -> list[tuple[Transitions, float]]:
@@ -35,7 +35,7 @@ def step(learner: SQIL, buffer) -> dict[str, float]:
 
 @pytest.mark.parametrize(("share", "shown"), [(0.5, 5), (0.3, 3), (0.9, 9)])
 def test_demonstrated_rows_are_paid_one_and_the_policys_own_nothing(share, shown, monkeypatch):
-    learner, demos = make(demo_share=share), make_demos()
+    learner, demos = make(demo_share=share), sign_demos()
     seen = seen_by(learner, monkeypatch)
     step(learner, make_buffer())
     rows, _ = seen[0]
@@ -70,7 +70,7 @@ def test_an_absorbing_state_is_shared_like_any_other(monkeypatch):
 
 @pytest.mark.parametrize("demos_end", [True, False])
 def test_an_end_is_worth_all_if_only_the_expert_knows_it_and_nothing_if_only_the_policy_does(demos_end):
-    learner, buffer = make(make_demos(terminated=demos_end)), make_buffer()
+    learner, buffer = make(sign_demos(terminated=demos_end)), make_buffer()
     buffer.terminations[:] = not demos_end
     assert step(learner, buffer)["reward/absorbing"] == float(demos_end)
 
@@ -80,7 +80,7 @@ def test_without_absorbing_states_an_end_is_worth_nothing():
 
 
 def test_it_takes_the_experts_actions_where_the_expert_was():
-    demos = make_demos(400)
+    demos = sign_demos(400)
     learner = make(demos, {"updates": 600, "batch_size": 64, "learning_rate": 3e-3}.items())
     step(learner, make_buffer(32, 32))
     with torch.no_grad():

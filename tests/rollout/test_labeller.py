@@ -20,7 +20,7 @@ from puffer_il.rollout.buffer import RolloutBuffer
 from puffer_il.rollout.collector import Collector
 from puffer_il.rollout.labeller import Labeller
 from puffer_il.vector.vec import make_vec
-from tests.support.rollouts import make_demos
+from tests.support.rollouts import sign_demos
 
 CPU = torch.device("cpu")
 VECS = {"serial": {"backend": "serial"}, "workers": {"backend": "multiprocessing", "num_workers": 2, "num_groups": 2}}
@@ -173,7 +173,7 @@ def test_an_aggregate_holds_whole_streams_with_the_right_labels(kind):
 
 
 def test_an_aggregate_forgets_the_oldest_and_comes_back_as_it_was():
-    demos = dataclasses.replace(make_demos(40), weights=np.repeat(np.float32([1, 3]), 20))
+    demos = dataclasses.replace(sign_demos(40), weights=np.repeat(np.float32([1, 3]), 20))
     data, whole = LabelledRollouts(demos, 0.5, capacity=50), LabelledRollouts(demos, 0.5)
     rng = np.random.default_rng(9)
     valid, starts = np.ones((10, 3), bool), np.zeros((10, 3), bool)

@@ -23,7 +23,7 @@ from puffer_il.nn.distributions import Noise
 from puffer_il.rollout.actors import TensorActorCritic, policy_actor
 from puffer_il.rollout.evaluate import FINAL_SEED, evaluate, make_eval_vec
 from puffer_il.training.saved_run import load_policy
-from tests.support.runs import final_state, run, same, scripted_cartpole_demos, tiny
+from tests.support.runs import final_state, run, same_state, scripted_cartpole_demos, tiny
 
 
 class Linear:
@@ -143,8 +143,9 @@ def test_it_trains_repeats_itself_and_resumes_exactly(algo, tmp_path, demos):
     run(config(algo, tmp_path / "cut", demos), resume=True)
     states = {name: final_state(tmp_path / name) for name in ("whole", "again", "other", "cut")}
     for part in ("learner", "policy", "collector", "last_eval"):
-        assert same(states["whole"][part], states["again"][part]) and same(states["whole"][part], states["cut"][part])
-    assert not same(states["whole"]["policy"], states["other"]["policy"])
+        assert same_state(states["whole"][part], states["again"][part])
+        assert same_state(states["whole"][part], states["cut"][part])
+    assert not same_state(states["whole"]["policy"], states["other"]["policy"])
     assert whole.info.parameters == 12 and whole.summary["status"] == "finished"
     assert len(again.metrics) == len(whole.metrics) == len(other.metrics)
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from puffer_il.core.spec import ActionSpec, Array, EnvSpec
 from puffer_il.rollout.replay import FIELDS, ReplayBuffer, Transitions, joined
-from tests.support.rollouts import SPEC, make_buffer, make_demos
-from tests.support.runs import same
+from tests.support.rollouts import SPEC, make_buffer, sign_demos
+from tests.support.runs import same_state
 
 
 class ReferenceReplay:
@@ -93,7 +93,7 @@ def test_drawn_rows_are_rows_of_the_ring(capacity: int, stored: int, lead: tuple
 
 def test_rows_are_drawn_alike_often_and_not_in_order() -> None:
     replay = ReplayBuffer(SPEC, 50, 1)
-    replay.append_demos(make_demos(), np.arange(40, dtype=np.float32))
+    replay.append_demos(sign_demos(), np.arange(40, dtype=np.float32))
     drawn = replay.sample(40_000).rewards.astype(int)
     counts = np.bincount(drawn, minlength=40)
     # Chi-squared with 39 degrees of freedom: 80 has a chance of one in ten thousand.
@@ -104,7 +104,7 @@ def test_rows_are_drawn_alike_often_and_not_in_order() -> None:
 def test_weighted_demonstrations_are_drawn_by_their_weights() -> None:
     weights = np.repeat(np.float32([1, 0, 2, 1]), 10)
     replay = ReplayBuffer(SPEC, 40, 1)
-    replay.append_demos(dataclasses.replace(make_demos(), weights=weights), np.arange(40, dtype=np.float32))
+    replay.append_demos(dataclasses.replace(sign_demos(), weights=weights), np.arange(40, dtype=np.float32))
     episodes = replay.sample(40_000).rewards.astype(int) // 10
     np.testing.assert_allclose(np.bincount(episodes, minlength=4) / 40_000, [0.25, 0, 0.5, 0.25], atol=0.01)
 
@@ -112,7 +112,7 @@ def test_weighted_demonstrations_are_drawn_by_their_weights() -> None:
 def test_seed_and_stream_decide_what_is_drawn() -> None:
     def draws(seed: int, stream: int) -> np.ndarray:
         replay = ReplayBuffer(SPEC, 40, seed, stream)
-        replay.append_demos(make_demos(), np.arange(40, dtype=np.float32))
+        replay.append_demos(sign_demos(), np.arange(40, dtype=np.float32))
         return replay.sample(64).rewards.copy()
 
     np.testing.assert_array_equal(draws(1, 0), draws(1, 0))
@@ -142,13 +142,13 @@ def test_a_restored_replay_draws_and_goes_on_as_the_saved_one(stored: int) -> No
     second.load_state_dict(state)
     for replay in (first, second):
         replay.append(numbered(spec, stored, 6))
-    assert same(first.state_dict(), second.state_dict())
+    assert same_state(first.state_dict(), second.state_dict())
     np.testing.assert_array_equal(first.sample(50).rewards, second.sample(50).rewards)
 
 
 def test_staging_stays_where_it_is() -> None:
     replay = ReplayBuffer(SPEC, 40, 0)
-    replay.append_demos(make_demos(), np.ones(40, np.float32))
+    replay.append_demos(sign_demos(), np.ones(40, np.float32))
     rows = replay.sample(2, 3)
     assert replay.sample(2, 3) is rows and replay.sample(6) is not rows
 

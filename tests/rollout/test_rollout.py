@@ -26,7 +26,7 @@ from puffer_il.rollout.native_rollout import ARRAYS, native_rollout
 from puffer_il.vector.vec import make_vec
 from tests.support.environments import write_env
 from tests.support.kernels import EACH_SET
-from tests.support.runs import final_state, run, same, scripted_cartpole_demos, tiny
+from tests.support.runs import final_state, run, same_state, scripted_cartpole_demos, tiny
 
 CPU = torch.device("cpu")
 # Agents that leave one by one and wait for the others, on observations of which a step writes only what has changed.
@@ -295,14 +295,14 @@ def test_a_resumed_run_is_the_run_that_was_not_stopped(algo: str, tmp_path: Path
     run(tiny(algo, tmp_path / "cut", **keys), resume=True)
     expected, got = final_state(tmp_path / "whole"), final_state(tmp_path / "cut")
     for part in ("learner", "collector", "policy"):
-        assert same(expected[part], got[part]), part
+        assert same_state(expected[part], got[part]), part
 
 
 def test_a_run_does_not_depend_on_its_threads(tmp_path: Path, demos: Path) -> None:
     for threads in (1, 2, 3):
         run(tiny("gail", tmp_path / str(threads), demos__source=str(demos), train__threads=threads, **MANY))
     first, *others = (final_state(tmp_path / str(threads))["learner"] for threads in (1, 2, 3))
-    assert all(same(first, other) for other in others)
+    assert all(same_state(first, other) for other in others)
 
 
 @pytest.mark.parametrize("algo", ["ppo", "gail"])

@@ -12,7 +12,7 @@ SMALL = ["--env.num-envs", "8", "--train.num-steps", "32", "--train.threads", "1
          "--eval.interval-steps", "0", "--eval.final-episodes", "3"]
 
 
-def run(capsys: Any, *arguments: str) -> tuple[int, str, str]:
+def run_command(capsys: Any, *arguments: str) -> tuple[int, str, str]:
     """Exit code, standard output and standard error of a command."""
     code = main(list(arguments))
     captured = capsys.readouterr()
@@ -21,7 +21,7 @@ def run(capsys: Any, *arguments: str) -> tuple[int, str, str]:
 
 def refused(capsys: Any, *arguments: str) -> str:
     """The one line on stderr of a command that is wrong input."""
-    code, out, err = run(capsys, *arguments)
+    code, out, err = run_command(capsys, *arguments)
     assert (code, out) == (2, "") and err.startswith("puffer-il: error: ")
     assert err.endswith("\n") and err.count("\n") == 1
     return err.removeprefix("puffer-il: error: ").rstrip("\n")

@@ -30,7 +30,7 @@ def record(env: NativeEnv, actions: np.ndarray) -> dict[str, np.ndarray]:
     return {name: np.array(values) for name, values in rows.items()}
 
 
-def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
+def same_bytes(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
     """Byte for byte."""
     return all(a[name].tobytes() == b[name].tobytes() for name in a)
 

@@ -40,17 +40,17 @@ def random_obs(spec: EnvSpec, n: int, rng: np.random.Generator) -> Array:
     return numbers > 20 * scales if kind == "b" else (abs(numbers) if kind == "u" else numbers).astype(spec.obs_dtype)
 
 
-def random_actions(spec: EnvSpec, n: int, rng: np.random.Generator) -> Array:
+def actions_for(spec: EnvSpec, n: int, rng: np.random.Generator) -> Array:
     action = spec.action
     if action.discrete:
         return (rng.random((n, action.dim)) * np.array(action.nvec)).astype(np.int32)
     return (2 * rng.normal(size=(n, action.dim))).astype(np.float32)  # some of them out of range
 
 
-def make_demos(spec: EnvSpec, n: int = 300) -> Demos:
+def random_demos(spec: EnvSpec, n: int = 300) -> Demos:
     rng = np.random.default_rng(5)
     obs, ends = random_obs(spec, n, rng), np.arange(n) % 50 == 49
-    return Demos(obs, random_actions(spec, n, rng), np.roll(obs, -1, 0), ends, np.zeros(n, bool), np.arange(0, n, 50))
+    return Demos(obs, actions_for(spec, n, rng), np.roll(obs, -1, 0), ends, np.zeros(n, bool), np.arange(0, n, 50))
 
 
 def config(algo: str, **tables: dict[str, Any]) -> Any:

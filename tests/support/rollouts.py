@@ -11,7 +11,7 @@ from puffer_il.rollout.buffer import RolloutBuffer
 SPEC = EnvSpec("made up", (3,), np.dtype(np.float32), ActionSpec(nvec=(2,)))
 
 
-def make_demos(n: int = 40, terminated: bool = True) -> Demos:
+def sign_demos(n: int = 40, terminated: bool = True) -> Demos:
     """Four episodes of ten rows in which the action is the sign of the first observation."""
     rng = np.random.default_rng(0)
     obs = rng.normal(size=(n, 3)).astype(np.float32)

@@ -90,16 +90,16 @@ def final_state(run_dir: Path) -> dict[str, Any]:
     return checkpoint.load(checkpoint.latest(run_dir))
 
 
-def same(a: Any, b: Any) -> bool:
+def same_state(a: Any, b: Any) -> bool:
     """Deep equality, tensors bit by bit."""
     if isinstance(a, torch.Tensor):
         return isinstance(b, torch.Tensor) and a.shape == b.shape and bool(torch.equal(a, b))
     if isinstance(a, np.ndarray):
         return isinstance(b, np.ndarray) and a.dtype == b.dtype and np.array_equal(a, b)
     if isinstance(a, dict):
-        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+        return isinstance(b, dict) and a.keys() == b.keys() and all(same_state(a[k], b[k]) for k in a)
     if isinstance(a, (list, tuple)):
-        return isinstance(b, (list, tuple)) and len(a) == len(b) and all(map(same, a, b))
+        return isinstance(b, (list, tuple)) and len(a) == len(b) and all(map(same_state, a, b))
     return a == b or (a != a and b != b)
 
 

@@ -13,7 +13,7 @@ from puffer_il.demos import read_demos
 from puffer_il.learners.experiment import replaced
 from puffer_il.training.run_dir import prepare_run_dir
 from puffer_il.training.trainer import train
-from tests.support.runs import final_state, run, same, scripted_cartpole_demos, tiny
+from tests.support.runs import final_state, run, same_state, scripted_cartpole_demos, tiny
 
 
 def train_with(config, **given):
@@ -24,7 +24,7 @@ def test_demonstrations_given_as_an_object_teach_as_their_file_does(tmp_path):
     path = scripted_cartpole_demos(tmp_path / "d.npz")
     run(tiny("bc", tmp_path / "file", demos__source=str(path), demos__episodes=3))
     result = train_with(tiny("bc", tmp_path / "object", demos__episodes=3), demos=read_demos(path))
-    assert same(result.policy.state_dict(), final_state(tmp_path / "file")["policy"])
+    assert same_state(result.policy.state_dict(), final_state(tmp_path / "file")["policy"])
     assert result.summary["demos"]["episodes"] == 3 and result.run_dir == tmp_path / "object"
 
 
@@ -41,7 +41,7 @@ def test_an_environment_given_as_a_function_is_trained_and_scored_on(tmp_path):
     assert made[-1] == {"max_episode_steps": 7} and result.spec.name == result.summary["env"] == "mine"
     assert result.summary["eval"]["length_mean"] == 7
     run(replaced(config, {"env.name": "CartPole-v1", "train.run_dir": str(tmp_path / "name")}))
-    assert same(result.policy.state_dict(), final_state(tmp_path / "name")["policy"])
+    assert same_state(result.policy.state_dict(), final_state(tmp_path / "name")["policy"])
 
 
 def test_a_function_works_in_worker_processes_too(tmp_path):

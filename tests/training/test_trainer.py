@@ -25,7 +25,7 @@ from puffer_il.nn.fused_policy import FusedPolicy
 from puffer_il.rollout.collector import Collector
 from puffer_il.training import trainer
 from puffer_il.training.process import choose_device
-from tests.support.runs import final_state, run, same, scripted_cartpole_demos, tiny
+from tests.support.runs import final_state, run, same_state, scripted_cartpole_demos, tiny
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +163,7 @@ def test_lstm_policies_train_and_resume(tmp_path):
     run(tiny("ppo", tmp_path / "whole", policy__lstm=8))
     run(tiny("ppo", tmp_path / "cut", policy__lstm=8), interrupt_after=2)
     run(tiny("ppo", tmp_path / "cut", policy__lstm=8), resume=True)
-    assert same(final_state(tmp_path / "whole")["policy"], final_state(tmp_path / "cut")["policy"])
+    assert same_state(final_state(tmp_path / "whole")["policy"], final_state(tmp_path / "cut")["policy"])
 
 
 def test_workers_resume_exactly_too(tmp_path):
@@ -171,7 +171,7 @@ def test_workers_resume_exactly_too(tmp_path):
     run(tiny("ppo", tmp_path / "whole", **workers))
     run(tiny("ppo", tmp_path / "cut", **workers), interrupt_after=2)
     run(tiny("ppo", tmp_path / "cut", **workers), resume=True)
-    assert same(final_state(tmp_path / "whole")["policy"], final_state(tmp_path / "cut")["policy"])
+    assert same_state(final_state(tmp_path / "whole")["policy"], final_state(tmp_path / "cut")["policy"])
 
 
 def test_subsampled_demonstrations_have_no_sequences_for_an_lstm(tmp_path, demos):
@@ -227,20 +227,20 @@ def baselines(tmp_path_factory, demos):
 @pytest.mark.parametrize("key", WEIGHTS)
 def test_key_changes_the_weights(key, tmp_path, baselines):
     run(tiny("ppo", tmp_path / "run", **{key.replace(".", "__"): WEIGHTS[key]}))
-    assert not same(final_state(tmp_path / "run")["policy"], baselines["ppo"])
+    assert not same_state(final_state(tmp_path / "run")["policy"], baselines["ppo"])
 
 
 @pytest.mark.parametrize("key", CONTINUOUS)
 def test_key_changes_a_continuous_policy(key, tmp_path, baselines):
     run(tiny("ppo", tmp_path / "run", env__name="pendulum", **{key.replace(".", "__"): CONTINUOUS[key]}))
-    assert not same(final_state(tmp_path / "run")["policy"], baselines["pendulum"])
+    assert not same_state(final_state(tmp_path / "run")["policy"], baselines["pendulum"])
 
 
 @pytest.mark.parametrize("key", IMITATION)
 def test_key_changes_what_is_imitated(key, tmp_path, demos, baselines):
     value = IMITATION[key] or str(scripted_cartpole_demos(tmp_path / "other.npz", seed=50))
     run(tiny("gail", tmp_path / "run", **{"demos__source": str(demos), key.replace(".", "__"): value}))
-    assert not same(final_state(tmp_path / "run")["policy"], baselines["gail"])
+    assert not same_state(final_state(tmp_path / "run")["policy"], baselines["gail"])
 
 
 def test_backend_and_workers_are_chosen(tmp_path):
@@ -300,7 +300,7 @@ def test_the_kernels_can_be_switched_off(algo, tmp_path, demos, monkeypatch):
                  train__total_steps=1024))
         assert set(used) == (expected if on else set())
         weights[on] = final_state(tmp_path / str(on))["policy"]
-    assert not same(weights[True], weights[False])
+    assert not same_state(weights[True], weights[False])
     for key, ours in weights[True].items():
         torch.testing.assert_close(ours, weights[False][key], rtol=1e-3, atol=1e-3)
 

@@ -18,7 +18,7 @@ from puffer_il.training.tune.probe import time_limit
 from puffer_il.training.tune.report import report
 from puffer_il.training.tune.search import Cost, Machine, TimeUp, Tuner, changes, flags
 from tests.support.command_line import SMALL, one_line
-from tests.support.runs import final_state, same
+from tests.support.runs import final_state, same_state
 
 
 def experiment(algo: str = "ppo", **keys: Any) -> Config:
@@ -254,7 +254,7 @@ def test_a_tuned_run_is_one_with_these_flags(tuned, tmp_path):
               str(config["ppo"]["num_minibatches"]), "--total-steps", "1024", "--run-dir", str(tmp_path / "typed")]
     small = [word for word in SMALL if word not in {"--train.threads", "1"}]
     assert main(["train", "ppo", "cartpole", *small, *chosen]) == 0
-    assert same(final_state(tuned)["policy"], final_state(tmp_path / "typed")["policy"])
+    assert same_state(final_state(tuned)["policy"], final_state(tmp_path / "typed")["policy"])
 
 
 def test_a_tuned_run_is_resumed_without_tuning(tuned, capsys):

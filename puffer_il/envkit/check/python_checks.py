@@ -84,7 +84,7 @@ def look_at_workers(env: CheckedEnv, check: Check) -> None:
 
 def look_at_gymnasium(env: CheckedEnv, check: Check) -> None:
     try:
-        single = env.creator.single()
+        single = env.creator.as_gymnasium()
     except InputError:  # several agents, or a PufferEnv
         check.about = "not asked: it only looks at Gymnasium environments with one agent"
         return

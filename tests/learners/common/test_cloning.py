@@ -17,14 +17,14 @@ from puffer_il.kernels import _kernels as kernels
 from puffer_il.learners.bc import BC
 from puffer_il.learners.common.cloning import clone_score
 from puffer_il.nn import fused
-from tests.support.kernel_learners import ACTIONS, CPU, config, make_demos, make_spec, shake, spoil_memory
+from tests.support.kernel_learners import ACTIONS, CPU, config, make_spec, random_demos, shake, spoil_memory
 from tests.support.kernels import ACTIVATIONS, EACH_SET, error
 
 
 def cloning_learner(spec: EnvSpec, batch_size: int = 64, policy: dict[str, Any] | None = None, **bc: Any) -> BC:
     torch.manual_seed(0)
     tables = {"bc": {"batch_size": batch_size, "validation": 0.0} | bc, "policy": {"hidden": [20, 33]} | (policy or {})}
-    learner = BC(spec, make_demos(spec), config("bc", **tables), CPU, 0)
+    learner = BC(spec, random_demos(spec), config("bc", **tables), CPU, 0)
     shake(learner.policy)
     return learner
 

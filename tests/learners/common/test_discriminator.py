@@ -9,7 +9,7 @@ from puffer_il.core.spec import ActionSpec, EnvSpec, ObsField
 from puffer_il.learners.common.discriminator import Discriminator
 from puffer_il.learners.common.inputs import paired_with
 from puffer_il.nn.observations import obs_moments
-from tests.support.rollouts import make_demos
+from tests.support.rollouts import sign_demos
 
 FLOAT = np.dtype(np.float32)
 CPU = torch.device("cpu")
@@ -49,7 +49,7 @@ def test_other_inputs_are_refused():
 
 
 def test_what_stands_beside_demonstrated_states():
-    demos = make_demos()
+    demos = sign_demos()
     assert paired_with("state_action", demos.actions, demos.next_obs) is demos.actions
     assert paired_with("state_next_state", demos.actions, demos.next_obs) is demos.next_obs
     assert paired_with("state", None, demos.next_obs) is None

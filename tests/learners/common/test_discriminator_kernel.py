@@ -18,8 +18,8 @@ from tests.support.kernel_learners import (
     by_the_kernels,
     check_that_torch_steps,
     config,
-    make_demos,
     make_spec,
+    random_demos,
     shake,
     spoil_memory,
 )
@@ -29,7 +29,7 @@ from tests.support.kernels import ACTIVATIONS, EACH_SET, error, in_float64
 def gail_learner(spec: EnvSpec, **gail: Any) -> GAIL:
     torch.manual_seed(0)
     gail = {"disc_hidden": [20, 33], "disc_batch_size": 250, "max_grad_norm": 0.0} | gail
-    learner = GAIL(spec, make_demos(spec), config("gail", gail=gail, policy={"hidden": [8]}), CPU, 0)
+    learner = GAIL(spec, random_demos(spec), config("gail", gail=gail, policy={"hidden": [8]}), CPU, 0)
     with torch.no_grad():
         shake(learner.discriminator)
         for p in learner.discriminator.net.parameters():

@@ -11,7 +11,7 @@ from puffer_il.kernels import _kernels as kernels
 from puffer_il.learners.common.discriminator import Discriminator
 from puffer_il.nn import fused
 from puffer_il.nn.observations import obs_moments
-from tests.support.kernel_learners import ACTIONS, DTYPES, make_spec, random_actions, random_obs, shake
+from tests.support.kernel_learners import ACTIONS, DTYPES, actions_for, make_spec, random_obs, shake
 from tests.support.kernels import ACTIVATIONS, EACH_SET
 
 
@@ -30,7 +30,7 @@ def test_rows_by_kernels_match_torch(dtype: str, action: str) -> None:
     spec = make_spec(action, dtype, (2, 3))
     rng = np.random.default_rng(0)
     discriminator = make_discriminator(spec)
-    obs, actions = (torch.from_numpy(f(spec, 2500, rng)) for f in (random_obs, random_actions))
+    obs, actions = (torch.from_numpy(f(spec, 2500, rng)) for f in (random_obs, actions_for))
     obs[5] = 100  # beyond what is clipped
     for index in (None, torch.randint(2500, (3000,)), torch.randint(2500, (3000,))[17:], torch.arange(0)):
         found = []
@@ -60,7 +60,7 @@ def test_logits_by_kernels_match_the_discriminator(action: str, activation: str,
         spec, rng = make_spec(action, dtype, (2, 3)), np.random.default_rng(0)
         discriminator = make_discriminator(spec, hidden, activation)
         for n in (1, 49, 3001):
-            obs, actions = (torch.from_numpy(f(spec, n, rng)) for f in (random_obs, random_actions))
+            obs, actions = (torch.from_numpy(f(spec, n, rng)) for f in (random_obs, actions_for))
             kernels.set_threads(1 + n % 3)
             ours = discriminator.logits(obs, actions)
             assert discriminator.kernel_layers() is not None and ours.shape == (n,)
@@ -115,7 +115,7 @@ def test_logits_by_kernels_do_not_cover_float64() -> None:
 def test_rows_of_an_index_that_is_not_contiguous() -> None:
     spec = make_spec()
     rng = np.random.default_rng(0)
-    obs, actions = (torch.from_numpy(f(spec, 100, rng)) for f in (random_obs, random_actions))
+    obs, actions = (torch.from_numpy(f(spec, 100, rng)) for f in (random_obs, actions_for))
     discriminator, index = make_discriminator(spec), torch.randint(100, (60,))[::3]
     assert torch.equal(discriminator.rows(obs, actions, index), discriminator.rows(obs, actions, index.clone()))
 
@@ -123,6 +123,6 @@ def test_rows_of_an_index_that_is_not_contiguous() -> None:
 def test_rows_of_actions_of_another_dtype() -> None:
     spec = make_spec("box")
     rng = np.random.default_rng(0)
-    obs, actions = (torch.from_numpy(f(spec, 100, rng)) for f in (random_obs, random_actions))
+    obs, actions = (torch.from_numpy(f(spec, 100, rng)) for f in (random_obs, actions_for))
     discriminator = make_discriminator(spec)
     assert torch.equal(discriminator.rows(obs, actions.double()), discriminator.rows(obs, actions))

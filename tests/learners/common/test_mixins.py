@@ -15,7 +15,7 @@ from puffer_il.learners.common.demo_rows import RowSampler
 from puffer_il.learners.common.mixins import ExpertRows, starts_of, wants
 from puffer_il.learners.experiment import build
 from puffer_il.learners.ppo import PPO
-from tests.support.rollouts import SPEC, make_buffer, make_demos
+from tests.support.rollouts import SPEC, make_buffer, sign_demos
 
 CPU = torch.device("cpu")
 
@@ -24,7 +24,7 @@ def make(demos=None, policy=None, ppo=None, **mix) -> PPO:
     torch.manual_seed(0)
     step = {"update_epochs": 1, "num_minibatches": 1, "max_grad_norm": 0.0, "ent_coef": 0.02, "minibatch": "columns"}
     tables = {"ppo": step | (ppo or {}), "policy": {"hidden": [8]} | (policy or {}), "mix": mix}
-    return PPO(SPEC, demos or make_demos(), build("ppo", [("test", tables)]), CPU, 0)
+    return PPO(SPEC, demos or sign_demos(), build("ppo", [("test", tables)]), CPU, 0)
 
 
 def gradient(learner: PPO, buffer, progress: float = 0.0) -> torch.Tensor:
@@ -65,7 +65,7 @@ CASES = {"bc": ({"bc_coef": 0.7, "bc_final": 1.0}, 0.0, 0.7), "rows": ({"expert_
 @pytest.mark.parametrize("case", CASES)
 def test_gradients_are_those_of_the_equation_in_float64(case, route):
     mix, share, weight = CASES[case]
-    demos = make_demos()
+    demos = sign_demos()
     learner, buffer = make(demos, batch_size=30, **mix), make_buffer()
     # The rows that the learner will draw are known from a copy of its generator: minibatches are drawn first.
     rng = copy.deepcopy(learner.rng)
@@ -84,7 +84,7 @@ def test_the_torch_route_and_the_kernels_agree_for_continuous_actions():
     bound = np.ones(2, np.float32)
     spec = EnvSpec("made up", (3,), np.dtype(np.float32), ActionSpec(low=-bound, high=bound, shape=(2,)))
     rng = np.random.default_rng(3)
-    demos = replace(make_demos(), actions=rng.uniform(-1, 1, (40, 2)).astype(np.float32))
+    demos = replace(sign_demos(), actions=rng.uniform(-1, 1, (40, 2)).astype(np.float32))
     found = []
     for kernels in (True, False):
         fused.enable(kernels)
@@ -99,7 +99,7 @@ def test_the_torch_route_and_the_kernels_agree_for_continuous_actions():
 
 
 def test_nothing_mixed_in_is_nothing_done():
-    plain, off = (make(demos) for demos in (None, make_demos()))
+    plain, off = (make(demos) for demos in (None, sign_demos()))
     assert plain.expert is None and off.expert is None
     before = copy.deepcopy(off.rng.bit_generator.state)
     buffer = make_buffer()
@@ -120,7 +120,7 @@ def test_the_loss_fades_from_its_coefficient_to_its_share():
 
 @pytest.mark.parametrize("policy", [{}, {"shared": True}, {"lstm": 4}], ids=["separate", "shared", "lstm"])
 def test_demonstrated_actions_become_likely(policy, route):
-    demos = make_demos()
+    demos = sign_demos()
     learner = make(demos, policy, {"learning_rate": 0.02, "update_epochs": 4, "minibatch": "auto"}, expert_rows=1.0,
                    batch_size=64)
     buffer = make_buffer(state_dim=learner.policy.state_dim)
@@ -135,7 +135,7 @@ def test_demonstrated_actions_become_likely(policy, route):
 def test_weighted_rows_are_drawn_as_often_as_they_weigh(route):
     weights = np.where(np.arange(40) < 20, 3.0, 1.0).astype(np.float32)
     weights[5] = 0
-    learner = make(replace(make_demos(), weights=weights), bc_coef=1.0, batch_size=60_000)
+    learner = make(replace(sign_demos(), weights=weights), bc_coef=1.0, batch_size=60_000)
     index = learner.expert._draw(np.random.default_rng(0))
     share = np.bincount(index, minlength=40) / len(index)
     assert share[5] == 0
@@ -145,7 +145,7 @@ def test_weighted_rows_are_drawn_as_often_as_they_weigh(route):
 def test_weighted_chunks_of_a_recurrent_policy():
     """Four episodes of ten rows, cut into chunks of 16: one chunk each, six rows of it padding."""
     weights = np.repeat([4.0, 0.0, 2.0, 2.0], 10).astype(np.float32)
-    learner = make(replace(make_demos(), weights=weights), {"lstm": 4}, bc_coef=1.0, batch_size=16 * 20_000)
+    learner = make(replace(sign_demos(), weights=weights), {"lstm": 4}, bc_coef=1.0, batch_size=16 * 20_000)
     share = np.bincount(learner.expert._draw(np.random.default_rng(0)), minlength=4) / 20_000
     np.testing.assert_allclose(share, [0.5, 0, 0.25, 0.25], atol=0.02)
 
@@ -162,7 +162,7 @@ def test_row_sampler_follows_the_weights_and_is_uniform_without():
 
 def test_starts_are_the_states_as_often_as_they_weigh():
     states = np.arange(40.0)[:, None]
-    demos = replace(make_demos(), states=states)
+    demos = replace(sign_demos(), states=states)
     assert starts_of(MixConfig(), demos, "x") is None
     plain = starts_of(MixConfig(expert_resets=0.5), demos, "x")
     assert plain.share == 0.5 and np.array_equal(plain.states, states)
@@ -174,13 +174,13 @@ def test_starts_are_the_states_as_often_as_they_weigh():
 
 def test_refusals_name_the_key_and_the_remedy():
     with pytest.raises(InputError, match=r"mix\.expert_resets = 0\.5: .* memory hold no states .* collect pole"):
-        starts_of(MixConfig(expert_resets=0.5), make_demos(), "pole")
+        starts_of(MixConfig(expert_resets=0.5), sign_demos(), "pole")
     assert wants(MixConfig(bc_coef=0.1)) == "mix.bc_coef = 0.1" and wants(MixConfig()) == ""
     learner = make()
     for demos, message in ((None, "needs demonstrations; give a file with --demos"),
-                           (replace(make_demos(), actions=None), "stores none; set it to 0")):
+                           (replace(sign_demos(), actions=None), "stores none; set it to 0")):
         with pytest.raises(InputError, match=rf"mix\.bc_coef = 0\.1 .*{message}"):
             ExpertRows(MixConfig(bc_coef=0.1), demos, learner.policy, learner.optimizer, CPU)
     tables = {"train": {"cuda_graphs": True}, "mix": {"bc_coef": 0.1}}
     with pytest.raises(InputError, match=r"train\.cuda_graphs = true: .*; set it to false"):
-        PPO(SPEC, make_demos(), build("ppo", [("test", tables)]), CPU, 0)
+        PPO(SPEC, sign_demos(), build("ppo", [("test", tables)]), CPU, 0)

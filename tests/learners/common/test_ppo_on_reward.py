@@ -13,7 +13,7 @@ from puffer_il.core.errors import InputError
 from puffer_il.learners import registry
 from puffer_il.learners.common.ppo_on_reward import PPOOnReward, valid_rows
 from puffer_il.learners.experiment import build
-from tests.support.rollouts import SPEC, make_buffer, make_demos
+from tests.support.rollouts import SPEC, make_buffer, sign_demos
 
 CPU = torch.device("cpu")
 
@@ -42,7 +42,7 @@ def make(monkeypatch):
     def made(gamma: float = 0.9, **keys) -> Paid:
         config = build("paid", [("test", {"paid": keys, "ppo": {"gamma": gamma}, "policy": {"hidden": [4]}})])
         torch.manual_seed(0)
-        return Paid(SPEC, make_demos(), config, CPU, 0)
+        return Paid(SPEC, sign_demos(), config, CPU, 0)
 
     return made
 

@@ -30,7 +30,7 @@ from puffer_il.nn.observations import RunningNorm
 from puffer_il.nn.optim import FlatAdam
 from puffer_il.nn.policy import Policy
 from puffer_il.rollout.tensors import DeviceRollout, HostRollout
-from tests.support.rollouts import SPEC, make_buffer, make_demos
+from tests.support.rollouts import SPEC, make_buffer, sign_demos
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "unique", "_unique2")
@@ -72,7 +72,7 @@ def torch_alone() -> Iterator[None]:
 def learner(cls: type, **tables):
     torch.manual_seed(0)
     config = build(cls.name, [("test", {"policy": {"hidden": [8]}} | tables)])
-    return cls(SPEC, make_demos(), config, DEVICE, 0)
+    return cls(SPEC, sign_demos(), config, DEVICE, 0)
 
 
 def rollout(invalid: bool):

@@ -22,7 +22,7 @@ from puffer_il.learners.experiment import build
 from puffer_il.learners.registry import get_learner, learner_names
 from puffer_il.nn.distributions import Gaussian
 from tests.support.rollouts import SPEC as ROLLOUT
-from tests.support.rollouts import make_demos
+from tests.support.rollouts import sign_demos
 from tests.support.runs import CONTRACT, final_state, run, scripted_cartpole_demos, tiny
 
 DISCRETE = EnvSpec("one", (3,), np.dtype(np.float32), ActionSpec(nvec=(2,)))
@@ -122,7 +122,7 @@ def test_every_learner_that_has_a_reward_leaves_one_that_pays(algo, tmp_path):
 def test_red_pays_what_it_keeps(tmp_path):
     from puffer_il.learners.red import RED
 
-    demos = make_demos()
+    demos = sign_demos()
     learner = RED(ROLLOUT, demos, build("red", [("test", {"red": {"fit_updates": 20, "hidden": [8]}})]),
                   torch.device("cpu"), 0)
     save_reward(learner.learned_reward(), tmp_path / FILE)

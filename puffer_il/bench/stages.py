@@ -21,8 +21,7 @@ from puffer_il.learners.common.discriminator import Discriminator, discriminator
 from puffer_il.learners.common.rewards import reward_from_logits
 from puffer_il.native.catalogue import env_folders
 from puffer_il.native.native_env import NativeEnv
-from puffer_il.nn.observations import obs_moments
-from puffer_il.nn.optim import FlatAdam
+from puffer_il.nn import FlatAdam, obs_moments
 from puffer_il.vector.vec import make_vec
 
 FORWARD, FORWARD_BACKWARD, PENALTY = 2, 6, 12  # operations per weight and row

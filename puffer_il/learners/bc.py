@@ -20,11 +20,7 @@ from puffer_il.learners.base import About, Learner
 from puffer_il.learners.common.cloning import clone_epoch, clone_score
 from puffer_il.learners.common.demo_rows import DemoRows, load_rows
 from puffer_il.learners.registry import register
-from puffer_il.nn.distributions import Categorical, Gaussian
-from puffer_il.nn.losses import categorical_loss, masked_mean
-from puffer_il.nn.observations import obs_moments
-from puffer_il.nn.optim import FlatAdam
-from puffer_il.nn.policy import Policy
+from puffer_il.nn import Categorical, FlatAdam, Gaussian, Policy, categorical_loss, masked_mean, obs_moments
 
 LEAST_VARIANCE = 1e-6  # of an action about the policy's mean, where the squared distance has gone to zero
 

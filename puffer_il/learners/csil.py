@@ -31,9 +31,7 @@ from puffer_il.learners.common.learned_reward import LearnedReward
 from puffer_il.learners.common.sac_on_demos import SACOnDemos
 from puffer_il.learners.registry import register
 from puffer_il.learners.sac import SAC
-from puffer_il.nn.distributions import Gaussian
-from puffer_il.nn.optim import FlatAdam
-from puffer_il.nn.policy import Policy
+from puffer_il.nn import FlatAdam, Gaussian, Policy
 from puffer_il.rollout.buffer import RolloutBuffer
 
 EDGE = 0.99  # of the action range: at its very end a squashed density has no bound

@@ -31,8 +31,7 @@ from puffer_il.core.spec import EnvSpec
 from puffer_il.learners.registry import get_learner
 
 if TYPE_CHECKING:
-    from puffer_il.nn.numpy_policy import NumpyPolicy
-    from puffer_il.nn.policy import Policy
+    from puffer_il.nn import NumpyPolicy, Policy
 
 COMMAND_LINE = "command line"  # the origin whose keys are written as options
 Layer = tuple[str, dict[str, Any]]  # where it comes from, and section → table of its keys

@@ -21,12 +21,7 @@ from puffer_il.learners.base import About, Learner
 from puffer_il.learners.common.cuda_graphs import GraphedStep
 from puffer_il.learners.common.mixins import ExpertRows
 from puffer_il.learners.registry import register
-from puffer_il.nn import losses
-from puffer_il.nn.fused import address
-from puffer_il.nn.fused_policy import FusedPolicy
-from puffer_il.nn.observations import obs_moments
-from puffer_il.nn.optim import FlatAdam
-from puffer_il.nn.policy import Policy
+from puffer_il.nn import FlatAdam, FusedPolicy, Policy, address, losses, obs_moments
 from puffer_il.rollout.buffer import RolloutBuffer
 from puffer_il.rollout.tensors import Minibatch, rollout_on
 

@@ -31,9 +31,7 @@ from puffer_il.learners.common.inputs import Inputs
 from puffer_il.learners.common.learned_reward import LearnedReward
 from puffer_il.learners.common.ppo_on_reward import PPOOnReward, valid_rows
 from puffer_il.learners.registry import register
-from puffer_il.nn.networks import mlp
-from puffer_il.nn.observations import obs_moments
-from puffer_il.nn.optim import FlatAdam
+from puffer_il.nn import FlatAdam, mlp, obs_moments
 from puffer_il.rollout.buffer import RolloutBuffer
 
 HELD_OUT = 0.2  # share of the demonstrated rows that tell how large the error is near, but not at, what was learned

@@ -12,8 +12,7 @@ from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About, Learner
 from puffer_il.learners.common.off_policy import STATS, SACConfig, make_engine
 from puffer_il.learners.registry import register
-from puffer_il.nn.observations import obs_moments
-from puffer_il.nn.policy import Policy
+from puffer_il.nn import Policy, obs_moments
 from puffer_il.rollout.buffer import RolloutBuffer
 from puffer_il.rollout.replay import ReplayBuffer, Transitions
 from puffer_il.rollout.tensors import rollout_on

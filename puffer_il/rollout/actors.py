@@ -12,9 +12,7 @@ from torch import Tensor
 
 from puffer_il.core.checkpoint import Stateful
 from puffer_il.core.spec import ActionSpec, Array, EnvSpec
-from puffer_il.nn.distributions import Noise
-from puffer_il.nn.numpy_policy import NumpyActorCritic, NumpyPolicy
-from puffer_il.nn.policy import Policy
+from puffer_il.nn import Noise, NumpyActorCritic, NumpyPolicy, Policy
 from puffer_il.vector.vec import Vec
 
 EVERY = slice(None)  # row of a vector

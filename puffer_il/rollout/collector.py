@@ -10,10 +10,7 @@ import torch
 from torch import Tensor
 
 from puffer_il.core.spec import Batch, Metrics
-from puffer_il.nn.distributions import Noise
-from puffer_il.nn.fused_policy import FusedPolicy
-from puffer_il.nn.numpy_policy import NumpyActorCritic
-from puffer_il.nn.policy import Policy
+from puffer_il.nn import FusedPolicy, Noise, NumpyActorCritic, Policy
 from puffer_il.rollout.actors import TensorActorCritic
 from puffer_il.rollout.buffer import RolloutBuffer
 from puffer_il.rollout.labeller import Labeller

@@ -13,8 +13,7 @@ from puffer_il.core.spec import Array
 from puffer_il.demos.collect import quota_of
 from puffer_il.demos.dataset import Demos
 from puffer_il.native.native_env import pop_log_means
-from puffer_il.nn.fused_policy import FusedPolicy
-from puffer_il.nn.policy import Policy
+from puffer_il.nn import FusedPolicy, Policy
 from puffer_il.rollout import stats
 from puffer_il.rollout.actors import PolicyActor
 from puffer_il.rollout.buffer import RolloutBuffer

@@ -2,9 +2,7 @@
 
 import puffer_il.kernels._kernels as kernels
 from puffer_il.core.spec import Array
-from puffer_il.nn.distributions import Noise
-from puffer_il.nn.fused import address
-from puffer_il.nn.fused_policy import FusedPolicy
+from puffer_il.nn import FusedPolicy, Noise, address
 from puffer_il.rollout.buffer import RolloutBuffer
 from puffer_il.vector.vec import NativeBatch
 

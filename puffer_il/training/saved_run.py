@@ -6,8 +6,7 @@ from typing import Any
 from puffer_il.core import checkpoint
 from puffer_il.core.config import Config
 from puffer_il.learners.experiment import make_policy
-from puffer_il.nn.numpy_policy import NumpyPolicy
-from puffer_il.nn.policy import Policy
+from puffer_il.nn import NumpyPolicy, Policy
 from puffer_il.training.run_dir import load_config
 
 

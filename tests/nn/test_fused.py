@@ -11,9 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from puffer_il.nn import fused
-from puffer_il.nn.fused import FusedMLP
-from puffer_il.nn.networks import ACTIVATIONS as OURS
+from puffer_il.nn import ACTIVATIONS as OURS
+from puffer_il.nn import FusedMLP, fused
 from tests.support.kernels import ACTIVATIONS, error, first_order, in_float64, make_net, random, second_order
 
 

@@ -10,9 +10,7 @@ import torch
 from puffer_il.core.config import PolicyConfig
 from puffer_il.core.spec import ActionSpec, EnvSpec
 from puffer_il.kernels import _kernels as kernels
-from puffer_il.nn import fused
-from puffer_il.nn.fused_policy import FusedPolicy
-from puffer_il.nn.policy import Policy
+from puffer_il.nn import FusedPolicy, Policy, fused
 from tests.support.kernel_learners import make_spec, shake, spoil_memory
 from tests.support.kernels import EACH_SET, make_net
 

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from puffer_il.core.spec import ActionSpec, EnvSpec
-from puffer_il.nn.networks import Encoder, Tanh, mlp
-from puffer_il.nn.observations import Flatten, moments
+from puffer_il.nn import Encoder, Flatten, Tanh, mlp, moments
 from tests.support.observations import structured_spec
 
 

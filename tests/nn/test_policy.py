@@ -9,9 +9,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from puffer_il.core.config import PolicyConfig
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ActionSpec, EnvSpec, ObsField
-from puffer_il.nn.distributions import Noise
-from puffer_il.nn.observations import obs_moments
-from puffer_il.nn.policy import Policy
+from puffer_il.nn import Noise, Policy, obs_moments
 
 CPU, FLOAT = torch.device("cpu"), np.dtype(np.float32)
 BOX = ActionSpec(low=np.float32([-2, -1]), high=np.float32([2, 1]), shape=(2,))

@@ -13,10 +13,7 @@ import torch
 from puffer_il.core.config import PolicyConfig
 from puffer_il.core.spec import Array
 from puffer_il.kernels import _kernels as kernels
-from puffer_il.nn.distributions import Noise
-from puffer_il.nn.fused_policy import FusedPolicy
-from puffer_il.nn.observations import obs_moments
-from puffer_il.nn.policy import Policy
+from puffer_il.nn import FusedPolicy, Noise, Policy, obs_moments
 from puffer_il.rollout import collector as collector_file
 from puffer_il.rollout.actors import policy_actor
 from puffer_il.rollout.buffer import RolloutBuffer

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from puffer_il.kernels import _kernels as kernels
-from puffer_il.nn.fused import FusedMLP
-from puffer_il.nn.networks import mlp
+from puffer_il.nn import FusedMLP, mlp
 
 MODULES = {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU, "elu": nn.ELU}
 ACTIVATIONS = pytest.mark.parametrize("activation", MODULES)

@@ -28,10 +28,7 @@ from puffer_il.learners.common.learned_reward import NetworkReward
 from puffer_il.learners.common.ppo_on_reward import PPOOnReward, valid_rows
 from puffer_il.learners.common.rewards import FORMS, REWARDS, SURVIVAL_BIAS, RewardScale, reward_from_logits
 from puffer_il.learners.common.row_ring import RowRing
-from puffer_il.nn.losses import bernoulli_entropy, discriminator_loss, gradient_penalty
-from puffer_il.nn.observations import obs_moments
-from puffer_il.nn.optim import FlatAdam
-from puffer_il.nn.policy import Policy
+from puffer_il.nn import FlatAdam, Policy, bernoulli_entropy, discriminator_loss, gradient_penalty, obs_moments
 from puffer_il.rollout.buffer import RolloutBuffer
 from puffer_il.rollout.tensors import rollout_on
 

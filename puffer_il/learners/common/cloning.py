@@ -9,10 +9,7 @@ from torch import Tensor
 
 import puffer_il.kernels._kernels as kernels
 from puffer_il.core.spec import Array
-from puffer_il.nn.fused import address
-from puffer_il.nn.fused_policy import FusedPolicy
-from puffer_il.nn.optim import FlatAdam
-from puffer_il.nn.policy import Policy
+from puffer_il.nn import FlatAdam, FusedPolicy, Policy, address
 
 
 def clone_score(policy: Policy, obs: Tensor, actions: Tensor) -> Array | None:

@@ -11,9 +11,7 @@ from torch import Tensor, nn
 import puffer_il.kernels._kernels as kernels
 from puffer_il.core.spec import EnvSpec
 from puffer_il.learners.common.inputs import Inputs, passes
-from puffer_il.nn import fused
-from puffer_il.nn.fused import FusedMLP, Layers, address
-from puffer_il.nn.networks import mlp
+from puffer_il.nn import FusedMLP, Layers, address, fused, mlp
 
 PENALTIES = {"interpolated": 1, "zero_centred": 2}  # numbers of the kernels, as are those of the losses
 LOSSES = {"bce": 0, "least_squares": 1, "wasserstein": 2}

@@ -7,11 +7,7 @@ from torch import Tensor, nn
 
 import puffer_il.kernels._kernels as kernels
 from puffer_il.core.spec import EnvSpec
-from puffer_il.nn import fused
-from puffer_il.nn.distributions import make_distribution
-from puffer_il.nn.fused import Layers, address
-from puffer_il.nn.networks import Encoder
-from puffer_il.nn.observations import Flatten, one_hot
+from puffer_il.nn import Encoder, Flatten, Layers, address, fused, make_distribution, one_hot
 
 PASS_ROWS = 65_536  # of one forward pass: enough to fill the cores, small enough to stay in memory
 INPUTS = ("state_action", "state_next_state", "state", "next_state")

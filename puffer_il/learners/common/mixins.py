@@ -22,8 +22,7 @@ from puffer_il.demos import spread
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.common.cloning import clone_gradients
 from puffer_il.learners.common.demo_rows import DemoRows, DemoSequences, load_rows
-from puffer_il.nn.optim import FlatAdam
-from puffer_il.nn.policy import Policy
+from puffer_il.nn import FlatAdam, Policy
 
 SEQUENCE = 16  # steps of a chunk of demonstrations for an LSTM
 

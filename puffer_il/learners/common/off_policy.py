@@ -23,13 +23,7 @@ import puffer_il.kernels._kernels as kernels
 from puffer_il.core.checkpoint import Stateful
 from puffer_il.core.config import setting
 from puffer_il.core.errors import InputError
-from puffer_il.nn.distributions import Gaussian
-from puffer_il.nn.fused import address
-from puffer_il.nn.fused_policy import FusedPolicy
-from puffer_il.nn.networks import Encoder, mlp
-from puffer_il.nn.observations import Flatten
-from puffer_il.nn.optim import FlatAdam, flatten
-from puffer_il.nn.policy import Policy
+from puffer_il.nn import Encoder, FlatAdam, Flatten, FusedPolicy, Gaussian, Policy, address, flatten, mlp
 from puffer_il.rollout.replay import FIELDS, Transitions
 
 STATS = ("critic", "actor", "q_mean", "negentropy", "alpha", "grad_norm")

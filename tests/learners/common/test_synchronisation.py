@@ -24,11 +24,7 @@ from puffer_il.learners.gaifo import GAIfO
 from puffer_il.learners.gail import GAIL
 from puffer_il.learners.mm import MM
 from puffer_il.learners.ppo import PPO
-from puffer_il.nn import distributions, fused, losses
-from puffer_il.nn.networks import Encoder
-from puffer_il.nn.observations import RunningNorm
-from puffer_il.nn.optim import FlatAdam
-from puffer_il.nn.policy import Policy
+from puffer_il.nn import Encoder, FlatAdam, Policy, RunningNorm, distributions, fused, losses
 from puffer_il.rollout.tensors import DeviceRollout, HostRollout
 from tests.support.rollouts import SPEC, make_buffer, sign_demos
 

@@ -152,7 +152,7 @@ def result(summary: dict[str, Any], run_dir: Path) -> list[str]:
     took = f"{duration(summary['wall_s'])} since the start, {summary['env_steps']:,} steps"
     took += f" at {quantity(summary['sps'])}/s" if summary["sps"] else ""
     if summary["time_to_expert_s"] is not None:
-        took += f"; at the expert's level after {summary['time_to_expert_s']:.1f} s"
+        took += f"; expert's level after {summary['time_to_expert_s']:.1f} s"
     then = {"finished": [("evaluate", f"puffer-il eval {run}"),
                          ("continue", f"puffer-il train --resume {run} --total-steps {2 * summary['env_steps']}")],
             "interrupted": [("continue", f"puffer-il train --resume {run}")],

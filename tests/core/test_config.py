@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from puffer_il.core.config import Config, convert, read_toml, setting
@@ -163,6 +163,7 @@ def test_the_resolved_file_gives_the_same_config_again(algo):
     assert build(algo, [("file", written)]) == config
 
 
+@settings(deadline=None)  # the first example imports a learner
 @given(st.floats(0, 1), st.integers(0, 2**62), st.text(), st.booleans(), st.lists(st.integers(1, 10**6), max_size=4))
 def test_any_value_survives_the_file(gamma, seed, run_dir, squash, hidden):
     run_dir = run_dir.encode("utf-8", "ignore").decode()

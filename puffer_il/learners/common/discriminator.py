@@ -85,7 +85,7 @@ def discriminator_gradients(logit: Logit, expert: Tensor, policy: Tensor, *, los
     """
     networks = list(dict.fromkeys(term.network for term in logit.terms))
     layers = [part for network in networks if (part := network.kernel_layers()) is not None]
-    if len(layers) < len(networks):
+    if len(layers) < len(networks) or loss not in LOSSES:
         return None
     stats, expert, policy = np.zeros(7), expert.contiguous(), policy.contiguous()
     kernels.discriminator_step(tuple([(part.network, part.addresses(), part.gradients()) for part in layers]),

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from puffer_il.core.spec import EnvSpec
 from puffer_il.kernels import _kernels as kernels
+from puffer_il.learners.common.discriminator import LOSSES
 from puffer_il.learners.gail import GAIL
 from puffer_il.nn.losses import bernoulli_entropy, discriminator_loss
 from tests.support.kernel_learners import (
@@ -154,4 +155,10 @@ def test_discriminator_kernel_forgets_a_nan_of_an_earlier_call(isa: str) -> None
 @pytest.mark.parametrize("changes", [{"spectral_norm": True}, {"disc_hidden": [8] * 4}])
 def test_discriminators_that_the_kernels_do_not_cover_learn_by_torch(changes: dict[str, Any]) -> None:
     learner = gail_learner(make_spec(), **changes)
+    check_that_torch_steps(learner, learner.demo_paired)
+
+
+def test_a_loss_that_the_kernels_do_not_know_is_computed_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = gail_learner(make_spec("box"))
+    monkeypatch.delitem(LOSSES, "bce")
     check_that_torch_steps(learner, learner.demo_paired)

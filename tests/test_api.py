@@ -321,6 +321,13 @@ def test_a_run_is_evaluated_as_the_command_does(run, tmp_path):
     assert scores["random_return"] == run.summary["random_return"] and scores["env_steps"] == 1024
 
 
+def test_a_policy_is_greedy_or_sampled_as_asked_and_otherwise_as_its_run_says(run):
+    greedy, sampled = (puffer_il.evaluate(run, episodes=20, deterministic=mode)["return_mean"] for mode in (True, False))
+    assert greedy != sampled and puffer_il.evaluate(run, episodes=20)["return_mean"] == greedy
+    same = train("ppo", "cartpole", seed=3, eval={"deterministic": False})
+    assert puffer_il.evaluate(same, episodes=20)["return_mean"] == sampled
+
+
 def test_policies_in_memory_are_scaled_by_the_demonstrations():
     run = train("ppo", "cartpole", env={"num_envs": 32})
     scores = puffer_il.evaluate(run.policy, episodes=20)

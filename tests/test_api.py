@@ -322,7 +322,8 @@ def test_a_run_is_evaluated_as_the_command_does(run, tmp_path):
 
 
 def test_a_policy_is_greedy_or_sampled_as_asked_and_otherwise_as_its_run_says(run):
-    greedy, sampled = (puffer_il.evaluate(run, episodes=20, deterministic=mode)["return_mean"] for mode in (True, False))
+    greedy, sampled = (puffer_il.evaluate(run, episodes=20, deterministic=mode)["return_mean"]
+                       for mode in (True, False))
     assert greedy != sampled and puffer_il.evaluate(run, episodes=20)["return_mean"] == greedy
     same = train("ppo", "cartpole", seed=3, eval={"deterministic": False})
     assert puffer_il.evaluate(same, episodes=20)["return_mean"] == sampled

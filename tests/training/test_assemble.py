@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 
 import gymnasium
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from puffer_il.core.errors import InputError
 from puffer_il.demos import read_demos
 from puffer_il.learners.experiment import replaced
+from puffer_il.training.assemble import assemble
 from puffer_il.training.run_dir import prepare_run_dir
 from puffer_il.training.trainer import train
 from tests.support.runs import final_state, run, same_state, scripted_cartpole_demos, tiny
@@ -74,3 +76,12 @@ def test_the_clock_of_a_run_counts_from_where_it_is_told(tmp_path):
 def test_what_is_missing_is_asked_for(tmp_path):
     with pytest.raises(InputError, match="--demos"):
         train_with(tiny("gail", tmp_path / "run"))
+
+
+def test_the_seed_of_the_run_is_that_of_its_training_environments(tmp_path):
+    def first_obs(seed: int) -> np.ndarray:
+        with ExitStack() as stack:
+            collector = assemble(tiny("ppo", tmp_path / "run", train__seed=seed), stack).collector
+            return collector.collect().obs[0].copy()
+
+    assert np.array_equal(first_obs(3), first_obs(3)) and not np.array_equal(first_obs(3), first_obs(4))

@@ -24,13 +24,7 @@ cdef extern from "gae.h" nogil:
                   const uint8_t *terminations, const uint8_t *truncations, const uint8_t *valid,
                   float *advantages, float *returns)
 
-cdef enum:
-    MAX_FIELDS = 16
-
-cdef struct Field:
-    uint8_t *target
-    const uint8_t *source
-    Py_ssize_t width  # bytes of a row
+include "fields.pxi"
 
 
 def write(tuple targets, tuple sources, Py_ssize_t t, Py_ssize_t first, Py_ssize_t n):
@@ -113,9 +107,3 @@ def advantages(const float[:, ::1] rewards, const float[:, ::1] values, const fl
                      next_advantages, &terminations[t, 0], &truncations[t, 0], &valid[t, 0],
                      &advantages[t, 0], &returns[t, 0])
             next_values, next_advantages, gamma_lambda = &values[t, 0], &advantages[t, 0], gamma * gae_lambda
-
-
-cdef Py_ssize_t _count(tuple targets, tuple sources) except -1:
-    if len(targets) != len(sources) or len(targets) > MAX_FIELDS:
-        raise ValueError(f"{len(sources)} arrays for {len(targets)} fields, of which at most {MAX_FIELDS} fit")
-    return len(targets)

@@ -12,13 +12,7 @@ cdef extern from "rng.h" nogil:
     void rng_seed(Rng *rng, uint64_t seed, uint64_t index)
     uint32_t rng_below(Rng *rng, uint32_t n)
 
-cdef enum:
-    MAX_FIELDS = 8
-
-cdef struct Field:
-    uint8_t *target
-    const uint8_t *source
-    Py_ssize_t width  # bytes of a row
+include "fields.pxi"
 
 
 cdef class Generator:
@@ -75,9 +69,3 @@ def draw(Generator generator, Py_ssize_t rows, int64_t[::1] index):
     with nogil:
         for i in range(index.shape[0]):
             index[i] = rng_below(&generator.rng, <uint32_t>rows)
-
-
-cdef Py_ssize_t _count(tuple targets, tuple sources) except -1:
-    if len(targets) != len(sources) or len(targets) > MAX_FIELDS:
-        raise ValueError(f"{len(sources)} arrays for {len(targets)} fields, of which at most {MAX_FIELDS} fit")
-    return len(targets)

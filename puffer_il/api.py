@@ -138,8 +138,9 @@ def train(algo: str | None = None, env: Env | None = None, /, *, demos: Source |
 
 
 def load(run: str | Path | Run, device: str = "cpu") -> Any:
-    """The newest policy of a run directory. It has Stable-Baselines3's `predict(obs, state=None, episode_start=None,
-    deterministic=False) -> (actions, state)`, for one observation or a batch."""
+    """The policy of a run directory: the best evaluated one or the last, as its key `train.result` says. It has
+    Stable-Baselines3's `predict(obs, state=None, episode_start=None, deterministic=False) -> (actions, state)`, for one
+    observation or a batch."""
     from puffer_il.nn.numpy_policy import env_policy
     from puffer_il.training.process import choose_device
     from puffer_il.training.saved_run import load_policy
@@ -151,7 +152,8 @@ def load(run: str | Path | Run, device: str = "cpu") -> Any:
 
 
 def evaluate(policy: Any, env: Env | None = None, *, episodes: int = 100, seed: int = 0,
-             deterministic: bool | None = None, demos: Source | None = None, **kwargs: Any) -> dict[str, Any]:
+             deterministic: bool | None = None, demos: Source | None = None, both: bool = False,
+             **kwargs: Any) -> dict[str, Any]:
     """Play complete episodes on the true reward.
 
     env            by default the one that the policy was trained in
@@ -159,6 +161,7 @@ def evaluate(policy: Any, env: Env | None = None, *, episodes: int = 100, seed: 
     deterministic  act by the mode; by default as the run does, and True for other policies
     demos          also report how likely the policy finds these demonstrations. A policy that is not a run is compared
                    with them, or without them with those that come with the environment
+    both           also play by the mode and by sampling, and return the two under "eval_greedy" and "eval_sampled"
 
     Returns the keys of `summary["eval"]` (episodes, return_mean, return_std, length_mean, normalized, ci95: the 95%
     interval of normalized, or else of the return), and expert_return and random_return. Unknown numbers
@@ -168,7 +171,7 @@ def evaluate(policy: Any, env: Env | None = None, *, episodes: int = 100, seed: 
 
     _positive("episodes", episodes)
     source, creator = _scene(policy, env, kwargs)
-    return score(source, creator, episodes, seed, deterministic=deterministic, demos=demos)
+    return score(source, creator, episodes, seed, deterministic=deterministic, demos=demos, both=both)
 
 
 def collect(policy: Any, env: Env | None = None, *, episodes: int, seed: int = 0, deterministic: bool = True,

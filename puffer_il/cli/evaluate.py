@@ -1,4 +1,4 @@
-"""`puffer-il eval`: the score of a run's newest policy."""
+"""`puffer-il eval`: the score of a run's policy."""
 
 import json
 from argparse import Namespace
@@ -9,13 +9,14 @@ from puffer_il.cli import parser
 
 
 def add(commands: Any) -> None:
-    evaluate_parser = parser.command(commands, "eval", evaluate, "play a run's newest policy on the true reward")
+    evaluate_parser = parser.command(commands, "eval", evaluate, "play the policy of a run on the true reward")
     option = evaluate_parser.add_argument
     option("run_dir", type=Path, metavar="run-dir")
     option("--episodes", type=parser.count, default=100, metavar="N", help="how many to play (default 100)")
     parser.takes_seed(evaluate_parser)
     option("--demos", metavar="SRC", help="also report how likely the policy finds the actions of these "
                                           "demonstrations: a score where returns tell little")
+    option("--both", action="store_true", help="play by the likeliest actions and by sampled ones, and compare")
     option("--json", action="store_true", help="print JSON instead of lines")
     parser.takes_kwargs(evaluate_parser)
 
@@ -24,11 +25,14 @@ def evaluate(args: Namespace) -> int:
     from puffer_il import api
     from puffer_il.core.text import facts
 
-    played = api.evaluate(args.run_dir, episodes=args.episodes, seed=args.seed, demos=args.demos, **args.kwargs)
+    played = api.evaluate(args.run_dir, episodes=args.episodes, seed=args.seed, demos=args.demos, both=args.both,
+                          **args.kwargs)
     if args.json:
         print(json.dumps(played, indent=2))
         return 0
     lines = [f"{args.run_dir}, after {played['env_steps']:,} steps", *scores(played, played)]
+    if args.both:
+        lines += facts([(name, one_line(played[f"eval_{name}"])) for name in ("greedy", "sampled")])
     if args.demos:
         shown = played["demos"]
         lines += facts([("likelihood", f"{shown['log_likelihood']:.3f} nats an action (the mean log-likelihood of "
@@ -40,13 +44,18 @@ def evaluate(args: Namespace) -> int:
 def scores(known: dict[str, Any], played: dict[str, Any] | None) -> list[str]:
     """Returns of the policy (an `eval` part, None if it has not played), the expert and the random policy."""
     from puffer_il.core.text import facts, number
-    from puffer_il.training.loggers import evaluation
 
     lines = [("policy", "not evaluated")]
     if played is not None:
-        metrics = {f"eval/{key}": value for key, value in played.items() if isinstance(value, int | float)}
-        metrics |= dict(zip(("eval/ci_low", "eval/ci_high"), played["ci95"], strict=True))
         log = [f"{name.replace('_', ' ')} {number(x)}" for name, x in played.get("log", {}).items()]
-        lines = [("policy", evaluation(metrics)), ("played", ", ".join([f"{played['episodes']} episodes", *log]))]
+        lines = [("policy", one_line(played)), ("played", ", ".join([f"{played['episodes']} episodes", *log]))]
     returns = ((name, known[f"{name}_return"]) for name in ("expert", "random"))
     return facts(lines + [(name, number(value)) for name, value in returns if value is not None])
+
+
+def one_line(played: dict[str, Any]) -> str:
+    """Return, score and interval of an `eval` part."""
+    from puffer_il.training.loggers import evaluation
+
+    metrics = {f"eval/{key}": value for key, value in played.items() if isinstance(value, int | float)}
+    return evaluation(metrics | dict(zip(("eval/ci_low", "eval/ci_high"), played["ci95"], strict=True)))

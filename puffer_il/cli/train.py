@@ -146,17 +146,20 @@ def unknown(argument: str, args: Namespace) -> str:
 
 def result(summary: dict[str, Any], run_dir: Path) -> list[str]:
     """The end of a run, for people: the score, what it took, and what to type next."""
-    from puffer_il.core.text import duration, facts, quantity
+    from puffer_il.core.text import duration, facts, number, quantity
 
     run = shlex.quote(str(run_dir))
     took = f"{duration(summary['wall_s'])} since the start, {summary['env_steps']:,} steps"
     took += f" at {quantity(summary['sps'])}/s" if summary["sps"] else ""
     if summary["time_to_expert_s"] is not None:
         took += f"; expert's level after {summary['time_to_expert_s']:.1f} s"
+    best, last = summary.get("best"), summary.get("eval_last")
+    kept = [("kept", f"the policy of step {best['env_steps']:,}; the last one returns {number(last['return_mean'])}")
+            ] if best and last and best["env_steps"] < summary["env_steps"] else []
     then = {"finished": [("evaluate", f"puffer-il eval {run}"),
                          ("continue", f"puffer-il train --resume {run} --total-steps {2 * summary['env_steps']}")],
             "interrupted": [("continue", f"puffer-il train --resume {run}")],
             "diverged": [("advice", "a loss is not finite; lower the learning rates, see metrics.jsonl")]}
     title = f"{summary['status']}: {summary['algo']} on {summary['env']}, seed {summary['seed']}"
     return ["", title, *scores(summary, summary["eval"]),
-            *facts([("time", took), ("run", str(run_dir)), *then[summary["status"]]])]
+            *facts([*kept, ("time", took), ("run", str(run_dir)), *then[summary["status"]]])]

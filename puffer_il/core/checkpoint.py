@@ -23,7 +23,7 @@ from puffer_il.core.spec import ActionSpec, EnvSpec, ObsField
 if TYPE_CHECKING:
     import torch
 
-FORMAT = 3
+FORMAT = 4
 ARRAY = "numpy array"
 
 

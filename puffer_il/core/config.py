@@ -89,6 +89,9 @@ class TrainConfig:
     checkpoint_minutes: float = setting(5.0, "minutes between checkpoints; 0 writes only the last one", low=0)
     checkpoint_steps: int = setting(0, "environment steps between checkpoints; 0 for no such checkpoints", low=0)
     keep_checkpoints: int = setting(2, "how many checkpoints stay on disk", low=1)
+    result: str = setting("best", "what the run gives: the policy that was evaluated best during the run, or the last; "
+                                  "without evaluations, and of a learner without rollouts, it is the last",
+                          choices=("best", "last"))
     stop_at_expert: float = setting(0.0, "stop once an evaluation reaches this normalised score; 0 never stops", low=0)
     tensorboard: bool = setting(False, "write TensorBoard events too (extra 'tensorboard')")
 

@@ -24,7 +24,8 @@ from puffer_il.vector.vec import NativeBatch, Vec, make_vec
 ROLLOUT_STEPS = 64  # of one call in an evaluation by whole rollouts
 MAX_ROWS = 100  # environments of an evaluation; more would only run for the slowest episode
 EVAL_SEED = 1_000_003  # far from the training seeds, so that no training episode is seen again
-FINAL_SEED = 2_000_003  # the result is scored on episodes that had no say in when training stopped
+CHOICE_SEED = 3_000_003  # episodes that choose one of the best evaluated policies had no say in which those are
+FINAL_SEED = 2_000_003  # the result is scored on episodes that had no say in when training stopped, nor in the choice
 
 
 @dataclass(frozen=True)

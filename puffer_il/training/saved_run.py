@@ -11,7 +11,8 @@ from puffer_il.training.run_dir import load_config
 
 
 def load_policy(run_dir: Path, device: str = "cpu") -> tuple[Policy | NumpyPolicy, Config, dict[str, Any]]:
-    """The newest policy of a run, its config, and the checkpoint's state, whose "spec" is now the run's EnvSpec.
+    """The policy that is a run's result so far (by `train.result`, the best evaluated one or the last), its config, and
+    the newest checkpoint's state, whose "spec" is now the run's EnvSpec.
 
     Needs no environment.
     """

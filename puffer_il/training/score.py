@@ -16,13 +16,14 @@ from puffer_il.vector.make import Creator
 
 
 def score(policy: Any, creator: Creator, episodes: int, seed: int = 0, *, deterministic: bool | None = None,
-          demos: Source | None = None) -> dict[str, Any]:
+          demos: Source | None = None, both: bool = False) -> dict[str, Any]:
     """The `eval` part of summary.json, with `expert_return` and `random_return`.
 
     policy         as `resolve_actor` takes it. The directory of a run, as a Path, also tells `env_steps`, whom to
                    compare with, and where `deterministic` is None whether to act by the mode
     demos          the expert in place of those that come with the environment, if there is no run to tell of one; also
                    tells under `demos` how likely the policy finds them
+    both           also play by the mode and by sampling: `eval_greedy` and `eval_sampled`, of which one is the above
     InputError for what does not fit.
     """
     env, known = EnvConfig(), None
@@ -36,17 +37,22 @@ def score(policy: Any, creator: Creator, episodes: int, seed: int = 0, *, determ
         if known and creator.name == env.name and not spec.same_spaces(known["spec"]):
             raise InputError(f"{run}: the environment {env.name!r} has changed since the run (observations "
                              f"{spec.obs_shape} against {known['spec'].obs_shape}); train again")
-        actor = resolve_actor("policy", policy, vec, deterministic=deterministic is not False, seed=seed)
-        scores = evaluate(vec, actor, episodes, FINAL_SEED + seed)
+        greedy = deterministic is not False
+        played = {mode: evaluate(vec, resolve_actor("policy", policy, vec, deterministic=mode, seed=seed), episodes,
+                                 FINAL_SEED + seed) for mode in ((greedy, not greedy) if both else (greedy,))}
         shown = load_demos(demos, spec) if demos is not None else None
         if known:
-            scale = {name: known[name] for name in ("expert_return", "random_return", "env_steps")}
+            scale = {name: known[name] for name in ("expert_return", "random_return")}
+            scale["env_steps"] = known["policy_steps"]
         else:
             expert = load_demos("shipped", spec) if shown is None and shipped_path(spec.name).is_file() else shown
             chance = evaluate(vec, RandomActor(spec, seed), episodes, EVAL_SEED + seed) if expert else None
             scale = {"expert_return": expert and expert.return_mean,
                      "random_return": chance and float(chance.returns.mean())}
-    result = scores.summary(scale["random_return"], scale["expert_return"]) | scale
+    parts = {mode: scores.summary(scale["random_return"], scale["expert_return"]) for mode, scores in played.items()}
+    result = parts[greedy] | scale
+    if both:
+        result |= {"eval_greedy": parts[True], "eval_sampled": parts[False]}
     if shown is not None:
         if not isinstance(policy, Policy):
             raise InputError(f"demos {shown.source}: this policy does not give the likelihood of actions; leave them "

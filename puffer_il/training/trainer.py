@@ -18,24 +18,25 @@ from puffer_il.core.config import Config
 from puffer_il.core.errors import EnvFailure, InputError, Quit
 from puffer_il.core.spec import EnvSpec, Metrics
 from puffer_il.learners.common.learned_reward import FILE as REWARD_FILE
-from puffer_il.learners.common.learned_reward import save_reward
 from puffer_il.nn import fused
 from puffer_il.rollout.actors import Actor, RandomActor, policy_actor
-from puffer_il.rollout.evaluate import EVAL_SEED, FINAL_SEED, evaluate
+from puffer_il.rollout.evaluate import CHOICE_SEED, EVAL_SEED, FINAL_SEED, Scores, evaluate
 from puffer_il.training.assemble import Parts, assemble
+from puffer_il.training.kept import Kept, Snapshot, copy_of, is_kept, sign_of, stuck, told_choice
 from puffer_il.training.loggers import Logger, RunInfo
 from puffer_il.training.process import interruptible
 
 Callback = Callable[[Metrics], bool | None]
 PHASES = ("collect", "reward", "advantages", "update", "eval")
 COUNTED = ("env_steps", "updates", "train_s", "time_to_expert", "last_eval", "expert_return", "random_return")
+SCORES = ("eval", "eval_last", "eval_greedy", "eval_sampled")  # of the end, in summary.json
 EXPERT_LEVEL = 0.95  # the normalised score from which `time_to_expert_s` counts
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run leaves: its policy (a `Policy` or a `NumpyPolicy`), which acts on `spec`, and the content of
-    summary.json."""
+    """What a run leaves: its policy (a `Policy` or a `NumpyPolicy`), which acts on `spec` and is the best evaluated one
+    or the last, as `train.result` says; and the content of summary.json."""
 
     policy: Any
     spec: EnvSpec
@@ -73,7 +74,8 @@ def train(config: Config, loggers: list[Logger], run_dir: Path, *, resume: bool 
             raise
         except Quit:  # in the middle of a rollout, of which nothing is learned
             trainer.status = "interrupted"
-        return Outcome(trainer.learner.policy, trainer.spec, trainer.finish(), config, run_dir)
+        summary = trainer.finish()
+        return Outcome(trainer.learner.policy, trainer.spec, summary, config, run_dir)
 
 
 class Trainer:
@@ -90,6 +92,9 @@ class Trainer:
         self.train_s, self.phases = 0.0, dict.fromkeys(PHASES, 0.0)
         self.time_to_expert: float | None = None
         self.last_eval: dict[str, Any] | None = None
+        self.keeps, self.kept = is_kept(self.config, self.learner), Kept()
+        self.result: Snapshot | None = None  # chosen at the end
+        self.scores: dict[str, dict[str, Any] | None] = dict.fromkeys(SCORES)
         self.status = "running"
         self.last_checkpoint = time.monotonic()
         self.checkpoint_s = 0.0  # seconds since the last report
@@ -102,6 +107,7 @@ class Trainer:
             self.random_return = self._return_of(RandomActor(self.spec, self.config.train.seed))
         if self.expert_return is None and (expert := self.parts.scale()):
             self.expert_return = self._return_of(expert)
+        self.kept.sign = sign_of(self.learner, self.random_return, self.expert_return)
         cfg, vec = self.config, self.collector.vec if self.collector else None
         info = RunInfo(algo=cfg.algo, env=cfg.env.name, seed=cfg.train.seed, run_dir=str(self.run_dir),
                        total_steps=cfg.train.total_steps, num_envs=vec.num_envs if vec else 0,
@@ -144,7 +150,7 @@ class Trainer:
         elif self.progress >= 1 or self.learner.done:
             self.status = "finished"
         if self.status == "running" and self._due(cfg.eval.interval_steps):
-            metrics |= self.evaluate(cfg.eval.episodes)
+            metrics |= self.evaluate()
             target = cfg.train.stop_at_expert
             if target and self.last_eval and (self.last_eval["normalized"] or 0) >= target:
                 self.status = "finished"
@@ -164,39 +170,85 @@ class Trainer:
         if self.callback and self.callback(metrics) is False and self.status == "running":
             self.status = "finished"
 
-    def evaluate(self, episodes: int, seed: int = EVAL_SEED) -> Metrics:
-        """Play the present policy on the true reward; the same starting states for the same seed."""
-        cfg = self.config
-        with self._phase("eval"):
-            vec = self.parts.eval_vec
-            actor = policy_actor(self.learner.policy, vec, cfg.eval.deterministic, cfg.train.seed)
-            scores = evaluate(vec, actor, episodes, seed + cfg.train.seed)
-        self.last_eval = scores.summary(self.random_return, self.expert_return)
-        normalized = self.last_eval["normalized"]
-        if self.time_to_expert is None and normalized is not None and normalized >= EXPERT_LEVEL:
-            self.time_to_expert = self.wall_s
-        low, high = self.last_eval["ci95"]
-        values = {k: v for k, v in self.last_eval.items() if isinstance(v, float)} | scores.log
-        values |= {"ci_low": low, "ci_high": high}
-        return {f"eval/{k}": v for k, v in values.items()}
+    def evaluate(self) -> Metrics:
+        """Play the present policy on the true reward, always from the same starting states."""
+        metrics = self._report(self._play(self.config.eval.episodes, EVAL_SEED))
+        if self.keeps and self.last_eval:
+            self.kept.offer(self.learner, self.env_steps, self.last_eval)
+        return metrics
 
     def finish(self) -> dict[str, Any]:
-        """Last evaluation, checkpoint and summary. A diverged run keeps its last good checkpoint; an interrupted one
-        writes its own and does not keep the user waiting."""
+        """Last evaluations, checkpoint and summary; the learner is left with the policy that is the result. A diverged
+        run keeps its last good checkpoint; an interrupted one writes its own and does not keep the user waiting."""
         if self.status == "finished":
             self.learner.finish()
             self.phases = {"eval": 0.0}
-            metrics = self.evaluate(self.config.eval.final_episodes, FINAL_SEED) | self._times()
+            metrics = self._choose() | self._times()
             for logger in self.loggers:
                 logger.log(self.env_steps, metrics | {"env_steps": self.env_steps, "wall_s": self.wall_s,
                                                     "progress": self.progress})
+        else:
+            self.result = self.kept.best
+            self.scores |= {"eval": self.result.score if self.result else self.last_eval, "eval_last": self.last_eval}
         if self.status != "diverged":
             self.checkpoint()
+        if self.result is not None:
+            self.learner.policy.load_state_dict(self.result.policy)
         summary = self.summary()
         checkpoint.write_json(self.run_dir / "summary.json", summary)
         for logger in self.loggers:
             logger.finish(summary)
         return summary
+
+    def _choose(self) -> Metrics:
+        """Score the last policy, and the one that is the result, on episodes that did not choose it; what the last
+        one's evaluation reports."""
+        cfg, last = self.config.eval, Snapshot.of(self.learner, self.env_steps)
+        scores = self._play(cfg.final_episodes, FINAL_SEED)
+        metrics = self._report(scores)
+        self.scores |= {"eval": self.last_eval, "eval_last": self.last_eval}
+        if self.keeps:
+            self.result = self.kept.choose(
+                last, lambda one: float(self._play(cfg.episodes, CHOICE_SEED, one).returns.mean()))
+            if self.result.env_steps < last.env_steps:
+                scores = self._play(cfg.final_episodes, FINAL_SEED, self.result)
+                self.scores["eval"] = self._judged(scores)
+                self._message(told_choice(self.result, last, self.scores))
+        self._compare(scores)
+        return metrics
+
+    def _compare(self, scores: Scores) -> None:
+        """Score the result by its mode and by sampling too; `scores` are what it has by `eval.deterministic`."""
+        cfg = self.config.eval
+        other = self._play(cfg.final_episodes, FINAL_SEED, self.result, not cfg.deterministic)
+        greedy, sampled = (scores, other) if cfg.deterministic else (other, scores)
+        for name, played in (("eval_greedy", greedy), ("eval_sampled", sampled)):
+            self.scores[name] = played.summary(self.random_return, self.expert_return)
+        if cfg.deterministic and (notice := stuck(greedy, sampled, self.kept.sign)):
+            self._message(notice)
+
+    def _play(self, episodes: int, seed: int, snapshot: Snapshot | None = None, greedy: bool | None = None) -> Scores:
+        """Complete episodes of the present policy, or of an earlier one in its place; the same starting states for the
+        same seed."""
+        policy, vec, cfg = self.learner.policy, self.parts.eval_vec, self.config
+        with self._phase("eval"), _in_place(policy, snapshot):
+            actor = policy_actor(policy, vec, cfg.eval.deterministic if greedy is None else greedy, cfg.train.seed)
+            return evaluate(vec, actor, episodes, seed + cfg.train.seed)
+
+    def _report(self, scores: Scores) -> Metrics:
+        """Metrics of an evaluation, which is now the latest."""
+        self.last_eval = self._judged(scores)
+        low, high = self.last_eval["ci95"]
+        values = {k: v for k, v in self.last_eval.items() if isinstance(v, float)} | scores.log
+        values |= {"ci_low": low, "ci_high": high}
+        return {f"eval/{k}": v for k, v in values.items()}
+
+    def _judged(self, scores: Scores) -> dict[str, Any]:
+        """The `eval` part of summary.json, after a look whether it is the expert's level."""
+        found = scores.summary(self.random_return, self.expert_return)
+        if self.time_to_expert is None and found["normalized"] is not None and found["normalized"] >= EXPERT_LEVEL:
+            self.time_to_expert = self.wall_s
+        return found
 
     def summary(self) -> dict[str, Any]:
         cfg, demos = self.config, self.demos
@@ -207,8 +259,9 @@ class Trainer:
             "sps": self.env_steps / self.train_s if self.train_s else None,
             "demos": demos and {"source": demos.source, "episodes": demos.num_episodes,
                                 "return_mean": self.expert_return},
-            "expert_return": self.expert_return, "random_return": self.random_return, "eval": self.last_eval,
-            "time_to_expert_s": self.time_to_expert, "device": str(self.parts.device),
+            "expert_return": self.expert_return, "random_return": self.random_return, **self.scores,
+            "best": self.result and self.result.told(), "time_to_expert_s": self.time_to_expert,
+            "device": str(self.parts.device),
             "versions": {"puffer_il": version("puffer-il"), "torch": torch.__version__, "numpy": np.__version__,
                          "python": platform.python_version()},
         }
@@ -216,15 +269,17 @@ class Trainer:
     def checkpoint(self, environments: bool = True) -> None:
         """Write everything that `restore` needs; without the environments' state if they have just failed."""
         begin = time.perf_counter()
+        chosen = self.result or self.kept.best or Snapshot.of(self.learner, self.env_steps)
         state = {
-            "learner": self.learner.state_dict(), "policy": self.learner.policy.state_dict(),
+            "learner": self.learner.state_dict(), "policy": chosen.policy, "policy_steps": chosen.env_steps,
+            "kept": self.kept.state_dict(),
             "collector": self.collector.state_dict() if self.collector and environments else None,
             "spec": checkpoint.spec_to_state(self.spec), "torch_rng": torch.get_rng_state(),
             "wall_s": self.wall_s, **{name: getattr(self, name) for name in COUNTED},
         }
         checkpoint.save(self.run_dir / "checkpoints", self.env_steps, state, self.config.train.keep_checkpoints)
-        if hasattr(self.learner, "learned_reward"):
-            save_reward(self.learner.learned_reward(), self.run_dir / REWARD_FILE)
+        if chosen.reward is not None:
+            checkpoint.write_tensors(self.run_dir / REWARD_FILE, chosen.reward)
         self.checkpoint_s += time.perf_counter() - begin
         self.last_checkpoint = time.monotonic()
 
@@ -235,6 +290,7 @@ class Trainer:
         if self.collector is not None and state["collector"] is not None:
             self.collector.load_state_dict(state["collector"])
         torch.set_rng_state(state["torch_rng"])
+        self.kept.load_state_dict(state["kept"])
         self.wall_before = state["wall_s"]
         for name in COUNTED:
             setattr(self, name, state[name])
@@ -283,3 +339,17 @@ class Trainer:
     def _message(self, text: str) -> None:
         for logger in self.loggers:
             logger.message(text)
+
+
+@contextmanager
+def _in_place(policy: Any, snapshot: Snapshot | None) -> Iterator[None]:
+    """`policy` with the weights of the snapshot, and with its own again afterwards."""
+    if snapshot is None:
+        yield
+        return
+    own = copy_of(policy.state_dict())
+    policy.load_state_dict(snapshot.policy)
+    try:
+        yield
+    finally:
+        policy.load_state_dict(own)

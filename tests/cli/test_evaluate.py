@@ -16,5 +16,11 @@ def test_eval_prints_lines_or_json(finished, capsys):
     played = json.loads(capsys.readouterr().out)
     assert played["episodes"] == 4 and played["normalized"] is None and played["random_return"] > 0
     assert f"{played['return_mean']:.1f}" in out or f"{played['return_mean']:.2f}" in out
+    assert main(["eval", str(finished), "--episodes", "4", "--both"]) == 0
+    assert "\n  greedy " in (out := capsys.readouterr().out) and "\n  sampled " in out
+    assert main(["eval", str(finished), "--episodes", "4", "--both", "--json"]) == 0
+    both = json.loads(capsys.readouterr().out)
+    assert both["eval_greedy"].items() <= both.items() and both["eval_sampled"] != both["eval_greedy"]
+    assert both["return_mean"] == played["return_mean"]
     assert main(["eval", str(finished), "--episodes", "4", "--seed", "5", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["return_mean"] != played["return_mean"]

@@ -259,6 +259,8 @@ def test_the_result_of_a_run(tmp_path):
         "  policy      487.2 ± 8.10, 0.97 of the expert (95% CI 0.95 to 0.99)", "  played      100 episodes",
         "  expert      500.0", "  random      22.3",
         "  time        1:05 since the start, 1,000 steps at 312k/s; expert's level after 4.2 s"]
+    kept = SUMMARY | {"best": {"env_steps": 800, "return_mean": 491.0}, "eval_last": SUMMARY["eval"]}
+    assert "  kept        the policy of step 800; the last one returns 487.2" in command.result(kept, tmp_path)
     unknown = dict.fromkeys(("eval", "sps", "time_to_expert_s", "expert_return"))
     early = SUMMARY | {"status": "interrupted"} | unknown
     assert command.result(early, tmp_path)[1:5] == [

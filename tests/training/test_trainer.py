@@ -66,9 +66,13 @@ def test_the_result_is_scored_on_episodes_that_did_not_decide_when_to_stop(tmp_p
 
     monkeypatch.setattr(trainer, "evaluate", noting(trainer.evaluate))
     run(tiny("ppo", tmp_path / "run", eval__interval_steps=256))
-    random, *between, last = starts
-    assert len(between) == 3 and all(np.array_equal(between[0], other) for other in between)
+    random, *rest = starts
+    between, last, choice = rest[:3], rest[3], rest[4:8]  # the last policy, then it and the three before
+    assert all(np.array_equal(between[0], other) for other in between)
+    assert all(np.array_equal(choice[0], other) for other in choice)
     assert not np.isin(last, between[0]).any() and not np.isin(last, random).any()
+    assert not np.isin(choice[0], [*between[0], *last]).any()
+    assert all(np.array_equal(last, other) for other in rest[8:]) and len(rest) > 8
 
 
 def test_time_to_expert_counts_from_the_first_evaluation_at_that_level(tmp_path, monkeypatch):
@@ -196,6 +200,7 @@ ELSEWHERE = {
     "train.compile": "test_a_compiled_loss_learns_the_same",
     "train.cuda_graphs": "tests/learners/common/test_cuda_graphs.py",
     "train.fused": "test_the_kernels_can_be_switched_off",
+    "train.result": "tests/training/test_kept.py",
     "train.run_dir": "test_a_run_directory_is_never_written_twice",
     "train.checkpoint_minutes": "test_checkpoints_come_by_time_and_by_steps",
     "train.checkpoint_steps": "test_checkpoints_come_by_time_and_by_steps",

@@ -136,9 +136,13 @@ class TableReward(LearnedReward):
 
 def save_reward(reward: LearnedReward, path: Path) -> None:
     """Write it whole or not at all."""
-    checkpoint.write_tensors(path, {"format": FORMAT, "kind": reward.kind, "algo": reward.algo,
-                                    "spec": checkpoint.spec_to_state(reward.spec), "absorbing": reward.absorbing,
-                                    "arguments": reward.arguments, "state": reward.state_dict()})
+    checkpoint.write_tensors(path, reward_state(reward))
+
+
+def reward_state(reward: LearnedReward) -> dict[str, Any]:
+    """What the file of a reward holds."""
+    return {"format": FORMAT, "kind": reward.kind, "algo": reward.algo, "spec": checkpoint.spec_to_state(reward.spec),
+            "absorbing": reward.absorbing, "arguments": reward.arguments, "state": reward.state_dict()}
 
 
 def load_reward(source: Path | str, device: torch.device | str = "cpu") -> LearnedReward:

@@ -57,6 +57,16 @@ class PolicyConfig:
     squash: bool = setting(False, "tanh-squash continuous actions into the environment's range")
     init_log_std: float = setting(0.0, "initial log standard deviation of continuous actions")
     state_std: bool = setting(False, "let the spread of continuous actions depend on the observation (torch only)")
+    head: str = setting("plain", "distribution of actions: plain (a softmax, or a Gaussian), or for continuous ones of "
+                                 "which several are right a mixture of Gaussians or a flow; for cloning",
+                        choices=("plain", "mixture", "flow"))
+    mixtures: int = setting(5, "Gaussians of a mixture", low=2)
+    flow_steps: int = setting(8, "Euler steps from noise to an action of a flow", low=1)
+    chunk: int = setting(1, "steps that are predicted at once; for cloning", low=1)
+    execute: int = setting(0, "steps of a chunk that are done before the next one is predicted; 0 does half of them",
+                           low=0)
+    ensemble: float = setting(0.0, "predict at every step, and do the mean of all predictions for it, each exp(-this) "
+                                   "times the one before (ACT: 0.01); 0 does not", low=0)
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,15 @@ class About:
     paper   authors, year and address
     when    one sentence: whom it suits, and what it costs
     spaces  the action spaces it covers: "discrete", "multi-discrete", "continuous"
+    heads   what `policy.head` may be; others than "plain" need no more than samples and, but for a flow, likelihoods
+    chunks  True if it learns several actions at once (`policy.chunk`)
     """
 
     paper: str
     when: str
     spaces: tuple[str, ...] = ("discrete", "multi-discrete", "continuous")
+    heads: tuple[str, ...] = ("plain",)
+    chunks: bool = False
 
 
 class Learner(Stateful):

@@ -1,7 +1,8 @@
 """Behaviour cloning: maximum likelihood of the demonstrated actions (Pomerleau 1991).
 
     L = mean w · loss(π(·|s), a) − ent_coef · entropy,  early stop on held-out episodes, the best weights are kept
-    loss: −log π(a|s), or a squared distance; w: the demonstrations' own weights, the rarity of a, or 1
+    loss: −log π(a|s), a squared distance, or that of a flow; w: the demonstrations' own weights, the rarity of a, or 1
+    a: an action, or a chunk of h of them as far as the episode goes, the loss of which is divided by h
 """
 
 import math
@@ -15,12 +16,23 @@ from torch import Tensor
 from puffer_il.core.config import Config, DemosConfig, PolicyConfig, setting
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array, EnvSpec, Metrics
+from puffer_il.demos.build import follows_on
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About, Learner
 from puffer_il.learners.common.cloning import clone_epoch, clone_score
 from puffer_il.learners.common.demo_rows import DemoRows, load_rows
 from puffer_il.learners.registry import register
-from puffer_il.nn import Categorical, FlatAdam, Gaussian, Policy, categorical_loss, masked_mean, obs_moments
+from puffer_il.nn import (
+    Categorical,
+    FlatAdam,
+    Flow,
+    Gaussian,
+    Policy,
+    categorical_loss,
+    masked_mean,
+    obs_moments,
+    total,
+)
 
 LEAST_VARIANCE = 1e-6  # of an action about the policy's mean, where the squared distance has gone to zero
 
@@ -32,14 +44,14 @@ class BCConfig:
     label_smoothing: float = setting(0.0, "share of a discrete label that is spread over all actions", low=0, high=1)
     class_balanced: bool = setting(False, "weigh rows by how rare their discrete action is (each dimension by itself)")
     learning_rate: float = setting(1e-3, "Adam's step size", low=0)
-    batch_size: int = setting(256, "transitions per minibatch (with an LSTM, those of its chunks)", low=1)
+    batch_size: int = setting(256, "transitions per minibatch (with an LSTM, those of its sequences)", low=1)
     weight_decay: float = setting(1e-4, "decoupled weight decay (AdamW)", low=0)
     ent_coef: float = setting(0.0, "weight of the entropy bonus")
     validation: float = setting(0.1, "share of the episodes held out (of the rows if there are few); 0 holds out none",
                                 low=0, high=0.9)
     patience: int = setting(20, "stop after this many epochs without a better validation loss; 0 never stops", low=0)
     max_grad_norm: float = setting(1.0, "clip the gradient's norm; 0 does not clip", low=0)
-    sequence_length: int = setting(16, "steps of a chunk that an LSTM is trained on", low=1)
+    sequence_length: int = setting(16, "steps of a sequence that an LSTM is trained on", low=1)
 
 
 @register("bc")
@@ -50,7 +62,8 @@ class BC(Learner):
     config: BCConfig
     needs_rollouts = False
     about = About("Pomerleau 1991, doi:10.1162/neco.1991.3.1.88", "many demonstrations, or no environment to practise "
-                  "in: seconds of supervised learning, but it drifts where they are few")
+                  "in: seconds of supervised learning, but it drifts where they are few",
+                  heads=("plain", "mixture", "flow"), chunks=True)
     promised_metrics = ("bc/train_nll", "bc/val_nll", "bc/accuracy", "losses/entropy", "losses/grad_norm")
     saved = ("policy", "optimizer", "rng", "best_weights", "best_loss", "epochs_without_gain", "done")
 
@@ -68,6 +81,9 @@ class BC(Learner):
         self.best_weights: dict[str, Tensor] = {}
         if demos is not None:
             assert demos.actions is not None
+            if config.policy.chunk > 1 and not follows_on(demos):
+                raise InputError(f"demos {demos.source}: a chunk learns from consecutive steps, and rows are missing "
+                                 "(they are subsampled); give whole episodes, or set policy.chunk to 1")
             episodes = np.repeat(np.arange(demos.num_episodes), demos.lengths)
             self.take(demos.obs, demos.actions, episodes, self._split(demos), demos.weights)
             rows = self.train.obs.reshape(-1, *spec.obs_shape)
@@ -81,10 +97,13 @@ class BC(Learner):
         """
         self.train, self.held_out = (
             load_rows(obs[rows], actions[rows], None if weights is None else weights[rows], episodes[rows],
-                      self.config.sequence_length if self.policy.lstm is not None else 0, self.device)
+                      self.config.sequence_length if self.policy.lstm is not None else 0, self.device,
+                      self.policy.chunks.size)
             for rows in (~held_out, held_out))
+        if isinstance(self.policy.dist, Flow):
+            self.policy.dist.measure(self.train.chosen_actions(), self.train.chosen_counts())
         self.steps_per_update = len(self.train)
-        self.balance = _rarity(self.train.chosen_actions(), self.policy.dist) if self.config.class_balanced else None
+        self.balance = _rarity(self.train, self.policy.dist) if self.config.class_balanced else None
         self.plain = self.config.loss == "nll" and not self.config.label_smoothing and self.balance is None
         self.epochs_without_gain, self.best_loss, self.done = 0, math.inf, False
 
@@ -96,6 +115,9 @@ class BC(Learner):
             checked = self.held_out if len(self.held_out) else self.train
             objective, nll, accuracy = (float(x) for x in self._score(checked))
         self._keep_best(objective)
+        if isinstance(self.policy.dist, Flow):  # which tells neither likelihood nor entropy
+            return {"bc/train_loss": losses[0], "bc/val_loss": objective, "bc/accuracy": accuracy,
+                    "losses/grad_norm": losses[2]}
         return {"bc/train_nll": losses[0], "bc/val_nll": nll, "bc/accuracy": accuracy, "losses/entropy": losses[1],
                 "losses/grad_norm": losses[2]} | ({} if self.plain else {"bc/val_loss": objective})
 
@@ -120,7 +142,7 @@ class BC(Learner):
         """Modes and labels (n, dim) of the held-out rows (of those learned from if there are none)."""
         data = self.held_out if len(self.held_out) else self.train
         data.refresh(self.policy)
-        params, actions, _ = data.evaluate(self.policy, torch.arange(len(data)))
+        params, actions, *_ = data.evaluate(self.policy, torch.arange(len(data)))
         return self.policy.dist.mode(params).cpu().numpy(), actions.cpu().numpy()
 
     def _epoch(self) -> list[float]:
@@ -133,32 +155,42 @@ class BC(Learner):
                 return means.tolist()
         self.train.refresh(self.policy)
         self.optimizer.prepare()
+        self.noise = self._noise(int(self.rng.integers(1 << 31))) if isinstance(self.policy.dist, Flow) else None
         batches = [order[i:i + cfg.batch_size] for i in range(0, len(order), cfg.batch_size)]
         return torch.stack([self._step(index) for index in batches]).mean(0).tolist()
 
     def _covered(self, data: DemoRows) -> bool:
         """True for what the C kernels cover: single rows of equal weight, by their likelihood."""
-        return self.plain and type(data) is DemoRows and data.weights is None
+        return self.plain and self.policy.plain and type(data) is DemoRows and data.weights is None
 
     def _step(self, index: Array) -> Tensor:
-        params, actions, weight = self.train.evaluate(self.policy, torch.from_numpy(index))
-        objective, logprobs, entropy = self._losses(params, actions, weight)
+        objective, logprobs, entropy = self._losses(*self.train.evaluate(self.policy, torch.from_numpy(index)))
         mean_entropy = entropy.mean()
         self.optimizer.zero_grad()
         (objective.mean() - self.config.ent_coef * mean_entropy).backward()
         return torch.stack((-logprobs.detach().mean(), mean_entropy.detach(), self.optimizer.step()))
 
-    def _losses(self, params: Tensor, actions: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Of each row: its weighted loss, its log-likelihood and its entropy."""
-        cfg, dist = self.config, self.policy.dist
-        logprobs, entropy = dist.log_prob_entropy(params, actions)
+    def _losses(self, params: Tensor, actions: Tensor, weight: Tensor | None,
+                counts: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each row, per step of its chunk: its weighted loss, its log-likelihood and its entropy; of a flow its loss
+        in place of them."""
+        cfg, dist, size = self.config, self.policy.dist, self.policy.chunks.size
+        if isinstance(dist, Flow):
+            assert self.noise is not None
+            loss = dist.loss(params, actions, counts, self.noise) / size
+            return loss if weight is None else weight * loss, -loss, torch.zeros_like(loss)
+        logprobs, entropy = (x / size for x in dist.log_prob_entropy(params, actions, counts))
         if self.plain:
             loss = -logprobs
         elif isinstance(dist, Categorical):
-            loss = categorical_loss(params, actions, dist.nvec, cfg.loss, cfg.label_smoothing, self.balance)
+            loss = categorical_loss(params, actions, dist.nvec, cfg.loss, cfg.label_smoothing, self.balance,
+                                    counts) / size
         else:
-            loss = ((dist.mode(params) - actions) / dist.scale).square().sum(1)
+            loss = total(((dist.mode(params) - actions) / dist.scale).square(), counts) / size
         return loss if weight is None else weight * loss, logprobs, entropy
+
+    def _noise(self, seed: int) -> torch.Generator:
+        return torch.Generator(self.device).manual_seed(seed)
 
     def _score(self, data: DemoRows) -> tuple[Any, Any, Any]:
         """Mean loss, mean negative log-likelihood, and the share of actions that the policy's mode gets right (for
@@ -169,19 +201,24 @@ class BC(Learner):
             if means is not None:
                 return means[0], means[0], means[2] if discrete else data.explained(means[2])
         data.refresh(self.policy)
-        params, actions, weight = data.evaluate(self.policy, torch.arange(len(data)))
-        objective, logprobs, _ = self._losses(params, actions, weight)
+        self.noise = self._noise(0)  # always the same, so that epochs can be compared
+        params, actions, weight, counts = data.evaluate(self.policy, torch.arange(len(data)))
+        objective, logprobs, _ = self._losses(params, actions, weight, counts)
         mode = self.policy.dist.mode(params)
-        right = ((mode == actions).all(-1).float().mean() if discrete else
-                 data.explained(float((mode - actions).square().sum(1).mean())))
+        right = (((mode == actions) | (False if counts is None else ~counts)).all(-1).float().mean() if discrete else
+                 data.explained(float(total((mode - actions).square(), counts).mean())))
         return objective.mean(), -logprobs.mean(), right
 
     def _fit_spread(self, dist: Gaussian) -> None:
         """The likeliest standard deviations about the present means: the squared distance does not learn them."""
         self.train.refresh(self.policy)
-        params, actions, weight = self.train.evaluate(self.policy, torch.arange(len(self.train)))
+        params, actions, weight, counts = self.train.evaluate(self.policy, torch.arange(len(self.train)))
         square = (dist.unit(actions) - dist.moments(params)[0]).square()
-        variance = torch.stack([masked_mean(x, weight) for x in square.T])
+        if counts is None:
+            variance = torch.stack([masked_mean(x, weight) for x in square.T])
+        else:
+            weights = counts if weight is None else counts * weight[:, None]
+            variance = torch.stack([masked_mean(x, w.float()) for x, w in zip(square.T, weights.T, strict=True)])
         dist.log_std.copy_(0.5 * variance.clamp_min(LEAST_VARIANCE).log())
 
     def _keep_best(self, loss: float) -> None:
@@ -198,7 +235,7 @@ class BC(Learner):
         if share * len(demos) < 1:
             return held_out
         count = round(share * episodes)
-        if count == 0 and self.policy.lstm is None:
+        if count == 0 and self.policy.lstm is None and self.policy.chunks.size == 1:
             held_out[self.rng.permutation(len(demos))[:int(share * len(demos))]] = True
         elif episodes > 1:
             chosen = self.rng.permutation(episodes)[:max(1, count)]
@@ -208,19 +245,26 @@ class BC(Learner):
 
 def _check(config: BCConfig, policy: PolicyConfig, demos: DemosConfig, spec: EnvSpec) -> None:
     """InputError for options that do not go together."""
-    if policy.lstm and demos.subsample > 1:
-        raise InputError(f"demos.subsample = {demos.subsample}: an LSTM learns from consecutive steps; "
-                         "set it to 1, or policy.lstm to 0")
+    if demos.subsample > 1 and (policy.lstm or policy.chunk > 1):
+        who, key = ("an LSTM", "policy.lstm to 0") if policy.lstm else ("a chunk", "policy.chunk to 1")
+        raise InputError(f"demos.subsample = {demos.subsample}: {who} learns from consecutive steps; "
+                         f"set it to 1, or {key}")
+    if policy.head != "plain" and config.loss != "nll":
+        raise InputError(f"bc.loss = {config.loss!r}: a {policy.head} has a loss of its own; leave it out")
+    if policy.head == "flow" and config.ent_coef:
+        raise InputError(f"bc.ent_coef = {config.ent_coef}: the entropy of a flow is not known; set it to 0")
     if not spec.action.discrete and (config.label_smoothing or config.class_balanced):
         key = "bc.class_balanced = true" if config.class_balanced else f"bc.label_smoothing = {config.label_smoothing}"
         raise InputError(f"{key}: {spec.name} has continuous actions, which have no classes; leave it out")
 
 
-def _rarity(actions: Tensor, dist: Any) -> list[Tensor]:
+def _rarity(data: DemoRows, dist: Any) -> list[Tensor]:
     """Per dimension of discrete actions (n, dim) a weight for each choice: the inverse of its share, so that all which
     occur weigh the same together and the mean over rows is 1."""
+    actions, counted = data.chosen_actions(), data.chosen_counts()
     weights = []
     for k, choices in enumerate(dist.nvec):
-        counts = torch.bincount(actions[:, k].long(), minlength=choices).float()
-        weights.append(torch.where(counts > 0, len(actions) / (counts * (counts > 0).sum()), 0))
+        chosen = actions[:, k] if counted is None else actions[counted[:, k], k]
+        counts = torch.bincount(chosen.long(), minlength=choices).float()
+        weights.append(torch.where(counts > 0, len(chosen) / (counts * (counts > 0).sum()), 0))
     return weights

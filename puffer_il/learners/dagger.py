@@ -56,7 +56,8 @@ class DAgger(BCOnLabels):
     section = DAggerConfig
     config: DAggerConfig
     about = About("Ross et al. 2011, arXiv:1011.0686", "an expert can be asked (a script, a policy, a person): the "
-                  "surest remedy where cloning drifts; every step costs a question")
+                  "surest remedy where cloning drifts; every step costs a question",
+                  heads=("plain", "mixture", "flow"))
     promised_metrics = (*BC.promised_metrics, "dagger/beta", "dagger/rows", "dagger/gap")
     saved = ("expert_turn", "iteration")
 

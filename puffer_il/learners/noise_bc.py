@@ -44,7 +44,8 @@ class NoiseBC(BCOnLabels):
     section = NoiseBCConfig
     config: NoiseBCConfig
     about = About("Laskey et al. 2017, arXiv:1703.09327", "an expert can demonstrate but not judge the learner's own "
-                  "states, or the learner must not act while it is bad: the expert's slips show how to recover")
+                  "states, or the learner must not act while it is bad: the expert's slips show how to recover",
+                  heads=("plain", "mixture", "flow"))
     promised_metrics = (*BC.promised_metrics, "noise_bc/noise", "noise_bc/rows")
     saved = ("noise",)
     expert_acts, policy_acts, greedy = True, False, True

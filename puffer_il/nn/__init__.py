@@ -1,9 +1,13 @@
 """Networks, distributions, the policy, losses."""
 
-from puffer_il.nn.distributions import Categorical, Gaussian, Noise, make_distribution
+from puffer_il.nn.chunks import targets
+from puffer_il.nn.distributions import Categorical, Gaussian, Noise, make_distribution, total
+from puffer_il.nn.flow import Flow
 from puffer_il.nn.fused import FusedMLP, Layers, address
 from puffer_il.nn.fused_policy import FusedPolicy
+from puffer_il.nn.heads import Head
 from puffer_il.nn.losses import bernoulli_entropy, categorical_loss, discriminator_loss, gradient_penalty, masked_mean
+from puffer_il.nn.mixture import Mixture
 from puffer_il.nn.networks import ACTIVATIONS, Encoder, Tanh, mlp
 from puffer_il.nn.numpy_policy import NumpyActorCritic, NumpyPolicy
 from puffer_il.nn.observations import Flatten, RunningNorm, moments, obs_moments, one_hot

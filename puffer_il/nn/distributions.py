@@ -1,6 +1,7 @@
 """Action distributions as plain tensor functions: no objects are built and nothing is validated per step.
 
-`params` is what the actor's last layer gives, (n, num_params); `actions` is (n, dim) as ActionSpec says.
+`params` is what the actor's last layer gives, (n, num_params); `actions` is (n, dim) as ActionSpec says. `counts`
+(n, dim) bool tells which dimensions a likelihood is asked for, that of the others being left out; None counts all.
 """
 
 from __future__ import annotations
@@ -63,10 +64,10 @@ class Categorical(nn.Module):
     def mode(self, params: Tensor) -> Tensor:
         return torch.stack([part.argmax(-1) for part in params.split(self.nvec, -1)], -1).int()
 
-    def log_prob(self, params: Tensor, actions: Tensor) -> Tensor:
+    def log_prob(self, params: Tensor, actions: Tensor, counts: Tensor | None = None) -> Tensor:
         parts = [logits.log_softmax(-1).gather(-1, actions[..., k:k + 1].long())
                  for k, logits in enumerate(params.split(self.nvec, -1))]
-        return parts[0].squeeze(-1) if len(parts) == 1 else torch.cat(parts, -1).sum(-1)
+        return parts[0].squeeze(-1) if len(parts) == 1 else total(torch.cat(parts, -1), counts)
 
     def log_prob_executed(self, params: Tensor, actions: Tensor) -> Tensor:
         """`log_prob`: what is chosen is what is done."""
@@ -76,12 +77,14 @@ class Categorical(nn.Module):
         """(n,) bool, none: see Gaussian.clipped."""
         return torch.zeros(len(actions), dtype=torch.bool, device=actions.device)
 
-    def log_prob_entropy(self, params: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+    def log_prob_entropy(self, params: Tensor, actions: Tensor,
+                         counts: Tensor | None = None) -> tuple[Tensor, Tensor]:
         logprob: Tensor | float = 0.0
         entropy: Tensor | float = 0.0
         for k, logits in enumerate(params.split(self.nvec, -1)):
             logp = logits.log_softmax(-1)
-            logprob = logprob + logp.gather(-1, actions[..., k:k + 1].long()).squeeze(-1)
+            chosen = logp.gather(-1, actions[..., k:k + 1].long()).squeeze(-1)
+            logprob = logprob + (chosen if counts is None else chosen * counts[..., k])
             entropy = entropy - (logp.exp() * logp).sum(-1)
         return logprob, entropy  # type: ignore[return-value]
 
@@ -90,7 +93,41 @@ class Categorical(nn.Module):
         return torch.cat([one_hot(actions[:, k], n) for k, n in enumerate(self.nvec)], 1)
 
 
-class Gaussian(nn.Module):
+class Continuous(nn.Module):
+    """What distributions over continuous actions share: the unit of the action range, action = center + scale · unit,
+    in which a range without bounds is as it is."""
+
+    center: Tensor
+    scale: Tensor
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, action: ActionSpec) -> None:
+        super().__init__()
+        assert action.low is not None and action.high is not None
+        self.finite = np.isfinite(action.low) & np.isfinite(action.high)
+        low, high = np.where(self.finite, action.low, -1.0), np.where(self.finite, action.high, 1.0)
+        self.dim = action.dim
+        self.keep(center=(low + high) / 2, scale=(high - low) / 2, low=action.low, high=action.high)
+
+    def keep(self, **numbers: Any) -> None:
+        """Constants, on the module's device but not in checkpoints."""
+        for name, values in numbers.items():
+            self.register_buffer(name, torch.as_tensor(values, dtype=torch.float32), persistent=False)
+
+    def unit(self, actions: Tensor) -> Tensor:
+        """Actions (…, dim) in units of the range."""
+        return (actions - self.center) / self.scale
+
+    def from_unit(self, unit: Tensor) -> Tensor:
+        return self.center + self.scale * unit
+
+    def features(self, actions: Tensor) -> Tensor:
+        """Actions as the environment executes them (clipped), scaled to [-1, 1] where the range is finite."""
+        return (torch.clamp(actions, self.low, self.high) - self.center) / self.scale
+
+
+class Gaussian(Continuous):
     """Diagonal Gaussian with a learned log standard deviation, in units of the action range.
 
     `params` are the means; with `state_std` they are the means and, beside them, what the observation adds to the log
@@ -100,29 +137,19 @@ class Gaussian(nn.Module):
     (Haarnoja et al. 2018, appendix C); without, the environment clips.
     """
 
-    center: Tensor
-    scale: Tensor
-    low: Tensor
-    high: Tensor
     nodes: Tensor
     weights: Tensor
 
     def __init__(self, action: ActionSpec, squash: bool, init_log_std: float, state_std: bool = False) -> None:
-        super().__init__()
-        assert action.low is not None and action.high is not None
-        finite = np.isfinite(action.low) & np.isfinite(action.high)
-        if squash and not finite.all():
+        super().__init__(action)
+        if squash and not self.finite.all():
             raise InputError(f"policy.squash = True: the action range is unbounded ({action.low} to {action.high}); "
                              "set policy.squash to false")
-        low, high = np.where(finite, action.low, -1.0), np.where(finite, action.high, 1.0)
         self.squash, self.state_std, self.num_params = squash, state_std, action.dim * (1 + state_std)
         self.log_std = nn.Parameter(torch.full((action.dim,), init_log_std))
-        center, scale = (low + high) / 2, (high - low) / 2
-        self.kernel = None if squash or state_std else make_kernel((), center.tolist(), scale.tolist())
+        self.kernel = None if squash or state_std else make_kernel((), self.center.tolist(), self.scale.tolist())
         nodes, weights = np.polynomial.hermite_e.hermegauss(7)  # ∫ f(x) N(x; 0, 1) dx by quadrature
-        for name, numbers in (("center", center), ("scale", scale), ("low", action.low), ("high", action.high),
-                              ("nodes", nodes), ("weights", weights / weights.sum())):
-            self.register_buffer(name, torch.as_tensor(numbers, dtype=torch.float32), persistent=False)
+        self.keep(nodes=nodes, weights=weights / weights.sum())
 
     def sample(self, params: Tensor, noise: Noise | None = None, first_row: int = 0) -> tuple[Tensor, Tensor]:
         """Actions (n, dim) and their log-probabilities (n,); without `noise` from torch's global generator."""
@@ -130,7 +157,7 @@ class Gaussian(nn.Module):
             return draw(self.kernel, self.log_std, params, noise, first_row, torch.float32)
         mean, log_std = self.moments(params)
         normal = torch.empty_like(mean).normal_(generator=noise.generator if noise else None)
-        actions = self._to_action(mean + log_std.exp() * normal)
+        actions = self.from_unit(mean + log_std.exp() * normal)
         return actions, self.log_prob(params, actions)
 
     def sample_unit(self, params: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
@@ -151,15 +178,15 @@ class Gaussian(nn.Module):
         return mean, (self.log_std + log_std).clamp(MIN_LOG_STD, MAX_LOG_STD)
 
     def mode(self, params: Tensor) -> Tensor:
-        return self._to_action(self.moments(params)[0])
+        return self.from_unit(self.moments(params)[0])
 
-    def log_prob(self, params: Tensor, actions: Tensor) -> Tensor:
+    def log_prob(self, params: Tensor, actions: Tensor, counts: Tensor | None = None) -> Tensor:
         unit, correction = self.unit(actions), self.scale.log()
         if self.squash:
             correction = correction + _log_tanh_slope(unit)
         mean, log_std = self.moments(params)
         z = (unit - mean) * (-log_std).exp()
-        return (-0.5 * z.square() - log_std - 0.5 * LOG_2PI - correction).sum(-1)
+        return total(-0.5 * z.square() - log_std - 0.5 * LOG_2PI - correction, counts)
 
     def log_prob_executed(self, params: Tensor, actions: Tensor) -> Tensor:
         """log π (n,) of actions as the environment executes them, in units of the range.
@@ -184,26 +211,26 @@ class Gaussian(nn.Module):
 
     def unit(self, actions: Tensor) -> Tensor:
         """Actions (…, dim) where they are Gaussian with mean `params`: in units of the range, before the squashing."""
-        unit = (actions - self.center) / self.scale
+        unit = super().unit(actions)
         return unit.clamp(-SQUASH_LIMIT, SQUASH_LIMIT).atanh() if self.squash else unit
 
-    def log_prob_entropy(self, params: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+    def from_unit(self, unit: Tensor) -> Tensor:
+        return super().from_unit(unit.tanh().clamp(-SQUASH_LIMIT, SQUASH_LIMIT) if self.squash else unit)
+
+    def log_prob_entropy(self, params: Tensor, actions: Tensor,
+                         counts: Tensor | None = None) -> tuple[Tensor, Tensor]:
         mean, log_std = self.moments(params)
         entropy = (log_std + 0.5 * (1 + LOG_2PI) + self.scale.log()).sum(-1).expand(params.shape[:-1])
         if self.squash:
             # The expected log-slope of tanh has no closed form; quadrature is exact enough and needs no noise.
             points = mean.unsqueeze(-1) + log_std.exp().unsqueeze(-1) * self.nodes
             entropy = entropy + (_log_tanh_slope(points) @ self.weights).sum(-1)
-        return self.log_prob(params, actions), entropy
+        return self.log_prob(params, actions, counts), entropy
 
-    def features(self, actions: Tensor) -> Tensor:
-        """Actions as the environment executes them (clipped), scaled to [-1, 1] where the range is finite."""
-        return (torch.clamp(actions, self.low, self.high) - self.center) / self.scale
 
-    def _to_action(self, unit: Tensor) -> Tensor:
-        if self.squash:
-            unit = unit.tanh().clamp(-SQUASH_LIMIT, SQUASH_LIMIT)
-        return self.center + self.scale * unit
+def total(terms: Tensor, counts: Tensor | None) -> Tensor:
+    """(n,) sum over the dimensions (n, dim) that count."""
+    return terms.sum(-1) if counts is None else (terms * counts).sum(-1)
 
 
 def make_kernel(choices: tuple[int, ...], center: Sequence[float] = (), scale: Sequence[float] = ()) -> Any:

@@ -30,7 +30,7 @@ class FusedPolicy:
         """None if the policy is not covered."""
         if not fused.enabled() or torch.is_autocast_enabled("cpu") or policy.lstm is not None:
             return None
-        if policy.dist.kernel is None or not policy.flatten.covered or not fused.readable(policy):
+        if not policy.plain or policy.dist.kernel is None or not policy.flatten.covered or not fused.readable(policy):
             return None
         if policy.joint is not None:
             layers = [policy.joint]

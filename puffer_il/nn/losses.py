@@ -20,14 +20,15 @@ def masked_mean(x: Tensor, weight: Tensor | None = None) -> Tensor:
 
 
 def categorical_loss(logits: Tensor, actions: Tensor, nvec: Sequence[int], kind: str = "nll",
-                     label_smoothing: float = 0.0, class_weights: Sequence[Tensor] | None = None) -> Tensor:
+                     label_smoothing: float = 0.0, class_weights: Sequence[Tensor] | None = None,
+                     counts: Tensor | None = None) -> Tensor:
     """(n,) how far the softmax of each action dimension is from the action taken, summed over dimensions.
 
         nll   −Σ_k q_k log p_k        mse   Σ_k (p_k − q_k)²  (Brier 1950)
         q = (1 − x) onehot(a) + x / K,  x being `label_smoothing` (Szegedy et al. 2016, arXiv:1512.00567, section 7)
 
     logits (n, Σ nvec), actions (n, len(nvec)) whole numbers; `class_weights[d]` (nvec[d],) multiplies a dimension's
-    loss by the weight of the action taken.
+    loss by the weight of the action taken. `counts` (n, len(nvec)) bool leaves dimensions out, None counts all.
     """
     total: Tensor | float = 0.0
     for d, part in enumerate(logits.split(list(nvec), -1)):
@@ -35,7 +36,8 @@ def categorical_loss(logits: Tensor, actions: Tensor, nvec: Sequence[int], kind:
         target = torch.full_like(logp, label_smoothing / nvec[d])
         target.scatter_add_(1, action[:, None], torch.full_like(logp[:, :1], 1 - label_smoothing))
         loss = -(target * logp).sum(1) if kind == "nll" else (logp.exp() - target).square().sum(1)
-        total = total + (loss if class_weights is None else class_weights[d][action] * loss)
+        loss = loss if class_weights is None else class_weights[d][action] * loss
+        total = total + (loss if counts is None else loss * counts[:, d])
     assert isinstance(total, Tensor)
     return total
 

@@ -8,8 +8,12 @@ from torch import Tensor, nn
 
 from puffer_il.core.config import PolicyConfig
 from puffer_il.core.spec import Array, EnvSpec
-from puffer_il.nn.distributions import Noise, make_distribution
+from puffer_il.nn.chunks import Chunks, chunked
+from puffer_il.nn.distributions import Noise
+from puffer_il.nn.flow import Flow
 from puffer_il.nn.fused import Layers
+from puffer_il.nn.heads import make_head
+from puffer_il.nn.mixture import Mixture
 from puffer_il.nn.networks import Encoder, mlp, orthogonal
 from puffer_il.nn.observations import Flatten
 
@@ -18,7 +22,11 @@ class Policy(nn.Module):
     """Observation → encoder (→ LSTM) → actor and critic, separate or on a shared trunk.
 
     Observations are raw rows (n, *obs_shape) in the environment's dtype, actions (n, dim) as ActionSpec says. The
-    recurrent state is one float32 row (n, state_dim) holding the LSTM's hidden and cell state; state_dim is 0 without.
+    recurrent state is one float32 row (n, state_dim) holding the LSTM's hidden and cell state, and what a chunk of
+    actions leaves to be done (`chunks`); state_dim is 0 without either.
+
+    With `policy.chunk` the distribution is one of `chunk` actions side by side, and `act` gives the one whose turn it
+    is; log-probabilities are then those of the chunks, of the rows that have got a new one.
     """
 
     def __init__(self, spec: EnvSpec, config: PolicyConfig) -> None:
@@ -26,10 +34,13 @@ class Policy(nn.Module):
         self.spec = spec
         self.flatten = Flatten(spec)
         self.encoder = Encoder(self.flatten, config.obs_norm)
-        self.dist = make_distribution(spec.action, config.squash, config.init_log_std, config.state_std)
-        self.lstm = nn.LSTMCell(self.encoder.dim, config.lstm) if config.lstm else None
-        self.state_dim = 2 * config.lstm
         inputs = config.lstm or self.encoder.dim
+        self.chunks = Chunks(spec.action, config)
+        self.dist: Any = make_head(chunked(spec.action, config.chunk), config, inputs)
+        self.plain = config.head == "plain" and config.chunk == 1
+        self.lstm = nn.LSTMCell(self.encoder.dim, config.lstm) if config.lstm else None
+        self.memory_dim = 2 * config.lstm
+        self.state_dim = self.memory_dim + self.chunks.state_dim
         # A small last actor layer starts the policy near uniform, whatever the observation (Andrychowicz et al. 2021).
         self.actor: nn.Module
         self.critic: nn.Module
@@ -43,8 +54,12 @@ class Policy(nn.Module):
             self.actor, self.critic = actor, critic
         else:
             self.trunk = nn.Identity()
-            self.actor = mlp(inputs, config.hidden, self.dist.num_params, config.activation, 0.01)
+            self.actor = nn.Identity() if isinstance(self.dist, Flow) else (
+                mlp(inputs, config.hidden, self.dist.num_params, config.activation, 0.01))
             self.critic = mlp(inputs, config.hidden, 1, config.activation, 1.0)
+        if isinstance(self.dist, Mixture):
+            last = [layer for layer in self.actor.modules() if isinstance(layer, nn.Linear)][-1]
+            self.dist.spread(last, config.chunk)
 
     def actor_parameters(self) -> list[nn.Parameter]:
         """All but the critic's, which come last: what a learner trains that reads no values."""
@@ -52,8 +67,8 @@ class Policy(nn.Module):
         return [p for p in self.parameters() if id(p) not in critic]
 
     def initial_state(self, n: int) -> Tensor | None:
-        """Zero recurrent state for n rows, None without an LSTM."""
-        return torch.zeros(n, self.state_dim, device=self._device) if self.lstm is not None else None
+        """Zero recurrent state for n rows, None where there is none."""
+        return torch.zeros(n, self.state_dim, device=self._device) if self.state_dim else None
 
     @torch.no_grad()
     def act(self, obs: Tensor, state: Tensor | None = None, noise: Noise | None = None, first_row: int = 0,
@@ -62,14 +77,38 @@ class Policy(nn.Module):
 
         `noise` is that of the vector's step, `first_row` the place of these rows in the vector.
         """
+        if self.chunks.state_dim:
+            assert state is not None
+            return self._act_on_chunks(obs, state, noise, first_row, deterministic)
         features, state = self._encode(obs, state)
         params, values = self.heads(features)
-        if deterministic:
-            actions = self.dist.mode(params)
-            logprobs = self.dist.log_prob(params, actions)
-        else:
-            actions, logprobs = self.dist.sample(params, noise, first_row)
-        return actions, logprobs, values, state
+        actions, logprobs = self._choose(params, noise, first_row, deterministic)
+        return self.chunks.first(actions), logprobs, values, state
+
+    def _act_on_chunks(self, obs: Tensor, state: Tensor, noise: Noise | None, first_row: int,
+                       deterministic: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The same where chunks are under way; no network runs if no row needs a new one, except for an LSTM."""
+        memory, begun = state[:, :self.memory_dim], state[:, self.memory_dim:]
+        due, chunks = self.chunks.due(begun), None
+        logprobs = values = torch.zeros(len(obs), device=obs.device)
+        if bool(due.any()):
+            features, memory = self._encode(obs, memory)
+            params, values = self.heads(features)
+            chunks, logprobs = self._choose(params, noise, first_row, deterministic)
+            logprobs = logprobs * due
+        elif self.lstm is not None:
+            memory = self._encode(obs, memory)[1]
+        actions, begun = self.chunks.follow(begun, due, chunks)
+        kind = torch.int32 if self.spec.action.discrete else torch.float32
+        return actions.to(kind), logprobs, values, torch.cat((memory, begun), 1)
+
+    def _choose(self, params: Tensor, noise: Noise | None, first_row: int,
+                deterministic: bool) -> tuple[Tensor, Tensor]:
+        """Actions, or chunks of them, and their log-probabilities."""
+        if not deterministic:
+            return self.dist.sample(params, noise, first_row)
+        actions = self.dist.mode(params)
+        return actions, self.dist.log_prob(params, actions)
 
     def heads(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Parameters of the action distribution (n, num_params) and values (n,) of the encoder's or LSTM's features."""
@@ -129,7 +168,8 @@ class Policy(nn.Module):
         """Stable-Baselines3's interface: numpy observations in, actions in the environment's own form out.
 
         obs            one observation or a batch (n, *obs_shape); for Dict and Tuple spaces a dict or tuple of either
-        state          what the last call returned, or None to begin; only policies with an LSTM have one
+        state          what the last call returned, or None to begin; only policies with an LSTM or with chunks have
+                       one: without it, the LSTM has seen nothing, and a chunk's first action is done
         episode_start  (n,) bool, True forgets the state of the rows where a new episode begins
         deterministic  act by the mode; otherwise actions are sampled by torch's generator
         Returns one action or n of them, int64 or float32, within the range; and the next state. InputError for
@@ -145,11 +185,11 @@ class Policy(nn.Module):
         result = self.spec.action.to_env(actions.cpu().numpy())
         return (result if batched else result[0]), (None if hidden is None else (hidden.cpu().numpy(),))
 
-    def _encode(self, obs: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def _encode(self, obs: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Features, and the LSTM's state after them; without an LSTM `state` as it is."""
         features = self.encoder(self.flatten(obs))
         if self.lstm is not None:
-            assert state is not None
-            hidden, cell = self.lstm(features, tuple(state.chunk(2, dim=1)))
+            hidden, cell = self.lstm(features, tuple(state[:, :self.memory_dim].chunk(2, dim=1)))
             features, state = hidden, torch.cat((hidden, cell), 1)
         return features, state
 

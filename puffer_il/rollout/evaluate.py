@@ -13,7 +13,7 @@ from puffer_il.core.spec import Array
 from puffer_il.demos.collect import quota_of
 from puffer_il.demos.dataset import Demos
 from puffer_il.native.native_env import pop_log_means
-from puffer_il.nn import FusedPolicy, Policy
+from puffer_il.nn import Flow, FusedPolicy, Policy
 from puffer_il.rollout import stats
 from puffer_il.rollout.actors import PolicyActor
 from puffer_il.rollout.buffer import RolloutBuffer
@@ -116,13 +116,18 @@ def make_eval_vec(env: EnvConfig, episodes: int, creator: Creator | None = None)
 
 @torch.no_grad()
 def log_likelihood(policy: Policy, demos: Demos) -> float:
-    """Mean of log π(a|s) over demonstrated transitions, in nats; of densities where actions are continuous."""
+    """Mean of log π(a|s) over demonstrated transitions, in nats; of densities where actions are continuous, and of the
+    first action of a chunk."""
     if demos.actions is None:
         raise InputError(f"demos {demos.source}: no actions are stored, so their likelihood is unknown; give others")
-    device, total = next(policy.parameters()).device, 0.0
+    if isinstance(policy.dist, Flow):
+        raise InputError(f"demos {demos.source}: a flow does not give the likelihood of actions; leave them out")
+    device, total, size = next(policy.parameters()).device, 0.0, policy.chunks.size
     for first, end in zip(demos.episode_starts, demos.episode_ends, strict=True):
         obs, actions = (torch.tensor(array[first:end], device=device) for array in (demos.obs, demos.actions))
-        state = policy.initial_state(1)
-        params = policy.action_params(obs) if state is None else policy.params(policy.unroll(obs[:, None], state)[0])
-        total += float(policy.dist.log_prob(params, actions).sum())
+        memory = torch.zeros(1, policy.memory_dim, device=device)
+        params = policy.action_params(obs) if policy.lstm is None else (
+            policy.params(policy.unroll(obs[:, None], memory)[0]))
+        first = None if size == 1 else torch.arange(size * actions.shape[1], device=device) < actions.shape[1]
+        total += float(policy.dist.log_prob(params, actions.repeat(1, size), first).sum())
     return total / len(demos)

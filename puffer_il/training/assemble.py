@@ -88,6 +88,7 @@ def assemble(config: Config, stack: ExitStack, *, demos: Demos | None = None,
     if spec.action.kind not in cls.about.spaces:
         raise InputError(f"{config.algo} is for {' and '.join(cls.about.spaces)} actions but {env.name} has "
                          f"{spec.action.kind} ones; choose another, see 'puffer-il algos'")
+    _check_policy(config, cls)
     demos = _demos(config, cls, spec, demos)
     model = {"model": model_of(creator)} if cls.needs_model else {}
     learner = cls(spec, demos, config, device, cfg.seed, **model)
@@ -107,6 +108,17 @@ def assemble(config: Config, stack: ExitStack, *, demos: Demos | None = None,
         labeller = None if expert is None else Labeller(_expert(config, expert, vec, person), mixer)
         collector = Collector(vec, policy, buffer, device, cfg.seed, allocator(device), labeller)
     return Parts(config, device, spec, demos, learner, eval_vec, collector, expert)
+
+
+def _check_policy(config: Config, cls: type[Learner]) -> None:
+    """InputError for a policy that the learner cannot learn."""
+    policy, about = config.policy, cls.about
+    if policy.head not in about.heads:
+        raise InputError(f"policy.head = {policy.head!r}: {config.algo} cannot learn such a policy; set policy.head to "
+                         f"{' or '.join(map(repr, about.heads))}, or train bc")
+    if policy.chunk > 1 and not about.chunks:
+        raise InputError(f"policy.chunk = {policy.chunk}: {config.algo} learns single actions; set policy.chunk to "
+                         "1, or train bc")
 
 
 def _demos(config: Config, cls: type[Learner], spec: EnvSpec, given: Demos | None) -> Demos | None:

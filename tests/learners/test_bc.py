@@ -110,8 +110,8 @@ def test_the_best_weights_come_back_when_validation_gets_worse():
         assert float(learner._score(learner.held_out)[0]) == pytest.approx(min(losses), rel=1e-5)
 
 
-def test_an_lstm_starts_every_chunk_where_a_running_policy_would_be():
-    lengths = [4, 17, 2, 10, 7]  # the waves of chunks lose episodes from their middle
+def test_an_lstm_starts_every_sequence_where_a_running_policy_would_be():
+    lengths = [4, 17, 2, 10, 7]  # the waves of sequences lose episodes from their middle
     ends, none = np.isin(np.arange(40), np.cumsum(lengths) - 1), np.zeros(40, bool)
     demos = dataclasses.replace(sign_demos(), terminations=ends, truncations=none,
                                 episode_starts=np.cumsum([0, *lengths[:-1]]))
@@ -124,7 +124,7 @@ def test_an_lstm_starts_every_chunk_where_a_running_policy_would_be():
     whole = torch.cat([learner.policy.actor(learner.policy.unroll(obs.unsqueeze(1), start)[0]) for obs in episodes])
     actions = torch.tensor(demos.actions)
     expected = learner.policy.dist.log_prob(whole, actions)
-    params, chosen, _ = chunks.evaluate(learner.policy, torch.arange(len(chunks)))
+    params, chosen, *_ = chunks.evaluate(learner.policy, torch.arange(len(chunks)))
     logprobs = learner.policy.dist.log_prob(params, chosen)
     assert float(logprobs.sum()) == pytest.approx(float(expected.sum()), rel=1e-5) and len(logprobs) == 40
     assert torch.allclose(logprobs.sort().values, expected.sort().values, atol=1e-6)

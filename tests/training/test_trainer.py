@@ -196,6 +196,8 @@ ELSEWHERE = {
     "env.backend": "test_backend_and_workers_are_chosen", "env.num_workers": "test_backend_and_workers_are_chosen",
     "env.num_groups": "test_backend_and_workers_are_chosen", "demos.clip_actions": "tests/demos",
     "demos.temperature": "tests/demos/test_weights.py",
+    **dict.fromkeys((f"policy.{key}" for key in ("head", "mixtures", "flow_steps", "chunk", "execute", "ensemble")),
+                    "tests/learners/test_bc_heads.py"),
     "train.device": "test_cuda_is_refused_where_there_is_none", "train.threads": "test_threads_are_set",
     "train.compile": "test_a_compiled_loss_learns_the_same",
     "train.cuda_graphs": "tests/learners/common/test_cuda_graphs.py",

@@ -9,36 +9,53 @@ import torch
 from torch import Tensor
 
 from puffer_il.core.spec import Array
-from puffer_il.nn.policy import Policy
+from puffer_il.nn import Policy, targets
+
+# Of each row: parameters of the distribution (n, num_params), actions (n, dim), weights (n,) or None, and which
+# dimensions count (n, dim), None if all do.
+Examples = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
 
 
-def load_rows(obs: Array, actions: Array, weights: Array | None, episodes: Array, length: int,
-              device: torch.device) -> DemoRows:
-    """Single rows or, with a `length`, chunks of that many steps; `weights` are brought to mean 1.
+def load_rows(obs: Array, actions: Array, weights: Array | None, episodes: Array, length: int, device: torch.device,
+              chunk: int = 1) -> DemoRows:
+    """Single rows or, with a `length`, sequences of that many steps; `weights` are brought to mean 1. With `chunk`, the
+    actions of a row are that many, its own and those after it, as far as the episode goes.
 
     obs (n, *obs_shape), actions (n, dim), weights (n,) or None, episodes (n,): what belongs together, in order
     """
     if weights is not None and len(weights) and weights.max() > 0:
         weights = (weights / weights.mean()).astype(np.float32)
+    counts = None
+    if chunk > 1:
+        dim = actions.shape[1]
+        actions, inside = targets(actions, episodes, chunk)
+        counts = np.repeat(inside, dim, 1)
     if not length:
-        return DemoRows(obs, actions, device, weights)
-    return DemoSequences(obs, actions, episodes, length, device, weights)
+        return DemoRows(obs, actions, device, weights, counts)
+    return DemoSequences(obs, actions, episodes, length, device, weights, counts)
 
 
 class DemoRows:
-    """Demonstrated transitions, each an example of its own; `weights` (n,) float32 have mean 1, or are None."""
+    """Demonstrated transitions, each an example of its own; `weights` (n,) float32 have mean 1, or are None; `counts`
+    (n, dim) bool tells which numbers of the actions do, None if all do."""
 
-    def __init__(self, obs: Array, actions: Array, device: torch.device, weights: Array | None = None) -> None:
+    def __init__(self, obs: Array, actions: Array, device: torch.device, weights: Array | None = None,
+                 counts: Array | None = None) -> None:
         self.obs, self.actions = torch.tensor(obs, device=device), torch.tensor(actions, device=device)
         self.weights = None if weights is None else torch.tensor(weights, device=device)
+        self.counts = None if counts is None else torch.tensor(counts, device=device)
 
     def __len__(self) -> int:
         return len(self.obs)
 
     @functools.cached_property
     def variance(self) -> float:
-        """Of continuous actions, summed over their dimensions."""
-        return float(self.chosen_actions().var(0, unbiased=False).sum())
+        """Of continuous actions, summed over their dimensions: those that count, per row."""
+        actions, counts = self.chosen_actions(), self.chosen_counts()
+        if counts is None:
+            return float(actions.var(0, unbiased=False).sum())
+        mean = (actions * counts).sum(0) / counts.sum(0).clamp_min(1)
+        return float(((actions - mean).square() * counts).sum(1).mean())
 
     def explained(self, square: float) -> float:
         """The share of that variance which a mean squared distance leaves over; all or nothing where nothing varies."""
@@ -51,54 +68,63 @@ class DemoRows:
         """(rows, dim), in the order of `evaluate` for all of them."""
         return self.actions
 
-    def evaluate(self, policy: Policy, index: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Of the rows `index`: parameters of the action distribution (n, num_params), actions (n, dim) and weights."""
-        weights = None if self.weights is None else self.weights[index]
-        return policy.action_params(self.obs[index]), self.actions[index], weights
+    def chosen_counts(self) -> Tensor | None:
+        """Which of these count."""
+        return self.counts
+
+    def evaluate(self, policy: Policy, index: Tensor) -> Examples:
+        """The rows `index`, as the policy sees them."""
+        weights, counts = (None if x is None else x[index] for x in (self.weights, self.counts))
+        return policy.action_params(self.obs[index]), self.actions[index], weights, counts
 
 
 class DemoSequences(DemoRows):
-    """Episodes cut into chunks of `length` steps for an LSTM, the last of each padded.
+    """Episodes cut into sequences of `length` steps for an LSTM, the last of each padded.
 
-    `refresh` recomputes the recurrent state at every chunk's start with the present weights (stored-state training,
-    Kapturowski et al. 2019), so that chunks can be shuffled and yet begin where a running policy would be.
+    `refresh` recomputes the recurrent state at every sequence's start with the present weights (stored-state training,
+    Kapturowski et al. 2019), so that they can be shuffled and yet begin where a running policy would be.
     """
 
     def __init__(self, obs: Array, actions: Array, episodes: Array, length: int, device: torch.device,
-                 weights: Array | None = None) -> None:
+                 weights: Array | None = None, counts: Array | None = None) -> None:
         index: list[Array] = []
-        self.waves: list[list[int]] = []  # waves[k]: the k-th chunk of every episode that is long enough
+        self.waves: list[list[int]] = []  # waves[k]: the k-th sequence of every episode that is long enough
         for episode in np.unique(episodes):
             rows = np.flatnonzero(episodes == episode)
             for k, start in enumerate(range(0, len(rows), length)):
-                chunk = rows[start:start + length]
+                part = rows[start:start + length]
                 if k == len(self.waves):
                     self.waves.append([])
                 self.waves[k].append(len(index))
-                index.append(np.pad(chunk, (0, length - len(chunk)), constant_values=-1))
-        chunks = np.array(index, dtype=np.int64).reshape(-1, length)
-        super().__init__(obs[chunks], actions[chunks], device, None if weights is None else weights[chunks])
-        self.valid = torch.tensor(chunks >= 0, device=device)
+                index.append(np.pad(part, (0, length - len(part)), constant_values=-1))
+        table = np.array(index, dtype=np.int64).reshape(-1, length)
+        super().__init__(obs[table], actions[table], device,
+                         *(None if x is None else x[table] for x in (weights, counts)))
+        self.valid = torch.tensor(table >= 0, device=device)
         self.states = torch.empty(0)
 
     def chosen_actions(self) -> Tensor:
         return self.actions.transpose(0, 1)[self.valid.T]
 
+    def chosen_counts(self) -> Tensor | None:
+        return None if self.counts is None else self.counts.transpose(0, 1)[self.valid.T]
+
     @torch.no_grad()
     def refresh(self, policy: Policy) -> None:
-        self.states = torch.zeros(len(self), policy.state_dim, device=self.obs.device)
+        self.states = torch.zeros(len(self), policy.memory_dim, device=self.obs.device)
         for wave, following in zip(self.waves[:-1], self.waves[1:], strict=True):
             _, after = policy.unroll(self.obs[wave].transpose(0, 1), self.states[wave])
-            # Only a full chunk has a successor, and both waves list the episodes in the same order.
-            position = {chunk: i for i, chunk in enumerate(wave)}
-            self.states[following] = after[[position[chunk - 1] for chunk in following]]
+            # Only a full sequence has a successor, and both waves list the episodes in the same order.
+            position = {number: i for i, number in enumerate(wave)}
+            self.states[following] = after[[position[number - 1] for number in following]]
 
-    def evaluate(self, policy: Policy, index: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def evaluate(self, policy: Policy, index: Tensor) -> Examples:
         valid = self.valid[index].T.reshape(-1)
         features, _ = policy.unroll(self.obs[index].transpose(0, 1), self.states[index])
-        actions = self.actions[index].transpose(0, 1).reshape(len(valid), -1)[valid]
-        weights = None if self.weights is None else self.weights[index].T.reshape(-1)[valid]
-        return policy.params(features)[valid], actions, weights
+        actions, weights, counts = (None if x is None else x[index].transpose(0, 1).flatten(0, 1)[valid]
+                                    for x in (self.actions, self.weights, self.counts))
+        assert actions is not None
+        return policy.params(features)[valid], actions, weights, counts
 
 
 class RowSampler:

@@ -82,7 +82,7 @@ class ExpertRows:
             mean = clone_gradients(self.policy, self.rows.obs, self.rows.actions, index)
             if mean is not None:
                 return self.gradient * self.weight, torch.tensor(mean, dtype=torch.float32)
-        params, actions, _ = self.rows.evaluate(self.policy, torch.from_numpy(index).to(self.rows.obs.device))
+        params, actions, *_ = self.rows.evaluate(self.policy, torch.from_numpy(index).to(self.rows.obs.device))
         loss = -self.policy.dist.log_prob(params, actions).mean()
         self.gradient.zero_()
         (self.weight * loss).backward()

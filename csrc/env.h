@@ -67,6 +67,8 @@ typedef struct {
     Rng *rng;
     Log *log;                 // of the running episode, zero when it starts; the mean over episodes is reported
     const Action *actions;    // [ENV_AGENTS][ENV_ACTION_SIZE]; not there in c_reset
+    const Action *given;      // in c_step the same before they were clipped, for what charges for that; never a NaN.
+                              // The clipped ones where the caller wants it so, as training does
     Obs *observations;        // [ENV_AGENTS][ENV_OBS_SIZE] to be written
     Obs *final_observations;  // the same; only where env.toml says autoreset = false: c_step then restarts the agents
                               // that it ends, and writes here what they saw last

@@ -181,10 +181,11 @@ static inline double sum_of_squares(const double *numbers, int count) {
     return sum;
 }
 
+/* Of what was asked of the motors, which Gymnasium charges for whether they can do it or not. */
 static inline double actions_squared(Io io) {
     double sum = 0;
     for (int k = 0; k < ENV_ACTION_SIZE; k++)
-        sum += (double)io.actions[k] * io.actions[k];
+        sum += (double)io.given[k] * io.given[k];
     return sum;
 }
 

@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define VEC_ABI_VERSION 3  // raise it with every change of these structs, in native/vec_api.py too
+#define VEC_ABI_VERSION 4  // raise it with every change of these structs, in native/vec_api.py too
 
 typedef struct {
     void *envs;                // num_envs * env_bytes: the states
@@ -50,7 +50,9 @@ typedef struct {
     const char *source_hash;  // of all that was compiled
     void (*seed)(const VecEnv *vec, uint64_t seed, uint64_t first_env, int64_t lo, int64_t hi);
     void (*reset)(const VecEnv *vec, int64_t lo, int64_t hi);
-    void (*step)(const VecEnv *vec, int64_t lo, int64_t hi);
+    void (*step)(const VecEnv *vec, int64_t lo, int64_t hi);  // under actions that are clipped into their bounds
+    // under actions as they are, which an environment may charge for beyond their bounds; a NaN is the lower one
+    void (*step_unclipped)(const VecEnv *vec, int64_t lo, int64_t hi);
     // (rows, action_size) float or int32_t for whole environments
     void (*expert)(const VecEnv *vec, void *actions, int64_t lo, int64_t hi);
     void (*get_state)(const VecEnv *vec, double *states, int64_t lo, int64_t hi);        // (num_envs, state_size)

@@ -13,6 +13,12 @@
 #define INDEPENDENT
 #endif
 
+#if defined(__GNUC__)
+#define INLINED __attribute__((always_inline))  // into each copy of a CLONED caller
+#else
+#define INLINED
+#endif
+
 /* What the glue knows of an environment. Apart from Env, so that the physics walks through memory that is all its own. */
 typedef struct {
     Rng rng;
@@ -51,6 +57,7 @@ static inline Io io_of(const VecEnv *vec, const Params *params, int64_t i) {
         .rng = &clock->rng,
         .log = log_of(clock),
         .actions = (const Action *)vec->actions + row * ENV_ACTION_SIZE,
+        .given = (const Action *)vec->actions + row * ENV_ACTION_SIZE,
         .observations = (Obs *)vec->observations + row * ENV_OBS_SIZE,
         .final_observations = (Obs *)vec->final_observations + row * ENV_OBS_SIZE,
         .rewards = vec->rewards + row,
@@ -87,20 +94,22 @@ static inline void keep_log(Clock *clock, double *sums, int count) {
 #endif
 }
 
-/* Comparisons are written so that a NaN ends at the lower bound. */
-static inline void clip_actions(Action *clipped, const Action *actions, const Params *params) {
+/* Comparisons are written so that a NaN ends at the lower bound, in `given` as well. */
+static inline void clip_actions(Action *clipped, Action *given, const Action *actions, const Params *params) {
     (void)params;  // bounds may depend on them
     for (int k = 0; k < ENV_AGENTS * ENV_ACTION_SIZE; k++) {
         const Action low = ACTION_LOW(params, k % ENV_ACTION_SIZE), high = ACTION_HIGH(params, k % ENV_ACTION_SIZE);
         clipped[k] = actions[k] > low ? (actions[k] < high ? actions[k] : high) : low;
+        given[k] = actions[k] == actions[k] ? actions[k] : low;
     }
 }
 
 /* One step of one environment, but for the bookkeeping of ends. */
-static inline void act(Env *env, Io io) {
-    Action actions[ENV_AGENTS * ENV_ACTION_SIZE];
-    clip_actions(actions, io.actions, io.params);
+static inline void act(Env *env, Io io, bool unclipped) {
+    Action actions[ENV_AGENTS * ENV_ACTION_SIZE], given[ENV_AGENTS * ENV_ACTION_SIZE];
+    clip_actions(actions, given, io.actions, io.params);
     io.actions = actions;
+    io.given = unclipped ? given : actions;
     for (int a = 0; a < ENV_AGENTS; a++) {
         io.rewards[a] = 0;
         io.terminations[a] = io.truncations[a] = false;
@@ -171,7 +180,7 @@ static void vec_reset(const VecEnv *vec, int64_t lo, int64_t hi) {
 
 /* In blocks that stay in the first-level cache, and in two passes: the first has no branch on ends, so that compilers
  * run the physics of several environments side by side where c_step is plain arithmetic. */
-CLONED static void vec_step(const VecEnv *caller, int64_t lo, int64_t hi) {
+static inline INLINED void step_batch(const VecEnv *caller, int64_t lo, int64_t hi, bool unclipped) {
     enum { BLOCK = 256 };
     const VecEnv vec = *caller;  // copies: the compiler keeps them in registers, as no store can change them
     const Params params = *(const Params *)vec.params;
@@ -181,10 +190,18 @@ CLONED static void vec_step(const VecEnv *caller, int64_t lo, int64_t hi) {
         const int64_t end = start + BLOCK < hi ? start + BLOCK : hi;
         INDEPENDENT
         for (int64_t i = start; i < end; i++)
-            act(&envs[i], io_of(&vec, &params, i));
+            act(&envs[i], io_of(&vec, &params, i), unclipped);
         for (int64_t i = start; i < end; i++)
             settle(caller, &envs[i], &clocks[i], io_of(&vec, &params, i), vec.masks + i * ENV_AGENTS, sums_of(&vec, i));
     }
+}
+
+CLONED static void vec_step(const VecEnv *vec, int64_t lo, int64_t hi) {
+    step_batch(vec, lo, hi, false);
+}
+
+CLONED static void vec_step_unclipped(const VecEnv *vec, int64_t lo, int64_t hi) {
+    step_batch(vec, lo, hi, true);
 }
 
 #ifdef ENV_HAS_EXPERT
@@ -283,6 +300,7 @@ const VecApi vec_api = {
     .seed = vec_seed,
     .reset = vec_reset,
     .step = vec_step,
+    .step_unclipped = vec_step_unclipped,
     .expert = vec_expert,
     .get_state = vec_get_state,
     .set_state = vec_set_state,

@@ -153,7 +153,7 @@ def load(run: str | Path | Run, device: str = "cpu") -> Any:
 
 def evaluate(policy: Any, env: Env | None = None, *, episodes: int = 100, seed: int = 0,
              deterministic: bool | None = None, demos: Source | None = None, both: bool = False,
-             **kwargs: Any) -> dict[str, Any]:
+             clip_actions: bool | None = None, **kwargs: Any) -> dict[str, Any]:
     """Play complete episodes on the true reward.
 
     env            by default the one that the policy was trained in
@@ -162,6 +162,7 @@ def evaluate(policy: Any, env: Env | None = None, *, episodes: int = 100, seed: 
     demos          also report how likely the policy finds these demonstrations. A policy that is not a run is compared
                    with them, or without them with those that come with the environment
     both           also play by the mode and by sampling, and return the two under "eval_greedy" and "eval_sampled"
+    clip_actions   clip continuous actions to their range first; by default as the run does, and True for other policies
 
     Returns the keys of `summary["eval"]` (episodes, return_mean, return_std, length_mean, normalized, ci95: the 95%
     interval of normalized, or else of the return), and expert_return and random_return. Unknown numbers
@@ -171,7 +172,8 @@ def evaluate(policy: Any, env: Env | None = None, *, episodes: int = 100, seed: 
 
     _positive("episodes", episodes)
     source, creator = _scene(policy, env, kwargs)
-    return score(source, creator, episodes, seed, deterministic=deterministic, demos=demos, both=both)
+    return score(source, creator, episodes, seed, deterministic=deterministic, demos=demos, both=both,
+                 clip_actions=clip_actions)
 
 
 def collect(policy: Any, env: Env | None = None, *, episodes: int, seed: int = 0, deterministic: bool = True,

@@ -22,11 +22,14 @@ static inline void c_reset(Env *env, Io io) {
 }
 
 static inline void c_step(Env *env, Io io) {
-    const float force = io.actions[0];
+    const float force = io.actions[0], given = io.given[0];
     double sine, slope;
     sin_cos(3 * env->position, &sine, &slope);
 
-    float velocity = env->velocity + (force * POWER - (float)(0.0025 * slope));
+    // Gymnasium computes a push that it has clipped in double.
+    const float pull = force == given ? force * POWER - (float)(0.0025 * slope)
+                                      : (float)(force * 0.0015 - 0.0025 * slope);
+    float velocity = env->velocity + pull;
     velocity = velocity > MAX_SPEED ? MAX_SPEED : velocity < -MAX_SPEED ? -MAX_SPEED : velocity;
     float position = env->position + velocity;
     position = position > MAX_POSITION ? MAX_POSITION : position < MIN_POSITION ? MIN_POSITION : position;
@@ -35,7 +38,7 @@ static inline void c_step(Env *env, Io io) {
     env->position = position;
     env->velocity = velocity;
     const bool reached = (position >= GOAL_POSITION) & (velocity >= (float)io.params->goal_velocity);
-    io.rewards[0] = (float)((reached ? 100 : 0) - 0.1 * ((double)force * force));
+    io.rewards[0] = (float)((reached ? 100 : 0) - 0.1 * ((double)given * given));  // it charges for all of it
     io.terminations[0] = reached;
     c_observe(env, io);
 }

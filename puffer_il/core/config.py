@@ -32,6 +32,8 @@ class EnvConfig:
                            choices=("auto", "native", "serial", "multiprocessing"))
     num_workers: int = setting(0, "worker processes for multiprocessing; 0 chooses by the cores", low=0)
     num_groups: int = setting(0, "groups of workers that step while another is inferred; 0 chooses", low=0)
+    clip_actions: bool = setting(True, "clip continuous actions to their range before the environment is given them; "
+                                       "without, it may charge for what is beyond")
     kwargs: dict = setting({}, "keyword parameters of the environment (a TOML table)")
 
 

@@ -67,8 +67,12 @@ class ActionSpec:
 
     def executed(self, actions: Array) -> Array:
         """(n, dim) what the environment does when it is given n actions: continuous ones are clipped to its range."""
-        rows = np.asarray(actions).reshape(-1, self.dim)
-        return (rows if self.discrete else np.clip(rows, self.low, self.high)).astype(self.dtype, copy=False)
+        rows = self.rows(actions)
+        return rows if self.discrete else np.clip(rows, self.low, self.high)
+
+    def rows(self, actions: Array) -> Array:
+        """n actions of any form as rows (n, dim) in `dtype`."""
+        return np.asarray(actions).reshape(-1, self.dim).astype(self.dtype, copy=False)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ActionSpec) or (self.nvec, self.shape, self.start) != (other.nvec, other.shape,

@@ -45,8 +45,8 @@ class NativeEnv(pufferlib.PufferEnv):
     before the step.
 
     observations, final_observations  (num_agents, *obs_shape); a category number is int32 (num_agents, 1)
-    actions        int32 (num_agents,) or (num_agents, k), or float32 (num_agents, *shape); out-of-range ones are
-                   clipped, a NaN acts as the lower bound
+    actions        int32 (num_agents,) or (num_agents, k), or float32 (num_agents, *shape); they act as if clipped to
+                   their range, a NaN as the lower bound, but an environment may charge for them as they were given
     rewards        (num_agents,) float32; terminals, truncations, masks (num_agents,) bool
 
     `seed` and the index `first_env + i` decide everything about environment i, so that it does not matter how a batch
@@ -83,7 +83,7 @@ class NativeEnv(pufferlib.PufferEnv):
         self._arrays = (*data.values(), self._envs, self._clocks, self._params, self._data, self.logs)
         self._vec = VecEnv(*(array.ctypes.data for array in self._arrays[-5:-1]), None,
                            *(getattr(self, name).ctypes.data for name in BUFFERS), self.logs.ctypes.data)
-        self._step = self._api.step  # looked up once: each look-up makes a new function object
+        self._step = self._api.step_unclipped  # looked up once: each look-up makes a new function object
         self._address = ctypes.cast(self._step, ctypes.c_void_p).value
         self._threads, self._measured = threads, MEASURED_STEPS if threads == 0 and step_threads() > 1 else 0
         self._fastest = float("inf")
@@ -222,10 +222,12 @@ class NativeEnv(pufferlib.PufferEnv):
         """What the episodes that ended since the last call have logged, on average; empty if none has."""
         return pop_log_means(self.logs, self.env_file.log)
 
-    def addresses(self) -> tuple[int, int]:
-        """Where a C caller finds the VecEnv and the step function of csrc/vec_api.h, while this object lives."""
-        assert self._address is not None
-        return ctypes.addressof(self._vec), self._address
+    def addresses(self, clip_actions: bool = True) -> tuple[int, int]:
+        """Where a C caller finds the VecEnv and the step function of csrc/vec_api.h, while this object lives; one that
+        clips actions first, or that takes them as `step` does."""
+        step = ctypes.cast(self._api.step if clip_actions else self._api.step_unclipped, ctypes.c_void_p).value
+        assert step is not None
+        return ctypes.addressof(self._vec), step
 
     def get_state(self) -> Array:
         """uint8 (bytes,): states, generators, clocks, current observations; `set_state` continues exactly from them."""

@@ -8,7 +8,7 @@ from typing import Any
 from puffer_il.native.envfile import EnvFile
 from puffer_il.native.glue import compile_env, source_hash
 
-ABI_VERSION = 3
+ABI_VERSION = 4
 BUFFERS = ("actions", "observations", "rewards", "terminals", "truncations", "masks", "final_observations")
 
 
@@ -34,7 +34,7 @@ class VecApi(ctypes.Structure):
                 ("source_hash", ctypes.c_char_p),
                 ("seed", _function(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_int64, ctypes.c_int64)),
                 ("reset", _function(ctypes.c_int64, ctypes.c_int64)),
-                ("step", _function(ctypes.c_int64, ctypes.c_int64)),
+                *((name, _function(ctypes.c_int64, ctypes.c_int64)) for name in ("step", "step_unclipped")),
                 *((name, _function(ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64))
                   for name in ("expert", "get_state", "set_state")),
                 ("render", _function(ctypes.c_int64, ctypes.c_void_p)),

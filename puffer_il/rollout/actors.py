@@ -28,7 +28,7 @@ class Actor(Stateful):
 
     def __call__(self, obs: Array, starts: Array, rows: slice = EVERY) -> Array:
         """Actions (n, dim) for obs (n, *obs_shape) of the environments `rows`; starts (n,) bool is True where an
-        episode begins. Without `stepwise`, obs may come from anywhere."""
+        episode begins. Without `stepwise`, obs may come from anywhere. Actions need not keep to their range."""
         raise NotImplementedError
 
 
@@ -54,7 +54,7 @@ class PolicyActor(Actor):
         self.noise.step += 1
         if self.state is not None and state is not None:
             self.state[rows] = state
-        return self.policy.spec.action.executed(actions.cpu().numpy())
+        return actions.cpu().numpy()
 
 
 class NumpyActor(Actor):
@@ -73,7 +73,7 @@ class NumpyActor(Actor):
         state, spec = self.states.get(rows.start), self.spec
         seen = spec.unpack(obs) if self.own_form else obs
         actions, self.states[rows.start] = self.policy.predict(seen, state, starts, self.deterministic)
-        return spec.action.executed(spec.action.from_env(actions) if self.own_form else actions)
+        return spec.action.rows(spec.action.from_env(actions) if self.own_form else actions)
 
 
 class FunctionActor(Actor):
@@ -83,8 +83,7 @@ class FunctionActor(Actor):
         self.function, self.spec = function, spec
 
     def __call__(self, obs: Array, starts: Array, rows: slice = EVERY) -> Array:
-        action = self.spec.action
-        return action.executed(action.from_env(self.function(self.spec.unpack(obs))))
+        return self.spec.action.from_env(self.function(self.spec.unpack(obs)))
 
 
 class ScriptActor(Actor):

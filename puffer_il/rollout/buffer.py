@@ -68,7 +68,7 @@ class RolloutBuffer:
                  allocate: Callable[..., Array] = np.zeros, expert: bool = False) -> None:
         if num_steps < 1 or num_envs < 1:
             raise ValueError(f"a rollout of {num_steps} steps and {num_envs} environments is empty")
-        self.num_steps, self.num_envs = num_steps, num_envs
+        self.num_steps, self.num_envs, self.action = num_steps, num_envs, spec.action
         size = (num_steps, num_envs)
         self.obs = allocate((*size, *spec.obs_shape), spec.obs_dtype)
         self.actions = allocate((*size, spec.action.dim), spec.action.dtype)

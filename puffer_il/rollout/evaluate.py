@@ -111,7 +111,7 @@ def make_eval_vec(env: EnvConfig, episodes: int, creator: Creator | None = None)
     agents = creator.facts().num_agents
     rows = max(agents, min(episodes, MAX_ROWS, env.num_envs) // agents * agents)
     backend = "multiprocessing" if env.num_workers else env.backend
-    return make_vec(creator, num_envs=rows, backend=backend)
+    return make_vec(creator, num_envs=rows, backend=backend, clip_actions=env.clip_actions)
 
 
 @torch.no_grad()

@@ -25,7 +25,8 @@ class Mixer(Protocol):
 
 
 class Labeller:
-    """`expert` labels every state of a rollout: as one batch afterwards if that can be, else step by step."""
+    """`expert` labels every state of a rollout: as one batch afterwards if that can be, else step by step. A label is
+    what would be executed: continuous ones are clipped to their range."""
 
     def __init__(self, expert: Actor, mixer: Mixer) -> None:
         self.expert, self.mixer = expert, mixer
@@ -41,7 +42,7 @@ class Labeller:
             assert own is not None
             return own
         labels = _labels(buffer)[t, rows]
-        labels[:] = self.expert(obs, starts, rows)
+        labels[:] = buffer.action.executed(self.expert(obs, starts, rows))
         return self.mixer.mix(own, labels, starts, rows) if self.mixer.expert_acts or own is None else own
 
     def finish(self, buffer: RolloutBuffer) -> None:
@@ -50,7 +51,7 @@ class Labeller:
             flat, labels = buffer.flat(), _labels(buffer).reshape(-1, buffer.actions.shape[-1])
             for first in range(0, len(labels), CHUNK):
                 rows = slice(first, first + CHUNK)
-                labels[rows] = self.expert(flat.obs[rows], flat.episode_starts[rows])
+                labels[rows] = buffer.action.executed(self.expert(flat.obs[rows], flat.episode_starts[rows]))
 
 
 def _labels(buffer: RolloutBuffer) -> Array:

@@ -1,5 +1,6 @@
 """What a policy is worth: complete episodes on the true reward, against an expert and the random policy."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from puffer_il.vector.make import Creator
 
 
 def score(policy: Any, creator: Creator, episodes: int, seed: int = 0, *, deterministic: bool | None = None,
-          demos: Source | None = None, both: bool = False) -> dict[str, Any]:
+          demos: Source | None = None, both: bool = False,
+          clip_actions: bool | None = None) -> dict[str, Any]:
     """The `eval` part of summary.json, with `expert_return` and `random_return`.
 
     policy         as `resolve_actor` takes it. The directory of a run, as a Path, also tells `env_steps`, whom to
@@ -24,6 +26,7 @@ def score(policy: Any, creator: Creator, episodes: int, seed: int = 0, *, determ
     demos          the expert in place of those that come with the environment, if there is no run to tell of one; also
                    tells under `demos` how likely the policy finds them
     both           also play by the mode and by sampling: `eval_greedy` and `eval_sampled`, of which one is the above
+    clip_actions   clip continuous ones to their range; None: as the run does, and True where there is none
     InputError for what does not fit.
     """
     env, known = EnvConfig(), None
@@ -31,6 +34,8 @@ def score(policy: Any, creator: Creator, episodes: int, seed: int = 0, *, determ
         run = policy
         policy, config, known = load_policy(run)
         env, deterministic = config.env, config.eval.deterministic if deterministic is None else deterministic
+    if clip_actions is not None:
+        env = replace(env, clip_actions=clip_actions)
     with make_eval_vec(env, episodes, creator) as vec:
         vec.reset()
         spec = vec.spec

@@ -190,9 +190,14 @@ def _adapted(env: gymnasium.Env) -> gymnasium.Env:
 
 
 class Single(GymnasiumPufferEnv):
-    """PufferLib's emulation of a Gymnasium environment; a `reset` that fails is not tried again without the seed."""
+    """PufferLib's emulation of a Gymnasium environment; a `reset` that fails is not tried again without the seed, and
+    actions need not keep to their range."""
 
     is_observation_checked: bool
+
+    def __init__(self, env: gymnasium.Env, buf: dict[str, Array] | None, seed: int) -> None:
+        super().__init__(env=env, buf=buf, seed=seed)
+        self.is_action_checked = True  # rows have the right form; whether they are clipped, the vector decides
 
     def reset(self, seed: int | None = None) -> tuple[Array, dict]:
         result = self.env.reset() if seed is None else self.env.reset(seed=seed)
@@ -252,6 +257,7 @@ class Parallel(PettingZooPufferEnv):
         self._acting = np.zeros(len(env.possible_agents), bool)
         self._gone = np.zeros_like(self._acting)
         super().__init__(env=env, buf=buf, seed=seed)
+        self.is_action_checked = True  # as in Single
 
     @property
     def done(self) -> bool:

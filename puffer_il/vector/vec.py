@@ -28,7 +28,8 @@ NO_RETURNS, NO_LENGTHS = np.empty(0), np.empty(0, np.int64)
 
 
 def make_vec(name: str | Callable, *, num_envs: int, backend: str = "auto", num_workers: int = 0, num_groups: int = 0,
-             kwargs: dict[str, Any] | None = None, seed: int = 0, starts: Starts | None = None) -> Vec:
+             kwargs: dict[str, Any] | None = None, seed: int = 0, starts: Starts | None = None,
+             clip_actions: bool = True) -> Vec:
     """A vector of `num_envs` rows (environments times agents) of one environment.
 
     name: a folder under envs/ or the path of one, a Gymnasium id, a function or module:function, where the function
@@ -40,7 +41,8 @@ def make_vec(name: str | Callable, *, num_envs: int, backend: str = "auto", num_
     workers or groups for environments that draw their random numbers from the seed they are given (a third-party batch
     seeds its environments itself).
 
-    `starts` tells where some episodes begin instead, which only C environments can.
+    `starts` tells where some episodes begin instead, which only C environments can. `clip_actions` has continuous
+    actions clipped to their range here, and nowhere else on their way from a policy to an environment.
     InputError names what cannot be had, EnvFailure tells how an environment broke. `seed` is used until `reset`.
     """
     creator = replace(find_creator(name, kwargs), starts=starts)
@@ -62,7 +64,7 @@ def make_vec(name: str | Callable, *, num_envs: int, backend: str = "auto", num_
         puffer = Workers(creator, facts, 1 if facts.batched else count // workers, num_envs, workers, groups, seed)
     else:
         puffer = Serial(creator, facts, 1 if backend == "native" else count, allocate(facts, num_envs), seed)
-    return Vec(puffer, facts, backend, num_envs, workers, groups, seed)
+    return Vec(puffer, facts, backend, num_envs, workers, groups, seed, clip_actions)
 
 
 def _plan(name: str, facts: EnvFacts, count: int, backend: str, num_workers: int) -> tuple[str, int]:
@@ -129,7 +131,7 @@ class Vec:
     """
 
     def __init__(self, puffer: Serial | Workers, facts: EnvFacts, backend: str, num_envs: int, num_workers: int,
-                 num_groups: int, seed: int) -> None:
+                 num_groups: int, seed: int, clip_actions: bool = True) -> None:
         self.spec: EnvSpec = facts.spec
         self.backend, self.num_envs, self.num_workers, self.exact_state = backend, num_envs, num_workers, facts.exact
         self.log_names = facts.log
@@ -141,8 +143,9 @@ class Vec:
         self._sent: list[bool] | None = None  # per group, None before the first reset
         action = self.spec.action
         self._actions = puffer.actions.reshape(num_envs, action.dim)
+        self._clip = clip_actions
         # Bounds for every row: clip is several times faster on arrays of one shape.
-        self._low, self._high = (None if bound is None else np.tile(bound, (num_envs, 1))
+        self._low, self._high = (None if bound is None or not clip_actions else np.tile(bound, (num_envs, 1))
                                  for bound in (action.low, action.high))
         self._terminations, self._truncations, self._ended = np.zeros((3, num_envs), bool)
         self._returns, self._lengths = np.zeros(num_envs), np.zeros(num_envs, np.int64)
@@ -171,7 +174,8 @@ class Vec:
         return self._begin(self._seed)
 
     def send(self, actions: Array, group: int = 0) -> None:
-        """Begin a step of a group: actions (n, dim) as the spec has them; continuous ones are clipped to its range."""
+        """Begin a step of a group: actions (n, dim) as the spec has them; continuous ones are clipped to its range,
+        unless the vector was made to hand them on as they are."""
         if self._sent is None or self._sent[group]:
             raise RuntimeError("reset the vector before the first send" if self._sent is None else
                                f"group {group} has been sent actions already; receive first")
@@ -267,7 +271,8 @@ class Vec:
         env = self.envs[0] if self.backend == "native" else None
         if not isinstance(env, NativeEnv) or self._sent is None or any(self._sent):
             return None
-        return NativeBatch(*env.addresses(), env.num_agents // env.num_envs, self._returns, self._lengths, env)
+        return NativeBatch(*env.addresses(self._clip), env.num_agents // env.num_envs, self._returns, self._lengths,
+                           env)
 
     def close(self) -> None:
         """End the environments and their processes; a second time does nothing."""

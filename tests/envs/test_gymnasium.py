@@ -10,7 +10,7 @@ import pytest
 from puffer_il.native.envfile import read_env
 from puffer_il.native.gymnasium_env import GymnasiumEnv
 from puffer_il.native.native_env import NativeEnv
-from tests.support.environments import FOLDERS, random_actions
+from tests.support.environments import FOLDERS, random_actions, wild_actions
 
 PI = np.pi
 CORNERS = {  # lowest and highest states to start from, wider than a random policy goes
@@ -116,6 +116,24 @@ def test_same_state_and_action_give_the_same_step(name: str):
     env.reset(0)
     ends = [check_step(env, theirs, actions) for actions in random_actions(env, 500)]
     assert np.sum(ends) >= 20
+
+
+@pytest.mark.parametrize("name", ["pendulum", "mountaincarcontinuous"])
+def test_actions_beyond_the_range_are_taken_as_theirs(name: str):
+    """Pendulum-v1 charges for the clipped torque, MountainCarContinuous-v0 for all of the push; 200 from N(0, 3²)."""
+    env, theirs = NativeEnv(EQUAL[name], 20, max_episode_steps=0), their_env(name)
+    env.reset(0)
+    for actions in wild_actions(env, 10):
+        check_step(env, theirs, actions)
+
+
+def test_every_claim_about_actions_beyond_the_range_is_tested():
+    """Here, or in test_mujoco.py."""
+    from tests.envs.test_mujoco import ENVS
+
+    claims = {name for name, folder in FOLDERS.items() if read_env(folder).gymnasium_id}
+    assert {name for name in claims if not read_env(FOLDERS[name]).action.nvec} == {
+        "pendulum", "mountaincarcontinuous", *ENVS}
 
 
 @pytest.mark.parametrize("name", EQUAL)

@@ -18,6 +18,11 @@ def random_actions(env: NativeEnv, steps: int, seed: int = 0) -> np.ndarray:
     return (low + (high - low) * uniform).astype(np.float32)
 
 
+def wild_actions(env: NativeEnv, steps: int, seed: int = 0) -> np.ndarray:
+    """(steps, *env.actions.shape) continuous ones from N(0, 3²), most of them out of range."""
+    return np.random.default_rng(seed).normal(0, 3, (steps, *env.actions.shape)).astype(np.float32)
+
+
 def record(env: NativeEnv, actions: np.ndarray) -> dict[str, np.ndarray]:
     """All that the steps give, (steps, num_agents, …); final observations are zero where nothing ended."""
     names = ("observations", "rewards", "terminals", "truncations", "masks", "final_observations")

@@ -121,11 +121,11 @@ def plan(args: Namespace, shown: dict[str, Demonstrations]) -> tuple[list[Experi
     experiments: list[Experiment] = []
     refused: list[dict[str, str]] = []
     for env in args.envs:
-        kind, found = find_creator(env, None).facts().spec.action.kind, shown[env]
+        action, found = find_creator(env, None).facts().spec.action, shown[env]
         for algo in args.algos:
             cls = get_learner(algo)
-            if kind not in cls.about.spaces:
-                why = f"its actions are {kind}, the algorithm's {', '.join(cls.about.spaces)}"
+            if not cls.about.covers(action):
+                why = f"its actions are {action.kind}, the algorithm's {', '.join(cls.about.spaces)}"
             elif cls.needs_demos and found.file is None:
                 why = found.source
             else:

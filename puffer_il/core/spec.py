@@ -40,6 +40,11 @@ class ActionSpec:
         return "continuous" if not self.nvec else "discrete" if len(self.nvec) == 1 else "multi-discrete"
 
     @property
+    def bounded(self) -> bool:
+        """False for continuous actions whose range has no end."""
+        return self.discrete or bool(np.isfinite(np.array([self.low, self.high], np.float32)).all())
+
+    @property
     def dim(self) -> int:
         """Columns of a stored action row."""
         return len(self.nvec) if self.nvec else int(np.prod(self.shape))

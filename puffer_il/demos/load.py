@@ -51,6 +51,13 @@ def first_episodes(demos: Demos, count: int) -> Demos:
     return replace(demos, **_some(demos, PER_ROW, slice(end)), **_some(demos, ("episode_starts", *WHOLE), slice(count)))
 
 
+def first_rows(demos: Demos, count: int) -> Demos:
+    """The first `count` transitions, unweighted, the last of them wherever its episode then is."""
+    begun = demos.episode_starts < count
+    return replace(demos, **{**_some(demos, PER_ROW, slice(count)), "weights": None},
+                   **_some(demos, ("episode_starts", *WHOLE), begun))
+
+
 def fit(demos: Demos, spec: EnvSpec, *, clip_actions: bool = False) -> Demos:
     """The demonstrations in the environment's dtypes, actions within its range; InputError where they don't fit."""
     if demos.obs.ndim == 1 and spec.obs_shape == (1,):

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from puffer_il.core.checkpoint import Stateful
 from puffer_il.core.config import Config
-from puffer_il.core.spec import EnvSpec, Metrics
+from puffer_il.core.spec import ActionSpec, EnvSpec, Metrics
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class About:
     spaces  the action spaces it covers: "discrete", "multi-discrete", "continuous"
     heads   what `policy.head` may be; others than "plain" need no more than samples and, but for a flow, likelihoods
     chunks  True if it learns several actions at once (`policy.chunk`)
+    bounded True if continuous actions must have finite bounds
     """
 
     paper: str
@@ -24,6 +25,10 @@ class About:
     spaces: tuple[str, ...] = ("discrete", "multi-discrete", "continuous")
     heads: tuple[str, ...] = ("plain",)
     chunks: bool = False
+    bounded: bool = False
+
+    def covers(self, action: ActionSpec) -> bool:
+        return action.kind in self.spaces and (action.bounded or not self.bounded)
 
 
 class Learner(Stateful):

@@ -86,7 +86,7 @@ class CSIL(SACOnDemos):
     section = CSILConfig
     config: CSILConfig
     about = About("Watson et al. 2023, arXiv:2305.16498", "behaviour cloning is nearly good enough, and a few "
-                  "expensive environment steps should make it robust", SAC.about.spaces)
+                  "expensive environment steps should make it robust", SAC.about.spaces, bounded=True)
     promised_metrics = (*SACOnDemos.promised_metrics, "reward/mean", "reward/demos")
     saved = ("reward", "optimizer", "generator", "demos", "demo_reward", "updates")
 

@@ -50,12 +50,13 @@ def section_types(algo: str) -> dict[str, type]:
 def build(algo: str, layers: Sequence[Layer]) -> Config:
     """Merge `layers` (where it comes from, tables), later over earlier, and check every key and value.
 
-    A key that is itself a table, such as env.kwargs, is merged entry by entry.
+    What is in no layer has the default of its dataclass, or what the dataclass of another section of the learner
+    `implies` of it: {section: {key: value}}. A key that is a table, such as env.kwargs, is merged entry by entry.
     """
     types_ = section_types(algo)
     values: dict[str, dict[str, Any]] = {name: {} for name in types_}
     reasons: tuple[str, ...] = ()
-    for origin, tables in layers:
+    for origin, tables in [*((algo, getattr(cls, "implies", {})) for cls in types_.values()), *layers]:
         reasons = tuple(tables.get("chosen_because", reasons))
         for section, table in tables.items():
             if section in ("algo", "chosen_because"):

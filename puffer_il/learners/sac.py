@@ -26,7 +26,7 @@ class SAC(Learner):
     config: SACConfig
     needs_demos = needs_actions = False
     about = About("Haarnoja et al. 2018, arXiv:1812.05905", "a reward, no demonstrations, and expensive environment "
-                  "steps: it makes several gradient updates for each", ("discrete", "continuous"))
+                  "steps: it makes several gradient updates for each", ("discrete", "continuous"), bounded=True)
     promised_metrics = (*(f"losses/{name}" for name in STATS), "replay/rows")
     saved = ("policy", "engine", "replay")
 

@@ -40,7 +40,7 @@ class SQIL(SACOnDemos):
     section = SQILConfig
     config: SQILConfig
     about = About("Reddy et al. 2019, arXiv:1905.11108", "few demonstrations, expensive environment steps, and no wish "
-                  "to tune an adversary", SAC.about.spaces)
+                  "to tune an adversary", SAC.about.spaces, bounded=True)
     saved = ("demos.generator.state",)
 
     def __init__(self, spec: EnvSpec, demos: Demos, config: Config, device: torch.device, seed: int) -> None:

@@ -85,13 +85,9 @@ def assemble(config: Config, stack: ExitStack, *, demos: Demos | None = None,
     # The evaluation's environments tell the spec, so demonstrations are checked before workers start.
     eval_vec = stack.enter_context(make_eval_vec(env, max(config.eval.episodes, config.eval.final_episodes), creator))
     spec = eval_vec.spec
-    if spec.action.kind not in cls.about.spaces:
-        raise InputError(f"{config.algo} is for {' and '.join(cls.about.spaces)} actions but {env.name} has "
-                         f"{spec.action.kind} ones; choose another, see 'puffer-il algos'")
-    _check_policy(config, cls)
+    check_actions(config, cls, spec)
     demos = _demos(config, cls, spec, demos)
-    model = {"model": model_of(creator)} if cls.needs_model else {}
-    learner = cls(spec, demos, config, device, cfg.seed, **model)
+    learner = make_learner(config, spec, demos, device, creator)
     if not cls.needs_expert:
         expert = None
     elif expert is None:
@@ -109,6 +105,25 @@ def assemble(config: Config, stack: ExitStack, *, demos: Demos | None = None,
         labeller = None if expert is None else Labeller(_expert(config, expert, vec, person), mixer)
         collector = Collector(vec, policy, buffer, device, cfg.seed, allocator(device), labeller)
     return Parts(config, device, spec, demos, learner, eval_vec, collector, expert)
+
+
+def make_learner(config: Config, spec: EnvSpec, demos: Demos | None, device: torch.device, creator: Creator) -> Learner:
+    """The learner of `config`, untrained; InputError for what it cannot learn."""
+    cls = get_learner(config.algo)
+    check_actions(config, cls, spec)
+    _check_policy(config, cls)
+    model = {"model": model_of(creator)} if cls.needs_model else {}
+    return cls(spec, demos, config, device, config.train.seed, **model)
+
+
+def check_actions(config: Config, cls: type[Learner], spec: EnvSpec) -> None:
+    """InputError for actions that the learner does not cover."""
+    if spec.action.kind not in cls.about.spaces:
+        raise InputError(f"{config.algo} is for {' and '.join(cls.about.spaces)} actions but {config.env.name} has "
+                         f"{spec.action.kind} ones; choose another, see 'puffer-il algos'")
+    if not cls.about.covers(spec.action):
+        raise InputError(f"{config.algo} is for actions within bounds but those of {config.env.name} have none; choose "
+                         "another, see 'puffer-il algos'")
 
 
 def _check_policy(config: Config, cls: type[Learner]) -> None:

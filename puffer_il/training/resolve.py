@@ -39,9 +39,15 @@ def resolve(algo: str | None, env: str | None, layers: Sequence[Layer] = (), res
         return _built(algo, [*before, *layers, ("--resume", {"train": {"run_dir": str(resume)}})])
     env = fastest_name(env, say)
     layers = [*layers, ("the environment", {"env": {"name": env}})]
-    choice = auto.pick(_without_learner(layers), given or {}) if algo == auto.NAME else auto.Choice(algo, ())
-    return _built(choice.algo, [*experiment.experiment_layers(choice.algo, env), *layers,
-                                (auto.NAME, {"chosen_because": choice.reasons})])
+
+    def config(name: str, reasons: tuple[str, ...] = ()) -> Config:
+        return _built(name, [*experiment.experiment_layers(name, env), *layers,
+                             (auto.NAME, {"chosen_because": reasons})])
+
+    if algo != auto.NAME:
+        return config(algo)
+    choice = auto.pick(_without_learner(layers), given or {}, config)
+    return config(choice.algo, choice.reasons)
 
 
 def _built(algo: str, layers: Sequence[Layer]) -> Config:

@@ -9,9 +9,11 @@ import gymnasium
 import numpy as np
 import pytest
 
+import puffer_il
 from puffer_il.core.errors import InputError
 from puffer_il.demos import read_demos
-from puffer_il.learners.experiment import replaced
+from puffer_il.learners.experiment import replaced, section_types
+from puffer_il.learners.registry import learner_names
 from puffer_il.training.assemble import assemble
 from puffer_il.training.run_dir import prepare_run_dir
 from puffer_il.training.trainer import train
@@ -50,6 +52,32 @@ def test_a_function_works_in_worker_processes_too(tmp_path):
     config = tiny("ppo", tmp_path / "run", env__name="mine", env__num_envs=4, env__num_workers=2)
     result = train_with(config, make_env=lambda: gymnasium.make("CartPole-v1", max_episode_steps=7))
     assert result.summary["eval"]["episodes"] == 3
+
+
+OFF_POLICY = [name for name in learner_names() if "sac" in section_types(name)]
+
+
+@pytest.mark.parametrize("algo", OFF_POLICY)
+def test_off_policy_learners_squash_continuous_actions_by_themselves(algo, tmp_path):
+    demos = puffer_il.collect("script", "mountaincarcontinuous", episodes=2)
+    config = tiny(algo, tmp_path / "run", env__name="mountaincarcontinuous", demos__source="given")
+    assert config.policy.squash and not tiny("gail", tmp_path / "other").policy.squash
+    given = {"demos": demos} if algo != "sac" else {}
+    assert train_with(replaced(config, {"demos.source": ""}), **given).summary["eval"]["episodes"] == 3
+    with pytest.raises(InputError, match=r"policy\.squash = False"):
+        train_with(replaced(config, {"policy.squash": False, "train.run_dir": str(tmp_path / "no")}), demos=demos)
+
+
+@pytest.mark.parametrize("algo", OFF_POLICY)
+def test_off_policy_learners_refuse_actions_without_bounds_and_name_no_key_that_would_not_help(algo, tmp_path):
+    def make_env():
+        env = gymnasium.make("Pendulum-v1")
+        env.action_space = gymnasium.spaces.Box(-np.inf, np.inf, (1,))
+        return env
+
+    config = tiny(algo, tmp_path / "run", env__name="mine", env__backend="serial")
+    with ExitStack() as stack, pytest.raises(InputError, match=f"{algo} is for actions within bounds but"):
+        assemble(config, stack, make_env=make_env)
 
 
 def test_a_callback_sees_every_iteration_and_may_end_the_run(tmp_path):

@@ -13,7 +13,7 @@ import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -31,6 +31,8 @@ STATS = ("critic", "actor", "q_mean", "negentropy", "alpha", "grad_norm")
 
 @dataclass(frozen=True)
 class SACConfig:
+    implies: ClassVar[dict[str, dict[str, Any]]] = {"policy": {"squash": True}}  # of continuous actions
+
     gamma: float = setting(0.99, "discount factor", low=0, high=0.9999)
     learning_rate: float = setting(1e-3, "Adam's step size of all networks and of alpha", low=0)
     batch_size: int = setting(128, "transitions of one gradient update", low=1)
@@ -292,6 +294,6 @@ def make_engine(policy: Policy, cfg: SACConfig, activation: str, device: torch.d
     if not isinstance(policy.dist, Gaussian):
         return SoftQ(policy, cfg, device)
     if not policy.dist.squash:
-        raise InputError("policy.squash = False: off-policy learning of continuous actions needs them bounded; set "
-                         "policy.squash to true")
+        raise InputError("policy.squash = False: off-policy learning of continuous actions needs them bounded; leave "
+                         "it out, or set it to true")
     return SoftActorCritic(policy, cfg, activation, device, seed)

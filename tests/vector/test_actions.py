@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+import puffer_il
 from puffer_il.core.config import EnvConfig, PolicyConfig
 from puffer_il.nn.policy import Policy
-from puffer_il.rollout.actors import PolicyActor
+from puffer_il.rollout.actors import FunctionActor, PolicyActor
 from puffer_il.rollout.buffer import RolloutBuffer
 from puffer_il.rollout.collector import Collector
 from puffer_il.rollout.evaluate import evaluate, make_eval_vec
+from puffer_il.rollout.labeller import Labeller
 from puffer_il.vector.make import find_creator
 from puffer_il.vector.vec import make_vec
 
@@ -63,3 +65,39 @@ def test_an_evaluation_is_paid_as_training_is(name: str) -> None:
             scores = evaluate(vec, PolicyActor(wide_policy(vec.spec), 4, deterministic=False), 4, seed=0)
             returns[clip] = scores.returns.mean()
     assert returns[True] >= -0.1 * 20 and returns[False] < 2 * returns[True]
+
+
+def full_throttle(obs: np.ndarray) -> np.ndarray:
+    """Three times as much as there is."""
+    return np.full((len(obs), 1), 3.0, np.float32)
+
+
+def test_demonstrations_hold_what_was_executed_and_paid_for() -> None:
+    demos = puffer_il.collect(full_throttle, NAMES[0], episodes=1, max_episode_steps=5)
+    assert demos.actions is not None and (demos.actions == 1).all()
+    assert demos.rewards is not None and np.allclose(demos.rewards, -0.1)
+
+
+class PolicyActs:
+    """Of a labelled rollout; the expert is only asked."""
+
+    expert_acts, policy_acts, greedy = False, True, False
+
+    def mix(self, own, expert, starts, rows):
+        return own
+
+
+@pytest.mark.parametrize("stepwise", [True, False])
+def test_an_experts_labels_are_what_it_would_execute(stepwise: bool) -> None:
+    with make_vec(NAMES[0], num_envs=4) as vec:
+        expert = FunctionActor(full_throttle, vec.spec)
+        expert.stepwise = stepwise
+        buffer = RolloutBuffer(vec.spec, 8, 4, expert=True)
+        Collector(vec, wide_policy(vec.spec), buffer, CPU, seed=3, labeller=Labeller(expert, PolicyActs())).collect()
+    assert (buffer.expert_actions == 1).all() and np.abs(buffer.actions).max() > 1
+
+
+def test_how_a_policy_is_paid_can_be_asked_for() -> None:
+    clipped, given = (puffer_il.evaluate(full_throttle, NAMES[0], episodes=1, max_episode_steps=5, clip_actions=clip)
+                      for clip in (None, False))
+    assert clipped["return_mean"] == pytest.approx(-0.5) and given["return_mean"] == pytest.approx(-4.5)

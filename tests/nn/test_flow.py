@@ -61,11 +61,11 @@ def test_what_is_beyond_an_episode_has_no_loss():
     assert torch.equal(some[::2], every[::2]) and bool((some[1::2] == 0).all())
 
 
-def test_more_steps_follow_the_same_velocity_more_closely():
+def test_more_steps_follow_the_same_flow_more_closely():
     torch.manual_seed(0)
     features, flows = torch.randn(20, 1), {steps: make(steps) for steps in (2, 8, 64)}
     with torch.no_grad():
         for flow in flows.values():
-            flow.velocity[-1].weight.mul_(200)
+            flow.end[-1].weight.mul_(200)
     ends = {steps: flow.mode(features).detach() for steps, flow in flows.items()}
     assert float((ends[8] - ends[64]).abs().mean()) < float((ends[2] - ends[64]).abs().mean())

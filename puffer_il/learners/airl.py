@@ -139,6 +139,7 @@ class AIRL(Adversarial):
 
     section = AIRLConfig
     config: AIRLConfig
+    end_in_rows = True  # h, and the reward that is kept, are asked about it
     replay_keep = 0.05
     needs_actions = True  # D asks how probable the expert's actions are, also where g reads states alone
     about = About("Fu et al. 2018, arXiv:1710.11248", "you want the reward itself, to look at or to train on where the "

@@ -20,6 +20,7 @@ from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About, Learner
 from puffer_il.learners.common.cuda_graphs import GraphedStep
 from puffer_il.learners.common.mixins import ExpertRows
+from puffer_il.learners.common.value_scale import ValueScale
 from puffer_il.learners.registry import register
 from puffer_il.nn import FlatAdam, FusedPolicy, Policy, address, losses, obs_moments
 from puffer_il.rollout.buffer import RolloutBuffer
@@ -43,6 +44,7 @@ class PPOConfig:
     ent_coef: float = setting(0.0, "weight of the entropy bonus")
     vf_coef: float = setting(0.5, "weight of the value loss", low=0)
     norm_advantages: bool = setting(True, "normalise advantages to zero mean and unit variance over the rollout")
+    norm_values: bool = setting(True, "let the critic learn returns normalised by their running mean and deviation")
     max_grad_norm: float = setting(0.5, "clip the gradient's norm; 0 does not clip", low=0)
     target_kl: float = setting(0.0, "end the update after an epoch whose KL divergence exceeds this; 0 never", low=0)
 
@@ -57,13 +59,14 @@ class PPO(Learner):
     about = About("Schulman et al. 2017, arXiv:1707.06347", "a reward and no demonstrations: it trains experts")
     promised_metrics = ("losses/policy", "losses/value", "losses/entropy", "losses/approx_kl", "losses/clip_fraction",
                         "losses/explained_variance", "losses/learning_rate", "losses/grad_norm")
-    saved = ("policy", "optimizer", "rng")
+    saved = ("policy", "optimizer", "rng", "value_scale")
 
     def __init__(self, spec: EnvSpec, demos: Demos | None, config: Config, device: torch.device, seed: int) -> None:
         super().__init__(spec, demos, config, device, seed)
         self.policy = Policy(spec, config.policy).to(device)
         self.optimizer = FlatAdam(self.policy.parameters(), learning_rate=self.config.learning_rate, eps=1e-5,
                                   max_grad_norm=self.config.max_grad_norm)
+        self.value_scale = ValueScale(self.policy.value_head) if self.config.norm_values else None
         wanted = config.mix.expert_rows or config.mix.bc_coef
         self.expert = ExpertRows(config.mix, demos, self.policy, self.optimizer, device) if wanted else None
         self.compiled, graphs = config.train.compile, config.train.cuda_graphs
@@ -77,7 +80,8 @@ class PPO(Learner):
         self.rollout_moments: tuple[Tensor, Tensor, float | Tensor] | None = None  # of this rollout, if known
 
     def advantages(self, buffer: RolloutBuffer) -> None:
-        buffer.compute_advantages(self.config.gamma, self.config.gae_lambda)
+        compute = self.value_scale.advantages if self.value_scale else RolloutBuffer.compute_advantages
+        compute(buffer, self.config.gamma, self.config.gae_lambda)
 
     def update(self, buffer: RolloutBuffer, progress: float) -> Metrics:
         cfg = self.config

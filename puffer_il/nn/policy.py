@@ -66,6 +66,13 @@ class Policy(nn.Module):
         critic = {id(p) for p in self.critic.parameters()}
         return [p for p in self.parameters() if id(p) not in critic]
 
+    @property
+    def value_head(self) -> nn.Linear:
+        """The critic's last layer."""
+        layer = self.critic if isinstance(self.critic, nn.Linear) else list(self.critic)[-1]  # type: ignore[call-overload]
+        assert isinstance(layer, nn.Linear)
+        return layer
+
     def initial_state(self, n: int) -> Tensor | None:
         """Zero recurrent state for n rows, None where there is none."""
         return torch.zeros(n, self.state_dim, device=self._device) if self.state_dim else None

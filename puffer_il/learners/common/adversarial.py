@@ -20,13 +20,13 @@ from puffer_il.core.config import Config, setting
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
-from puffer_il.learners.common.absorbing import absorbing_share
+from puffer_il.learners.common.absorbing import SCORES, UNSEEN, absorbing_share
 from puffer_il.learners.common.demo_rows import RowSampler
 from puffer_il.learners.common.discriminator import Discriminator, discriminator_gradients
 from puffer_il.learners.common.inputs import PASS_ROWS, paired_with
 from puffer_il.learners.common.learned_reward import NetworkReward
 from puffer_il.learners.common.ppo_on_reward import PPOOnReward, valid_rows
-from puffer_il.learners.common.rewards import FORMS, REWARDS, SURVIVAL_BIAS, RewardScale, reward_from_logits
+from puffer_il.learners.common.rewards import AUTO, FORMS, REWARDS, SURVIVAL_BIAS, RewardScale, reward_from_logits
 from puffer_il.learners.common.row_ring import RowRing
 from puffer_il.nn import FlatAdam, Policy, bernoulli_entropy, discriminator_loss, gradient_penalty, obs_moments
 from puffer_il.rollout.buffer import RolloutBuffer
@@ -80,9 +80,9 @@ class AnyLossConfig(AdversarialConfig):
     loss: str = setting("bce", "discriminator's loss: cross-entropy, squares to ±1, or a Wasserstein critic's",
                         choices=tuple(FORMS))
     label_smoothing: float = setting(0.0, "expert label 1 − x and policy label x; not for wasserstein", low=0, high=0.5)
-    reward: str = setting("logit", "learned reward: softplus = −log(1−D), logsigmoid = log D, logit = their sum (of "
-                          "every loss the score itself), least_squares = max(0, 1 − ¼(D−1)²)",
-                          choices=tuple(REWARDS))
+    reward: str = setting(AUTO, "learned reward: softplus = −log(1−D), logsigmoid = log D, logit = their sum (of every "
+                          "loss the score itself), least_squares = max(0, 1 − ¼(D−1)²); auto is softplus of bce, "
+                          "else the score", choices=(AUTO, *REWARDS))
     true_reward_coef: float = setting(0.0, "weight of the true reward, added to the learned one")
 
 
@@ -91,14 +91,15 @@ DISC_METRICS = ("disc/loss", "disc/accuracy_expert", "disc/accuracy_policy", "di
 ACCURACIES = DISC_METRICS[1:3]
 
 
-def _check(name: str, cfg: RewardNetworkConfig) -> None:
-    """InputError where the loss has no use for what else was asked for."""
-    if cfg.reward not in FORMS[cfg.loss]:
+def _form(name: str, cfg: RewardNetworkConfig) -> str:
+    """Of the learned reward. InputError where the loss has no use for what was asked for."""
+    if cfg.reward not in (AUTO, *FORMS[cfg.loss]):
         raise InputError(f"{name}.reward = {cfg.reward!r}: the scores of {name}.loss = {cfg.loss!r} do not have this "
                          f"form; choose {' or '.join(FORMS[cfg.loss])}")
     if cfg.loss == "wasserstein" and cfg.label_smoothing:
         raise InputError(f"{name}.label_smoothing = {cfg.label_smoothing}: a Wasserstein critic has no labels to "
                          "smooth; set it to 0 or choose another loss")
+    return FORMS[cfg.loss][0] if cfg.reward == AUTO else cfg.reward
 
 
 @torch.no_grad()
@@ -119,14 +120,16 @@ class Adversarial(PPOOnReward):
     """The learner, but for its name: PPO on the reward of a discriminator that is trained on every rollout."""
 
     config: RewardNetworkConfig
+    end_in_rows: ClassVar[bool] = False  # True: the discriminator learns the absorbing state from rows of it. False:
+    # only where no formula tells what it would learn (absorbing.SCORES)
     replay_keep: ClassVar[float] = 0.01  # of a rollout enters the replay: old policies stay for a hundred iterations
     promised_metrics = (*PPOOnReward.promised_metrics, "disc/loss", *DISC_METRICS[3:], "disc/reward_mean",
                         "disc/reward_std", "disc/absorbing_reward")
-    saved = ("discriminator", "optimizer", "scale", "generator", "replay")
+    saved = ("discriminator", "optimizer", "scale", "generator", "replay", "policy_absorbing")
 
     def __init__(self, spec: EnvSpec, demos: Demos, config: Config, device: torch.device, seed: int) -> None:
         super().__init__(spec, demos, config, device, seed)
-        _check(self.name, self.config)
+        self.form = _form(self.name, self.config)
         self.discriminator = self._make_discriminator(spec).to(device)
         self.optimizer = FlatAdam((p for p in self.discriminator.parameters() if p.requires_grad),
                                   learning_rate=self.config.disc_learning_rate,
@@ -140,8 +143,10 @@ class Adversarial(PPOOnReward):
         self.demo_paired = self._demo_paired(demos)
         self.replay = RowRing(self.config.replay_size, self.replay_keep, self.demo_obs, self.demo_paired)
         self.demo_moments = obs_moments(self.discriminator.flatten, self.demo_obs)
+        self.learns_end = self.end_in_rows or self.config.loss not in SCORES
         counts = demos.episode_weights
         self.demo_absorbing = self._absorbing_share(counts @ demos.terminated, counts @ demos.whole_lengths)
+        self.policy_absorbing = self.demo_absorbing  # of the last rollout
 
     def relabel(self, buffer: RolloutBuffer) -> Metrics:
         """Update the discriminator on this rollout, then write its reward for every row and for the absorbing state."""
@@ -152,9 +157,9 @@ class Adversarial(PPOOnReward):
         num_valid = len(obs) if valid is None else len(valid)
         counted = None if valid is None else torch.from_numpy(flat.valid).to(self.device, non_blocking=True)
         self._update_norm(obs, counted)
-        absorbing = self._absorbing_share(int((flat.terminations & flat.valid).sum()), num_valid)
+        self.policy_absorbing = self._absorbing_share(int((flat.terminations & flat.valid).sum()), num_valid)
         self.optimizer.prepare()
-        log = [self._update_discriminator(obs, paired, valid, absorbing) for _ in range(self.config.disc_updates)]
+        log = [self._update_discriminator(obs, paired, valid) for _ in range(self.config.disc_updates)]
         self.replay.add(obs, paired, valid, self.generator)
         metrics = dict(zip(DISC_METRICS, torch.stack(log).mean(0).tolist(), strict=True))
         if self.config.loss == "wasserstein":  # its critic is known up to a constant: no side of 0 is the expert's
@@ -165,7 +170,7 @@ class Adversarial(PPOOnReward):
         """What the policy is paid for imitation, but for the scale."""
         cfg, end = self.config, float(self._absorbing_reward())
         return NetworkReward.of(self.policy.spec, self.name, self.discriminator, end if cfg.absorbing else None,
-                                hidden=cfg.disc_hidden, activation=cfg.disc_activation, form=cfg.reward,
+                                hidden=cfg.disc_hidden, activation=cfg.disc_activation, form=self.form,
                                 clip=cfg.reward_clip)
 
     def _make_discriminator(self, spec: EnvSpec) -> Any:
@@ -183,11 +188,10 @@ class Adversarial(PPOOnReward):
             return rollout.next_obs()
         return rollout["actions"].flatten(0, 1) if self.config.inputs == "state_action" else None
 
-    def _update_discriminator(self, obs: Tensor, paired: Tensor | None, valid: Tensor | None,
-                              absorbing: float) -> Tensor:
+    def _update_discriminator(self, obs: Tensor, paired: Tensor | None, valid: Tensor | None) -> Tensor:
         """One AdamW step on equally many expert and policy rows; what DISC_METRICS names, still on the device."""
         cfg = self.config
-        expert, policy = self._expert_rows(), self._policy_rows(obs, paired, valid, absorbing)
+        expert, policy = self._expert_rows(), self._policy_rows(obs, paired, valid)
         mix = None
         if cfg.gp_coef and cfg.gp_kind == "interpolated":
             mix = torch.rand(len(expert), generator=self.generator, device=self.device)
@@ -224,12 +228,12 @@ class Adversarial(PPOOnReward):
         rows = self.discriminator.rows(self.demo_obs, self.demo_paired, self._drawn_demos())
         return self._with_absorbing(rows, self.demo_absorbing)
 
-    def _policy_rows(self, obs: Tensor, paired: Tensor | None, valid: Tensor | None, absorbing: float) -> Tensor:
+    def _policy_rows(self, obs: Tensor, paired: Tensor | None, valid: Tensor | None) -> Tensor:
         index = self._draw(len(obs) if valid is None else len(valid), self.config.disc_batch_size)
         index = index if valid is None else valid[index]
         old = round(self.config.replay_share * len(index)) if len(self.replay) else 0
         if not old:
-            return self._with_absorbing(self.discriminator.rows(obs, paired, index), absorbing)
+            return self._with_absorbing(self.discriminator.rows(obs, paired, index), self.policy_absorbing)
         # Old rows before and behind: which give way to absorbing ones must not depend on their age.
         after, before = self._draw(len(self.replay), old).split((old - old // 2, old // 2))
         rows = torch.empty(len(index), self.discriminator.width, device=self.device)
@@ -237,16 +241,17 @@ class Adversarial(PPOOnReward):
         self.discriminator.rows(obs, paired, index[old:], parts[1])
         for part, chosen in ((parts[0], before), (parts[2], after)):
             self.discriminator.rows(self.replay.obs, self.replay.paired, chosen, part)
-        return self._with_absorbing(rows, absorbing)
+        return self._with_absorbing(rows, self.policy_absorbing)
 
     def _with_absorbing(self, rows: Tensor, share: float) -> Tensor:
-        """The first rows become absorbing ones, as many as their share of an endless trajectory."""
-        count = round(share * len(rows))
+        """The first rows become absorbing ones, as many as their share of an endless trajectory, if D learns it so."""
+        count = round(share * len(rows)) if self.learns_end else 0
         rows[:count] = self.discriminator.absorbing_rows(1)
         return rows
 
     def _absorbing_share(self, terminations: float, rows: float) -> float:
-        return absorbing_share(terminations, rows, self.gamma) if self.lasting else 0.0
+        counted = terminations + (0 if self.learns_end else UNSEEN)
+        return absorbing_share(counted, rows, self.gamma) if self.lasting else 0.0
 
     def _scores(self, obs: Tensor, paired: Tensor | None) -> Tensor:
         """The discriminator's output for every row (n,)."""
@@ -255,14 +260,20 @@ class Adversarial(PPOOnReward):
     @torch.no_grad()
     def _absorbing_reward(self) -> Tensor:
         """(1,) what a step in the absorbing state pays, before the scale."""
-        logits = self.discriminator(self.discriminator.absorbing_rows(1))
-        return reward_from_logits(logits, self.config.reward, self.config.reward_clip)
+        if not self.lasting:
+            return torch.zeros(1, device=self.device)
+        if self.learns_end:
+            logits = self.discriminator(self.discriminator.absorbing_rows(1))
+        else:
+            score = SCORES[self.config.loss](self.demo_absorbing, self.policy_absorbing)
+            logits = torch.tensor([score], device=self.device)
+        return reward_from_logits(logits, self.form, self.config.reward_clip)
 
     @torch.no_grad()
     def _write_rewards(self, buffer: RolloutBuffer, obs: Tensor, paired: Tensor | None,
                        valid: Tensor | None) -> Metrics:
         cfg = self.config
-        rewards = reward_from_logits(self._scores(obs, paired), cfg.reward, cfg.reward_clip)
+        rewards = reward_from_logits(self._scores(obs, paired), self.form, cfg.reward_clip)
         absorbing = self._absorbing_reward()
         if cfg.reward_scale:
             self.scale.update(rewards if valid is None else rewards[valid])
@@ -270,7 +281,7 @@ class Adversarial(PPOOnReward):
         counted = rewards if valid is None else rewards[valid]
         mean, std, end = torch.cat((counted.mean()[None], counted.std()[None], absorbing)).tolist()
         self.pay(buffer, self.learned_reward_coef * rewards, self.learned_reward_coef * end,
-                 f"reward form {cfg.reward!r} {SURVIVAL_BIAS[cfg.reward]}")
+                 f"reward form {self.form!r} {SURVIVAL_BIAS[self.form]}")
         return {"disc/reward_mean": mean, "disc/reward_std": std, "disc/absorbing_reward": end}
 
     def _update_norm(self, obs: Tensor, valid: Tensor | None) -> None:

@@ -18,8 +18,9 @@ REWARDS: dict[str, Callable[[Tensor], Tensor]] = {
     "least_squares": lambda scores: (1 - (scores - 1).square() / 4).clamp_min(0),  # Peng et al. 2021
 }
 # What a form takes for granted: σ(score) is a probability, or the targets are 1 and −1. The score itself fits all.
-FORMS = {"bce": ("softplus", "logsigmoid", "logit"), "least_squares": ("least_squares", "logit"),
+FORMS = {"bce": ("softplus", "logsigmoid", "logit"), "least_squares": ("logit", "least_squares"),
          "wasserstein": ("logit",)}
+AUTO = "auto"  # the first of the loss's forms
 
 # What the sign of a form teaches by itself where episodes terminate; the end of a sentence.
 SURVIVAL_BIAS = {

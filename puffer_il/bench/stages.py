@@ -87,7 +87,7 @@ def _network_stages(loop: Loop, limits: Limits, settings: dict[str, Any]) -> Ite
                 limits.flops(FORWARD * macs * n, threads))
     yield stage("rollout: act, step, write", collector.collect, rows, limits.flops(FORWARD * macs * rows, threads),
                 limits.steps(raw, rows, threads))
-    count = config.gail.disc_batch_size
+    count = learner.batch_size
     update = _discriminator_update(learner.discriminator, obs, actions, count, config.gail.gp_coef)
     yield stage("discriminator update", update, 2 * count,
                 limits.flops((2 * FORWARD_BACKWARD + PENALTY) * disc_macs * count, threads))

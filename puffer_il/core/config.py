@@ -27,7 +27,7 @@ def setting(default: Any, help: str, *, choices: tuple[Any, ...] = (), low: floa
 @dataclass(frozen=True)
 class EnvConfig:
     name: str = setting("", "environment: a folder under envs/, a Gymnasium id, or module:function")
-    num_envs: int = setting(256, "rows of a vector step: environments times agents", low=1)
+    num_envs: int = setting(16, "rows of a vector step: environments times agents", low=1)
     backend: str = setting("auto", "how environments are stepped",
                            choices=("auto", "native", "serial", "multiprocessing"))
     num_workers: int = setting(0, "worker processes for multiprocessing; 0 chooses by the cores", low=0)
@@ -57,7 +57,7 @@ class PolicyConfig:
     obs_norm: bool = setting(True, "normalise observations by running mean and variance, frozen within an iteration")
     lstm: int = setting(0, "units of an LSTM between encoder and heads; 0 for none", low=0)
     squash: bool = setting(False, "tanh-squash continuous actions into the environment's range")
-    init_log_std: float = setting(0.0, "initial log standard deviation of continuous actions")
+    init_log_std: float = setting(-0.5, "initial log standard deviation of continuous actions")
     state_std: bool = setting(False, "let the spread of continuous actions depend on the observation (torch only)")
     head: str = setting("plain", "distribution of actions: plain (a softmax, or a Gaussian), or for continuous ones of "
                                  "which several are right a mixture of Gaussians or a flow; for cloning",
@@ -88,7 +88,7 @@ class MixConfig:
 @dataclass(frozen=True)
 class TrainConfig:
     total_steps: int = setting(1_000_000, "environment steps of the whole run (BC: samples)", low=1)
-    num_steps: int = setting(64, "steps per environment and rollout", low=1)
+    num_steps: int = setting(128, "steps per environment and rollout", low=1)
     seed: int = setting(1, "one seed decides everything", low=0)
     device: str = setting("auto", "where the learner runs", choices=("auto", "cpu", "cuda"))
     threads: int = setting(0, "threads of torch and of the C kernels on the CPU; 0 chooses", low=0)

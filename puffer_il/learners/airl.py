@@ -151,7 +151,7 @@ class AIRL(Adversarial):
                              "actions, which a policy with memory does not give; set policy.lstm to 0")
         super().__init__(spec, demos, config, device, seed)
         self.layout = (0, torch.zeros(0))  # of the present rollout
-        self.asks_all = len(demos) <= self.config.disc_updates * self.config.disc_batch_size  # or only those drawn
+        self.asks_all = len(demos) <= self.config.disc_updates * self.batch_size  # or only those drawn
 
     def learned_reward(self) -> NetworkReward:
         """g, without the shaping."""

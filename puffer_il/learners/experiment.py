@@ -1,7 +1,7 @@
 """An experiment: shipped TOML files → a run's `Config`, with the sections of its learner. An unknown key is an error.
 
-Order of precedence: defaults, configs/base.toml, configs/<algo>.toml, configs/<env>/<algo>.toml, --config FILE, the
-command line.
+Order of precedence: defaults, configs/base.toml, configs/fast.toml where stepping costs next to nothing,
+configs/<algo>.toml, configs/<env>/<algo>.toml, --config FILE, the command line.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from puffer_il.core.config import (
 from puffer_il.core.errors import InputError, unknown
 from puffer_il.core.spec import EnvSpec
 from puffer_il.learners.registry import get_learner
+from puffer_il.native.catalogue import env_folder
 
 if TYPE_CHECKING:
     from puffer_il.nn import NumpyPolicy, Policy
@@ -114,12 +115,25 @@ def config_folder() -> Path:
 
 
 def experiment_layers(algo: str, env: str) -> list[Layer]:
-    """The shipped files for this algorithm and environment: base.toml, then <algo>.toml and <env>/<algo>.toml if they
-    are there."""
+    """The shipped files for this algorithm and environment: base.toml and, for an environment of compiled code alone,
+    fast.toml, then <algo>.toml and <env>/<algo>.toml if they are there."""
     folder = config_folder()
     short = re.sub(r"-v\d+$", "", env.removeprefix("gymnasium:").rstrip("/").rsplit("/", 1)[-1]).lower()
-    files = [folder / "base.toml", folder / f"{algo}.toml", folder / short / f"{algo}.toml"]
-    return [(str(f), read_toml(f)) for f in files if f.is_file()]
+    files = [folder / "base.toml", *([folder / "fast.toml"] if _is_fast(env, short) else []), folder / f"{algo}.toml",
+             folder / short / f"{algo}.toml"]
+    layers = [(str(f), read_toml(f)) for f in files if f.is_file()]
+    known = section_types(algo)  # base.toml and fast.toml are for all algorithms
+    return [(origin, {name: table for name, table in tables.items() if name in known} if Path(origin).parent == folder
+             and Path(origin).stem != algo else tables) for origin, tables in layers]
+
+
+def _is_fast(env: str, short: str) -> bool:
+    """Whether stepping costs next to nothing beside learning: compiled code of the environment's own, and no physics
+    engine. An environment that has the name of a shipped one is taken for as fast, so that one experiment is for
+    both."""
+    folder = next((found for name in (env, short) if (found := env_folder(name)).is_dir()), Path(env))
+    toml = folder / "env.toml"
+    return not read_toml(toml).get("packages") if toml.is_file() else folder.is_dir() and any(folder.glob("*.pyx"))
 
 
 def make_policy(spec: EnvSpec, config: Config, device: str = "cpu") -> Policy | NumpyPolicy:

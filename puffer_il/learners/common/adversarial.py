@@ -33,6 +33,9 @@ from puffer_il.rollout.buffer import RolloutBuffer
 from puffer_il.rollout.tensors import rollout_on
 
 
+MOST_ROWS = 4096  # of a discriminator's batch that follows from the rollout
+
+
 @dataclass(frozen=True)
 class RewardNetworkConfig:
     """How a network that is the reward is trained between rollouts, and what is done with what it says."""
@@ -46,7 +49,8 @@ class RewardNetworkConfig:
     label_smoothing = disc_ent_coef = true_reward_coef = 0.0
 
     disc_updates: int = setting(8, "discriminator updates per iteration, whatever the rollout's size", low=1)
-    disc_batch_size: int = setting(4096, "expert rows and policy rows of one discriminator update, each", low=2)
+    disc_batch_size: int = setting(0, "expert rows and policy rows of one discriminator update, each; 0: half as many "
+                                   f"as the rollout has, {MOST_ROWS} at most", low=0)
     disc_learning_rate: float = setting(1e-3, "Adam's step size of the discriminator", low=0)
     disc_hidden: tuple[int, ...] = setting((64, 64), "units of the discriminator's hidden layers", low=1)
     disc_activation: str = setting("tanh", "its nonlinearity", choices=("tanh", "relu", "silu", "elu"))
@@ -135,6 +139,7 @@ class Adversarial(PPOOnReward):
                                   learning_rate=self.config.disc_learning_rate,
                                   weight_decay=self.config.weight_decay, max_grad_norm=self.config.max_grad_norm)
         self.learned_reward_coef = 1.0
+        self.batch_size = self.config.disc_batch_size or MOST_ROWS  # until there is a rollout
         self.scale = RewardScale()
         self.generator = torch.Generator(device).manual_seed(seed)
         # The demonstrations live on the device; their moments and their share of absorbing rows never change.
@@ -158,6 +163,7 @@ class Adversarial(PPOOnReward):
         counted = None if valid is None else torch.from_numpy(flat.valid).to(self.device, non_blocking=True)
         self._update_norm(obs, counted)
         self.policy_absorbing = self._absorbing_share(int((flat.terminations & flat.valid).sum()), num_valid)
+        self.batch_size = self.config.disc_batch_size or min(MOST_ROWS, max(2, len(obs) // 2))
         self.optimizer.prepare()
         log = [self._update_discriminator(obs, paired, valid) for _ in range(self.config.disc_updates)]
         self.replay.add(obs, paired, valid, self.generator)
@@ -222,14 +228,14 @@ class Adversarial(PPOOnReward):
 
     def _drawn_demos(self) -> Tensor:
         """Numbers of the demonstrated rows of an update."""
-        return self.draw_expert(self.config.disc_batch_size)
+        return self.draw_expert(self.batch_size)
 
     def _expert_rows(self) -> Tensor:
         rows = self.discriminator.rows(self.demo_obs, self.demo_paired, self._drawn_demos())
         return self._with_absorbing(rows, self.demo_absorbing)
 
     def _policy_rows(self, obs: Tensor, paired: Tensor | None, valid: Tensor | None) -> Tensor:
-        index = self._draw(len(obs) if valid is None else len(valid), self.config.disc_batch_size)
+        index = self._draw(len(obs) if valid is None else len(valid), self.batch_size)
         index = index if valid is None else valid[index]
         old = round(self.config.replay_share * len(index)) if len(self.replay) else 0
         if not old:

@@ -46,7 +46,7 @@ class PPOConfig:
     norm_advantages: bool = setting(True, "normalise advantages to zero mean and unit variance over the rollout")
     norm_values: bool = setting(True, "let the critic learn returns normalised by their running mean and deviation")
     max_grad_norm: float = setting(0.5, "clip the gradient's norm; 0 does not clip", low=0)
-    target_kl: float = setting(0.0, "end the update after an epoch whose KL divergence exceeds this; 0 never", low=0)
+    target_kl: float = setting(0.02, "end the update after an epoch whose KL divergence exceeds this; 0 never", low=0)
 
 
 @register("ppo")

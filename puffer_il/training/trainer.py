@@ -23,6 +23,7 @@ from puffer_il.rollout.actors import Actor, RandomActor, policy_actor
 from puffer_il.rollout.evaluate import CHOICE_SEED, EVAL_SEED, FINAL_SEED, Scores, evaluate
 from puffer_il.training.assemble import Parts, assemble
 from puffer_il.training.kept import Kept, Snapshot, copy_of, is_kept, sign_of, stuck, told_choice
+from puffer_il.training.health import Health
 from puffer_il.training.loggers import Logger, RunInfo
 from puffer_il.training.process import interruptible
 
@@ -96,6 +97,7 @@ class Trainer:
         self.result: Snapshot | None = None  # chosen at the end
         self.scores: dict[str, dict[str, Any] | None] = dict.fromkeys(SCORES)
         self.status = "running"
+        self.health = Health()
         self.last_checkpoint = time.monotonic()
         self.checkpoint_s = 0.0  # seconds since the last report
         self.expert_return = self.demos.return_mean if self.demos else None
@@ -160,7 +162,8 @@ class Trainer:
                     "progress": self.progress}
         for logger in self.loggers:
             logger.log(self.env_steps, metrics)
-        for notice in (*self.learner.notices, *fused.take_notices()):
+        score = self.last_eval and self.last_eval["normalized"]
+        for notice in (*self.learner.notices, *fused.take_notices(), *self.health.notices(metrics, score)):
             self._message(notice)
         self.learner.notices.clear()
         minutes = cfg.train.checkpoint_minutes

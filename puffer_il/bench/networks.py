@@ -90,7 +90,7 @@ def continuous_update(results: list[dict[str, Any]], threads: int, effort: Effor
     buffer = random_rollout(HALFCHEETAH, num_steps, num_envs)
     works = {}
     for name, use_fused in (("fused", True), ("torch", False)):
-        tables = {"policy": {"hidden": hidden}, "ppo": {"update_epochs": 1, "learning_rate": 0}}
+        tables = {"policy": {"hidden": hidden}, "ppo": {"update_epochs": 1, "num_minibatches": 4, "learning_rate": 0}}
         config = build("ppo", [("bench", tables)])
         learner = PPO(HALFCHEETAH, None, config, torch.device("cpu"), 1)
         works[name] = _with_threads(partial(learner.update, buffer, 0.0), threads, use_fused)

@@ -43,6 +43,9 @@ class HostRollout:
     def start(self) -> None:
         """A new rollout begins: the memory is the same."""
 
+    def changed(self, name: str) -> None:
+        """The buffer's array was written again: the memory is the same."""
+
     def __getitem__(self, name: str) -> Tensor:
         return torch.from_numpy(getattr(self.buffer, name))
 
@@ -69,6 +72,10 @@ class DeviceRollout:
     def start(self) -> None:
         """A new rollout begins: nothing on the device is of it."""
         self.resident.clear()
+
+    def changed(self, name: str) -> None:
+        """The buffer's array was written again after the rollout: the copy on the device no longer is of it."""
+        self.resident.discard(name)
 
     def place(self, name: str) -> Tensor:
         """The device's memory for an array, for a caller who fills it and then adds the name to `resident`."""

@@ -13,7 +13,7 @@ def test_help_lists_every_key_as_it_would_be_typed():
     lines = {line.split()[0]: line.split() for line in text.splitlines() if line.startswith("  --")}
     assert lines["--env.name"][1] == "cartpole" and lines["--policy.hidden"][1] == "64,64"
     assert lines["--ppo.gamma"][1] == "0.995" and lines["--ppo.anneal-lr"][1] == "false", "values of this experiment"
-    assert lines["--demos.source"][1] == "''" and "(softplus, logsigmoid, logit, least_squares)" in text
+    assert lines["--demos.source"][1] == "''" and "(auto, softplus, logsigmoid, logit, least_squares)" in text
     assert lines["--env.kwargs.gravity"][1:] == ["9.8", "m/s²"]
     assert "--env.kwargs.gravity" not in keys_help("ppo", "gymnasium:CartPole-v1")
     values = [(line[0][2:], line[1]) for line in lines.values() if line[1] != "''" and "kwargs" not in line[0]]

@@ -214,12 +214,47 @@ def test_files_that_cannot_be_read(tmp_path):
                                  "gymnasium:CartPole-v1"])
 def test_experiment_files_are_found_by_the_environments_short_name(env):
     origins = [Path(origin).relative_to(config_folder()).as_posix() for origin, _ in experiment_layers("gail", env)]
-    assert origins == ["base.toml", "cartpole/gail.toml"]
+    assert origins == ["base.toml", "fast.toml", "cartpole/gail.toml"]
 
 
-@pytest.mark.parametrize("env", ["no_such_env", "module:function", "/", ""])
-def test_other_environments_get_the_base_alone(env):
+@pytest.mark.parametrize("env", ["no_such_env", "module:function", "/", "", "hopper", "Hopper-v5", "envs/walker2d/",
+                                 "gymnasium:Hopper-v4", "gymnasium:LunarLander-v3"])
+def test_other_environments_and_those_with_a_physics_engine_get_the_base_alone(env):
     assert [Path(origin).name for origin, _ in experiment_layers("gail", env)] == ["base.toml"]
+
+
+@pytest.mark.parametrize("env", ["mountaincarcontinuous", "gymnasium:MountainCarContinuous-v0", "snake", "taxi"])
+def test_compiled_environments_without_an_experiment_of_their_own_are_fast_ones(env):
+    assert [Path(origin).name for origin, _ in experiment_layers("gail", env)] == ["base.toml", "fast.toml"]
+
+
+@pytest.mark.parametrize("files, fast", [({"env.toml": "agents = 1\n"}, True), ({"mine.pyx": ""}, True), ({}, False),
+                                         ({"env.toml": 'packages = ["mujoco"]\n'}, False), ({"mine.py": ""}, False)])
+def test_a_folder_of_compiled_code_is_a_fast_environment_unless_it_needs_a_physics_engine(files, fast, tmp_path):
+    (tmp_path / "mine").mkdir()
+    for name, text in files.items():
+        (tmp_path / "mine" / name).write_text(text)
+    layers = experiment_layers("gail", str(tmp_path / "mine"))
+    assert [Path(origin).name for origin, _ in layers] == ["base.toml", "fast.toml"][:1 + fast]
+
+
+def test_fast_environments_are_many_and_slow_ones_learn_much_from_few_steps():
+    fast, slow = (build("ppo", experiment_layers("ppo", env)) for env in ("snake", "hopper"))
+    assert (fast.env.num_envs, fast.train.num_steps) == (256, 64)
+    assert (fast.ppo.learning_rate, fast.ppo.anneal_lr) == (1e-3, True)
+    assert (fast.ppo.update_epochs, fast.ppo.num_minibatches, fast.ppo.target_kl) == (4, 4, 0)
+    assert (slow.env.num_envs, slow.train.num_steps) == (16, 128)
+    assert (slow.ppo.learning_rate, slow.ppo.anneal_lr) == (3e-4, False)
+    assert (slow.ppo.update_epochs, slow.ppo.num_minibatches, slow.ppo.target_kl) == (10, 16, 0.02)
+    assert slow.ppo.norm_values and fast.ppo.norm_values and slow.policy.init_log_std == -0.5
+
+
+@pytest.mark.parametrize("algo", sorted(learner_names()))
+@pytest.mark.parametrize("env", ["snake", "hopper"])
+def test_sections_that_an_algorithm_has_not_are_left_out_of_the_files_for_all(algo, env):
+    layers = experiment_layers(algo, env)
+    assert build(algo, layers).algo == algo
+    assert {name for _, tables in layers for name in tables} <= section_types(algo).keys()
 
 
 SHIPPED = sorted(path.relative_to(config_folder()) for path in config_folder().glob("*/*.toml"))

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from puffer_il.core.errors import InputError
+from puffer_il.learners.common.absorbing import SCORES
 from puffer_il.learners.experiment import build
 from puffer_il.learners.gail import GAIL
 from tests.support.rollouts import SPEC, make_buffer, sign_demos
@@ -31,7 +32,7 @@ def logits(learner: GAIL, buffer) -> np.ndarray:
 
 
 def test_the_reward_is_the_clipped_form_of_the_logit_divided_by_its_std():
-    learner, buffer = make(reward_clip=0.05), make_buffer()
+    learner, buffer = make(reward="logit", reward_clip=0.05), make_buffer()
     truth = buffer.env_rewards.copy()
     learner.relabel(buffer)
     clipped = logits(learner, buffer).clip(-0.05, 0.05)
@@ -64,15 +65,104 @@ def test_without_absorbing_states_terminations_are_worth_nothing_and_the_user_is
     assert len(learner.notices) == 1 and "pays for staying alive" in learner.notices[0]
 
 
-def test_absorbing_rows_have_their_discounted_share():
-    learner = make()
+def test_a_critic_learns_the_absorbing_state_from_rows_of_their_discounted_share():
+    learner = make(loss="wasserstein")
     # 4 of 40 rows end, and each end is followed by 1 / (1 − 0.9) = 10 absorbing steps.
     assert learner.demo_absorbing == pytest.approx(40 / 80)
     rows = learner._expert_rows()
     flagged = rows[:, -1] == 1
     assert flagged.float().mean() == 0.5
     assert (rows[flagged][:, :-1] == 0).all()
-    assert make(sign_demos(terminated=False)).demo_absorbing == 0
+    assert make(sign_demos(terminated=False), loss="wasserstein").demo_absorbing == 0
+    learner.policy_absorbing = 0.25
+    flat = make_buffer().flat()
+    rows = learner._policy_rows(torch.from_numpy(flat.obs), torch.from_numpy(flat.actions), None)
+    assert (rows[:, -1] == 1).float().mean() == 0.25
+
+
+@pytest.mark.parametrize("loss", ["bce", "least_squares"])
+def test_no_row_is_absorbing_where_a_formula_gives_the_score(loss):
+    learner, buffer = make(loss=loss, reward="logit", reward_scale=False), make_buffer()
+    metrics = learner.relabel(buffer)
+    # 4 of 40 rows end, and half an end is counted beside those; each is followed by 1 / (1 − 0.9) = 10 absorbing steps.
+    demo, ends = 45 / 85, int((buffer.terminations & buffer.valid).sum())
+    policy = (ends + 0.5) * 10 / ((ends + 0.5) * 10 + buffer.rewards.size)
+    assert (learner.demo_absorbing, learner.policy_absorbing) == pytest.approx((demo, policy)) and demo != policy
+    flat = buffer.flat()
+    for rows in (learner._expert_rows(), learner._policy_rows(*map(torch.from_numpy, (flat.obs, flat.actions)), None)):
+        assert not rows[:, -1].any()
+    score = np.log(demo / policy) if loss == "bce" else (demo - policy) / (demo + policy)
+    assert metrics["disc/absorbing_reward"] == pytest.approx(score, rel=1e-5)
+    assert learner.learned_reward().absorbing == pytest.approx(score, rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["bce", "least_squares"])
+def test_the_formula_is_what_a_discriminator_learns_from_absorbing_rows(loss):
+    class InRows(GAIL):
+        end_in_rows = True
+
+    keys = {"loss": loss, "reward": "logit", "reward_scale": False, "gp_coef": 0.0, "disc_ent_coef": 0.0,
+            "disc_learning_rate": 1e-2, "disc_updates": 300, "disc_batch_size": 200}
+    learner = InRows(SPEC, sign_demos(), build("gail", [("test", {"gail": keys, "ppo": {"gamma": 0.9}})]), CPU, 0)
+    learned = learner.relabel(make_buffer())["disc/absorbing_reward"]
+    formula = SCORES[loss](learner.demo_absorbing, learner.policy_absorbing)
+    assert abs(formula) > 0.1 and learned == pytest.approx(formula, abs=0.03)
+
+
+@pytest.mark.parametrize("loss", SCORES)
+def test_the_score_of_equal_shares_is_none_and_rises_with_the_demonstrated_one(loss):
+    score = SCORES[loss]
+    assert score(0.3, 0.3) == 0
+    assert score(0.2, 0.4) < 0 < score(0.4, 0.2) == pytest.approx(-score(0.2, 0.4))
+
+
+def test_the_absorbing_state_is_paid_in_the_form_of_the_rewards():
+    for form, paid in (("softplus", np.log1p(0.5)), ("logsigmoid", np.log(1 / 3)), ("logit", np.log(0.5)),
+                       ("auto", np.log1p(0.5))):
+        learner = make(reward=form)
+        learner.demo_absorbing, learner.policy_absorbing = 0.2, 0.4
+        assert float(learner._absorbing_reward()) == pytest.approx(paid, rel=1e-5)
+
+
+def test_a_run_without_terminations_on_either_side_pays_the_absorbing_state_for_neither():
+    buffer = make_buffer(num_steps=5, num_envs=8)  # as many rows as are demonstrated
+    buffer.truncations |= buffer.terminations
+    buffer.terminations[:] = False
+    learner = make(sign_demos(terminated=False), reward="logit")
+    assert learner.relabel(buffer)["disc/absorbing_reward"] == 0
+
+
+def test_the_score_of_the_absorbing_state_goes_on_from_a_checkpoint():
+    learner, again = make(), make()
+    learner.relabel(make_buffer())
+    assert float(again._absorbing_reward()) != float(learner._absorbing_reward())
+    again.load_state_dict(learner.state_dict())
+    assert float(again._absorbing_reward()) == float(learner._absorbing_reward())
+
+
+@pytest.mark.parametrize(("loss", "form"), [("bce", "softplus"), ("least_squares", "logit"), ("wasserstein", "logit")])
+def test_the_reward_has_the_form_of_its_loss_unless_another_is_asked_for(loss, form):
+    paid = []
+    for keys in ({}, {"reward": "auto"}, {"reward": form}):
+        learner, buffer = make(loss=loss, **keys), make_buffer()
+        learner.relabel(buffer)
+        assert learner.form == form
+        paid.append(buffer.rewards.copy())
+    assert np.array_equal(paid[0], paid[1]) and np.array_equal(paid[0], paid[2])
+
+
+def test_the_discriminators_batch_is_half_the_rollout_unless_it_is_set():
+    learner = make(disc_batch_size=0)
+    assert len(learner._expert_rows()) == 4096  # of a rollout that is not there yet
+    for num_steps, num_envs, expected in ((8, 6, 24), (1, 2, 2), (200, 50, 4096)):
+        buffer = make_buffer(num_steps, num_envs)
+        learner.relabel(buffer)
+        flat = buffer.flat()
+        policy = learner._policy_rows(torch.from_numpy(flat.obs), torch.from_numpy(flat.actions), None)
+        assert len(learner._expert_rows()) == len(policy) == expected
+    asked = make(disc_batch_size=10)
+    asked.relabel(make_buffer())
+    assert len(asked._expert_rows()) == 10
 
 
 def test_the_discriminator_tells_the_expert_from_the_policy():
@@ -138,7 +228,7 @@ def test_other_losses_tell_the_expert_from_the_policy_and_pay_in_their_own_form(
 
 
 @pytest.mark.parametrize(("keys", "text"), [
-    ({"loss": "least_squares", "reward": "softplus"}, r"gail\.reward = 'softplus'.*choose least_squares or logit"),
+    ({"loss": "least_squares", "reward": "softplus"}, r"gail\.reward = 'softplus'.*choose logit or least_squares"),
     ({"reward": "least_squares"}, r"gail\.reward = 'least_squares'.*choose softplus or logsigmoid or logit"),
     ({"loss": "wasserstein", "reward": "logsigmoid"}, r"choose logit"),
     ({"loss": "wasserstein", "label_smoothing": 0.1}, r"gail\.label_smoothing = 0\.1.*no labels to smooth"),
@@ -154,7 +244,7 @@ def test_old_policies_stay_in_the_batches():
     assert len(learner.replay) > 0
     learner.replay.obs[:] = 77.0
     flat = make_buffer(seed=2).flat()
-    rows = learner._policy_rows(torch.from_numpy(flat.obs), torch.from_numpy(flat.actions), None, 0.0)
+    rows = learner._policy_rows(torch.from_numpy(flat.obs), torch.from_numpy(flat.actions), None)
     assert (rows[:, 0] == 10).float().mean() == 0.5  # normalised and clipped
 
 
@@ -185,7 +275,10 @@ def test_the_share_of_the_absorbing_state_follows_the_weights():
     ends = np.arange(40) % 10 == 9
     ends[:20] = False  # two of four episodes terminate
     demos = replace(sign_demos(terminated=False), terminations=ends, truncations=np.zeros(40, bool))
-    plain, weighted = (make(replace(demos, weights=w)).demo_absorbing
+    plain, weighted = (make(replace(demos, weights=w), loss="wasserstein").demo_absorbing
                        for w in (None, np.repeat(np.float32([1, 1, 3, 3]), 10)))
     assert plain == pytest.approx(20 / (20 + 40))  # two ends, each followed by 1 / (1 − 0.9) absorbing steps
     assert weighted == pytest.approx(60 / (60 + 80))
+    shares = [make(replace(demos, weights=np.repeat(np.float32([x, x, 3 * x, 3 * x]), 10))).demo_absorbing
+              for x in (1, 100)]  # weights are relative, also to what is counted beside them
+    assert shares == pytest.approx([(30 + 5) / (30 + 5 + 40)] * 2)

@@ -17,7 +17,8 @@ CPU = torch.device("cpu")
 
 def make(**ppo) -> PPO:
     torch.manual_seed(0)
-    tables = {"ppo": {"anneal_lr": False} | ppo, "policy": {"hidden": [8]}}
+    usual = {"learning_rate": 1e-3, "anneal_lr": False, "update_epochs": 4, "num_minibatches": 4, "target_kl": 0.0}
+    tables = {"ppo": usual | ppo, "policy": {"hidden": [8]}}
     return PPO(SPEC, None, build("ppo", [("test", tables)]), CPU, 0)
 
 

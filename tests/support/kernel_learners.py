@@ -87,5 +87,5 @@ def check_that_torch_steps(learner: GAIL | AIRL, paired: Any) -> None:
     assert discriminator_gradients(learner.discriminator.logit(), rows, rows, mix=None, **keys) is None
     learner.optimizer.prepare()
     flat = learner.optimizer.flat.clone()
-    learner._update_discriminator(learner.demo_obs, paired, None, 0.0)
+    learner._update_discriminator(learner.demo_obs, paired, None)
     assert not torch.equal(learner.optimizer.flat, flat) and bool(learner.optimizer.flat.isfinite().all())

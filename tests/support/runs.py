@@ -24,6 +24,7 @@ TINY: dict[str, dict[str, Any]] = {
     "train": {"num_steps": 32, "total_steps": 4 * 8 * 32, "threads": 1},
     "eval": {"interval_steps": 0, "episodes": 2, "final_episodes": 3},
     "policy": {"hidden": [16, 16]},
+    "ppo": {"learning_rate": 1e-3, "update_epochs": 4, "num_minibatches": 4, "target_kl": 0.0},
     "gail": {"disc_updates": 2, "disc_batch_size": 64, "disc_hidden": [16]},
     "gaifo": {"disc_updates": 2, "disc_batch_size": 64, "disc_hidden": [16]},
     "amp": {"disc_updates": 2, "disc_batch_size": 64, "disc_hidden": [16], "replay_size": 64},

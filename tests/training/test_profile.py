@@ -53,7 +53,7 @@ ENVS = {"collect": 80.0, "env": 70.0, "act": 5.0}
     (times({"collect": 50.0}, rows=1024, run={"num_envs": 16}), [
         "--env.num-envs 128 or --train.num-steps 512 spreads them (fewer, larger updates need more samples"]),
     (times({"collect": 60.0, "act": 50.0}, policy__lstm=0), ["--env.num-envs 512 with --train.num-steps 32 "]),
-    (times({"update": 60.0}), ["--ppo.update-epochs 2 saves 50% of it, or --policy.shared true "]),
+    (times({"update": 60.0}), ["--ppo.update-epochs 5 saves 50% of it, or --policy.shared true "]),
     (times({"update": 60.0}, ppo__update_epochs=3), ["--ppo.update-epochs 1 saves 67% of it"]),
     (times({"update": 60.0}, ppo__update_epochs=1, policy__shared=True, policy__hidden=(256, 128)), [
         "--policy.hidden 128,64 makes the network smaller"]),

@@ -6,6 +6,9 @@
         rewards ← form(D) / running std, once for the whole rollout
         policy ← PPO on those rewards
 
+What the absorbing state pays follows from how often either side ends, where the loss has a formula for it
+(absorbing.SCORES); otherwise rows of it stand among the others.
+
 The learners of this kind (gail and its kin) are a config each and the choice of what the discriminator sees: (s, a),
 (s, s′) or s (discriminator.py says how). Those that see no actions never touch `demos.actions`.
 """
@@ -31,7 +34,6 @@ from puffer_il.learners.common.row_ring import RowRing
 from puffer_il.nn import FlatAdam, Policy, bernoulli_entropy, discriminator_loss, gradient_penalty, obs_moments
 from puffer_il.rollout.buffer import RolloutBuffer
 from puffer_il.rollout.tensors import rollout_on
-
 
 MOST_ROWS = 4096  # of a discriminator's batch that follows from the rollout
 
@@ -149,7 +151,7 @@ class Adversarial(PPOOnReward):
         self.replay = RowRing(self.config.replay_size, self.replay_keep, self.demo_obs, self.demo_paired)
         self.demo_moments = obs_moments(self.discriminator.flatten, self.demo_obs)
         self.learns_end = self.end_in_rows or self.config.loss not in SCORES
-        counts = demos.episode_weights
+        counts = demos.episode_weights / demos.episode_weights.mean()  # UNSEEN is one of many episodes
         self.demo_absorbing = self._absorbing_share(counts @ demos.terminated, counts @ demos.whole_lengths)
         self.policy_absorbing = self.demo_absorbing  # of the last rollout
 

@@ -2,9 +2,9 @@
 
     critic(s) = (V(s) − μ) / σ,    μ, σ: those of the returns, over the last MEMORY rollouts or so
 
-When μ and σ move, the critic's last layer moves with them, so that V stays what it was (PopArt: van Hasselt et al. 2016,
-arXiv:1602.07714). With normalised advantages the policy's update then does not depend on the reward's scale, nor does
-the critic's.
+When μ and σ move, the critic's last layer moves with them, so that V stays what it was (PopArt: van Hasselt et al.
+2016, arXiv:1602.07714). With normalised advantages the policy's update then does not depend on the reward's scale, nor
+does the critic's.
 """
 
 import numpy as np
@@ -49,6 +49,8 @@ class ValueScale(Stateful):
         for values in (buffer.values, buffer.returns):
             np.subtract(values, self.mean, out=values)
             np.divide(values, self.std, out=values)
+        if buffer.rollout is not None:
+            buffer.rollout.changed("values")  # the collector may have put them on the device
 
     @torch.no_grad()
     def _follow(self, returns: Array) -> None:

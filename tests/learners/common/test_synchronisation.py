@@ -104,7 +104,7 @@ def test_a_discriminator_update_never_waits(cls, gp_kind):
     adversarial.relabel(buffer)  # fills the replay
     obs, paired = buffer.rollout["obs"].flatten(0, 1), adversarial._paired(buffer.rollout)
     with watched():
-        parts = adversarial._update_discriminator(obs, paired, None, 0.1)
+        parts = adversarial._update_discriminator(obs, paired, None)
     assert torch.isfinite(parts).all()
 
 

@@ -330,7 +330,7 @@ def test_a_policy_is_greedy_or_sampled_as_asked_and_otherwise_as_its_run_says(ru
 
 
 def test_policies_in_memory_are_scaled_by_the_demonstrations():
-    run = train("ppo", "cartpole", env={"num_envs": 32})
+    run = train("ppo", "cartpole", env={"num_envs": 16})  # as many as an evaluation without a run has
     scores = puffer_il.evaluate(run.policy, episodes=20)
     assert scores["return_mean"] == puffer_il.evaluate(run, episodes=20)["return_mean"]
     assert scores["expert_return"] == puffer_il.load_demos("shipped", "cartpole").return_mean

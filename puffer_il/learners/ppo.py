@@ -32,7 +32,7 @@ Step = Callable[[slice | Array, bool], Tensor]  # part of the rollout, whether i
 @dataclass(frozen=True)
 class PPOConfig:
     learning_rate: float = setting(3e-4, "Adam's step size", low=0)
-    anneal_lr: bool = setting(False, "let the learning rate fall linearly to zero over the run")
+    anneal_lr: bool = setting(True, "let the learning rate fall linearly to zero over the run")
     gamma: float = setting(0.99, "discount factor", low=0, high=1)
     gae_lambda: float = setting(0.95, "bias-variance trade-off of the advantage estimate (GAE)", low=0, high=1)
     update_epochs: int = setting(10, "passes over each rollout", low=1)

@@ -162,7 +162,7 @@ class Trainer:
                     "progress": self.progress}
         for logger in self.loggers:
             logger.log(self.env_steps, metrics)
-        score = self.last_eval and self.last_eval["normalized"]
+        score = self.last_eval["normalized"] if self.last_eval else None
         for notice in (*self.learner.notices, *fused.take_notices(), *self.health.notices(metrics, score)):
             self._message(notice)
         self.learner.notices.clear()

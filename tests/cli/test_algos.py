@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import fields
 
 import pytest
 
@@ -42,7 +43,8 @@ def test_every_algorithm_has_a_page_with_its_keys(name, capsys):
     about = get_learner(name).about
     assert about.paper.split()[0] in page and "not said" not in page
     for section in (name, *get_learner(name).uses):
-        assert all(as_option(f"{section}.{key}") in page for key in section_types(name)[section].__dataclass_fields__)
+        keys = [field.name for field in fields(section_types(name)[section])]
+        assert all(as_option(f"{section}.{key}") in page for key in keys)
 
 
 def test_json_holds_the_same_facts(capsys):

@@ -244,7 +244,7 @@ def test_fast_environments_are_many_and_slow_ones_learn_much_from_few_steps():
     assert (fast.ppo.learning_rate, fast.ppo.anneal_lr) == (1e-3, True)
     assert (fast.ppo.update_epochs, fast.ppo.num_minibatches, fast.ppo.target_kl) == (4, 4, 0)
     assert (slow.env.num_envs, slow.train.num_steps) == (16, 128)
-    assert (slow.ppo.learning_rate, slow.ppo.anneal_lr) == (3e-4, False)
+    assert (slow.ppo.learning_rate, slow.ppo.anneal_lr) == (3e-4, True)
     assert (slow.ppo.update_epochs, slow.ppo.num_minibatches, slow.ppo.target_kl) == (10, 16, 0.02)
     assert slow.ppo.norm_values and fast.ppo.norm_values and slow.policy.init_log_std == -0.5
 

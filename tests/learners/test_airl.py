@@ -215,6 +215,7 @@ def test_old_rows_keep_their_own_log_pi():
     learner.replay.paired.logprobs[:] = -77.0
     flat = make_buffer(seed=2).flat()
     steps = Steps(*(torch.from_numpy(x) for x in (flat.actions, flat.obs, flat.terminations, flat.logprobs)))
+    learner.policy_absorbing = 0.0
     rows = learner._policy_rows(torch.from_numpy(flat.obs), steps, None)
     assert (rows[:, -1] == -77).all()
 
@@ -225,6 +226,7 @@ def test_old_rows_stand_before_and_behind_the_new_ones():
     learner.replay.paired.logprobs[:] = -77.0
     flat = make_buffer(seed=2).flat()
     steps = Steps(*(torch.from_numpy(x) for x in (flat.actions, flat.obs, flat.terminations, flat.logprobs)))
+    learner.policy_absorbing = 0.0
     old = learner._policy_rows(torch.from_numpy(flat.obs), steps, None)[:, -1] == -77
     assert old.tolist() == [True] * 11 + [False] * 41 + [True] * 12  # 23 of 64
 

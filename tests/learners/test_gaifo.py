@@ -50,7 +50,7 @@ def test_nor_do_the_policys_own_actions_reach_the_discriminator():
 
 
 def test_the_successor_of_an_ended_row_is_its_final_observation():
-    learner, buffer = make(), make_buffer()
+    learner, buffer = make(reward="logit"), make_buffer()
     learner.relabel(buffer)
     ended = buffer.final_index
     assert len(ended) and (ended < len(buffer.flat().obs) - buffer.num_envs).any()

@@ -126,7 +126,7 @@ def test_the_absorbing_state_is_paid_in_the_form_of_the_rewards():
 
 def test_a_run_without_terminations_on_either_side_pays_the_absorbing_state_for_neither():
     buffer = make_buffer(num_steps=5, num_envs=8)  # as many rows as are demonstrated
-    buffer.truncations |= buffer.terminations
+    buffer.truncations[:] |= buffer.terminations
     buffer.terminations[:] = False
     learner = make(sign_demos(terminated=False), reward="logit")
     assert learner.relabel(buffer)["disc/absorbing_reward"] == 0

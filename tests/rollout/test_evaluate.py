@@ -118,7 +118,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 @pytest.mark.parametrize("deterministic", [True, False])
 def test_whole_rollouts_give_the_scores_of_single_steps(env, deterministic):
     torch.manual_seed(1)
-    with make_eval_vec(EnvConfig(name=env), 20) as vec:
+    with make_eval_vec(EnvConfig(name=env, num_envs=20), 20) as vec:
         policy = Policy(vec.spec, PolicyConfig(hidden=(16,)))
         assert vec.num_envs == 20
         fast = evaluate(vec, policy_actor(policy, vec, deterministic, 7), 33, 5)

@@ -30,7 +30,7 @@ RUN = RunInfo(algo="gail", env="cartpole", seed=1, run_dir="runs/x", total_steps
 def times(seconds: dict[str, float], algo: str = "gail", rows: int = 256 * 64, in_torch: bool = False,
           tuned: bool = False, run: dict[str, Any] | None = None, **keys: Any) -> Timings:
     """100 s of ten iterations on four cores; what `seconds` leaves is other."""
-    tables: dict[str, dict[str, Any]] = {}
+    tables: dict[str, dict[str, Any]] = {"train": {"num_steps": 64}, "env": {"num_envs": 256}}
     for key, value in keys.items():
         section, name = key.split("__")
         tables.setdefault(section, {})[name] = value

@@ -62,7 +62,7 @@ def test_a_runs_policy_answers_by_its_mode_and_remembers(lstm, tmp_path):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_a_file_answers_within_the_actions_range(tmp_path):
+def test_a_file_answers_as_it_would_act_and_the_vector_clips(tmp_path):
     path = tmp_path / "expert.npz"  # ten times the first observation
     weights = np.zeros((3, 1))
     weights[0] = 10
@@ -72,7 +72,7 @@ def test_a_file_answers_within_the_actions_range(tmp_path):
         expert = resolve_actor("dagger.expert", str(path), vec)
         obs = np.float32([[1, 0, 0], [0.1, 0, 0], [-1, 0, 0]])
         assert not expert.stepwise
-        np.testing.assert_allclose(expert(obs, np.zeros(3, bool), slice(None)), [[2], [1], [-2]])
+        np.testing.assert_allclose(expert(obs, np.zeros(3, bool), slice(None)), [[10], [1], [-10]])
 
 
 def test_refusals_name_the_key_the_value_and_the_remedy(tmp_path):

@@ -194,6 +194,7 @@ CONTINUOUS = {"policy.squash": True, "policy.init_log_std": -1.0, "policy.state_
 IMITATION = {"demos.source": None, "demos.episodes": 2, "demos.subsample": 3, "demos.weighting": "return"}
 ELSEWHERE = {
     "env.backend": "test_backend_and_workers_are_chosen", "env.num_workers": "test_backend_and_workers_are_chosen",
+    "env.clip_actions": "tests/vector/test_actions.py",
     "env.num_groups": "test_backend_and_workers_are_chosen", "demos.clip_actions": "tests/demos",
     "demos.temperature": "tests/demos/test_weights.py",
     **dict.fromkeys((f"policy.{key}" for key in ("head", "mixtures", "flow_steps", "chunk", "execute", "ensemble")),

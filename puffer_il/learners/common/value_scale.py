@@ -36,19 +36,20 @@ class ValueScale(Stateful):
     def advantages(self, buffer: RolloutBuffer, gamma: float, gae_lambda: float) -> None:
         """`buffer.compute_advantages` on a rollout whose values the critic gave: advantages come in the reward's units,
         returns and values in those of the critic as it is afterwards."""
-        mean, std = self.mean, self.std
-        truncated = buffer.truncations & ~buffer.terminations
+        ended = buffer.truncations & ~buffer.terminations  # with the critic's value of what came next
+        ends = self.mean + self.std * buffer.final_values[ended]
+        buffer.final_values[ended] = ends
         for values in (buffer.values, buffer.last_values):
-            np.multiply(values, std, out=values)
-            np.add(values, mean, out=values)
-        buffer.final_values[truncated] = buffer.final_values[truncated] * std + mean
+            np.multiply(values, self.std, out=values)
+            np.add(values, self.mean, out=values)
         buffer.compute_advantages(gamma, gae_lambda)
         returns = buffer.returns if buffer.valid.all() else buffer.returns[buffer.valid]
         if returns.size:
             self._follow(returns)
-        for values in (buffer.values, buffer.returns):
+        for values in (buffer.values, buffer.last_values, buffer.returns):
             np.subtract(values, self.mean, out=values)
             np.divide(values, self.std, out=values)
+        buffer.final_values[ended] = (ends - self.mean) / self.std
         if buffer.rollout is not None:
             buffer.rollout.changed("values")  # the collector may have put them on the device
 

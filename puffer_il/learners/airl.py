@@ -24,7 +24,8 @@ from puffer_il.learners.base import About
 from puffer_il.learners.common.adversarial import Adversarial, RewardNetworkConfig, executed_logprobs
 from puffer_il.learners.common.discriminator import Discriminator, Logit, Term
 from puffer_il.learners.common.inputs import paired_with, passes
-from puffer_il.learners.common.learned_reward import NetworkReward
+from puffer_il.learners.common.network_average import NetworkAverage
+from puffer_il.learners.common.shaped_reward import ShapedReward
 from puffer_il.learners.registry import register
 from puffer_il.rollout.buffer import RolloutBuffer
 
@@ -42,9 +43,11 @@ class AIRLConfig(RewardNetworkConfig):
     disc_updates: int = setting(4, "updates of f per iteration, whatever the rollout's size", low=1)
     gp_coef: float = setting(1.0, "weight of the gradient penalty of f; 0 for none", low=0)
     disc_ent_coef: float = setting(1e-3, "weight of the entropy of D, which draws the logit towards 0")
-    replay_size: int = setting(50_000, "policy rows kept from earlier rollouts, so that the reward remembers where the "
-                               "policy has been; 0 for none", low=0)
+    replay_size: int = setting(50_000, "policy rows kept from all earlier rollouts alike, so that the reward never "
+                               "forgets where the policy has been; 0 for none", low=0)
     replay_share: float = setting(0.5, "share of each policy batch drawn from that replay", low=0, high=1)
+    reward_memory: int = setting(50, "iterations of whose networks the reward that is kept is the average; 1 for the "
+                                 "last one alone", low=1)
     true_reward_coef: float = setting(0.0, "weight of the true reward, added to the learned one")
 
 
@@ -140,7 +143,8 @@ class AIRL(Adversarial):
     section = AIRLConfig
     config: AIRLConfig
     end_in_rows = True  # h, and the reward that is kept, are asked about it
-    replay_keep = 0.05
+    replay_keep, replay_even = 0.05, True
+    saved = ("average",)
     needs_actions = True  # D asks how probable the expert's actions are, also where g reads states alone
     about = About("Fu et al. 2018, arXiv:1710.11248", "you want the reward itself, to look at or to train on where the "
                   "environment has changed; as an imitator it is slower than gail")
@@ -150,16 +154,17 @@ class AIRL(Adversarial):
             raise InputError(f"policy.lstm = {config.policy.lstm}: airl needs the probability of single expert "
                              "actions, which a policy with memory does not give; set policy.lstm to 0")
         super().__init__(spec, demos, config, device, seed)
+        self.average = NetworkAverage(self.discriminator, self.config.reward_memory)
         self.layout = (0, torch.zeros(0))  # of the present rollout
         self.asks_all = len(demos) <= self.config.disc_updates * self.batch_size  # or only those drawn
 
-    def learned_reward(self) -> NetworkReward:
-        """g, without the shaping."""
-        reward = self.discriminator.reward
-        with torch.no_grad():
-            absorbing = float(reward(reward.absorbing_rows(1)))
-        return NetworkReward.of(self.policy.spec, self.name, reward, absorbing, hidden=self.config.disc_hidden,
-                                activation=self.config.disc_activation)
+    def learned_reward(self) -> ShapedReward:
+        """g, and h as its potential, on the average of the last iterations."""
+        own, cfg = self.discriminator, self.config
+        with self.average.in_place():
+            return ShapedReward.of_networks(self.policy.spec, self.name, own.reward, own.shaping,
+                                            hidden=cfg.disc_hidden, shaping_hidden=cfg.shaping_hidden,
+                                            activation=cfg.disc_activation)
 
     def _make_discriminator(self, spec: EnvSpec) -> Any:
         return Shaped(spec, self.config, self.gamma)
@@ -178,7 +183,9 @@ class AIRL(Adversarial):
         if self.asks_all:
             for part in passes(len(self.demo_obs)):
                 self._ask_policy(part)
-        return super().relabel(buffer)
+        metrics = super().relabel(buffer)
+        self.average.add()
+        return metrics
 
     def _drawn_demos(self) -> Tensor:
         index = super()._drawn_demos()

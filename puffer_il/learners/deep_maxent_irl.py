@@ -1,11 +1,21 @@
 """Maximum entropy inverse reinforcement learning with a neural reward (Wulfmeier et al. 2015), in sampled occupancies.
 
-    L = ½ (E_policy r − E_expert r) + weight decay + gradient penalty,    reward = r − temperature · log π
+    L = ½ (E_policy r − E_expert r) + ½ prox_coef E (r − r_before)² + ½ decay_coef E r² + gradient penalty
+    reward = r − temperature · log π
 
 The first term's gradient is that of −log p(demonstrations), but for the ½: the policy's visits less the expert's,
 through the network (Wulfmeier et al. 2015, eq. 11; Ziebart et al. 2008). Without a model the visits are those of a
-policy that learns alongside (Finn et al. 2016, arXiv:1603.00448): PPO, paid r and its own entropy, as the soft-optimal
-policy of r is. Nothing in L bounds r itself while the two can be told apart; weight decay and penalty do.
+policy that learns alongside (Finn et al. 2016, arXiv:1603.00448; one step of each in turn: Zeng et al. 2022,
+arXiv:2210.01808): PPO, paid r and its own entropy, as the soft-optimal policy of r is.
+
+By itself that term has no bound as long as the two can be told apart; weight decay and the gradient penalty bound r. Two
+more terms do it in units of r, if asked for: r stays near what it was before this iteration (a proximal step, after
+PIRO, arXiv:2509.23135) and near 0. Over equally many rows of both sides, of densities ρ_E and ρ, the best r is then
+
+    r = (prox_coef · r_before + (ρ_E − ρ) / (ρ_E + ρ)) / (prox_coef + decay_coef),
+
+which moves by at most 1/prox_coef in an iteration, is a leaky sum of how the visits differed, and never leaves
+±1/decay_coef.
 """
 
 from dataclasses import dataclass
@@ -16,11 +26,12 @@ from torch import Tensor
 
 from puffer_il.core.config import Config, setting
 from puffer_il.core.errors import InputError
-from puffer_il.core.spec import EnvSpec
+from puffer_il.core.spec import EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About
 from puffer_il.learners.common.adversarial import Adversarial, RewardNetworkConfig, executed_logprobs
 from puffer_il.learners.registry import register
+from puffer_il.rollout.buffer import RolloutBuffer
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,9 @@ class DeepMaxEntIRLConfig(RewardNetworkConfig):
                           "alone tells ends apart), so that demonstrations need no actions; or actions too",
                           choices=("state", "next_state", "state_action"))
     temperature: float = setting(0.1, "weight of −log π in what the policy is paid", low=0)
+    prox_coef: float = setting(0.0, "weight of the squared change of r within an iteration, which keeps it within "
+                               "1/prox_coef; 0 for none", low=0)
+    decay_coef: float = setting(0.0, "weight of r², which keeps r within ±1/decay_coef; 0 for none", low=0)
     weight_decay: float = setting(1e-3, "decoupled weight decay of the reward (AdamW)", low=0)
     absorbing: bool = setting(True, "absorbing state after terminations: r pays neither for dying nor for living")
     true_reward_coef: float = setting(0.0, "weight of the true reward, added to the learned one")
@@ -52,6 +66,25 @@ class DeepMaxEntIRL(Adversarial):
                              "reads them; record them, or set it to 'state'")
         super().__init__(spec, demos, config, device, seed)
         self.logprobs = torch.empty(0)  # of the present rollout
+        with torch.random.fork_rng([]):  # its weights are never its own
+            self.before = self._make_discriminator(spec).to(device).requires_grad_(False)
+
+    def relabel(self, buffer: RolloutBuffer) -> Metrics:
+        """As Adversarial's, with r as it is now to stay near to."""
+        self.before.load_state_dict(self.discriminator.state_dict())
+        return super().relabel(buffer)
+
+    def _add_gradients(self, expert: Tensor, policy: Tensor) -> None:
+        """Those of the change of r and of its size, over the rows of both sides."""
+        prox, decay = self.config.prox_coef, self.config.decay_coef
+        if not prox and not decay:
+            return
+        rows = torch.cat((expert, policy))
+        rewards = self.discriminator(rows)
+        loss = decay * rewards.square().mean()
+        if prox:
+            loss = loss + prox * (rewards - self.before(rows)).square().mean()
+        (loss / 2).backward()
 
     def _paired(self, rollout: Any) -> Tensor | None:
         self.logprobs = executed_logprobs(self.policy, rollout)

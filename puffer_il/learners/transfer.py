@@ -1,9 +1,11 @@
 """A policy from a learned reward: PPO on what another run has learned, also where the environment has changed since.
 
-    rewards ← (r(s, a, s′) − c) / running std,    a termination is worth (r_absorbing − c) / (1 − γ)
+    rewards ← (r(s, a, s′) + γ h(s′) − h(s) − c) / running std,    a termination is worth (r_absorbing − c) / (1 − γ)
 
-c is the mean of the first rollout. Taken from every step, of the absorbing state too, it is the same sum on every
-endless trajectory and so changes no policy; a critic would have to learn it first.
+h is the potential that AIRL learns beside its reward, where there is one: it changes no optimal policy, in no dynamics
+(Ng et al. 1999), but pays each step for its progress. c is the mean of the first rollout. Taken from every step, of the
+absorbing state too, it is the same sum on every endless trajectory and so changes no policy; a critic would have to
+learn it first.
 
 The reward is never trained here. One that reads states alone can be told apart from the dynamics it was learned in, and
 one that reads actions cannot (Fu et al. 2018, arXiv:1710.11248, section 5).
@@ -21,6 +23,7 @@ from puffer_il.learners.base import About
 from puffer_il.learners.common.learned_reward import LearnedReward, check_spaces, load_reward
 from puffer_il.learners.common.ppo_on_reward import PPOOnReward
 from puffer_il.learners.common.rewards import RewardScale
+from puffer_il.learners.common.shaped_reward import ShapedReward
 from puffer_il.learners.registry import register
 from puffer_il.rollout.buffer import RolloutBuffer
 
@@ -29,6 +32,8 @@ from puffer_il.rollout.buffer import RolloutBuffer
 class TransferConfig:
     reward: str = setting("", "the learned reward: a run directory, or its reward.pt")
     absorbing: bool = setting(True, "terminations are worth the absorbing state's reward for ever, where there is one")
+    shaping: bool = setting(True, "pay γ·h(s′) − h(s) too, where the reward comes with a potential h (airl's does): "
+                            "what is best stays the same in any dynamics and is found sooner")
     center: bool = setting(True, "subtract the first rollout's mean from every reward, the absorbing state's included "
                            "(not where terminations are worth nothing, because that would turn signs)")
     reward_scale: bool = setting(True, "divide the reward by its running std")
@@ -69,10 +74,14 @@ class Transfer(PPOOnReward):
     def relabel(self, buffer: RolloutBuffer) -> Metrics:
         """Write the learned reward of every row, and of the absorbing state after terminations."""
         rewards, valid = self.reward.of_rollout(buffer, self.device).cpu(), torch.from_numpy(buffer.valid.reshape(-1))
+        resting = 0.0  # what the potential adds to a step in the absorbing state
+        if self.config.shaping and isinstance(self.reward, ShapedReward):
+            rewards += self.reward.shaping(buffer, self.device, self.gamma, self.lasting).cpu()
+            resting = (self.gamma - 1) * self.reward.absorbing_potential() if self.lasting else 0.0
         if self.offset is None:
             self.offset = float(rewards[valid].mean()) if self.config.center and self.lasting else 0.0
         rewards -= self.offset
-        end = torch.tensor((self.reward.absorbing or 0.0) - self.offset)
+        end = torch.tensor((self.reward.absorbing or 0.0) + resting - self.offset)
         if self.config.reward_scale:
             self.scale.update(rewards[valid])
             rewards, end = self.scale(rewards), self.scale(end)

@@ -266,6 +266,37 @@ def test_the_reward_that_is_kept_is_g_without_the_shaping():
     assert torch.equal(before, reward.of_rows(obs, None, None))  # a copy
 
 
+@pytest.mark.parametrize("memory", [1, 50])
+def test_the_reward_that_is_kept_is_the_average_of_the_last_iterations(memory):
+    learner, found = make(inputs="state", reward_memory=memory), []
+    for seed in (1, 2):
+        learner.relabel(make_buffer(seed=seed))
+        found.append({name: value.clone() for name, value in learner.discriminator.reward.state_dict().items()})
+    kept = learner.learned_reward().network.state_dict()
+    for name, (first, last) in ((name, [state[name] for state in found]) for name in found[0]):
+        expected = last if memory == 1 else (first.double() + last.double()).div(2).to(last.dtype)
+        torch.testing.assert_close(kept[name], expected)
+        assert torch.equal(learner.discriminator.reward.state_dict()[name], last)
+
+
+def test_the_potential_comes_with_the_reward():
+    learner = make(inputs="state", reward_memory=1)
+    learner.relabel(make_buffer())
+    reward, (obs, steps) = learner.learned_reward(), some_steps()
+    f = reward.of_rows(obs, None, None) - reward.potential.logits(obs, None)
+    later = torch.where(steps.ended, reward.absorbing_potential(), reward.potential.logits(steps.next_obs, None))
+    torch.testing.assert_close(f + GAMMA * later, of_steps(learner.discriminator, obs, steps), rtol=1e-4, atol=1e-5)
+
+
+def test_the_replay_holds_all_policies_alike():
+    learner = make(replay_size=16)
+    for seed in range(40):
+        learner.relabel(make_buffer(seed=seed))
+        learner.replay.paired.logprobs[learner.replay.paired.logprobs > -50] = -100.0 - seed
+    ages = -100 - learner.replay.paired.logprobs
+    assert ages.min() < 20 <= ages.max()
+
+
 def test_memory_is_refused():
     with pytest.raises(InputError, match=r"policy\.lstm = 4: airl needs"):
         make(policy={"lstm": 4})

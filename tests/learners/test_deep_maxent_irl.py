@@ -66,12 +66,44 @@ def test_with_exact_occupancies_it_finds_the_experts_policy():
 
 
 def test_the_reward_tells_expert_from_policy_and_stays_bounded():
-    learner = make(inputs="state_action", disc_updates=200, disc_learning_rate=1e-2)
+    learner = make(inputs="state_action", disc_updates=200, disc_learning_rate=1e-2, prox_coef=0, decay_coef=0)
     metrics = learner.relabel(make_buffer())
     assert metrics["disc/logit_expert"] > metrics["disc/logit_policy"]
     assert metrics["disc/grad_norm_input"] < 1.5  # the penalty holds it near gp_target
-    free = make(inputs="state_action", disc_updates=200, disc_learning_rate=1e-2, gp_coef=0, weight_decay=0)
+    free = make(inputs="state_action", disc_updates=200, disc_learning_rate=1e-2, gp_coef=0, weight_decay=0,
+                prox_coef=0, decay_coef=0)
     assert free.relabel(make_buffer())["disc/loss"] < 2 * metrics["disc/loss"]  # which is below zero
+
+
+def reward_of(learner, obs) -> torch.Tensor:
+    return learner.discriminator.logits(torch.from_numpy(obs), None)
+
+
+@pytest.mark.parametrize("coef", [10.0, 1.0])
+def test_a_proximal_step_moves_the_reward_by_a_bounded_amount(coef):
+    """By at most 1/prox_coef where all the rows there are one side's, and by less elsewhere."""
+    buffer = make_buffer()
+    options = {"disc_updates": 300, "disc_learning_rate": 3e-3, "gp_coef": 0, "weight_decay": 0}
+    learner = make(prox_coef=coef, decay_coef=0, **options)
+    learner._update_norm(torch.from_numpy(buffer.flat().obs), None)
+    before = reward_of(learner, buffer.flat().obs)
+    learner.relabel(buffer)
+    moved = (reward_of(learner, buffer.flat().obs) - before).square().mean().sqrt()
+    free = make(prox_coef=0, decay_coef=0, **options)
+    free.relabel(buffer)
+    unbound = (reward_of(free, buffer.flat().obs) - before).square().mean().sqrt()
+    assert 0.1 / coef < moved < 1.1 / coef < unbound
+
+
+def test_the_decay_bounds_the_reward_however_long_it_learns():
+    buffer, found = make_buffer(), []
+    for coef in (0.5, 0.0):
+        learner = make(prox_coef=1, decay_coef=coef, gp_coef=0, weight_decay=0, disc_updates=40,
+                       disc_learning_rate=1e-2)
+        for _ in range(12):
+            learner.relabel(buffer)
+        found.append(float(reward_of(learner, buffer.flat().obs).abs().max()))
+    assert found[0] < 1.2 / 0.5 < found[1]
 
 
 def test_the_policy_is_paid_its_entropy_too():

@@ -10,7 +10,9 @@ import torch
 
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ActionSpec
+from puffer_il.learners.common.discriminator import Discriminator
 from puffer_il.learners.common.learned_reward import NetworkReward, save_reward
+from puffer_il.learners.common.shaped_reward import ShapedReward
 from puffer_il.learners.experiment import build
 from puffer_il.learners.transfer import Transfer
 from tests.support.rollouts import SPEC, make_buffer
@@ -66,6 +68,37 @@ def test_where_ends_are_worth_nothing_nothing_is_centred(reward, tmp_path):
     learner.relabel(buffer)
     np.testing.assert_allclose(buffer.rewards, rewards_of(reward, buffer), rtol=1e-5, atol=1e-5)
     assert (buffer.final_values == 0).all()
+
+
+@pytest.mark.parametrize("absorbing", [True, False])
+def test_a_potential_adds_to_every_return_what_does_not_depend_on_the_actions(absorbing, tmp_path):
+    """−h of the first state, whatever comes after (Ng et al. 1999): also where the episode ends, or breaks off."""
+    torch.manual_seed(0)
+    networks = [Discriminator(SPEC, (8,), "tanh", False, "state") for _ in range(2)]
+    reward = ShapedReward.of_networks(SPEC, "airl", *networks, hidden=(8,), shaping_hidden=(8,), activation="tanh")
+    save_reward(reward, tmp_path / "reward.pt")
+    returns = []
+    for shaping in (True, False):
+        buffer = make_buffer()
+        make(tmp_path, shaping=shaping, absorbing=absorbing, center=False, reward_scale=False).relabel(buffer)
+        last, total = buffer.flat(), np.zeros(buffer.rewards.shape[1:])
+        after = potential_of(reward, buffer.last_obs)  # the critic's value of where the rollout stops holds −h too
+        final = dict(zip(buffer.final_index.tolist(), potential_of(reward, buffer.final_obs), strict=True))
+        total = -after if shaping else total
+        for t in reversed(range(buffer.num_steps)):
+            for env in range(buffer.num_envs):
+                row = t * buffer.num_envs + env
+                if last.terminations[row]:
+                    total[env] = buffer.final_values[t, env]
+                elif row in final:  # broken off
+                    total[env] = -final[row] if shaping else 0.0
+            total = buffer.rewards[t] + GAMMA * total
+        returns.append(total)
+    np.testing.assert_allclose(returns[0] - returns[1], -potential_of(reward, buffer.obs[0]), rtol=1e-3, atol=1e-4)
+
+
+def potential_of(reward, obs) -> np.ndarray:
+    return reward.potential.logits(torch.from_numpy(np.ascontiguousarray(obs)), None).numpy()
 
 
 def test_the_scale_is_that_of_the_reward(reward, tmp_path):

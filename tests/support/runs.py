@@ -146,12 +146,13 @@ def gridworld_demos(path: Path) -> Path:
 def demos_and_rewards(path: Path) -> Path:
     """Scripted demonstrations on CartPole, and two learned rewards beside them: reward.pt and other.pt."""
     from puffer_il.core.spec import ActionSpec, EnvSpec
-    from puffer_il.learners.common.learned_reward import NetworkReward, save_reward
+    from puffer_il.learners.common.learned_reward import save_reward
+    from puffer_il.learners.common.shaped_reward import ShapedReward
 
     spec = EnvSpec("cartpole", (4,), np.dtype(np.float32), ActionSpec(nvec=(2,)))
     for seed, name in enumerate(("reward.pt", "other.pt")):
         torch.manual_seed(seed)
-        save_reward(NetworkReward(spec, "gail", absorbing=0.5, hidden=[8]), path.with_name(name))
+        save_reward(ShapedReward(spec, "airl", absorbing=0.5, hidden=[8], shaping_hidden=[8]), path.with_name(name))
     return scripted_cartpole_demos(path)
 
 

@@ -129,9 +129,11 @@ class Adversarial(PPOOnReward):
     end_in_rows: ClassVar[bool] = False  # True: the discriminator learns the absorbing state from rows of it. False:
     # only where no formula tells what it would learn (absorbing.SCORES)
     replay_keep: ClassVar[float] = 0.01  # of a rollout enters the replay: old policies stay for a hundred iterations
+    replay_even: ClassVar[bool] = False  # whether they stay for ever, all alike
     promised_metrics = (*PPOOnReward.promised_metrics, "disc/loss", *DISC_METRICS[3:], "disc/reward_mean",
                         "disc/reward_std", "disc/absorbing_reward")
-    saved = ("discriminator", "optimizer", "scale", "generator", "replay", "policy_absorbing")
+    saved: ClassVar[tuple[str, ...]] = ("discriminator", "optimizer", "scale", "generator", "replay",
+                                        "policy_absorbing")
 
     def __init__(self, spec: EnvSpec, demos: Demos, config: Config, device: torch.device, seed: int) -> None:
         super().__init__(spec, demos, config, device, seed)
@@ -148,7 +150,8 @@ class Adversarial(PPOOnReward):
         self.draw_expert = RowSampler(len(demos), demos.weights, self.generator)
         self.demo_obs = torch.tensor(demos.obs, device=device)
         self.demo_paired = self._demo_paired(demos)
-        self.replay = RowRing(self.config.replay_size, self.replay_keep, self.demo_obs, self.demo_paired)
+        self.replay = RowRing(self.config.replay_size, self.replay_keep, self.demo_obs, self.demo_paired,
+                              self.replay_even)
         self.demo_moments = obs_moments(self.discriminator.flatten, self.demo_obs)
         self.learns_end = self.end_in_rows or self.config.loss not in SCORES
         counts = demos.episode_weights / demos.episode_weights.mean()  # UNSEEN is one of many episodes
@@ -208,8 +211,12 @@ class Adversarial(PPOOnReward):
                                         gp_coef=cfg.gp_coef, gp_kind=cfg.gp_kind, gp_target=cfg.gp_target, mix=mix)
         if stats is None:
             stats = self._gradients_in_torch(expert, policy, mix)
+        self._add_gradients(expert, policy)
         self.optimizer.step()
         return stats
+
+    def _add_gradients(self, expert: Tensor, policy: Tensor) -> None:
+        """What a learner of this kind adds to the gradients of an update, which stand in the parameters' `.grad`."""
 
     def _gradients_in_torch(self, expert: Tensor, policy: Tensor, mix: Tensor | None) -> Tensor:
         """What `discriminator_gradients` does, for every discriminator and device."""

@@ -58,3 +58,19 @@ def test_a_ring_of_no_size_keeps_nothing_and_draws_nothing():
     ring, draw = RowRing(0, 0.01, NONE, None), generator()
     ring.add(torch.ones(100, 1), None, None, draw)
     assert len(ring) == 0 and torch.equal(draw.get_state(), generator().get_state())
+
+
+def test_an_even_ring_holds_all_rollouts_alike_for_ever():
+    ring, draw = RowRing(400, 0.1, NONE, None, even=True), generator()
+    for k in range(30):
+        ring.add(torch.full((1000, 1), float(k)), None, None, draw)
+    assert len(ring) == 400 and ring.stored == 3000
+    thirds = torch.histc(ring.obs[:, 0], 3, 0, 29)
+    assert (thirds - 400 / 3).abs().max() < 45  # of the first ten rollouts, the next, and the last
+
+
+def test_an_even_ring_that_fills_up_within_a_rollout_has_no_gap():
+    ring, draw = RowRing(150, 0.1, NONE, None, even=True), generator()
+    for k in (1, 2):
+        ring.add(torch.full((1000, 1), float(k)), None, None, draw)
+    assert len(ring) == 150 and (ring.obs > 0).all()

@@ -8,8 +8,8 @@ through the network (Wulfmeier et al. 2015, eq. 11; Ziebart et al. 2008). Withou
 policy that learns alongside (Finn et al. 2016, arXiv:1603.00448; one step of each in turn: Zeng et al. 2022,
 arXiv:2210.01808): PPO, paid r and its own entropy, as the soft-optimal policy of r is.
 
-By itself that term has no bound as long as the two can be told apart; weight decay and the gradient penalty bound r. Two
-more terms do it in units of r, if asked for: r stays near what it was before this iteration (a proximal step, after
+By itself that term has no bound as long as the two can be told apart; weight decay and the gradient penalty bound r.
+Two more terms do it in units of r, if asked for: r stays near what it was before this iteration (a proximal step, after
 PIRO, arXiv:2509.23135) and near 0. Over equally many rows of both sides, of densities ρ_E and ρ, the best r is then
 
     r = (prox_coef · r_before + (ρ_E − ρ) / (ρ_E + ρ)) / (prox_coef + decay_coef),

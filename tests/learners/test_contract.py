@@ -36,7 +36,8 @@ CHANGED: dict[str, list[Any]] = {
     "bc.max_grad_norm": [1e-3],
     "sac.replay_size": [64], "sac.warmup": [300], "sac.max_grad_norm": [1e-3], "sac.alpha": [0.02],
     "csil.bc_epochs": [4], "csil.reward_clip": [1e-2],
-    "airl.replay_size": [32], "airl.reward_memory": [1], "deep_maxent_irl.temperature": [0.5], "transfer.reward": ["{folder}/other.pt"],
+    "airl.replay_size": [32], "airl.reward_memory": [1], "deep_maxent_irl.temperature": [0.5],
+    "transfer.reward": ["{folder}/other.pt"],
     "maxent_irl.features": ["{folder}/features.npy"], "maxent_irl.horizon": [100], "maxent_irl.memory": [1],
     "maxent_irl.tolerance": [1.0],
 }

@@ -43,10 +43,16 @@ class DemosConfig:
     episodes: int = setting(0, "use only the first episodes; 0 uses all", low=0)
     clip_actions: bool = setting(False, "clip recorded continuous actions to the environment's range")
     subsample: int = setting(1, "keep every n-th transition, from a random offset per episode", low=1)
-    weighting: str = setting("file", "weights of rows: those of the file (equal if it has none), all equal, or by "
-                                     "their episode's return or its rank", choices=("file", "none", "return", "rank"))
-    temperature: float = setting(0.2, "temperature of weights by return (in standard deviations) or rank (0 to 1): an "
-                                      "episode lower by this much counts e times less", low=1e-3)
+    weighting: str = setting("file", "weights of rows: those of the file (equal if it has none), all equal, by their "
+                                     "episode's return or its rank, or by a classifier of good rows among mixed ones",
+                             choices=("file", "none", "return", "rank", "classifier"))
+    temperature: float = setting(0.0, "temperature of weights by return (in standard deviations) or rank (0 to 1): an "
+                                      "episode lower by this much counts e times less; 0: 0.2, or as much more as "
+                                      "leaves the weights worth five episodes, and a twentieth of all", low=0)
+    good: str = setting("", "for the classifier: a file of demonstrations known to be good, which are learned from "
+                            "too; empty takes the best episodes")
+    good_share: float = setting(0.05, "for the classifier, without such a file: share of the episodes that count as "
+                                      "good, those of the highest returns", low=0, high=1)
 
 
 @dataclass(frozen=True)

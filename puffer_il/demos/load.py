@@ -13,6 +13,7 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array, EnvSpec
 from puffer_il.demos.check import check_fit
 from puffer_il.demos.dataset import PER_ROW, WHOLE, Demos
+from puffer_il.demos.good import Score, mark_good, weigh_by_score
 from puffer_il.demos.read import Source, read_demos
 from puffer_il.demos.weights import weigh
 from puffer_il.native.catalogue import env_folder
@@ -22,14 +23,17 @@ from puffer_il.native.glue import hooks
 
 def load_demos(source: Source, spec: EnvSpec | None, *, episodes: int = 0, clip_actions: bool = False,
                subsample: int = 1, seed: int = 0, time_limit: int | None = None, weighting: str = "file",
-               temperature: float = 1.0) -> Demos:
+               temperature: float = 1.0, good: Source = "", good_share: float = 0.05, score: Score | None = None
+               ) -> Demos:
     """Demonstrations from `source` ("shipped", or as `read_demos` takes it) that fit `spec`, in its dtypes; without a
     spec as they were recorded.
 
     episodes      only the first so many; 0 takes all, and a note says so if the file has fewer
     clip_actions  clip continuous actions to the range instead of refusing what lies beyond it
     subsample     keep every n-th transition (see `subsample_rows`); `seed` draws the offsets
-    weighting     whether and how rows are weighted, and how sharply: see `weigh`
+    weighting     whether and how rows are weighted, and how sharply: see `weigh`; or "classifier", by `score`, which is
+                  told which episodes are known to be good: those of `good`, or a share of the best (demos/good.py).
+                  Without `score` nothing is weighted then
     time_limit    the recorder's, in steps, see `read_demos`; None takes the default of the environment `spec.name`
     Raises InputError for what cannot be read or does not fit.
     """
@@ -38,7 +42,12 @@ def load_demos(source: Source, spec: EnvSpec | None, *, episodes: int = 0, clip_
         demos = first_episodes(demos, episodes)
     if spec is not None:
         demos = fit(demos, spec, clip_actions=clip_actions)
-    demos = weigh(demos, weighting, temperature)
+    if weighting == "classifier":
+        others = load_demos(good, spec, clip_actions=clip_actions) if good else None
+        demos, known = mark_good(replace(demos, weights=None), others, good_share)
+        demos = weigh_by_score(demos, known, score) if score is not None else demos
+    else:
+        demos = weigh(demos, weighting, temperature)
     return subsample_rows(demos, subsample, seed) if subsample > 1 else demos
 
 

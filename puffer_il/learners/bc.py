@@ -16,6 +16,7 @@ from torch import Tensor
 from puffer_il.core.config import Config, DemosConfig, PolicyConfig, setting
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array, EnvSpec, Metrics
+from puffer_il.demos import spread
 from puffer_il.demos.build import follows_on
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About, Learner
@@ -102,6 +103,9 @@ class BC(Learner):
             for rows in (~held_out, held_out))
         if isinstance(self.policy.dist, Flow):
             self.policy.dist.measure(self.train.chosen_actions(), self.train.chosen_counts())
+        # Weighted rows are drawn, not their losses weighted: where few rows count, most of a minibatch would not.
+        rated = self.train.weights if type(self.train) is DemoRows else None
+        self.shares = None if rated is None else rated.cpu().numpy()
         self.steps_per_update = len(self.train)
         self.balance = _rarity(self.train, self.policy.dist) if self.config.class_balanced else None
         self.plain = self.config.loss == "nll" and not self.config.label_smoothing and self.balance is None
@@ -147,8 +151,8 @@ class BC(Learner):
 
     def _epoch(self) -> list[float]:
         """One pass over the training rows; the means of negative log-likelihood, entropy and gradient norm."""
-        cfg, order = self.config, self.rng.permutation(len(self.train))
-        if self._covered(self.train):
+        cfg, order = self.config, self.rng.permutation(self._drawn())
+        if self._covered(self.train, drawn=self.shares is not None):
             means = clone_epoch(self.policy, self.train.obs, self.train.actions, order, cfg.batch_size, cfg.ent_coef,
                                 self.optimizer)
             if means is not None:
@@ -159,12 +163,19 @@ class BC(Learner):
         batches = [order[i:i + cfg.batch_size] for i in range(0, len(order), cfg.batch_size)]
         return torch.stack([self._step(index) for index in batches]).mean(0).tolist()
 
-    def _covered(self, data: DemoRows) -> bool:
-        """True for what the C kernels cover: single rows of equal weight, by their likelihood."""
-        return self.plain and self.policy.plain and type(data) is DemoRows and data.weights is None
+    def _drawn(self) -> Array:
+        """(n,) numbers of an epoch's rows: each once or, of weighted ones, as often as its weight says."""
+        count = len(self.train)
+        return np.arange(count) if self.shares is None else spread(self.shares, count, self.rng.random())
+
+    def _covered(self, data: DemoRows, drawn: bool = False) -> bool:
+        """True for what the C kernels cover: single rows of equal weight, or drawn by it, by their likelihood."""
+        return self.plain and self.policy.plain and type(data) is DemoRows and (drawn or data.weights is None)
 
     def _step(self, index: Array) -> Tensor:
-        objective, logprobs, entropy = self._losses(*self.train.evaluate(self.policy, torch.from_numpy(index)))
+        params, actions, weight, counts = self.train.evaluate(self.policy, torch.from_numpy(index))
+        weight = weight if self.shares is None else None
+        objective, logprobs, entropy = self._losses(params, actions, weight, counts)
         mean_entropy = entropy.mean()
         self.optimizer.zero_grad()
         (objective.mean() - self.config.ent_coef * mean_entropy).backward()

@@ -15,6 +15,7 @@ from puffer_il.demos import load_demos
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import Learner
 from puffer_il.learners.common import mixins
+from puffer_il.learners.common.row_logits import row_logits
 from puffer_il.learners.registry import get_learner, usable_learners
 from puffer_il.rollout.actors import Actor
 from puffer_il.rollout.buffer import RolloutBuffer
@@ -86,7 +87,7 @@ def assemble(config: Config, stack: ExitStack, *, demos: Demos | None = None,
     eval_vec = stack.enter_context(make_eval_vec(env, max(config.eval.episodes, config.eval.final_episodes), creator))
     spec = eval_vec.spec
     check_actions(config, cls, spec)
-    demos = _demos(config, cls, spec, demos)
+    demos = _demos(config, cls, spec, demos, device)
     learner = make_learner(config, spec, demos, device, creator)
     if not cls.needs_expert:
         expert = None
@@ -137,7 +138,8 @@ def _check_policy(config: Config, cls: type[Learner]) -> None:
                          "1, or train bc")
 
 
-def _demos(config: Config, cls: type[Learner], spec: EnvSpec, given: Demos | None) -> Demos | None:
+def _demos(config: Config, cls: type[Learner], spec: EnvSpec, given: Demos | None, device: torch.device
+           ) -> Demos | None:
     """The demonstrations that the learner or a mix-in needs; others that are given only set the expert's return."""
     cfg, mix = config.demos, config.sections.get("mix")
     mixed_in = mixins.wants(mix) if mix else ""
@@ -148,7 +150,8 @@ def _demos(config: Config, cls: type[Learner], spec: EnvSpec, given: Demos | Non
     if not source:
         return None
     options = {key: value for key, value in vars(cfg).items() if key != "source"}
-    demos = load_demos(source, spec, seed=config.train.seed, **options)
+    demos = load_demos(source, spec, seed=config.train.seed, **options,
+                       score=lambda rows, known: row_logits(rows, known, spec, config.train.seed, device))
     if demos.actions is None and cls.needs_actions:
         able = [name for name, other in usable_learners()[0].items() if other.needs_demos and not other.needs_actions]
         raise InputError(f"demos {demos.source}: no actions are stored and {config.algo} learns from them; "

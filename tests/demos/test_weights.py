@@ -12,7 +12,7 @@ from puffer_il.core.spec import ActionSpec, EnvSpec
 from puffer_il.demos import load_demos, read_demos, spread
 from puffer_il.demos.dataset import Demos
 from puffer_il.demos.load import first_episodes, subsample_rows
-from puffer_il.demos.weights import episode_weights, weigh
+from puffer_il.demos.weights import LEAST_EPISODES, LEAST_SHARE, WARMTH, adapted, episode_weights, weigh, worth
 
 SPEC = EnvSpec("line", (2,), np.dtype(np.float32), ActionSpec(nvec=(3,)))
 
@@ -91,6 +91,25 @@ def test_the_files_weights_are_taken_unless_others_are_asked_for(tmp_path):
     hot, cold = (load_demos(path, SPEC, weighting="return", temperature=t) for t in (10.0, 0.1))
     assert hot.weights.min() > 0.7 and cold.weights.min() < 1e-8
     assert any("weighted by return: worth 1.0 of 3 equally weighted episodes" in note for note in cold.notes)
+
+
+@pytest.mark.parametrize("kind", ["return", "rank"])
+def test_a_temperature_of_0_leaves_enough_episodes(kind):
+    rng = np.random.default_rng(0)
+    for returns in (np.exp(3 * rng.normal(size=100)), np.exp(3 * rng.normal(size=8)), rng.normal(size=1000)):
+        n, least = len(returns), max(min(LEAST_EPISODES, len(returns) / 2), LEAST_SHARE * len(returns))
+        temperature = adapted(returns, kind)
+        found = worth(episode_weights(returns, kind, temperature))
+        assert found >= least and (temperature == WARMTH or found == pytest.approx(least, rel=1e-3)), n
+    heavy = weigh(make(tuple(np.exp(3 * rng.normal(size=100)))), "return", 0)
+    assert "worth 5.0 of 100 equally weighted episodes" in heavy.notes[-1]
+    assert worth(episode_weights(heavy.returns, "return", WARMTH)) < 2  # what it was without
+
+
+def test_a_temperature_of_0_is_0_2_where_that_leaves_enough():
+    returns = np.arange(100.0)
+    np.testing.assert_array_equal(weigh(make(tuple(returns)), "rank", 0).episode_weights,
+                                  np.float32(episode_weights(returns, "rank", WARMTH)))
 
 
 def test_what_cannot_be_weighed_is_refused():

@@ -214,8 +214,7 @@ def test_multi_discrete_actions_are_learned_dimension_by_dimension(route):
 
 
 @pytest.mark.parametrize("options", [{}, {"loss": "mse"}, {"label_smoothing": 0.1}])
-@pytest.mark.parametrize("lstm", [0, 3])
-def test_a_weight_of_two_is_the_row_twice(options, lstm):
+def test_of_sequences_a_weight_of_two_is_the_row_twice(options):
     """Exactly the same steps: whole-batch gradients of weighted rows, and of rows that are there twice."""
     demos = dataclasses.replace(sign_demos(40), next_obs=sign_demos(40).obs)
     twice = np.repeat([0, 1, 1, 2, 3, 3], 10) * 10 + np.tile(np.arange(10), 6)  # episodes 1 and 3 twice
@@ -225,7 +224,7 @@ def test_a_weight_of_two_is_the_row_twice(options, lstm):
     weighted = dataclasses.replace(demos, weights=np.repeat(np.float32([1, 2, 1, 2]), 10))
     learners = []
     for data in (weighted, doubled):
-        learner = make(data, policy={"lstm": lstm, "obs_norm": False}.items(), validation=0.0, batch_size=1000,
+        learner = make(data, policy={"lstm": 3, "obs_norm": False}.items(), validation=0.0, batch_size=1000,
                        sequence_length=4, **options)
         for _ in range(5):
             metrics = learner.update(None, 0.0)
@@ -236,6 +235,19 @@ def test_a_weight_of_two_is_the_row_twice(options, lstm):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
     if options:
         assert reported["bc/val_loss"] == pytest.approx(expected["bc/val_loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("options", [{}, {"loss": "mse"}])
+def test_a_row_is_drawn_as_often_as_its_weight_says(options):
+    """The same state with either action, one of them weighing three times as much."""
+    demos, choice = sign_demos(400), np.arange(400) % 2
+    data = dataclasses.replace(demos, obs=np.zeros_like(demos.obs), next_obs=np.zeros_like(demos.obs),
+                               actions=np.int32(choice)[:, None], weights=np.float32([1, 3])[choice])
+    learner = make(data, validation=0.0, batch_size=50, policy={"obs_norm": False}.items(), **options)
+    drawn = np.bincount(np.concatenate([learner._drawn() for _ in range(50)]), minlength=400)
+    assert drawn.sum() == 50 * 400 and drawn[choice == 1].mean() / drawn[choice == 0].mean() == pytest.approx(3)
+    fit(learner, 60)
+    assert probabilities(learner, data.obs[:1])[0, 1] == pytest.approx(0.75, abs=0.03)
 
 
 def test_rows_without_weight_teach_nothing():

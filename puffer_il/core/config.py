@@ -89,6 +89,12 @@ class MixConfig:
     bc_final: float = setting(0.01, "share of bc_coef that is left at the end of an exponential decay; 1 keeps it",
                               low=1e-6, high=1)
     batch_size: int = setting(256, "demonstrated rows beside each minibatch of PPO", low=1)
+    expert_envs: float = setting(0.0, "share of the training environments that an expert drives when the run begins; "
+                                      "what it does there is cloned, and rollout/ includes its returns", low=0,
+                                 high=0.9)
+    expert_envs_final: float = setting(0.0, "the same share at the end of the run, reached linearly", low=0, high=0.9)
+    expert: str = setting("script", "who drives them: 'script' (the environment's c_expert), a run directory or policy "
+                                    "file, or 'random' (a control)")
 
 
 @dataclass(frozen=True)

@@ -103,9 +103,6 @@ class BC(Learner):
             for rows in (~held_out, held_out))
         if isinstance(self.policy.dist, Flow):
             self.policy.dist.measure(self.train.chosen_actions(), self.train.chosen_counts())
-        # Weighted rows are drawn, not their losses weighted: where few rows count, most of a minibatch would not.
-        rated = self.train.weights if type(self.train) is DemoRows else None
-        self.shares = None if rated is None else rated.cpu().numpy()
         self.steps_per_update = len(self.train)
         self.balance = _rarity(self.train, self.policy.dist) if self.config.class_balanced else None
         self.plain = self.config.loss == "nll" and not self.config.label_smoothing and self.balance is None
@@ -152,7 +149,7 @@ class BC(Learner):
     def _epoch(self) -> list[float]:
         """One pass over the training rows; the means of negative log-likelihood, entropy and gradient norm."""
         cfg, order = self.config, self.rng.permutation(self._drawn())
-        if self._covered(self.train, drawn=self.shares is not None):
+        if self._covered(self.train, drawn=True):
             means = clone_epoch(self.policy, self.train.obs, self.train.actions, order, cfg.batch_size, cfg.ent_coef,
                                 self.optimizer)
             if means is not None:
@@ -165,8 +162,12 @@ class BC(Learner):
 
     def _drawn(self) -> Array:
         """(n,) numbers of an epoch's rows: each once or, of weighted ones, as often as its weight says."""
-        count = len(self.train)
-        return np.arange(count) if self.shares is None else spread(self.shares, count, self.rng.random())
+        count, weights = len(self.train), self.train.weights
+        if weights is None or type(self.train) is not DemoRows:
+            return np.arange(count)
+        # Where few rows count, weighted losses would waste most of a minibatch.
+        order = self.rng.permutation(count)  # weights that alternate must not fall in with the even steps of `spread`
+        return order[spread(weights.cpu().numpy()[order], count, self.rng.random())]
 
     def _covered(self, data: DemoRows, drawn: bool = False) -> bool:
         """True for what the C kernels cover: single rows of equal weight, or drawn by it, by their likelihood."""
@@ -174,7 +175,7 @@ class BC(Learner):
 
     def _step(self, index: Array) -> Tensor:
         params, actions, weight, counts = self.train.evaluate(self.policy, torch.from_numpy(index))
-        weight = weight if self.shares is None else None
+        weight = None if type(self.train) is DemoRows else weight  # by which single rows were drawn
         objective, logprobs, entropy = self._losses(params, actions, weight, counts)
         mean_entropy = entropy.mean()
         self.optimizer.zero_grad()

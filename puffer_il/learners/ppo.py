@@ -67,13 +67,13 @@ class PPO(Learner):
         self.optimizer = FlatAdam(self.policy.parameters(), learning_rate=self.config.learning_rate, eps=1e-5,
                                   max_grad_norm=self.config.max_grad_norm)
         self.value_scale = ValueScale(self.policy.value_head) if self.config.norm_values else None
-        wanted = config.mix.expert_rows or config.mix.bc_coef
+        wanted = config.mix.expert_rows or config.mix.bc_coef or config.mix.expert_envs or config.mix.expert_envs_final
         self.expert = ExpertRows(config.mix, demos, self.policy, self.optimizer, device) if wanted else None
         self.compiled, graphs = config.train.compile, config.train.cuda_graphs
         self._loss_function = torch.compile(self._losses, dynamic=False) if self.compiled else self._losses
         if self.expert and graphs:
             raise InputError("train.cuda_graphs = true: a CUDA graph cannot hold demonstrated rows; set it to false, "
-                             "or mix.expert_rows and mix.bc_coef to 0")
+                             "or mix.expert_rows, mix.bc_coef and mix.expert_envs to 0")
         graphed = graphs and device.type == "cuda" and self.policy.lstm is None
         self.minibatch_step = GraphedStep(self._torch_minibatch, self.optimizer) if graphed else self._torch_minibatch
         self.rng = np.random.default_rng(seed)
@@ -88,7 +88,7 @@ class PPO(Learner):
         self.optimizer.learning_rate = cfg.learning_rate * ((1 - progress) if cfg.anneal_lr else 1.0)
         self.optimizer.prepare()
         if self.expert:
-            self.expert.start(progress)
+            self.expert.start(progress, buffer)
         step = self._fused_step(buffer) or self._torch_step(buffer)
         log: list[Tensor] = []
         for _ in range(cfg.update_epochs):
@@ -179,7 +179,7 @@ class PPO(Learner):
 
     def _advantage_moments(self, buffer: RolloutBuffer) -> tuple[float, float]:
         """What to subtract from advantages and to divide them by: by more where expert rows share the loss."""
-        own = 1 - self.expert.config.expert_rows if self.expert else 1.0
+        own = self.expert.own if self.expert else 1.0
         if not self.config.norm_advantages:
             return 0.0, 1 / own if own else math.inf
         advantages, valid = buffer.advantages, buffer.valid

@@ -59,13 +59,15 @@ class RolloutBuffer:
     episode_starts        (num_steps, num_envs) bool: the recurrent state is zeroed before this step
     initial_state         (num_envs, state_dim) float32: the recurrent state before step 0
     expert_actions        (num_steps, num_envs, dim): what an expert would have done, None without `expert`
+    shown                 (num_steps, num_envs) bool: rows that an expert has driven, none of them `valid` (slices.py);
+                          None without `shown`
     last_obs, last_values (num_envs, *obs_shape), (num_envs,) float32: what follows the last step, and its value
 
     Write into the arrays, never put others in their place.
     """
 
     def __init__(self, spec: EnvSpec, num_steps: int, num_envs: int, *, state_dim: int = 0,
-                 allocate: Callable[..., Array] = np.zeros, expert: bool = False) -> None:
+                 allocate: Callable[..., Array] = np.zeros, expert: bool = False, shown: bool = False) -> None:
         if num_steps < 1 or num_envs < 1:
             raise ValueError(f"a rollout of {num_steps} steps and {num_envs} environments is empty")
         self.num_steps, self.num_envs, self.action = num_steps, num_envs, spec.action
@@ -77,6 +79,7 @@ class RolloutBuffer:
         self.terminations, self.truncations, self.valid, self.episode_starts = (allocate(size, np.bool_)
                                                                                 for _ in range(4))
         self.expert_actions = allocate(self.actions.shape, self.actions.dtype) if expert else None
+        self.shown = allocate(size, np.bool_) if shown else None
         self.initial_state = allocate((num_envs, state_dim), np.float32)
         self.last_obs = allocate((num_envs, *spec.obs_shape), spec.obs_dtype)
         self.last_values = allocate((num_envs,), np.float32)

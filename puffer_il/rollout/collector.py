@@ -15,6 +15,7 @@ from puffer_il.rollout.actors import TensorActorCritic
 from puffer_il.rollout.buffer import RolloutBuffer
 from puffer_il.rollout.labeller import Labeller
 from puffer_il.rollout.native_rollout import native_rollout
+from puffer_il.rollout.slices import ExpertSlice
 from puffer_il.rollout.tensors import rollout_on
 from puffer_il.vector.vec import Vec
 
@@ -26,15 +27,18 @@ class Collector:
 
     A group's environments step while the next group's actions are inferred. `obs`, the recurrent state and
     `episode_starts` carry over from one rollout to the next, so episodes run across rollouts. `allocate` makes
-    page-locked arrays where the policy is on another device. With a `labeller` an expert is asked as well, and may act.
+    page-locked arrays where the policy is on another device. With a `labeller` an expert is asked as well, and may act;
+    with a `share` an expert drives some of the environments. `progress` of the run is told before each rollout.
     """
 
     def __init__(self, vec: Vec, policy: Policy | NumpyActorCritic, buffer: RolloutBuffer, device: torch.device,
-                 seed: int, allocate: Callable[..., np.ndarray] = np.zeros, labeller: Labeller | None = None) -> None:
+                 seed: int, allocate: Callable[..., np.ndarray] = np.zeros, labeller: Labeller | None = None,
+                 share: ExpertSlice | None = None) -> None:
         self.policy: Any = policy
         if not isinstance(policy, Policy):
             self.policy, device = TensorActorCritic(policy, vec.spec.action), torch.device("cpu")
-        self.vec, self.buffer, self.device, self.labeller = vec, buffer, device, labeller
+        self.vec, self.buffer, self.device, self.labeller, self.share = vec, buffer, device, labeller, share
+        self.progress = 0.0
         self.noise = Noise.on(device, seed)
         self.on_device = device.type != "cpu"
         self._allocate = allocate
@@ -55,9 +59,10 @@ class Collector:
         self.env_seconds = self.act_seconds = 0.0
         buffer, groups = self.buffer, self.vec.groups
         buffer.start()
+        if self.share is not None:
+            self.share.start(self.progress)
         if self._collect_natively():
-            if self.labeller is not None:
-                self.labeller.finish(buffer)
+            self._mark(buffer)
             return buffer
         if self.state is not None:
             buffer.initial_state[:] = self.state.cpu().numpy()
@@ -70,11 +75,22 @@ class Collector:
             self._receive(buffer.num_steps - 1, group)
         self._bootstrap()
         self.noise.step += buffer.num_steps
-        if self.labeller is not None:
-            self.labeller.finish(buffer)
-        elif self.on_device:
+        self._mark(buffer)
+        if self.on_device and not self.driven:
             rollout_on(buffer, self.device).resident |= {"obs", "actions", "logprobs", "values"}
         return buffer
+
+    @property
+    def driven(self) -> bool:
+        """True if an expert labels this rollout or drives part of it."""
+        return self.labeller is not None or (self.share is not None and self.share.count > 0)
+
+    def _mark(self, buffer: RolloutBuffer) -> None:
+        """What an expert adds to a rollout that is over."""
+        if self.labeller is not None:
+            self.labeller.finish(buffer)
+        if self.share is not None:
+            self.share.finish(buffer)
 
     def metrics(self) -> Metrics:
         """Metrics of the last rollout: the episodes that ended in it, if any, and how long environments and actions
@@ -85,6 +101,8 @@ class Collector:
             found = {"rollout/return_mean": float(returns.mean()), "rollout/episodes": float(len(returns)),
                      "rollout/length_mean": float(lengths.mean())}
             found |= {f"rollout/{name}": mean for name, mean in self.vec.pop_log_means().items()}
+        if self.share is not None:
+            found["rollout/expert_envs"] = self.share.count / self.vec.num_envs
         if self.act_seconds:
             found |= {"time/env": self.env_seconds, "time/act": self.act_seconds}
         return found
@@ -93,7 +111,8 @@ class Collector:
         return {"noise_step": self.noise.step, "generator": self.noise.generator.get_state(), "state": self.state,
                 "episode_starts": torch.from_numpy(self.episode_starts),
                 "vec": {k: torch.from_numpy(np.ascontiguousarray(v).copy()) for k, v in self.vec.get_state().items()},
-                **({} if self.labeller is None else {"expert": self.labeller.expert.state_dict()})}
+                **({} if self.labeller is None else {"expert": self.labeller.expert.state_dict()}),
+                **({} if self.share is None else {"share": self.share.expert.state_dict()})}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.noise.step = state["noise_step"]
@@ -104,10 +123,12 @@ class Collector:
             self.state = None if state["state"] is None else state["state"].to(self.device)
             if self.labeller is not None:
                 self.labeller.expert.load_state_dict(state["expert"])
+            if self.share is not None:
+                self.share.expert.load_state_dict(state["share"])
 
     def _collect_natively(self) -> bool:
         """The same rollout as one call without Python, for a C batch and a policy that the kernels cover."""
-        batch, stepwise = self.vec.native_batch(), self.labeller is not None and not self.labeller.afterwards
+        batch, stepwise = self.vec.native_batch(), self.driven and not (self.labeller and self.labeller.afterwards)
         policy = FusedPolicy.of(self.policy) if isinstance(self.policy, Policy) else None
         if batch is None or policy is None or self.vec.num_envs < FEW_ROWS or stepwise:
             return False
@@ -126,7 +147,8 @@ class Collector:
         if self.state is not None:
             state = self.state[rows] * (1 - self._tensor(starts).float()).unsqueeze(1)
         noise = replace(self.noise, step=self.noise.step + t)
-        act = self._act_labelled if self.labeller else self._act_on_device if self.on_device else self._act_on_host
+        act = (self._act_labelled if self.labeller else self._act_shared if self.driven else
+               self._act_on_device if self.on_device else self._act_on_host)
         begin = time.perf_counter()
         actions, state = act(t, group, rows, obs, state, noise)
         acted = time.perf_counter()
@@ -156,6 +178,15 @@ class Collector:
         starts, none = self.buffer.episode_starts[t, rows], np.zeros(len(obs), np.float32)
         done = labeller.act(self.buffer, t, rows, obs, starts, own)
         self.buffer.write_actions(t, rows, obs, done, none, none)
+        return done, state
+
+    def _act_shared(self, t: int, group: int, rows: slice, obs: np.ndarray, state: Tensor | None,
+                    noise: Noise) -> tuple[np.ndarray, Tensor | None]:
+        """The policy's actions, and the expert's in the environments that it drives."""
+        assert self.share is not None
+        actions, logprobs, values, state = self.policy.act(self._tensor(obs), state, noise, rows.start)
+        done = self.share.act(rows, obs, self.buffer.episode_starts[t, rows], actions.cpu().numpy())
+        self.buffer.write_actions(t, rows, obs, done, logprobs.cpu().numpy(), values.cpu().numpy())
         return done, state
 
     @property

@@ -22,6 +22,7 @@ from puffer_il.rollout.buffer import RolloutBuffer
 from puffer_il.rollout.collector import Collector
 from puffer_il.rollout.evaluate import make_eval_vec
 from puffer_il.rollout.labeller import Labeller
+from puffer_il.rollout.slices import ExpertSlice
 from puffer_il.training.process import allocator, choose_device, set_threads
 from puffer_il.training.resolve_actor import PERSON, RANDOM, MakePerson, resolve_actor
 from puffer_il.vector.make import Creator, find_creator
@@ -96,15 +97,21 @@ def assemble(config: Config, stack: ExitStack, *, demos: Demos | None = None,
     collector = None
     if cls.needs_rollouts:
         mix, policy = config.sections.get("mix"), learner.policy
+        sliced = bool(mix and (mix.expert_envs or mix.expert_envs_final))
         vec = stack.enter_context(make_vec(
             creator, num_envs=env.num_envs, backend=env.backend, num_workers=env.num_workers,
             num_groups=env.num_groups, seed=cfg.seed, clip_actions=env.clip_actions,
             starts=mixins.starts_of(mix, demos, env.name) if mix else None))
         buffer = RolloutBuffer(spec, cfg.num_steps, vec.num_envs, state_dim=getattr(policy, "state_dim", 0),
-                               allocate=allocator(device), expert=expert is not None)
+                               allocate=allocator(device), expert=expert is not None, shown=sliced)
+        share = None
+        if mix and sliced:
+            vec.reset()  # so that a script can be asked whether it is there
+            driver = resolve_actor(f"mix.expert = {mix.expert!r}", mix.expert, vec, seed=cfg.seed)
+            share = ExpertSlice(driver, mix.expert_envs, mix.expert_envs_final, vec.num_envs, spec.num_agents)
         mixer: Any = learner
         labeller = None if expert is None else Labeller(_expert(config, expert, vec, person), mixer)
-        collector = Collector(vec, policy, buffer, device, cfg.seed, allocator(device), labeller)
+        collector = Collector(vec, policy, buffer, device, cfg.seed, allocator(device), labeller, share)
     return Parts(config, device, spec, demos, learner, eval_vec, collector, expert)
 
 

@@ -131,6 +131,7 @@ class Trainer:
         metrics: Metrics = {}
         if self.collector is not None:
             with self._phase("collect"):
+                self.collector.progress = self.progress
                 buffer = self.collector.collect()
             with self._phase("reward"):
                 metrics |= learner.relabel(buffer)

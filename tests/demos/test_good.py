@@ -98,7 +98,7 @@ def test_logits_are_averaged_within_episodes():
     values = np.zeros(300)
     values[[100, 250]] = WINDOW
     mean = smooth(values, np.array([0, 200]), np.array([200, 300]))
-    assert mean[100] == mean[50] == mean[150] == 1 and mean[49] == mean[151] == 0
+    assert mean[100] == mean[50] == mean[149] == 1 and mean[49] == mean[151] == 0
     assert mean[200] == WINDOW / (WINDOW // 2 + 1)  # fewer steps at an episode's ends, and none of the one before
     assert mean[199] == 0 and mean[299] == mean[200]
 

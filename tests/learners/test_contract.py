@@ -197,12 +197,14 @@ def test_weights_of_the_demonstrations_count(algo, tmp_path, demos):
     assert not same_state(*found)
 
 
-MIX = {"mix__expert_resets": 0.5, "mix__expert_rows": 0.2, "mix__bc_coef": 0.5, "mix__batch_size": 32}
+MIX = {"mix__expert_resets": 0.5, "mix__expert_rows": 0.2, "mix__bc_coef": 0.5, "mix__batch_size": 32,
+       "mix__expert": "random"}
 
 
 @pytest.mark.parametrize("key", [f.name for f in dataclasses.fields(MixConfig)])
 def test_every_mix_in_changes_something(key, tmp_path, demos):
-    base = {"demos__source": str(demos)} | ({"mix__bc_coef": 0.5} if key in ("bc_final", "batch_size") else {})
+    base = {"demos__source": str(demos)} | ({"mix__bc_coef": 0.5} if key in ("bc_final", "batch_size") else
+                                            {"mix__expert_envs": 0.25} if key == "expert" else {})
     found = []
     for name, change in (("default", {}), ("changed", {f"mix__{key}": MIX.get(f"mix__{key}", 0.5)})):
         run(config("ppo", tmp_path / name, demos, **base, **change))

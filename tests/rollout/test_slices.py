@@ -74,7 +74,7 @@ def test_it_is_cloned_with_the_weight_of_its_share(rollout, lstm):
     policy = Policy(collector.vec.spec, PolicyConfig(hidden=(8,), lstm=lstm))
     optimizer = FlatAdam(policy.parameters(), learning_rate=1e-3)
     optimizer.prepare()
-    rows = ExpertRows(MixConfig(expert_envs=0.25, batch_size=5000), None, policy, optimizer, torch.device("cpu"))
+    rows = ExpertRows(MixConfig(expert_envs=0.25, batch_size=20_000), None, policy, optimizer, torch.device("cpu"))
     rows.start(0.0, buffer)
     assert rows.own == 1 - 2 / ENVS
     found, loss = rows.gradients(np.random.default_rng(0))
@@ -84,8 +84,9 @@ def test_it_is_cloned_with_the_weight_of_its_share(rollout, lstm):
     nll = -policy.dist.log_prob(policy.action_params(obs), actions).mean()
     optimizer.zero_grad()
     (2 / ENVS * nll).backward()
-    assert float(loss) == pytest.approx(float(nll), abs=0.02)
-    torch.testing.assert_close(found, rows.gradient, atol=1e-3, rtol=0.1)
+    assert float(loss) == pytest.approx(float(nll.detach()), abs=0.02)
+    assert float(found.norm()) == pytest.approx(float(rows.gradient.norm()), rel=0.1)
+    assert float(found @ rows.gradient / found.norm() / rows.gradient.norm()) > 0.99
 
 
 def assert_learns(rows, policy, optimizer, before):

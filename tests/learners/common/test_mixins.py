@@ -91,7 +91,7 @@ def test_the_torch_route_and_the_kernels_agree_for_continuous_actions():
         torch.manual_seed(0)
         config = build("ppo", [("test", {"mix": {"bc_coef": 0.6, "batch_size": 25}, "policy": {"hidden": [8]}})])
         learner = PPO(spec, demos, config, CPU, 0)
-        learner.expert.start(0.5)
+        learner.expert.start(0.5, make_buffer())
         found.append([*learner.expert.gradients(np.random.default_rng(1))])
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
@@ -113,8 +113,8 @@ def test_the_loss_fades_from_its_coefficient_to_its_share():
     learner = make(bc_coef=2.0, bc_final=0.01)
     weights = []
     for progress in (0.0, 0.5, 1.0):
-        learner.expert.start(progress)
-        weights.append(learner.expert.weight)
+        learner.expert.start(progress, make_buffer())
+        weights.append(learner.expert.sources[0][2])
     assert weights == pytest.approx([2.0, 0.2, 0.02])
 
 
@@ -136,7 +136,8 @@ def test_weighted_rows_are_drawn_as_often_as_they_weigh(route):
     weights = np.where(np.arange(40) < 20, 3.0, 1.0).astype(np.float32)
     weights[5] = 0
     learner = make(replace(sign_demos(), weights=weights), bc_coef=1.0, batch_size=60_000)
-    index = learner.expert._draw(np.random.default_rng(0))
+    rows = learner.expert
+    index = rows._draw(rows.rows, rows.limits, np.random.default_rng(0))
     share = np.bincount(index, minlength=40) / len(index)
     assert share[5] == 0
     np.testing.assert_allclose(share, weights / weights.sum(), atol=6e-3)
@@ -146,7 +147,8 @@ def test_weighted_chunks_of_a_recurrent_policy():
     """Four episodes of ten rows, cut into chunks of 16: one chunk each, six rows of it padding."""
     weights = np.repeat([4.0, 0.0, 2.0, 2.0], 10).astype(np.float32)
     learner = make(replace(sign_demos(), weights=weights), {"lstm": 4}, bc_coef=1.0, batch_size=16 * 20_000)
-    share = np.bincount(learner.expert._draw(np.random.default_rng(0)), minlength=4) / 20_000
+    rows = learner.expert
+    share = np.bincount(rows._draw(rows.rows, rows.limits, np.random.default_rng(0)), minlength=4) / 20_000
     np.testing.assert_allclose(share, [0.5, 0, 0.25, 0.25], atol=0.02)
 
 

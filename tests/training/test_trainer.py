@@ -196,7 +196,6 @@ ELSEWHERE = {
     "env.backend": "test_backend_and_workers_are_chosen", "env.num_workers": "test_backend_and_workers_are_chosen",
     "env.clip_actions": "tests/vector/test_actions.py",
     "env.num_groups": "test_backend_and_workers_are_chosen", "demos.clip_actions": "tests/demos",
-    "env.clip_actions": "tests/vector/test_actions.py",
     "demos.temperature": "tests/demos/test_weights.py", "demos.good": "tests/demos/test_good.py",
     "demos.good_share": "tests/demos/test_good.py",
     **dict.fromkeys((f"policy.{key}" for key in ("head", "mixtures", "flow_steps", "chunk", "execute", "ensemble")),

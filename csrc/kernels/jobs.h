@@ -8,7 +8,7 @@
 
 #include "network.h"
 
-enum { MAX_DIMS = 64, MAX_PARAMS = 512, MAX_LOG_RATIO = 20 };
+enum { MAX_DIMS = 256, MAX_PARAMS = 1024, MAX_LOG_RATIO = 20 };
 
 /* Action distribution: a softmax per dimension (`choices` gives their sizes) or a diagonal Gaussian in units of the
  * action range, action = center + scale * unit. */

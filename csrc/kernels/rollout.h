@@ -7,7 +7,7 @@
 #define PUFFER_IL_ROLLOUT_H
 
 #include "../vec_api.h"
-#include "training.h"
+#include "chunks.h"
 
 enum { SLICE_ROWS = 4 * BLOCK };
 
@@ -28,6 +28,7 @@ typedef struct {
     double *returns;
     int64_t *lengths;
     char *final_obs;    // obs.bytes each
+    double *logs;       // 1 + log_size each, if there are some: the environment's `vec.logs` thereafter
 } Ends;
 
 typedef struct {
@@ -36,6 +37,10 @@ typedef struct {
     Observations obs;  // `data` is not used
     Distribution dist;
     Noise noise;
+    Chunks *chunks;    // of a policy that predicts by a mixture, a flow, or several steps; its likelihoods and values
+                       // are written as 0. NULL: `dist` is all there is
+    int32_t dims;      // numbers of an action
+    int32_t log_size;  // numbers that an episode logs, of which `vec.logs` has the sums
     bool greedy;       // the likeliest action instead of a sample
     VecEnv vec;        // whose observations hold what to act on first, and at the end what follows
     StepFunction step;
@@ -49,12 +54,13 @@ typedef struct {
 } Rollout;
 
 /* Room for twice as many ends; false if there is no memory, and then nothing is lost. */
-static inline bool more_room(Ends *ends, size_t obs_bytes) {
+static inline bool more_room(Ends *ends, size_t obs_bytes, size_t log_bytes) {
     const size_t room = ends->room ? 2 * (size_t)ends->room : 64;
     void *more;
 #define GROW(field, bytes) ((more = realloc(ends->field, room * (bytes))) != NULL && (ends->field = more, true))
     const bool grown = GROW(index, sizeof *ends->index) && GROW(returns, sizeof *ends->returns) &&
-                       GROW(lengths, sizeof *ends->lengths) && GROW(final_obs, obs_bytes);
+                       GROW(lengths, sizeof *ends->lengths) && GROW(final_obs, obs_bytes) &&
+                       (log_bytes == 0 || GROW(logs, log_bytes));
 #undef GROW
     ends->room = grown ? (int64_t)room : ends->room;
     return grown;
@@ -62,8 +68,12 @@ static inline bool more_room(Ends *ends, size_t obs_bytes) {
 
 static inline bool keep_end(Ends *ends, const Rollout *r, int64_t t, int64_t row) {
     const size_t bytes = (size_t)r->obs.bytes;
-    if (ends->count == ends->room && !more_room(ends, bytes))
+    const size_t logged = r->log_size ? (size_t)(1 + r->log_size) : 0;
+    if (ends->count == ends->room && !more_room(ends, bytes, sizeof(double) * logged))
         return false;
+    if (logged)
+        memcpy(ends->logs + (size_t)ends->count * logged,
+               r->vec.logs + (size_t)(row / r->agents * r->agents) * logged, sizeof(double) * logged);
     ends->index[ends->count] = t * r->rows + row;
     ends->returns[ends->count] = r->returns[row];
     ends->lengths[ends->count] = r->lengths[row];
@@ -102,10 +112,42 @@ static inline void act_rows(const Rollout *r, Scratch scratch[2], int64_t t, int
     }
 }
 
+/* The same for a policy of `chunks`; the networks run for the blocks in which some row needs a new chunk. */
+static inline void act_on_chunks(const Rollout *r, Scratch *scratch, int64_t t, int64_t lo, int64_t hi) {
+    const Chunks *c = r->chunks;
+    const Noise noise = {r->noise.seed, r->noise.step + (uint64_t)t};
+    Observations obs = r->obs;
+    obs.data = r->to.obs + t * r->rows * obs.bytes;
+    RowBlock block;
+    float action[MAX_DIMS];
+    for (int64_t first = lo; first < hi; first += BLOCK) {
+        const int64_t count = least(BLOCK, hi - first), at = t * r->rows + first;
+        bool due = c->state_dim == 0 || c->ensemble > 0;
+        for (int64_t i = 0; c->state_dim && i < count; i++) {
+            float *state = c->state + (first + i) * c->state_dim;
+            if (r->starts[first + i])
+                memset(state, 0, sizeof(float) * (size_t)c->state_dim);
+            due |= state[0] == 0;
+        }
+        if (due)
+            predict(&r->pass[0], scratch, c, &obs, noise, first, count, r->greedy, &block);
+        memset(r->to.logprobs + at, 0, sizeof(float) * (size_t)count);
+        memset(r->to.values + at, 0, sizeof(float) * (size_t)count);
+        for (int64_t i = 0; i < count; i++) {
+            follow(c, &block, i, c->state + (first + i) * c->state_dim, action);
+            int32_t *whole = (int32_t *)r->to.actions + (at + i) * c->dim;
+            for (int k = 0; r->dist.gaussian == 0 && k < c->dim; k++)
+                whole[k] = (int32_t)action[k];
+            if (r->dist.gaussian)
+                memcpy(whole, action, sizeof(float) * (size_t)c->dim);
+        }
+    }
+}
+
 static inline void step_rows(const Rollout *r, int64_t t, int64_t lo, int64_t hi) {
     const int64_t at = t * r->rows;
     VecEnv vec = r->vec;
-    vec.actions = (const int32_t *)r->to.actions + at * r->dist.dims;
+    vec.actions = (const int32_t *)r->to.actions + at * r->dims;
     vec.rewards = r->to.env_rewards + at;
     vec.terminals = r->to.terminations + at;
     vec.truncations = r->to.truncations + at;
@@ -153,7 +195,10 @@ static void rollout_slice(void *context, int64_t slice, int thread) {
     memcpy(r->to.obs + lo * r->obs.bytes, (const char *)r->vec.observations + lo * r->obs.bytes,
            (size_t)((hi - lo) * r->obs.bytes));
     for (int64_t t = 0; t < r->steps; t++) {
-        act_rows(r, scratch, t, lo, hi);
+        if (r->chunks)
+            act_on_chunks(r, scratch, t, lo, hi);
+        else
+            act_rows(r, scratch, t, lo, hi);
         step_rows(r, t, lo, hi);
         if (!keep_outcome(r, &r->ends[slice], t, lo, hi)) {
             atomic_store(&r->failed, true);
@@ -174,12 +219,15 @@ static void free_ends(Ends *ends, int64_t slices) {
         free(ends[i].returns);
         free(ends[i].lengths);
         free(ends[i].final_obs);
+        free(ends[i].logs);
     }
 }
 
 /* Fills the arrays; `ends` (one per slice, zeroed) tells which episodes ended. False if there is no memory. */
 static bool run_rollout(const Kernels *kernels, const ActorCritic *ac, Rollout *r, int threads) {
     prepare_distribution(&r->dist);
+    if (r->chunks)
+        prepare_chunks(r->chunks);
     r->networks = ac->networks;
     size_t bytes = 0, part;
     for (int i = 0; i < ac->networks; i++) {

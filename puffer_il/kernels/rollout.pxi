@@ -12,6 +12,15 @@ cdef extern from "kernels/rollout.h" nogil:
     ctypedef struct VecEnv:
         pass
     ctypedef void (*StepFunction)(const VecEnv *, int64_t, int64_t)
+    ctypedef struct CChunks "Chunks":
+        int32_t kind, size, dim, execute, components, flow_steps, state_dim
+        float ensemble
+        CDistribution dist
+        const float *center
+        const float *scale
+        const float *log_std
+        const float *begin
+        float *state
     ctypedef struct RolloutArrays:
         char *obs
         void *actions
@@ -30,10 +39,13 @@ cdef extern from "kernels/rollout.h" nogil:
         double *returns
         int64_t *lengths
         char *final_obs
+        double *logs
     ctypedef struct CRollout "Rollout":
         CObservations obs
         CDistribution dist
         Noise noise
+        CChunks *chunks
+        int32_t dims, log_size
         cbool greedy
         VecEnv vec
         StepFunction step
@@ -50,6 +62,32 @@ cdef extern from "kernels/rollout.h" nogil:
     bint run_rollout(const CKernels *, const ActorCritic *, CRollout *, int)
 
 
+cdef class Chunks:
+    """How a policy predicts and what it does of that: kinds are PLAIN (0), MIXTURE (1) and FLOW (2). `dist` is that of a
+    whole chunk, or of the choice among a mixture's components; a flow needs none."""
+    cdef CChunks chunks
+
+    def __init__(self, int kind, int size, int dim, int execute, double ensemble, int state_dim, int components,
+                 int flow_steps, Distribution dist):
+        memset(&self.chunks, 0, sizeof(CChunks))
+        self.chunks.kind, self.chunks.size, self.chunks.dim, self.chunks.execute = kind, size, dim, execute
+        self.chunks.ensemble, self.chunks.state_dim = ensemble, state_dim
+        self.chunks.components, self.chunks.flow_steps = components, flow_steps
+        if dist is not None:
+            self.chunks.dist = dist.dist
+
+    def at(self, uintptr_t center, uintptr_t scale, uintptr_t log_std, uintptr_t begin, uintptr_t state):
+        """Where its numbers are, and the state (rows, state_dim) that is carried on."""
+        self.chunks.center, self.chunks.scale = <const float *>center, <const float *>scale
+        self.chunks.log_std, self.chunks.begin = <const float *>log_std, <const float *>begin
+        self.chunks.state = <float *>state
+        cdef int k
+        if self.chunks.kind == 0 and log_std:
+            for k in range(self.chunks.dist.dims):
+                self.chunks.dist.log_std[k] = self.chunks.log_std[k]
+        return self
+
+
 def step_envs(uintptr_t vec, uintptr_t step, int64_t envs, int count):
     """One step of a batch of `envs` C environments on `count` threads; addresses as for `rollout`."""
     with nogil:
@@ -58,19 +96,22 @@ def step_envs(uintptr_t vec, uintptr_t step, int64_t envs, int count):
 
 def rollout(tuple networks, Observations obs, Distribution dist, uintptr_t log_std, uintptr_t vec, uintptr_t step,
             tuple arrays, int64_t steps, int64_t rows, int64_t agents, uintptr_t starts, uintptr_t returns,
-            uintptr_t lengths, uint64_t seed, uint64_t first_step, bint greedy):
+            uintptr_t lengths, uint64_t seed, uint64_t first_step, bint greedy, int action_dims, int log_size=0,
+            Chunks chunks=None):
     """A whole rollout, of samples or of the likeliest actions.
 
     `vec` is the address of a VecEnv, `step` of its step function; `arrays` are addresses in the order of RolloutArrays.
     Returns, of the episodes that ended, in the order of their ends: flat row numbers (k,), returns (k,), lengths (k,),
-    and final observations as bytes (k, bytes of a row).
+    final observations as bytes (k, bytes of a row), and the sums of their environments' logs thereafter
+    (k, 1 + log_size), (k, 0) without a log.
     """
     cdef ActorCritic ac = _actor_critic(networks)
     cdef CRollout r
     memset(&r, 0, sizeof(CRollout))
     r.obs, r.dist, r.noise = obs.at(0), dist.at(log_std), Noise(seed, first_step)
     memcpy(&r.vec, <const void *>vec, sizeof(VecEnv))
-    r.step, r.greedy = <StepFunction>step, greedy
+    r.step, r.greedy, r.dims, r.log_size = <StepFunction>step, greedy, action_dims, log_size
+    r.chunks = NULL if chunks is None else &chunks.chunks
     r.to.obs, r.to.actions = <char *><uintptr_t>arrays[0], <void *><uintptr_t>arrays[1]
     r.to.rewards, r.to.env_rewards = <float *><uintptr_t>arrays[2], <float *><uintptr_t>arrays[3]
     r.to.logprobs, r.to.values = <float *><uintptr_t>arrays[4], <float *><uintptr_t>arrays[5]
@@ -85,22 +126,23 @@ def rollout(tuple networks, Observations obs, Distribution dist, uintptr_t log_s
     try:
         with nogil:
             _check(run_rollout(kernels, &ac, &r, threads))
-        return _collect(r.ends, slices, r.obs.bytes)
+        return _collect(r.ends, slices, r.obs.bytes, 1 + log_size if log_size else 0)
     finally:
         free_ends(r.ends, slices)
         free(r.ends)
 
 
-cdef tuple _collect(Ends *ends, int64_t slices, int64_t bytes_):
+cdef tuple _collect(Ends *ends, int64_t slices, int64_t bytes_, int64_t logged):
     """What all slices kept, sorted by step and row."""
     cdef int64_t i, total = 0, at = 0, n
     for i in range(slices):
         total += ends[i].count
     index, returns, lengths = np.empty(total, np.int64), np.empty(total), np.empty(total, np.int64)
-    final_obs = np.empty((total, bytes_), np.uint8)
+    final_obs, logs = np.empty((total, bytes_), np.uint8), np.empty((total, logged))
     cdef int64_t[::1] to_index = index, to_lengths = lengths
     cdef double[::1] to_returns = returns
     cdef uint8_t[:, ::1] to_obs = final_obs
+    cdef double[:, ::1] to_logs = logs
     for i in range(slices):
         n = ends[i].count
         if n:
@@ -108,6 +150,8 @@ cdef tuple _collect(Ends *ends, int64_t slices, int64_t bytes_):
             memcpy(&to_returns[at], ends[i].returns, n * sizeof(double))
             memcpy(&to_lengths[at], ends[i].lengths, n * sizeof(int64_t))
             memcpy(&to_obs[at, 0], ends[i].final_obs, n * bytes_)
+            if logged:
+                memcpy(&to_logs[at, 0], ends[i].logs, n * logged * sizeof(double))
             at += n
     order = np.argsort(index)
-    return index[order], returns[order], lengths[order], final_obs[order]
+    return index[order], returns[order], lengths[order], final_obs[order], logs[order]

@@ -252,6 +252,21 @@ def draw(kernel: Any, log_std: Tensor | None, params: Tensor, noise: Noise, firs
     return actions, logprobs
 
 
+class Normals:
+    """Standard normal numbers (n, dims), on the CPU the kernels' own, which a rollout in C draws too."""
+
+    def __init__(self, dims: int) -> None:
+        self.dims, self.kernel = dims, make_kernel((), (0.0,) * dims, (1.0,) * dims)
+        self.log_std = torch.zeros(dims)
+
+    def draw(self, params: Tensor, noise: Noise | None, first_row: int) -> Tensor:
+        """For the rows of `params`, of which `first_row` is the place in the vector."""
+        n, device = len(params), params.device
+        if noise is None or self.kernel is None or device.type != "cpu":
+            return torch.empty(n, self.dims, device=device).normal_(generator=noise.generator if noise else None)
+        return draw(self.kernel, self.log_std, torch.zeros(n, self.dims), noise, first_row, torch.float32)[0]
+
+
 def _log_tanh_slope(u: Tensor) -> Tensor:
     """log(1 − tanh²(u)), stable for large |u|."""
     return 2 * (math.log(2) - u - nn.functional.softplus(-2 * u))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from puffer_il.core.spec import ActionSpec
-from puffer_il.nn.distributions import Continuous, Noise, total
+from puffer_il.nn.distributions import Continuous, Noise, Normals, total
 from puffer_il.nn.networks import mlp
 
 LEAST_SCALE = 1e-3  # of half the action range, for a dimension in which nothing varies
@@ -42,7 +42,8 @@ class Flow(Continuous):
         # Of the demonstrations, and therefore in checkpoints; until they are seen, those of the action range.
         for name, values in (("center", self.center), ("scale", self.scale), ("measured", torch.tensor(False))):
             self.register_buffer(name, values)
-        self.kernel: Any = None
+        self.normals = Normals(self.dim)
+        self.kernel: Any = self.normals.kernel
 
     @torch.no_grad()
     def measure(self, actions: Tensor, counts: Tensor | None = None) -> None:
@@ -59,8 +60,7 @@ class Flow(Continuous):
     def sample(self, params: Tensor, noise: Noise | None = None, first_row: int = 0) -> tuple[Tensor, Tensor]:
         """Actions (n, dim), and zeros in place of their log-probabilities; without `noise` from torch's global
         generator."""
-        start = torch.empty(len(params), self.dim, device=params.device)
-        start.normal_(generator=noise.generator if noise else None)
+        start = self.normals.draw(params, noise, first_row)
         return self.carry(params, start), torch.zeros(len(params), device=params.device)
 
     def mode(self, params: Tensor) -> Tensor:

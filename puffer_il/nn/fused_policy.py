@@ -1,8 +1,8 @@
 """A policy's networks as the C kernels take them, for whole rollouts and whole minibatches in single calls.
 
 A policy is covered if it is an MLP on the CPU over flat observations of one dtype with unsquashed actions whose spread
-does not depend on the observation; what the kernels do for it has its general counterpart in torch (`Policy`,
-losses.py), with the same results up to rounding.
+does not depend on the observation; mixtures, flows and chunks of actions are covered in rollouts alone. What the
+kernels do for it has its general counterpart in torch (`Policy`, losses.py), with the same results up to rounding.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from torch import Tensor
 
 import puffer_il.kernels._kernels as kernels
 from puffer_il.nn import fused
-from puffer_il.nn.fused import FusedMLP, Layers
+from puffer_il.nn.flow import Flow
+from puffer_il.nn.fused import FusedMLP, Layers, address
+from puffer_il.nn.mixture import Mixture
 from puffer_il.nn.policy import Policy
 
 
@@ -30,19 +32,36 @@ class FusedPolicy:
         """None if the policy is not covered."""
         if not fused.enabled() or torch.is_autocast_enabled("cpu") or policy.lstm is not None:
             return None
-        if not policy.plain or policy.dist.kernel is None or not policy.flatten.covered or not fused.readable(policy):
+        if policy.dist.kernel is None or not policy.flatten.covered or not fused.readable(policy):
             return None
         if policy.joint is not None:
             layers = [policy.joint]
+        elif isinstance(policy.dist, Flow):
+            layers = [policy.dist.end.layers] if isinstance(policy.dist.end, FusedMLP) else []
+        elif not policy.plain and isinstance(policy.actor, FusedMLP):
+            layers = [policy.actor.layers]
         elif isinstance(policy.actor, FusedMLP) and isinstance(policy.critic, FusedMLP):
             layers = [policy.actor.layers, policy.critic.layers]
         else:
             return None
-        return None if any(part.refusal for part in layers) else cls(policy, layers)
+        return None if not layers or any(part.refusal for part in layers) else cls(policy, layers)
 
     def observations(self) -> kernels.Observations:
         """How the kernels read raw rows, with the encoder's present statistics."""
         return self.policy.flatten.for_kernels(self.policy.encoder.norm)
+
+    def chunks(self, state: Tensor | None) -> kernels.Chunks | None:
+        """How a rollout is to predict and do several steps, by a mixture or a flow; None for single actions of a plain
+        distribution. `state` (rows, state_dim) is carried on."""
+        if self.policy.plain:
+            return None
+        chunks, dist = self.policy.chunks, self.policy.dist
+        kind = 1 if isinstance(dist, Mixture) else 2 if isinstance(dist, Flow) else 0
+        numbers = (getattr(dist, name, None) for name in ("center", "scale", "log_std", "begin"))
+        return kernels.Chunks(
+            kind, chunks.size, chunks.dim, chunks.execute, chunks.ensemble, chunks.state_dim,
+            getattr(dist, "components", 0), getattr(dist, "steps", 0), getattr(dist, "choice", dist.kernel),
+        ).at(*map(address, numbers), address(state))
 
     @property
     def log_std(self) -> Tensor | None:

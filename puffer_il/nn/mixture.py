@@ -9,7 +9,19 @@ import torch
 from torch import Tensor, nn
 
 from puffer_il.core.spec import ActionSpec
-from puffer_il.nn.distributions import LOG_2PI, MAX_LOG_STD, MIN_LOG_STD, Continuous, Noise, total
+from puffer_il.nn.distributions import (
+    LOG_2PI,
+    MAX_LOG_STD,
+    MIN_LOG_STD,
+    Continuous,
+    Noise,
+    Normals,
+    draw,
+    make_kernel,
+    total,
+)
+
+CHOICE_SEED = 0x9E3779B97F4A7C15  # as in csrc/kernels/chunks.h
 
 
 class Mixture(Continuous):
@@ -28,7 +40,9 @@ class Mixture(Continuous):
         self.num_params = components * (1 + self.dim * (1 + state_std))
         # K times narrower than one Gaussian: wide ones overlap, and then one of them takes all.
         self.log_std = nn.Parameter(torch.full((components, self.dim), init_log_std - math.log(components)))
-        self.kernel: Any = None
+        self.normals = Normals(self.dim)
+        self.choice = make_kernel((components,))
+        self.kernel: Any = None if state_std else self.normals.kernel
 
     @torch.no_grad()
     def spread(self, layer: nn.Linear, steps: int = 1) -> None:
@@ -40,13 +54,20 @@ class Mixture(Continuous):
     def sample(self, params: Tensor, noise: Noise | None = None, first_row: int = 0) -> tuple[Tensor, Tensor]:
         """Actions (n, dim) and their log-probabilities (n,); without `noise` from torch's global generator."""
         logits, mean, log_std = self.moments(params)
-        generator = noise.generator if noise else None
-        chosen = (logits - torch.empty_like(logits).exponential_(generator=generator).log_()).argmax(-1)
+        chosen = self._choose(logits, noise, first_row)
         rows = torch.arange(len(params), device=params.device)
         std = (log_std[rows, chosen] if self.state_std else log_std[chosen]).exp()
-        normal = torch.empty_like(std).normal_(generator=generator)
+        normal = self.normals.draw(params, noise, first_row)
         actions = self.from_unit(mean[rows, chosen] + std * normal)
         return actions, self.log_prob(params, actions)
+
+    def _choose(self, logits: Tensor, noise: Noise | None, first_row: int) -> Tensor:
+        """(n,) a component for each row."""
+        if noise is not None and self.choice is not None and logits.device.type == "cpu":
+            apart = Noise(noise.seed ^ CHOICE_SEED, noise.generator, noise.step)  # from the noise of the normals
+            return draw(self.choice, None, logits, apart, first_row, torch.int32)[0][:, 0].long()
+        gumbel = torch.empty_like(logits).exponential_(generator=noise.generator if noise else None).log_()
+        return (logits - gumbel).argmax(-1)
 
     def mode(self, params: Tensor) -> Tensor:
         """The mean of the component with the largest weight."""

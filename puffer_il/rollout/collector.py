@@ -132,7 +132,7 @@ class Collector:
         policy = FusedPolicy.of(self.policy) if isinstance(self.policy, Policy) else None
         if batch is None or policy is None or self.vec.num_envs < FEW_ROWS or stepwise:
             return False
-        returns, lengths = native_rollout(policy, batch, self.buffer, self.episode_starts, self.noise, self.greedy)
+        returns, lengths, _ = native_rollout(policy, batch, self.buffer, self.episode_starts, self.noise, self.greedy)
         if len(returns):
             self.episode_returns.append(returns)
             self.episode_lengths.append(lengths)

@@ -51,7 +51,7 @@ def evaluate(vec: Vec, actor: Callable[[Array, Array], Array], episodes: int, se
     """Play `episodes` complete episodes of `actor` (an Actor), in whole rollouts where the kernels cover it and the
     environment. Each row plays its own fixed share, so short episodes are not favoured."""
     quota = quota_of(vec.num_envs, episodes)
-    if isinstance(actor, PolicyActor) and vec.backend == "native" and vec.logs is None:
+    if isinstance(actor, PolicyActor) and vec.backend == "native":
         vec.reset(seed)
         batch, fast = vec.native_batch(), FusedPolicy.of(actor.policy)
         if batch is not None and fast is not None:
@@ -94,14 +94,22 @@ def _in_rollouts(vec: Vec, batch: NativeBatch, fast: FusedPolicy, actor: PolicyA
     n = vec.num_envs
     buffer, starts = RolloutBuffer(vec.spec, ROLLOUT_STEPS, n), np.ones(n, bool)
     found: list[list[tuple[float, int]]] = [[] for _ in range(n)]
+    logs = None
+    if vec.logs is not None:
+        vec.pop_log_means()  # nothing of an earlier evaluation
+        logs = vec.logs.copy()
     while any(len(row) < quota[i] for i, row in enumerate(found)):
         buffer.start()
-        returns, lengths = native_rollout(fast, batch, buffer, starts, actor.noise, greedy=actor.deterministic)
+        returns, lengths, sums = native_rollout(fast, batch, buffer, starts, actor.noise, actor.deterministic,
+                                                actor.state)
         actor.noise.step += ROLLOUT_STEPS
-        for place, total, length in zip(buffer.final_index, returns, lengths, strict=True):
-            found[place % n].append((float(total), int(length)))
+        for place, total, length, logged in zip(buffer.final_index % n, returns, lengths, sums, strict=True):
+            if logs is not None and len(found[place]) < quota[place]:
+                logs[place // batch.agents * batch.agents] = logged
+            found[place].append((float(total), int(length)))
     kept = np.array([episode for i, row in enumerate(found) for episode in row[:quota[i]]])
-    return Scores(kept[:, 0], kept[:, 1].astype(np.int64))
+    return Scores(kept[:, 0], kept[:, 1].astype(np.int64),
+                  {} if logs is None else pop_log_means(logs, vec.log_names))
 
 
 def make_eval_vec(env: EnvConfig, episodes: int, creator: Creator | None = None) -> Vec:

@@ -1,5 +1,7 @@
 """A whole rollout as one call without Python, for a batch of C environments and a policy that the kernels cover."""
 
+from torch import Tensor
+
 import puffer_il.kernels._kernels as kernels
 from puffer_il.core.spec import Array
 from puffer_il.nn import FusedPolicy, Noise, address
@@ -11,18 +13,19 @@ ARRAYS = ("obs", "actions", "rewards", "env_rewards", "logprobs", "values", "fin
 
 
 def native_rollout(policy: FusedPolicy, batch: NativeBatch, buffer: RolloutBuffer, starts: Array, noise: Noise,
-                   greedy: bool = False) -> tuple[Array, Array]:
-    """Fill the buffer with a rollout of the batch; returns and lengths of the episodes that ended in it, in the order
-    of `buffer.final_index`.
+                   greedy: bool = False, state: Tensor | None = None) -> tuple[Array, Array, Array]:
+    """Fill the buffer with a rollout of the batch. Of the episodes that ended in it, in the order of
+    `buffer.final_index`: returns, lengths, and the sums of what their environments have logged, as in `Vec.logs`.
 
     `greedy` takes the likeliest actions instead of samples. `starts` (num_envs,) bool tells which rows begin an
-    episode, before and after.
+    episode, before and after, and `state` (num_envs, state_dim) what the policy's chunks have left to be done.
     """
     arrays = tuple(address(getattr(buffer, name)) for name in ARRAYS)
-    index, returns, lengths, final_obs = kernels.rollout(
+    index, returns, lengths, final_obs, logs = kernels.rollout(
         policy.networks(), policy.observations(), policy.distribution, address(policy.log_std), batch.vec, batch.step,
         arrays, buffer.num_steps, buffer.num_envs, batch.agents, address(starts), address(batch.returns),
-        address(batch.lengths), noise.seed, noise.step, greedy)
+        address(batch.lengths), noise.seed, noise.step, greedy, buffer.actions.shape[-1],
+        batch.log_size, policy.chunks(state))
     spec = policy.policy.spec
     buffer.keep_ends(index, final_obs.view(spec.obs_dtype).reshape(len(index), *spec.obs_shape))
-    return returns, lengths
+    return returns, lengths, logs

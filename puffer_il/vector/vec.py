@@ -120,6 +120,11 @@ class NativeBatch:
     lengths: Array
     owner: NativeEnv  # keeps the memory alive
 
+    @property
+    def log_size(self) -> int:
+        """How many numbers an episode logs."""
+        return len(self.owner.env_file.log)
+
 
 class Vec:
     """Rows of environments that step together; see `make_vec` and `Batch`. Arrays are views of shared buffers.

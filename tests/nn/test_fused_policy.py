@@ -32,8 +32,10 @@ def test_fused_policy_exists_only_for_policies_that_the_kernels_cover() -> None:
     assert not covered(box, squash=True) and not covered(box, state_std=True)
     assert not covered(box, lstm=4) and not covered(image)
     assert not covered(box, hidden=(8,) * 4) and not covered(box, hidden=(1024,), shared=True)
-    many = EnvSpec("many", (3,), np.dtype(np.float32), ActionSpec(nvec=(2,) * 65, shape=(65,)))
+    many = EnvSpec("many", (3,), np.dtype(np.float32), ActionSpec(nvec=(2,) * 257, shape=(257,)))
     assert not covered(many)
+    assert covered(box, head="flow", chunk=4) and covered(box, head="mixture") and covered(box, chunk=4, shared=True)
+    assert not covered(box, head="mixture", state_std=True) and not covered(box, chunk=4, lstm=4)
     policy = make_policy(box)
     with torch.autocast("cpu", torch.bfloat16):
         assert FusedPolicy.of(policy) is None

@@ -223,7 +223,8 @@ def test_a_nan_among_means_is_seen(isa: str) -> None:
 
 
 def test_larger_distributions_are_torchs() -> None:
-    for dist in (categorical(*[2] * 65), categorical(513), gaussian(65)):
+    dims, params = kernels.MAX_ACTION_DIMS, kernels.MAX_ACTION_PARAMS
+    for dist in (categorical(*[2] * (dims + 1)), categorical(params + 1), gaussian(dims + 1)):
         assert dist.kernel is None
         state = Noise.on(torch.device("cpu"), 1)
         actions, logprobs = dist.sample(random(20, dist.num_params), state)

@@ -48,7 +48,7 @@ EXPERTS = {"acrobot": -75, "mountaincar": -100, "pendulum": -150, "hopper": 3571
 @pytest.mark.parametrize("task", EXPERTS)
 def test_no_task_is_done_for_a_demonstrator_who_does_nothing(task, tmp_path):
     with make_vec(task, num_envs=20) as vec:
-        action = np.full((20, vec.spec.action.dim), 1 if task in ("acrobot", "mountaincar") else 0)  # no torque, no push
+        action = np.full((20, vec.spec.action.dim), int(task in ("acrobot", "mountaincar")))  # no force
         demos = collect(vec, lambda obs, starts: action.astype(vec.spec.action.dtype), 20, task)
     demos.save(tmp_path / "nothing.npz")
     layers = [*experiment_layers("gail", task),

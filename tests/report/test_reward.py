@@ -140,7 +140,7 @@ def show(*arguments) -> int:
 def test_json_holds_all_that_is_measured(trained, capsys):
     assert show(trained / "run", "--episodes", 4, "--json") == 0
     told = json.loads(capsys.readouterr().out)
-    assert (told["algo"], told["kind"], told["reads"], told["env"]) == ("airl", "network", ["obs"], "cartpole")
+    assert (told["algo"], told["kind"], told["reads"], told["env"]) == ("airl", "shaped", ["obs"], "cartpole")
     assert set(told["sources"]) == {"demonstrations", "random policy", "trained policy"}
     assert told["sources"]["random policy"]["episodes"] == 4
     assert told["truth"]["step"] is None  # CartPole pays 1 for every step

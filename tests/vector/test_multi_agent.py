@@ -39,8 +39,7 @@ def shown(request, tmp_path_factory):
 def test_a_shared_policy_trains(algo, shown, tmp_path):
     name, kwargs, path = shown
     settings = QUICK | {"env__name": name, "env__kwargs": kwargs, "demos__source": path}
-    if algo == "bc":
-        settings |= {"train__total_steps": 3000}
+    settings |= {"train__total_steps": 3000} if algo == "bc" else {"gail__disc_updates": 50}
     recorder = run(tiny(algo, tmp_path / "run", **settings))
     assert recorder.info.num_agents == 4
     summary = recorder.summary
@@ -50,7 +49,7 @@ def test_a_shared_policy_trains(algo, shown, tmp_path):
     if algo == "bc":
         assert last["bc/train_nll"] < first["bc/train_nll"]
     else:
-        assert last["disc/loss"] < first["disc/loss"] and last["env_steps"] == 3 * 12 * 16
+        assert last["disc/loss"] < 0.6 and last["env_steps"] == 3 * 12 * 16  # ln 2 for one that knows nothing
 
 
 def test_a_shared_policy_plays_with_any_number_of_agents(tmp_path):

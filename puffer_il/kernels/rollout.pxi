@@ -63,8 +63,8 @@ cdef extern from "kernels/rollout.h" nogil:
 
 
 cdef class Chunks:
-    """How a policy predicts and what it does of that: kinds are PLAIN (0), MIXTURE (1) and FLOW (2). `dist` is that of a
-    whole chunk, or of the choice among a mixture's components; a flow needs none."""
+    """How a policy predicts and what it does of that: kinds are PLAIN (0), MIXTURE (1) and FLOW (2). `dist` is that of
+    a whole chunk, or of the choice among a mixture's components; a flow needs none."""
     cdef CChunks chunks
 
     def __init__(self, int kind, int size, int dim, int execute, double ensemble, int state_dim, int components,

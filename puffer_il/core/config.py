@@ -116,7 +116,8 @@ class TrainConfig:
     result: str = setting("best", "what the run gives: the policy that was evaluated best during the run, or the last; "
                                   "without evaluations, and of a learner without rollouts, it is the last",
                           choices=("best", "last"))
-    stop_at_expert: float = setting(0.0, "stop once an evaluation reaches this normalised score; 0 never stops", low=0)
+    stop_at_expert: float = setting(0.0, "stop once an evaluation reaches this normalised score, and another one "
+                                    "from other starting states too; 0 never stops", low=0)
     tensorboard: bool = setting(False, "write TensorBoard events too (extra 'tensorboard')")
 
 

@@ -1,12 +1,17 @@
 """Adversarial inverse reinforcement learning (Fu et al. 2018): the discriminator is made of a reward that can be kept.
 
-    f(s, a, s′) = g(s, a) + γ h(s′) − h(s),    D = exp f / (exp f + π(a|s)),    logit D = f − log π(a|s)
-    L = −½ (E_expert log D + E_policy log(1 − D)) + gradient penalty of f − entropy bonus,    reward = f − log π or f
+    f(s, a, s′) = g(s, a) + γ h(s′) − h(s),    D = exp f / (exp f + π(a|s)^α),    logit D = f − α log π(a|s)
+    L = −½ (E_expert log D + E_policy log(1 − D)) + gradient penalty of f − entropy bonus
+    reward = −log(1 − D), the logit, or f
 
-At the optimum f is the expert's advantage, which is log π_E(a|s) for an expert of maximum entropy; h takes up what
-depends on the dynamics, and g is the reward that is left. With g(s) alone it is the true one up to a constant, where
-the true one is of states and the dynamics let every pair of states be told apart (theorem 5.1); it then holds in other
-dynamics too.
+At the optimum f is the expert's advantage, which is α log π_E(a|s) for an expert of maximum entropy at temperature α;
+h takes up what depends on the dynamics, and g is the reward that is left. With g(s) alone it is the true one up to a
+constant, where the true one is of states and the dynamics let every pair of states be told apart (theorem 5.1); it then
+holds in other dynamics too.
+
+The paper's α is 1. There log π of several action dimensions is larger than what an f of bounded slope can answer: the
+expert's actions are told by it alone, which teaches f nothing, and the policy is paid for spreading. An action that π
+takes less often than chance would counts as one of chance, for the same reason.
 """
 
 from dataclasses import dataclass
@@ -21,10 +26,12 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.spec import EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About
+from puffer_il.learners.bc import BC
 from puffer_il.learners.common.adversarial import Adversarial, RewardNetworkConfig, executed_logprobs
 from puffer_il.learners.common.discriminator import Discriminator, Logit, Term
 from puffer_il.learners.common.inputs import paired_with, passes
 from puffer_il.learners.common.network_average import NetworkAverage
+from puffer_il.learners.common.rewards import AUTO, FORMS
 from puffer_il.learners.common.shaped_reward import ShapedReward
 from puffer_il.learners.registry import register
 from puffer_il.rollout.buffer import RolloutBuffer
@@ -39,9 +46,13 @@ class AIRLConfig(RewardNetworkConfig):
                           choices=("state", "next_state", "state_action"))
     shaping_hidden: tuple[int, ...] = setting((32, 32), "units of the hidden layers of h; disc_hidden are those of g",
                                               low=1)
-    minus_log_policy: bool = setting(True, "pay the policy f − log π, which rewards entropy too; false pays f alone")
-    disc_updates: int = setting(4, "updates of f per iteration, whatever the rollout's size", low=1)
-    gp_coef: float = setting(1.0, "weight of the gradient penalty of f; 0 for none", low=0)
+    temperature: float = setting(0.1, "α, the weight of log π in D: f is the expert's advantage at this entropy "
+                                 "temperature", low=0)
+    reward: str = setting(AUTO, "what the policy is paid: softplus = −log(1−D), logsigmoid = log D, logit = "
+                          "f − α log π; auto is softplus", choices=(AUTO, *FORMS["bce"]))
+    bc_epochs: int = setting(0, "epochs of behaviour cloning before the first rollout; 0 for none", low=0)
+    minus_log_policy: bool = setting(True, "false pays f alone, whatever the reward's form")
+    gp_coef: float = setting(10.0, "weight of the gradient penalty of f; 0 for none", low=0)
     disc_ent_coef: float = setting(1e-3, "weight of the entropy of D, which draws the logit towards 0")
     replay_size: int = setting(50_000, "policy rows kept from all earlier rollouts alike, so that the reward never "
                                "forgets where the policy has been; 0 for none", low=0)
@@ -53,7 +64,7 @@ class AIRLConfig(RewardNetworkConfig):
 
 class Steps(NamedTuple):
     """What observations are paired with in rows: actions (n, dim), next_obs (n, *obs_shape), ended (n,) bool where the
-    successor is the absorbing state, logprobs (n,) under the policy that acted."""
+    successor is the absorbing state, logprobs (n,), α log π of the policy that acted."""
 
     actions: Tensor
     next_obs: Tensor
@@ -62,8 +73,8 @@ class Steps(NamedTuple):
 
 
 class Shaped(nn.Module):
-    """f − log π of rows: what g reads, (s′, its absorbing flag), log π; where g reads s′, (s, flag) in its place and
-    what g reads before log π.
+    """f − α log π of rows: what g reads, (s′, its absorbing flag), α log π; where g reads s′, (s, flag) in its place
+    and what g reads before α log π.
 
     After a termination h reads the absorbing state as s′, in which there is nothing to choose: log π is 0 there.
     """
@@ -136,7 +147,7 @@ class Shaped(nn.Module):
         return paired_with(self.reward.kind, steps.actions, steps.next_obs)
 
 
-@register("airl", uses=("ppo",))
+@register("airl", uses=("ppo", "bc"))
 class AIRL(Adversarial):
     """A discriminator made of a reward, a shaping and the policy's own probabilities; the reward is kept."""
 
@@ -154,6 +165,10 @@ class AIRL(Adversarial):
             raise InputError(f"policy.lstm = {config.policy.lstm}: airl needs the probability of single expert "
                              "actions, which a policy with memory does not give; set policy.lstm to 0")
         super().__init__(spec, demos, config, device, seed)
+        if not self.config.minus_log_policy:
+            self.form = "logit"  # f as it is
+        if epochs := self.config.bc_epochs:
+            BC(spec, demos, config, device, seed, policy=self.policy).fit(epochs)
         self.average = NetworkAverage(self.discriminator, self.config.reward_memory)
         self.layout = (0, torch.zeros(0))  # of the present rollout
         self.asks_all = len(demos) <= self.config.disc_updates * self.batch_size  # or only those drawn
@@ -176,7 +191,7 @@ class AIRL(Adversarial):
     def _paired(self, rollout: Any) -> Any:
         actions, ended = (rollout[name].flatten(0, 1) for name in ("actions", "terminations"))
         self.layout = rollout.buffer.num_envs, torch.tensor(rollout.buffer.final_index, device=self.device)
-        return Steps(actions, rollout.next_obs(), ended, executed_logprobs(self.policy, rollout))
+        return Steps(actions, rollout.next_obs(), ended, self._weighed(executed_logprobs(self.policy, rollout)))
 
     def relabel(self, buffer: RolloutBuffer) -> Metrics:
         """As Adversarial's, with log π computed once for all batches: the policy does not change meanwhile."""
@@ -195,9 +210,14 @@ class AIRL(Adversarial):
 
     @torch.no_grad()
     def _ask_policy(self, index: Tensor | slice) -> None:
-        """Put log π of these demonstrated rows under the present policy among their steps."""
+        """Put α log π of these demonstrated rows under the present policy among their steps."""
         params = self.policy.action_params(self.demo_obs[index])
-        self.demo_paired.logprobs[index] = self.policy.dist.log_prob_executed(params, self.demo_paired.actions[index])
+        logprobs = self.policy.dist.log_prob_executed(params, self.demo_paired.actions[index])
+        self.demo_paired.logprobs[index] = self._weighed(logprobs)
+
+    def _weighed(self, logprobs: Tensor) -> Tensor:
+        """α log π, where π is at least chance."""
+        return self.config.temperature * logprobs.clamp_min(self.policy.dist.log_chance)
 
     def _scores(self, obs: Tensor, paired: Any) -> Tensor:
         values = self.discriminator.of_rollout(obs, paired, *self.layout)

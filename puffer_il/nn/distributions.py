@@ -50,6 +50,7 @@ class Categorical(nn.Module):
         super().__init__()
         self.nvec = action.nvec
         self.num_params = sum(action.nvec)
+        self.log_chance = -sum(map(math.log, action.nvec))  # of any action where all are as probable
         self.kernel = make_kernel(self.nvec)
 
     def sample(self, params: Tensor, noise: Noise | None = None, first_row: int = 0) -> tuple[Tensor, Tensor]:
@@ -147,6 +148,8 @@ class Gaussian(Continuous):
                              "set policy.squash to false")
         self.squash, self.state_std, self.num_params = squash, state_std, action.dim * (1 + state_std)
         self.log_std = nn.Parameter(torch.full((action.dim,), init_log_std))
+        # log-density of uniform actions, in the units of `log_prob_executed`
+        self.log_chance = -action.dim * math.log(2) - (float(self.scale.log().sum()) if squash else 0.0)
         self.kernel = None if squash or state_std else make_kernel((), self.center.tolist(), self.scale.tolist())
         nodes, weights = np.polynomial.hermite_e.hermegauss(7)  # ∫ f(x) N(x; 0, 1) dx by quadrature
         self.keep(nodes=nodes, weights=weights / weights.sum())

@@ -166,15 +166,27 @@ def test_at_the_optimum_f_is_the_advantage_which_is_log_pi_and_g_is_the_true_rew
     assert float(logits.abs().max().detach()) < 1e-3  # D = ½ everywhere
 
 
-def test_the_policy_is_paid_the_logit_or_f_alone():
-    for own, taken in ((True, 1.0), (False, 0.0)):
-        learner, buffer = make(minus_log_policy=own, reward_scale=False, reward_clip=0), make_buffer()
+@pytest.mark.parametrize(("reward", "form"), [("auto", torch.nn.functional.softplus), ("logit", lambda x: x)])
+@pytest.mark.parametrize("temperature", [0.1, 1.0])
+def test_the_policy_is_paid_the_form_of_the_logit_or_f_alone(reward, form, temperature):
+    for minus in (True, False):
+        learner = make(reward=reward, temperature=temperature, minus_log_policy=minus, reward_scale=False,
+                       reward_clip=0)
+        buffer = make_buffer()
         learner.relabel(buffer)
         flat = buffer.flat()
         obs, paired = torch.from_numpy(flat.obs), Steps(*(torch.from_numpy(x) for x in (
             flat.actions, buffer.next_obs(), flat.terminations, flat.logprobs)))
-        f = of_steps(learner.discriminator, obs, paired).numpy()
-        np.testing.assert_allclose(buffer.rewards.reshape(-1), f - taken * flat.logprobs, rtol=1e-4, atol=1e-5)
+        f = of_steps(learner.discriminator, obs, paired)
+        log_policy = torch.from_numpy(flat.logprobs).clamp_min(-math.log(2))
+        expected = form(f - temperature * log_policy) if minus else f
+        np.testing.assert_allclose(buffer.rewards.reshape(-1), expected.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_what_chance_would_do_more_often_counts_as_chance():
+    learner = make(temperature=0.5)
+    made = learner._weighed(torch.tensor([-0.1, -math.log(2), -40.0]))
+    torch.testing.assert_close(made, torch.tensor([-0.05, -0.5 * math.log(2), -0.5 * math.log(2)]))
 
 
 def test_a_rollout_knows_its_successors_without_looking_at_each():
@@ -245,12 +257,13 @@ def test_demonstrated_rows_carry_the_present_policys_log_pi(batch):
         with torch.no_grad():
             expected = learner.policy.dist.log_prob_executed(learner.policy.action_params(learner.demo_obs[index]),
                                                              learner.demo_paired.actions[index])
+            expected = learner.config.temperature * expected.clamp_min(-math.log(2))
             for parameter in learner.policy.parameters():
                 parameter.add_(torch.sin(torch.arange(parameter.numel())).view_as(parameter))
         absorbing = round(learner.demo_absorbing * batch)
         assert 0 < absorbing < batch and (rows[:absorbing, -1] == 0).all()
         torch.testing.assert_close(rows[absorbing:, -1], expected[absorbing:], rtol=1e-5, atol=1e-6)
-        assert seed == 1 or expected.std() > 0.1
+        assert seed == 1 or expected.std() > 0.01
 
 
 def test_the_reward_that_is_kept_is_g_without_the_shaping():

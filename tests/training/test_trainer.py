@@ -54,6 +54,19 @@ def test_stops_at_the_experts_level_if_asked(tmp_path, demos):
     assert recorder.summary["status"] == "finished" and recorder.summary["env_steps"] < 10**5
 
 
+def test_one_lucky_evaluation_does_not_stop_a_run(tmp_path, demos, monkeypatch):
+    played = trainer.evaluate
+
+    def lucky(vec, actor, episodes, seed):
+        scores = played(vec, actor, episodes, seed)
+        return dataclasses.replace(scores, returns=scores.returns + 10**6 * (seed == trainer.EVAL_SEED))
+
+    monkeypatch.setattr(trainer, "evaluate", lucky)
+    summary = run(tiny("gail", tmp_path / "run", demos__source=str(demos), eval__interval_steps=256, train__seed=0,
+                       train__total_steps=1024, train__stop_at_expert=100.0)).summary
+    assert summary["env_steps"] == 1024 and summary["eval"]["normalized"] < 100
+
+
 def test_the_result_is_scored_on_episodes_that_did_not_decide_when_to_stop(tmp_path, demos, monkeypatch):
     starts = []
 

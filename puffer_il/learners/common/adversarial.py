@@ -127,7 +127,7 @@ class Adversarial(PPOOnReward):
 
     config: RewardNetworkConfig
     end_in_rows: ClassVar[bool] = False  # True: the discriminator learns the absorbing state from rows of it. False:
-    # only where no formula tells what it would learn (absorbing.SCORES)
+    # only where no formula tells what it would learn (absorbing.SCORES), which is paid where there is one
     replay_keep: ClassVar[float] = 0.01  # of a rollout enters the replay: old policies stay for a hundred iterations
     replay_even: ClassVar[bool] = False  # whether they stay for ever, all alike
     promised_metrics = (*PPOOnReward.promised_metrics, "disc/loss", *DISC_METRICS[3:], "disc/reward_mean",
@@ -265,7 +265,7 @@ class Adversarial(PPOOnReward):
         return rows
 
     def _absorbing_share(self, terminations: float, rows: float) -> float:
-        counted = terminations + (0 if self.learns_end else UNSEEN)
+        counted = terminations + (UNSEEN if self.config.loss in SCORES else 0)
         return absorbing_share(counted, rows, self.gamma) if self.lasting else 0.0
 
     def _scores(self, obs: Tensor, paired: Tensor | None) -> Tensor:
@@ -277,11 +277,11 @@ class Adversarial(PPOOnReward):
         """(1,) what a step in the absorbing state pays, before the scale."""
         if not self.lasting:
             return torch.zeros(1, device=self.device)
-        if self.learns_end:
-            logits = self.discriminator(self.discriminator.absorbing_rows(1))
-        else:
+        if self.config.loss in SCORES:
             score = SCORES[self.config.loss](self.demo_absorbing, self.policy_absorbing)
             logits = torch.tensor([score], device=self.device)
+        else:
+            logits = self.discriminator(self.discriminator.absorbing_rows(1))
         return reward_from_logits(logits, self.form, self.config.reward_clip)
 
     @torch.no_grad()

@@ -16,9 +16,14 @@ PIRO, arXiv:2509.23135) and near 0. Over equally many rows of both sides, of den
 
 which moves by at most 1/prox_coef in an iteration, is a leaky sum of how the visits differed, and never leaves
 ±1/decay_coef.
+
+The likelihood says nothing of r's mean: a constant added to r, that of the absorbing state included, changes neither
+the loss nor what is best. Left alone it drifts, and in a long run leaves the range that reward_clip lets through, so
+that every state is paid alike. Unless decay_coef fixes it, it is therefore set after each iteration so that r is 0
+halfway between the means of the two sides.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -30,6 +35,9 @@ from puffer_il.core.spec import EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About
 from puffer_il.learners.common.adversarial import Adversarial, RewardNetworkConfig, executed_logprobs
+from puffer_il.learners.common.learned_reward import NetworkReward
+from puffer_il.learners.common.network_average import NetworkAverage
+from puffer_il.learners.common.rewards import AUTO
 from puffer_il.learners.registry import register
 from puffer_il.rollout.buffer import RolloutBuffer
 
@@ -38,14 +46,16 @@ from puffer_il.rollout.buffer import RolloutBuffer
 class DeepMaxEntIRLConfig(RewardNetworkConfig):
     loss = "wasserstein"  # r itself is what the policy is paid, and its mean on either side is all of the loss
 
-    inputs: str = setting("state", "what the reward reads: the state that a step leaves, or that it reaches (which "
-                          "alone tells ends apart), so that demonstrations need no actions; or actions too",
-                          choices=("state", "next_state", "state_action"))
+    inputs: str = setting(AUTO, "what the reward reads: the state that a step leaves, or that it reaches (which alone "
+                          "tells ends apart), so that demonstrations need no actions; or actions too, which auto does "
+                          "where they are stored (else state)", choices=(AUTO, "state", "next_state", "state_action"))
     temperature: float = setting(0.1, "weight of −log π in what the policy is paid", low=0)
     prox_coef: float = setting(0.0, "weight of the squared change of r within an iteration, which keeps it within "
                                "1/prox_coef; 0 for none", low=0)
     decay_coef: float = setting(0.0, "weight of r², which keeps r within ±1/decay_coef; 0 for none", low=0)
     weight_decay: float = setting(1e-3, "decoupled weight decay of the reward (AdamW)", low=0)
+    reward_memory: int = setting(50, "iterations of whose networks the reward that is kept is the average; 1 for the "
+                                 "last one alone", low=1)
     absorbing: bool = setting(True, "absorbing state after terminations: r pays neither for dying nor for living")
     true_reward_coef: float = setting(0.0, "weight of the true reward, added to the learned one")
 
@@ -57,14 +67,20 @@ class DeepMaxEntIRL(Adversarial):
     section = DeepMaxEntIRLConfig
     config: DeepMaxEntIRLConfig
     needs_actions = False
-    about = About("Wulfmeier et al. 2015, arXiv:1507.04888", "you want a reward of states to keep, from demonstrations "
-                  "with or without actions; maxent_irl is exact where the environment is a small table")
+    saved = ("average",)
+    about = About("Wulfmeier et al. 2015, arXiv:1507.04888", "you want a reward to keep, from demonstrations with or "
+                  "without actions; maxent_irl is exact where the environment is a small table")
 
     def __init__(self, spec: EnvSpec, demos: Demos, config: Config, device: torch.device, seed: int) -> None:
-        if config.deep_maxent_irl.inputs == "state_action" and demos.actions is None:
+        own = config.deep_maxent_irl
+        if own.inputs == AUTO:
+            inputs = "state" if demos.actions is None else "state_action"
+            config = replace(config, sections=config.sections | {self.name: replace(own, inputs=inputs)})
+        elif own.inputs == "state_action" and demos.actions is None:
             raise InputError(f"demos {demos.source}: no actions are stored and deep_maxent_irl.inputs = 'state_action' "
                              "reads them; record them, or set it to 'state'")
         super().__init__(spec, demos, config, device, seed)
+        self.average = NetworkAverage(self.discriminator, self.config.reward_memory)
         self.logprobs = torch.empty(0)  # of the present rollout
         with torch.random.fork_rng([]):  # its weights are never its own
             self.before = self._make_discriminator(spec).to(device).requires_grad_(False)
@@ -72,7 +88,22 @@ class DeepMaxEntIRL(Adversarial):
     def relabel(self, buffer: RolloutBuffer) -> Metrics:
         """As Adversarial's, with r as it is now to stay near to."""
         self.before.load_state_dict(self.discriminator.state_dict())
-        return super().relabel(buffer)
+        metrics = super().relabel(buffer)
+        # Without an absorbing state a constant decides whether to end an episode; with a decay there is none left.
+        if self.config.absorbing and not self.config.decay_coef:
+            self._shift(-(metrics["disc/logit_expert"] + metrics["disc/logit_policy"]) / 2)
+        self.average.add()
+        return metrics
+
+    def learned_reward(self) -> NetworkReward:
+        """r on the average of the last iterations."""
+        with self.average.in_place():
+            return super().learned_reward()
+
+    @torch.no_grad()
+    def _shift(self, amount: float) -> None:
+        """Add a number to r everywhere, the absorbing state included."""
+        self.discriminator.net[-1].bias.add_(amount)
 
     def _add_gradients(self, expert: Tensor, policy: Tensor) -> None:
         """Those of the change of r and of its size, over the rows of both sides."""

@@ -38,6 +38,7 @@ CHANGED: dict[str, list[Any]] = {
     "csil.bc_epochs": [4], "csil.reward_clip": [1e-2],
     "airl.replay_size": [32], "airl.reward_memory": [1], "airl.temperature": [1.0], "airl.bc_epochs": [1],
     "airl.reward": ["logit"], "deep_maxent_irl.temperature": [0.5],
+    "deep_maxent_irl.inputs": ["state", "next_state"], "deep_maxent_irl.reward_memory": [1],
     "transfer.reward": ["{folder}/other.pt"],
     "maxent_irl.features": ["{folder}/features.npy"], "maxent_irl.horizon": [100], "maxent_irl.memory": [1],
     "maxent_irl.tolerance": [1.0],

@@ -21,7 +21,8 @@ CPU, GAMMA = torch.device("cpu"), 0.9
 
 def make(demos=None, spec=SPEC, **own) -> DeepMaxEntIRL:
     torch.manual_seed(0)
-    tables = {"deep_maxent_irl": {"disc_updates": 3, "disc_batch_size": 64, "disc_hidden": [8]} | own,
+    tables = {"deep_maxent_irl": {"disc_updates": 3, "disc_batch_size": 64, "disc_hidden": [8],
+                                  "inputs": "state"} | own,
               "ppo": {"gamma": GAMMA}, "policy": {"hidden": [8]}}
     return DeepMaxEntIRL(spec, demos or sign_demos(), build("deep_maxent_irl", [("test", tables)]), CPU, 0)
 
@@ -122,6 +123,41 @@ def test_terminations_are_worth_the_absorbing_reward_for_ever():
     ended = buffer.terminations & buffer.valid
     np.testing.assert_allclose(buffer.final_values[ended], metrics["disc/absorbing_reward"] / (1 - GAMMA), rtol=1e-4)
     assert learner.learned_reward().reads == ("obs",)
+
+
+@pytest.mark.parametrize(("absorbing", "decay_coef"), [(True, 0.0), (False, 0.0), (True, 0.1)])
+def test_r_is_centred_where_the_likelihood_says_nothing_of_its_mean(absorbing, decay_coef):
+    """Where a constant tells nothing, r is 0 between the sides and its differences are those of before."""
+    buffer = make_buffer()
+    learner = make(disc_updates=1, disc_learning_rate=0, absorbing=absorbing, decay_coef=decay_coef)
+    with torch.no_grad():
+        learner.discriminator.net[-1].bias.fill_(30)  # far outside of reward_clip
+    learner._update_norm(torch.from_numpy(buffer.flat().obs), None)
+    before, end = reward_of(learner, buffer.flat().obs), learner.discriminator.absorbing_rows(1)
+    ended = learner.discriminator(end).detach()
+    metrics = learner.relabel(buffer)
+    middle = (metrics["disc/logit_expert"] + metrics["disc/logit_policy"]) / 2
+    moved = before - reward_of(learner, buffer.flat().obs)
+    expected = middle if absorbing and not decay_coef else 0.0
+    np.testing.assert_allclose(moved.numpy(), expected, atol=0.05)
+    np.testing.assert_allclose((ended - learner.discriminator(end)).detach().numpy(), expected, atol=1e-4)
+
+
+def test_the_reward_that_is_kept_is_the_average_of_the_last_iterations():
+    kept, last = make(reward_memory=8), make(reward_memory=1)
+    buffer, seen = make_buffer(), []
+    for _ in range(3):
+        for learner in (kept, last):
+            learner.relabel(buffer)
+        seen.append(last.learned_reward().network.net[0].weight)
+    torch.testing.assert_close(seen[-1], last.discriminator.net[0].weight)
+    torch.testing.assert_close(kept.learned_reward().network.net[0].weight, torch.stack(seen).mean(0))
+
+
+def test_by_itself_the_reward_reads_actions_where_they_are_stored():
+    stored = sign_demos()
+    assert make(stored, inputs="auto").learned_reward().reads == ("obs", "actions")
+    assert make(dataclasses.replace(stored, actions=None), inputs="auto").learned_reward().reads == ("obs",)
 
 
 def test_demonstrations_need_actions_only_where_the_reward_reads_them():

@@ -23,7 +23,7 @@ from puffer_il.core.spec import ActionSpec, EnvSpec, ObsField
 if TYPE_CHECKING:
     import torch
 
-FORMAT = 4
+FORMAT = 5
 ARRAY = "numpy array"
 
 

@@ -116,6 +116,9 @@ class TrainConfig:
     result: str = setting("best", "what the run gives: the policy that was evaluated best during the run, or the last; "
                                   "without evaluations, and of a learner without rollouts, it is the last",
                           choices=("best", "last"))
+    policy_memory: int = setting(10, "of learners whose reward learns against the policy: iterations of whose policies "
+                                     "the one that is evaluated is the average, from the expert's level or half of the "
+                                     "run on; 1 for the latest alone", low=1)
     stop_at_expert: float = setting(0.0, "stop once an evaluation reaches this normalised score, and another one "
                                     "from other starting states too; 0 never stops", low=0)
     tensorboard: bool = setting(False, "write TensorBoard events too (extra 'tensorboard')")

@@ -58,6 +58,8 @@ class Learner(Stateful):
     needs_expert: ClassVar[bool] = False  # True: it is a Mixer, asks the expert that its section's key `expert` names
     # what to do in states of its own, and finds the answers in `buffer.expert_actions`; demonstrations are optional
     needs_model: ClassVar[bool] = False  # True: it plans, and is given the environment's `model`, an MDP, besides
+    plays_game: ClassVar[bool] = False  # True: its reward learns against its policy, which therefore may go round its
+    # goal for ever; evaluations and the user get the average of its last policies, as `train.policy_memory` says
     promised_metrics: ClassVar[tuple[str, ...]] = ()  # keys that `relabel` and `update` report together, every time
 
     policy: Any  # see above

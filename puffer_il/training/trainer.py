@@ -22,6 +22,7 @@ from puffer_il.nn import fused
 from puffer_il.rollout.actors import Actor, RandomActor, policy_actor
 from puffer_il.rollout.evaluate import CHOICE_SEED, EVAL_SEED, FINAL_SEED, Scores, evaluate
 from puffer_il.training.assemble import Parts, assemble
+from puffer_il.training.averaged import ShownPolicy
 from puffer_il.training.health import Health
 from puffer_il.training.kept import Kept, Snapshot, copy_of, is_kept, sign_of, stuck, told_choice
 from puffer_il.training.loggers import Logger, RunInfo
@@ -94,6 +95,7 @@ class Trainer:
         self.time_to_expert: float | None = None
         self.last_eval: dict[str, Any] | None = None
         self.keeps, self.kept = is_kept(self.config, self.learner), Kept()
+        self.shown = ShownPolicy(self.learner, self.config.train.policy_memory)
         self.result: Snapshot | None = None  # chosen at the end
         self.scores: dict[str, dict[str, Any] | None] = dict.fromkeys(SCORES)
         self.status = "running"
@@ -141,6 +143,7 @@ class Trainer:
             metrics |= learner.update(buffer, self.progress)
         self.env_steps += self.steps_per_update
         self.updates += 1
+        self.shown.follow(self.time_to_expert is not None, self.progress)
         elapsed = time.monotonic() - begin
         self.train_s += elapsed
         self.report(metrics, elapsed)
@@ -182,10 +185,11 @@ class Trainer:
         return (again.summary(self.random_return, self.expert_return)["normalized"] or 0) >= target
 
     def evaluate(self) -> Metrics:
-        """Play the present policy on the true reward, always from the same starting states."""
+        """Play the policy that is shown on the true reward, always from the same starting states."""
         metrics = self._report(self._play(self.config.eval.episodes, EVAL_SEED))
         if self.keeps and self.last_eval:
-            self.kept.offer(self.learner, self.env_steps, self.last_eval)
+            with self.shown.in_place():
+                self.kept.offer(self.learner, self.env_steps, self.last_eval)
         return metrics
 
     def finish(self) -> dict[str, Any]:
@@ -214,7 +218,7 @@ class Trainer:
     def _choose(self) -> Metrics:
         """Score the last policy, and the one that is the result, on episodes that did not choose it; what the last
         one's evaluation reports."""
-        cfg, last = self.config.eval, Snapshot.of(self.learner, self.env_steps)
+        cfg, last = self.config.eval, self._snapshot()
         scores = self._play(cfg.final_episodes, FINAL_SEED)
         metrics = self._report(scores)
         self.scores |= {"eval": self.last_eval, "eval_last": self.last_eval}
@@ -225,6 +229,8 @@ class Trainer:
                 scores = self._play(cfg.final_episodes, FINAL_SEED, self.result)
                 self.scores["eval"] = self._judged(scores)
                 self._message(told_choice(self.result, last, self.scores))
+        elif self.shown.averaged:
+            self.result = last
         self._compare(scores)
         return metrics
 
@@ -239,12 +245,17 @@ class Trainer:
             self._message(notice)
 
     def _play(self, episodes: int, seed: int, snapshot: Snapshot | None = None, greedy: bool | None = None) -> Scores:
-        """Complete episodes of the present policy, or of an earlier one in its place; the same starting states for the
-        same seed."""
+        """Complete episodes of the policy that is shown, or of an earlier one in its place; the same starting states
+        for the same seed."""
         policy, vec, cfg = self.learner.policy, self.parts.eval_vec, self.config
-        with self._phase("eval"), _in_place(policy, snapshot):
+        with self._phase("eval"), self.shown.in_place() if snapshot is None else _in_place(policy, snapshot):
             actor = policy_actor(policy, vec, cfg.eval.deterministic if greedy is None else greedy, cfg.train.seed)
             return evaluate(vec, actor, episodes, seed + cfg.train.seed)
+
+    def _snapshot(self) -> Snapshot:
+        """The policy that is shown, and the reward of the same moment."""
+        with self.shown.in_place():
+            return Snapshot.of(self.learner, self.env_steps)
 
     def _report(self, scores: Scores) -> Metrics:
         """Metrics of an evaluation, which is now the latest."""
@@ -280,10 +291,10 @@ class Trainer:
     def checkpoint(self, environments: bool = True) -> None:
         """Write everything that `restore` needs; without the environments' state if they have just failed."""
         begin = time.perf_counter()
-        chosen = self.result or self.kept.best or Snapshot.of(self.learner, self.env_steps)
+        chosen = self.result or self.kept.best or self._snapshot()
         state = {
             "learner": self.learner.state_dict(), "policy": chosen.policy, "policy_steps": chosen.env_steps,
-            "kept": self.kept.state_dict(),
+            "kept": self.kept.state_dict(), "shown": self.shown.state_dict(),
             "collector": self.collector.state_dict() if self.collector and environments else None,
             "spec": checkpoint.spec_to_state(self.spec), "torch_rng": torch.get_rng_state(),
             "wall_s": self.wall_s, **{name: getattr(self, name) for name in COUNTED},
@@ -302,6 +313,7 @@ class Trainer:
             self.collector.load_state_dict(state["collector"])
         torch.set_rng_state(state["torch_rng"])
         self.kept.load_state_dict(state["kept"])
+        self.shown.load_state_dict(state["shown"])
         self.wall_before = state["wall_s"]
         for name in COUNTED:
             setattr(self, name, state[name])
@@ -353,11 +365,8 @@ class Trainer:
 
 
 @contextmanager
-def _in_place(policy: Any, snapshot: Snapshot | None) -> Iterator[None]:
+def _in_place(policy: Any, snapshot: Snapshot) -> Iterator[None]:
     """`policy` with the weights of the snapshot, and with its own again afterwards."""
-    if snapshot is None:
-        yield
-        return
     own = copy_of(policy.state_dict())
     policy.load_state_dict(snapshot.policy)
     try:

@@ -126,6 +126,7 @@ class Adversarial(PPOOnReward):
     """The learner, but for its name: PPO on the reward of a discriminator that is trained on every rollout."""
 
     config: RewardNetworkConfig
+    plays_game = True
     end_in_rows: ClassVar[bool] = False  # True: the discriminator learns the absorbing state from rows of it. False:
     # only where no formula tells what it would learn (absorbing.SCORES), which is paid where there is one
     replay_keep: ClassVar[float] = 0.01  # of a rollout enters the replay: old policies stay for a hundred iterations

@@ -45,20 +45,21 @@ EXPERTS = {"acrobot": -75, "mountaincar": -100, "pendulum": -150, "hopper": 3571
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("algo", ["gail", "gaifo", "airl"])
 @pytest.mark.parametrize("task", EXPERTS)
-def test_no_task_is_done_for_a_demonstrator_who_does_nothing(task, tmp_path):
+def test_no_task_is_done_for_a_demonstrator_who_does_nothing(task, algo, tmp_path):
     with make_vec(task, num_envs=20) as vec:
         action = np.full((20, vec.spec.action.dim), int(task in ("acrobot", "mountaincar")))  # no force
         demos = collect(vec, lambda obs, starts: action.astype(vec.spec.action.dtype), 20, task)
     demos.save(tmp_path / "nothing.npz")
-    layers = [*experiment_layers("gail", task),
+    layers = [*experiment_layers(algo, task),
               ("control", {"env": {"name": task}, "demos": {"source": str(tmp_path / "nothing.npz")},
                            "eval": {"interval_steps": 50_000},
                            "train": {"total_steps": 300_000, "stop_at_expert": 0, "run_dir": str(tmp_path / "run")}})]
-    recorder = run(build("gail", layers))
+    recorder = run(build(algo, layers))
     best = max(m["eval/return_mean"] for m in recorder.metrics if "eval/return_mean" in m)
     nothing = demos.return_mean
-    print(f"\n{task}: demonstrations {nothing:.1f}, best evaluation {best:.1f}, an expert {EXPERTS[task]}")
+    print(f"\n{algo} on {task}: demonstrations {nothing:.1f}, best evaluation {best:.1f}, an expert {EXPERTS[task]}")
     assert best < nothing + 0.25 * (EXPERTS[task] - nothing)
 
 

@@ -9,8 +9,9 @@ policy that learns alongside (Finn et al. 2016, arXiv:1603.00448; one step of ea
 arXiv:2210.01808): PPO, paid r and its own entropy, as the soft-optimal policy of r is.
 
 By itself that term has no bound as long as the two can be told apart; weight decay and the gradient penalty bound r.
-Two more terms do it in units of r, if asked for: r stays near what it was before this iteration (a proximal step, after
-PIRO, arXiv:2509.23135) and near 0. Over equally many rows of both sides, of densities ρ_E and ρ, the best r is then
+Two more terms do it in units of r: r stays near what it was before this iteration (a proximal step, after PIRO,
+arXiv:2509.23135) and, if asked for, near 0. Over equally many rows of both sides, of densities ρ_E and ρ, the best r
+is then
 
     r = (prox_coef · r_before + (ρ_E − ρ) / (ρ_E + ρ)) / (prox_coef + decay_coef),
 
@@ -50,7 +51,7 @@ class DeepMaxEntIRLConfig(RewardNetworkConfig):
                           "tells ends apart), so that demonstrations need no actions; or actions too, which auto does "
                           "where they are stored (else state)", choices=(AUTO, "state", "next_state", "state_action"))
     temperature: float = setting(0.1, "weight of −log π in what the policy is paid", low=0)
-    prox_coef: float = setting(0.0, "weight of the squared change of r within an iteration, which keeps it within "
+    prox_coef: float = setting(2.0, "weight of the squared change of r within an iteration, which keeps it within "
                                "1/prox_coef; 0 for none", low=0)
     decay_coef: float = setting(0.0, "weight of r², which keeps r within ±1/decay_coef; 0 for none", low=0)
     weight_decay: float = setting(1e-3, "decoupled weight decay of the reward (AdamW)", low=0)

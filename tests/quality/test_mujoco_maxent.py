@@ -1,0 +1,49 @@
+"""Maximum entropy IRL on locomotion by its defaults, from ten whole trajectories: `make quality`.
+
+    experts   the GAIL paper's own of HalfCheetah and Hopper, acting at random as there
+    runs      3 seeds that had no part in tuning; the policies that users get
+    reward    one that was kept trains a new policy, which never sees a demonstration
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.quality import puffer_il, train
+
+pytestmark = pytest.mark.slow
+SEEDS = (101, 102, 103)
+STEPS = {"hopper": 500_000, "halfcheetah": 1_000_000}
+
+
+@pytest.fixture(scope="module")
+def trajectories(tmp_path_factory, test_data):
+    """The file of a task's fifty trajectories, made when it is asked for."""
+    pytest.importorskip("mujoco")
+    folder = tmp_path_factory.mktemp("trajectories")
+
+    def made(task: str) -> Path:
+        file = folder / f"{task}.npz"
+        puffer_il("demos", "collect", task, "--policy", test_data / "gail_paper_experts" / f"{task}.npz",
+                  "--stochastic", "--episodes", 50, "--seed", 11, "--out", file)
+        return file
+
+    return made
+
+
+@pytest.mark.parametrize("task", ["hopper", "halfcheetah"])
+def test_it_is_at_the_experts_level_from_ten_trajectories(task, trajectories, tmp_path):
+    file = trajectories(task)
+    scores = [train("deep_maxent_irl", task, seed, tmp_path, "--demos", file, "--demos.episodes", 10,
+                    "--total-steps", STEPS[task])[0]["eval"]["normalized"] for seed in SEEDS]
+    print(f"\ndeep_maxent_irl on {task}: {np.mean(scores):.3f} of the expert, {np.round(scores, 3).tolist()}")
+    assert np.mean(scores) >= 0.95
+
+
+def test_the_reward_that_is_kept_trains_a_new_policy(trajectories, tmp_path):
+    train("deep_maxent_irl", "halfcheetah", SEEDS[0], tmp_path, "--demos", trajectories("halfcheetah"),
+          "--demos.episodes", 10, "--total-steps", STEPS["halfcheetah"], "--train.result", "last")
+    summary, _ = train("transfer", "halfcheetah", SEEDS[0], tmp_path, "--transfer.reward",
+                       tmp_path / f"deep_maxent_irl-{SEEDS[0]}", "--total-steps", STEPS["halfcheetah"])
+    assert summary["eval"]["return_mean"] >= 0.8 * 4_628  # the expert's, which cannot be told without demonstrations

@@ -48,7 +48,8 @@ def trajectories(tmp_path_factory, test_data):
         policy = test_data / "gail_paper_experts" / f"{task}.npz"
         if task in EXPERT_STEPS:
             policy = folder / task
-            puffer_il("train", "ppo", task, "--total-steps", EXPERT_STEPS[task], "--run-dir", policy, *KEYS.get(task, ()))
+            puffer_il("train", "ppo", task, "--total-steps", EXPERT_STEPS[task], "--run-dir", policy,
+                      *KEYS.get(task, ()))
         files = [folder / f"{task}-{mode}.npz" for mode in ("sampled", "modes")]
         for file, how in zip(files, (("--stochastic",), ()), strict=True):
             print("\n", puffer_il("demos", "collect", task, "--policy", policy, *how, "--episodes", 50, "--seed", 11,
@@ -82,7 +83,8 @@ def test_gail_is_at_the_papers_figure(task, count, trajectories, table, tmp_path
     file, expert = trajectories(task)
     mean, low, high = measure("gail", task, count, file, tmp_path, "--total-steps", STEPS[task])
     paper = PAPER[task][count]
-    table.append(f"gail | {task} | {count} | {mean:.0f} [{low:.0f}, {high:.0f}] | {STEPS[task]:,} | {paper} | {expert:.0f}")
+    table.append(f"gail | {task} | {count} | {mean:.0f} [{low:.0f}, {high:.0f}] | {STEPS[task]:,} | {paper} | "
+                 f"{expert:.0f}")
     print(f"\n{table[-1]}")
     assert high >= min(paper, expert)
 

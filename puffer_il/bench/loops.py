@@ -19,6 +19,7 @@ from puffer_il.demos import shipped_path
 from puffer_il.kernels.threads import cores
 from puffer_il.learners.common.learned_reward import FILE as REWARD_FILE
 from puffer_il.learners.common.learned_reward import save_reward
+from puffer_il.learners.common.off_policy import STEPS_PER_UPDATE
 from puffer_il.learners.experiment import build, section_types
 from puffer_il.learners.registry import get_learner, learner_names
 from puffer_il.training.assemble import assemble
@@ -128,8 +129,9 @@ def learners(results: list[dict[str, Any]], size: Keys, rounds: int, seconds: fl
         if result.samples and kind(algo) == "off-policy":
             sac = build(algo, [("bench", tables(algo, keys))]).sac
             rows = keys["env.num_envs"] * keys["train.num_steps"]
+            updates = sac.updates or max(1, rows // STEPS_PER_UPDATE)
             found |= {"batch_size": sac.batch_size,
-                      "updates_per_s": figure([sac.updates * rate / rows for rate in result.rates])}
+                      "updates_per_s": figure([updates * rate / rows for rate in result.rates])}
         results.append(found)
 
 

@@ -127,7 +127,7 @@ class CSIL(SACOnDemos):
                 self.demo_reward = float(rows.rewards[:, :self.shown].mean())
             moves = self.updates >= self.config.critic_updates
             metrics = self.sac.learn(rows, reward / (1 - self.gamma), moves)
-            self.updates += self.sac.config.updates
+            self.updates += self.sac.updates
         return metrics | {"reward/absorbing": reward}
 
     def learned_reward(self) -> CloneReward:

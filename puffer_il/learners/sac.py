@@ -1,7 +1,7 @@
 """Soft actor-critic, and soft Q-learning where actions are discrete: off-policy learning from a reward (off_policy.py).
 
     each iteration: replay ← the rollout's valid rows
-                    a fixed number of gradient updates on minibatches drawn from the replay
+                    gradient updates on minibatches drawn from the replay, a fixed number or as the rollout is long
 """
 
 import torch
@@ -10,7 +10,7 @@ from puffer_il.core.config import Config
 from puffer_il.core.spec import EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About, Learner
-from puffer_il.learners.common.off_policy import STATS, SACConfig, make_engine
+from puffer_il.learners.common.off_policy import STATS, STEPS_PER_UPDATE, SACConfig, make_engine
 from puffer_il.learners.registry import register
 from puffer_il.nn import Policy, obs_moments
 from puffer_il.rollout.buffer import RolloutBuffer
@@ -35,16 +35,18 @@ class SAC(Learner):
         self.policy = Policy(spec, config.policy).to(device)
         self.engine = make_engine(self.policy, self.config, config.policy.activation, device, seed)
         self.replay = ReplayBuffer(spec, self.config.replay_size, seed)
+        self.updates = self.config.updates  # that the last rollout calls for
 
     def update(self, buffer: RolloutBuffer, progress: float) -> Metrics:
         self.store(buffer)
         if not self.ready:
             return self.idle()
-        return self.learn(self.replay.sample(self.config.updates, self.config.batch_size))
+        return self.learn(self.replay.sample(self.updates, self.config.batch_size))
 
     def store(self, buffer: RolloutBuffer, normalise: bool = True) -> None:
         """Put the rollout's valid rows into the replay, and its observations into the policy's normaliser."""
-        self.replay.append_rollout(buffer)
+        gathered = self.replay.append_rollout(buffer)
+        self.updates = self.config.updates or max(1, gathered // STEPS_PER_UPDATE)
         if normalise:
             obs, valid = rollout_on(buffer, self.device)["obs"].flatten(0, 1), buffer.flat().valid
             chosen = None if valid.all() else torch.from_numpy(valid).to(self.device)

@@ -78,3 +78,11 @@ def test_a_restored_learner_goes_on_as_the_saved_one():
     for one in (learner, other):
         one.update(make_buffer(seed=3), 0.5)
     assert same_state(learner.state_dict(), other.state_dict())
+
+
+@pytest.mark.parametrize("updates, expected", [(0, 11), (5, 5)])  # 44 valid rows: one for every four of them
+def test_the_updates_are_a_fixed_number_or_follow_from_the_rows_of_the_rollout(updates, expected, monkeypatch):
+    learner, buffer, seen = make(updates=updates), make_buffer(invalid=True), []
+    monkeypatch.setattr(learner.engine, "learn", lambda rows, *_: seen.append(rows.rewards.shape) or torch.zeros(6))
+    learner.update(buffer, 0.0)
+    assert len(learner.replay) == 44 and seen == [(expected, 8)]

@@ -26,6 +26,7 @@ from puffer_il.core.errors import InputError
 from puffer_il.nn import Encoder, FlatAdam, Flatten, FusedPolicy, Gaussian, Policy, address, flatten, mlp
 from puffer_il.rollout.replay import FIELDS, Transitions
 
+STEPS_PER_UPDATE = 4  # of sac.updates = 0: every transition is drawn batch_size / 4 times in the long run
 STATS = ("critic", "actor", "q_mean", "negentropy", "alpha", "grad_norm")
 
 
@@ -36,7 +37,8 @@ class SACConfig:
     gamma: float = setting(0.99, "discount factor", low=0, high=0.9999)
     learning_rate: float = setting(1e-3, "Adam's step size of all networks and of alpha", low=0)
     batch_size: int = setting(128, "transitions of one gradient update", low=1)
-    updates: int = setting(32, "gradient updates after each rollout", low=1)
+    updates: int = setting(32, "gradient updates after each rollout; 0 makes one for every four steps that it gathered",
+                           low=0)
     replay_size: int = setting(100_000, "transitions that the replay keeps", low=1)
     warmup: int = setting(0, "transitions to gather before the first update", low=0)
     tau: float = setting(0.05, "share of the way that the target network moves in each update", low=0, high=1)

@@ -38,7 +38,7 @@ class SACOnDemos(Learner):
 
     def draw(self) -> Transitions:
         """Rows (updates, batch_size, …), demonstrated ones first."""
-        updates, size = self.sac.config.updates, self.sac.config.batch_size
+        updates, size = self.sac.updates, self.sac.config.batch_size
         return joined(self.demos.sample(updates, self.shown), self.sac.replay.sample(updates, size - self.shown))
 
     @property

@@ -19,7 +19,7 @@ from argparse import Namespace
 from collections.abc import Callable
 from typing import Any
 
-from puffer_il.bench import environment, limits, loops, memory, networks, stages
+from puffer_il.bench import environment, limits, locomotion, loops, memory, networks, stages
 from puffer_il.bench.measure import Effort, Say
 from puffer_il.bench.peers import compare
 from puffer_il.bench.session import Session
@@ -35,6 +35,7 @@ PLANS = {  # bench → steps, each of which fills a list of results under its na
 PEERS = ("peers", "expert")
 ALL = tuple(step for steps in PLANS.values() for step in steps)
 PLANS["mujoco"] = ("mujoco",)
+PLANS["locomotion"] = ("locomotion",)
 WITH_LIMITS = {"stages", "buffer", "mlp"}
 
 
@@ -43,6 +44,8 @@ def main(args: Namespace) -> int:
     steps, algos = plan(args.what, args.peers), args.algos or ["ppo", "gail"]
     for algo in algos:
         get_learner(algo)
+    if "locomotion" in steps:
+        locomotion.check(args)
     if "env" in steps:
         find_creator(args.env, None).facts()
     args.algos, args.effort = algos, Effort(args.repeats, args.seconds)
@@ -68,7 +71,7 @@ def plan(what: str | None, peers: bool) -> tuple[str, ...]:
         return ALL + (PEERS if peers else ())
     if what is None and peers:
         return ("throughput", "memory", "stages", "buffer", "update", *PEERS)
-    return PLANS[what or "throughput"] + (PEERS if peers else ())
+    return PLANS[what or "throughput"] + (PEERS if peers and what != "locomotion" else ())  # it asks peers itself
 
 
 Entries = list[dict[str, Any]]
@@ -113,4 +116,5 @@ STEPS: dict[str, Callable[[Namespace, Entries, Say], None]] = {
     "update": lambda args, entries, say: networks.continuous_update(entries, cores(), args.effort, say),
     "peers": lambda args, entries, say: compare.compare(entries, args.repeats, say, compare.groups()),
     "mujoco": lambda args, entries, say: compare.compare(entries, args.repeats, say, compare.mujoco_groups()),
+    "locomotion": locomotion.locomotion,
     "expert": lambda args, entries, say: compare.expert_times(entries, args.seeds, args.peer_expert, say)}

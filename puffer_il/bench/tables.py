@@ -5,6 +5,7 @@ from itertools import groupby
 from typing import Any
 
 from puffer_il.bench.limits import KINDS
+from puffer_il.bench.locomotion_tables import locomotion_tables
 from puffer_il.bench.loops import STAGES
 from puffer_il.bench.measure import Figure
 from puffer_il.bench.peers.compare import best_of_theirs
@@ -245,4 +246,5 @@ def expert_tables(entries: Entries) -> list[Table]:
 TABLES: dict[str, Callable[[Entries], list[Table]]] = {
     "throughput": throughput_tables, "memory": memory_tables, "stages": stage_tables, "buffer": buffer_tables,
     "scaling": scaling_tables, "env": env_tables, "learners": learner_tables, "mlp": mlp_tables,
-    "update": update_tables, "peers": peer_tables, "mujoco": peer_tables, "expert": expert_tables}
+    "update": update_tables, "peers": peer_tables, "mujoco": peer_tables, "expert": expert_tables,
+    "locomotion": locomotion_tables}

@@ -15,6 +15,7 @@ WHAT = {"throughput": "whole training loops, and peak memory (the default)",
         "mlp": "fused networks against torch",
         "all": "all of the above",
         "mujoco": "the MuJoCo environments beside EnvPool's, which is installed on first use in PUFFER_IL_PEERS",
+        "locomotion": "GAIL's time to the expert on hopper and halfcheetah; with --peers imitation and TorchRL too",
         "scores": "how well and how soon every algorithm learns, by whole training runs; this takes hours"}
 
 
@@ -51,6 +52,12 @@ def add(commands: Any) -> None:
                                                                      "another)")
     option("--limit", type=parser.count, default=1800, metavar="S", help="seconds after which a run is given up "
                                                                          "(default 1800)")
+    option = measure.add_argument_group("locomotion").add_argument
+    option("--tasks", type=_names, default="hopper,halfcheetah", metavar="T,…", help="default hopper,halfcheetah")
+    option("--demos-folder", type=Path, metavar="DIR", help="holds the demonstrations, T.npz, of which all see the "
+                                                            "first 10 episodes")
+    option("--cap", type=parser.count, default=0, metavar="S", help="seconds at which a peer is given up (default 20 "
+                                                                    "times our median)")
 
 
 def bench(args: Namespace) -> int:

@@ -294,7 +294,7 @@ def test_bad_input_is_one_line_before_anything_runs(arguments, said, monkeypatch
 def test_plans():
     assert speed.plan(None, False) == ("throughput", "memory")
     assert speed.plan("buffer", True) == ("buffer", "peers", "expert")
-    assert {*speed.plan("all", True), "mujoco"} == set(TABLES) == set(speed.STEPS)
+    assert {*speed.plan("all", True), "mujoco", "locomotion"} == set(TABLES) == set(speed.STEPS)
     assert {"stages", "buffer", "update", "peers", "expert"} <= set(speed.plan(None, True))
 
 

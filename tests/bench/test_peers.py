@@ -224,4 +224,4 @@ def test_workers_import_nothing_of_ours_and_their_peer_only_when_run(file):
              for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)}
     assert not any(name.startswith("puffer_il") for found in names.values() for name in found)
     top = {name.split(".")[0] for node in tree.body for name in names.get(node, [])}
-    assert top <= {*sys.stdlib_module_names, "protocol"}
+    assert top <= {*sys.stdlib_module_names, "protocol", "race"}

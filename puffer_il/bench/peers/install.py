@@ -24,6 +24,8 @@ from puffer_il.bench.measure import Say
 TORCH = "torch==2.13.0"  # what we are tested with, for all alike: the peers differ in their own code, not in torch's
 NUMPY = "numpy==1.26.4"  # both are made for NumPy 1; PufferLib 3.0.0 asks for it
 GYMNASIUM = "gymnasium==0.29.1"  # imitation asks for ~=0.29, PufferLib for <=0.29.1
+MUJOCO = ("mujoco==2.3.7", "imageio")  # of the time of that Gymnasium, whose environments import both
+TORCHRL = "torchrl==0.14.1"
 PYTHONS = ((3, 11), (3, 12))  # NumPy 1.26 has wheels for no later Python
 PUFFERLIB = "pufferlib==3.0.0"  # the last release with its own trainer and environments
 SAY_EVERY = 5.0  # seconds between two lines about the same step
@@ -182,6 +184,9 @@ RECIPES = {
     # Stable-Baselines3 2.2.1 is the only release that imitation 1.0.1 (~=2.2.1) accepts. torch comes first and alone,
     # so that nothing later chooses another.
     "imitation": Recipe(((TORCH,), ("imitation==1.0.1", "stable-baselines3==2.2.1", GYMNASIUM, NUMPY, TORCH))),
+    "imitation-mujoco": Recipe(((TORCH,), ("imitation==1.0.1", "stable-baselines3==2.2.1", GYMNASIUM, *MUJOCO, NUMPY,
+                                           TORCH))),
+    "torchrl": Recipe(((TORCH,), (TORCHRL, GYMNASIUM, *MUJOCO, NUMPY, TORCH))),
     # PufferLib's requirements but for loggers and wrappers of other interfaces, which its trainer does not import. gym
     # 0.23 is what it asks for; heavyball 2 has no ForeachMuon. setuptools, wheel and Cython build it.
     "pufferlib": Recipe(((TORCH,), ("gym==0.23.0", "heavyball==1.7.2", "pyro-ppl==1.9.2", "psutil", "rich",

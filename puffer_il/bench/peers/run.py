@@ -31,6 +31,8 @@ SAMPLE_TIMEOUT = 600.0  # seconds for one measurement; the longest, GAIL to the 
 QUIT_TIMEOUT = 5.0
 WORKERS = {  # peer → (virtual environment, script)
     "imitation": ("imitation", "imitation_worker.py"),
+    "imitation_locomotion": ("imitation-mujoco", "imitation_locomotion_worker.py"),
+    "torchrl": ("torchrl", "torchrl_worker.py"),
     "sb3": ("imitation", "sb3_worker.py"),
     "pufferlib": ("pufferlib", "pufferlib_worker.py"),
     "envpool": ("envpool", "envpool_worker.py"),

@@ -118,8 +118,8 @@ def test_algos_lists_it_and_says_what_is_broken(installed, capsys, monkeypatch):
     assert "states alone" in row and "Ciosek 2022" in row
     assert [line.partition(": ")[2] for line in printed.err.splitlines()] == [
         "algorithm 'bare' of package their-bare: bare:Bare has no section, about, needs_demos, needs_actions, "
-        "needs_expert, needs_model, plays_game, promised_metrics, done, steps_per_update, relabel, advantages, update, finish, "
-        "state_dict, load_state_dict; derive it from puffer_il.learners.base.Learner",
+        "needs_expert, needs_model, plays_game, promised_metrics, done, steps_per_update, relabel, advantages, "
+        "update, finish, state_dict, load_state_dict; derive it from puffer_il.learners.base.Learner",
         "algorithm 'broken' of package their-broken: broken:Broken cannot be imported (ModuleNotFoundError: No module "
         "named 'a_package_that_is_not_there'); repair or uninstall it"]
     assert main(["algos", "nearest", "--json"]) == 0

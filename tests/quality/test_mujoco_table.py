@@ -3,8 +3,7 @@
     trajectories   the first 4, 11, 18 or 25 of fifty, every 20th pair from a random offset in each
     experts        the paper's own of HalfCheetah and Hopper, acting at random as there; of Walker2d and Ant, whose
                    experts are no more, PPO's by its defaults
-    asked          the paper's figure or, where the expert itself scores less by its most probable actions, as on Hopper
-                   (3,614 of 3,571 in the paper), the expert's
+    asked          the paper's figure, also on Hopper, where it is more than the expert's own (printed beside it)
     runs           5 seeds that had no part in tuning; mean and 95% bootstrap interval of the policies that users get
     steps          at most 1 million (3 million on Ant); the paper: 25 million
 
@@ -86,7 +85,7 @@ def test_gail_is_at_the_papers_figure(task, count, trajectories, table, tmp_path
     table.append(f"gail | {task} | {count} | {mean:.0f} [{low:.0f}, {high:.0f}] | {STEPS[task]:,} | {paper} | "
                  f"{expert:.0f}")
     print(f"\n{table[-1]}")
-    assert high >= min(paper, expert)
+    assert high >= paper
 
 
 @pytest.mark.parametrize("task", PAPER_BC)

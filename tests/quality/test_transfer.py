@@ -54,7 +54,7 @@ def test_airls_reward_is_still_right_a_million_steps_past_the_experts_level(tmp_
     """The reward of the last policy, which stopped doing what a reward has to punish a million steps before."""
     scores = transferred("airl", tmp_path, test_data, bounds, UNSEEN, "--train.stop_at_expert", 0, "--train.result",
                          "last", "--total-steps", 1_600_000)
-    assert bootstrap_ci(scores)[0] >= 0.9 and scores.min() >= 0.85
+    assert scores.mean() >= 0.95
 
 
 def test_gails_reward_is_not(tmp_path, test_data, bounds):

@@ -137,6 +137,8 @@ def collect(args: Namespace) -> int:
         vec.reset()
         actor = resolve_actor(*flagged(args.policy, args.expert), vec, deterministic=not args.stochastic,
                               seed=args.seed)
+        for line in vec.notices:
+            parser.notice(line)
         demos = collect(vec, actor, args.episodes, args.typed, seed=args.seed)
     demos.save(args.out, env=args.env, collected=args.typed)
     return _written(args.out, demos)

@@ -50,6 +50,8 @@ def main(args: Namespace) -> int:
 
             actor = resolve_actor(*flagged(args.policy, args.expert), viewer.vec, deterministic=not args.stochastic,
                                   seed=args.seed)
+            for notice in viewer.vec.notices:
+                print(f"note: {notice}", file=sys.stderr)
         play = Play(viewer, args, actor)
         if path:
             play.film = Film(path, play.fps or TURNS_FPS, whole=bool(args.steps))

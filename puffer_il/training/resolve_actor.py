@@ -24,7 +24,8 @@ def resolve_actor(given: str, source: Any, vec: Vec, *, deterministic: bool = Tr
     "script"            the environment's function c_expert
     "person"            somebody at the terminal, whom `person` makes
     "random"            uniform actions: a control, from which nothing can be learned
-    another path        a run directory, a Stable-Baselines3 zip, or an npz of the GAIL paper's experts
+    another path        a run directory, or a file that `rollout.policy_files` reads; what its user should know is added
+                        to `vec.notices`
     a Policy, a NumpyPolicy, or anything else with Stable-Baselines3's `predict`, such as a model of that library
     a function          of n observations alone, which gives n actions, both in the environment's own form
     an Actor            as it is
@@ -49,6 +50,7 @@ def resolve_actor(given: str, source: Any, vec: Vec, *, deterministic: bool = Tr
         return RandomActor(vec.spec, seed)
     if isinstance(source, str | Path):
         source = _policy_at(given, source, vec.spec)
+        vec.notices += getattr(source, "notices", ())
     if isinstance(source, Actor):
         return source
     if isinstance(source, Policy):

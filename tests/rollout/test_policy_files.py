@@ -175,15 +175,15 @@ def test_stable_baselines3_samples_with_its_standard_deviation(saved_ppo):
 def test_a_network_we_cannot_run_is_refused(saved_ppo, tmp_path):
     from torch import nn
 
-    _, path = saved_ppo("CartPole-v1", nn.GELU)
-    with pytest.raises(InputError, match="has activation GELU; known are Tanh"):
+    _, path = saved_ppo("CartPole-v1", nn.PReLU)
+    with pytest.raises(InputError, match="has activation PReLU; known are Tanh"):
         read_policy(path, CARTPOLE)
     _, path = saved_ppo("Pendulum-v1", use_sde=True)
     pendulum = spec_of(gymnasium.make("Pendulum-v1"))
     read_policy(path, pendulum)
     with pytest.raises(InputError, match="no standard deviation per action"):
         acting(path, pendulum, deterministic=False)(np.zeros((1, 3)))
-    with pytest.raises(InputError, match=r"layer of shape \(3, 64\) for 4 inputs"):
+    with pytest.raises(InputError, match=r"acts in Box\(1\), but the actions of CartPole-v1 are Discrete\(2\)"):
         read_policy(path, CARTPOLE)
 
 
@@ -203,10 +203,3 @@ def test_other_zips_are_refused(saved_ppo, tmp_path):
         new.writestr("data", json.dumps({}))
     with pytest.raises(InputError, match="no policy we know"):
         read_policy(tmp_path / "x.zip", CARTPOLE)
-
-
-def test_other_policies_of_stable_baselines3_are_refused(tmp_path):
-    sb3 = pytest.importorskip("stable_baselines3")
-    sb3.DQN("MlpPolicy", "CartPole-v1", device="cpu", buffer_size=10).save(tmp_path / "dqn.zip")
-    with pytest.raises(InputError, match="only an actor-critic MlpPolicy"):
-        read_policy(tmp_path / "dqn.zip", CARTPOLE)

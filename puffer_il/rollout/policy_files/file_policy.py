@@ -1,0 +1,136 @@
+"""What every file of a policy becomes: a network, and how its outputs become actions."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import Array
+
+Network = Callable[[Array, Any, Array | None], tuple[Array, Any]]  # rows, state, starts → outputs (n, width), state
+
+
+class Head(Protocol):
+    """How outputs become actions."""
+
+    @property
+    def samples(self) -> bool:
+        """Whether a distribution is known, from which actions can be drawn."""
+
+    def width(self) -> int:
+        """How many outputs it needs."""
+
+    def actions(self, outputs: Array, rng: np.random.Generator | None) -> Array:
+        """Rows (n, dim); drawn from the distribution where `rng` is given, else its mode."""
+
+
+@dataclass
+class FilePolicy:
+    """A NumpyPolicy: `network` gives the outputs, `head` the actions."""
+
+    source: str  # the file
+    network: Network
+    head: Head
+    num_parameters: int
+    memoryless: bool = True
+    notices: tuple[str, ...] = ()  # what its user should be told
+    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+
+    def predict(self, obs: Array, state: Any = None, episode_start: Array | None = None,
+                deterministic: bool = False) -> tuple[Array, Any]:
+        """Stable-Baselines3's interface: (n, dim) for observations (n, *obs_shape). InputError where actions are to be
+        sampled but the file holds no distribution."""
+        if not (deterministic or self.head.samples):
+            raise InputError(f"policy {self.source}: has no standard deviation per action; use its deterministic "
+                             "actions")
+        outputs, state = self.network(obs, state, episode_start)
+        return self.head.actions(outputs, None if deterministic else self.rng), state
+
+    def set_random_seed(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+
+
+@dataclass
+class Choices:
+    """One softmax for each entry of `nvec`. With `epsilon` the outputs are values: the highest is chosen, and a uniform
+    choice with that probability where actions are sampled (Mnih et al. 2015)."""
+
+    nvec: tuple[int, ...]
+    epsilon: float | None = None
+    samples = True
+
+    def width(self) -> int:
+        return sum(self.nvec)
+
+    def actions(self, outputs: Array, rng: np.random.Generator | None) -> Array:
+        if rng is not None and self.epsilon is None:
+            outputs = outputs + rng.gumbel(size=outputs.shape)  # its argmax is a sample of the softmax
+        blocks = np.split(outputs, np.cumsum(self.nvec)[:-1], axis=1)
+        chosen = np.stack([block.argmax(1) for block in blocks], 1).astype(np.int32)
+        if rng is None or self.epsilon is None:
+            return chosen
+        explores = rng.random((len(chosen), 1)) < self.epsilon
+        return np.where(explores, rng.integers(0, self.nvec, chosen.shape), chosen).astype(np.int32)
+
+
+@dataclass
+class Bits:
+    """One Bernoulli variable for each of `count` bits, the outputs are its log-odds."""
+
+    count: int
+    samples = True
+
+    def width(self) -> int:
+        return self.count
+
+    def actions(self, outputs: Array, rng: np.random.Generator | None) -> Array:
+        return (outputs + (0 if rng is None else rng.logistic(size=outputs.shape)) > 0).astype(np.int32)
+
+
+@dataclass
+class Normal:
+    """The outputs are the means of a normal distribution, `log_std` (dim,) the logarithms of its deviations."""
+
+    dim: int
+    log_std: Array | None = None
+
+    @property
+    def samples(self) -> bool:
+        return self.log_std is not None
+
+    def width(self) -> int:
+        return self.dim
+
+    def actions(self, outputs: Array, rng: np.random.Generator | None) -> Array:
+        if rng is not None and self.log_std is not None:
+            outputs = outputs + np.exp(self.log_std) * rng.standard_normal(outputs.shape)
+        return outputs.astype(np.float32)
+
+
+@dataclass
+class Squashed:
+    """tanh(x) stretched over the range `low` to `high` (dim,).
+
+    With `spread` the outputs are the means of a normal distribution of x and, behind them, the logarithms of its
+    deviations, which are kept within −20 to 2 (Haarnoja et al. 2018).
+    """
+
+    low: Array
+    high: Array
+    spread: bool = False
+
+    @property
+    def samples(self) -> bool:
+        return self.spread
+
+    def width(self) -> int:
+        return len(self.low) * (1 + self.spread)
+
+    def actions(self, outputs: Array, rng: np.random.Generator | None) -> Array:
+        dim = len(self.low)
+        x = outputs[:, :dim]
+        if rng is not None:
+            x = x + np.exp(np.clip(outputs[:, dim:], -20, 2)) * rng.standard_normal(x.shape)
+        return (self.low + 0.5 * (np.tanh(x) + 1) * (self.high - self.low)).astype(np.float32)

@@ -1,0 +1,109 @@
+"""The parts of other people's networks, built from their weights: torch modules that hold exactly those."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Weights = Mapping[str, Tensor]
+Refuse = Callable[[str], Any]
+ACTIVATIONS = {name: getattr(nn, name) for name in (
+    "Tanh", "ReLU", "LeakyReLU", "ELU", "GELU", "SiLU", "Sigmoid", "Softplus", "Softsign", "Mish", "SELU", "CELU",
+    "ReLU6", "Hardtanh", "Hardswish", "Hardsigmoid", "LogSigmoid", "Tanhshrink", "Identity")}
+
+
+class Renormalised(nn.Module):
+    """Batch renormalisation by its running statistics (Ioffe 2017), as sb3_contrib's CrossQ has it."""
+
+    def __init__(self, weights: Weights, epsilon: float) -> None:
+        super().__init__()
+        self.mean, self.scale, self.bias = weights["ra_mean"], weights["scale"], weights["bias"]
+        self.deviation = (weights["ra_var"] + epsilon).sqrt()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * ((x - self.mean[None]) / self.deviation[None]) + self.bias
+
+
+def under(weights: Weights, prefix: str) -> dict[str, Tensor]:
+    """The weights whose names begin with `prefix`, without it."""
+    return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+
+
+def linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+    layer.weight = nn.Parameter(weight, requires_grad=False)
+    if bias is not None:
+        layer.bias = nn.Parameter(bias, requires_grad=False)
+    return layer
+
+
+def mlp(weights: Weights, inputs: int, refuse: Refuse, activation: type[nn.Module], fits: str, *,
+        last: bool = True, epsilon: float = 0.001) -> tuple[nn.Sequential, int]:
+    """The network of an nn.Sequential's weights ("0.weight", "2.weight", …; between them stand activations) and its
+    outputs' number. Without `last` an activation follows the last layer. `fits` names what `inputs` are those of."""
+    layers: list[nn.Module] = []
+    width, gap = inputs, True
+    for index in range(1 + max((int(key.split(".")[0]) for key in weights), default=-1)):
+        own = under(weights, f"{index}.")
+        if "scale" in own:
+            layers.append(Renormalised(own, epsilon))
+        elif "weight" in own:
+            layer = linear(own["weight"], own.get("bias"))
+            if layer.in_features != width:
+                refuse(f"has a layer of shape {(layer.in_features, layer.out_features)} for {width} inputs; {fits}")
+            layers.append(layer)
+            width = layer.out_features
+        elif gap:
+            refuse("has layers that have no weights beside one another; export it to TorchScript and give that")
+        else:
+            layers.append(activation())
+        gap = not own
+    if layers and not last and isinstance(layers[-1], nn.Linear):
+        layers.append(activation())
+    return nn.Sequential(*layers), width
+
+
+def nature_cnn(weights: Weights, refuse: Refuse) -> tuple[nn.Sequential, int]:
+    """Stable-Baselines3's NatureCNN (Mnih et al. 2015): three convolutions, of strides 4, 2 and 1, and a layer."""
+    layers: list[nn.Module] = []
+    kernels = []
+    for index, stride in ((0, 4), (2, 2), (4, 1)):
+        weight = weights[f"cnn.{index}.weight"]
+        conv = nn.Conv2d(weight.shape[1], weight.shape[0], tuple(weight.shape[2:]), stride)  # type: ignore[arg-type]
+        conv.weight = nn.Parameter(weight, requires_grad=False)
+        conv.bias = nn.Parameter(weights[f"cnn.{index}.bias"], requires_grad=False)
+        layers += [conv, nn.ReLU()]
+        kernels.append(weight.shape[2])
+    if kernels != [8, 4, 3]:
+        refuse(f"has convolutions of sizes {kernels}, not NatureCNN's; export it to TorchScript and give that")
+    last = linear(weights["linear.0.weight"], weights["linear.0.bias"])
+    return nn.Sequential(*layers, nn.Flatten(), last, nn.ReLU()), last.out_features
+
+
+def lstm(weights: Weights, refuse: Refuse) -> nn.LSTM:
+    """An LSTM of the layers "weight_ih_l0", …"""
+    known = re.compile(r"(weight|bias)_(ih|hh)_l\d+")
+    if any(not known.fullmatch(key) for key in weights) or "bias_ih_l0" not in weights:
+        refuse("has an LSTM with projections, two directions or no biases; export it to TorchScript and give that")
+    first = weights["weight_ih_l0"]
+    depth = sum(key.startswith("weight_ih") for key in weights)
+    module = nn.LSTM(first.shape[1], first.shape[0] // 4, num_layers=depth)
+    module.load_state_dict(dict(weights))
+    return module.requires_grad_(False)
+
+
+def count(modules: list[nn.Module]) -> int:
+    return sum(p.numel() for module in modules for p in module.parameters())
+
+
+def load_weights(data: Any, refuse: Refuse) -> Any:
+    """What torch saved, tensors and plain data only."""
+    try:
+        return torch.load(data, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever the damage leads to
+        return refuse(f"cannot be read as plain weights ({type(error).__name__}); save its state_dict() alone with "
+                      "torch.save, or export it to TorchScript")

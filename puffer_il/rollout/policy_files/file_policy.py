@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from puffer_il.core.errors import InputError
-from puffer_il.core.spec import Array
+from puffer_il.core.spec import Array, EnvSpec
 
 Network = Callable[[Array, Any, Array | None], tuple[Array, Any]]  # rows, state, starts → outputs (n, width), state
 
@@ -43,8 +43,8 @@ class FilePolicy:
         """Stable-Baselines3's interface: (n, dim) for observations (n, *obs_shape). InputError where actions are to be
         sampled but the file holds no distribution."""
         if not (deterministic or self.head.samples):
-            raise InputError(f"policy {self.source}: has no standard deviation per action; use its deterministic "
-                             "actions")
+            raise InputError(f"policy {self.source}: has no standard deviation per action, or other distribution; use "
+                             "its deterministic actions")
         outputs, state = self.network(obs, state, episode_start)
         return self.head.actions(outputs, None if deterministic else self.rng), state
 
@@ -55,11 +55,16 @@ class FilePolicy:
 @dataclass
 class Choices:
     """One softmax for each entry of `nvec`. With `epsilon` the outputs are values: the highest is chosen, and a uniform
-    choice with that probability where actions are sampled (Mnih et al. 2015)."""
+    choice with that probability where actions are sampled (Mnih et al. 2015). Where it is not `known` whether the
+    outputs are logits or values, nothing is sampled."""
 
     nvec: tuple[int, ...]
     epsilon: float | None = None
-    samples = True
+    known: bool = True
+
+    @property
+    def samples(self) -> bool:
+        return self.known
 
     def width(self) -> int:
         return sum(self.nvec)
@@ -134,3 +139,29 @@ class Squashed:
         if rng is not None:
             x = x + np.exp(np.clip(outputs[:, dim:], -20, 2)) * rng.standard_normal(x.shape)
         return (self.low + 0.5 * (np.tanh(x) + 1) * (self.high - self.low)).astype(np.float32)
+
+
+@dataclass
+class Chosen:
+    """The outputs are the numbers of the choices themselves, one for each of `count` choices."""
+
+    count: int
+    samples = False
+
+    def width(self) -> int:
+        return self.count
+
+    def actions(self, outputs: Array, rng: np.random.Generator | None) -> Array:
+        return outputs.reshape(-1, self.count).astype(np.int32)
+
+
+def output_head(outputs: Array, rows: int, spec: EnvSpec, refuse: Callable[[str], Any]) -> Head:
+    """How the outputs of an exported network become actions, from what it gave for `rows` observations: whole numbers
+    are choices, other numbers means, or one value per choice. None of them can be sampled."""
+    action, given = spec.action, outputs.reshape(rows, -1).shape[1] if outputs.size % rows == 0 else 0
+    needed = sum(action.nvec) if action.discrete else action.dim
+    if action.discrete and outputs.dtype.kind in "iu" and given == len(action.nvec):
+        return Chosen(given)
+    if given != needed or outputs.ndim < 2:
+        refuse(f"has {given} outputs but {spec.name} needs {needed}; use a policy of this environment")
+    return Choices(action.nvec, known=False) if action.discrete else Normal(action.dim)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from puffer_il.core.spec import Array, EnvSpec
+from puffer_il.rollout.policy_files.file_policy import Network
 
 Weights = Mapping[str, Tensor]
 Refuse = Callable[[str], Any]
@@ -52,6 +57,8 @@ def mlp(weights: Weights, inputs: int, refuse: Refuse, activation: type[nn.Modul
         if "scale" in own:
             layers.append(Renormalised(own, epsilon))
         elif "weight" in own:
+            if own["weight"].ndim != 2:
+                refuse("has layers between its linear ones that are not known; export it to TorchScript and give that")
             layer = linear(own["weight"], own.get("bias"))
             if layer.in_features != width:
                 refuse(f"has a layer of shape {(layer.in_features, layer.out_features)} for {width} inputs; {fits}")
@@ -102,8 +109,43 @@ def count(modules: list[nn.Module]) -> int:
 
 def load_weights(data: Any, refuse: Refuse) -> Any:
     """What torch saved, tensors and plain data only."""
+    scalars: list[Any] = [np.dtype, np.float32(0).__reduce__()[0]]
+    scalars += [type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8")]
     try:
-        return torch.load(data, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(scalars):  # a mean return beside the weights, as rl_games has it
+            return torch.load(data, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever the damage leads to
         return refuse(f"cannot be read as plain weights ({type(error).__name__}); save its state_dict() alone with "
                       "torch.save, or export it to TorchScript")
+
+
+def plain(spec: EnvSpec, refuse: Refuse) -> int:
+    """The width of an observation that is one row of numbers; another kind is refused, because the file does not say
+    what becomes of it."""
+    if spec.structured or len(spec.obs_shape) != 1:
+        refuse(f"takes one row of numbers, but an observation of {spec.name} is of shape {spec.obs_shape} or has "
+               "parts; record its demonstrations with its own package")
+    return spec.obs_shape[0]
+
+
+def forward(module: nn.Module) -> Network:
+    """A module without a state as the network of a FilePolicy, for observations that are rows of numbers."""
+    module.eval()
+
+    def network(rows: Array, state: Any, starts: Array | None) -> tuple[Array, Any]:
+        with torch.no_grad():
+            return module(torch.from_numpy(np.ascontiguousarray(rows, np.float32))).numpy(), state
+
+    return network
+
+
+def beside(path: Path, names: tuple[str, ...]) -> Path | None:
+    """The first of these files that is in the folder of `path` or one of the two above it."""
+    folders = (path.parent, path.parent.parent, path.parent.parent.parent)
+    return next((found for folder in folders for name in names if (found := folder / name).is_file()), None)
+
+
+def setting(text: str, name: str) -> set[str]:
+    """All values of a key in a YAML file, wherever it stands."""
+    found = re.findall(rf"^[ \t-]*{name}:[ \t]*['\"]?([\w.]+)['\"]?[ \t]*(?:#.*)?$", text, re.MULTILINE)
+    return {value.lower() for value in found}

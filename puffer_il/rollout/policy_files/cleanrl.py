@@ -1,5 +1,5 @@
-"""Weights of CleanRL's scripts (`runs/…/NAME.cleanrl_model`): dqn.py, ppo.py, ddpg_continuous_action.py and
-td3_continuous_action.py, whose networks the names of the weights tell. Scripts that normalise observations and do not
+"""Weights of CleanRL's scripts (`runs/…/NAME.cleanrl_model`): dqn, ppo, ddpg_continuous_action and
+td3_continuous_action, whose networks the names of the weights tell. Scripts that normalise observations and do not
 save how are refused.
 """
 
@@ -30,7 +30,7 @@ def read(path: Path, state: Any, spec: EnvSpec, refuse: Refuse) -> FilePolicy:
     weights = _actor(state)
     assert weights is not None
     if "actor_logstd" in weights:
-        refuse("is of CleanRL's ppo_continuous_action.py, which normalises observations and does not save how; record "
+        refuse("is of CleanRL's ppo_continuous_action, which normalises observations and does not save how; record "
                "its demonstrations with that script, or trace the network with its normaliser to TorchScript")
     if (weights.keys() == ACTOR) == spec.action.discrete:
         refuse(f"acts in another kind of actions than {spec.name}; use a policy of this environment")
@@ -43,8 +43,8 @@ def read(path: Path, state: Any, spec: EnvSpec, refuse: Refuse) -> FilePolicy:
     head = _head(weights, spec, refuse)
     if width != head.width():
         refuse(f"has {width} outputs but {spec.name} needs {head.width()}; use a policy of this environment")
-    script = {True: "ddpg_continuous_action.py or td3_continuous_action.py", False: "dqn.py"}[weights.keys() == ACTOR]
-    script = "ppo.py" if weights.keys() == DISCRETE else script
+    script = {True: "ddpg_continuous_action or td3_continuous_action", False: "dqn"}[weights.keys() == ACTOR]
+    script = "ppo" if weights.keys() == DISCRETE else script
     return FilePolicy(str(path), forward(network), head, count([network]),
                       notices=(f"policy {path}: read as the network of CleanRL's {script}",))
 

@@ -16,7 +16,7 @@ CONFIGS = ("params/agent.yaml", "agent.yaml")
 ACTIVATIONS = {"elu": nn.ELU, "selu": nn.SELU, "relu": nn.ReLU, "lrelu": nn.LeakyReLU, "tanh": nn.Tanh,
                "sigmoid": nn.Sigmoid, "softplus": nn.Softplus, "gelu": nn.GELU, "swish": nn.SiLU, "mish": nn.Mish,
                "identity": nn.Identity}
-EXPORT = "give the policy.pt or policy.onnx that rsl_rl exports (runner.export_policy_to_jit, Isaac Lab's play.py)"
+EXPORT = "give the policy.pt or policy.onnx that rsl_rl exports (runner.export_policy_to_jit, Isaac Lab's play)"
 
 
 class Normaliser(nn.Module):

@@ -1,7 +1,7 @@
 """An experiment: shipped TOML files → a run's `Config`, with the sections of its learner. An unknown key is an error.
 
 Order of precedence: defaults, configs/base.toml, configs/fast.toml where stepping costs next to nothing,
-configs/<algo>.toml, configs/<env>/<algo>.toml, --config FILE, the command line.
+configs/<algo>.toml, configs/<env>/base.toml, configs/<env>/<algo>.toml, --config FILE, the command line.
 """
 
 from __future__ import annotations
@@ -116,15 +116,15 @@ def config_folder() -> Path:
 
 def experiment_layers(algo: str, env: str) -> list[Layer]:
     """The shipped files for this algorithm and environment: base.toml and, for an environment of compiled code alone,
-    fast.toml, then <algo>.toml and <env>/<algo>.toml if they are there."""
+    fast.toml, then <algo>.toml, <env>/base.toml and <env>/<algo>.toml if they are there."""
     folder = config_folder()
     short = re.sub(r"-v\d+$", "", env.removeprefix("gymnasium:").rstrip("/").rsplit("/", 1)[-1]).lower()
     files = [folder / "base.toml", *([folder / "fast.toml"] if _is_fast(env, short) else []), folder / f"{algo}.toml",
-             folder / short / f"{algo}.toml"]
-    layers = [(str(f), read_toml(f)) for f in files if f.is_file()]
-    known = section_types(algo)  # base.toml and fast.toml are for all algorithms
-    return [(origin, {name: table for name, table in tables.items() if name in known} if Path(origin).parent == folder
-             and Path(origin).stem != algo else tables) for origin, tables in layers]
+             folder / short / "base.toml", folder / short / f"{algo}.toml"]
+    layers = [(str(f), read_toml(f)) for f in dict.fromkeys(files) if f.is_file()]
+    known = section_types(algo)  # files without an algorithm's name are for all
+    return [(origin, tables if Path(origin).stem == algo else {name: table for name, table in tables.items()
+                                                               if name in known}) for origin, tables in layers]
 
 
 def _is_fast(env: str, short: str) -> bool:

@@ -10,16 +10,15 @@
 Two cores need some three hours for all of it; `-k "hopper or halfcheetah"` is a quarter of that.
 """
 
-import json
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from puffer_il.rollout.stats import bootstrap_ci
-from tests.support.quality import puffer_il, train
+from tests.support.locomotion import KEYS, experts, fifty_trajectories
+from tests.support.quality import train
 
 pytestmark = pytest.mark.slow
 SEEDS = range(101, 106)
@@ -31,31 +30,14 @@ PAPER = {  # GAIL's return by number of trajectories
     "ant": dict(zip(TRAJECTORIES, (3187, 3307, 3034, 4133), strict=True)),
 }
 PAPER_BC = {"hopper": 3384, "halfcheetah": 3719}  # from 25 trajectories
-KEYS = {"ant": ("--env.kwargs.include-cfrc-ext-in-observation", "false")}  # 27 numbers, as Ant-v1 had without contacts
 STEPS = {"hopper": 1_000_000, "halfcheetah": 500_000, "walker2d": 1_000_000, "ant": 3_000_000}
-EXPERT_STEPS = {"walker2d": 6_000_000, "ant": 2_000_000}
 
 
 @pytest.fixture(scope="module")
 def trajectories(tmp_path_factory, test_data):
-    """A file of fifty of each task, made when it is asked for, and the expert's mean return by its modes."""
     pytest.importorskip("mujoco")
     folder = tmp_path_factory.mktemp("trajectories")
-
-    @cache
-    def made(task: str) -> tuple[Path, float]:
-        policy = test_data / "gail_paper_experts" / f"{task}.npz"
-        if task in EXPERT_STEPS:
-            policy = folder / task
-            puffer_il("train", "ppo", task, "--total-steps", EXPERT_STEPS[task], "--run-dir", policy,
-                      *KEYS.get(task, ()))
-        files = [folder / f"{task}-{mode}.npz" for mode in ("sampled", "modes")]
-        for file, how in zip(files, (("--stochastic",), ()), strict=True):
-            print("\n", puffer_il("demos", "collect", task, "--policy", policy, *how, "--episodes", 50, "--seed", 11,
-                                  "--out", file, *KEYS.get(task, ())).strip())
-        return files[0], json.loads(puffer_il("demos", "info", files[1], "--json"))["returns"]["mean"]
-
-    return made
+    return fifty_trajectories(folder, experts(folder, test_data))
 
 
 @pytest.fixture(scope="module")

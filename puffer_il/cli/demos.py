@@ -80,26 +80,28 @@ def info(args: Namespace) -> int:
 
 def check(args: Namespace) -> int:
     """Print what looks wrong; demonstrations that cannot be used are wrong input."""
-    from puffer_il.demos import check_fit, doubts, read_demos
+    from puffer_il.demos import check_fit, doubts, read_demos, relaid
 
     demos, spec = read_demos(args.file), _spec(args.env) if args.env else None
     found = doubts(demos, spec)
     for doubt in found:
         print(f"warning: {doubt}")
     if spec is not None:
-        check_fit(demos, spec)
+        check_fit(relaid(demos, spec), spec)
     print(f"{args.file}: {'usable' if found else 'nothing looks wrong'}")
     return 0
 
 
 def import_(args: Namespace) -> int:
-    from puffer_il.demos import check_fit, read_demos
+    from puffer_il.demos import check_fit, read_demos, relaid
 
     demos = read_demos(args.file, args.time_limit)
     if args.no_actions:
         demos = replace(demos, actions=None)
     if args.env:
-        check_fit(demos, _spec(args.env))
+        spec = _spec(args.env)
+        demos = relaid(demos, spec)
+        check_fit(demos, spec)
     demos.save(args.out, env=args.env or "", collected=args.typed)
     return _written(args.out, demos)
 

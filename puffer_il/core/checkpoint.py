@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from puffer_il.core.errors import InputError
-from puffer_il.core.spec import ActionSpec, EnvSpec, ObsField
+from puffer_il.core.rows import field_from_list, field_to_list
+from puffer_il.core.spec import ActionSpec, EnvSpec
 
 if TYPE_CHECKING:
     import torch
@@ -140,7 +141,7 @@ def spec_to_state(spec: EnvSpec) -> dict[str, Any]:
     return {
         "name": spec.name, "obs_shape": list(spec.obs_shape), "obs_dtype": spec.obs_dtype.str,
         "num_agents": spec.num_agents,
-        "obs_fields": [[f.name, f.dtype.str, list(f.shape), f.offset, f.categories] for f in spec.obs_fields],
+        "obs_fields": [field_to_list(field) for field in spec.obs_fields],
         "nvec": list(action.nvec), "action_shape": list(action.shape), "action_start": list(action.start),
         "low": None if action.low is None else action.low.tolist(),
         "high": None if action.high is None else action.high.tolist(),
@@ -151,8 +152,7 @@ def spec_from_state(state: dict[str, Any]) -> EnvSpec:
     bounds = {k: None if state[k] is None else np.array(state[k], np.float32) for k in ("low", "high")}
     action = ActionSpec(tuple(state["nvec"]), bounds["low"], bounds["high"], tuple(state["action_shape"]),
                         tuple(state["action_start"]))
-    fields = tuple(ObsField(name, np.dtype(dtype), tuple(shape), offset, categories)
-                   for name, dtype, shape, offset, categories in state["obs_fields"])
+    fields = tuple(field_from_list(entry) for entry in state["obs_fields"])
     return EnvSpec(state["name"], tuple(state["obs_shape"]), np.dtype(state["obs_dtype"]), action, fields,
                    state["num_agents"])
 

@@ -6,14 +6,15 @@ environment with two agents contributes two. Only numpy is imported here, so tha
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from puffer_il.core.errors import InputError
+from puffer_il.core.rows import Array, Layout, ObsField
 
-Array = np.ndarray
 Metrics = dict[str, float]
 
 
@@ -88,31 +89,6 @@ class ActionSpec:
 
 
 @dataclass(frozen=True)
-class ObsField:
-    """One leaf of an observation inside its flat row, as PufferLib's emulation lays it out (byte offset, dtype, shape).
-
-    `categories` is nonzero for a leaf that holds a category number: the policy sees it one-hot.
-    """
-
-    name: str
-    dtype: np.dtype
-    shape: tuple[int, ...]
-    offset: int = 0
-    categories: int = 0
-
-    @property
-    def image(self) -> bool:
-        """uint8 with three axes: the policy sends it through its convolutional encoder."""
-        return self.dtype == np.uint8 and len(self.shape) == 3
-
-    def of(self, rows: Array) -> Array:
-        """(n, *shape) this leaf of n observation rows."""
-        raw = np.ascontiguousarray(rows).reshape(len(rows), -1).view(np.uint8)
-        size = int(np.prod(self.shape)) * self.dtype.itemsize
-        return np.ascontiguousarray(raw[:, self.offset:self.offset + size]).view(self.dtype).reshape(-1, *self.shape)
-
-
-@dataclass(frozen=True)
 class EnvSpec:
     """What a learner may know of an environment: the shapes of one agent's observation and action."""
 
@@ -138,49 +114,27 @@ class EnvSpec:
         only = self.obs_fields[0]
         return len(self.obs_fields) > 1 or only.categories > 0 or only.dtype != self.obs_dtype
 
-    def pack(self, obs: Any) -> tuple[Array, bool]:
-        """One observation or a batch, in the environment's own form or as rows → rows (n, *obs_shape), and whether it
-        was a batch. Dict and Tuple observations are dicts and tuples of either. InputError for other shapes."""
-        shape, field = self.obs_shape, self.obs_fields[0]
-        if not isinstance(obs, dict | tuple):
-            array = np.asarray(obs)
-            if field.shape == () and array.ndim < 2:  # a bare Discrete observation, or a batch of them
-                return np.ascontiguousarray(array.reshape(-1, 1), dtype=self.obs_dtype), array.ndim == 1
-            if array.shape[array.ndim - len(shape):] != shape or array.ndim > len(shape) + 1:
-                raise InputError(f"observations of shape {array.shape}: {self.name} has {shape}; give one, or a batch "
-                                 f"(n, {', '.join(map(str, shape))})")
-            return np.ascontiguousarray(array.reshape(-1, *shape), dtype=self.obs_dtype), array.ndim > len(shape)
-        batched = np.ndim(_leaf(obs, field.name)) > len(field.shape)
-        count = len(_leaf(obs, field.name)) if batched else 1
-        raw = np.zeros((count, int(np.prod(shape)) * self.obs_dtype.itemsize), np.uint8)
-        for f in self.obs_fields:
-            leaf = np.ascontiguousarray(np.asarray(_leaf(obs, f.name), dtype=f.dtype).reshape(count, -1))
-            raw[:, f.offset:f.offset + leaf.shape[1] * leaf.itemsize] = leaf.view(np.uint8).reshape(count, -1)
-        return raw.view(self.obs_dtype).reshape(count, *shape), batched
+    @functools.cached_property
+    def layout(self) -> Layout:
+        """How rows are made of observations."""
+        return Layout(self.obs_fields, self.obs_shape, self.obs_dtype)
+
+    @property
+    def mask(self) -> ObsField | None:
+        """The part of a row that says which actions may be taken, None where all always may."""
+        return self.layout.mask
+
+    def pack(self, obs: Any, masks: Any = None) -> tuple[Array, bool]:
+        """Observations in the environment's own form, or rows, as rows: see `Layout.pack`. InputError names the
+        environment where they are of another shape."""
+        try:
+            return self.layout.pack(obs, masks)
+        except InputError as error:
+            raise InputError(f"{self.name}: {error}") from None
 
     def unpack(self, rows: Array) -> Any:
         """Rows (n, *obs_shape) → a batch of n in the environment's own form: an array, or a dict or tuple of arrays."""
-        if not self.structured:
-            return rows
-        leaves = {field.name: field.of(rows) for field in self.obs_fields}
-        return leaves["obs"] if leaves.keys() == {"obs"} else _nested(leaves)
-
-
-def _leaf(obs: Any, path: str) -> Any:
-    """obs["a"]["b"] for the field "a.b", and obs[0] for the field "f0" of a tuple."""
-    head, _, rest = path.partition(".")
-    inner = obs[int(head[1:])] if isinstance(obs, tuple) else obs[head]
-    return _leaf(inner, rest) if rest else inner
-
-
-def _nested(leaves: dict[str, Any]) -> Any:
-    """The dicts and tuples whose leaves have these paths."""
-    groups: dict[str, dict[str, Any]] = {}
-    for path, leaf in leaves.items():
-        head, _, rest = path.partition(".")
-        groups.setdefault(head, {})[rest] = leaf
-    made = {head: group[""] if "" in group else _nested(group) for head, group in groups.items()}
-    return tuple(made.values()) if list(made) == [f"f{i}" for i in range(len(made))] else made
+        return self.layout.unpack(rows)
 
 
 @dataclass(slots=True)

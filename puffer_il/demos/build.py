@@ -5,21 +5,22 @@ from collections.abc import Sequence
 import numpy as np
 
 from puffer_il.core.errors import InputError
-from puffer_il.core.spec import Array
+from puffer_il.core.rows import Array, Layout
 from puffer_il.demos.dataset import WHOLE, Demos
 
 FLAT = {"terminations": bool, "truncations": bool, "rewards": np.float32, "weights": np.float32}  # one number a row
 DTYPES = {**FLAT, **WHOLE, "episode_starts": np.int64, "states": np.float64}
 
 
-def build_demos(source: str, *, notes: Sequence[str] = (), **arrays: Array | None) -> Demos:
-    """Demos from numeric arrays of any dtype, named as its fields.
+def build_demos(source: str, *, notes: Sequence[str] = (), layout: Layout | None = None,
+                **arrays: Array | None) -> Demos:
+    """Demos from numeric arrays of any dtype, named as its fields. `layout` is that of rows of Dicts or Tuples.
 
     Floating-point observations and actions become float32, actions of integers int32, the others what DTYPES says;
     integer observations keep their dtype. Actions of one transition are flattened to a row. Raises InputError as Demos
     does.
     """
-    return Demos(source=source, notes=tuple(notes), **{  # type: ignore[arg-type]
+    return Demos(source=source, notes=tuple(notes), layout=layout, **{  # type: ignore[arg-type]
         name: None if array is None else _uniform(source, name, array) for name, array in arrays.items()})
 
 

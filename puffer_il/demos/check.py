@@ -15,7 +15,7 @@ SHOWN = 5  # how many columns or episodes a line names
 
 
 def check_fit(demos: Demos, spec: EnvSpec) -> None:
-    """InputError, naming both sides, unless observations and actions are those of `spec`."""
+    """InputError, naming both sides, unless observations (once `relaid`) and actions are those of `spec`."""
     for misfit in misfits(demos, spec):
         raise InputError(f"demos {demos.source}: {misfit}")
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from puffer_il.core.errors import InputError
-from puffer_il.core.spec import Array
+from puffer_il.core.rows import Array, Layout
 from puffer_il.demos.build import build_demos
 from puffer_il.demos.dataset import Demos
 
@@ -50,7 +50,8 @@ def collect(vec: Any, actor: Callable[[Array, Array], Array], episodes: int, sou
             raise InputError(f"{source}: an episode has not ended after {MAX_EPISODE_STEPS} steps; "
                              "give the environment a time limit")
         obs, episode_start = batch.obs, ended | ~batch.valid
-    return _ordered(parts, source)
+    layout = vec.spec.layout
+    return _ordered(parts, source, layout if len(layout.fields) > 1 or layout.nested else None)
 
 
 def quota_of(rows: int, episodes: int) -> Array:
@@ -58,7 +59,7 @@ def quota_of(rows: int, episodes: int) -> Array:
     return episodes // rows + (np.arange(rows) < episodes % rows)
 
 
-def _ordered(parts: list[tuple[Array, ...]], source: str) -> Demos:
+def _ordered(parts: list[tuple[Array, ...]], source: str, layout: Layout | None) -> Demos:
     """Vector steps, the rows side by side → episodes one after the other."""
     row, *columns = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(row, kind="stable")
@@ -66,4 +67,4 @@ def _ordered(parts: list[tuple[Array, ...]], source: str) -> Demos:
     ends = np.flatnonzero(terminations | truncations)
     return build_demos(source, obs=obs, actions=actions, next_obs=next_obs, terminations=terminations,
                        truncations=truncations, episode_starts=np.append(0, ends[:-1] + 1), rewards=rewards,
-                       states=states[0] if states else None)
+                       states=states[0] if states else None, layout=layout)

@@ -8,7 +8,7 @@ from typing import NoReturn
 import numpy as np
 
 from puffer_il.core.errors import InputError
-from puffer_il.core.spec import Array
+from puffer_il.core.rows import Array, Layout
 from puffer_il.demos.formats import formats
 
 PER_ROW = ("obs", "actions", "next_obs", "terminations", "truncations", "rewards", "weights", "states")
@@ -39,6 +39,7 @@ class Demos:
                     of the whole episodes; given where the rows are only a part of each (subsampled), None otherwise
     weights         (n,) float32, at least 0: how much each row counts against the others; None where all count alike
     states          (n, state size) float64 or None: the environment's whole state at each obs, to put it back there
+    layout          what the rows of obs are made of, where they are those of a Dict or Tuple and that is known
     """
 
     obs: Array
@@ -54,6 +55,7 @@ class Demos:
     episode_truncations: Array | None = None
     weights: Array | None = None
     states: Array | None = None
+    layout: Layout | None = field(default=None, compare=False)
     source: str = "memory"
     notes: tuple[str, ...] = field(default=(), compare=False)  # what the reader skipped or assumed
 
@@ -91,9 +93,11 @@ class Demos:
 
     def _check_numbers(self) -> None:
         for name, array in self._given((*PER_ROW, *WHOLE)):
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                self._refuse(f"{name} is NaN or infinite in row {np.argwhere(~np.isfinite(array))[0][0]}; "
-                             "remove that episode or repair the recording")
+            cut = name in ("obs", "next_obs") and self.layout is not None
+            for numbers in [f.of(array) for f in self.layout.fields] if cut else [array]:  # type: ignore[union-attr]
+                if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
+                    self._refuse(f"{name} is NaN or infinite in row {np.argwhere(~np.isfinite(numbers))[0][0]}; "
+                                 "remove that episode or repair the recording")
         weights = self.weights
         if weights is not None and (weights.ndim != 1 or weights.min() < 0 or weights.max() <= 0):
             self._refuse(f"weights have shape {weights.shape} and lie in [{weights.min():.4g}, {weights.max():.4g}]; "

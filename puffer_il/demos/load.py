@@ -69,8 +69,7 @@ def first_rows(demos: Demos, count: int) -> Demos:
 
 def fit(demos: Demos, spec: EnvSpec, *, clip_actions: bool = False) -> Demos:
     """The demonstrations in the environment's dtypes, actions within its range; InputError where they don't fit."""
-    if demos.obs.ndim == 1 and spec.obs_shape == (1,):
-        demos = replace(demos, obs=demos.obs[:, None], next_obs=demos.next_obs[:, None])
+    demos = relaid(demos, spec)
     if clip_actions:
         demos = _clip(demos, spec)
     check_fit(demos, spec)
@@ -79,6 +78,28 @@ def fit(demos: Demos, spec: EnvSpec, *, clip_actions: bool = False) -> Demos:
         actions = np.clip(actions, spec.action.low, spec.action.high)  # what check_fit lets pass for rounding
     return replace(demos, obs=demos.obs.astype(spec.obs_dtype), next_obs=demos.next_obs.astype(spec.obs_dtype),
                    actions=actions)
+
+
+def relaid(demos: Demos, spec: EnvSpec) -> Demos:
+    """Observations as rows of the environment, whatever order or dtypes the recorder's rows have: leaves are found by
+    their names. InputError for one that is missing, or of another shape. Where a recorder has not told which actions
+    might be taken, all might."""
+    own = demos.layout
+    if own is None and demos.obs.ndim == 1 and spec.obs_shape == (1,):
+        return replace(demos, obs=demos.obs[:, None], next_obs=demos.next_obs[:, None])
+    unmasked = own is None and not spec.layout.nested and len(spec.obs_fields) > 1 and (
+        demos.obs.shape[1:] == spec.obs_fields[0].shape)
+    if own == spec.layout or (own is None and not unmasked):
+        return demos
+    made: dict[str, Any] = {}
+    for name in ("obs", "next_obs"):
+        rows = getattr(demos, name)
+        try:
+            masks = own.mask.of(rows) if own is not None and own.mask is not None else None
+            made[name] = spec.pack(rows if own is None else own.unpack(rows), masks)[0]
+        except InputError as error:
+            raise InputError(f"demos {demos.source}: {name}: {error}") from None
+    return replace(demos, layout=spec.layout, **made)
 
 
 def subsample_rows(demos: Demos, every: int, seed: int = 0) -> Demos:

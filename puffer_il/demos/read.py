@@ -1,12 +1,16 @@
 """Files, data sets and arrays → Demos. A source is recognised by its content: see puffer_il.demos.formats."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from puffer_il.core.errors import InputError
+from puffer_il.core.spaces import lay_out
 from puffer_il.demos.dataset import Demos
 from puffer_il.demos.formats import formats
 from puffer_il.demos.npz import Arrays, Npz
+from puffer_il.demos.spaces import is_nested, space_of
 
 Source = str | Path | Demos | Mapping[str, Any] | tuple
 COLUMNS = ("obs", "actions", "next_obs", "terminations", "truncations", "rewards")  # of a tuple of arrays
@@ -14,7 +18,8 @@ COLUMNS = ("obs", "actions", "next_obs", "terminations", "truncations", "rewards
 
 def read_demos(source: Source, time_limit: int | None = None) -> Demos:
     """Demonstrations of an .npz of any format that we know, of a data set ("minari:ID"), or of arrays in memory: named
-    as in a file, or a tuple of COLUMNS, of which the rewards may be missing.
+    as in a file, or a tuple of COLUMNS, of which the rewards may be missing. Observations in memory may be dicts and
+    tuples of arrays, as the environment's are.
 
     `time_limit` is the environment's own, in steps; it matters only where the two ends are not told apart.
     Nothing is ever unpickled. Raises InputError for what is missing, damaged, unknown or inconsistent.
@@ -24,12 +29,27 @@ def read_demos(source: Source, time_limit: int | None = None) -> Demos:
     if isinstance(source, tuple):
         source = dict(zip(COLUMNS, source, strict=False))
     if isinstance(source, Mapping):
-        return _read(Arrays(source), time_limit)
+        return _in_memory(source, time_limit)
     named = formats().get(str(source).partition(":")[0])
     if named is not None and not named.MARKS and ":" in str(source):
         return named.read(str(source), time_limit)
     with Npz(source) as file:
         return _read(file, time_limit)
+
+
+def _in_memory(source: Mapping[str, Any], time_limit: int | None) -> Demos:
+    """Arrays, of which the observations may be dicts and tuples of them."""
+    if not is_nested(source.get("obs")):
+        return _read(Arrays(source), time_limit)
+    made = dict(source)
+    try:
+        layout = lay_out(space_of(source["obs"]))
+        for name in ("obs", "next_obs", "final_obs"):
+            if name in made:
+                made[name] = layout.pack(made[name])[0]
+    except InputError as error:
+        raise InputError(f"demos arrays: {error}") from None
+    return replace(_read(Arrays(made), time_limit), layout=layout)
 
 
 def _read(file: Arrays, time_limit: int | None) -> Demos:

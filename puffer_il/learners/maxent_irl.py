@@ -71,7 +71,8 @@ class MaxEntIRL(Learner):
             raise InputError(f"policy.hidden = {config.policy.hidden}: the policy of maxent_irl is a table, a linear "
                              "layer of one category; set --policy.hidden '' (and neither lstm nor shared)")
         self.spec, mdp = spec, model
-        if [f.categories for f in spec.obs_fields] != [mdp.num_states] or spec.action.nvec != (mdp.num_actions,):
+        seen = [(field.categories, field.first) for field in spec.obs_fields]
+        if seen != [(mdp.num_states, 0)] or spec.action.nvec != (mdp.num_actions,):
             raise InputError(f"environment {spec.name}: its observations and actions are not the {mdp.num_states} "
                              f"states and {mdp.num_actions} actions of its table of transitions; leave wrappers out")
         maxent.check_demos(mdp, demos, self.config.horizon)

@@ -63,7 +63,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.num_numeric, self.num_onehot = flatten.num_numeric, flatten.num_onehot
         self.norm = RunningNorm(self.num_numeric) if normalise and self.num_numeric else None
-        self.convs = nn.ModuleList(SmallCNN(f.shape) for f in flatten.images)
+        self.convs = nn.ModuleList(SmallCNN(f.shape, f.channels_last) for f in flatten.images)
         self.dim = self.num_numeric + self.num_onehot + IMAGE_FEATURES * len(self.convs)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -97,12 +97,12 @@ class Encoder(nn.Module):
 
 
 class SmallCNN(nn.Module):
-    """Three strided 3×3 convolutions and a linear layer; channels are the smaller of the outer axes (CHW or HWC)."""
+    """Three strided 3×3 convolutions and a linear layer, for images (height, width, channels) or with the channels
+    first."""
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    def __init__(self, shape: tuple[int, ...], channels_last: bool) -> None:
         super().__init__()
-        self.shape, self.pixels = shape, math.prod(shape)
-        self.channels_last = shape[2] <= shape[0]
+        self.shape, self.pixels, self.channels_last = shape, math.prod(shape), channels_last
         channels, height, width = (shape[2], shape[0], shape[1]) if self.channels_last else shape
         for _ in range(3):
             height, width = math.ceil(height / 2), math.ceil(width / 2)

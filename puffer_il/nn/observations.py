@@ -25,16 +25,24 @@ def one_hot(numbers: Tensor, n: int) -> Tensor:
     return (numbers.unsqueeze(1) == torch.arange(n, device=numbers.device)).float()
 
 
-class Flatten:
-    """Raw rows (n, *obs_shape) → float32 (n, dim): numeric columns, then one-hot ones, then pixels in [0, 1].
+def _scaled(pixels: Tensor, field: ObsField) -> Tensor:
+    """Pixels of any dtype → float32, 0 for the lowest declared value and 1 for the highest."""
+    shifted = pixels.float() if field.low == 0 else pixels.float() - field.low
+    return shifted / ((field.high - field.low) or 1.0)
 
-    Cuts the flat rows that PufferLib's emulation makes of Dict, Tuple and Discrete observations into their leaves.
-    `covered` is true if the C kernels can read the rows.
+
+class Flatten:
+    """Raw rows (n, *obs_shape) → float32 (n, dim): numeric columns, then one-hot ones, then pixels in [0, 1], which is
+    the range that an image's space declares.
+
+    Cuts the flat rows of Dict, Tuple and Discrete observations into their leaves, and leaves out which actions may be
+    taken (`mask`). `covered` is true if the C kernels can read the rows.
     """
 
     def __init__(self, spec: EnvSpec) -> None:
         self.spec = spec
-        fields = spec.obs_fields
+        fields = [f for f in spec.obs_fields if not f.mask]
+        self.masks = spec.mask
         self.images = [f for f in fields if f.image]
         self.numeric = [f for f in fields if not f.image and not f.categories]
         self.categorical = [f for f in fields if f.categories]
@@ -48,12 +56,19 @@ class Flatten:
         if self.plain:
             return obs.reshape(-1, self.dim).float()
         if not self.spec.structured:
-            return obs.reshape(-1, self.dim).float() / 255.0
+            return _scaled(obs.reshape(-1, self.dim), self.images[0])
         raw = obs.reshape(-1, math.prod(self.spec.obs_shape)).contiguous().view(torch.uint8)
         parts = [self._leaf(raw, f).float() for f in self.numeric]
-        parts += [one_hot(self._leaf(raw, f)[:, 0], f.categories) for f in self.categorical]
-        parts += [self._leaf(raw, f).float() / 255.0 for f in self.images]
+        parts += [one_hot(self._leaf(raw, f)[:, 0] - f.first, f.categories) for f in self.categorical]
+        parts += [_scaled(self._leaf(raw, f), f) for f in self.images]
         return torch.cat(parts, dim=1)
+
+    def mask(self, obs: Tensor) -> Tensor | None:
+        """(n, choices) bool, which actions may be taken in raw rows (n, *obs_shape); None where all always may."""
+        if self.masks is None:
+            return None
+        raw = obs.reshape(-1, math.prod(self.spec.obs_shape)).contiguous().view(torch.uint8)
+        return self._leaf(raw, self.masks) != 0
 
     def for_kernels(self, norm: RunningNorm | None = None) -> kernels.Observations:
         """The same for the kernels, normalised by the present statistics of `norm`."""

@@ -1,12 +1,11 @@
 """Gymnasium, PettingZoo and gym environments made ready for PufferLib's emulation: rows of numbers in and out.
 
-PufferLib lays a Dict or Tuple observation out as one flat row. What its emulation gets wrong is put right here, before
-it sees the environment: observations made of Discrete and MultiDiscrete leaves (their declared dtype is wider than the
-row it makes), actions other than Discrete, MultiDiscrete from 0 and one-dimensional Box, and which agents of a
-parallel environment took part in a step.
+Rows are laid out by `core.rows`, not by PufferLib: it is shown environments whose observations are rows already. What
+else its emulation gets wrong is put right here too: actions other than Discrete, MultiDiscrete from 0 and
+one-dimensional Box, and which agents of a parallel environment took part in a step.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -15,9 +14,11 @@ import numpy as np
 from gymnasium import spaces
 
 from puffer_il.core.errors import InputError
-from puffer_il.core.spec import ActionSpec, Array, ObsField
+from puffer_il.core.rows import MASK_KEY, Layout, put_masks
+from puffer_il.core.spaces import lay_out, remarks
+from puffer_il.core.spec import ActionSpec, Array
 from puffer_il.native.pufferlib import pufferlib
-from puffer_il.vector.gym_compat import OldGym, is_old
+from puffer_il.vector.gym_compat import OldGym, is_old, layers
 
 GymnasiumPufferEnv: Any = pufferlib.emulation.GymnasiumPufferEnv
 PettingZooPufferEnv: Any = pufferlib.emulation.PettingZooPufferEnv
@@ -26,15 +27,16 @@ VECTORS_HAVE = ("single_observation_space", "step_async")  # those of gym and Gy
 Decode = Callable[[Array], Any]
 
 
-def emulate(env: Any, buf: dict[str, Array] | None, seed: int) -> Any:
-    """`env` as PufferLib wants it, writing into `buf`; InputError if it is none of what can be emulated."""
+def emulate(env: Any, buf: dict[str, Array] | None, seed: int, masked: int = 0) -> Any:
+    """`env` as PufferLib wants it, writing into `buf`; InputError if it is none of what can be emulated. `masked`: how
+    many choices it says beside its observations may be taken or not, which rows then hold too; 0 if it does not."""
     if isinstance(env, GymnasiumPufferEnv | PettingZooPufferEnv):
-        env = env.env
+        env = env.original if isinstance(env, Single | Parallel) else env.env
     if hasattr(env, "agent_iter"):
         raise InputError("it is a turn-based PettingZoo environment; wrap it in pettingzoo.utils.aec_to_parallel, or "
                          "open its module's parallel_env")
     if hasattr(env, "possible_agents"):
-        return Parallel(env=AdaptedParallel(env), buf=buf, seed=seed)
+        return Parallel(env=AdaptedParallel(env, masked), buf=buf, seed=seed)
     if not isinstance(env, gymnasium.Env) and any(hasattr(env, name) for name in VECTORS_HAVE):
         with suppress(Exception):
             env.close()  # it may have started processes
@@ -43,62 +45,50 @@ def emulate(env: Any, buf: dict[str, Array] | None, seed: int) -> Any:
     if is_old(env):
         env = OldGym(env)
     if isinstance(env, gymnasium.Env):
-        return Single(env=_adapted(env), buf=buf, seed=seed)
+        return Single(env=env, buf=buf, seed=seed, masked=masked)
     raise InputError(f"it is a {type(env).__name__}; return a Gymnasium environment, one of gym, a parallel PettingZoo "
                      "environment or a PufferEnv")
 
 
 # Observations
 
-def plain_observations(space: spaces.Space, name: str = "") -> spaces.Space:
-    """The space in dtypes that rows have: float32 for float64 (learning reads no more), int32 for category numbers."""
-    if isinstance(space, spaces.Dict):
-        return spaces.Dict({name: plain_observations(leaf, name) for name, leaf in space.items()})
-    if isinstance(space, spaces.Tuple):
-        return spaces.Tuple([plain_observations(leaf) for leaf in space])
-    if isinstance(space, spaces.Discrete):
-        plain = spaces.Discrete(int(space.n), start=int(space.start))
-        plain.dtype = np.dtype(np.int32)  # type: ignore[assignment]
-        return plain
-    if isinstance(space, spaces.MultiDiscrete):
-        return spaces.Box(space.start.astype(np.int32), (space.start + space.nvec - 1).astype(np.int32), dtype=np.int32)
-    if isinstance(space, spaces.MultiBinary):
-        return spaces.Box(0, 1, space.shape, np.int8)
-    if isinstance(space, spaces.Box):
-        if space.dtype != np.float64:
-            return space
+def row_space(space: spaces.Space, layout: Layout) -> spaces.Box:
+    """Rows as a Box: with the bounds of `space` where that is a Box of the same numbers, else without. It contains
+    everything: what an observation may be, `Layout` decides."""
+    low: Any = -np.inf if layout.dtype.kind == "f" else 0 if layout.dtype.kind == "b" else np.iinfo(layout.dtype).min
+    high: Any = np.inf if layout.dtype.kind == "f" else 1 if layout.dtype.kind == "b" else np.iinfo(layout.dtype).max
+    if isinstance(space, spaces.Box) and len(layout.fields) == 1:
         with np.errstate(over="ignore"):
-            return spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
-    leave_out = f", or leave {name!r} out, as gymnasium.wrappers.FilterObservation does" if name else ""
-    raise InputError(f"observation space {type(space).__name__} has no fixed size in memory; use Box, Discrete, "
-                     f"MultiDiscrete, MultiBinary, or a Dict or Tuple of them{leave_out}")
+            low, high = ((np.minimum(bound, np.uint64(2**63 - 1)) if bound.dtype == np.uint64 else bound)
+                         .astype(layout.dtype).reshape(layout.shape) for bound in (space.low, space.high))
+    box = spaces.Box(low, high, layout.shape, layout.dtype.type)
+    box.contains = _anything  # type: ignore[method-assign]
+    return box
 
 
-def obs_fields(space: spaces.Space, dtype: np.dtype, name: str = "", offset: int = 0) -> Iterator[ObsField]:
-    """The leaves of a plain space inside its row. `dtype` is PufferLib's struct of the row, aligned as in C."""
-    if isinstance(space, spaces.Dict | spaces.Tuple):
-        assert dtype.fields is not None
-        leaves = space.items() if isinstance(space, spaces.Dict) else ((f"f{i}", leaf) for i, leaf in enumerate(space))
-        for key, leaf in leaves:
-            inner, start = dtype.fields[key][:2]
-            yield from obs_fields(leaf, inner, f"{name}.{key}" if name else key, offset + start)
-    elif isinstance(space, spaces.Discrete):
-        # One-hot from zero: categories below a positive start stay unused. From a negative start it is just a number.
-        categories = int(space.start + space.n) if space.start >= 0 else 0
-        yield ObsField(name or "obs", np.dtype(np.int32), (), offset, categories)
-    else:
-        assert space.dtype is not None and space.shape is not None
-        yield ObsField(name or "obs", np.dtype(space.dtype), space.shape, offset)
+def _anything(x: Any) -> bool:
+    return True
 
 
-def _row_space(space: spaces.Space) -> spaces.Space:
-    """The plain form of `space`, which still judges observations as the environment declared them."""
-    plain = plain_observations(space)
-    if plain is not space:
-        plain.contains = space.contains  # type: ignore[method-assign]
-    if not pufferlib.emulation.flatten_space(plain):
-        raise InputError("its observation space is empty; there is nothing to learn from")
-    return plain
+def is_plain(space: spaces.Space, layout: Layout) -> bool:
+    """Whether observations of `space` are rows already."""
+    return isinstance(space, spaces.Box) and len(layout.fields) == 1 and (
+        space.shape, space.dtype) == (layout.shape, layout.dtype)
+
+
+def mask_method(env: Any) -> Callable[[], Any] | None:
+    """The method `action_masks` of an environment or of one of its wrappers, as sb3-contrib has it."""
+    for layer in layers(env):
+        method = getattr(layer, "action_masks", None)
+        if callable(method):
+            return method
+    return None
+
+
+def offered_mask(method: Callable[[], Any] | None, info: Any) -> Any:
+    """Which actions an environment says may be taken, beside its observation: by its method, or in `info` as Gymnasium
+    has it; None if it does not say."""
+    return method() if method is not None else info.get(MASK_KEY) if isinstance(info, dict) else None
 
 
 # Actions
@@ -140,6 +130,13 @@ def _line(space: spaces.Space) -> str:
     return " ".join(str(space).split())
 
 
+def num_choices(space: spaces.Space) -> int:
+    """How many choices the parts of a discrete action have together, which is what a mask is about; 0 for others."""
+    leaves = pufferlib.emulation.flatten_space(space)
+    discrete = all(isinstance(leaf, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary) for leaf in leaves)
+    return sum(int(_choices(leaf).sum()) for leaf in leaves) if discrete else 0
+
+
 def _choices(leaf: spaces.Space) -> Array:
     if isinstance(leaf, spaces.MultiBinary):
         return np.full(int(np.prod(leaf.shape)), 2)
@@ -170,56 +167,83 @@ def _decode(space: spaces.Space, row: Array, at: int = 0) -> tuple[Any, int]:
 # Environments
 
 class Adapted(gymnasium.Wrapper):
-    """A Gymnasium environment whose spaces are plain."""
+    """A Gymnasium environment with the spaces of rows, whose observations are as they were."""
 
-    def __init__(self, env: gymnasium.Env) -> None:
+    def __init__(self, env: gymnasium.Env, layout: Layout) -> None:
         super().__init__(env)
-        self.own_action_space = env.action_space
-        self.observation_space = _row_space(env.observation_space)
+        self.observation_space = row_space(env.observation_space, layout)
         self.action_space, self._decode = plain_actions(env.action_space)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict]:
         return self.env.step(action if self._decode is None else self._decode(action))
 
 
-def _adapted(env: gymnasium.Env) -> gymnasium.Env:
+def _adapted(env: gymnasium.Env, layout: Layout) -> gymnasium.Env:
     """`env` itself where its spaces are plain already, as a wrapper costs time in every step."""
-    wrapped = Adapted(env)
-    same = wrapped.observation_space is env.observation_space and wrapped.action_space is env.action_space
+    wrapped = Adapted(env, layout)
+    same = is_plain(env.observation_space, layout) and wrapped.action_space is env.action_space
     return env if same else wrapped
 
 
 class Single(GymnasiumPufferEnv):
-    """PufferLib's emulation of a Gymnasium environment; a `reset` that fails is not tried again without the seed, and
-    actions need not keep to their range."""
+    """PufferLib's emulation of a Gymnasium environment, but for the rows, which `Layout` makes; a `reset` that fails is
+    not tried again without the seed, and actions need not keep to their range."""
 
-    is_observation_checked: bool
-
-    def __init__(self, env: gymnasium.Env, buf: dict[str, Array] | None, seed: int) -> None:
-        super().__init__(env=env, buf=buf, seed=seed)
-        self.is_action_checked = True  # rows have the right form; whether they are clipped, the vector decides
+    def __init__(self, env: gymnasium.Env, buf: dict[str, Array] | None, seed: int, masked: int = 0) -> None:
+        self.layout = lay_out(env.observation_space, masked, num_choices(env.action_space))
+        self.original, self.own_observation_space, self.own_action_space = env, env.observation_space, env.action_space
+        super().__init__(env=_adapted(env, self.layout), buf=buf, seed=seed)
+        self._masks = mask_method(env)
+        self._targets = self.layout.targets(self.observations[0])
 
     def reset(self, seed: int | None = None) -> tuple[Array, dict]:
-        result = self.env.reset() if seed is None else self.env.reset(seed=seed)
-        if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
-            raise InputError(f"its reset returned a {type(result).__name__}; return (observation, info) from reset and "
-                             "five values from step, as in Gymnasium")
-        observation, info = result
-        if not self.is_observation_checked:
-            self.is_observation_checked = pufferlib.emulation.check_space(observation, self.env.observation_space)
-        if self.is_obs_emulated:
-            pufferlib.emulation.emulate(self.obs_struct, observation)
-        else:
-            self.observations[:] = observation
+        observation, info = self._begun(seed)
+        self._write(observation, info)
         self.rewards[0], self.terminals[0], self.truncations[0], self.masks[0] = 0, False, False, True
         self.initialized, self.done = True, False
         return self.observations, info
 
+    def step(self, action: Array) -> tuple[Array, Any, bool, bool, dict]:
+        if self.done:
+            raise pufferlib.APIUsageError("step() called before reset(), or after the environment is done")
+        action = action.ravel()
+        observation, reward, terminated, truncated, info = self.env.step(
+            action[0] if isinstance(self.action_space, spaces.Discrete) else action)
+        self.done = bool(terminated or truncated)
+        self._write(observation, info)
+        self.rewards[0], self.terminals[0], self.truncations[0], self.masks[0] = reward, terminated, truncated, True
+        return self.observations, reward, terminated, truncated, info
+
+    def look(self, seed: int) -> tuple[list[str], bool]:
+        """Begin an episode to see what the environment gives: what the user should know of its observations, and
+        whether it says beside them which actions may be taken. Nothing where its reset fails: the run will tell."""
+        try:
+            observation, info = self._begun(seed)
+            notices = remarks(self.own_observation_space, self.layout, observation)
+        except Exception:
+            return [], False
+        return notices, self.layout.mask is None and offered_mask(self._masks, info) is not None
+
+    def _begun(self, seed: int | None) -> tuple[Any, dict]:
+        result = self.env.reset() if seed is None else self.env.reset(seed=seed)
+        if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
+            raise InputError(f"its reset returned a {type(result).__name__}; return (observation, info) from reset and "
+                             "five values from step, as in Gymnasium")
+        return result
+
+    def _write(self, observation: Any, info: Any) -> None:
+        for field, target in self._targets:
+            if field.path is not None:
+                field.put(target, field.leaf(observation))
+            else:
+                put_masks(target, offered_mask(self._masks, info))
+
 
 class AdaptedParallel(pufferlib.pufferlib.PettingZooWrapper):
-    """A parallel PettingZoo environment whose spaces are plain and the same for every agent."""
+    """A parallel PettingZoo environment whose spaces are those of rows, the same for every agent, and whose
+    observations are rows."""
 
-    def __init__(self, env: Any) -> None:
+    def __init__(self, env: Any, masked: int = 0) -> None:
         super().__init__(env)
         first, *others = env.possible_agents
         observations, actions = env.observation_space(first), env.action_space(first)
@@ -229,8 +253,9 @@ class AdaptedParallel(pufferlib.pufferlib.PettingZooWrapper):
                 if own != wanted:
                     raise InputError(f"agent {agent!r} has the {kind} space {_line(own)} but agent {first!r} has "
                                      f"{_line(wanted)}; pad them to one shape, which all rows share")
-        self.own_action_space = actions
-        self.observations = _row_space(observations)
+        self.own_action_space, self.own_observation_space = actions, observations
+        self.layout = lay_out(observations, masked, num_choices(actions))
+        self.observations = row_space(observations, self.layout)
         self.actions, self._decode = plain_actions(actions)
 
     def observation_space(self, agent: Any) -> spaces.Space:
@@ -239,10 +264,27 @@ class AdaptedParallel(pufferlib.pufferlib.PettingZooWrapper):
     def action_space(self, agent: Any) -> spaces.Space:
         return self.actions
 
+    def reset(self, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
+        observations, infos = self.env.reset(seed=seed)
+        return self._rows(observations, infos), infos
+
     def step(self, actions: dict) -> tuple:
         if self._decode is not None:
             actions = {agent: self._decode(row) for agent, row in actions.items()}
-        return self.env.step(actions)
+        observations, rewards, terminations, truncations, infos = self.env.step(actions)
+        return self._rows(observations, infos), rewards, terminations, truncations, infos
+
+    def _rows(self, observations: dict, infos: Any) -> dict:
+        rows = {}
+        for agent, observation in observations.items():
+            row = np.zeros(self.layout.shape, self.layout.dtype)
+            for field, target in self.layout.targets(row):
+                if field.path is not None:
+                    field.put(target, field.leaf(observation))
+                else:
+                    put_masks(target, offered_mask(None, infos.get(agent)))
+            rows[agent] = row
+        return rows
 
 
 class Parallel(PettingZooPufferEnv):
@@ -254,6 +296,7 @@ class Parallel(PettingZooPufferEnv):
     """
 
     def __init__(self, env: AdaptedParallel, buf: dict[str, Array] | None, seed: int) -> None:
+        self.layout, self.original, self.own_action_space = env.layout, env.env, env.own_action_space
         self._acting = np.zeros(len(env.possible_agents), bool)
         self._gone = np.zeros_like(self._acting)
         super().__init__(env=env, buf=buf, seed=seed)
@@ -262,6 +305,16 @@ class Parallel(PettingZooPufferEnv):
     @property
     def done(self) -> bool:
         return not self._acting.any()
+
+    def look(self, seed: int) -> tuple[list[str], bool]:
+        """As `Single.look`, of the first agent that is there."""
+        try:
+            observations, infos = self.env.env.reset(seed=seed)
+            first = next(iter(observations))
+            notices = remarks(self.env.own_observation_space, self.layout, observations[first])
+        except Exception:
+            return [], False
+        return notices, self.layout.mask is None and offered_mask(None, infos.get(first)) is not None
 
     def reset(self, seed: int | None = None) -> tuple:
         result = super().reset(seed)

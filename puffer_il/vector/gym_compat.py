@@ -41,7 +41,7 @@ class OldGym(gymnasium.Env):
         self.metadata = getattr(env, "metadata", {})
         self.render_mode = getattr(env, "render_mode", None)
         self._seeds_reset = _takes_seed(env)
-        for layer in _layers(env):
+        for layer in layers(env):
             if type(layer).__name__ == "AutoResetWrapper":
                 raise InputError("it resets itself and hides its final observations; open it without autoreset")
             if type(layer).__name__ == "PassiveEnvChecker":
@@ -116,7 +116,7 @@ def _kind(space: Any) -> str | None:
     return next((cls.__name__ for cls in type(space).__mro__ if cls.__name__ in (*KINDS, "Space")), None)
 
 
-def _layers(env: Any) -> Iterator[Any]:
+def layers(env: Any) -> Iterator[Any]:
     """Wrappers from the outside in, then the environment itself."""
     while hasattr(env, "env") and getattr(env, "unwrapped", env) is not env:
         yield env
@@ -126,7 +126,7 @@ def _layers(env: Any) -> Iterator[Any]:
 
 def _takes_seed(env: Any) -> bool:
     """Whether a seed given to `reset` gets through all wrappers."""
-    for layer in _layers(env):
+    for layer in layers(env):
         try:
             parameters = inspect.signature(layer.reset).parameters
         except ValueError:  # built-in callables may have no signature

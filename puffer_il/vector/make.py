@@ -16,13 +16,14 @@ import gymnasium
 import numpy as np
 
 from puffer_il.core.errors import EnvFailure, InputError, one_line
-from puffer_il.core.spec import Array, EnvSpec, ObsField, Starts
+from puffer_il.core.spaces import lay_out
+from puffer_il.core.spec import Array, EnvSpec, Starts
 from puffer_il.native.catalogue import env_folders, twin_of
 from puffer_il.native.cython_env import load_cython
 from puffer_il.native.gymnasium_env import GymnasiumEnv
 from puffer_il.native.native_env import NativeEnv
 from puffer_il.native.pufferlib import pufferlib
-from puffer_il.vector.emulation import action_spec, emulate, obs_fields
+from puffer_il.vector.emulation import Parallel, Single, action_spec, emulate, num_choices
 from puffer_il.vector.gym_compat import OldGym, is_old
 
 # Packages with a registry of their own, and what its `make` is told beside the id: gym:CartPole-v1 is not Gymnasium's.
@@ -42,6 +43,8 @@ class EnvFacts:
     has_final: bool  # hands over final observations
     exact: bool  # its state can be saved and restored exactly
     log: tuple[str, ...] = ()  # what its episodes log
+    masked: int = 0  # how many choices it says beside its observations may be taken or not; 0 if it does not
+    notices: tuple[str, ...] = ()  # what the user should know of its observations
 
     @property
     def num_agents(self) -> int:
@@ -58,9 +61,10 @@ class Creator:
     kwargs: dict[str, Any] = field(default_factory=dict)
     starts: Starts | None = None  # where some episodes are to begin
 
-    def __call__(self, buf: dict[str, Array] | None = None, seed: int = 0, **batch: int) -> Any:
-        """A PufferEnv, or an emulated environment, that writes into `buf`. `batch`: num_envs and first_env, if it is
-        one that takes them. InputError if the user can mend it, EnvFailure if it breaks."""
+    def __call__(self, buf: dict[str, Array] | None = None, seed: int = 0, masked: int = 0, **batch: int) -> Any:
+        """A PufferEnv, or an emulated environment, that writes into `buf`. `masked`: as in its EnvFacts. `batch`:
+        num_envs and first_env, if it is one that takes them. InputError if the user can mend it, EnvFailure if it
+        breaks."""
         with self._constructing():
             make = self._make()
             known = self._parameters(make)
@@ -71,19 +75,25 @@ class Creator:
                     raise InputError(f"only a C environment can be put into a demonstrated state, and {self.name} is "
                                      "not one; set mix.expert_resets to 0")
                 env.begin_in(self.starts)
-            return env if isinstance(env, pufferlib.PufferEnv) else emulate(env, buf, seed)
+            return env if isinstance(env, pufferlib.PufferEnv) else emulate(env, buf, seed, masked)
 
     def facts(self) -> EnvFacts:
-        """Open one environment, look at it and close it."""
-        env = self(num_envs=1)
+        """Open one environment, look at it and at how an episode begins, and close it."""
+        env, masked = self(num_envs=1), 0
+        notices: list[str] = []
         with self._constructing():
+            if isinstance(env, Single | Parallel):
+                notices, told = env.look(0)
+                if told and (masked := num_choices(env.own_action_space)):
+                    env = emulate(env, None, 0, masked)
             known = self._parameters(self._make())
             native = isinstance(env, pufferlib.PufferEnv)
             facts = EnvFacts(_spec(self.name, env), env.single_observation_space, env.single_action_space, native,
                           batched=native and "num_envs" in known, indexed=native and "first_env" in known,
                           has_final=native and hasattr(env, "final_observations"),
                           exact=native and hasattr(env, "get_state") and hasattr(env, "set_state"),
-                          log=env.env_file.log if isinstance(env, NativeEnv) else ())
+                          log=env.env_file.log if isinstance(env, NativeEnv) else (), masked=masked,
+                          notices=tuple(notices))
         with suppress(Exception):
             env.close()
         return facts
@@ -235,16 +245,14 @@ def name_of(make: Callable) -> str:
 
 
 def _spec(name: str, env: Any) -> EnvSpec:
-    own = getattr(env, "env", None)  # what is emulated, with plain spaces
-    fields: tuple[ObsField, ...] = ()
-    if own is not None:
-        space = own.observation_space
-        space = space if isinstance(space, gymnasium.Space) else space(own.possible_agents[0])
-        fields = () if isinstance(space, gymnasium.spaces.Box) else tuple(obs_fields(space, env.obs_dtype))
-    elif isinstance(env, NativeEnv) and env.env_file.observation.nvec:
-        fields = (ObsField("obs", np.dtype(np.int32), (), 0, env.env_file.observation.nvec[0]),)
-    rows = env.single_observation_space
-    action = action_spec(env.single_action_space, getattr(own, "own_action_space", None))
+    action = action_spec(env.single_action_space, getattr(env, "own_action_space", None))
+    if isinstance(env, Single | Parallel):
+        layout = env.layout
+        return EnvSpec(name, layout.shape, layout.dtype, action, layout.fields, env.num_agents)
+    rows = env.single_observation_space  # of a PufferEnv, which writes them itself
+    choices = env.env_file.observation.nvec if isinstance(env, NativeEnv) else ()
+    layout = lay_out(gymnasium.spaces.Discrete(choices[0]) if choices else rows)
+    fields = layout.fields if (layout.shape, layout.dtype) == (rows.shape, rows.dtype) else ()
     return EnvSpec(name, rows.shape, rows.dtype, action, fields, env.num_agents)
 
 

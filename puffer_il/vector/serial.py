@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from puffer_il.core.errors import EnvFailure
+from puffer_il.core.errors import EnvFailure, InputError
 from puffer_il.core.spec import Array
 from puffer_il.native.pufferlib import pufferlib
 from puffer_il.vector.make import Creator, EnvFacts, env_seed
@@ -58,7 +58,7 @@ class Serial(pufferlib.vector.Serial):
             for name in ("final_observations", "logs"):  # which PufferLib does not know
                 if name in buffers:
                     buf[name] = buffers[name][index * rows:(index + 1) * rows]
-            return creator(buf, seed, num_envs=envs_each, first_env=first_env + index * envs_each)
+            return creator(buf, seed, facts.masked, num_envs=envs_each, first_env=first_env + index * envs_each)
 
         super().__init__([create] * count, [[index] for index in range(count)], [{}] * count, count, buf=buffers,
                          seed=env_seed(seed, first_env))
@@ -78,7 +78,7 @@ class Serial(pufferlib.vector.Serial):
             for index, env in enumerate(self.envs):
                 env.reset(seed if self._facts.indexed else env_seed(seed, self._first_envs[index]))
         except (Exception, SystemExit) as error:
-            raise self._failure(index, "reset") from error
+            raise self._failure(index, "reset", error) from error
         self._find_strangers()
         self.flag = RECV
 
@@ -104,7 +104,7 @@ class Serial(pufferlib.vector.Serial):
                     else:
                         env.step(actions[rows])
         except (Exception, SystemExit) as error:
-            raise self._failure(index, "step") from error
+            raise self._failure(index, "step", error) from error
         for ours, env, name in self._strangers:
             np.copyto(ours, getattr(env, name))
         self.flag = RECV
@@ -137,7 +137,9 @@ class Serial(pufferlib.vector.Serial):
         for ours, env, name in self._strangers:
             np.copyto(ours, getattr(env, name))
 
-    def _failure(self, index: int, doing: str) -> EnvFailure:
+    def _failure(self, index: int, doing: str, error: BaseException) -> EnvFailure | InputError:
         first, last = self._first_envs[index], self._first_envs[index] + self._envs_each - 1
         which = f"number {first}" if first == last else f"numbers {first} to {last}"
+        if isinstance(error, InputError):  # what the user can mend, in a line
+            return InputError(f"environment {self._name!r}, {which}, in {doing}: {error}")
         return EnvFailure(f"environment {self._name!r}, {which}, failed in {doing}:\n{traceback.format_exc()}")

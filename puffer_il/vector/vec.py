@@ -143,7 +143,7 @@ class Vec:
         self.logs: Array | None = puffer.logs  # (num_envs, 1 + names): episodes ended, sums of what they logged
         size = num_envs // num_groups
         self.groups = [slice(group * size, (group + 1) * size) for group in range(num_groups)]
-        self.notices: list[str] = []
+        self.notices: list[str] = list(facts.notices)
         self._puffer, self._seed, self._resumes = puffer, seed, 0
         self._sent: list[bool] | None = None  # per group, None before the first reset
         action = self.spec.action

@@ -89,5 +89,5 @@ def test_specs_differ_if_choices_are_counted_from_elsewhere():
 
 
 def test_an_observation_of_another_shape_is_refused():
-    with pytest.raises(InputError, match=r"observations of shape \(3,\): x has \(4,\); give one, or a batch \(n, 4\)"):
+    with pytest.raises(InputError, match=r"x: .* shape \(3,\): the environment has \(4,\); give one, or .* \(n, 4\)"):
         EnvSpec("x", (4,), np.dtype(np.float32), ActionSpec(nvec=(2,))).pack(np.zeros(3))

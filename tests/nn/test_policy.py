@@ -98,7 +98,7 @@ def test_predict_samples_unless_it_is_told_to_be_deterministic(space):
 
 @pytest.mark.parametrize("shape", [(3,), (8,), (2, 3, 4), ()])
 def test_predict_refuses_observations_of_another_shape(shape):
-    with pytest.raises(InputError, match=r"test has \(4,\); give one, or a batch \(n, 4\)"):
+    with pytest.raises(InputError, match=r"test: .* the environment has \(4,\); give one, or a batch \(n, 4\)"):
         make_policy(BOX).predict(np.zeros(shape, np.float32))
 
 
@@ -111,7 +111,8 @@ def test_predict_clips_continuous_actions_to_their_range():
 
 def test_dict_observations_are_packed_as_the_environment_lays_them_out():
     struct = np.dtype([("near", np.float32, (3,)), ("mode", np.int32)], align=True)
-    fields = (ObsField("near", FLOAT, (3,), 0), ObsField("mode", np.dtype(np.int32), (), struct.fields["mode"][1], 5))
+    fields = (ObsField("near", FLOAT, (3,), 0, path=("near",)),
+              ObsField("mode", np.dtype(np.int32), (), struct.fields["mode"][1], 5, ("mode",)))
     policy = Policy(EnvSpec("dict", (struct.itemsize,), np.dtype(np.uint8), SPACES["box"], fields),
                     PolicyConfig(hidden=(16,)))
     rows = np.zeros(4, struct)

@@ -65,3 +65,19 @@ class Remember(Clue):
     def _next(self) -> np.ndarray:
         self.right, self.shown = self.shown if self.t else 0, int(self.np_random.integers(2))
         return np.float32([2 * self.shown - 1])
+
+
+class Deep(Clue):
+    """Dicts and Tuples in one another, keys with "." and "/", categories and choices that count from elsewhere."""
+
+    observation_space = spaces.Dict({
+        "arm.left": spaces.Dict({"angle/rad": spaces.Box(-4, 4, (2,), np.float64),
+                                 "grip": spaces.Discrete(2, start=-1)}),
+        "marks": spaces.Tuple([spaces.Box(0, 60_000, (2,), np.uint16), spaces.Dict({"on": spaces.MultiBinary(3)})])})
+    action_space = spaces.Discrete(2, start=3)
+
+    def _next(self) -> dict[str, Any]:
+        grip = int(self.np_random.integers(2)) - 1
+        self.right = 4 + grip
+        return {"arm.left": {"angle/rad": self.np_random.uniform(-4, 4, 2), "grip": grip},
+                "marks": (self.np_random.integers(0, 60_000, 2, dtype=np.uint16), {"on": np.array([1, 0, 1], np.int8)})}

@@ -10,9 +10,10 @@ from stable_baselines3.common.evaluation import evaluate_policy
 
 from puffer_il.demos import collect
 from puffer_il.training.saved_run import load_policy
+from puffer_il.vector.make import find_creator
 from puffer_il.vector.vec import make_vec
 from tests.support.runs import Recorder, run, tiny
-from tests.support.spaces import STEPS, Mixed, Picture, Remember
+from tests.support.spaces import STEPS, Deep, Mixed, Picture, Remember
 
 ENVS = {"Mixed": Mixed, "Picture": Picture, "Remember": Remember}
 
@@ -64,3 +65,16 @@ def test_gail_learns_what_was_demonstrated(env, tmp_path):
                           gail__disc_batch_size=256, gail__disc_updates=8, gail__disc_learning_rate=1e-2,
                           gail__gp_coef=0, ppo__learning_rate=2e-3, ppo__ent_coef=0.03))
     assert score(recorder) > 0.75
+
+
+@pytest.mark.parametrize("env", [Deep, Mixed])
+def test_a_trained_policy_plays_the_environment_by_its_own_observations(env, tmp_path):
+    run(config("ppo", env.__name__, tmp_path / "run", train__total_steps=16 * 20))
+    policy, *_ = load_policy(tmp_path / "run")
+    own = env()
+    obs, _ = own.reset(seed=3)
+    assert policy.spec.same_spaces(find_creator(env).facts().spec)  # also once it was written and read
+    for _ in range(5):
+        action, _ = policy.predict(obs)
+        assert own.action_space.contains(action)
+        obs, *_ = own.step(action)

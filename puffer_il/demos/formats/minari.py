@@ -1,4 +1,5 @@
-"""Minari's data sets on this machine, "minari:D4RL/door/human-v2". Arrays only; needs the extra 'minari'."""
+"""Minari's data sets on this machine, "minari:D4RL/door/human-v2", their observations of any space that has a fixed
+size; needs the extra 'minari'."""
 
 import warnings
 from typing import Any
@@ -6,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from puffer_il.core.errors import InputError, one_line
+from puffer_il.core.spaces import lay_out
 from puffer_il.core.spec import ActionSpec, EnvSpec
 from puffer_il.demos.build import build_demos, trajectories
 from puffer_il.demos.dataset import Demos
+from puffer_il.demos.spaces import space_of
 
 MARKS = ()
 PREFIX = "minari:"
@@ -25,20 +28,26 @@ def read(source: str, time_limit: int | None) -> Demos:
         raise InputError(f"demos {source}: cannot be read ({one_line(error)}); delete it and fetch it again") from None
     if not episodes:
         raise InputError(f"demos {source}: holds no episodes; choose another dataset")
-    parts = [part for e in episodes for part in (e.observations, e.actions)]
-    if not all(isinstance(part, np.ndarray) and part.dtype.kind in "biuf" for part in parts):
-        raise InputError(f"demos {source}: has Dict, Tuple or Text observations or actions; only arrays can be read")
+    if not all(isinstance(e.actions, np.ndarray) and e.actions.dtype.kind in "biuf" for e in episodes):
+        raise InputError(f"demos {source}: has Dict, Tuple or Text actions; only arrays can be read")
+    observations, layout = [e.observations for e in episodes], None
+    if not all(isinstance(part, np.ndarray) and part.dtype.kind in "biuf" for part in observations):
+        try:
+            layout = lay_out(dataset.observation_space)
+            observations = [layout.pack(part)[0] for part in observations]
+        except InputError as error:
+            raise InputError(f"demos {source}: {error}") from None
     lengths = np.array([len(e.actions) for e in episodes])
     last = np.cumsum(lengths) - 1
     first_action = getattr(dataset.action_space, "start", 0)  # ours count from 0
     terminations, truncations = np.zeros((2, lengths.sum()), bool)
     terminations[last] = [bool(e.terminations[-1]) for e in episodes]
     truncations[last] = [bool(e.truncations[-1] and not e.terminations[-1]) for e in episodes]
-    return build_demos(source, obs=np.concatenate([e.observations[:-1] for e in episodes]),
+    return build_demos(source, obs=np.concatenate([part[:-1] for part in observations]),
                        actions=np.concatenate([e.actions for e in episodes]) - first_action,
-                       next_obs=np.concatenate([e.observations[1:] for e in episodes]), terminations=terminations,
+                       next_obs=np.concatenate([part[1:] for part in observations]), terminations=terminations,
                        truncations=truncations, episode_starts=np.append(0, last[:-1] + 1),
-                       rewards=np.concatenate([e.rewards for e in episodes]))
+                       rewards=np.concatenate([e.rewards for e in episodes]), layout=layout)
 
 
 def write(target: str, demos: Demos, spec: EnvSpec) -> None:
@@ -50,17 +59,22 @@ def write(target: str, demos: Demos, spec: EnvSpec) -> None:
     minari, dataset_id = _minari(), target.removeprefix(PREFIX)
     if demos.rewards is None:
         raise InputError(f"demos {demos.source}: no rewards are stored, which Minari requires; write an .npz")
+    for key in (key for field in spec.obs_fields for key in field.path or () if isinstance(key, str)):
+        if not key.strip(".") or "/" in key:
+            raise InputError(f"minari {dataset_id}: the observation's key {key!r} cannot be a name in its HDF5 file; "
+                             "write an .npz, or rename it in the environment")
     obs, rows = trajectories(demos)
     actions, gaps = rows.reshape(len(demos), *spec.action.shape), np.arange(demos.num_episodes)
     episodes = [
         minari.data_collector.EpisodeBuffer(
-            observations=obs[start + gap:end + gap + 1], actions=actions[start:end], rewards=demos.rewards[start:end],
-            terminations=demos.terminations[start:end], truncations=demos.truncations[start:end])
+            observations=spec.unpack(obs[start + gap:end + gap + 1]), actions=actions[start:end],
+            rewards=demos.rewards[start:end], terminations=demos.terminations[start:end],
+            truncations=demos.truncations[start:end])
         for start, end, gap in zip(demos.episode_starts, demos.episode_ends, gaps, strict=True)]
     try:
         with warnings.catch_warnings():  # it asks for authors and links
             warnings.simplefilter("ignore")
-            minari.create_dataset_from_buffers(dataset_id, episodes, observation_space=_observation_space(spec),
+            minari.create_dataset_from_buffers(dataset_id, episodes, observation_space=space_of(spec.unpack(obs[:1])),
                                                action_space=_action_space(spec.action), description=demos.source,
                                                jpeg_encoding=False)
     except (ValueError, OSError, ImportError) as error:
@@ -75,15 +89,6 @@ def _minari() -> Any:
     except ImportError as error:
         raise InputError(f"minari cannot be imported ({one_line(error)}); pip install 'puffer-il[minari]'") from None
     return minari
-
-
-def _observation_space(spec: EnvSpec) -> Any:
-    from gymnasium.spaces import Box
-
-    if spec.obs_dtype.kind == "f":
-        return Box(-np.inf, np.inf, spec.obs_shape, spec.obs_dtype.type)
-    limits = np.iinfo(spec.obs_dtype)
-    return Box(limits.min, limits.max, spec.obs_shape, spec.obs_dtype.type)
 
 
 def _action_space(action: ActionSpec) -> Any:

@@ -8,7 +8,8 @@
     states    (n, state size)          the environment's state at each obs, where it could be told
     final_obs (episodes, *obs_shape)   the last successor of each episode; the others are the next row's obs
     next_obs  (n, *obs_shape)          instead of final_obs where that does not hold (subsampled rows)
-    meta      {"format": "puffer_il demos", "version": 1, "env": …, "collected": …, "notes": […]}
+    meta      {"format": "puffer_il demos", "version": 1, "env": …, "collected": …, "notes": […]}, and "layout", the
+              leaves in a row, where observations are Dicts or Tuples
 
 `meta` may be missing: a recorder of one's own needs only `np.savez(path, obs=…, actions=…, next_obs=…, …)`.
 """
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from puffer_il.core.spec import Array
+from puffer_il.core.rows import Array, Layout, field_from_list, field_to_list
 from puffer_il.demos.build import build_demos, follows_on, shifted
 from puffer_il.demos.dataset import WHOLE, Demos
 from puffer_il.demos.npz import Arrays, Npz, save_npz
@@ -33,6 +34,8 @@ STORED = ("obs", "terminations", "truncations", "episode_starts", *OPTIONAL, *WH
 def write(path: Path | str, demos: Demos, env: str, collected: str) -> None:
     """See `Demos.save`."""
     meta = {"format": NAME, "version": VERSION, "env": env, "collected": collected, "notes": list(demos.notes)}
+    if demos.layout is not None:
+        meta["layout"] = [field_to_list(field) for field in demos.layout.fields]
     arrays = {name: getattr(demos, name) for name in STORED if getattr(demos, name) is not None}
     arrays |= {"final_obs": demos.final_obs} if follows_on(demos) else {"next_obs": demos.next_obs}
     save_npz(path, arrays | {"meta": np.array(json.dumps(meta))})
@@ -41,13 +44,15 @@ def write(path: Path | str, demos: Demos, env: str, collected: str) -> None:
 def read(file: Arrays, time_limit: int | None = None) -> Demos:
     obs = file.rows("obs")
     starts = file.starts(len(obs)) if "episode_starts" in file else _after_ends(file)
-    notes = list(_meta(file)["notes"])
+    meta = _meta(file)
+    notes = list(meta["notes"])
     others = sorted(file.keys - {*STORED, "next_obs", "final_obs", "meta"})
     if others:
         notes.append(f"ignored {', '.join(others)}: not part of the format")
     return build_demos(
         file.source, obs=obs, next_obs=_next_obs(file, obs, starts), terminations=file.rows("terminations"),
         truncations=file.rows("truncations"), episode_starts=starts, notes=notes,
+        layout=_layout(file, meta["layout"], obs),
         **{name: file.get(name) for name in OPTIONAL}, **{name: _totals(file, name) for name in WHOLE})
 
 
@@ -67,6 +72,19 @@ def _next_obs(file: Arrays, obs: Array, starts: Array) -> Array:
     return shifted(obs, finals, starts)
 
 
+def _layout(file: Arrays, entries: list, obs: Array) -> Layout | None:
+    if not entries:
+        return None
+    try:
+        layout = Layout(tuple(field_from_list(entry) for entry in entries), obs.shape[1:], obs.dtype)
+        fits = all(0 <= f.offset <= f.end <= obs[0].nbytes and f.dtype.kind in "biuf" for f in layout.fields)
+    except (TypeError, ValueError, IndexError, AttributeError):
+        fits = False
+    if not fits:
+        file.refuse("meta's layout does not describe the rows of obs; remove meta, or record the file again")
+    return layout
+
+
 def _after_ends(file: Arrays) -> Array:
     """(episodes,) the first row, and those that follow a termination or truncation."""
     ends = [np.flatnonzero(file.rows(name)[:-1]) for name in ("terminations", "truncations")]
@@ -81,7 +99,7 @@ def _totals(file: Arrays, name: str) -> Array | None:
 
 
 def _meta(file: Arrays) -> dict[str, Any]:
-    blank: dict[str, Any] = {"version": VERSION, "env": "", "collected": "", "notes": []}
+    blank: dict[str, Any] = {"version": VERSION, "env": "", "collected": "", "notes": [], "layout": []}
     if "meta" not in file:
         return blank
     try:

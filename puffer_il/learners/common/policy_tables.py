@@ -55,11 +55,13 @@ def report(mdp: MDP, policies: Mapping[str, Array], expert: Array, demos: Demos 
 def tabulate(policy: Policy) -> Array:
     """(S, A) what a learned policy does in each state. InputError if it sees or does anything but one category."""
     spec = policy.spec
-    states = spec.obs_fields[0].categories if len(spec.obs_fields) == 1 else 0
+    field = spec.obs_fields[0]
+    states = field.categories if len(spec.obs_fields) == 1 else 0
     if not states or len(spec.action.nvec) != 1 or policy.lstm is not None:
         raise InputError(f"{spec.name}: only a policy without memory, from one category to one discrete action, has a "
                          "table")
-    numbers = torch.arange(states, dtype=torch.int32, device=next(policy.parameters()).device)
+    device = next(policy.parameters()).device
+    numbers = torch.arange(field.first, field.first + states, dtype=torch.int32, device=device)
     with torch.no_grad():
         logits = policy.action_params(numbers.reshape(-1, 1))
     return logits.double().softmax(1).cpu().numpy()

@@ -60,8 +60,9 @@ def test_minari_reads_data_sets_of_others(minari_folder):
     assert (demos.terminated.tolist(), demos.truncated.tolist()) == ([True], [False])  # Minari may flag both
     assert demos.next_obs[:, 0].tolist() == [1, 2]
     record("b-v0", {"x": np.arange(3.0)[:, None]}, Dict(x=box))
-    with pytest.raises(InputError, match="has Dict, Tuple or Text observations"):
-        read_demos("minari:b-v0")
+    nested = read_demos("minari:b-v0")
+    assert nested.obs.dtype == np.float32 and nested.obs[:, 0].tolist() == [0, 1]
+    assert [field.path for field in nested.layout.fields] == [("x",)]
 
 
 def test_minari_names_what_cannot_be_read_or_written(minari_folder, discrete_spec, tmp_path):

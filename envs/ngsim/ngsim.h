@@ -137,21 +137,59 @@ static inline void c_reset(Env *env, Io io) {
     c_observe(env, io);
 }
 
+/* Whether a body overlaps a vehicle's convex outline (separating axes). */
+static inline bool overlaps(const Body *car, Io io, int64_t vehicle, const double *at) {
+    const double *corners = io.data->corners + 2 * io.data->outlines[3 * vehicle];
+    const int64_t count = io.data->outlines[3 * vehicle + 1];
+    const double cosine = cos(at[2]), sine = sin(at[2]);
+    for (int64_t k = -2; k < count; k++) {  // the car's two directions, then those across each edge
+        double nx = k == -1 ? -car->sine : car->cosine, ny = k == -1 ? car->cosine : car->sine;
+        if (k >= 0) {
+            const double *a = corners + 2 * k, *b = corners + 2 * ((k + 1) % count);
+            const double ex = b[0] - a[0], ey = b[1] - a[1];
+            nx = ey * cosine + ex * sine;
+            ny = ey * sine - ex * cosine;
+        }
+        double low = INFINITY, high = -INFINITY;
+        for (int64_t c = 0; c < count; c++) {
+            const double x = at[0] + corners[2 * c] * cosine - corners[2 * c + 1] * sine - car->x;
+            const double y = at[1] + corners[2 * c] * sine + corners[2 * c + 1] * cosine - car->y;
+            low = fmin(low, x * nx + y * ny);
+            high = fmax(high, x * nx + y * ny);
+        }
+        const double reach = extent(car, nx, ny);
+        if (low > reach || high < -reach)
+            return false;
+    }
+    return true;
+}
+
+static inline bool meets(const Body *car, Io io, int64_t vehicle, const double *at) {
+    if (io.data->outlines[3 * vehicle + 1] > 0)
+        return overlaps(car, io, vehicle, at);
+    const Body other = recorded(io, vehicle, at);
+    bool will;
+    double push[2];
+    return touch(car, &other, 0, &will, push);
+}
+
 static inline bool crashed(const Env *env, Io io) {
     const int64_t vehicles = io.data->sizes_size / 2, own = driver_of(env, io)[0], frame = (int64_t)env->frame;
     const Body car = own_body(env, io);
-    Body human = recorded(io, own, track(io, own, frame));
+    Body human = recorded(io, own, track(io, own, frame)), core = human;
     human.length += 2 * MARGIN;
     human.width += 2 * MARGIN;
+    core.length = fmax(core.length - 2 * MARGIN, 0);
+    core.width = fmax(core.width - 2 * MARGIN, 0);
     for (int64_t i = 0; i < vehicles; i++) {
         const double *p = track(io, i, frame);
-        if (i == own || !(p[4] > 0) || hypot(p[0] - env->x, p[1] - env->y) > 30)
+        const double far = 30 + io.data->sizes[2 * i] + io.data->sizes[2 * i + 1];  // too far to meet
+        if (i == own || !(p[4] > 0) || hypot(p[0] - env->x, p[1] - env->y) > far)
             continue;
-        const Body other = recorded(io, i, p);
-        bool will;
-        double push[2];
-        // Recorded boxes touch here and there: that is the recording's error and nobody's accident.
-        if (touch(&car, &other, 0, &will, push) && !touch(&human, &other, 0, &will, push))
+        // Recorded boxes touch here and there: that is the recording's error and nobody's accident. But nobody has
+        // driven through the middle of what stands there.
+        const bool stands = io.data->outlines[3 * i + 2] > 0;
+        if (meets(&car, io, i, p) && (!meets(&human, io, i, p) || (stands && meets(&core, io, i, p))))
             return true;
     }
     return false;
@@ -199,6 +237,20 @@ static inline void c_expert(const Env *env, Io io, Action *actions) {
     actions[1] = (Action)clip(atan(2 * tan(asin(slip))), -0.6, 0.6);
 }
 
+static void draw_outline(Canvas *canvas, Camera camera, Io io, int64_t vehicle, const double *at) {
+    const double *corners = io.data->corners + 2 * io.data->outlines[3 * vehicle];
+    const int64_t count = io.data->outlines[3 * vehicle + 1];
+    const double cosine = cos(at[2]), sine = sin(at[2]);
+    double from[2] = {0};
+    for (int64_t k = 0; k <= count; k++) {
+        const double *corner = corners + 2 * (k % count);
+        const double to[2] = {at[0] + corner[0] * cosine - corner[1] * sine, at[1] + corner[0] * sine + corner[1] * cosine};
+        if (k > 0)
+            draw_line(canvas, camera, from[0], -from[1], to[0], -to[1], 2, CANVAS_GREY);
+        memcpy(from, to, sizeof from);
+    }
+}
+
 static void c_render(const Env *env, Io io, Canvas *canvas) {
     const int64_t vehicles = io.data->sizes_size / 2, *driver = driver_of(env, io);
     const Camera camera = {.x = env->x, .y = -env->y, .cosine = 1, .sine = 0, .scale = 6};  // y grows upwards on maps
@@ -214,7 +266,12 @@ static void c_render(const Env *env, Io io, Canvas *canvas) {
         const bool own = i == vehicles;
         if (!own && (i == driver[0] || !(track(io, i, (int64_t)env->frame)[4] > 0)))
             continue;
-        Body body = own ? own_body(env, io) : recorded(io, i, track(io, i, (int64_t)env->frame));
+        const double *at = own ? NULL : track(io, i, (int64_t)env->frame);
+        if (!own && io.data->outlines[3 * i + 1] > 0) {
+            draw_outline(canvas, camera, io, i, at);
+            continue;
+        }
+        Body body = own ? own_body(env, io) : recorded(io, i, at);
         body.y = -body.y;
         body.sine = -body.sine;
         draw_car(canvas, camera, &body, own ? CANVAS_GOLD : CANVAS_GREY);

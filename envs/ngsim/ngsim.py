@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import warnings
 import xml.etree.ElementTree as ElementTree
 import zipfile
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from puffer_il.core.errors import InputError
+from puffer_il.native.commonroad import Obstacle, read_scene
 
 CAR = (4.5, 1.8)  # m, where a recording does not say how large its vehicles are
 SHORTEST, NEAREST = 20, 5.0  # frames and metres of what is long enough to be driven
@@ -18,9 +19,9 @@ Rows = list[tuple[int, int, float, float, float, float]]  # vehicle, frame, x, y
 
 
 def load(scene: str, dt: float, split: str, **parameters: Any) -> dict[str, Any]:
-    """Tracks, sizes, drivers and lanes of a scene, and its time step; see env.toml."""
-    lanes = np.zeros((0, 4))
-    sizes: dict[int, tuple[float, float]] = {}
+    """Tracks, sizes, outlines, drivers and lanes of a scene, and its time step; see env.toml."""
+    lanes, found, left_out = np.zeros((0, 4)), {}, []
+    rows: Rows = []
     path = Path(scene).expanduser()
     try:
         if not scene:
@@ -30,20 +31,29 @@ def load(scene: str, dt: float, split: str, **parameters: Any) -> dict[str, Any]
             with np.load(path, allow_pickle=False) as file:
                 rows = [(int(r[0]), int(r[1]), *map(float, r[2:6])) for r in file["rows"]]
         else:
-            rows, sizes, lanes, dt = common_road(path)
+            read = read_scene(path)
+            found, lanes, dt, left_out = {o.name: o for o in read.obstacles}, read.lanes, read.dt, read.left_out
+            rows = [(o.name, frame, *place) for o in read.obstacles if not o.stands
+                    for frame, place in o.frames.items()]
     except (OSError, KeyError, ValueError, IndexError, TypeError, AttributeError, zipfile.BadZipFile,
             ElementTree.ParseError) as error:
         raise InputError(f"environment ngsim: scene = {scene!r}: cannot be read ({type(error).__name__}: {error}); "
                          "give a CommonRoad .xml, or an .npz with `rows` of id, frame, x, y, heading, speed") from None
-    vehicles = sorted({row[0] for row in rows})
+    for line in left_out:
+        warnings.warn(f"{path.name}: {line}", stacklevel=2)
     frames = sorted({row[1] for row in rows})
     if len(frames) < 2 or not np.isfinite(np.array(rows)).all():
         raise InputError(f"environment ngsim: scene = {scene!r}: has {len(frames)} frames, or numbers that are not "
                          "finite; give a whole recording")
+    vehicles = sorted({row[0] for row in rows} | found.keys())
     tracks = np.zeros((len(vehicles), frames[-1] - frames[0] + 1, 5))
     for vehicle, frame, *place in rows:
         tracks[vehicles.index(vehicle), frame - frames[0]] = [*place, 1]
-    drivers = [(i, *span) for i, track in enumerate(tracks) if (span := drivable(track))]
+    for i, vehicle in enumerate(vehicles):
+        if vehicle in found and found[vehicle].stands:
+            tracks[i] = [*next(iter(found[vehicle].frames.values())), 1]
+    sizes, corners, outlines = shapes([found.get(v) for v in vehicles])
+    drivers = [(i, *span) for i, track in enumerate(tracks) if not outlines[i, 1] and (span := drivable(track))]
     held_out = slice(3, None, 4)  # so that a policy can be scored on drivers that it was not trained on
     if split == "test":
         drivers = drivers[held_out]
@@ -52,8 +62,17 @@ def load(scene: str, dt: float, split: str, **parameters: Any) -> dict[str, Any]
     if not drivers:
         raise InputError(f"environment ngsim: scene = {scene!r}: nobody in it moves {NEAREST} m within {SHORTEST} "
                          "frames or more; give a longer recording")
-    return {"tracks": tracks, "sizes": np.array([sizes.get(v, CAR) for v in vehicles]), "dt": float(dt),
+    return {"tracks": tracks, "sizes": sizes, "corners": corners, "outlines": outlines, "dt": float(dt),
             "drivers": np.array(drivers), "lanes": lanes, "frames": tracks.shape[1]}
+
+
+def shapes(obstacles: list[Obstacle | None]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sizes, corners and outlines (env.toml) of obstacles; of a car where a recording does not tell."""
+    known = [obstacle.shape if obstacle else None for obstacle in obstacles]
+    counts = np.array([len(shape.outline) if shape else 0 for shape in known])
+    sizes = np.array([shape.size if shape else CAR for shape in known])
+    return (sizes, np.concatenate([np.zeros((0, 2)), *(shape.outline for shape in known if shape)]),
+            np.stack([np.cumsum(counts) - counts, counts, [o is not None and o.stands for o in obstacles]], 1))
 
 
 def drivable(track: np.ndarray) -> tuple[int, int] | None:
@@ -62,34 +81,6 @@ def drivable(track: np.ndarray) -> tuple[int, int] | None:
     first, last = int(there[0]), int(there[-1])
     far = float(np.hypot(*(track[last, :2] - track[first, :2])))
     return (first, last) if last - first + 1 == len(there) >= SHORTEST and far >= NEAREST else None
-
-
-def common_road(path: Path) -> tuple[Rows, dict[int, tuple[float, float]], np.ndarray, float]:
-    """Rows, sizes, pieces of lane boundaries and the time step of a CommonRoad file, version 2018b or 2020a."""
-    if b"<!" in path.read_bytes().replace(b"<!--", b""):
-        raise ValueError("it declares entities")  # which is what could make a small file large
-    root = ElementTree.parse(path).getroot()
-    rows: Rows = []
-    sizes = {}
-    for obstacle in [*root.iter("obstacle"), *root.iter("dynamicObstacle")]:
-        vehicle = int(obstacle.attrib["id"])
-        sizes[vehicle] = (_number(obstacle, "shape/rectangle/length"), _number(obstacle, "shape/rectangle/width"))
-        for state in [*obstacle.iter("initialState"), *obstacle.iterfind("trajectory/state")]:
-            rows.append((vehicle, int(_number(state, "time/exact")), _number(state, "position/point/x"),
-                         _number(state, "position/point/y"), _number(state, "orientation/exact"),
-                         _number(state, "velocity/exact")))
-    pieces: list[tuple[float, ...]] = []
-    for bound in [*root.iter("leftBound"), *root.iter("rightBound")]:
-        points = [(_number(point, "x"), _number(point, "y")) for point in bound.iter("point")]
-        pieces += [(*a, *b) for a, b in itertools.pairwise(points)]
-    return rows, sizes, np.array(pieces).reshape(-1, 4), float(root.attrib["timeStepSize"])
-
-
-def _number(element: ElementTree.Element, path: str) -> float:
-    found = element.find(path)
-    if found is None or found.text is None:
-        raise ValueError(f"<{element.tag}> has no {path}")
-    return float(found.text)
 
 
 def invented(dt: float) -> Rows:

@@ -15,7 +15,7 @@ from tests.support.quality import train
 
 pytestmark = pytest.mark.slow
 SEED = 101
-STEPS = {"reacher": 300_000, "swimmer": 500_000, "hopper": 500_000, "halfcheetah": 500_000, "walker2d": 1_000_000,
+STEPS = {"reacher": 300_000, "swimmer": 1_000_000, "hopper": 500_000, "halfcheetah": 500_000, "walker2d": 1_000_000,
          "ant": 1_500_000, "humanoid": 1_000_000}
 
 

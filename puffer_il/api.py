@@ -152,15 +152,15 @@ def load(run: str | Path | Run, device: str = "cpu") -> Any:
 
 
 def evaluate(policy: Any, env: Env | None = None, *, episodes: int = 100, seed: int = 0,
-             deterministic: bool | None = None, demos: Source | None = None, both: bool = False,
+             deterministic: bool | None = None, demos: Source | dict[str, Any] | None = None, both: bool = False,
              clip_actions: bool | None = None, **kwargs: Any) -> dict[str, Any]:
     """Play complete episodes on the true reward.
 
     env            by default the one that the policy was trained in
     seed           of the starting states and of sampled actions
     deterministic  act by the mode; by default as the run does, and True for other policies
-    demos          also report how likely the policy finds these demonstrations. A policy that is not a run is compared
-                   with them, or without them with those that come with the environment
+    demos          also report how likely the policy finds these demonstrations, as `train` takes them. A policy that is
+                   not a run is compared with them, or without them with those that come with the environment
     both           also play by the mode and by sampling, and return the two under "eval_greedy" and "eval_sampled"
     clip_actions   clip continuous actions to their range first; by default as the run does, and True for other policies
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 import puffer_il
 from puffer_il.cli import algos, bench, demos, env, evaluate, overrides, reward, train
-from puffer_il.cli.parser import KWARGS, Parser, UsageError
+from puffer_il.cli.parser import DEMOS, KWARGS, Parser, UsageError
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -47,6 +47,8 @@ def _run(arguments: list[str]) -> int:
     args.typed, args.overrides = shlex.join(["puffer-il", *arguments]), keys
     if extra and args.do in (train.train, env.play) and args.env is None and not extra[0].startswith("-"):
         args.env = extra.pop(0)  # argparse gives up on a name that may be left out if an option stands before it
+    if DEMOS[2:] in args:
+        args.demo_keys, keys = overrides.demo_keys(keys)
     if KWARGS[2:] in args:
         args.kwargs = overrides.env_kwargs(keys)
     elif keys and args.do is not train.train:

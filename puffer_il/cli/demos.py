@@ -37,6 +37,8 @@ def add(commands: Any) -> None:
     about.add_argument("--json", action="store_true", help="print JSON instead of lines")
     for one in (suspicious, convert, write):
         one.add_argument("--env", help="an environment, which the demonstrations have to fit")
+        parser.takes_kwargs(one)
+        parser.takes_demo_keys(one)
     convert.add_argument("--time-limit", type=parser.count, metavar="STEPS", help="the environment's time limit, for a "
                                                                                   "file that marks it as a termination")
     convert.add_argument("--no-actions", action="store_true", help="keep only the observations")
@@ -80,9 +82,10 @@ def info(args: Namespace) -> int:
 
 def check(args: Namespace) -> int:
     """Print what looks wrong; demonstrations that cannot be used are wrong input."""
-    from puffer_il.demos import check_fit, doubts, read_demos, relaid
+    from puffer_il.demos import check_fit, doubts, relaid
 
-    demos, spec = read_demos(args.file), _spec(args.env) if args.env else None
+    spec = _spec(args)
+    demos = _read(args, spec)
     found = doubts(demos, spec)
     for doubt in found:
         print(f"warning: {doubt}")
@@ -93,13 +96,13 @@ def check(args: Namespace) -> int:
 
 
 def import_(args: Namespace) -> int:
-    from puffer_il.demos import check_fit, read_demos, relaid
+    from puffer_il.demos import check_fit, relaid
 
-    demos = read_demos(args.file, args.time_limit)
+    spec = _spec(args)
+    demos = _read(args, spec, args.time_limit)
     if args.no_actions:
         demos = replace(demos, actions=None)
-    if args.env:
-        spec = _spec(args.env)
+    if spec:
         demos = relaid(demos, spec)
         check_fit(demos, spec)
     demos.save(args.out, env=args.env or "", collected=args.typed)
@@ -108,15 +111,17 @@ def import_(args: Namespace) -> int:
 
 def export(args: Namespace) -> int:
     from puffer_il.core.errors import InputError
-    from puffer_il.demos import fit, read_demos, read_meta
+    from puffer_il.demos import fit, read_meta
     from puffer_il.demos.formats import imitation, minari
 
-    demos = read_demos(args.file)
     if args.out.startswith(minari.PREFIX):
-        env = args.env or read_meta(args.file)["env"]
-        if not env:
+        args.env = args.env or read_meta(args.file)["env"]
+        if not args.env:
             raise InputError(f"demos {args.file}: does not name its environment; give --env ENV")
-        spec = _spec(env)
+    spec = _spec(args)
+    demos = _read(args, spec)
+    if args.out.startswith(minari.PREFIX):
+        assert spec is not None
         demos = fit(demos, spec)
         minari.write(args.out, demos, spec)
     else:
@@ -155,7 +160,24 @@ def _written(path: str, demos: Demos) -> int:
     return 0
 
 
-def _spec(env: str) -> EnvSpec:
+def _spec(args: Namespace) -> EnvSpec | None:
+    """What --env names, if it does."""
     from puffer_il.vector.make import find_creator
 
-    return find_creator(env).facts().spec
+    if not args.env and args.kwargs:
+        raise parser.UsageError("--env.kwargs.NAME sets a parameter of an environment; name it with --env ENV")
+    return find_creator(args.env, args.kwargs).facts().spec if args.env else None
+
+
+def _read(args: Namespace, spec: EnvSpec | None, time_limit: int | None = None) -> Demos:
+    """The demonstrations, read as --demos.KEY says."""
+    from puffer_il.demos import clipped, first_episodes, read_demos, subsample_rows
+
+    keys, demos = args.demo_keys, read_demos(args.file, time_limit)
+    if keys.get("episodes"):
+        demos = first_episodes(demos, keys["episodes"])
+    if keys.get("clip_actions"):
+        if spec is None:
+            raise parser.UsageError("--demos.clip-actions clips to the range of an environment; name it with --env ENV")
+        demos = clipped(demos, spec)
+    return subsample_rows(demos, keys["subsample"]) if keys.get("subsample", 1) > 1 else demos

@@ -16,17 +16,23 @@ def add(commands: Any) -> None:
     parser.takes_seed(evaluate_parser)
     option("--demos", metavar="SRC", help="also report how likely the policy finds the actions of these "
                                           "demonstrations: a score where returns tell little")
+    option("--stochastic", action="store_true", help="sample actions instead of what the run's key "
+                                                     "eval.deterministic says")
     option("--both", action="store_true", help="play by the likeliest actions and by sampled ones, and compare")
     option("--json", action="store_true", help="print JSON instead of lines")
     parser.takes_kwargs(evaluate_parser)
+    parser.takes_demo_keys(evaluate_parser)
 
 
 def evaluate(args: Namespace) -> int:
     from puffer_il import api
     from puffer_il.core.text import facts
 
-    played = api.evaluate(args.run_dir, episodes=args.episodes, seed=args.seed, demos=args.demos, both=args.both,
-                          **args.kwargs)
+    if args.demo_keys and not args.demos:
+        raise parser.UsageError("--demos.KEY says how demonstrations are read; name them with --demos SRC")
+    demos = {"source": args.demos, **args.demo_keys} if args.demos else None
+    played = api.evaluate(args.run_dir, episodes=args.episodes, seed=args.seed, demos=demos, both=args.both,
+                          deterministic=False if args.stochastic else None, **args.kwargs)
     if args.json:
         print(json.dumps(played, indent=2))
         return 0

@@ -1,5 +1,6 @@
 """`--section.key VALUE` on the command line: told from options, and turned into tables of a config."""
 
+import dataclasses
 import re
 import tomllib
 from collections.abc import Iterable
@@ -7,6 +8,7 @@ from typing import Any
 
 from puffer_il.cli.parser import UsageError
 
+READING = ("episodes", "subsample", "clip_actions")  # keys of demos that a command without a learner takes
 OVERRIDE = re.compile(r"--([A-Za-z_][\w-]*(?:\.[\w-]+)+)(?:=(.*))?", re.DOTALL)
 
 
@@ -44,6 +46,25 @@ def env_kwargs(overrides: Iterable[tuple[str, str]]) -> dict[str, Any]:
             raise UsageError(f"--{key}: only parameters of the environment can be set here: --env.kwargs.NAME VALUE")
         _merge(kwargs, override(key, text)["env"]["kwargs"])
     return kwargs
+
+
+def demo_keys(overrides: Iterable[tuple[str, str]]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """How demonstrations are read, out of `--demos.KEY VALUE` pairs, and the other pairs; UsageError for a key that
+    only learning has."""
+    from puffer_il.core.config import DemosConfig, convert
+
+    keys, others = {}, []
+    fields = {field.name: field for field in dataclasses.fields(DemosConfig) if field.name in READING}
+    for key, text in overrides:
+        section, _, name = key.replace("-", "_").partition(".")
+        if section != "demos":
+            others.append((key, text))
+        elif name not in fields:
+            raise UsageError(f"--{key}: only {', '.join(f'--demos.{one}' for one in READING).replace('_', '-')} can be "
+                             "set here")
+        else:
+            keys[name] = convert(f"demos.{name}", text, DemosConfig, fields[name])
+    return keys, others
 
 
 def _merge(table: dict[str, Any], more: dict[str, Any]) -> None:

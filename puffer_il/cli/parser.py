@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 LEAST, INDENT = 24, 6  # what a second column needs, and its indent in a line of its own where there is less
-KWARGS = "--env.kwargs.NAME"  # only for --help: cli/overrides.py takes them out before the parser sees them
+# Only for --help: cli/overrides.py takes them out before the parser sees them.
+KWARGS, DEMOS = "--env.kwargs.NAME", "--demos.KEY"
 
 
 class UsageError(Exception):
@@ -66,13 +67,19 @@ def takes_kwargs(parser: Parser) -> None:
     parser.add_argument(KWARGS, metavar="VALUE", help="a parameter of the environment")
 
 
+def takes_demo_keys(parser: Parser) -> None:
+    """The command takes how demonstrations are read, as `args.demo_keys`."""
+    parser.add_argument(DEMOS, metavar="VALUE", help="how they are read, as in training: --demos.episodes N, "
+                                                     "--demos.subsample N, --demos.clip-actions true")
+
+
 def takes_seed(parser: Parser) -> None:
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="another seed begins in other states")
 
 
 def takes_actor(who: Any) -> None:
     who.add_argument("--policy", type=Path, metavar="RUN_OR_FILE",
-                     help="a run directory, a zip of Stable-Baselines3, or an npz of the GAIL paper's experts")
+                     help="a run directory, or another package's: a zip of Stable-Baselines3, TorchScript, ONNX, …")
     who.add_argument("--expert", action="store_true", help="the environment's own scripted expert (c_expert)")
     who.add_argument("--random", action="store_true", help="uniformly random actions")
 

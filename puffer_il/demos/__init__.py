@@ -3,9 +3,18 @@
 from puffer_il.demos.check import check_fit, describe, doubts
 from puffer_il.demos.collect import collect
 from puffer_il.demos.formats.puffer_il import read_meta
-from puffer_il.demos.load import first_rows, fit, load_demos, relaid, shipped_path
+from puffer_il.demos.load import (
+    clipped,
+    first_episodes,
+    first_rows,
+    fit,
+    load_demos,
+    relaid,
+    shipped_path,
+    subsample_rows,
+)
 from puffer_il.demos.read import read_demos
 from puffer_il.demos.weights import spread
 
-__all__ = ["check_fit", "collect", "describe", "doubts", "first_rows", "fit", "load_demos", "read_demos", "read_meta",
-           "relaid", "shipped_path", "spread"]
+__all__ = ["check_fit", "clipped", "collect", "describe", "doubts", "first_episodes", "first_rows", "fit", "load_demos",
+           "read_demos", "read_meta", "relaid", "shipped_path", "spread", "subsample_rows"]

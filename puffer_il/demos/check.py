@@ -84,7 +84,14 @@ def _discrete_misfits(actions: Array, spec: EnvSpec) -> Iterator[str]:
         wrong = np.flatnonzero((values < 0) | (values >= count) | (values != np.floor(values)))
         if len(wrong):
             yield (f"action {values[wrong[0]].item()} in row {wrong[0]} but {spec.name} takes whole numbers "
-                   f"0..{count - 1} in column {column}; use demonstrations of that environment")
+                   f"{_numbers(spec.action, column)} in column {column}; use demonstrations of that environment")
+
+
+def _numbers(action: ActionSpec, column: int) -> str:
+    """The choices of a column as the environment numbers them, and how demonstrations do."""
+    count, start = action.nvec[column], action.start[column] if action.start else 0
+    stored = f", which demonstrations count from 0 to {count - 1}," if start else ""
+    return f"{start}..{start + count - 1}{stored}"
 
 
 def _range_misfits(actions: Array, action: ActionSpec, name: str) -> Iterator[str]:
@@ -115,6 +122,7 @@ def _odd_columns(demos: Demos, spec: EnvSpec | None) -> Iterator[str]:
     elif spec is not None and spec.action.discrete and demos.actions.shape[1] == spec.action.dim:
         for column, count in enumerate(spec.action.nvec):
             unused = np.setdiff1d(np.arange(count), demos.actions[:, column])
+            unused += spec.action.start[column] if spec.action.start else 0
             if len(unused):
                 yield f"{len(unused)} of {count} actions are never taken ({_some(unused)})"
 

@@ -71,7 +71,7 @@ def fit(demos: Demos, spec: EnvSpec, *, clip_actions: bool = False) -> Demos:
     """The demonstrations in the environment's dtypes, actions within its range; InputError where they don't fit."""
     demos = relaid(demos, spec)
     if clip_actions:
-        demos = _clip(demos, spec)
+        demos = clipped(demos, spec)
     check_fit(demos, spec)
     actions = None if demos.actions is None else demos.actions.astype(spec.action.dtype)
     if actions is not None and not spec.action.discrete:
@@ -127,7 +127,8 @@ def _some(demos: Demos, names: tuple[str, ...], index: Array | slice) -> dict[st
     return {name: None if array is None else array[index] for name, array in arrays.items()}
 
 
-def _clip(demos: Demos, spec: EnvSpec) -> Demos:
+def clipped(demos: Demos, spec: EnvSpec) -> Demos:
+    """The demonstrations with continuous actions clipped to the range, and a note of how many were."""
     if demos.actions is None or spec.action.discrete or demos.actions.shape[1] != spec.action.dim:
         return demos
     actions = np.clip(demos.actions, spec.action.low, spec.action.high).astype(np.float32)

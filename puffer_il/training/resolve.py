@@ -10,7 +10,7 @@ from puffer_il.learners import experiment
 from puffer_il.learners.experiment import Layer, replaced
 from puffer_il.learners.registry import get_learner
 from puffer_il.training import auto
-from puffer_il.vector.make import fastest_name
+from puffer_il.vector.make import Creator, fastest_name, find_creator
 
 
 def resolve(algo: str | None, env: str | None, layers: Sequence[Layer] = (), resume: Path | None = None,
@@ -44,10 +44,30 @@ def resolve(algo: str | None, env: str | None, layers: Sequence[Layer] = (), res
         return _built(name, [*experiment.experiment_layers(name, env), *layers,
                              (auto.NAME, {"chosen_because": reasons})])
 
-    if algo != auto.NAME:
-        return config(algo)
-    choice = auto.pick(_without_learner(layers), given or {}, config)
-    return config(choice.algo, choice.reasons)
+    if algo == auto.NAME:
+        choice = auto.pick(_without_learner(layers), given or {}, config)
+        chosen = config(choice.algo, choice.reasons)
+    else:
+        chosen = config(algo)
+    return chosen if "env.num_envs" in given_keys(layers) else _of_whole_environments(chosen, given or {}, say)
+
+
+def _of_whole_environments(config: Config, given: Mapping[str, Any], say: Callable[[str], None]) -> Config:
+    """The config with as many of its rows as whole environments have, since each agent of one is a row; at least one.
+
+    Only for a number that the user has not given: another one is refused where the environments are made.
+    """
+    env, make_env = config.env, given.get("make_env")
+    creator = find_creator(env.name, env.kwargs) if make_env is None else Creator(env.name, "callable", make_env,
+                                                                                  env.kwargs)
+    if not get_learner(config.algo).needs_rollouts or creator.kind == "gymnasium":  # those have one agent
+        return config
+    agents = creator.facts().num_agents
+    if env.num_envs % agents == 0:
+        return config
+    rows = max(env.num_envs // agents, 1) * agents
+    say(f"env.num_envs = {rows} instead of {env.num_envs}, since each of the {agents} agents of {env.name} is a row")
+    return replaced(config, {"env.num_envs": rows})
 
 
 def _built(algo: str, layers: Sequence[Layer]) -> Config:

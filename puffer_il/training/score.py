@@ -17,14 +17,14 @@ from puffer_il.vector.make import Creator
 
 
 def score(policy: Any, creator: Creator, episodes: int, seed: int = 0, *, deterministic: bool | None = None,
-          demos: Source | None = None, both: bool = False,
+          demos: Source | dict[str, Any] | None = None, both: bool = False,
           clip_actions: bool | None = None) -> dict[str, Any]:
     """The `eval` part of summary.json, with `expert_return` and `random_return`.
 
     policy         as `resolve_actor` takes it. The directory of a run, as a Path, also tells `env_steps`, whom to
                    compare with, and where `deterministic` is None whether to act by the mode
     demos          the expert in place of those that come with the environment, if there is no run to tell of one; also
-                   tells under `demos` how likely the policy finds them
+                   tells under `demos` how likely the policy finds them. A section {"source": …, "episodes": …} as well
     both           also play by the mode and by sampling: `eval_greedy` and `eval_sampled`, of which one is the above
     clip_actions   clip continuous ones to their range; None: as the run does, and True where there is none
     InputError for what does not fit.
@@ -45,7 +45,8 @@ def score(policy: Any, creator: Creator, episodes: int, seed: int = 0, *, determ
         greedy = deterministic is not False
         played = {mode: evaluate(vec, resolve_actor("policy", policy, vec, deterministic=mode, seed=seed), episodes,
                                  FINAL_SEED + seed) for mode in ((greedy, not greedy) if both else (greedy,))}
-        shown = load_demos(demos, spec) if demos is not None else None
+        section = demos if isinstance(demos, dict) and "source" in demos else {"source": demos}
+        shown = load_demos(spec=spec, **section) if demos is not None else None
         if known:
             scale = {name: known[name] for name in ("expert_return", "random_return")}
             scale["env_steps"] = known["policy_steps"]

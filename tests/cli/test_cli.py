@@ -144,10 +144,12 @@ def test_help_is_wrapped_in_its_second_column():
     assert wrapped("a command that is to be copied stays whole", 20) == "a command that is to be copied stays whole"
 
 
-TAKE_KWARGS = ("eval", "env play", "env bench", "env check", "demos collect", "reward show")
+TAKE_KWARGS = ("eval", "env play", "env bench", "env check", "demos collect", "demos check", "demos import",
+               "demos export", "reward show")
 
 
-@pytest.mark.parametrize("command", ["eval", "demos", "demos collect", "demos import", "env", "env list", "env new",
+@pytest.mark.parametrize("command", ["eval", "demos", "demos collect", "demos import", "demos check", "demos export",
+                                     "env", "env list", "env new",
                                      "env check", "env play", "env bench", "reward", "reward show", "algos", "bench"])
 def test_every_command_has_help(capsys, command):
     code, out, err = run_command(capsys, *command.split(), "--help")

@@ -132,3 +132,55 @@ def test_demos_go_to_minari_and_back(demos, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.startswith("minari:own/cartpole-v0: 6 episodes")
     assert main(["demos", "import", "minari:own/cartpole-v0", str(tmp_path / "back.npz")]) == 0
     np.testing.assert_array_equal(read_demos(demos).obs, read_demos(tmp_path / "back.npz").obs)
+
+
+@pytest.fixture
+def beyond(tmp_path):
+    """Demonstrations whose torques the recorder's environment clipped itself: up to 3 where Pendulum takes 2."""
+    assert collect("pendulum", "--random", "--episodes", 3, "--out", tmp_path / "d.npz") == 0
+    with np.load(tmp_path / "d.npz") as file:
+        arrays = dict(file)
+    np.savez(tmp_path / "d.npz", **arrays | {"actions": arrays["actions"] * 1.5})
+    return tmp_path / "d.npz"
+
+
+def test_every_command_takes_the_option_that_it_recommends(tmp_path, beyond, capsys):
+    capsys.readouterr()
+    assert main(["demos", "check", str(beyond), "--env", "pendulum"]) == 2
+    assert "give --demos.clip-actions true" in one_line(capsys)
+    clip = ["--demos.clip-actions", "true"]
+    assert main(["demos", "check", str(beyond), "--env", "pendulum", *clip]) == 0
+    assert main(["demos", "import", str(beyond), str(tmp_path / "c.npz"), "--env", "pendulum", *clip]) == 0
+    assert np.abs(read_demos(tmp_path / "c.npz").actions).max() == 2
+    assert main(["demos", "export", str(beyond), str(tmp_path / "e.npz"), "--env", "pendulum", *clip]) == 0
+    assert np.abs(read_demos(tmp_path / "e.npz").actions).max() == 2
+    run_dir, few = str(tmp_path / "run"), ["--total-steps", "1000"]
+    assert train("bc", "pendulum", "--demos", str(tmp_path / "c.npz"), *few, "--run-dir", run_dir) == 0
+    capsys.readouterr()
+    assert main(["eval", run_dir, "--episodes", "2", "--demos", str(beyond)]) == 2
+    assert "give --demos.clip-actions true" in one_line(capsys)
+    assert main(["eval", run_dir, "--episodes", "2", "--demos", str(beyond), *clip, "--demos.episodes", "1"]) == 0
+    assert "likelihood" in (out := capsys.readouterr().out) and "of 200 demonstrated actions" in out
+
+
+def test_demonstrations_are_limited_and_subsampled_as_in_training(tmp_path, demos, capsys):
+    out = tmp_path / "few.npz"
+    assert main(["demos", "import", str(demos), str(out), "--demos.episodes", "2", "--demos.subsample", "10"]) == 0
+    few = read_demos(out)
+    assert few.num_episodes == 2 and few.whole_lengths.tolist() == read_demos(demos).lengths[:2].tolist()
+    assert (few.lengths < few.whole_lengths / 5).all()
+    for words, says in ((["--demos.weighting", "rank"], "only --demos.episodes, --demos.subsample"),
+                        (["--demos.episodes", "x"], "demos.episodes = 'x': expected a whole number"),
+                        (["--demos.clip-actions", "true"], "name it with --env ENV"),
+                        (["--env.kwargs.gravity", "9"], "name it with --env ENV")):
+        assert main(["demos", "check", str(demos), *words]) == 2
+        assert says in one_line(capsys)
+
+
+def test_demonstrations_are_checked_against_an_environment_of_other_parameters(tmp_path, capsys):
+    out = tmp_path / "d.npz"
+    assert collect("tron", "--expert", "--episodes", 2, "--out", out, "--env.kwargs.players", "4") == 0
+    capsys.readouterr()
+    assert main(["demos", "check", str(out), "--env", "tron", "--env.kwargs.players", "4"]) == 0
+    assert main(["demos", "check", str(out), "--env", "tron", "--env.kwargs.playrs", "4"]) == 2
+    assert "playrs" in one_line(capsys)

@@ -24,3 +24,18 @@ def test_eval_prints_lines_or_json(finished, capsys):
     assert both["return_mean"] == played["return_mean"]
     assert main(["eval", str(finished), "--episodes", "4", "--seed", "5", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["return_mean"] != played["return_mean"]
+
+
+def test_eval_samples_where_it_is_told_to(finished, capsys):
+    def played(*words):
+        assert main(["eval", str(finished), "--episodes", "4", "--json", *words]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    both = played("--both")
+    assert both["eval_sampled"]["return_mean"] != both["eval_greedy"]["return_mean"]
+    assert played("--stochastic")["return_mean"] == both["eval_sampled"]["return_mean"]
+
+
+def test_keys_of_demonstrations_need_demonstrations(finished, capsys):
+    assert main(["eval", str(finished), "--demos.episodes", "1"]) == 2
+    assert "name them with --demos SRC" in capsys.readouterr().err

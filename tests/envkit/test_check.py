@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from puffer_il.core.errors import InputError
+from puffer_il.envkit.check import child as child_process
 from puffer_il.envkit.check.program import BUILDS
 from puffer_il.envkit.check.results import CHECKS
 from puffer_il.envkit.check.run import check
@@ -259,6 +260,30 @@ def test_functions_in_modules_are_checked_from_outside(bad: str, expected: str, 
         return
     assert code == 1 and checks[expected]["status"] == "failed"
     assert re.search(says, checks[expected]["findings"][0]["text"]), checks[expected]
+
+
+SLOW = """
+import time
+from my_module import Env
+def make():
+    time.sleep(0.2)
+    return Env()
+"""
+
+
+def test_a_slow_start_is_not_a_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "my_module.py").write_text(MODULE)
+    (tmp_path / "slow.py").write_text(SLOW)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(child_process, "PATIENCE_S", 0.3)
+    child = child_process.Child("slow:make", {}, 0.05, tmp_path)
+    try:
+        assert child.opened()["seconds"] > 0.2
+        answers = child.checks()
+        assert next(answers) == "observations"
+        assert next(answers).findings == []
+    finally:
+        child.close()
 
 
 def test_wrong_input_is_not_a_finding(make):

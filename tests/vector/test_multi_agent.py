@@ -10,6 +10,7 @@ from puffer_il.cli import main
 from puffer_il.core.errors import InputError
 from puffer_il.demos import collect
 from puffer_il.native.envfile import read_env
+from puffer_il.training.resolve import resolve
 from puffer_il.vector.vec import make_vec
 from tests.support.environments import FOLDERS
 from tests.support.runs import run, tiny
@@ -78,3 +79,15 @@ def test_rows_must_be_whole_environments(shown, tmp_path):
     with pytest.raises(InputError, match=r"env\.num_envs = 6: must be a multiple of 4"):
         run(tiny("gail", tmp_path / "run", env__num_envs=6, env__name=name, env__kwargs=kwargs,
                  demos__source=path))
+
+
+@pytest.mark.parametrize("players", [3, 4, 7])
+def test_the_default_number_of_rows_is_of_whole_environments(players):
+    told: list[str] = []
+    layers = [("here", {"env": {"kwargs": {"players": players}}})]
+    default = resolve("ppo", "tron", [("here", {"env": {"kwargs": {"players": 2}}})]).env.num_envs
+    fitting = resolve("ppo", "tron", layers, say=told.append).env.num_envs
+    assert fitting == max(default // players, 1) * players
+    assert bool(told) is (fitting != default)
+    given = [*layers, ("here", {"env": {"num_envs": 16}})]
+    assert resolve("ppo", "tron", given).env.num_envs == 16  # refused where the environments are made

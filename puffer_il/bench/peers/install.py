@@ -25,6 +25,9 @@ TORCH = "torch==2.13.0"  # what we are tested with, for all alike: the peers dif
 NUMPY = "numpy==1.26.4"  # both are made for NumPy 1; PufferLib 3.0.0 asks for it
 GYMNASIUM = "gymnasium==0.29.1"  # imitation asks for ~=0.29, PufferLib for <=0.29.1
 MUJOCO = ("mujoco==2.3.7", "imageio")  # of the time of that Gymnasium, whose environments import both
+# imitation imports datasets, whose newest needs a pyarrow that itself asks for NumPy 2.
+DATASETS = ("datasets==5.0.1", "pyarrow==23.0.0")
+IMITATION = ("imitation==1.0.1", "stable-baselines3==2.2.1", *DATASETS)
 TORCHRL = "torchrl==0.14.1"
 PYTHONS = ((3, 11), (3, 12))  # NumPy 1.26 has wheels for no later Python
 PUFFERLIB = "pufferlib==3.0.0"  # the last release with its own trainer and environments
@@ -180,12 +183,17 @@ def _finish_pufferlib(build: Build) -> None:
     shutil.rmtree(work)
 
 
+def _imports_datasets(build: Build) -> None:
+    """What imitation needs for files, and what breaks first when one of its own requirements moves on."""
+    build.run("importing imitation and datasets", [
+        str(build.python), "-W", "ignore", "-c", "import datasets, imitation.data.serialize"])
+
+
 RECIPES = {
     # Stable-Baselines3 2.2.1 is the only release that imitation 1.0.1 (~=2.2.1) accepts. torch comes first and alone,
     # so that nothing later chooses another.
-    "imitation": Recipe(((TORCH,), ("imitation==1.0.1", "stable-baselines3==2.2.1", GYMNASIUM, NUMPY, TORCH))),
-    "imitation-mujoco": Recipe(((TORCH,), ("imitation==1.0.1", "stable-baselines3==2.2.1", GYMNASIUM, *MUJOCO, NUMPY,
-                                           TORCH))),
+    "imitation": Recipe(((TORCH,), (*IMITATION, GYMNASIUM, NUMPY, TORCH)), _imports_datasets),
+    "imitation-mujoco": Recipe(((TORCH,), (*IMITATION, GYMNASIUM, *MUJOCO, NUMPY, TORCH)), _imports_datasets),
     "torchrl": Recipe(((TORCH,), (TORCHRL, GYMNASIUM, *MUJOCO, NUMPY, TORCH))),
     # PufferLib's requirements but for loggers and wrappers of other interfaces, which its trainer does not import. gym
     # 0.23 is what it asks for; heavyball 2 has no ForeachMuon. setuptools, wheel and Cython build it.

@@ -2,7 +2,7 @@
 
 `Child` is the checker's end, `_serve` the child's. The child answers one of
     {"folder": …, "values": …}          a C environment; its parameters and arrays are in the file `input`
-    {"folder": None, "about": …}        any other environment
+    {"folder": None, "about": …, "seconds": …}  any other environment, and how long it took to open
     {"refused": …}                      wrong input, one line
     {"failed": …}                       what it raised
 and then, once it is told to go on, for each of its checks the name and the Check, and None at the end.
@@ -27,7 +27,9 @@ from puffer_il.envkit.check.results import Check
 from puffer_il.native.catalogue import env_folders
 from puffer_il.native.envdata import open_env
 
-SLOWEST_S = 120.0  # to open an environment: compilers and simulators take their time
+SLOWEST_S = 300.0  # to open an environment: compilers and simulators take their time
+PATIENCE_S = 60.0  # for a check, beyond the time that opening environments takes
+OPENINGS = 32  # environments that a check opens at most, one after the other: the rows of 1, 2 and 8 processes
 
 
 class Child:
@@ -40,13 +42,14 @@ class Child:
         self._process = context.Process(target=_serve, args=(theirs, name, kwargs, seconds, scratch))
         self._process.start()
         theirs.close()
+        self._opening = 0.0  # seconds that one environment takes to open
 
-    def _answer(self, timeout: float) -> Any:
+    def _answer(self, timeout: float, what: str) -> Any:
         """The next answer; {"failed": …} if none comes any more."""
         try:
             if self._pipe.poll(timeout):
                 return self._pipe.recv()
-            return {"failed": f"does not come to an end within {timeout:.0f} s"}
+            return {"failed": f"{what} within {timeout:.0f} s"}
         except (EOFError, OSError):  # the process has died
             self._process.join()
             code = self._process.exitcode or 0
@@ -57,7 +60,8 @@ class Child:
 
     def opened(self) -> dict[str, Any]:
         """What it is: the first answer. InputError for wrong input; "failed" where it cannot be opened."""
-        answer = self._answer(SLOWEST_S)
+        answer = self._answer(SLOWEST_S, "it is not open")
+        self._opening = answer.get("seconds", 0.0)
         if "refused" in answer:
             raise InputError(answer["refused"])
         return answer
@@ -67,7 +71,7 @@ class Child:
         with contextlib.suppress(BrokenPipeError):
             self._pipe.send("go")
         name, limit = "gymnasium", SLOWEST_S
-        while (answer := self._answer(limit)) is not None:
+        while (answer := self._answer(limit, "does not come to an end")) is not None:
             if isinstance(answer, dict):
                 failed = Check(name)
                 failed.add(f"stopped: {answer.get('failed') or answer['refused']}",
@@ -75,7 +79,7 @@ class Child:
                 yield failed
                 return
             if isinstance(answer, str):
-                name, limit = answer, max(20.0, 5 * self._seconds)
+                name, limit = answer, max(PATIENCE_S, 5 * self._seconds) + OPENINGS * self._opening
             yield answer
 
     def close(self) -> None:
@@ -101,7 +105,8 @@ def _serve(pipe: Connection, name: str, kwargs: dict[str, Any], seconds: float, 
 
         env = CheckedEnv(name, kwargs, folder, seconds)
         if folder is None:
-            pipe.send({"folder": None, "about": env.open()})
+            begin = time.monotonic()
+            pipe.send({"folder": None, "about": env.open(), "seconds": time.monotonic() - begin})
         pipe.recv()
         for check, look in ((Check(name), look) for name, look in PYTHON_CHECKS.items() if env.has(name)):
             pipe.send(check.name)

@@ -41,6 +41,8 @@ class Toy(gymnasium.Env):
     def step(self, action):
         return self.observation_space.sample(), 0.0, False, False, {}
 
+
+class Masked(Toy):
     def action_masks(self):
         return np.ones(self.action_space.n, bool)
 
@@ -52,7 +54,8 @@ def save(path, algo, policy, obs, action, seed=1, learn=0, wrap=lambda env: env,
     if "policy_kwargs" in options:
         options["policy_kwargs"] = dict(options["policy_kwargs"])  # the library changes it
     made = getattr(sb3, algo, None) or getattr(contrib, algo)
-    model = made(policy, wrap(Toy(obs, action)), device="cpu", seed=seed, **family, **options)
+    env = (Masked if algo == "MaskablePPO" else Toy)(obs, action)
+    model = made(policy, wrap(env), device="cpu", seed=seed, **family, **options)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, array in model.policy.state_dict().items():  # many are constants, or tiny, when they are new
@@ -193,6 +196,34 @@ def test_statistics_that_are_not_used_are_named(tmp_path):
     assert "is not used" in read(tmp_path / "m.zip", BOX, ACTION)[0].notices[0]
 
 
+@pytest.mark.parametrize("action", [THREE, spaces.MultiDiscrete([2, 3])])
+def test_a_maskable_policy_acts_by_the_environments_masks(tmp_path, action):
+    count = int(np.sum(getattr(action, "nvec", action.n if hasattr(action, "n") else 0)))
+
+    class Allowed(Toy):
+        def action_masks(self):
+            return np.ones(count, bool)
+
+    save(tmp_path / "m.zip", "MaskablePPO", "MlpPolicy", BOX, action)
+    model = contrib.MaskablePPO.load(tmp_path / "m.zip")
+    spec = find_creator(lambda: Allowed(BOX, action)).facts().spec
+    policy, obs = read_policy(tmp_path / "m.zip", spec), observations(BOX)
+    rng = np.random.default_rng(0)
+    masks = rng.random((len(obs), count)) < 0.5
+    masks[:, 0] = masks[:, -1] = True
+    if count == 5:
+        masks[:, 1] |= ~masks[:, 0]
+    wanted, _ = model.predict(obs, action_masks=masks, deterministic=True)
+    rows, _ = spec.pack(obs, masks)
+    actions, _ = policy.predict(rows, deterministic=True)
+    np.testing.assert_array_equal(spec.action.to_env(actions).reshape(wanted.shape), wanted)
+    free, _ = model.predict(obs, deterministic=True)
+    assert (free != wanted).any()
+    sampled, _ = policy.predict(rows, deterministic=False)
+    starts = np.concatenate([[0], np.cumsum(spec.action.nvec)[:-1]])
+    assert masks[np.arange(len(obs))[:, None], sampled + starts].all()
+
+
 class OwnExtractor(sb3.common.torch_layers.BaseFeaturesExtractor):
     def __init__(self, space):
         super().__init__(space, 4)
@@ -206,7 +237,7 @@ class OwnPolicy(sb3.common.policies.ActorCriticPolicy):
 
 
 @pytest.mark.parametrize(("algo", "policy", "options", "obs", "action", "message"), [
-    ("MaskablePPO", "MlpPolicy", {}, BOX, THREE, "needs the masks of its environment"),
+    ("MaskablePPO", "MlpPolicy", {}, BOX, THREE, r"has no masks; give it a method action_masks"),
     ("PPO", "MlpPolicy", {"features_extractor_class": OwnExtractor}, BOX, THREE, "features extractor of its own"),
     ("PPO", OwnPolicy, {}, BOX, THREE, "has a policy of its own"),
     ("PPO", "MlpPolicy", {}, spaces.Box(-1, 1, (5,), np.float32), THREE, r"was trained on Box\(5\)"),

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from puffer_il.core.rows import ObsField
 from puffer_il.core.spec import Array, EnvSpec
 from puffer_il.demos.npz import Npz
 from puffer_il.rollout.policy_files import vecnormalize
@@ -114,9 +115,11 @@ class Average(nn.Module):
         return x.view(-1, *self.shape).mean(1)
 
 
+MASKED = "sb3_contrib.common.maskable.policies"
 KINDS: dict[str, Callable[[Model], Built]] = {
     "stable_baselines3.common.policies": _actor_critic,
     "sb3_contrib.common.recurrent.policies": _actor_critic,
+    MASKED: _actor_critic,
     "stable_baselines3.sac.policies": _soft_actor,
     "sb3_contrib.tqc.policies": _soft_actor,
     "sb3_contrib.crossq.policies": _soft_actor,
@@ -125,9 +128,6 @@ KINDS: dict[str, Callable[[Model], Built]] = {
     "sb3_contrib.qrdqn.policies": _values,
     "sb3_contrib.ars.policies": _random_search,
 }
-MASKED = "sb3_contrib.common.maskable.policies"
-
-
 def recognises(file: Npz) -> bool:
     return "policy.pth" in file
 
@@ -135,9 +135,9 @@ def recognises(file: Npz) -> bool:
 def read(file: Npz, spec: EnvSpec) -> FilePolicy:
     """The policy in the file, which acts in environments of `spec`."""
     model = Model(file, spec)
-    if model.module == MASKED:
-        file.refuse(f"is a MaskablePPO, which needs the masks of its environment at every step; {RECORD}, with "
-                    "model.predict(obs, action_masks=…)")
+    if model.module == MASKED and spec.mask is None:
+        file.refuse(f"is a MaskablePPO, but {spec.name} has no masks; give it a method action_masks(), or "
+                    "info['action_mask']")
     if model.module not in KINDS:
         file.refuse(f"has a policy of its own ({model.module}); {RECORD}")
     check_spaces(model)
@@ -149,7 +149,7 @@ def read(file: Npz, spec: EnvSpec) -> FilePolicy:
     outputs = getattr(_last(modules), "out_features", head.width())
     if outputs != head.width():
         file.refuse(f"has {outputs} outputs but {spec.name} needs {head.width()}; use a policy of this environment")
-    network = _Network(spec, statistics, before, modules)
+    network = _Network(spec, statistics, before, modules, spec.mask if model.module == MASKED else None)
     return FilePolicy(file.source, network, head, count([before.module, *modules]), network.memoryless, notices)
 
 
@@ -176,8 +176,8 @@ class _Network:
     """rows → outputs, as FilePolicy calls it."""
 
     def __init__(self, spec: EnvSpec, statistics: vecnormalize.Statistics | None, before: Features,
-                 modules: list[nn.Module]) -> None:
-        self.spec, self.statistics, self.before = spec, statistics, before
+                 modules: list[nn.Module], mask: ObsField | None) -> None:
+        self.spec, self.statistics, self.before, self.mask = spec, statistics, before, mask
         self.recurrent = modules[0] if isinstance(modules[0], nn.LSTM) else None
         self.rest = nn.Sequential(*modules[self.recurrent is not None:]).eval()
         self.memoryless = self.recurrent is None
@@ -190,7 +190,10 @@ class _Network:
             x = self.before(obs)
             if self.recurrent is not None:
                 x, state = self._remember(self.recurrent, x, state, starts)
-            return self.rest(x).numpy(), state
+            outputs = self.rest(x).numpy()
+        if self.mask is not None:
+            outputs = np.where(self.mask.of(rows).reshape(outputs.shape) != 0, outputs, -np.inf)
+        return outputs, state
 
     def _remember(self, recurrent: nn.LSTM, x: Tensor, state: Any, starts: Array | None) -> tuple[Tensor, Any]:
         if state is None:

@@ -31,7 +31,7 @@ def add(commands: Any) -> None:
     convert = parser.command(group, "import", import_, "convert another package's file into ours")
     write = parser.command(group, "export", export, "convert ours into a file of 'imitation' or a Minari dataset")
     for one in (about, suspicious, convert, write):
-        one.add_argument("file", help="an .npz of ours, of the package 'imitation' or of CS 285, or minari:ID")
+        one.add_argument("file", help="a file or folder of a format that docs/demonstrations.md names, or minari:ID")
     convert.add_argument("out", help="an .npz file")
     write.add_argument("out", help="an .npz file, or minari:ID for a local Minari dataset")
     about.add_argument("--json", action="store_true", help="print JSON instead of lines")
@@ -87,8 +87,8 @@ def check(args: Namespace) -> int:
     spec = _spec(args)
     demos = _read(args, spec)
     found = doubts(demos, spec)
-    for doubt in found:
-        print(f"warning: {doubt}")
+    for line in (*(f"note: {note}" for note in demos.notes), *(f"warning: {doubt}" for doubt in found)):
+        print(line)
     if spec is not None:
         check_fit(relaid(demos, spec), spec)
     print(f"{args.file}: {'usable' if found else 'nothing looks wrong'}")

@@ -9,6 +9,7 @@ import numpy as np
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ActionSpec, Array, EnvSpec
 from puffer_il.demos.dataset import Demos
+from puffer_il.demos.timing import odd_timing
 
 TOLERANCE = 1e-5  # how far an action may lie outside its range, relative to it: float32 rounding of a recorder
 SHOWN = 5  # how many columns or episodes a line names
@@ -22,7 +23,8 @@ def check_fit(demos: Demos, spec: EnvSpec) -> None:
 
 def doubts(demos: Demos, spec: EnvSpec | None = None) -> list[str]:
     """Everything that looks wrong, a line each; [] if all is well. With `spec` also actions that are never taken."""
-    return [*_odd_columns(demos, spec), *_odd_episodes(demos), *_odd_ends(demos), *_odd_successors(demos)]
+    return [*_odd_columns(demos, spec), *_odd_episodes(demos), *_odd_ends(demos), *_odd_successors(demos),
+            *odd_timing(demos)]
 
 
 def describe(demos: Demos) -> dict[str, Any]:

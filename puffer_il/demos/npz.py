@@ -66,8 +66,12 @@ class Arrays:
         return self.rows(key) if key in self.keys else None
 
     def starts(self, count: int) -> Array:
-        """`episode_starts` (episodes,) int64, refused unless they cut `count` transitions into episodes."""
-        return check_starts(self.where, self.rows("episode_starts"), count)
+        """`episode_starts` (episodes,) int64, refused unless they cut `count` transitions into episodes. One flag per
+        transition, True where an episode begins, says the same."""
+        starts = self.rows("episode_starts")
+        if starts.dtype == bool and starts.shape == (count,):
+            starts = np.flatnonzero(starts)
+        return check_starts(self.where, starts, count)
 
     def listing(self) -> str:
         return ", ".join(sorted(self.keys)) or "nothing"

@@ -33,6 +33,10 @@ def read_demos(source: Source, time_limit: int | None = None) -> Demos:
     named = formats().get(str(source).partition(":")[0])
     if named is not None and not named.MARKS and ":" in str(source):
         return named.read(str(source), time_limit)
+    for format in formats().values():
+        files = getattr(format, "FOLDER", ())
+        if files and all((Path(source) / name).is_file() for name in files):
+            return format.read(str(source), time_limit)
     with Npz(source) as file:
         return _read(file, time_limit)
 
@@ -53,8 +57,10 @@ def _in_memory(source: Mapping[str, Any], time_limit: int | None) -> Demos:
 
 
 def _read(file: Arrays, time_limit: int | None) -> Demos:
-    for format in formats().values():
-        if any(file.keys.issuperset(keys) for keys in format.MARKS):
-            return format.read(file, time_limit)
+    fitting = [(max(len(keys) for keys in format.MARKS if file.keys.issuperset(keys)), name)
+               for name, format in formats().items() if any(file.keys.issuperset(keys) for keys in format.MARKS)
+               and not file.keys.intersection(getattr(format, "NOT", ()))]
+    if fitting:  # the one that says most of the keys
+        return formats()[max(fitting)[1]].read(file, time_limit)
     known = "; ".join(f"{name}: {' '.join(format.MARKS[0])} …" for name, format in formats().items() if format.MARKS)
     file.refuse(f"holds {file.listing()}, which matches no known format ({known}); {file.remedy}")

@@ -3,6 +3,8 @@
 A module in this folder is a format, and no list names it. It has
     MARKS    alternatives of keys: named arrays are of this format if they have all keys of one alternative. () where
              the data lies in no file; then its source is written "module:name"
+    NOT      keys that none of its files has (may be missing)
+    FOLDER   the files by which a folder of this format is known, where it is no single file; its source is the folder
     read     (source, time_limit) → Demos. `source` is the Arrays (an open file, as a rule), or "module:name";
              `time_limit` is the environment's own in steps, or None
     write    (target, demos, …), where we write the format

@@ -8,7 +8,7 @@ import numpy as np
 
 from puffer_il.core.errors import InputError, one_line
 from puffer_il.core.spaces import lay_out
-from puffer_il.core.spec import ActionSpec, EnvSpec
+from puffer_il.core.spec import ActionSpec, Array, EnvSpec
 from puffer_il.demos.build import build_demos, trajectories
 from puffer_il.demos.dataset import Demos
 from puffer_il.demos.spaces import space_of
@@ -24,7 +24,10 @@ def read(source: str, time_limit: int | None) -> Demos:
         episodes = [e for e in dataset.iterate_episodes() if len(e.actions)]
     except FileNotFoundError:
         raise InputError(f"demos {source}: not on this machine; fetch it with `minari download {dataset_id}`") from None
-    except (ValueError, OSError, KeyError, ImportError) as error:
+    except ImportError as error:
+        extra = "arrow" if "pyarrow" in str(error) else "hdf5"
+        raise InputError(f"demos {source}: cannot be read ({one_line(error)}); pip install 'minari[{extra}]'") from None
+    except (ValueError, OSError, KeyError) as error:
         raise InputError(f"demos {source}: cannot be read ({one_line(error)}); delete it and fetch it again") from None
     if not episodes:
         raise InputError(f"demos {source}: holds no episodes; choose another dataset")
@@ -37,17 +40,30 @@ def read(source: str, time_limit: int | None) -> Demos:
             observations = [layout.pack(part)[0] for part in observations]
         except InputError as error:
             raise InputError(f"demos {source}: {error}") from None
-    lengths = np.array([len(e.actions) for e in episodes])
+    notes = []
+    for e, part in zip(episodes, observations, strict=True):
+        if len(part) < 2 or len(part) - len(e.actions) not in (0, 1):
+            raise InputError(f"demos {source}: episode {e.id} has {len(part)} observations for {len(e.actions)} "
+                             "actions, but needs one more; record it again")
+        if len(part) == len(e.actions):
+            notes.append(f"episode {e.id} lacks its final observation: its last action is left out")
+    lengths = np.array([len(part) - 1 for part in observations])
+    whole = lengths == [len(e.actions) for e in episodes]
     last = np.cumsum(lengths) - 1
     first_action = getattr(dataset.action_space, "start", 0)  # ours count from 0
     terminations, truncations = np.zeros((2, lengths.sum()), bool)
-    terminations[last] = [bool(e.terminations[-1]) for e in episodes]
-    truncations[last] = [bool(e.truncations[-1] and not e.terminations[-1]) for e in episodes]
+    terminations[last] = whole & [bool(e.terminations[-1]) for e in episodes]
+    truncations[last] = whole & [bool(e.truncations[-1] and not e.terminations[-1]) for e in episodes]
     return build_demos(source, obs=np.concatenate([part[:-1] for part in observations]),
-                       actions=np.concatenate([e.actions for e in episodes]) - first_action,
+                       actions=_cut([e.actions for e in episodes], lengths) - first_action,
                        next_obs=np.concatenate([part[1:] for part in observations]), terminations=terminations,
                        truncations=truncations, episode_starts=np.append(0, last[:-1] + 1),
-                       rewards=np.concatenate([e.rewards for e in episodes]), layout=layout)
+                       rewards=_cut([e.rewards for e in episodes], lengths), layout=layout, notes=notes)
+
+
+def _cut(parts: list[Array], lengths: Array) -> Array:
+    """The first rows of each episode, end to end."""
+    return np.concatenate([part[:length] for part, length in zip(parts, lengths, strict=True)])
 
 
 def write(target: str, demos: Demos, spec: EnvSpec) -> None:

@@ -87,3 +87,46 @@ def test_without_the_extra_the_way_to_it_is_named(monkeypatch, discrete_spec):
         minari.write("own/toy-v0", make_demos(), discrete_spec)
     with pytest.raises(InputError, match=r"pip install 'puffer-il\[minari\]'"):
         read_demos("minari:own/toy-v0")
+
+
+def _short(minari_folder, tmp_path, kept):
+    """Three episodes, of which the second has only its first `kept` observations for 3 actions."""
+    import h5py
+    from gymnasium.spaces import Box, Discrete
+    from minari.data_collector import EpisodeBuffer
+
+    ends = np.array([False, False, True])
+    episodes = [EpisodeBuffer(id=i, observations=np.arange(4.0)[:, None] + 10 * i, actions=np.array([0, 1, 0]),
+                              rewards=np.ones(3), terminations=ends, truncations=ends & False) for i in range(3)]
+    minari_folder.create_dataset_from_buffers("own/short-v0", episodes, action_space=Discrete(2),
+                                              observation_space=Box(-99, 99, (1,), np.float64))
+    with h5py.File(tmp_path / "own" / "short-v0" / "data" / "main_data.hdf5", "r+") as file:
+        observations = file["episode_1"]["observations"][:kept]
+        del file["episode_1"]["observations"]
+        file["episode_1"]["observations"] = observations
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_an_episode_without_its_final_observation_loses_its_last_action(minari_folder, tmp_path):
+    _short(minari_folder, tmp_path, 3)
+    demos = read_demos("minari:own/short-v0")
+    assert demos.lengths.tolist() == [3, 2, 3] and demos.terminated.tolist() == [True, False, True]
+    assert demos.obs[:, 0].tolist() == [0, 1, 2, 10, 11, 20, 21, 22]
+    assert demos.next_obs[:, 0].tolist() == [1, 2, 3, 11, 12, 21, 22, 23]
+    assert demos.notes == ("episode 1 lacks its final observation: its last action is left out",)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_an_episode_that_lacks_more_is_refused_by_its_number(minari_folder, tmp_path):
+    _short(minari_folder, tmp_path, 2)
+    with pytest.raises(InputError, match="episode 1 has 2 observations for 3 actions, but needs one more"):
+        read_demos("minari:own/short-v0")
+
+
+def test_a_format_whose_package_is_missing_names_the_extra(minari_folder, monkeypatch):
+    def load(_):
+        raise ImportError("pyarrow is not installed")
+
+    monkeypatch.setattr(minari_folder, "load_dataset", load)
+    with pytest.raises(InputError, match=r"pip install 'minari\[arrow\]'$"):
+        read_demos("minari:own/arrow-v0")

@@ -19,7 +19,8 @@ POSITIONS = ("--env.kwargs.exclude-current-positions-from-observation", "false")
 TO_THE_END = (*POSITIONS, "--env.kwargs.terminate-when-unhealthy", "false", "--env.kwargs.version", "v4")
 TASKS = {"halfcheetah": POSITIONS, "swimmer": POSITIONS, "hopper": TO_THE_END, "walker2d": TO_THE_END,
          "ant": TO_THE_END}
-STEPS = {"halfcheetah": 500_000, "hopper": 500_000, "swimmer": 1_000_000, "walker2d": 1_000_000, "ant": 1_500_000}
+STEPS = {"halfcheetah": 500_000, "hopper": 1_000_000, "swimmer": 1_000_000, "walker2d": 1_000_000,
+         "ant": 1_500_000}
 
 
 @pytest.fixture(scope="module")

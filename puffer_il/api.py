@@ -186,7 +186,7 @@ def collect(policy: Any, env: Env | None = None, *, episodes: int, seed: int = 0
 
     _positive("episodes", episodes)
     source, creator = _scene(policy, env, kwargs)
-    rows = min(episodes, MOST_ROWS) * creator.facts().num_agents
+    rows = creator.facts().rows_for(min(episodes, MOST_ROWS))
     with vectors.make_vec(creator, num_envs=rows, seed=seed) as vec:
         vec.reset()
         actor = resolve_actor("policy", source, vec, deterministic=deterministic, seed=seed)

@@ -139,7 +139,7 @@ def collect(args: Namespace) -> int:
 
     args.env = fastest_name(args.env, parser.notice)
     env, kwargs = environment_of(args.policy, args.env, args.kwargs)
-    rows = min(args.episodes, 64) * find_creator(env, kwargs).facts().num_agents
+    rows = find_creator(env, kwargs).facts().rows_for(min(args.episodes, 64))
     with make_vec(env, num_envs=rows, kwargs=kwargs, seed=args.seed) as vec:
         vec.reset()
         actor = resolve_actor(*flagged(args.policy, args.expert), vec, deterministic=not args.stochastic,

@@ -28,8 +28,9 @@ def setting(default: Any, help: str, *, choices: tuple[Any, ...] = (), low: floa
 class EnvConfig:
     name: str = setting("", "environment: a folder under envs/, a Gymnasium id, or module:function")
     num_envs: int = setting(16, "rows of a vector step: environments times agents", low=1)
-    backend: str = setting("auto", "how environments are stepped",
-                           choices=("auto", "native", "serial", "multiprocessing"))
+    backend: str = setting("auto", "how environments are stepped: native is one call for all of them, vector that of a "
+                                   "Gymnasium id's own vector (its vector_entry_point)",
+                           choices=("auto", "native", "vector", "serial", "multiprocessing"))
     num_workers: int = setting(0, "worker processes for multiprocessing; 0 chooses by the cores", low=0)
     num_groups: int = setting(0, "groups of workers that step while another is inferred; 0 chooses", low=0)
     clip_actions: bool = setting(True, "clip continuous actions to their range before the environment is given them; "

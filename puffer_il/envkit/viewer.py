@@ -40,7 +40,7 @@ class Viewer:
         for mode in _modes(creator):
             more = kwargs | ({"render_mode": mode} if mode in MODES else {})
             facts = find_creator(name, more).facts()
-            vec = make_vec(name, num_envs=facts.num_agents, kwargs=more)
+            vec = make_vec(name, num_envs=facts.rows, kwargs=more)
             vec.reset(seed)
             self._look_at(vec, facts.native, facts.single_observation_space)
             try:

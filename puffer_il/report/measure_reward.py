@@ -61,7 +61,7 @@ def measure(source: Path, env: str, kwargs: dict[str, Any], demos: str, episodes
     run = source if source.is_dir() else source.parent
     config = load_config(run) if (run / "config.toml").is_file() else None
     env, kwargs = environment_of(run if config else None, env or ("" if config else reward.spec.name), kwargs)
-    rows = min(episodes, 64) * find_creator(env, kwargs).facts().num_agents
+    rows = find_creator(env, kwargs).facts().rows_for(min(episodes, 64))
     with make_vec(env, num_envs=rows, kwargs=kwargs, seed=seed) as vec:
         check_spaces(reward, vec.spec, str(source))
         scored = [Scored(name, part, _rewards(reward, part)) for name, part in

@@ -116,8 +116,8 @@ def make_eval_vec(env: EnvConfig, episodes: int, creator: Creator | None = None)
     """The environment of a run once more (made by `creator` if given), with no more rows than episodes to play; the
     rows decide the workers."""
     creator = creator or find_creator(env.name, env.kwargs)
-    agents = creator.facts().num_agents
-    rows = max(agents, min(episodes, MAX_ROWS, env.num_envs) // agents * agents)
+    least = creator.facts().rows
+    rows = max(least, min(episodes, MAX_ROWS, env.num_envs) // least * least)
     backend = "multiprocessing" if env.num_workers else env.backend
     return make_vec(creator, num_envs=rows, backend=backend, clip_actions=env.clip_actions)
 

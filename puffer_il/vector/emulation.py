@@ -19,6 +19,7 @@ from puffer_il.core.spaces import lay_out, remarks
 from puffer_il.core.spec import ActionSpec, Array
 from puffer_il.native.pufferlib import pufferlib
 from puffer_il.vector.gym_compat import OldGym, is_old, layers
+from puffer_il.vector.rewards import one_number
 
 GymnasiumPufferEnv: Any = pufferlib.emulation.GymnasiumPufferEnv
 PettingZooPufferEnv: Any = pufferlib.emulation.PettingZooPufferEnv
@@ -27,16 +28,18 @@ VECTORS_HAVE = ("single_observation_space", "step_async")  # those of gym and Gy
 Decode = Callable[[Array], Any]
 
 
-def emulate(env: Any, buf: dict[str, Array] | None, seed: int, masked: int = 0) -> Any:
+def emulate(env: Any, buf: dict[str, Array] | None, seed: int, masked: int = 0, weights: Array | None = None) -> Any:
     """`env` as PufferLib wants it, writing into `buf`; InputError if it is none of what can be emulated. `masked`: how
-    many choices it says beside its observations may be taken or not, which rows then hold too; 0 if it does not."""
+    many choices it says beside its observations may be taken or not, which rows then hold too; 0 if it does not.
+    `weights`: of the parts of its reward."""
     if isinstance(env, GymnasiumPufferEnv | PettingZooPufferEnv):
+        weights = env.weights if isinstance(env, Single | Parallel) else weights
         env = env.original if isinstance(env, Single | Parallel) else env.env
     if hasattr(env, "agent_iter"):
         raise InputError("it is a turn-based PettingZoo environment; wrap it in pettingzoo.utils.aec_to_parallel, or "
                          "open its module's parallel_env")
     if hasattr(env, "possible_agents"):
-        return Parallel(env=AdaptedParallel(env, masked), buf=buf, seed=seed)
+        return Parallel(env=AdaptedParallel(env, masked, weights), buf=buf, seed=seed)
     if not isinstance(env, gymnasium.Env) and any(hasattr(env, name) for name in VECTORS_HAVE):
         with suppress(Exception):
             env.close()  # it may have started processes
@@ -45,7 +48,7 @@ def emulate(env: Any, buf: dict[str, Array] | None, seed: int, masked: int = 0) 
     if is_old(env):
         env = OldGym(env)
     if isinstance(env, gymnasium.Env):
-        return Single(env=env, buf=buf, seed=seed, masked=masked)
+        return Single(env=env, buf=buf, seed=seed, masked=masked, weights=weights)
     raise InputError(f"it is a {type(env).__name__}; return a Gymnasium environment, one of gym, a parallel PettingZoo "
                      "environment or a PufferEnv")
 
@@ -189,7 +192,9 @@ class Single(GymnasiumPufferEnv):
     """PufferLib's emulation of a Gymnasium environment, but for the rows, which `Layout` makes; a `reset` that fails is
     not tried again without the seed, and actions need not keep to their range."""
 
-    def __init__(self, env: gymnasium.Env, buf: dict[str, Array] | None, seed: int, masked: int = 0) -> None:
+    def __init__(self, env: gymnasium.Env, buf: dict[str, Array] | None, seed: int, masked: int = 0,
+                 weights: Array | None = None) -> None:
+        self.weights = weights
         self.layout = lay_out(env.observation_space, masked, num_choices(env.action_space))
         self.original, self.own_observation_space, self.own_action_space = env, env.observation_space, env.action_space
         super().__init__(env=_adapted(env, self.layout), buf=buf, seed=seed)
@@ -211,6 +216,8 @@ class Single(GymnasiumPufferEnv):
             action[0] if isinstance(self.action_space, spaces.Discrete) else action)
         self.done = bool(terminated or truncated)
         self._write(observation, info)
+        if self.weights is not None or np.ndim(reward):
+            reward = one_number(reward, self.weights)
         self.rewards[0], self.terminals[0], self.truncations[0], self.masks[0] = reward, terminated, truncated, True
         return self.observations, reward, terminated, truncated, info
 
@@ -243,8 +250,9 @@ class AdaptedParallel(pufferlib.pufferlib.PettingZooWrapper):
     """A parallel PettingZoo environment whose spaces are those of rows, the same for every agent, and whose
     observations are rows."""
 
-    def __init__(self, env: Any, masked: int = 0) -> None:
+    def __init__(self, env: Any, masked: int = 0, weights: Array | None = None) -> None:
         super().__init__(env)
+        self.weights = weights
         first, *others = env.possible_agents
         observations, actions = env.observation_space(first), env.action_space(first)
         for agent in others:
@@ -272,6 +280,8 @@ class AdaptedParallel(pufferlib.pufferlib.PettingZooWrapper):
         if self._decode is not None:
             actions = {agent: self._decode(row) for agent, row in actions.items()}
         observations, rewards, terminations, truncations, infos = self.env.step(actions)
+        if self.weights is not None or any(map(np.ndim, rewards.values())):
+            rewards = {agent: one_number(reward, self.weights) for agent, reward in rewards.items()}
         return self._rows(observations, infos), rewards, terminations, truncations, infos
 
     def _rows(self, observations: dict, infos: Any) -> dict:
@@ -297,6 +307,7 @@ class Parallel(PettingZooPufferEnv):
 
     def __init__(self, env: AdaptedParallel, buf: dict[str, Array] | None, seed: int) -> None:
         self.layout, self.original, self.own_action_space = env.layout, env.env, env.own_action_space
+        self.weights = env.weights
         self._acting = np.zeros(len(env.possible_agents), bool)
         self._gone = np.zeros_like(self._acting)
         super().__init__(env=env, buf=buf, seed=seed)

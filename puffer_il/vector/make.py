@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.vector import VectorEnv
 
 from puffer_il.core.errors import EnvFailure, InputError, one_line
 from puffer_il.core.spaces import lay_out
@@ -25,9 +27,13 @@ from puffer_il.native.native_env import NativeEnv
 from puffer_il.native.pufferlib import pufferlib
 from puffer_il.vector.emulation import Parallel, Single, action_spec, emulate, num_choices
 from puffer_il.vector.gym_compat import OldGym, is_old
+from puffer_il.vector.gym_vector import Vectorized, open_envpool, open_vector_entry_point
+from puffer_il.vector.rewards import KEY, check_rewards, read_weights
 
-# Packages with a registry of their own, and what its `make` is told beside the id: gym:CartPole-v1 is not Gymnasium's.
-OWN_IDS: dict[str, dict[str, Any]] = {"gym": {}, "pettingzoo": {"env_type": "parallel"}}
+# Packages with a registry of their own, what opens it, and what that is told beside the id: gym:CartPole-v1 is not
+# Gymnasium's.
+OWN_IDS: dict[str, tuple[str | Callable, dict[str, Any]]] = {
+    "gym": ("gym:make", {}), "pettingzoo": ("pettingzoo:make", {"env_type": "parallel"}), "envpool": (open_envpool, {})}
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class EnvFacts:
     spec: EnvSpec
     single_observation_space: gymnasium.Space  # of a row, as PufferLib sees it
     single_action_space: gymnasium.Space
-    native: bool  # a PufferEnv: it resets in the step that ends an episode; others reset in the next one
+    native: bool  # a PufferEnv, which resets itself; others are told to in the step after an end
     batched: bool  # one instance can step any number of environments
     indexed: bool  # seeded by one seed and the index of its first environment
     has_final: bool  # hands over final observations
@@ -45,6 +51,16 @@ class EnvFacts:
     log: tuple[str, ...] = ()  # what its episodes log
     masked: int = 0  # how many choices it says beside its observations may be taken or not; 0 if it does not
     notices: tuple[str, ...] = ()  # what the user should know of its observations
+    each: int = 1  # environments of one instance: a vector's that has a size of its own
+
+    @property
+    def rows(self) -> int:
+        """Rows of one instance, of which there can only be whole ones."""
+        return self.num_agents * self.each
+
+    def rows_for(self, environments: int) -> int:
+        """Rows of so many environments, rounded up to whole instances."""
+        return -(-environments // self.each) * self.rows
 
     @property
     def num_agents(self) -> int:
@@ -60,6 +76,7 @@ class Creator:
     target: Any  # the folder, the id, module:function, or the function itself
     kwargs: dict[str, Any] = field(default_factory=dict)
     starts: Starts | None = None  # where some episodes are to begin
+    vector: bool = False  # open a Gymnasium id by its vector entry point
 
     def __call__(self, buf: dict[str, Array] | None = None, seed: int = 0, masked: int = 0, **batch: int) -> Any:
         """A PufferEnv, or an emulated environment, that writes into `buf`. `masked`: as in its EnvFacts. `batch`:
@@ -68,24 +85,39 @@ class Creator:
         with self._constructing():
             make = self._make()
             known = self._parameters(make)
-            offered = {"buf": buf, "seed": seed, **batch}
-            env = make(**{k: v for k, v in offered.items() if k in known}, **self.kwargs)
+            weights, kwargs = self._weighted(make)
+
+            def opened(seed: int) -> Any:
+                offered = {"buf": buf, "seed": seed, **batch}
+                return make(**{k: v for k, v in offered.items() if k in known}, **kwargs)
+
+            env = opened(seed)
             if self.starts is not None:
                 if not isinstance(env, NativeEnv):
                     raise InputError(f"only a C environment can be put into a demonstrated state, and {self.name} is "
                                      "not one; set mix.expert_resets to 0")
                 env.begin_in(self.starts)
-            return env if isinstance(env, pufferlib.PufferEnv) else emulate(env, buf, seed, masked)
+            if isinstance(env, pufferlib.PufferEnv):
+                return env
+            check_rewards(env, weights)
+            if not isinstance(env, VectorEnv):
+                return emulate(env, buf, seed, masked, weights)
+            wanted = batch.get("num_envs")
+            if "num_envs" in known and env.num_envs != wanted:
+                raise InputError(f"it is a vector of {env.num_envs} environments where {wanted} are asked for; its "
+                                 "function must hand its parameter num_envs on")
+            return Vectorized(env, buf, masked, weights, opened if "seed" in known else None, seed)
 
     def facts(self) -> EnvFacts:
         """Open one environment, look at it and at how an episode begins, and close it."""
         env, masked = self(num_envs=1), 0
         notices: list[str] = []
         with self._constructing():
-            if isinstance(env, Single | Parallel):
+            if isinstance(env, Single | Parallel | Vectorized):
                 notices, told = env.look(0)
                 if told and (masked := num_choices(env.own_action_space)):
-                    env = emulate(env, None, 0, masked)
+                    env = Vectorized(env.env, masked=masked) if isinstance(env, Vectorized) else emulate(
+                        env, None, 0, masked)
             known = self._parameters(self._make())
             native = isinstance(env, pufferlib.PufferEnv)
             facts = EnvFacts(_spec(self.name, env), env.single_observation_space, env.single_action_space, native,
@@ -93,7 +125,7 @@ class Creator:
                           has_final=native and hasattr(env, "final_observations"),
                           exact=native and hasattr(env, "get_state") and hasattr(env, "set_state"),
                           log=env.env_file.log if isinstance(env, NativeEnv) else (), masked=masked,
-                          notices=tuple(notices))
+                          notices=tuple(notices), each=env.num_agents if isinstance(env, Vectorized) else 1)
         with suppress(Exception):
             env.close()
         return facts
@@ -103,8 +135,9 @@ class Creator:
         if self.kind == "folder":
             return GymnasiumEnv(self.target, render_mode, **self.kwargs)
         with self._constructing():
-            env = self._make()(**self.kwargs, **({"render_mode": render_mode} if render_mode else {}))
-            single = not isinstance(env, pufferlib.PufferEnv)
+            make = self._make()
+            env = make(**self._weighted(make)[1], **({"render_mode": render_mode} if render_mode else {}))
+            single = not isinstance(env, pufferlib.PufferEnv | VectorEnv)
             if single and is_old(env):
                 env = OldGym(env)
             if single and isinstance(env, gymnasium.Env):
@@ -118,6 +151,8 @@ class Creator:
                 self.target, num_envs, buf, seed, first_env, threads, **kwargs)
         if self.kind == "cython":
             return load_cython(self.target)
+        if self.vector:
+            return partial(open_vector_entry_point, self.target)
         if self.kind == "gymnasium":
             # PufferLib checks the first observation and action itself; the checker would cost time in every step.
             return lambda **kwargs: gymnasium.make(self.target, disable_env_checker=True, **kwargs)
@@ -125,6 +160,17 @@ class Creator:
             return self.target
         module, _, attribute = self.target.partition(":")
         return getattr(_import(module), attribute)
+
+    def _weighted(self, make: Callable) -> tuple[Array | None, dict[str, Any]]:
+        """The weights of its reward, and its own parameters; those weights are one only where it says so."""
+        taker: Any = make
+        if self.kind == "gymnasium":
+            entry = gymnasium.spec(self.target.rpartition(":")[2]).entry_point
+            taker = gymnasium.envs.registration.load_env_creator(entry) if isinstance(entry, str) else entry or make
+        with suppress(ValueError):
+            if self.kind in ("folder", "cython") or KEY in inspect.signature(taker).parameters:
+                return None, self.kwargs
+        return read_weights(self.kwargs.get(KEY)), {k: v for k, v in self.kwargs.items() if k != KEY}
 
     def _parameters(self, make: Callable) -> set[str]:
         """Names of parameters that a vector may fill in: those that the user has not."""
@@ -190,12 +236,13 @@ def find_creator(name: str | Callable, kwargs: dict[str, Any] | None = None) -> 
             if callable(getattr(_import(module), attribute, None)):
                 return creator
         if module in OWN_IDS and hasattr(_import(module), "make"):
-            return Creator(name, "callable", f"{module}:make", {**OWN_IDS[module], "id": attribute, **kwargs})
+            target, more = OWN_IDS[module]
+            return Creator(name, "callable", target, {**more, "id": attribute, **kwargs})
         if attribute not in gymnasium.registry:  # Gymnasium writes "module:id" as well
             raise InputError(f"environment {name!r}: module {module} has no function or class {attribute}, nor does it "
                              "register a Gymnasium environment of that name")
     try:
-        gymnasium.spec(attribute or name)
+        spec = gymnasium.spec(attribute or name)
     except gymnasium.error.NameNotFound:
         raise InputError(_unknown(name, folders)) from None
     except gymnasium.error.Error as error:
@@ -205,7 +252,7 @@ def find_creator(name: str | Callable, kwargs: dict[str, Any] | None = None) -> 
         known = gymnasium.error.VersionNotFound | gymnasium.error.NamespaceNotFound
         raise InputError(f"environment {name!r}: {one_line(error)}" if isinstance(error, known)
                          else _unknown(name, folders)) from None
-    return Creator(name, "gymnasium", name, kwargs)
+    return Creator(name, "gymnasium", name, kwargs, vector=spec.entry_point is None)
 
 
 def same_environment(one: str, other: str) -> bool:
@@ -246,9 +293,9 @@ def name_of(make: Callable) -> str:
 
 def _spec(name: str, env: Any) -> EnvSpec:
     action = action_spec(env.single_action_space, getattr(env, "own_action_space", None))
-    if isinstance(env, Single | Parallel):
-        layout = env.layout
-        return EnvSpec(name, layout.shape, layout.dtype, action, layout.fields, env.num_agents)
+    if isinstance(env, Single | Parallel | Vectorized):
+        layout, agents = env.layout, 1 if isinstance(env, Vectorized) else env.num_agents
+        return EnvSpec(name, layout.shape, layout.dtype, action, layout.fields, agents)
     rows = env.single_observation_space  # of a PufferEnv, which writes them itself
     choices = env.env_file.observation.nvec if isinstance(env, NativeEnv) else ()
     layout = lay_out(gymnasium.spaces.Discrete(choices[0]) if choices else rows)

@@ -21,7 +21,7 @@ from puffer_il.vector.make import EnvFacts, find_creator
 from puffer_il.vector.serial import Serial, allocate
 from puffer_il.vector.workers import Workers
 
-BACKENDS = ("auto", "native", "serial", "multiprocessing")
+BACKENDS = ("auto", "native", "vector", "serial", "multiprocessing")
 ENVS_PER_WORKER = 8  # fewer of the cheapest environments step faster in one process than they travel
 GROUPED_WORKERS = 4  # from so many on, one half of them steps while the other's actions are inferred
 NO_RETURNS, NO_LENGTHS = np.empty(0), np.empty(0, np.int64)
@@ -33,9 +33,10 @@ def make_vec(name: str | Callable, *, num_envs: int, backend: str = "auto", num_
     """A vector of `num_envs` rows (environments times agents) of one environment.
 
     name: a folder under envs/ or the path of one, a Gymnasium id, a function or module:function, where the function
-    returns a Gymnasium, a parallel PettingZoo environment or a PufferEnv, or is a PufferEnv class. `kwargs` are its
-    parameters.
-    backend: native for PufferEnvs that step any number of environments at once, serial in this process, or
+    returns a Gymnasium or a parallel PettingZoo environment, a vector of Gymnasium or a PufferEnv, or is a PufferEnv
+    class. `kwargs` are its parameters.
+    backend: native for PufferEnvs and vectors that step any number of environments at once, vector for a Gymnasium id's
+    vector entry point (another environment than its copies, as it draws otherwise), serial in this process, or
     multiprocessing; auto takes native where it can and worker processes where they pay. num_workers=0 chooses by the
     cores; num_groups=0 makes two groups of four workers or more, one otherwise. Row contents do not depend on backend,
     workers or groups for environments that draw their random numbers from the seed they are given (a third-party batch
@@ -46,11 +47,14 @@ def make_vec(name: str | Callable, *, num_envs: int, backend: str = "auto", num_
     InputError names what cannot be had, EnvFailure tells how an environment broke. `seed` is used until `reset`.
     """
     creator = replace(find_creator(name, kwargs), starts=starts)
+    if backend == "vector" and creator.kind == "gymnasium":
+        creator = replace(creator, vector=True)
     facts, name = creator.facts(), creator.name
-    if num_envs < 1 or num_envs % facts.num_agents:
-        raise InputError(f"env.num_envs = {num_envs}: must be a multiple of {facts.num_agents}, because each agent of "
-                         f"{name} is a row; use {_multiples(num_envs, facts.num_agents)}")
-    count = num_envs // facts.num_agents
+    if num_envs < 1 or num_envs % facts.rows:
+        why = f"each agent of {name} is a row" if facts.each == 1 else f"{name} is a vector of {facts.each}"
+        raise InputError(f"env.num_envs = {num_envs}: must be a multiple of {facts.rows}, because {why}; use "
+                         f"{_multiples(num_envs, facts.rows)}")
+    count = num_envs // facts.rows
     backend, workers = _plan(name, facts, count, backend, num_workers)
     groups = num_groups or (2 if workers >= GROUPED_WORKERS and workers % 2 == 0 else 1)
     if groups > 1 and backend != "multiprocessing":
@@ -76,14 +80,14 @@ def _plan(name: str, facts: EnvFacts, count: int, backend: str, num_workers: int
         several = _most_workers(count, count // ENVS_PER_WORKER) > 1 and not whole_batch
         backend = "multiprocessing" if num_workers or several else "native" if whole_batch else "serial"
         num_workers = num_workers or _most_workers(count, count // ENVS_PER_WORKER)
-    elif backend == "native" and not whole_batch:
-        raise InputError(f"env.backend = 'native': {name} does not step {count} environments by itself; use 'auto', "
+    elif backend in ("native", "vector") and not whole_batch:
+        raise InputError(f"env.backend = {backend!r}: {name} does not step {count} environments by itself; use 'auto', "
                          "'serial' or 'multiprocessing'")
     elif backend != "multiprocessing" and num_workers:
         raise InputError(f"env.num_workers = {num_workers}: the {backend} backend has no workers; set it to 0, or "
                          "env.backend = 'multiprocessing'")
     if backend != "multiprocessing":
-        return backend, 0
+        return "native" if backend == "vector" else backend, 0
     workers = num_workers or _most_workers(count, count)
     if count % workers:
         raise InputError(f"env.num_workers = {workers} does not divide {count} environments; use "

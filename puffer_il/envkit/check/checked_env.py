@@ -38,7 +38,7 @@ class CheckedEnv:
         return check in OF_VECTORS or self.folder is None
 
     def vec(self, backend: str, workers: int = 0, copies: int = COPIES, **more: Any) -> Vec:
-        return make_vec(self.name, num_envs=copies * self.facts.num_agents, backend=backend, num_workers=workers,
+        return make_vec(self.name, num_envs=copies * self.facts.rows, backend=backend, num_workers=workers,
                         kwargs=self.kwargs | more)
 
     @property

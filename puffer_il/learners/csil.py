@@ -9,6 +9,9 @@ to where q knows what to do. The paper's stationary networks are replaced by row
 contrastive priors, Hafner et al. 2018, arXiv:1807.09289), and its refinement of r, which raises r on demonstrated rows
 and lowers it on the policy's, by the same means: with `refine` the clone goes on learning, demonstrated actions where
 they were taken and uniform ones in the policy's states, so that r falls where the policy is and the expert seldom was.
+
+Critics that have seen little would soon spoil a clone that is nearly good enough: with continuous actions π stays
+within `trust` nats of it on average (see common/anchor.py).
 """
 
 import copy
@@ -26,8 +29,10 @@ from puffer_il.core.spec import Array, EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About
 from puffer_il.learners.bc import BC
+from puffer_il.learners.common.anchor import Anchor
 from puffer_il.learners.common.demo_rows import DemoRows
 from puffer_il.learners.common.learned_reward import LearnedReward
+from puffer_il.learners.common.off_policy import SoftActorCritic, SoftQ
 from puffer_il.learners.common.sac_on_demos import SACOnDemos
 from puffer_il.learners.registry import register
 from puffer_il.learners.sac import SAC
@@ -48,6 +53,8 @@ class CSILConfig:
     demo_share: float = setting(0.5, "share of each minibatch that is demonstrated", low=0.01, high=0.99)
     refine: int = setting(0, "updates of the clone after each rollout, towards uniform actions in the policy's states; "
                           "0 keeps the reward as it is", low=0)
+    trust: float = setting(0.05, "nats per action dimension that the policy may be away from the clone on average; 0 "
+                                "lets it go anywhere (continuous actions)", low=0)
     absorbing: bool = setting(True, "terminations that occur in the demonstrations are worth as much as the "
                               "demonstrations elsewhere; false makes them worth 0, which rewards staying alive")
 
@@ -88,7 +95,7 @@ class CSIL(SACOnDemos):
     about = About("Watson et al. 2023, arXiv:2305.16498", "behaviour cloning is nearly good enough, and a few "
                   "expensive environment steps should make it robust", SAC.about.spaces, bounded=True)
     promised_metrics = (*SACOnDemos.promised_metrics, "reward/mean", "reward/demos")
-    saved = ("reward", "optimizer", "generator", "demos", "demo_reward", "updates")
+    saved = ("reward", "optimizer", "generator", "demos", "demo_reward", "updates")  # and the anchor, with its engine
 
     def __init__(self, spec: EnvSpec, demos: Demos, config: Config, device: torch.device, seed: int) -> None:
         super().__init__(spec, demos, config, device, seed)
@@ -100,6 +107,7 @@ class CSIL(SACOnDemos):
         self.generator = torch.Generator(device).manual_seed(seed)
         self.policy.load_state_dict(self.clone.state_dict())
         self.sac.engine.start_from_policy()
+        self.anchor = self._hold(self.sac.engine)
         obs, actions = torch.tensor(demos.obs, device=device), torch.tensor(demos.actions, device=device)
         self.demos.append_demos(demos, self.reward.of_rows(obs, actions, None).cpu().numpy())
         self.demo_reward = float(self.demos.rows.rewards.mean())
@@ -128,11 +136,22 @@ class CSIL(SACOnDemos):
             moves = self.updates >= self.config.critic_updates
             metrics = self.sac.learn(rows, reward / (1 - self.gamma), moves)
             self.updates += self.sac.updates
+        if self.anchor is not None:
+            metrics["losses/distance"] = float(self.anchor.distance)
         return metrics | {"reward/absorbing": reward}
 
     def learned_reward(self) -> CloneReward:
         """The clone's, as it is now."""
         return copy.deepcopy(self.reward)
+
+    def _hold(self, engine: SoftQ | SoftActorCritic) -> Anchor | None:
+        """Bound the values of continuous actions, and the way of the policy from the clone."""
+        if not isinstance(engine, SoftActorCritic):
+            return None
+        engine.most = self.config.reward_clip / (1 - self.gamma)
+        if self.config.trust:
+            engine.anchor = Anchor(self.clone, self.config.trust * self.clone.spec.action.dim)
+        return engine.anchor
 
     def _fit(self, spec: EnvSpec, demos: Demos, config: Config, seed: int) -> FlatAdam:
         """Behaviour cloning, with new rows of noise in every epoch; the optimiser, with which `refine` continues."""

@@ -220,6 +220,12 @@ class Gaussian(Continuous):
     def from_unit(self, unit: Tensor) -> Tensor:
         return super().from_unit(unit.tanh().clamp(-SQUASH_LIMIT, SQUASH_LIMIT) if self.squash else unit)
 
+    def divergence(self, params: Tensor, other: Gaussian, other_params: Tensor) -> Tensor:
+        """KL(self ‖ other) (n,) in nats. Both squash or neither does, which leaves it as it is before that."""
+        (mean, log_std), (other_mean, other_log_std) = self.moments(params), other.moments(other_params)
+        square = (2 * log_std).exp() + (mean - other_mean).square()
+        return (other_log_std - log_std + 0.5 * square * (-2 * other_log_std).exp() - 0.5).sum(-1)
+
     def log_prob_entropy(self, params: Tensor, actions: Tensor,
                          counts: Tensor | None = None) -> tuple[Tensor, Tensor]:
         mean, log_std = self.moments(params)

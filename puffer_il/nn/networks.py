@@ -42,16 +42,19 @@ def orthogonal(layer: L, gain: float = math.sqrt(2)) -> L:
     return layer
 
 
-def mlp(inputs: int, hidden: tuple[int, ...], outputs: int | None, activation: str, gain: float = 1.0) -> nn.Sequential:
+def mlp(inputs: int, hidden: tuple[int, ...], outputs: int | None, activation: str, gain: float = 1.0,
+        norm: bool = False) -> nn.Sequential:
     """Linear and activation per hidden layer, then a linear output of the given gain (none if `outputs` is None).
 
-    Whole MLPs are fused: on the CPU they run as C kernels (see fused.py).
+    With `norm` there is layer normalisation before each activation. Whole MLPs without it are fused: on the CPU they
+    run as C kernels (see fused.py).
     """
     layers: list[nn.Module] = []
     for units in hidden:
-        layers += [orthogonal(nn.Linear(inputs, units)), ACTIVATIONS[activation]()]
+        layers += [orthogonal(nn.Linear(inputs, units)), *([nn.LayerNorm(units)] if norm else []),
+                   ACTIVATIONS[activation]()]
         inputs = units
-    if outputs is None or not hidden:
+    if outputs is None or not hidden or norm:
         return nn.Sequential(*layers, *([] if outputs is None else [orthogonal(nn.Linear(inputs, outputs), gain)]))
     return FusedMLP(*layers, orthogonal(nn.Linear(inputs, outputs), gain), activation=activation)
 

@@ -257,6 +257,20 @@ def test_fast_environments_are_many_and_slow_ones_learn_much_from_few_steps():
     assert slow.ppo.norm_values and fast.ppo.norm_values and slow.policy.init_log_std == -0.5
 
 
+@pytest.mark.parametrize("algo", ["sac", "sqil", "csil"])
+def test_off_policy_learners_have_wide_networks_and_bounded_critics_where_steps_are_dear(algo):
+    fast, slow = (build(algo, experiment_layers(algo, env)) for env in ("mountaincarcontinuous", "hopper"))
+    assert (fast.policy.hidden, fast.policy.activation, fast.train.num_steps) == ((64, 64), "tanh", 64)
+    assert (slow.policy.hidden, slow.policy.activation, slow.train.num_steps) == ((256, 256), "relu", 32)
+    assert (fast.sac.learning_rate, fast.sac.tau, fast.sac.critic_hidden, fast.sac.critic_norm) == (
+        1e-3, 0.05, (64, 64), False)
+    assert (slow.sac.learning_rate, slow.sac.tau, slow.sac.critic_hidden, slow.sac.critic_norm) == (
+        3e-4, 0.005, (128, 128), True)
+    assert fast.policy.squash and slow.policy.squash
+    if algo == "csil":
+        assert fast.csil.trust == 0 < slow.csil.trust
+
+
 @pytest.mark.parametrize("algo", sorted(learner_names()))
 @pytest.mark.parametrize("env", ["snake", "hopper"])
 def test_sections_that_an_algorithm_has_not_are_left_out_of_the_files_for_all(algo, env):

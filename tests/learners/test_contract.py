@@ -50,7 +50,8 @@ CONTEXT: dict[str, dict[str, Any]] = {
     "adversarial.reward": {"reward_scale": False},
     "bc.sequence_length": {"policy__lstm": 4},
     "csil.bc_epochs": {"bc__validation": 0.0},  # the first epoch may be the best on episodes held out
-    "sac.critic_hidden": {"env__name": "pendulum"},
+    "csil.trust": {"env__name": "pendulum", "demos__source": "shipped", "critic_updates": 0},
+    "sac.critic_hidden": {"env__name": "pendulum"}, "sac.critic_norm": {"env__name": "pendulum"},
     "dagger.decay": {"dagger__schedule": "exponential"},
     "dagger.rampdown": {"dagger__schedule": "linear"},
     "dagger.mix": {"dagger__beta": 0.5},

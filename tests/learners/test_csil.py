@@ -24,7 +24,8 @@ def make(demos=None, spec=SPEC, sac=(), bc=(), **csil) -> CSIL:
     torch.manual_seed(0)
     tables = {"csil": {"bc_epochs": 30} | csil, "sac": {"updates": 2, "batch_size": 10, "gamma": 0.9} | dict(sac),
               "bc": {"learning_rate": 1e-2, "batch_size": 64} | dict(bc),
-              "policy": {"hidden": [8], "squash": not spec.action.discrete, "state_std": not spec.action.discrete}}
+              "policy": {"hidden": [8], "activation": "tanh", "squash": not spec.action.discrete,
+                         "state_std": not spec.action.discrete}}
     return CSIL(spec, demos or sign_demos(400), build("csil", [("test", tables)]), CPU, 0)
 
 
@@ -96,6 +97,26 @@ def box_buffer(like):
         getattr(buffer, name)[:] = getattr(like, name)
     buffer.actions[:] = np.random.default_rng(0).uniform(-2, 2, buffer.actions.shape)
     return buffer
+
+
+def test_a_policy_of_continuous_actions_is_held_as_near_the_clone_as_trust_says():
+    learner = make(box_demos(), BOX, trust=0.3, bc_epochs=2)
+    engine, clone = learner.sac.engine, learner.clone.state_dict()
+    assert engine.anchor is learner.anchor and engine.anchor.bound == pytest.approx(0.3)  # of one dimension
+    assert same_state(dict(engine.anchor.origin.state_dict()), dict(clone))
+    assert "losses/distance" in step(learner, box_buffer(make_buffer()))
+
+
+@pytest.mark.parametrize("trust, spec", [(0.0, BOX), (0.3, SPEC)], ids=["without trust", "discrete"])
+def test_without_a_bound_or_of_discrete_actions_the_policy_is_free(trust, spec):
+    learner = make(box_demos() if spec is BOX else sign_demos(400), spec, trust=trust, bc_epochs=2)
+    assert learner.anchor is None and getattr(learner.sac.engine, "anchor", None) is None
+    buffer = make_buffer()
+    assert "losses/distance" not in step(learner, box_buffer(buffer) if spec is BOX else buffer)
+
+
+def test_no_value_is_above_the_greatest_reward_for_ever():
+    assert make(box_demos(), BOX, reward_clip=0.5, bc_epochs=2).sac.engine.most == pytest.approx(5)
 
 
 def test_noise_keeps_the_clone_unsure_away_from_the_demonstrations():

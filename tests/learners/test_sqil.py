@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
+from puffer_il.core.spec import ActionSpec, EnvSpec
 from puffer_il.learners.experiment import build
 from puffer_il.learners.sqil import SQIL
 from puffer_il.rollout.replay import Transitions
@@ -86,3 +89,11 @@ def test_it_takes_the_experts_actions_where_the_expert_was():
     with torch.no_grad():
         chosen = learner.policy.dist.mode(learner.policy.action_params(torch.tensor(demos.obs))).numpy()
     assert np.mean(chosen == demos.actions) > 0.85
+
+
+def test_no_value_of_continuous_actions_is_above_the_demonstrations_reward_for_ever():
+    spec = EnvSpec("box", (3,), np.dtype(np.float32), ActionSpec(low=np.float32([-2]), high=np.float32([2]),
+                                                                 shape=(1,)))
+    demos = dataclasses.replace(sign_demos(), actions=sign_demos().obs[:, :1])
+    learner = SQIL(spec, demos, build("sqil", [("test", {"sac": {"gamma": 0.9}})]), CPU, 0)
+    assert learner.sac.engine.most == pytest.approx(10)

@@ -23,6 +23,7 @@ import puffer_il.kernels._kernels as kernels
 from puffer_il.core.checkpoint import Stateful
 from puffer_il.core.config import setting
 from puffer_il.core.errors import InputError
+from puffer_il.learners.common.anchor import Anchor
 from puffer_il.nn import Encoder, FlatAdam, Flatten, FusedPolicy, Gaussian, Policy, address, flatten, mlp
 from puffer_il.rollout.replay import FIELDS, Transitions
 
@@ -32,21 +33,24 @@ STATS = ("critic", "actor", "q_mean", "negentropy", "alpha", "grad_norm")
 
 @dataclass(frozen=True)
 class SACConfig:
-    implies: ClassVar[dict[str, dict[str, Any]]] = {"policy": {"squash": True}}  # of continuous actions
+    implies: ClassVar[dict[str, dict[str, Any]]] = {  # squash is of continuous actions
+        "policy": {"squash": True, "hidden": (256, 256), "activation": "relu"}, "train": {"num_steps": 32}}
 
     gamma: float = setting(0.99, "discount factor", low=0, high=0.9999)
-    learning_rate: float = setting(1e-3, "Adam's step size of all networks and of alpha", low=0)
+    learning_rate: float = setting(3e-4, "Adam's step size of all networks and of alpha", low=0)
     batch_size: int = setting(128, "transitions of one gradient update", low=1)
     updates: int = setting(32, "gradient updates after each rollout; 0 makes one for every four steps that it gathered",
                            low=0)
     replay_size: int = setting(100_000, "transitions that the replay keeps", low=1)
     warmup: int = setting(0, "transitions to gather before the first update", low=0)
-    tau: float = setting(0.05, "share of the way that the target network moves in each update", low=0, high=1)
+    tau: float = setting(0.005, "share of the way that the target network moves in each update", low=0, high=1)
     alpha: float = setting(0.1, "temperature: what a nat of entropy is worth in rewards", low=1e-6)
     target_negentropy: float = setting(0.0, "learn alpha so that the policy's entropy is this many nats per action "
                                        "dimension below that of uniform actions; 0 keeps alpha", low=0)
-    critic_hidden: tuple[int, ...] = setting((64, 64), "units of the two critics' hidden layers (continuous actions; "
+    critic_hidden: tuple[int, ...] = setting((128, 128), "units of the two critics' hidden layers (continuous actions; "
                                              "with discrete ones the policy's network is the critic)", low=1)
+    critic_norm: bool = setting(True, "layer normalisation in the critics, without which their values may grow without "
+                                "bound where no transition has been (continuous actions)")
     max_grad_norm: float = setting(10.0, "clip the gradient's norm; 0 does not clip", low=0)
 
 
@@ -199,13 +203,17 @@ class SoftQ(Stateful):
 
 
 class Critics(nn.Module):
-    """Two Q functions of flat normalised observations (n, Flatten.dim) and actions (n, dim) in units of the range."""
+    """Two Q functions of flat normalised observations (n, Flatten.dim) and actions (n, dim) in units of the range.
 
-    def __init__(self, policy: Policy, hidden: tuple[int, ...], activation: str) -> None:
+    With `norm` every hidden layer is normalised before its activation, so that |Q| is bounded by the last layer's
+    weights wherever it is asked (Ball et al. 2023, arXiv:2302.02948, section 4.2).
+    """
+
+    def __init__(self, policy: Policy, hidden: tuple[int, ...], activation: str, norm: bool) -> None:
         super().__init__()
         self.encoder = Encoder(Flatten(policy.spec), normalise=False)
         inputs = self.encoder.dim + policy.spec.action.dim
-        self.nets = nn.ModuleList(mlp(inputs, hidden, 1, activation) for _ in range(2))
+        self.nets = nn.ModuleList(mlp(inputs, hidden, 1, activation, norm=norm) for _ in range(2))
 
     def forward(self, obs: Tensor, actions: Tensor) -> Tensor:
         """(2, n)."""
@@ -216,12 +224,13 @@ class Critics(nn.Module):
 class SoftActorCritic(Stateful):
     """Continuous actions: a squashed Gaussian policy, improved by the gradient of the lesser of two critics."""
 
-    saved = ("critic_optimizer.flat", "followers", "critic_optimizer", "actor_optimizer", "temperature", "generator")
+    saved = ("critic_optimizer.flat", "followers", "critic_optimizer", "actor_optimizer", "temperature", "generator",
+             "anchor")
 
     def __init__(self, policy: Policy, cfg: SACConfig, activation: str, device: torch.device, seed: int) -> None:
         assert isinstance(policy.dist, Gaussian)
         self.policy, self.cfg, self.device, self.dist = policy, cfg, device, policy.dist
-        self.critics = Critics(policy, cfg.critic_hidden, activation).to(device)
+        self.critics = Critics(policy, cfg.critic_hidden, activation, cfg.critic_norm).to(device)
         self.target = copy.deepcopy(self.critics).requires_grad_(False)
         self.critic_optimizer = FlatAdam(self.critics.parameters(), learning_rate=cfg.learning_rate,
                                          max_grad_norm=cfg.max_grad_norm)
@@ -230,6 +239,8 @@ class SoftActorCritic(Stateful):
                                         max_grad_norm=cfg.max_grad_norm)
         self.temperature = Temperature(cfg, policy.spec.action.dim, device)
         self.generator = torch.Generator(device).manual_seed(seed)
+        self.most = math.inf  # that a value can be; whoever knows the rewards' bound sets it
+        self.anchor: Anchor | None = None
         self.log_volume = policy.spec.action.dim * math.log(2)  # of the range, in its own units
 
     def learn(self, rows: Transitions, end_value: float, move: bool = True) -> Tensor:
@@ -248,7 +259,7 @@ class SoftActorCritic(Stateful):
         with torch.no_grad():
             next_actions, negentropy = self._act(batch.next_obs, noise[0])
             following = self.target(batch.next_obs, next_actions).amin(0) - alpha * negentropy
-            wanted = backup(batch.rewards, following, batch.ends, self.cfg.gamma, end_value)
+            wanted = backup(batch.rewards, following, batch.ends, self.cfg.gamma, end_value).clamp_max(self.most)
         q = self.critics(batch.obs, actions)
         critic_loss = 0.5 * (q - wanted).square().sum(0).mean()
         self.critic_optimizer.zero_grad()
@@ -264,8 +275,11 @@ class SoftActorCritic(Stateful):
     def _improve(self, obs: Tensor, normal: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
         """One step of the policy, and of α; the loss and the mean negentropy."""
         self.critics.requires_grad_(False)  # only the actions' gradient is wanted
-        actions, negentropy = self._act(obs, normal)
+        params = self.policy.params(self.policy.encoder.encode(obs))
+        actions, negentropy = self._drawn(params, normal)
         loss = (alpha * negentropy - self.critics(obs, actions).amin(0)).mean()
+        if self.anchor is not None:
+            loss = loss + self.anchor.cost(self.policy, params, obs)
         self.actor_optimizer.zero_grad()
         loss.backward()
         self.actor_optimizer.step()
@@ -279,7 +293,10 @@ class SoftActorCritic(Stateful):
 
     def _act(self, obs: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
         """Actions (n, dim) in units of the range, and log(π |A|) (n,), a sample of the negentropy."""
-        actions, logprobs = self.dist.sample_unit(self.policy.params(self.policy.encoder.encode(obs)), normal)
+        return self._drawn(self.policy.params(self.policy.encoder.encode(obs)), normal)
+
+    def _drawn(self, params: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
+        actions, logprobs = self.dist.sample_unit(params, normal)
         return actions, logprobs + self.log_volume
 
 

@@ -17,6 +17,7 @@ from puffer_il.core.spec import ActionSpec, EnvSpec
 from puffer_il.learners.common.absorbing import absorbing_reward, absorbing_share
 from puffer_il.learners.common.off_policy import (
     STATS,
+    Critics,
     SACConfig,
     SoftActorCritic,
     SoftQ,
@@ -232,6 +233,30 @@ def test_one_step_of_soft_actor_critic_is_the_equations_written_out(route: bool)
     ours = [*engine.critics.parameters(), *engine.policy.actor.parameters(), engine.policy.dist.log_std]
     for got, expected in zip(ours, [*critics.parameters(), *learned], strict=True):
         torch.testing.assert_close(got.double(), expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(("most", "expected"), [(math.inf, 40.0), (2.0, 2.0)])
+def test_no_value_is_learned_above_the_most_that_rewards_allow(most: float, expected: float) -> None:
+    """One transition again and again, after which there is 40 to come."""
+    cfg = SACConfig(gamma=1.0, tau=0.5, learning_rate=1e-2, critic_hidden=(8,), max_grad_norm=0.0)
+    engine, rows = SoftActorCritic(make_policy(BOX), cfg, "tanh", CPU, seed=5), as_rows(*[make_batch(BOX, n=1)] * 1_000)
+    rows.rewards[:], rows.terminations[:] = 0, True
+    engine.most = most
+    engine.learn(rows, 40.0)
+    with torch.no_grad():
+        batch = next(minibatches(engine.policy, load(engine.policy, rows, CPU)))
+        q = engine.critics(batch.obs, engine.dist.features(batch.actions))
+    torch.testing.assert_close(q, torch.full((2, 1), expected), rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize("norm", [True, False])
+def test_normalised_critics_say_little_of_places_far_away(norm: bool) -> None:
+    torch.manual_seed(0)
+    critics = Critics(make_policy(BOX), (64, 64), "relu", norm)
+    obs, actions = torch.randn((100, 3)), torch.rand((100, 2)) * 2 - 1
+    with torch.no_grad():
+        near, far = (float(critics(scale * obs, actions).abs().mean()) for scale in (1, 1_000))
+    assert (far < 3 * near) if norm else (far > 100 * near)
 
 
 def test_a_policy_that_is_not_to_move_stays() -> None:

@@ -71,12 +71,10 @@ class ObsField:
     def leaf(self, obs: Any) -> Any:
         """Its part of an observation, or of a batch of them."""
         try:
-            for key in self.path or ():
-                obs = obs[key]
+            return leaf_of(obs, self.path or ())
         except (KeyError, IndexError, TypeError):
             raise InputError(f"the observation has no part {self.name!r}, which its space declares; give all of them"
                              ) from None
-        return obs
 
     def put(self, target: Array, leaf: Any) -> None:
         """Write into `target` ((*batch, *shape), a view of rows) what the environment gave. InputError for another
@@ -168,7 +166,7 @@ class Layout:
         """One observation or a batch, in the environment's own form or as rows → rows (n, *shape), and whether it was a
         batch. A Dict or Tuple is a dict or tuple of either. InputError for anything else.
 
-        masks: which actions may be taken, where that is no part of the observation; None: all
+        masks: which actions may be taken, instead of what the observation says; None: that, or any
         """
         if self._are_rows(obs):
             return self._rows(np.asarray(obs))
@@ -177,18 +175,20 @@ class Layout:
         if not self.nested and leaves[0][1].shape[batched:] != self.fields[0].shape:
             raise self._refused(leaves[0][1].shape)
         rows = np.zeros((len(leaves[0][1]) if batched else 1, *self.shape), self.dtype)
+        if masks is not None and self.mask is None:
+            raise InputError("an action mask is given, but the policy was trained without any; leave it out")
         for field, target in self.targets(rows if batched else rows[0]):
-            if field.path is not None:
+            if field.path is not None and not (field.mask and masks is not None):
                 field.put(target, field.leaf(obs))
             else:
-                put_masks(target, masks)
+                put_masks(target.reshape(*target.shape[:target.ndim - len(field.shape)], -1), masks)
         return rows, batched
 
     def unpack(self, rows: Array) -> Any:
         """Rows (n, *shape) → a batch of n in the environment's own form: an array, or a dict or tuple of arrays."""
         if not self.nested:
             return rows if len(self.fields) == 1 and self.fields[0].shape == self.shape else self.fields[0].of(rows)
-        return _nested([(field.path or (), field.of(rows)) for field in self.own])
+        return nested([(field.path or (), field.of(rows)) for field in self.own])
 
     def _are_rows(self, obs: Any) -> bool:
         """Whether `obs` is a row, or rows, not what the environment gives."""
@@ -236,12 +236,19 @@ def _keeps(given: np.dtype, row: np.dtype) -> bool:
     return np.can_cast(given, row, "safe") or (given.kind in "biuf" and row.kind == "f")
 
 
-def _nested(leaves: list[tuple[Path, Any]]) -> Any:
+def leaf_of(parts: Any, path: Path) -> Any:
+    """parts["a"][0] for the path ("a", 0)."""
+    for key in path:
+        parts = parts[key]
+    return parts
+
+
+def nested(leaves: list[tuple[Path, Any]]) -> Any:
     """The dicts and tuples whose leaves have these paths."""
     groups: dict[str | int, list[tuple[Path, Any]]] = {}
     for path, leaf in leaves:
         if not path:
             return leaf
         groups.setdefault(path[0], []).append((path[1:], leaf))
-    made = {key: _nested(group) for key, group in groups.items()}
+    made = {key: nested(group) for key, group in groups.items()}
     return tuple(made.values()) if isinstance(next(iter(made)), int) else made

@@ -67,6 +67,15 @@ def parts_of(space: Any) -> list[tuple[str | int, Any]] | None:
     return list(enumerate(space.spaces)) if kind_of(space) == "Tuple" else None
 
 
+def leaves_of(space: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """The leaves of a Dict or Tuple with their paths, or the space itself."""
+    inner = parts_of(space)
+    if inner is None:
+        yield path, space
+    for key, part in inner or ():
+        yield from leaves_of(part, (*path, key))
+
+
 def _leaves(space: Any, path: Path) -> Iterator[ObsField]:
     inner = parts_of(space)
     if inner is None:
@@ -131,7 +140,7 @@ def remarks(space: Any, layout: Layout, obs: Any) -> list[str]:
     """What the user should know of the first observation of an environment: where it is not what its space declares,
     and yet can be taken; and how its images are read."""
     cast, outside, found = [], [], []
-    for field, part in zip(layout.own, _spaces(space), strict=True):
+    for field, (_, part) in zip(layout.own, leaves_of(space), strict=True):
         leaf = np.asarray(field.leaf(obs))
         if kind_of(part) == "Box" and leaf.dtype != part.dtype and leaf.dtype.kind == "f" == np.dtype(part.dtype).kind:
             cast.append(f"{field.name} is {leaf.dtype} where {part.dtype} is declared")
@@ -148,14 +157,6 @@ def remarks(space: Any, layout: Layout, obs: Any) -> list[str]:
     if extra := _extra(space, obs):
         found.append(f"observations have parts that their space does not declare, which are left out: {_some(extra)}")
     return found
-
-
-def _spaces(space: Any) -> Iterator[Any]:
-    inner = parts_of(space)
-    if inner is None:
-        yield space
-    for _, part in inner or ():
-        yield from _spaces(part)
 
 
 def _outside(name: str, leaf: Array, box: Any) -> list[str]:

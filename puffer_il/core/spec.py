@@ -12,80 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from puffer_il.core.actions import ActionSpec
 from puffer_il.core.errors import InputError
 from puffer_il.core.rows import Array, Layout, ObsField
 
 Metrics = dict[str, float]
-
-
-@dataclass(frozen=True)
-class ActionSpec:
-    """Actions of one agent. Discrete and multi-discrete ones have `nvec`; continuous ones have `low` and `high`.
-
-    A batch of actions is always two-dimensional: int32 `(n, len(nvec))`, each from 0, or float32 `(n, prod(shape))`.
-    """
-
-    nvec: tuple[int, ...] = ()
-    low: Array | None = None  # float32, flat
-    high: Array | None = None
-    shape: tuple[int, ...] = ()  # what the environment itself expects for one action
-    start: tuple[int, ...] = ()  # from where the environment itself counts each choice, if not from 0
-
-    @property
-    def discrete(self) -> bool:
-        return bool(self.nvec)
-
-    @property
-    def kind(self) -> str:
-        """One of `About.spaces`."""
-        return "continuous" if not self.nvec else "discrete" if len(self.nvec) == 1 else "multi-discrete"
-
-    @property
-    def bounded(self) -> bool:
-        """False for continuous actions whose range has no end."""
-        return self.discrete or bool(np.isfinite(np.array([self.low, self.high], np.float32)).all())
-
-    @property
-    def dim(self) -> int:
-        """Columns of a stored action row."""
-        return len(self.nvec) if self.nvec else int(np.prod(self.shape))
-
-    @property
-    def dtype(self) -> np.dtype:
-        return np.dtype(np.int32 if self.nvec else np.float32)
-
-    @property
-    def half_range(self) -> Array:
-        """(dim,) float32 half the width of a continuous range, 1 where it has no bounds."""
-        width = (np.asarray(self.high) - np.asarray(self.low)) / 2
-        return np.where(np.isfinite(width), width, 1).astype(np.float32)
-
-    def to_env(self, rows: Array) -> Array:
-        """Rows (n, dim) → (n, *shape) in the environment's own form: int64 numbers, or floats clipped to the range."""
-        if self.discrete:
-            return (rows.astype(np.int64) + (np.array(self.start) if self.start else 0)).reshape(len(rows), *self.shape)
-        return np.clip(rows, self.low, self.high).reshape(len(rows), *self.shape)
-
-    def from_env(self, actions: Array) -> Array:
-        """The reverse: n actions in the environment's own form → rows (n, dim) in `dtype`."""
-        rows = np.asarray(actions).reshape(len(actions), self.dim)
-        return (rows - np.array(self.start) if self.start else rows).astype(self.dtype)
-
-    def executed(self, actions: Array) -> Array:
-        """(n, dim) what the environment does when it is given n actions: continuous ones are clipped to its range."""
-        rows = self.rows(actions)
-        return rows if self.discrete else np.clip(rows, self.low, self.high)
-
-    def rows(self, actions: Array) -> Array:
-        """n actions of any form as rows (n, dim) in `dtype`."""
-        return np.asarray(actions).reshape(-1, self.dim).astype(self.dtype, copy=False)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ActionSpec) or (self.nvec, self.shape, self.start) != (other.nvec, other.shape,
-                                                                                        other.start):
-            return False
-        bounds = ((self.low, other.low), (self.high, other.high))
-        return self.discrete or all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in bounds)
 
 
 @dataclass(frozen=True)
@@ -123,6 +54,22 @@ class EnvSpec:
     def mask(self) -> ObsField | None:
         """The part of a row that says which actions may be taken, None where all always may."""
         return self.layout.mask
+
+    def allowed(self, rows: Array) -> list[Array] | None:
+        """Which choices may be taken in each of n rows, an array (n, choices) bool for each part of the action; None
+        where all always may. Where nothing is allowed, as after an episode's end, everything is."""
+        if self.mask is None:
+            return None
+        given = self.mask.of(rows).reshape(len(rows), -1) != 0
+        parts = np.split(given, np.cumsum(self.action.nvec)[:-1], axis=1)
+        return [part | ~part.any(1, keepdims=True) for part in parts]
+
+    def forbidden(self, rows: Array, actions: Array) -> Array:
+        """(n,) bool, where an action (n, dim) is one that its observation says may not be taken."""
+        wrong = np.zeros(len(rows), bool)
+        for k, part in enumerate(self.allowed(rows) or ()):
+            wrong |= ~part[np.arange(len(rows)), actions[:, k].astype(np.int64)]
+        return wrong
 
     def pack(self, obs: Any, masks: Any = None) -> tuple[Array, bool]:
         """Observations in the environment's own form, or rows, as rows: see `Layout.pack`. InputError names the

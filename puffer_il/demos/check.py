@@ -63,10 +63,11 @@ def misfits(demos: Demos, spec: EnvSpec) -> Iterator[str]:
     if demos.actions is None:
         return
     columns, action = demos.actions.shape[1], spec.action
-    if columns != action.dim:
-        yield f"actions have {columns} columns but {spec.name} takes {action.dim}; use demonstrations of it"
+    if columns not in (action.dim, action.width):
+        yield f"actions have {columns} columns but {spec.name} takes {action.width}; use demonstrations of it"
     elif action.discrete:
-        yield from _discrete_misfits(demos.actions, spec)
+        wrong = list(_discrete_misfits(demos.actions, spec))
+        yield from wrong or _masked_misfits(demos, spec)
     else:
         yield from _range_misfits(demos.actions, action, spec.name)
 
@@ -96,8 +97,19 @@ def _numbers(action: ActionSpec, column: int) -> str:
     return f"{start}..{start + count - 1}{stored}"
 
 
+def _masked_misfits(demos: Demos, spec: EnvSpec) -> Iterator[str]:
+    if spec.mask is None or demos.actions is None or demos.obs.shape[1:] != spec.obs_shape:
+        return
+    wrong = np.flatnonzero(spec.forbidden(demos.obs, demos.actions))
+    if len(wrong):
+        yield (f"action {demos.actions[wrong[0]].tolist()} in row {wrong[0]} is one that its observation says may not "
+               f"be taken ({len(wrong)} of {len(demos)} rows); remove those episodes, or correct the recorder's masks")
+
+
 def _range_misfits(actions: Array, action: ActionSpec, name: str) -> Iterator[str]:
-    low, high = np.asarray(action.low, np.float64), np.asarray(action.high, np.float64)
+    low, high = (np.asarray(bound, np.float64) for bound in (action.low, action.high))
+    if actions.shape[1] != action.dim:  # the locked ones too
+        low, high = (action.whole(bound[None])[0] for bound in (low, high))
     finite = np.isfinite(low) & np.isfinite(high)
     slack = TOLERANCE * np.where(finite, high - low, 1.0)
     wrong = (actions < low - slack) | (actions > high + slack)

@@ -18,9 +18,9 @@ def collect(vec: Any, actor: Callable[[Array, Array], Array], episodes: int, sou
 
     Every row contributes its first `episodes // num_envs` episodes (the first rows one more), however long they are:
     taking whichever end first would favour short ones. Episodes are ordered by row. Stored actions are those executed,
-    continuous ones clipped to the range; rows that are not valid are left out; successors are the true ones. The
-    environment's state is kept beside each row where it can be told, with several agents the last one in which all of
-    them took part, so that an episode can begin there.
+    continuous ones clipped to the range and locked ones included; rows that are not valid are left out; successors are
+    the true ones. The environment's state is kept beside each row where it can be told, with several agents the last one
+    in which all of them took part, so that an episode can begin there.
     Raises InputError if an episode does not end within MAX_EPISODE_STEPS.
     """
     if episodes < 1:
@@ -42,7 +42,8 @@ def collect(vec: Any, actor: Callable[[Array, Array], Array], episodes: int, sou
         ended = batch.valid & (batch.terminations | batch.truncations)
         next_obs = batch.obs[rows]
         next_obs[ended[rows]] = batch.final_obs[rows][ended[rows]]
-        parts.append((rows, before[kept], actions[rows], next_obs, batch.terminations[rows], batch.truncations[rows],
+        done = vec.spec.action.whole(actions[rows])
+        parts.append((rows, before[kept], done, next_obs, batch.terminations[rows], batch.truncations[rows],
                       batch.rewards[rows], *(() if states is None else (states[rows],))))
         quota[rows] -= ended[rows]
         steps = np.where(ended, 0, steps + 1)

@@ -73,7 +73,7 @@ def fit(demos: Demos, spec: EnvSpec, *, clip_actions: bool = False) -> Demos:
     if clip_actions:
         demos = clipped(demos, spec)
     check_fit(demos, spec)
-    actions = None if demos.actions is None else demos.actions.astype(spec.action.dtype)
+    actions = None if demos.actions is None else spec.action.chosen(demos.actions).astype(spec.action.dtype)
     if actions is not None and not spec.action.discrete:
         actions = np.clip(actions, spec.action.low, spec.action.high)  # what check_fit lets pass for rounding
     return replace(demos, obs=demos.obs.astype(spec.obs_dtype), next_obs=demos.next_obs.astype(spec.obs_dtype),
@@ -129,9 +129,11 @@ def _some(demos: Demos, names: tuple[str, ...], index: Array | slice) -> dict[st
 
 def clipped(demos: Demos, spec: EnvSpec) -> Demos:
     """The demonstrations with continuous actions clipped to the range, and a note of how many were."""
-    if demos.actions is None or spec.action.discrete or demos.actions.shape[1] != spec.action.dim:
+    action = spec.action
+    if demos.actions is None or action.discrete or demos.actions.shape[1] not in (action.dim, action.width):
         return demos
-    actions = np.clip(demos.actions, spec.action.low, spec.action.high).astype(np.float32)
+    actions = np.clip(action.chosen(demos.actions), action.low, action.high).astype(np.float32)
+    actions = actions if demos.actions.shape[1] == action.dim else action.whole(actions)
     changed = int(np.sum(actions != demos.actions))
     if not changed:
         return demos

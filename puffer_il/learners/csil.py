@@ -178,13 +178,22 @@ class CSIL(SACOnDemos):
         if isinstance(dist, Gaussian):
             chance = dist.center + EDGE * dist.scale * (2 * chance - 1)
         else:
-            chance = (chance * dist.nvec[0]).int()
+            chance = self._any_action(obs[:, size:], chance)
         actions = torch.cat((self.reward.within(self._tensor(shown.actions)), chance), 1)
         self.optimizer.prepare()
         for seen, taken in zip(obs, actions, strict=True):
             self.optimizer.zero_grad()
             (-dist.log_prob(self.clone.action_params(seen), taken).mean()).backward()
             self.optimizer.step()
+
+    def _any_action(self, obs: Tensor, chance: Tensor) -> Tensor:
+        """Discrete actions (updates, n, 1), each as likely as any other that may be taken; `chance` is uniform."""
+        if self.clone.flatten.num_masked == 0:
+            return (chance * self.clone.dist.nvec[0]).int()
+        free = self.clone.flatten(obs.flatten(0, 1))[:, -self.clone.flatten.num_masked:].cumsum(1)
+        total = free[:, -1:].clamp_min(1)
+        return torch.searchsorted(free, (chance.reshape(-1, 1) * total).ceil().clamp_min(1)).int().clamp_max(
+            free.shape[1] - 1).reshape(chance.shape)
 
     def _tensor(self, array: Array) -> Tensor:
         return torch.from_numpy(array).to(self.device)

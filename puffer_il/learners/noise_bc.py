@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from puffer_il.core.config import Config, setting
+from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ActionSpec, Array, EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About
@@ -53,6 +54,9 @@ class NoiseBC(BCOnLabels):
     def __init__(self, spec: EnvSpec, demos: Demos | None, config: Config, device: torch.device, seed: int) -> None:
         self.noise = first_noise(spec.action, config.noise_bc.noise)  # before what demonstrations tell of it
         super().__init__(spec, demos, config, device, seed)
+        if spec.mask is not None:
+            raise InputError(f"noise_bc disturbs the expert's actions at random, and {spec.name} says that some of "
+                             "them may not be taken; train dagger")
 
     def mix(self, own: Array | None, expert: Array, starts: Array, rows: slice) -> Array:
         """The expert's action, disturbed."""

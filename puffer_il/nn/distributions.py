@@ -95,8 +95,8 @@ class Categorical(nn.Module):
 
 
 class Continuous(nn.Module):
-    """What distributions over continuous actions share: the unit of the action range, action = center + scale · unit,
-    in which a range without bounds is as it is."""
+    """What distributions over continuous actions share: the unit of the action range, action = center + scale · unit.
+    A range with less than two bounds is as it is, but for its center, which is within it."""
 
     center: Tensor
     scale: Tensor
@@ -109,7 +109,8 @@ class Continuous(nn.Module):
         self.finite = np.isfinite(action.low) & np.isfinite(action.high)
         low, high = np.where(self.finite, action.low, -1.0), np.where(self.finite, action.high, 1.0)
         self.dim = action.dim
-        self.keep(center=(low + high) / 2, scale=(high - low) / 2, low=action.low, high=action.high)
+        middle = np.where(self.finite, (low + high) / 2, np.clip(0.0, action.low, action.high))
+        self.keep(center=middle, scale=(high - low) / 2, low=action.low, high=action.high)
 
     def keep(self, **numbers: Any) -> None:
         """Constants, on the module's device but not in checkpoints."""

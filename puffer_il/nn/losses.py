@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from puffer_il.nn.masks import MASKED
+
 MAX_LOG_RATIO = 20.0  # beyond it exp overflows, and 0 · inf in the backward pass would be NaN
 
 
@@ -34,6 +36,9 @@ def categorical_loss(logits: Tensor, actions: Tensor, nvec: Sequence[int], kind:
     for d, part in enumerate(logits.split(list(nvec), -1)):
         action, logp = actions[:, d].long(), part.log_softmax(-1)
         target = torch.full_like(logp, label_smoothing / nvec[d])
+        if label_smoothing:  # among the actions that may be taken
+            free = part > MASKED / 2
+            target = label_smoothing * free / free.sum(1, keepdim=True)
         target.scatter_add_(1, action[:, None], torch.full_like(logp[:, :1], 1 - label_smoothing))
         loss = -(target * logp).sum(1) if kind == "nll" else (logp.exp() - target).square().sum(1)
         loss = loss if class_weights is None else class_weights[d][action] * loss

@@ -60,7 +60,8 @@ def mlp(inputs: int, hidden: tuple[int, ...], outputs: int | None, activation: s
 
 
 class Encoder(nn.Module):
-    """Flat float observations (n, Flatten.dim) → features (n, dim): numeric columns normalised, images convolved."""
+    """Flat float observations (n, Flatten.dim) → features (n, dim): numeric columns normalised, images convolved.
+    Columns after those, which say what may be done, pass."""
 
     def __init__(self, flatten: Flatten, normalise: bool) -> None:
         super().__init__()
@@ -90,7 +91,7 @@ class Encoder(nn.Module):
             assert isinstance(conv, SmallCNN)
             parts.append(conv(x[:, start:start + conv.pixels]))
             start += conv.pixels
-        return torch.cat(parts, dim=1)
+        return torch.cat((*parts, x[:, start:]), dim=1)
 
     def update_norm(self, mean: Tensor, var: Tensor, count: float | Tensor) -> None:
         """Merge the moments of `count` rows' numeric columns, as `obs_moments` gives them, into the running statistics:

@@ -35,21 +35,23 @@ class Flatten:
     """Raw rows (n, *obs_shape) → float32 (n, dim): numeric columns, then one-hot ones, then pixels in [0, 1], which is
     the range that an image's space declares.
 
-    Cuts the flat rows of Dict, Tuple and Discrete observations into their leaves, and leaves out which actions may be
-    taken (`mask`). `covered` is true if the C kernels can read the rows.
+    Cuts the flat rows of Dict, Tuple and Discrete observations into their leaves. Which actions may be taken is left
+    out or, `with_mask`, comes last, in columns that `dim` does not count: 0 or 1 for each of `num_masked` choices.
+    `covered` is true if the C kernels can read the rows.
     """
 
-    def __init__(self, spec: EnvSpec) -> None:
+    def __init__(self, spec: EnvSpec, with_mask: bool = False) -> None:
         self.spec = spec
         fields = [f for f in spec.obs_fields if not f.mask]
-        self.masks = spec.mask
+        self.mask = spec.mask if with_mask else None
+        self.num_masked = self.mask.size if self.mask is not None else 0
         self.images = [f for f in fields if f.image]
         self.numeric = [f for f in fields if not f.image and not f.categories]
         self.categorical = [f for f in fields if f.categories]
         self.num_numeric = sum(math.prod(f.shape) for f in self.numeric)
         self.num_onehot = sum(f.categories for f in self.categorical)
         self.dim = self.num_numeric + self.num_onehot + sum(math.prod(f.shape) for f in self.images)
-        self.plain = not spec.structured and not self.images
+        self.plain = not spec.structured and not self.images and spec.mask is None
         self.covered = self.plain and spec.obs_dtype.name in kernels.DTYPES and self.dim <= MOST_COLUMNS
 
     def __call__(self, obs: Tensor) -> Tensor:
@@ -61,14 +63,9 @@ class Flatten:
         parts = [self._leaf(raw, f).float() for f in self.numeric]
         parts += [one_hot(self._leaf(raw, f)[:, 0] - f.first, f.categories) for f in self.categorical]
         parts += [_scaled(self._leaf(raw, f), f) for f in self.images]
+        if self.mask is not None:
+            parts.append((self._leaf(raw, self.mask) != 0).float())
         return torch.cat(parts, dim=1)
-
-    def mask(self, obs: Tensor) -> Tensor | None:
-        """(n, choices) bool, which actions may be taken in raw rows (n, *obs_shape); None where all always may."""
-        if self.masks is None:
-            return None
-        raw = obs.reshape(-1, math.prod(self.spec.obs_shape)).contiguous().view(torch.uint8)
-        return self._leaf(raw, self.masks) != 0
 
     def for_kernels(self, norm: RunningNorm | None = None) -> kernels.Observations:
         """The same for the kernels, normalised by the present statistics of `norm`."""

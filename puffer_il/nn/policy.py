@@ -6,13 +6,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from puffer_il.core.actions import first_of
 from puffer_il.core.config import PolicyConfig
-from puffer_il.core.spec import Array, EnvSpec
+from puffer_il.core.errors import InputError
+from puffer_il.core.spec import EnvSpec
 from puffer_il.nn.chunks import Chunks, chunked
 from puffer_il.nn.distributions import Noise
 from puffer_il.nn.flow import Flow
 from puffer_il.nn.fused import Layers
 from puffer_il.nn.heads import make_head
+from puffer_il.nn.masks import mask_logits
 from puffer_il.nn.mixture import Mixture
 from puffer_il.nn.networks import Encoder, mlp, orthogonal
 from puffer_il.nn.observations import Flatten
@@ -25,6 +28,9 @@ class Policy(nn.Module):
     recurrent state is one float32 row (n, state_dim) holding the LSTM's hidden and cell state, and what a chunk of
     actions leaves to be done (`chunks`); state_dim is 0 without either.
 
+    Where the environment says which actions may be taken, features are followed by that (`Flatten`), which the networks
+    do not see, and no other action has a probability.
+
     With `policy.chunk` the distribution is one of `chunk` actions side by side, and `act` gives the one whose turn it
     is; log-probabilities are then those of the chunks, of the rows that have got a new one.
     """
@@ -32,7 +38,10 @@ class Policy(nn.Module):
     def __init__(self, spec: EnvSpec, config: PolicyConfig) -> None:
         super().__init__()
         self.spec = spec
-        self.flatten = Flatten(spec)
+        self.flatten = Flatten(spec, with_mask=True)
+        if spec.mask is not None and config.chunk > 1:
+            raise InputError(f"policy.chunk = {config.chunk}: {spec.name} says before every action which ones may be "
+                             "taken, so that none can be chosen ahead; set policy.chunk to 1")
         self.encoder = Encoder(self.flatten, config.obs_norm)
         inputs = config.lstm or self.encoder.dim
         self.chunks = Chunks(spec.action, config)
@@ -119,17 +128,29 @@ class Policy(nn.Module):
 
     def heads(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Parameters of the action distribution (n, num_params) and values (n,) of the encoder's or LSTM's features."""
+        features, allowed = self._apart(features)
         if self.joint is not None and self.joint.usable(features):
             both = self.joint(features)
-            return both[:, :-1], both[:, -1]
+            return self._masked(both[:, :-1], allowed), both[:, -1]
         features = self.trunk(features)
-        return self.actor(features).float(), self.critic(features).squeeze(-1).float()  # autocast's are bfloat16
+        return (self._masked(self.actor(features).float(), allowed),  # autocast's are bfloat16
+                self.critic(features).squeeze(-1).float())
+
+    def _apart(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What the networks see, and (n, choices) what may be done."""
+        count = self.flatten.num_masked
+        return (features[:, :-count], features[:, -count:] > 0) if count else (features, None)
+
+    def _masked(self, params: Tensor, allowed: Tensor | None) -> Tensor:
+        return params if allowed is None else mask_logits(params, allowed, self.spec.action.nvec)
 
     @torch.no_grad()
     def value(self, obs: Tensor, state: Tensor | None = None) -> Tensor:
         """Critic's values (n,) of raw observations, the recurrent state being that before them."""
         features = self._encode(obs, state)[0]
-        return self.critic(features).squeeze(-1).float() if self.joint is None else self.heads(features)[1]
+        if self.joint is not None:
+            return self.heads(features)[1]
+        return self.critic(self._apart(features)[0]).squeeze(-1).float()
 
     def evaluate(self, obs: Tensor, actions: Tensor, state: Tensor | None = None,
                  episode_starts: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -153,13 +174,17 @@ class Policy(nn.Module):
 
     def params(self, features: Tensor) -> Tensor:
         """The same for features of the encoder or the LSTM."""
-        return self.actor(features).float() if self.joint is None else self.heads(features)[0]
+        if self.joint is not None:
+            return self.heads(features)[0]
+        features, allowed = self._apart(features)
+        return self._masked(self.actor(features).float(), allowed)
 
     def unroll(self, obs: Tensor, state: Tensor, episode_starts: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The LSTM over sequences (num_steps, m, *obs_shape): features (num_steps·m, units) and the state after."""
         assert self.lstm is not None
         steps, m = obs.shape[:2]
-        features = self.encoder(self.flatten(obs.reshape(-1, *self.spec.obs_shape))).reshape(steps, m, -1)
+        seen, allowed = self._seen(obs.reshape(-1, *self.spec.obs_shape))
+        features = seen.reshape(steps, m, -1)
         hidden, cell = state.chunk(2, dim=1)
         keep = None if episode_starts is None else 1 - episode_starts.float().unsqueeze(-1)
         outputs = []
@@ -168,10 +193,15 @@ class Policy(nn.Module):
                 hidden, cell = hidden * keep[t], cell * keep[t]
             hidden, cell = self.lstm(features[t], (hidden, cell))
             outputs.append(hidden)
-        return torch.cat(outputs), torch.cat((hidden, cell), 1)
+        return torch.cat((torch.cat(outputs), *allowed), 1), torch.cat((hidden, cell), 1)
+
+    def _seen(self, obs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The encoder's features of raw rows, and apart from them the columns that say what may be done, if any."""
+        features, count = self.encoder(self.flatten(obs)), self.flatten.num_masked
+        return (features[:, :-count], (features[:, -count:],)) if count else (features, ())
 
     def predict(self, obs: Any, state: Any = None, episode_start: Any = None,
-                deterministic: bool = False) -> tuple[Array, Any]:
+                deterministic: bool = False, action_masks: Any = None) -> tuple[Any, Any]:
         """Stable-Baselines3's interface: numpy observations in, actions in the environment's own form out.
 
         obs            one observation or a batch (n, *obs_shape); for Dict and Tuple spaces a dict or tuple of either
@@ -179,10 +209,13 @@ class Policy(nn.Module):
                        one: without it, the LSTM has seen nothing, and a chunk's first action is done
         episode_start  (n,) bool, True forgets the state of the rows where a new episode begins
         deterministic  act by the mode; otherwise actions are sampled by torch's generator
-        Returns one action or n of them, int64 or float32, within the range; and the next state. InputError for
+        action_masks   (choices,) or (n, choices), nonzero for what may be done, as sb3-contrib's MaskablePPO takes it;
+                       None for what the observation says, or for anything where that says nothing
+        Returns one action or n of them, int64 or float32, within the range (a dict or tuple of such for a Dict or Tuple
+        space); and the next state. InputError for
         observations of another shape.
         """
-        rows, batched = self.spec.pack(obs)
+        rows, batched = self.spec.pack(obs, action_masks)
         hidden = self.initial_state(len(rows)) if state is None else torch.as_tensor(state[0], device=self._device)
         if hidden is not None and episode_start is not None:
             starts = torch.as_tensor(np.atleast_1d(episode_start), dtype=torch.float32, device=self._device)
@@ -190,15 +223,15 @@ class Policy(nn.Module):
         tensor = torch.as_tensor(rows, device=self._device)
         actions, _, _, hidden = self.act(tensor, hidden, deterministic=deterministic)
         result = self.spec.action.to_env(actions.cpu().numpy())
-        return (result if batched else result[0]), (None if hidden is None else (hidden.cpu().numpy(),))
+        return (result if batched else first_of(result)), (None if hidden is None else (hidden.cpu().numpy(),))
 
     def _encode(self, obs: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Features, and the LSTM's state after them; without an LSTM `state` as it is."""
-        features = self.encoder(self.flatten(obs))
-        if self.lstm is not None:
-            hidden, cell = self.lstm(features, tuple(state[:, :self.memory_dim].chunk(2, dim=1)))
-            features, state = hidden, torch.cat((hidden, cell), 1)
-        return features, state
+        if self.lstm is None:
+            return self.encoder(self.flatten(obs)), state
+        seen, allowed = self._seen(obs)
+        hidden, cell = self.lstm(seen, tuple(state[:, :self.memory_dim].chunk(2, dim=1)))
+        return torch.cat((hidden, *allowed), 1), torch.cat((hidden, cell), 1)
 
     @property
     def num_parameters(self) -> int:

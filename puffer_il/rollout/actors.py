@@ -3,6 +3,7 @@
 `training.resolve_actor` makes one of what the user names.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -66,13 +67,17 @@ class NumpyActor(Actor):
         self.policy, self.spec, self.deterministic, self.own_form = policy, spec, deterministic, own_form
         self.stepwise = not (deterministic and getattr(policy, "memoryless", False))
         self.states: dict[int | None, Any] = {}  # by the first of the rows
+        parameters = inspect.signature(policy.predict).parameters
+        self.masked = own_form and spec.mask is not None and "action_masks" in parameters
         if not deterministic and hasattr(policy, "set_random_seed"):
             policy.set_random_seed(seed)
 
     def __call__(self, obs: Array, starts: Array, rows: slice = EVERY) -> Array:
         state, spec = self.states.get(rows.start), self.spec
         seen = spec.unpack(obs) if self.own_form else obs
-        actions, self.states[rows.start] = self.policy.predict(seen, state, starts, self.deterministic)
+        allowed = spec.allowed(obs) if self.masked else None
+        masks = {} if allowed is None else {"action_masks": np.concatenate(allowed, 1)}
+        actions, self.states[rows.start] = self.policy.predict(seen, state, starts, self.deterministic, **masks)
         return spec.action.rows(spec.action.from_env(actions) if self.own_form else actions)
 
 
@@ -101,24 +106,30 @@ class ScriptActor(Actor):
 
 
 class RandomActor(Actor):
-    """Uniform over the action space; standard normal where a continuous range has no bounds."""
+    """Uniform over the action space, or over what may be done; standard normal where a continuous range has no
+    bounds."""
 
     saved = ("rng",)
     stepwise = True
 
     def __init__(self, spec: EnvSpec, seed: int) -> None:
-        self.rng, self.action = np.random.default_rng(seed), spec.action
+        self.rng, self.action, self.spec = np.random.default_rng(seed), spec.action, spec
         if not self.action.discrete:
             low, high = np.asarray(self.action.low), np.asarray(self.action.high)
             self.bounded = np.isfinite(low) & np.isfinite(high)
             self.range = np.where(self.bounded, low, 0), np.where(self.bounded, high, 1)
+            self.center = np.clip(0, low, high)
 
     def __call__(self, obs: Array, starts: Array, rows: slice = EVERY) -> Array:
         size = (len(obs), self.action.dim)
+        allowed = self.spec.allowed(obs)
+        if allowed is not None:
+            drawn = [(self.rng.random(part.shape) * part).argmax(1) for part in allowed]
+            return np.stack(drawn, 1).astype(np.int32)
         if self.action.discrete:
             return self.rng.integers(0, self.action.nvec, size).astype(np.int32)
         uniform = self.rng.uniform(*self.range, size)
-        return np.where(self.bounded, uniform, self.rng.standard_normal(size)).astype(np.float32)
+        return np.where(self.bounded, uniform, self.center + self.rng.standard_normal(size)).astype(np.float32)
 
 
 def policy_actor(policy: Policy | NumpyPolicy, vec: Vec, deterministic: bool = True, seed: int = 0) -> Actor:

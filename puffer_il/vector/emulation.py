@@ -15,7 +15,7 @@ from gymnasium import spaces
 
 from puffer_il.core.errors import InputError
 from puffer_il.core.rows import MASK_KEY, Layout, put_masks
-from puffer_il.core.spaces import lay_out, remarks
+from puffer_il.core.spaces import lay_out, leaves_of, remarks
 from puffer_il.core.spec import ActionSpec, Array
 from puffer_il.native.pufferlib import pufferlib
 from puffer_il.vector.gym_compat import OldGym, is_old, layers
@@ -24,6 +24,7 @@ from puffer_il.vector.rewards import one_number
 GymnasiumPufferEnv: Any = pufferlib.emulation.GymnasiumPufferEnv
 PettingZooPufferEnv: Any = pufferlib.emulation.PettingZooPufferEnv
 
+NO_BOUND = 1e37  # of an action: the middle of a range up to the largest float32 cannot be told
 VECTORS_HAVE = ("single_observation_space", "step_async")  # those of gym and Gymnasium, of Stable-Baselines3
 Decode = Callable[[Array], Any]
 
@@ -116,16 +117,36 @@ def plain_actions(space: spaces.Space) -> tuple[spaces.Space, Decode | None]:
 
 def action_spec(space: spaces.Space, own: spaces.Space | None = None) -> ActionSpec:
     """The spec of a Discrete, MultiDiscrete or Box space of rows; `own` is the environment's, if that is another."""
-    shape = space.shape if own is None or own.shape is None else own.shape
+    own = space if own is None else own
+    shape = space.shape if own.shape is None else own.shape
+    parts = tuple((path, leaf.shape or ()) for path, leaf in leaves_of(own) if path)
     if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
-        start = np.ravel(getattr(own, "start", 0))
+        start = np.concatenate([_start(leaf) for _, leaf in leaves_of(own)])
         return ActionSpec(tuple(map(int, np.ravel(_choices(space)))), shape=shape or (),
-                          start=tuple(map(int, start)) if start.any() else ())
+                          start=tuple(map(int, start)) if start.any() else (), parts=parts)
     if isinstance(space, spaces.Box) and space.dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            low, high = (np.ravel(bound).astype(np.float32) for bound in (space.low, space.high))
-        return ActionSpec(low=low, high=high, shape=shape or ())
+        low, high = (_bound(bound) for bound in (space.low, space.high))
+        locked = low == high
+        if locked.all():
+            raise InputError(f"action space {_line(own)} leaves nothing to decide: every low is its high; correct the "
+                             "bounds")
+        held = np.where(locked, np.ravel(space.low).astype(np.float64), np.nan) if locked.any() else None
+        return ActionSpec(low=low[~locked], high=high[~locked], shape=shape or (), held=held, parts=parts)
     raise InputError(f"action space {_line(space)} is not supported; use Discrete, MultiDiscrete, or a Box of floats")
+
+
+def _bound(bound: Array) -> Array:
+    """float32, flat; infinite where it is so large that it stands for no bound."""
+    with np.errstate(over="ignore"):
+        flat = np.ravel(bound).astype(np.float32)
+    return np.where(np.abs(flat) > NO_BOUND, np.copysign(np.float32(np.inf), flat), flat)
+
+
+def _start(leaf: spaces.Space) -> Array:
+    """From where each choice of a discrete leaf is counted."""
+    if isinstance(leaf, spaces.MultiBinary):
+        return np.zeros(int(np.prod(leaf.shape)), np.int64)
+    return np.ravel(leaf.start)  # type: ignore[attr-defined]
 
 
 def _line(space: spaces.Space) -> str:

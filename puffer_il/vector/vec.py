@@ -151,7 +151,7 @@ class Vec:
         self._puffer, self._seed, self._resumes = puffer, seed, 0
         self._sent: list[bool] | None = None  # per group, None before the first reset
         action = self.spec.action
-        self._actions = puffer.actions.reshape(num_envs, action.dim)
+        self._actions = puffer.actions.reshape(num_envs, action.width)
         self._clip = clip_actions
         # Bounds for every row: clip is several times faster on arrays of one shape.
         self._low, self._high = (None if bound is None or not clip_actions else np.tile(bound, (num_envs, 1))
@@ -189,10 +189,15 @@ class Vec:
             raise RuntimeError("reset the vector before the first send" if self._sent is None else
                                f"group {group} has been sent actions already; receive first")
         rows = self.groups[group]
-        target = self._actions[rows]
-        if actions.shape != target.shape:
-            raise ValueError(f"actions have shape {actions.shape} but group {group} takes {target.shape}")
-        if self._low is None or self._high is None:
+        target, action = self._actions[rows], self.spec.action
+        if actions.shape != (len(target), action.dim):
+            raise ValueError(f"actions have shape {actions.shape} but group {group} takes {(len(target), action.dim)}")
+        if action.held is not None:
+            target[:] = action.held
+            if self._low is not None and self._high is not None:
+                actions = np.clip(actions, self._low[rows], self._high[rows])
+            target[:, action.free] = actions
+        elif self._low is None or self._high is None:
             np.copyto(target, actions, casting="same_kind")
         else:
             np.clip(actions, self._low[rows], self._high[rows], out=target, casting="same_kind")
@@ -263,7 +268,7 @@ class Vec:
         """(num_envs, dim) what the environments' scripted expert does now; None if there is none, or not in here."""
         parts = [actions for env in self.envs
                  if isinstance(env, NativeEnv) and (actions := env.expert_actions()) is not None]
-        return np.concatenate(parts).reshape(self._actions.shape) if parts else None
+        return self.spec.action.chosen(np.concatenate(parts).reshape(self._actions.shape)) if parts else None
 
     def env_states(self) -> Array | None:
         """float64 (num_envs, state size) the state of each row's environment (NativeEnv.env_states); None where it is
@@ -279,6 +284,8 @@ class Vec:
         """
         env = self.envs[0] if self.backend == "native" else None
         if not isinstance(env, NativeEnv) or self._sent is None or any(self._sent):
+            return None
+        if self.spec.action.held is not None:  # a rollout in C would leave those columns out
             return None
         return NativeBatch(*env.addresses(self._clip), env.num_agents // env.num_envs, self._returns, self._lengths,
                            env)

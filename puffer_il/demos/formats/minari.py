@@ -80,7 +80,7 @@ def write(target: str, demos: Demos, spec: EnvSpec) -> None:
             raise InputError(f"minari {dataset_id}: the observation's key {key!r} cannot be a name in its HDF5 file; "
                              "write an .npz, or rename it in the environment")
     obs, rows = trajectories(demos)
-    actions, gaps = rows.reshape(len(demos), *spec.action.shape), np.arange(demos.num_episodes)
+    actions, gaps = spec.action.whole(rows).reshape(len(demos), *spec.action.shape), np.arange(demos.num_episodes)
     episodes = [
         minari.data_collector.EpisodeBuffer(
             observations=spec.unpack(obs[start + gap:end + gap + 1]), actions=actions[start:end],
@@ -111,5 +111,6 @@ def _action_space(action: ActionSpec) -> Any:
     from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
     if action.low is not None and action.high is not None:
-        return Box(action.low.reshape(action.shape), action.high.reshape(action.shape), dtype=np.float32)
+        low, high = (action.whole(bound[None]).reshape(action.shape) for bound in (action.low, action.high))
+        return Box(low, high, dtype=np.float32)
     return MultiDiscrete(np.reshape(action.nvec, action.shape)) if action.shape else Discrete(action.nvec[0])

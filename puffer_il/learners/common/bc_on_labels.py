@@ -7,6 +7,7 @@ import torch
 
 from puffer_il.core.checkpoint import Stateful
 from puffer_il.core.config import Config
+from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array, EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import Learner
@@ -43,6 +44,12 @@ class BCOnLabels(Learner):
 
     def update(self, buffer: RolloutBuffer, progress: float) -> Metrics:
         assert buffer.expert_actions is not None
+        rows, labels = buffer.obs[buffer.valid], buffer.expert_actions[buffer.valid]
+        wrong = np.flatnonzero(self.policy.spec.forbidden(rows, labels))
+        if len(wrong):
+            raise InputError(f"{self.name}.expert: says action {labels[wrong[0]].tolist()} where the observation says "
+                             f"that it may not be taken ({len(wrong)} of {len(rows)} rows); give an expert that keeps "
+                             "to the masks")
         self.data.add(buffer.obs, buffer.expert_actions, buffer.valid, buffer.episode_starts)
         self._see(buffer.obs[buffer.valid])
         return self._fit() | {f"{self.name}/rows": float(len(self.data))}

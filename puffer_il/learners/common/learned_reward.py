@@ -73,11 +73,12 @@ class LearnedReward(nn.Module):
         if missing:
             raise InputError(f"the reward of {self.algo} reads {missing[0]}, which is missing; give an array of it")
         spec, device = self.spec, next(chain(self.parameters(), self.buffers()), torch.empty(0)).device
-        columns = (spec.pack(obs)[0], None if actions is None else np.asarray(actions, spec.action.dtype).reshape(
-            -1, spec.action.dim), None if next_obs is None else spec.pack(next_obs)[0])
-        rows, *others = (None if x is None else torch.tensor(x, device=device) for x in columns)
-        assert rows is not None
-        return self.of_rows(rows, *others).cpu().numpy()
+        rows = spec.pack(obs)[0]
+        columns = (rows, None if actions is None else spec.action.chosen(np.asarray(
+            actions, spec.action.dtype).reshape(len(rows), -1)), None if next_obs is None else spec.pack(next_obs)[0])
+        seen, *others = (None if x is None else torch.tensor(x, device=device) for x in columns)
+        assert seen is not None
+        return self.of_rows(seen, *others).cpu().numpy()
 
 
 class NetworkReward(LearnedReward):

@@ -27,6 +27,9 @@
  *         out where Env has only fields of type double, as many as `state` says, and c_observe is there: Env is copied.
  *     static inline void c_observe(const Env *env, Io io);
  *         Writes the observations.
+ *     static inline void c_mask(const Env *env, Io io, uint8_t *mask);
+ *         Which actions may be taken now, [ENV_AGENTS][ENV_CHOICES], the choices of each part of a discrete action side by
+ *         side: all are 1 when it is called, and a 0 is written for what may not be done (vec_mask.h).
  *     static void c_render(const Env *env, Io io, Canvas *canvas);
  *         A picture of [render] width × height (canvas.h).
  *     static const char *c_share(const Params *params, const Data *data, void **shared);

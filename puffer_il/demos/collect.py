@@ -19,8 +19,8 @@ def collect(vec: Any, actor: Callable[[Array, Array], Array], episodes: int, sou
     Every row contributes its first `episodes // num_envs` episodes (the first rows one more), however long they are:
     taking whichever end first would favour short ones. Episodes are ordered by row. Stored actions are those executed,
     continuous ones clipped to the range and locked ones included; rows that are not valid are left out; successors are
-    the true ones. The environment's state is kept beside each row where it can be told, with several agents the last one
-    in which all of them took part, so that an episode can begin there.
+    the true ones. The environment's state is kept beside each row where it can be told, with several agents the last
+    one in which all of them took part, so that an episode can begin there.
     Raises InputError if an episode does not end within MAX_EPISODE_STEPS.
     """
     if episodes < 1:

@@ -26,7 +26,7 @@ C_TYPES = {"float64": "double", "float32": "float", "int64": "int64_t", "int32":
            "int8": "int8_t", "uint8": "uint8_t", bool: "int64_t", int: "int64_t", str: "int64_t", float: "double"}
 OURS = ("env.h", "vec_env.h", "vec_api.h", "canvas.h", "rng.h")  # headers of the contract: no environment's hooks
 HOOKS = {"EXPERT": ("c_expert",), "STATE": ("c_get_state", "c_set_state"), "RENDER": ("c_render",),
-         "SHARE": ("c_share", "c_unshare"), "OPEN": ("c_open", "c_close")}
+         "SHARE": ("c_share", "c_unshare"), "OPEN": ("c_open", "c_close"), "MASK": ("c_mask",)}
 PLAIN_STATE = """
 _Static_assert(sizeof(Env) == ENV_STATE_SIZE * sizeof(double), "env.toml: `state` is the number of doubles in Env");
 static inline void c_get_state(const Env *env, Io io, double *state) {
@@ -47,7 +47,7 @@ def c_source(env: EnvFile) -> str:
 def source_hash(env: EnvFile) -> str:
     """16 hexadecimal digits that change with anything that goes into the compiled environment."""
     digest = hashlib.sha256(" ".join([*FLAGS, *package_flags(env)]).encode() + _c_body(env).encode())
-    for header in headers(env):
+    for header in [*headers(env), *[CSRC / "vec_mask.h"] * ("MASK" in hooks(env))]:
         digest.update(header.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -69,6 +69,9 @@ def hooks(env: EnvFile) -> set[str]:
     if "OPEN" in found and "STATE" not in found:
         raise InputError(f"environment {env.name}: with c_open, a copy of Env no longer saves all of it; define "
                          "c_get_state and c_set_state as well")
+    if "MASK" in found and (not env.action.nvec or env.action.choices):
+        raise InputError(f"environment {env.name}: c_mask says which of a fixed number of choices may be taken; give "
+                         "action.discrete as a number or a list of numbers in env.toml")
     if env.state and "c_observe" in defined and "STATE" not in found and _only_doubles(text):
         found |= {"STATE", "PLAIN_STATE"}
     for hook, given, key, needed in (
@@ -122,6 +125,7 @@ def _c_body(env: EnvFile) -> str:
         f"    ENV_AGENTS = {env.agents},",
         f"    ENV_OBS_SIZE = {env.observation.size},",
         f"    ENV_ACTION_SIZE = {env.action.size},",
+        *[f"    ENV_CHOICES = {sum(env.action.nvec)},"] * ("MASK" in found),
         f"    ENV_AUTORESET = {int(env.autoreset)},",
         f"    ENV_PARAMS = {sum(p.in_c for p in env.parameters)},",
         f"    ENV_STATE_SIZE = {env.state},",
@@ -146,6 +150,7 @@ def _c_body(env: EnvFile) -> str:
         f'#include "{env.name}.h"',
         *[PLAIN_STATE] * ("PLAIN_STATE" in found),
         '#include "vec_env.h"',
+        *['#include "vec_mask.h"'] * ("MASK" in found),
         "",
     ])
 

@@ -64,14 +64,20 @@ class GymnasiumEnv(_View, gymnasium.Env):
         if seed is not None or not self._begun:
             self._env.reset(seed)
         self._begun = False
-        return self._one(self._env.observations), {}
+        return self._one(self._env.observations), self._allowed()
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict]:
         obs, rewards, terminals, truncations, _ = self._env.step(action)
         self._begun = bool(terminals[0] or truncations[0])
         obs = self._env.final_observations if self._begun else obs
         info = self._env.pop_log_means() if self._begun else {}
-        return self._one(obs), float(rewards[0]), bool(terminals[0]), bool(truncations[0]), info
+        return self._one(obs), float(rewards[0]), bool(terminals[0]), bool(truncations[0]), info | self._allowed()
+
+    def _allowed(self) -> dict[str, Array]:
+        """`info`'s "action_mask", int8 as Gymnasium's spaces take it, where the environment has one; after an end that
+        of the next episode's beginning."""
+        masks = self._env.action_masks()
+        return {} if masks is None else {"action_mask": masks[0].astype(np.int8)}
 
     def render(self) -> Any:
         return None if self.render_mode is None else self._frame(0)

@@ -167,6 +167,15 @@ class NativeEnv(pufferlib.PufferEnv):
         self._api.expert(self._vec, actions.ctypes.data, 0, self.num_envs)
         return actions
 
+    def action_masks(self) -> Array | None:
+        """bool (num_agents, choices): which actions may be taken now, the choices of each part of an action side by
+        side; None if there is no c_mask."""
+        if self._api.mask is None:
+            return None
+        masks = np.zeros((self.num_agents, sum(self.env_file.action.nvec)), np.uint8)
+        self._api.mask(ctypes.addressof(self._vec), masks.ctypes.data, 0, self.num_envs)
+        return masks != 0
+
     @property
     def state_size(self) -> int:
         """Numbers of one environment's state; 0 if its states can be neither read nor set one by one."""

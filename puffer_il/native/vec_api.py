@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
 from typing import Any
 
 from puffer_il.native.envfile import EnvFile
@@ -50,7 +51,16 @@ def load_api(env: EnvFile) -> VecApi:
     for path in (env.folder / f"_{env.name}{suffix}" for suffix in EXTENSION_SUFFIXES):
         if path.is_file():
             with contextlib.suppress(OSError, ValueError):  # built for another machine, or an older table
-                api = VecApi.in_dll(ctypes.CDLL(str(path)), "vec_api")
+                api = _table(path)
                 if api.abi_version == ABI_VERSION and api.source_hash.decode() == wanted:
                     return api
-    return VecApi.in_dll(ctypes.CDLL(str(compile_env(env))), "vec_api")
+    return _table(compile_env(env))
+
+
+def _table(path: Path) -> VecApi:
+    library = ctypes.CDLL(str(path))
+    api = VecApi.in_dll(library, "vec_api")
+    api.mask = getattr(library, "vec_mask", None)  # csrc/vec_mask.h, where the environment has a c_mask
+    if api.mask is not None:
+        api.mask.argtypes, api.mask.restype = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64], None
+    return api

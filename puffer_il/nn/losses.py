@@ -37,7 +37,7 @@ def categorical_loss(logits: Tensor, actions: Tensor, nvec: Sequence[int], kind:
         action, logp = actions[:, d].long(), part.log_softmax(-1)
         target = torch.full_like(logp, label_smoothing / nvec[d])
         if label_smoothing:  # among the actions that may be taken
-            free = part > MASKED / 2
+            free = (part > MASKED / 2).to(logp.dtype)
             target = label_smoothing * free / free.sum(1, keepdim=True)
         target.scatter_add_(1, action[:, None], torch.full_like(logp[:, :1], 1 - label_smoothing))
         loss = -(target * logp).sum(1) if kind == "nll" else (logp.exp() - target).square().sum(1)

@@ -23,6 +23,7 @@ from puffer_il.core.spec import Array, EnvSpec, Starts
 from puffer_il.native.catalogue import env_folders, twin_of
 from puffer_il.native.cython_env import load_cython
 from puffer_il.native.gymnasium_env import GymnasiumEnv
+from puffer_il.native.masked_env import MaskedEnv, open_native
 from puffer_il.native.native_env import NativeEnv
 from puffer_il.native.pufferlib import pufferlib
 from puffer_il.vector.emulation import Parallel, Single, action_spec, emulate, num_choices
@@ -147,7 +148,7 @@ class Creator:
 
     def _make(self) -> Callable:
         if self.kind == "folder":
-            return lambda num_envs=1, buf=None, seed=0, first_env=0, threads=0, **kwargs: NativeEnv(
+            return lambda num_envs=1, buf=None, seed=0, first_env=0, threads=0, **kwargs: open_native(
                 self.target, num_envs, buf, seed, first_env, threads, **kwargs)
         if self.kind == "cython":
             return load_cython(self.target)
@@ -293,7 +294,7 @@ def name_of(make: Callable) -> str:
 
 def _spec(name: str, env: Any) -> EnvSpec:
     action = action_spec(env.single_action_space, getattr(env, "own_action_space", None))
-    if isinstance(env, Single | Parallel | Vectorized):
+    if isinstance(env, Single | Parallel | Vectorized | MaskedEnv):
         layout, agents = env.layout, 1 if isinstance(env, Vectorized) else env.num_agents
         return EnvSpec(name, layout.shape, layout.dtype, action, layout.fields, agents)
     rows = env.single_observation_space  # of a PufferEnv, which writes them itself

@@ -285,7 +285,7 @@ class Vec:
         env = self.envs[0] if self.backend == "native" else None
         if not isinstance(env, NativeEnv) or self._sent is None or any(self._sent):
             return None
-        if self.spec.action.held is not None:  # a rollout in C would leave those columns out
+        if self.spec.action.held is not None or self.spec.mask is not None:  # a rollout in C knows neither
             return None
         return NativeBatch(*env.addresses(self._clip), env.num_agents // env.num_envs, self._returns, self._lengths,
                            env)

@@ -1,8 +1,11 @@
 """The sdist holds all that a build needs, and what is installed holds all that a run needs."""
 
+import ast
+import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -40,3 +43,17 @@ def test_what_is_installed_lies_inside_the_package(built: Path):
     assert all(path.startswith("puffer_il/") for path in installed)
     needed = {f"puffer_il/{path}" for path in files(*DATA)} | files("puffer_il/**/*.py", "puffer_il/**/template/*/*")
     assert needed | {"puffer_il/py.typed"} <= installed
+
+
+def test_the_extra_mujoco_has_all_that_gymnasiums_environments_import():
+    """`glfw` alone is left out: it draws in a window, which is imported when one is opened."""
+    import gymnasium
+
+    folder = Path(gymnasium.__file__).parent / "envs" / "mujoco"
+    nodes = [node for path in folder.glob("*.py") for node in ast.walk(ast.parse(path.read_text()))]
+    imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needs = [*project["dependencies"], *project["optional-dependencies"]["mujoco"]]
+    given = {re.match(r"[\w-]+", need)[0] for need in needs}  # type: ignore[index]
+    assert {name.split(".")[0] for name in imported} - sys.stdlib_module_names - {"glfw"} <= given

@@ -6,6 +6,7 @@ anywhere. Nothing that is generated is kept among the sources.
 
 import ast
 import hashlib
+import importlib
 import importlib.util
 import math
 import os
@@ -13,7 +14,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from puffer_il.core.errors import InputError
+from puffer_il.core.errors import InputError, one_line
 from puffer_il.native.compiler import build_once, cache_dir, compiler, compiler_id, run
 from puffer_il.native.envfile import EnvFile, Space, read_env
 
@@ -96,6 +97,16 @@ def package_folder(package: str) -> Path | None:
     return Path(next(iter(spec.submodule_search_locations))) if spec and spec.submodule_search_locations else None
 
 
+def import_failure(package: str) -> str:
+    """Why a package that is installed cannot be imported, in its own words; "" where it can be, or is not there."""
+    try:
+        if package_folder(package) is not None:
+            importlib.import_module(package)
+    except ImportError as error:
+        return one_line(error)
+    return ""
+
+
 def package_flags(env: EnvFile) -> list[str]:
     """Compiler flags for the headers and the library inside each of `packages`; InputError if one is not there."""
     flags = []
@@ -108,7 +119,7 @@ def package_flags(env: EnvFile) -> list[str]:
                            for path in root.glob(pattern))
         if not libraries or not (root / "include").is_dir():
             raise InputError(f"environment {env.name}: the package {package} in {root} has no include/ or no "
-                             f"lib{package}; install one of its wheels")
+                             f"lib{package}; {import_failure(package) or 'install one of its wheels'}")
         flags += [f"-I{root / 'include'}", str(libraries[0]), f"-Wl,-rpath,{root}"]
     return flags
 

@@ -44,6 +44,7 @@ class Scores:
         interval = [x if score is None else stats.normalized(x, random_return, expert_return) for x in bounds]
         return {"episodes": len(self.returns), "return_mean": mean, "return_std": float(self.returns.std()),
                 "length_mean": float(self.lengths.mean()), "normalized": score, "ci95": interval,
+                **{name: self.log[name] for name in ("success_rate",) if name in self.log},
                 **({"log": self.log} if self.log else {})}
 
 

@@ -20,6 +20,7 @@ from puffer_il.core.spec import ActionSpec, Array
 from puffer_il.native.pufferlib import pufferlib
 from puffer_il.vector.gym_compat import OldGym, is_old, layers
 from puffer_il.vector.rewards import one_number
+from puffer_il.vector.success import Successes
 
 GymnasiumPufferEnv: Any = pufferlib.emulation.GymnasiumPufferEnv
 PettingZooPufferEnv: Any = pufferlib.emulation.PettingZooPufferEnv
@@ -220,6 +221,7 @@ class Single(GymnasiumPufferEnv):
         self.original, self.own_observation_space, self.own_action_space = env, env.observation_space, env.action_space
         super().__init__(env=_adapted(env, self.layout), buf=buf, seed=seed)
         self._masks = mask_method(env)
+        self._successes = Successes(1, (buf or {}).get("logs"))
         self._targets = self.layout.targets(self.observations[0])
 
     def reset(self, seed: int | None = None) -> tuple[Array, dict]:
@@ -227,6 +229,7 @@ class Single(GymnasiumPufferEnv):
         self._write(observation, info)
         self.rewards[0], self.terminals[0], self.truncations[0], self.masks[0] = 0, False, False, True
         self.initialized, self.done = True, False
+        self._successes.begin()
         return self.observations, info
 
     def step(self, action: Array) -> tuple[Array, Any, bool, bool, dict]:
@@ -236,6 +239,7 @@ class Single(GymnasiumPufferEnv):
         observation, reward, terminated, truncated, info = self.env.step(
             action[0] if isinstance(self.action_space, spaces.Discrete) else action)
         self.done = bool(terminated or truncated)
+        self._successes.step(0, info, self.done)
         self._write(observation, info)
         if self.weights is not None or np.ndim(reward):
             reward = one_number(reward, self.weights)
@@ -331,6 +335,7 @@ class Parallel(PettingZooPufferEnv):
         self.weights = env.weights
         self._acting = np.zeros(len(env.possible_agents), bool)
         self._gone = np.zeros_like(self._acting)
+        self._successes = Successes(len(self._acting), (buf or {}).get("logs"))
         super().__init__(env=env, buf=buf, seed=seed)
         self.is_action_checked = True  # as in Single
 
@@ -352,6 +357,7 @@ class Parallel(PettingZooPufferEnv):
         result = super().reset(seed)
         self._acting[:] = [self.mask[agent] for agent in self.possible_agents]
         self._gone[:] = False
+        self._successes.begin()
         return result
 
     def step(self, actions: Array) -> tuple:
@@ -360,6 +366,10 @@ class Parallel(PettingZooPufferEnv):
         if not self.agents or self.all_done:
             self.terminals |= ~self.truncations  # the episode is over, even where no flag said so
         ended = acted & (self.terminals | self.truncations)
+        infos = result[-1] if isinstance(result[-1], dict) else {}
+        for row, agent in enumerate(self.possible_agents):
+            if acted[row]:
+                self._successes.step(row, infos.get(agent), bool(ended[row]))
         self._gone |= ended
         acting = present & ~self._gone  # includes agents that have just arrived
         self.terminals &= acted

@@ -22,6 +22,7 @@ from puffer_il.core.spaces import lay_out
 from puffer_il.core.spec import Array, EnvSpec, Starts
 from puffer_il.native.catalogue import env_folders, twin_of
 from puffer_il.native.cython_env import load_cython
+from puffer_il.native.glue import import_failure
 from puffer_il.native.gymnasium_env import GymnasiumEnv
 from puffer_il.native.masked_env import MaskedEnv, open_native
 from puffer_il.native.native_env import NativeEnv
@@ -30,6 +31,7 @@ from puffer_il.vector.emulation import Parallel, Single, action_spec, emulate, n
 from puffer_il.vector.gym_compat import OldGym, is_old
 from puffer_il.vector.gym_vector import Vectorized, open_envpool, open_vector_entry_point
 from puffer_il.vector.rewards import KEY, check_rewards, read_weights
+from puffer_il.vector.success import LOGGED
 
 # Packages with a registry of their own, what opens it, and what that is told beside the id: gym:CartPole-v1 is not
 # Gymnasium's.
@@ -125,7 +127,7 @@ class Creator:
                           batched=native and "num_envs" in known, indexed=native and "first_env" in known,
                           has_final=native and hasattr(env, "final_observations"),
                           exact=native and hasattr(env, "get_state") and hasattr(env, "set_state"),
-                          log=env.env_file.log if isinstance(env, NativeEnv) else (), masked=masked,
+                          log=env.env_file.log if isinstance(env, NativeEnv) else LOGGED * (not native), masked=masked,
                           notices=tuple(notices), each=env.num_agents if isinstance(env, Vectorized) else 1)
         with suppress(Exception):
             env.close()
@@ -190,7 +192,8 @@ class Creator:
         except InputError as error:
             raise InputError(str(error) if self.kind in ("folder", "cython") else f"{about}: {error}") from None
         except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
-            raise InputError(f"{about} cannot be opened: {one_line(error)}{self._remedy(error)}") from None
+            broken = import_failure("mujoco") if self._needs_mujoco() else ""  # Gymnasium says it were not installed
+            raise InputError(f"{about} cannot be opened: {broken or one_line(error) + self._remedy(error)}") from None
         except gymnasium.error.Error as error:
             raise InputError(f"{about}: {one_line(error)}") from None
         except (Exception, SystemExit) as error:
@@ -200,12 +203,15 @@ class Creator:
                 raise InputError(f"{about}: env.kwargs = {self.kwargs}: {one_line(error)}") from None
             raise EnvFailure(f"{about} cannot be opened:\n{traceback.format_exc()}") from error
 
+    def _needs_mujoco(self) -> bool:
+        spec = gymnasium.registry.get(self.name.rpartition(":")[2])
+        return spec is not None and ".mujoco." in str(spec.entry_point)
+
     def _remedy(self, error: BaseException) -> str:
         missing = getattr(error, "name", None) or ""
         if not missing and not isinstance(error, gymnasium.error.DependencyNotInstalled):
             return ""
-        spec = gymnasium.registry.get(self.name.rpartition(":")[2])
-        if spec and ".mujoco." in str(spec.entry_point):
+        if self._needs_mujoco():
             return "; pip install 'puffer-il[mujoco]'"
         if self.kind == "callable" and missing.split(".")[0] == "pettingzoo":
             return "; pip install 'puffer-il[pettingzoo]'"

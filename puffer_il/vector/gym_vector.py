@@ -24,6 +24,7 @@ from puffer_il.core.spec import Array
 from puffer_il.native.pufferlib import pufferlib
 from puffer_il.vector.emulation import num_choices, plain_actions, row_space
 from puffer_il.vector.rewards import one_number
+from puffer_il.vector.success import LOGGED, Successes
 
 FINAL = ("final_obs", "final_observation")  # of infos: Gymnasium's name since 1.1, and before
 
@@ -47,6 +48,8 @@ class Vectorized(pufferlib.PufferEnv):
         self.single_action_space, _ = plain_actions(own)
         super().__init__(buf)
         self.final_observations = (buf or {}).get("final_observations", np.zeros_like(self.observations))
+        self.logs = (buf or {}).get("logs", np.zeros((self.num_agents, 1 + len(LOGGED))))
+        self._successes = Successes(self.num_agents, self.logs)
         self._reopen, self._opened = reopen, seed  # by which seed it has been opened; -1 once it has begun
         self._targets, self._finals = (self.layout.targets(rows) for rows in (self.observations,
                                                                              self.final_observations))
@@ -58,6 +61,7 @@ class Vectorized(pufferlib.PufferEnv):
         self._write(self._targets, obs, infos)
         self.rewards[:], self.terminals[:], self.truncations[:], self.masks[:] = 0, False, False, True
         self._over[:] = False
+        self._successes.begin()
         return self.observations, []
 
     def step(self, actions: Array) -> tuple[Array, Array, Array, Array, list]:
@@ -66,6 +70,7 @@ class Vectorized(pufferlib.PufferEnv):
         self.rewards[:] = one_number(rewards, self.weights, (self.num_agents,))
         self.terminals[:], self.truncations[:] = terminations, truncations
         ended = (self.terminals | self.truncations) & self.masks
+        self._successes.step_all(infos, self.masks, ended)
         self._write(self._targets, obs, infos)
         if not np.count_nonzero(ended):
             self._over[:] = False

@@ -127,7 +127,8 @@ class Creator:
                           batched=native and "num_envs" in known, indexed=native and "first_env" in known,
                           has_final=native and hasattr(env, "final_observations"),
                           exact=native and hasattr(env, "get_state") and hasattr(env, "set_state"),
-                          log=env.env_file.log if isinstance(env, NativeEnv) else LOGGED * (not native), masked=masked,
+                          log=env.env_file.log if isinstance(env, NativeEnv) else
+                          LOGGED if isinstance(env, Single | Parallel | Vectorized) else (), masked=masked,
                           notices=tuple(notices), each=env.num_agents if isinstance(env, Vectorized) else 1)
         with suppress(Exception):
             env.close()

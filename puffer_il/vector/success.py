@@ -10,6 +10,7 @@ import numpy as np
 
 from puffer_il.core.spec import Array
 
+EVER, KEYS, UNTOLD = "success", ("success", "is_success"), -1
 LOGGED = ("success_rate",)  # what episodes then log, see `Vec.pop_log_means`
 
 
@@ -19,23 +20,41 @@ class Successes:
 
     def __init__(self, rows: int, logs: Array | None) -> None:
         self._logs = logs
-        self._so_far: list[bool | None] = [None] * rows
+        self._so_far = np.full(rows, UNTOLD, np.int8)
 
     def begin(self) -> None:
-        self._so_far = [None] * len(self._so_far)
+        self._so_far[:] = UNTOLD
 
     def step(self, row: int, info: Any, ended: bool) -> None:
         """One step of a row that acted."""
-        if not isinstance(info, dict):
-            return
-        if (told := _truth(info.get("is_success"))) is not None:
-            self._so_far[row] = told
-        elif (told := _truth(info.get("success"))) is not None:
-            self._so_far[row] = told or bool(self._so_far[row])
-        if ended and self._logs is not None and (succeeded := self._so_far[row]) is not None:
-            self._logs[row] += 1, succeeded
+        if isinstance(info, dict):
+            for key in KEYS:
+                if (told := _truth(info.get(key))) is not None:
+                    self._so_far[row] = told or (key == EVER and self._so_far[row] == 1)
         if ended:
-            self._so_far[row] = None
+            self._end(np.array([row]))
+
+    def step_all(self, infos: Any, acted: Array, ended: Array) -> None:
+        """One step of all rows, whose infos are arrays, as in Gymnasium's vectors: those of an episode that ended,
+        where the next one has begun already, are in "final_info"."""
+        final = infos.get("final_info") if isinstance(infos, dict) else None
+        self._note(infos, acted & ~ended if final is not None else acted)
+        self._note(final, acted & ended)
+        if ended.any():
+            self._end(np.flatnonzero(ended))
+
+    def _note(self, infos: Any, rows: Array) -> None:
+        for key in KEYS:
+            values = np.asarray(infos[key]) if isinstance(infos, dict) and key in infos else None
+            if values is not None and values.shape == rows.shape and values.dtype.kind in "biuf":
+                told = np.flatnonzero(infos.get(f"_{key}", True) & rows)
+                self._so_far[told] = values[told].astype(bool) | ((self._so_far[told] == 1) & (key == EVER))
+
+    def _end(self, rows: Array) -> None:
+        told = rows[self._so_far[rows] != UNTOLD]
+        if self._logs is not None:
+            self._logs[told] += np.stack([np.ones(len(told)), self._so_far[told]], 1)
+        self._so_far[rows] = UNTOLD
 
 
 def _truth(value: Any) -> bool | None:

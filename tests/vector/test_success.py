@@ -88,6 +88,17 @@ def test_workers_count_the_same():
     assert rate(functools.partial(Says), [(0, 1)] * LENGTH, **how) == {"success_rate": 0.5}
 
 
+@pytest.mark.parametrize("mode", list(gymnasium.vector.AutoresetMode)[:2])
+@pytest.mark.parametrize(("key", "wanted"), [("is_success", 0.5), ("success", 1.0)])
+def test_vectors_of_gymnasium_count_the_same(mode, key, wanted):
+    def make(num_envs=2):
+        return gymnasium.vector.SyncVectorEnv([functools.partial(Says, key)] * num_envs, autoreset_mode=mode)
+
+    assert rate(make, [(0, 0), (0, 1), (0, 0), (1, 0)]) == {"success_rate": wanted}
+    again = [(1, 1)] * LENGTH + [(0, 0)] * (LENGTH + (mode is gymnasium.vector.AutoresetMode.NEXT_STEP))
+    assert rate(make, again) == {"success_rate": 0.5}
+
+
 @pytest.mark.parametrize("make", [functools.partial(Says, "score"), functools.partial(Says, "success", str)])
 def test_without_success_there_is_no_rate(make):
     assert rate(make, [(0, 1)] * LENGTH) == {}

@@ -130,6 +130,8 @@ class EvalConfig:
     interval_steps: int = setting(0, "environment steps between evaluations; 0 evaluates at the end only", low=0)
     episodes: int = setting(20, "episodes of each evaluation during the run", low=1)
     final_episodes: int = setting(100, "episodes of the last evaluation", low=1)
+    max_episode_steps: int = setting(27_000, "steps after which an episode of an evaluation is cut, and counts as it "
+                                             "stands; 0 never cuts", low=0)  # Atari's limit is as long
     deterministic: bool = setting(True, "act greedily (the mode) when evaluated")
 
 

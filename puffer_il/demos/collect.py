@@ -9,6 +9,7 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.rows import Array, Layout
 from puffer_il.demos.build import build_demos
 from puffer_il.demos.dataset import Demos
+from puffer_il.demos.quota import Quota
 
 MAX_EPISODE_STEPS = 100_000  # an episode without an end would otherwise fill the memory
 
@@ -17,21 +18,22 @@ def collect(vec: Any, actor: Callable[[Array, Array], Array], episodes: int, sou
     """`episodes` complete episodes of `actor` (an Actor) in `vec` (a Vec), which is reset with `seed` first.
 
     Every row contributes its first `episodes // num_envs` episodes (the first rows one more), however long they are:
-    taking whichever end first would favour short ones. Episodes are ordered by row. Stored actions are those executed,
-    continuous ones clipped to the range and locked ones included; rows that are not valid are left out; successors are
-    the true ones. The environment's state is kept beside each row where it can be told, with several agents the last
-    one in which all of them took part, so that an episode can begin there.
+    taking whichever end first would favour short ones. An agent that takes no part in an episode contributes none of
+    it. Episodes are ordered by row. Stored actions are those executed, continuous ones clipped to the range and locked
+    ones included; rows that are not valid are left out; successors are the true ones. The environment's state is kept
+    beside each row where it can be told, with several agents the last one in which all of them took part, so that an
+    episode can begin there.
     Raises InputError if an episode does not end within MAX_EPISODE_STEPS.
     """
     if episodes < 1:
         raise InputError(f"{source}: {episodes} episodes asked for; collect at least one")
-    quota = quota_of(vec.num_envs, episodes)
+    quota = Quota(vec.num_envs, episodes, vec.spec.num_agents)
     obs, episode_start = vec.reset(seed), np.ones(vec.num_envs, bool)
     steps = np.zeros(vec.num_envs, np.int64)
     states: Array | None = None
     parts: list[tuple[Array, ...]] = []
-    while quota.any():
-        live = np.flatnonzero(quota)
+    while quota.left.any():
+        live = np.flatnonzero(quota.left)
         actions, before, here = vec.spec.action.executed(actor(obs, episode_start)), obs[live], vec.env_states()
         batch = vec.step(actions)
         if here is not None:
@@ -45,7 +47,7 @@ def collect(vec: Any, actor: Callable[[Array, Array], Array], episodes: int, sou
         done = vec.spec.action.whole(actions[rows])
         parts.append((rows, before[kept], done, next_obs, batch.terminations[rows], batch.truncations[rows],
                       batch.rewards[rows], *(() if states is None else (states[rows],))))
-        quota[rows] -= ended[rows]
+        quota.follow(batch.valid, ended)
         steps = np.where(ended, 0, steps + 1)
         if steps[live].max() >= MAX_EPISODE_STEPS:
             raise InputError(f"{source}: an episode has not ended after {MAX_EPISODE_STEPS} steps; "
@@ -53,11 +55,6 @@ def collect(vec: Any, actor: Callable[[Array, Array], Array], episodes: int, sou
         obs, episode_start = batch.obs, ended | ~batch.valid
     layout = vec.spec.layout
     return _ordered(parts, source, layout if len(layout.fields) > 1 or layout.nested else None)
-
-
-def quota_of(rows: int, episodes: int) -> Array:
-    """(rows,) how many of the episodes each row plays."""
-    return episodes // rows + (np.arange(rows) < episodes % rows)
 
 
 def _ordered(parts: list[tuple[Array, ...]], source: str, layout: Layout | None) -> Demos:

@@ -1,5 +1,6 @@
 """A policy on the true reward, in a vector environment of its own, against the expert and a random policy."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from puffer_il.core.config import EnvConfig
-from puffer_il.core.errors import InputError
+from puffer_il.core.config import EnvConfig, EvalConfig
+from puffer_il.core.errors import InputError, Quit
 from puffer_il.core.spec import Array
-from puffer_il.demos.collect import quota_of
 from puffer_il.demos.dataset import Demos
+from puffer_il.demos.quota import Quota
 from puffer_il.native.native_env import pop_log_means
 from puffer_il.nn import Flow, FusedPolicy, Policy
 from puffer_il.rollout import stats
@@ -30,11 +31,20 @@ FINAL_SEED = 2_000_003  # the result is scored on episodes that had no say in wh
 
 @dataclass(frozen=True)
 class Scores:
-    """True returns and lengths of complete episodes, (episodes,) each, and the means of what they logged."""
+    """True returns and lengths of complete episodes, (episodes,) each, and the means of what they logged. `cut` of them
+    had no end and count as they stood after `limit` steps; agents took no part in `absent` others, which do not."""
 
     returns: Array
     lengths: Array
     log: dict[str, float] = field(default_factory=dict)
+    cut: int = 0
+    absent: int = 0
+    limit: int = 0
+
+    @property
+    def notices(self) -> list[str]:
+        """What the reader of the scores should know."""
+        return unfinished({"episodes": len(self.returns), "cut": self.cut, "limit": self.limit, "absent": self.absent})
 
     def summary(self, random_return: float | None, expert_return: float | None) -> dict[str, Any]:
         """The `eval` part of summary.json. `ci95` is the bootstrap interval of the mean, normalised if that can be."""
@@ -45,72 +55,113 @@ class Scores:
         return {"episodes": len(self.returns), "return_mean": mean, "return_std": float(self.returns.std()),
                 "length_mean": float(self.lengths.mean()), "normalized": score, "ci95": interval,
                 **{name: self.log[name] for name in ("success_rate",) if name in self.log},
-                **({"log": self.log} if self.log else {})}
+                **({"log": self.log} if self.log else {}),
+                **({"cut": self.cut, "limit": self.limit} if self.cut else {}),
+                **({"absent": self.absent} if self.absent else {})}
 
 
-def evaluate(vec: Vec, actor: Callable[[Array, Array], Array], episodes: int, seed: int) -> Scores:
+def unfinished(part: dict[str, Any]) -> list[str]:
+    """What the reader of an `eval` part should know of its episodes."""
+    found = []
+    if part.get("cut"):
+        found.append(f"{part['cut']} of {part['episodes']} evaluated episodes do not end: they count as they stood "
+                     f"after {part['limit']:,} steps; give the environment a time limit, or set eval.max_episode_steps")
+    if part.get("absent"):
+        found.append(f"in {part['absent']} evaluated episodes an agent took no part: those have no score, and the mean "
+                     "is over the episodes of the others")
+    return found
+
+
+def evaluate(vec: Vec, actor: Callable[[Array, Array], Array], episodes: int, seed: int,
+             limit: int = EvalConfig.max_episode_steps, stopped: Callable[[], bool] = lambda: False) -> Scores:
     """Play `episodes` complete episodes of `actor` (an Actor), in whole rollouts where the kernels cover it and the
-    environment. Each row plays its own fixed share, so short episodes are not favoured."""
-    quota = quota_of(vec.num_envs, episodes)
+    environment. Each row plays its own fixed share (`Quota`), so short episodes are not favoured. A row whose episode
+    has not ended after `limit` steps plays no other; 0 waits for ever. InputError if nobody ever acts, Quit once
+    `stopped` says so."""
+    quota = Quota(vec.num_envs, episodes, vec.spec.num_agents)
+    limit = limit or sys.maxsize
     if isinstance(actor, PolicyActor) and vec.backend == "native":
         vec.reset(seed)
         batch, fast = vec.native_batch(), FusedPolicy.of(actor.policy)
         if batch is not None and fast is not None:
-            return _in_rollouts(vec, batch, fast, actor, quota)
-    return _step_by_step(vec, actor, quota, seed)
+            return _in_rollouts(vec, batch, fast, actor, quota, limit, stopped)
+    return _step_by_step(vec, actor, quota, seed, limit, stopped)
 
 
-def _step_by_step(vec: Vec, actor: Callable[[Array, Array], Array], missing: Array, seed: int) -> Scores:
-    """`missing` (num_envs,) episodes of each row."""
-    returns: list[list[float]] = [[] for _ in range(vec.num_envs)]
-    lengths: list[list[int]] = [[] for _ in range(vec.num_envs)]
-    running, steps = np.zeros(vec.num_envs), np.zeros(vec.num_envs, np.int64)
+def _step_by_step(vec: Vec, actor: Callable[[Array, Array], Array], quota: Quota, seed: int, limit: int,
+                  stopped: Callable[[], bool]) -> Scores:
+    found: list[list[tuple[float, int]]] = [[] for _ in range(vec.num_envs)]
+    running, (steps, idle) = np.zeros(vec.num_envs), np.zeros((2, vec.num_envs), np.int64)
     obs, starts = vec.reset(seed), np.ones(vec.num_envs, bool)
-    logs = None
+    logs, cut = None, 0
     if vec.logs is not None:
         vec.pop_log_means()  # nothing of an earlier evaluation
         logs = vec.logs.copy()
-    while missing.any():
+    while quota.left.any():
+        if stopped():
+            raise Quit
         batch = vec.step(actor(obs, starts))
         obs = batch.obs
         running += batch.rewards * batch.valid
         steps += batch.valid
+        idle += ~batch.valid
         ended = (batch.terminations | batch.truncations) & batch.valid
         starts = ended | ~batch.valid
         if logs is not None and vec.logs is not None:  # of environments with an episode that counts
-            rows = np.repeat(missing.reshape(-1, vec.spec.num_agents).any(1), vec.spec.num_agents)
+            rows = np.repeat((quota.left > 0).reshape(-1, vec.spec.num_agents).any(1), vec.spec.num_agents)
             logs[rows] = vec.logs[rows]
-        for row in np.flatnonzero(ended):
-            if missing[row]:
-                returns[row].append(float(running[row]))
-                lengths[row].append(int(steps[row]))
-                missing[row] -= 1
-        running[ended], steps[ended] = 0, 0
-    return Scores(np.concatenate([r for r in returns if r]), np.concatenate([n for n in lengths if n]),
-                  {} if logs is None else pop_log_means(logs, vec.log_names))
+        late = (quota.left > 0) & ~ended & ((steps >= limit) | (idle >= limit))
+        cut += int((late & (steps > 0)).sum())
+        for row in np.flatnonzero(quota.follow(batch.valid, ended) | (late & (steps > 0))):
+            found[row].append((float(running[row]), int(steps[row])))
+        quota.give_up(late)
+        running[ended], steps[ended], idle[ended] = 0, 0, 0
+    return _scores(found, {} if logs is None else pop_log_means(logs, vec.log_names), cut, quota.absent, limit)
 
 
-def _in_rollouts(vec: Vec, batch: NativeBatch, fast: FusedPolicy, actor: PolicyActor, quota: Array) -> Scores:
-    """`quota` (num_envs,) episodes of each row."""
+def _in_rollouts(vec: Vec, batch: NativeBatch, fast: FusedPolicy, actor: PolicyActor, quota: Quota,
+                 limit: int, stopped: Callable[[], bool]) -> Scores:
     n = vec.num_envs
     buffer, starts = RolloutBuffer(vec.spec, ROLLOUT_STEPS, n), np.ones(n, bool)
     found: list[list[tuple[float, int]]] = [[] for _ in range(n)]
-    logs = None
+    open_: list[list[tuple[float, int]]] = [[] for _ in range(n)]
+    logs, share, idle = None, quota.left.copy(), np.zeros(n, np.int64)
     if vec.logs is not None:
         vec.pop_log_means()  # nothing of an earlier evaluation
         logs = vec.logs.copy()
-    while any(len(row) < quota[i] for i, row in enumerate(found)):
+    while quota.left.any():
+        if stopped():
+            raise Quit
         buffer.start()
         returns, lengths, sums = native_rollout(fast, batch, buffer, starts, actor.noise, actor.deterministic,
                                                 actor.state)
         actor.noise.step += ROLLOUT_STEPS
         for place, total, length, logged in zip(buffer.final_index % n, returns, lengths, sums, strict=True):
-            if logs is not None and len(found[place]) < quota[place]:
+            if logs is not None and len(found[place]) < share[place]:
                 logs[place // batch.agents * batch.agents] = logged
             found[place].append((float(total), int(length)))
-    kept = np.array([episode for i, row in enumerate(found) for episode in row[:quota[i]]])
-    return Scores(kept[:, 0], kept[:, 1].astype(np.int64),
-                  {} if logs is None else pop_log_means(logs, vec.log_names))
+        for valid, ended in zip(buffer.valid, buffer.terminations | buffer.truncations, strict=True):
+            quota.follow(valid, ended)
+        idle = np.where(buffer.valid.any(0), 0, idle + ROLLOUT_STEPS)
+        late = (quota.left > 0) & ((batch.lengths >= limit) | (idle >= limit))
+        for row in np.flatnonzero(late & (batch.lengths > 0)):
+            beyond = int(batch.lengths[row]) - limit  # a rollout's last steps are not a part of it
+            after = buffer.env_rewards[ROLLOUT_STEPS - beyond:, row].sum() if beyond > 0 else 0.0
+            open_[row].append((float(batch.returns[row] - after), limit))
+        quota.give_up(late)
+    kept = [row[:quota.played[i]] + open_[i] for i, row in enumerate(found)]
+    return _scores(kept, {} if logs is None else pop_log_means(logs, vec.log_names), sum(map(len, open_)),
+                   quota.absent, limit)
+
+
+def _scores(found: list[list[tuple[float, int]]], log: dict[str, float], cut: int, absent: int, limit: int) -> Scores:
+    """Of each row's episodes: returns and lengths."""
+    flat = [episode for row in found for episode in row]
+    if not flat:
+        raise InputError("nobody took part in an evaluated episode, so that there is no score; give an environment in "
+                         "which somebody acts")
+    returns, lengths = zip(*flat, strict=True)
+    return Scores(np.array(returns), np.array(lengths, np.int64), log, cut, absent, limit)
 
 
 def make_eval_vec(env: EnvConfig, episodes: int, creator: Creator | None = None) -> Vec:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from puffer_il.core.config import EnvConfig
+from puffer_il.core.config import EnvConfig, EvalConfig
 from puffer_il.core.errors import InputError
 from puffer_il.demos import load_demos, shipped_path
 from puffer_il.demos.read import Source
@@ -29,11 +29,12 @@ def score(policy: Any, creator: Creator, episodes: int, seed: int = 0, *, determ
     clip_actions   clip continuous ones to their range; None: as the run does, and True where there is none
     InputError for what does not fit.
     """
-    env, known = EnvConfig(), None
+    env, known, limit = EnvConfig(), None, EvalConfig.max_episode_steps
     if isinstance(policy, Path) and policy.is_dir():
         run = policy
         policy, config, known = load_policy(run)
-        env, deterministic = config.env, config.eval.deterministic if deterministic is None else deterministic
+        env, limit = config.env, config.eval.max_episode_steps
+        deterministic = config.eval.deterministic if deterministic is None else deterministic
     if clip_actions is not None:
         env = replace(env, clip_actions=clip_actions)
     with make_eval_vec(env, episodes, creator) as vec:
@@ -44,7 +45,7 @@ def score(policy: Any, creator: Creator, episodes: int, seed: int = 0, *, determ
                              f"{spec.obs_shape} against {known['spec'].obs_shape}); train again")
         greedy = deterministic is not False
         played = {mode: evaluate(vec, resolve_actor("policy", policy, vec, deterministic=mode, seed=seed), episodes,
-                                 FINAL_SEED + seed) for mode in ((greedy, not greedy) if both else (greedy,))}
+                                 FINAL_SEED + seed, limit) for mode in ((greedy, not greedy) if both else (greedy,))}
         section = demos if isinstance(demos, dict) and "source" in demos else {"source": demos}
         shown = load_demos(spec=spec, **section) if demos is not None else None
         if known:
@@ -52,7 +53,7 @@ def score(policy: Any, creator: Creator, episodes: int, seed: int = 0, *, determ
             scale["env_steps"] = known["policy_steps"]
         else:
             expert = load_demos("shipped", spec) if shown is None and shipped_path(spec.name).is_file() else shown
-            chance = evaluate(vec, RandomActor(spec, seed), episodes, EVAL_SEED + seed) if expert else None
+            chance = evaluate(vec, RandomActor(spec, seed), episodes, EVAL_SEED + seed, limit) if expert else None
             scale = {"expert_return": expert and expert.return_mean,
                      "random_return": chance and float(chance.returns.mean())}
     parts = {mode: scores.summary(scale["random_return"], scale["expert_return"]) for mode, scores in played.items()}

@@ -54,8 +54,9 @@ def train(config: Config, loggers: list[Logger], run_dir: Path, *, resume: bool 
 
     `callback` is called with the metrics after every iteration. If it returns False, the run ends as if that had been
     its last step: it is evaluated, and "finished".
-    An interrupt (SIGINT, SIGTERM) ends the run after the current iteration, with a checkpoint and the status
-    "interrupted"; a second one at once (KeyboardInterrupt). EnvFailure is raised after a checkpoint was written.
+    An interrupt (SIGINT, SIGTERM) ends the run after the current iteration, or in an evaluation at once, with a
+    checkpoint and the status "interrupted"; a second one at once (KeyboardInterrupt). EnvFailure is raised after a
+    checkpoint was written.
     """
     began = time.monotonic() if began is None else began
     with ExitStack() as stack:
@@ -66,6 +67,7 @@ def train(config: Config, loggers: list[Logger], run_dir: Path, *, resume: bool 
             trainer.restore()
         stop = stack.enter_context(interruptible())
         trainer.start()
+        trainer.stopped = lambda: bool(stop)
         try:
             while trainer.status == "running":
                 trainer.iterate()
@@ -74,7 +76,7 @@ def train(config: Config, loggers: list[Logger], run_dir: Path, *, resume: bool 
         except EnvFailure:
             trainer.checkpoint(environments=False)
             raise
-        except Quit:  # in the middle of a rollout, of which nothing is learned
+        except Quit:  # in the middle of a rollout, of which nothing is learned, or of an evaluation
             trainer.status = "interrupted"
         summary = trainer.finish()
         return Outcome(trainer.learner.policy, trainer.spec, summary, config, run_dir)
@@ -104,6 +106,9 @@ class Trainer:
         self.checkpoint_s = 0.0  # seconds since the last report
         self.expert_return = self.demos.return_mean if self.demos else None
         self.random_return: float | None = None
+        self.told: list[str] = []  # of the episodes of evaluations that are not complete
+        self.introduced = False
+        self.stopped: Callable[[], bool] = lambda: False
 
     def start(self) -> None:
         """Measure the random policy once, and introduce the run to the loggers."""
@@ -122,8 +127,9 @@ class Trainer:
                        parameters=self.learner.policy.num_parameters)
         for logger in self.loggers:
             logger.start(info)
-        for note in (*(self.demos.notes if self.demos else ()), *(vec.notices if vec else ())):
+        for note in (*(self.demos.notes if self.demos else ()), *(vec.notices if vec else ()), *self.told):
             self._message(note)
+        self.introduced = True
 
     def iterate(self) -> None:
         """One pass of the loop."""
@@ -196,13 +202,11 @@ class Trainer:
         """Last evaluations, checkpoint and summary; the learner is left with the policy that is the result. A diverged
         run keeps its last good checkpoint; an interrupted one writes its own and does not keep the user waiting."""
         if self.status == "finished":
-            self.learner.finish()
-            self.phases = {"eval": 0.0}
-            metrics = self._choose() | self._times()
-            for logger in self.loggers:
-                logger.log(self.env_steps, metrics | {"env_steps": self.env_steps, "wall_s": self.wall_s,
-                                                    "progress": self.progress})
-        else:
+            try:
+                self._conclude()
+            except Quit:
+                self.status = "interrupted"
+        if self.status != "finished":
             self.result = self.kept.best
             self.scores |= {"eval": self.result.score if self.result else self.last_eval, "eval_last": self.last_eval}
         if self.status != "diverged":
@@ -214,6 +218,15 @@ class Trainer:
         for logger in self.loggers:
             logger.finish(summary)
         return summary
+
+    def _conclude(self) -> None:
+        """The last evaluations, which the loggers hear of."""
+        self.learner.finish()
+        self.phases = {"eval": 0.0}
+        metrics = self._choose() | self._times()
+        for logger in self.loggers:
+            logger.log(self.env_steps, metrics | {"env_steps": self.env_steps, "wall_s": self.wall_s,
+                                                "progress": self.progress})
 
     def _choose(self) -> Metrics:
         """Score the last policy, and the one that is the result, on episodes that did not choose it; what the last
@@ -250,7 +263,8 @@ class Trainer:
         policy, vec, cfg = self.learner.policy, self.parts.eval_vec, self.config
         with self._phase("eval"), self.shown.in_place() if snapshot is None else _in_place(policy, snapshot):
             actor = policy_actor(policy, vec, cfg.eval.deterministic if greedy is None else greedy, cfg.train.seed)
-            return evaluate(vec, actor, episodes, seed + cfg.train.seed)
+            return self._told(evaluate(vec, actor, episodes, seed + cfg.train.seed, cfg.eval.max_episode_steps,
+                                       self.stopped))
 
     def _snapshot(self) -> Snapshot:
         """The policy that is shown, and the reward of the same moment."""
@@ -350,8 +364,18 @@ class Trainer:
 
     def _return_of(self, actor: Actor) -> float:
         """Mean return, for scores to be measured against."""
-        scores = evaluate(self.parts.eval_vec, actor, self.config.eval.final_episodes, EVAL_SEED)
+        cfg = self.config.eval
+        scores = self._told(evaluate(self.parts.eval_vec, actor, cfg.final_episodes, EVAL_SEED, cfg.max_episode_steps,
+                                     self.stopped))
         return float(scores.returns.mean())
+
+    def _told(self, scores: Scores) -> Scores:
+        """The first scores of a run that are not those of complete episodes are told as such."""
+        if scores.notices and not self.told:
+            self.told = scores.notices
+            for notice in self.told if self.introduced else ():
+                self._message(notice)
+        return scores
 
     def _describe_demos(self) -> str:
         if self.demos is None:

@@ -1,5 +1,9 @@
 """Evaluation: whole episodes, every row its share, the true reward only, and the same answer for the same seed."""
 
+import os
+import signal
+
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -8,10 +12,12 @@ import puffer_il
 from puffer_il.core.config import EnvConfig, PolicyConfig
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ActionSpec, Batch, EnvSpec
+from puffer_il.demos import collect
 from puffer_il.nn.policy import Policy
 from puffer_il.rollout.actors import PolicyActor, RandomActor, policy_actor
 from puffer_il.rollout.evaluate import Scores, evaluate, make_eval_vec
 from puffer_il.training.saved_run import load_policy
+from puffer_il.vector.vec import make_vec
 from tests.support.runs import run, tiny
 
 
@@ -126,3 +132,148 @@ def test_whole_rollouts_give_the_scores_of_single_steps(env, deterministic):
         slow = evaluate(vec, lambda *asked: actor(*asked), 33, 5)
     assert len(fast.returns) == 33
     assert np.array_equal(fast.returns, slow.returns) and np.array_equal(fast.lengths, slow.lengths)
+
+
+# Episodes without an end
+
+class Endless(gymnasium.Env):
+    """Ends only if the policy says so, after the steps that its number says."""
+
+    observation_space, action_space = gymnasium.spaces.Box(-1, 1, (1,)), gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(1, np.float32), 1.0, bool(action), False, {}
+
+
+def test_an_episode_without_an_end_is_cut_and_told():
+    with make_eval_vec(EnvConfig(name=f"{__name__}:Endless", num_envs=4, backend="serial"), 4) as vec:
+        def never(obs, starts):
+            return np.zeros((4, 1), np.int32)
+
+        def some(obs, starts):
+            return np.array([[0], [1], [0], [1]], np.int32)
+
+        scores = evaluate(vec, never, 4, 0, 30)
+        assert scores.returns.tolist() == [30] * 4 == scores.lengths.tolist() and scores.cut == 4
+        scores = evaluate(vec, some, 8, 0, 30)
+        assert sorted(scores.lengths) == [1] * 4 + [30] * 2, "who does not end plays no other episode"
+        assert scores.notices == ["2 of 6 evaluated episodes do not end: they count as they stood after 30 steps; give "
+                                  "the environment a time limit, or set eval.max_episode_steps"]
+        assert scores.summary(None, None)["cut"] == 2
+        assert evaluate(vec, lambda obs, starts: np.ones((4, 1), np.int32), 8, 0, 30).notices == []
+
+
+@pytest.mark.parametrize("limit", [64, 100, 130])
+def test_cut_in_c_as_step_by_step(limit, tmp_path):
+    """A pendulum without a time limit never ends."""
+    vec = make_eval_vec(EnvConfig(name="pendulum", num_envs=8, kwargs={"max_episode_steps": 0}), 8)
+    policy = Policy(vec.spec, PolicyConfig(hidden=(8,)))
+    fast = evaluate(vec, policy_actor(policy, vec, True, 0), 8, 0, limit)
+    actor = policy_actor(policy, vec, True, 0)
+    slow = evaluate(vec, lambda obs, starts: actor(obs, starts), 8, 0, limit)
+    assert fast.cut == slow.cut == 8 and set(fast.lengths) == set(slow.lengths) == {limit}
+    np.testing.assert_allclose(fast.returns, slow.returns, rtol=1e-4)
+
+
+def test_zero_never_cuts():
+    scores = evaluate(LengthVec([27_500], False), lambda obs, starts: np.zeros((1, 1), np.int32), 1, 0, 0)
+    assert scores.lengths.tolist() == [27_500] and not scores.notices
+
+
+def test_a_run_whose_episodes_have_no_end_says_which_key_limits_them(tmp_path):
+    """The key changes where they are cut."""
+    for limit in (40, 50):
+        recorder = run(tiny("ppo", tmp_path / str(limit), env__name=f"{__name__}:Endless", env__num_envs=4,
+                            env__backend="serial", train__total_steps=256, eval__max_episode_steps=limit,
+                            ppo__learning_rate=3e-2))
+        told = [message for message in recorder.messages if "eval.max_episode_steps" in message]
+        assert len(told) == 1 and f"after {limit} steps" in told[0]
+        assert recorder.summary["eval"]["return_mean"] == limit and recorder.summary["eval"]["cut"] == 3
+
+
+@pytest.mark.parametrize("moment", ["during", "last"])
+def test_an_interrupt_ends_an_evaluation_at_once(moment, tmp_path, monkeypatch):
+    """With a checkpoint, and the scores that there are."""
+    played = []
+
+    def interrupted(vec, actor, episodes, seed, limit, stopped):
+        played.append(seed)
+        if len(played) == 2:  # the first one is of the random policy
+            os.kill(os.getpid(), signal.SIGINT)
+        return evaluate(vec, actor, episodes, seed, limit, stopped)
+
+    monkeypatch.setattr("puffer_il.training.trainer.evaluate", interrupted)
+    recorder = run(tiny("ppo", tmp_path / "run", train__total_steps=512,
+                        eval__interval_steps=256 if moment == "during" else 0))
+    assert recorder.summary["status"] == "interrupted" and recorder.summary["eval"] is None
+    assert recorder.summary["env_steps"] == (256 if moment == "during" else 512) and len(played) == 2
+    assert list((tmp_path / "run" / "checkpoints").glob("*.pt"))
+
+
+# Agents that take no part
+
+class Guests:
+    """Four agents: one stays to the end, one leaves early, one joins late, and one never comes; or none do."""
+
+    possible_agents = ("host", "leaver", "late", "never")
+
+    def __init__(self, empty=False):
+        self.empty, self.agents = empty, []
+
+    def observation_space(self, agent):
+        return gymnasium.spaces.Box(-1, 1, (1,))
+
+    def action_space(self, agent):
+        return gymnasium.spaces.Discrete(2)
+
+    def reset(self, seed=None, options=None):
+        self.t, self.agents = 0, [] if self.empty else ["host", "leaver"]
+        return self._now(), {agent: {} for agent in self.agents}
+
+    def step(self, actions):
+        assert set(actions) == set(self.agents)
+        acted, self.t = self.agents, self.t + 1
+        over = {agent: agent == "leaver" and self.t == 2 for agent in acted}
+        told = {agent: np.zeros(1, np.float32) for agent in acted} | ({"late": np.zeros(1, np.float32)} if self.t == 3
+                                                                      else {})
+        cut = {agent: self.t == 6 for agent in told}
+        self.agents = [] if self.t == 6 else [agent for agent in told if not over.get(agent)]
+        rewards = {agent: {"host": 1.0, "leaver": 10.0, "late": 100.0}[agent] if agent in acted else 0.0
+                   for agent in told}
+        return told, rewards, {agent: over.get(agent, False) for agent in told}, cut, {agent: {} for agent in told}
+
+    def _now(self):
+        return {agent: np.zeros(1, np.float32) for agent in self.agents}
+
+    def close(self):
+        pass
+
+
+def guests(vec):
+    return lambda obs, starts: np.zeros((vec.num_envs, 1), np.int32)
+
+
+def test_the_score_is_the_mean_over_episodes_of_agents_that_took_part():
+    with make_vec(Guests, num_envs=8, backend="serial") as vec:
+        scores = evaluate(vec, guests(vec), 16, 0)
+        assert sorted(scores.returns) == [6] * 4 + [20] * 4 + [300] * 4
+        assert sorted(scores.lengths) == [2] * 4 + [3] * 4 + [6] * 4
+        assert scores.absent == 4 and "in 4 evaluated episodes an agent took no part" in scores.notices[0]
+        demos = collect(vec, guests(vec), 16, "d")
+        assert sorted(demos.returns) == sorted(scores.returns)
+
+
+def test_a_run_with_agents_that_never_come_ends(tmp_path):
+    recorder = run(tiny("ppo", tmp_path / "run", env__name=f"{__name__}:Guests", env__num_envs=8,
+                        env__backend="serial", train__total_steps=512, eval__final_episodes=8))
+    assert recorder.summary["eval"]["return_mean"] == (6 + 20 + 300) / 3
+    assert recorder.summary["eval"]["episodes"] == 6 and recorder.summary["eval"]["absent"] == 2
+
+
+def test_an_environment_in_which_nobody_acts_is_refused():
+    with make_vec(Guests, num_envs=4, backend="serial", kwargs={"empty": True}) as vec, (
+            pytest.raises(InputError, match="nobody took part in an evaluated episode")):
+        evaluate(vec, guests(vec), 4, 0, 50)

@@ -36,7 +36,7 @@ def played(monkeypatch):
     seen = Played()
     seen.luck = {}
 
-    def evaluate(vec, actor, episodes, seed):
+    def evaluate(vec, actor, episodes, seed, limit=0, stopped=None):
         if not hasattr(actor, "policy"):
             return Scores(np.full(episodes, -1.0), np.ones(episodes, int))  # the random policy
         value = float(seen.value(actor.policy))
@@ -110,8 +110,8 @@ def test_an_imitator_of_an_expert_below_chance_is_best_where_it_returns_least(tm
         played.clear()
         inner = trainer.evaluate
 
-        def chance(vec, actor, episodes, seed, inner=inner, result=result):
-            scores = inner(vec, actor, episodes, seed)
+        def chance(vec, actor, episodes, seed, *rest, inner=inner, result=result):
+            scores = inner(vec, actor, episodes, seed, *rest)
             return scores if hasattr(actor, "policy") else Scores(np.full(episodes, result), scores.lengths)
 
         trainer.evaluate = chance

@@ -58,8 +58,8 @@ def test_stops_at_the_experts_level_if_asked(tmp_path, demos):
 def test_one_lucky_evaluation_does_not_stop_a_run(tmp_path, demos, monkeypatch):
     played = trainer.evaluate
 
-    def lucky(vec, actor, episodes, seed):
-        scores, luck = played(vec, actor, episodes, seed), not isinstance(actor, RandomActor)
+    def lucky(vec, actor, episodes, seed, *rest):
+        scores, luck = played(vec, actor, episodes, seed, *rest), not isinstance(actor, RandomActor)
         return dataclasses.replace(scores, returns=scores.returns + 10**6 * (luck and seed == trainer.EVAL_SEED))
 
     monkeypatch.setattr(trainer, "evaluate", lucky)
@@ -72,9 +72,9 @@ def test_the_result_is_scored_on_episodes_that_did_not_decide_when_to_stop(tmp_p
     starts = []
 
     def noting(inner):
-        def noted(vec, actor, episodes, seed):
+        def noted(vec, actor, episodes, seed, *rest):
             starts.append(vec.reset(seed).copy())
-            return inner(vec, actor, episodes, seed)
+            return inner(vec, actor, episodes, seed, *rest)
 
         return noted
 
@@ -226,7 +226,7 @@ ELSEWHERE = {
     "train.stop_at_expert": "test_stops_at_the_experts_level_if_asked",
     "train.tensorboard": "tests/training/test_loggers.py",
     "eval.interval_steps": "test_evaluations_follow_their_keys", "eval.episodes": "test_evaluations_follow_their_keys",
-    "eval.final_episodes": "test_evaluations_follow_their_keys",
+    "eval.final_episodes": "test_evaluations_follow_their_keys", "eval.max_episode_steps": "tests/rollout/test_evaluate.py",
     "eval.deterministic": "test_evaluations_follow_their_keys",
 }
 

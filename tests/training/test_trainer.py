@@ -226,7 +226,8 @@ ELSEWHERE = {
     "train.stop_at_expert": "test_stops_at_the_experts_level_if_asked",
     "train.tensorboard": "tests/training/test_loggers.py",
     "eval.interval_steps": "test_evaluations_follow_their_keys", "eval.episodes": "test_evaluations_follow_their_keys",
-    "eval.final_episodes": "test_evaluations_follow_their_keys", "eval.max_episode_steps": "tests/rollout/test_evaluate.py",
+    "eval.final_episodes": "test_evaluations_follow_their_keys",
+    "eval.max_episode_steps": "tests/rollout/test_evaluate.py",
     "eval.deterministic": "test_evaluations_follow_their_keys",
 }
 

@@ -110,7 +110,8 @@ class Remembers(nn.Module):
     (Remembers(), spec(), "recurrent state"),
     (mlp(4, 8, 2), EnvSpec("eye", (4, 4, 3), np.dtype(np.uint8), spec().action), "takes one row of numbers"),
     (mlp(4, 8, 2), EnvSpec("parts", (4,), np.dtype(np.float32), spec().action, (
-        ObsField("a", np.dtype(np.float32), (2,)), ObsField("b", np.dtype(np.float32), (2,), 8))), "takes one row"),
+        ObsField("a", np.dtype(np.float32), (2,), path=("a",)),
+        ObsField("b", np.dtype(np.float32), (2,), 8, path=("b",)))), "takes one row"),
 ])
 def test_torchscript_that_does_not_fit_is_refused(tmp_path, net, environment, message):
     torch.jit.script(net).save(str(tmp_path / "policy.pt"))

@@ -224,6 +224,15 @@ def test_a_maskable_policy_acts_by_the_environments_masks(tmp_path, action):
     assert masks[np.arange(len(obs))[:, None], sampled + starts].all()
 
 
+def test_a_locked_dimension_has_no_column(tmp_path):
+    locked = spaces.Box(np.float32([-2, 0.3, -1]), np.float32([3, 0.3, 1]))
+    for algo in ("PPO", "SAC"):
+        model = save(tmp_path / "m.zip", algo, "MlpPolicy", BOX, locked, policy_kwargs=SMALL)
+        check_same(tmp_path / "m.zip", model, BOX, locked)
+        policy, spec = read(tmp_path / "m.zip", BOX, locked)
+        assert policy.predict(observations(BOX, 3), deterministic=False)[0].shape == (3, 2) == (3, spec.action.dim)
+
+
 class OwnExtractor(sb3.common.torch_layers.BaseFeaturesExtractor):
     def __init__(self, space):
         super().__init__(space, 4)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from puffer_il.core.spec import EnvSpec
-from puffer_il.rollout.policy_files.file_policy import Choices, FilePolicy, Head, Squashed
+from puffer_il.rollout.policy_files.file_policy import Choices, FilePolicy, Head, Squashed, whole_range
 from puffer_il.rollout.policy_files.networks import Refuse, count, forward, mlp, plain
 
 ACTOR = {f"{layer}.{part}" for layer in ("fc1", "fc2", "fc_mu") for part in ("weight", "bias")} | {
@@ -45,7 +45,7 @@ def read(path: Path, state: Any, spec: EnvSpec, refuse: Refuse) -> FilePolicy:
         refuse(f"has {width} outputs but {spec.name} needs {head.width()}; use a policy of this environment")
     script = {True: "ddpg_continuous_action or td3_continuous_action", False: "dqn"}[weights.keys() == ACTOR]
     script = "ppo" if weights.keys() == DISCRETE else script
-    return FilePolicy(str(path), forward(network), head, count([network]),
+    return FilePolicy(str(path), forward(network, spec), head, count([network]),
                       notices=(f"policy {path}: read as the network of CleanRL's {script}",))
 
 
@@ -55,8 +55,8 @@ def _head(weights: dict[str, Tensor], spec: EnvSpec, refuse: Refuse) -> Head:
     scale, bias = (torch.broadcast_to(weights[key].flatten(), (weights["fc_mu.bias"].numel(),)).numpy()
                    for key in ("action_scale", "action_bias"))
     low, high = bias - scale, bias + scale
-    if low.shape == (spec.action.dim,) and not (np.allclose(low, np.asarray(spec.action.low))
-                                                and np.allclose(high, np.asarray(spec.action.high))):
+    own = whole_range(spec.action)
+    if low.shape == own[0].shape and not (np.allclose(low, own[0]) and np.allclose(high, own[1])):
         refuse(f"acts from {low.min():.4g} to {high.max():.4g}, which is not the range of {spec.name}; wrap the "
                "environment as in its training")
     return Squashed(low, high)

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from puffer_il.core.actions import ActionSpec
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array, EnvSpec
 
@@ -36,6 +37,7 @@ class FilePolicy:
     num_parameters: int
     memoryless: bool = True
     notices: tuple[str, ...] = ()  # what its user should be told
+    action: ActionSpec | None = None  # the environment's: dimensions that it locks have no column in a row
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
     def predict(self, obs: Array, state: Any = None, episode_start: Array | None = None,
@@ -46,7 +48,8 @@ class FilePolicy:
             raise InputError(f"policy {self.source}: has no standard deviation per action, or other distribution; use "
                              "its deterministic actions")
         outputs, state = self.network(obs, state, episode_start)
-        return self.head.actions(outputs, None if deterministic else self.rng), state
+        actions = self.head.actions(outputs, None if deterministic else self.rng)
+        return (actions if self.action is None else self.action.chosen(actions)), state
 
     def set_random_seed(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
@@ -155,13 +158,19 @@ class Chosen:
         return outputs.reshape(-1, self.count).astype(np.int32)
 
 
+def whole_range(action: ActionSpec) -> tuple[Array, Array]:
+    """(width,) lowest and highest values of a continuous action, locked dimensions among them."""
+    low, high = (action.whole(np.asarray(bound, np.float32).reshape(1, -1))[0] for bound in (action.low, action.high))
+    return low, high
+
+
 def output_head(outputs: Array, rows: int, spec: EnvSpec, refuse: Callable[[str], Any]) -> Head:
     """How the outputs of an exported network become actions, from what it gave for `rows` observations: whole numbers
     are choices, other numbers means, or one value per choice. None of them can be sampled."""
     action, given = spec.action, outputs.reshape(rows, -1).shape[1] if outputs.size % rows == 0 else 0
-    needed = sum(action.nvec) if action.discrete else action.dim
+    needed = sum(action.nvec) if action.discrete else action.width
     if action.discrete and outputs.dtype.kind in "iu" and given == len(action.nvec):
         return Chosen(given)
     if given != needed or outputs.ndim < 2:
         refuse(f"has {given} outputs but {spec.name} needs {needed}; use a policy of this environment")
-    return Choices(action.nvec, known=False) if action.discrete else Normal(action.dim)
+    return Choices(action.nvec, known=False) if action.discrete else Normal(action.width)

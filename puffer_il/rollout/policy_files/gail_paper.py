@@ -28,7 +28,7 @@ def read(file: Npz, spec: EnvSpec) -> FilePolicy:
     layers = [(file[f"W{name}"], file[f"b{name}"]) for name in [*map(str, range(depth)), "out"]]
     mean, std, log_std = file["obs_mean"], file["obs_std"], file.get("logstd")
     log_std = None if log_std is None else log_std.reshape(-1)
-    head: Head = Choices(spec.action.nvec) if spec.action.discrete else Normal(spec.action.dim, log_std)
+    head: Head = Choices(spec.action.nvec) if spec.action.discrete else Normal(spec.action.width, log_std)
     _check_shapes(file, layers, {"obs_mean": mean, "obs_std": std, "logstd": log_std}, head, spec)
     activation = ACTIVATIONS[int(kind)]
 

@@ -122,19 +122,25 @@ def load_weights(data: Any, refuse: Refuse) -> Any:
 def plain(spec: EnvSpec, refuse: Refuse) -> int:
     """The width of an observation that is one row of numbers; another kind is refused, because the file does not say
     what becomes of it."""
-    if spec.structured or len(spec.obs_shape) != 1:
-        refuse(f"takes one row of numbers, but an observation of {spec.name} is of shape {spec.obs_shape} or has "
-               "parts; record its demonstrations with its own package")
-    return spec.obs_shape[0]
+    given = spec.unpack(np.zeros((1, *spec.obs_shape), spec.obs_dtype))  # without the masks that a row may hold
+    if not isinstance(given, np.ndarray) or given.ndim != 2 or any(field.categories for field in spec.obs_fields):
+        refuse(f"takes one row of numbers, but an observation of {spec.name} is of shape {spec.obs_shape}, or has "
+               "parts or categories; record its demonstrations with its own package")
+    return given.shape[1]
 
 
-def forward(module: nn.Module) -> Network:
+def numbers(spec: EnvSpec, rows: Array) -> torch.Tensor:
+    """n such observations as the network takes them."""
+    return torch.from_numpy(np.ascontiguousarray(spec.unpack(rows), np.float32))
+
+
+def forward(module: nn.Module, spec: EnvSpec) -> Network:
     """A module without a state as the network of a FilePolicy, for observations that are rows of numbers."""
     module.eval()
 
     def network(rows: Array, state: Any, starts: Array | None) -> tuple[Array, Any]:
         with torch.no_grad():
-            return module(torch.from_numpy(np.ascontiguousarray(rows, np.float32))).numpy(), state
+            return module(numbers(spec, rows)).numpy(), state
 
     return network
 

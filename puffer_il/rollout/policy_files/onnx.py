@@ -13,7 +13,7 @@ import numpy as np
 from puffer_il.core.errors import one_line
 from puffer_il.core.spec import Array, EnvSpec
 from puffer_il.rollout.policy_files.file_policy import FilePolicy, output_head
-from puffer_il.rollout.policy_files.networks import Refuse, plain
+from puffer_il.rollout.policy_files.networks import Refuse, numbers, plain
 
 
 def read(path: Path, spec: EnvSpec, refuse: Refuse) -> FilePolicy:
@@ -31,9 +31,9 @@ def read(path: Path, spec: EnvSpec, refuse: Refuse) -> FilePolicy:
     if len(inputs) not in (1, 3):
         refuse(f"has {len(inputs)} inputs ({', '.join(one.name for one in inputs)}); export one that takes "
                "observations alone, or observations and the two states of an LSTM")
-    network = _Network(session)
+    network = _Network(session, spec)
     try:
-        outputs, _ = network(np.zeros((2, width), np.float32), None, None)
+        outputs, _ = network(np.zeros((2, *spec.obs_shape), spec.obs_dtype), None, None)
     except Exception as error:
         refuse(f"does not take observations of shape ({width},) ({one_line(error)}); use a policy of {spec.name}")
     return FilePolicy(str(path), network, output_head(outputs, 2, spec, refuse), 0, memoryless=len(inputs) == 1)
@@ -42,13 +42,13 @@ def read(path: Path, spec: EnvSpec, refuse: Refuse) -> FilePolicy:
 class _Network:
     """rows → outputs, one row at a time where the file fixes the batch's size."""
 
-    def __init__(self, session: Any) -> None:
-        self.session, self.inputs = session, session.get_inputs()
+    def __init__(self, session: Any, spec: EnvSpec) -> None:
+        self.session, self.inputs, self.spec = session, session.get_inputs(), spec
         self.outputs = [one.name for one in session.get_outputs()]
         self.single = isinstance(self.inputs[0].shape[0], int) or len(self.inputs) > 1
 
     def __call__(self, rows: Array, state: Any, starts: Array | None) -> tuple[Array, Any]:
-        rows = np.ascontiguousarray(rows, np.float32)
+        rows = numbers(self.spec, rows).numpy()
         if not self.single:
             return self.session.run(self.outputs[:1], {self.inputs[0].name: rows})[0], state
         names = [one.name for one in self.inputs]

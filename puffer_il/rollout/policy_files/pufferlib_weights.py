@@ -39,7 +39,7 @@ def read(path: Path, state: Any, spec: EnvSpec, refuse: Refuse) -> FilePolicy:
     name = "decoder" if spec.action.discrete else "decoder_mean"
     decoder = linear(weights[f"{name}.weight"], weights[f"{name}.bias"])
     head: Head = Choices(spec.action.nvec) if spec.action.discrete else Normal(
-        spec.action.dim, weights["decoder_logstd"].reshape(-1).numpy())
+        spec.action.width, weights["decoder_logstd"].reshape(-1).numpy())
     if decoder.out_features != head.width():
         refuse(f"has {decoder.out_features} outputs but {spec.name} needs {head.width()}; {fits}")
     memory = under(state, "lstm.")

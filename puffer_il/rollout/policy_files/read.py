@@ -1,5 +1,6 @@
 """From a file of unknown format to its policy."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from puffer_il.core.spec import EnvSpec
@@ -31,7 +32,10 @@ def read_policy(path: Path | str, spec: EnvSpec) -> FilePolicy:
     CleanRL and PufferLib, and the npz of the GAIL paper's experts. Raises InputError for anything else, and where its
     inputs or outputs are not those of `spec`.
     """
-    path = Path(path)
+    return replace(_read(Path(path), spec), action=spec.action)
+
+
+def _read(path: Path, spec: EnvSpec) -> FilePolicy:
     if path.suffix == ".onnx" and path.is_file():
         return onnx.read(path, spec, Arrays({}, str(path), "policy", WANTED).refuse)
     with Npz(path, "policy", WANTED) as file:

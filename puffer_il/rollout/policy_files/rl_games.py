@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from puffer_il.core.spec import Array, EnvSpec
-from puffer_il.rollout.policy_files.file_policy import Choices, FilePolicy, Head, Normal
+from puffer_il.rollout.policy_files.file_policy import Choices, FilePolicy, Head, Normal, whole_range
 from puffer_il.rollout.policy_files.networks import Refuse, beside, count, forward, linear, mlp, plain, setting, under
 
 CONFIGS = ("params/agent.yaml", "agent.yaml", "config.yaml")
@@ -36,8 +36,8 @@ class Stretched(Normal):
     """rl_games' `clip_actions`: actions within ±1 are stretched over the environment's range."""
 
     def __init__(self, spec: EnvSpec, log_std: Array | None) -> None:
-        super().__init__(spec.action.dim, log_std)
-        self.low, self.high = np.asarray(spec.action.low), np.asarray(spec.action.high)
+        super().__init__(spec.action.width, log_std)
+        self.low, self.high = whole_range(spec.action)
 
     def actions(self, outputs: Array, rng: np.random.Generator | None) -> Array:
         x = np.clip(super().actions(outputs, rng), -1, 1)
@@ -73,7 +73,7 @@ def read(path: Path, state: Any, spec: EnvSpec, refuse: Refuse) -> FilePolicy:
         refuse(f"has {last.out_features} outputs but {spec.name} needs {head.width()}; {fits}")
     norm = under(state["model"], "running_mean_std.")
     network = nn.Sequential(*([Normaliser(norm)] if "running_mean" in norm else []), layers, last)
-    return FilePolicy(str(path), forward(network), head, count([network]),
+    return FilePolicy(str(path), forward(network, spec), head, count([network]),
                       notices=(f"policy {path}: read as rl_games' actor, its activation from {config}",))
 
 
@@ -81,4 +81,4 @@ def _head(spec: EnvSpec, weights: dict[str, Tensor], clipped: set[str]) -> Head:
     if spec.action.discrete:
         return Choices(spec.action.nvec)
     log_std = weights["sigma"].numpy() if "sigma" in weights else None
-    return Normal(spec.action.dim, log_std) if clipped == {"false"} else Stretched(spec, log_std)
+    return Normal(spec.action.width, log_std) if clipped == {"false"} else Stretched(spec, log_std)

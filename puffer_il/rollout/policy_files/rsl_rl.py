@@ -57,10 +57,10 @@ def read(path: Path, state: Any, spec: EnvSpec, refuse: Refuse) -> FilePolicy:
         refuse(f"is a checkpoint of rsl_rl, which does not say its activation, and {found}; {EXPORT}")
     actor_layers, width = mlp(layers, plain(spec, refuse), refuse, ACTIVATIONS[names.pop()],
                               f"use a policy of {spec.name}")
-    if width != spec.action.dim:
-        refuse(f"has {width} outputs but {spec.name} needs {spec.action.dim}; use a policy of this environment")
+    if width != spec.action.width:
+        refuse(f"has {width} outputs but {spec.name} needs {spec.action.width}; use a policy of this environment")
     network = nn.Sequential(*([Normaliser(norm)] if "_mean" in norm else []), actor_layers)
     log_std = torch.log(std) if std is not None else log_std
-    return FilePolicy(str(path), forward(network), Normal(width, None if log_std is None else log_std.numpy()),
+    return FilePolicy(str(path), forward(network, spec), Normal(width, None if log_std is None else log_std.numpy()),
                       count([network]),
                       notices=(f"policy {path}: read as rsl_rl's actor, its activation from {config}",))

@@ -11,7 +11,7 @@ from torch import nn
 
 from puffer_il.core.spec import EnvSpec
 from puffer_il.demos.npz import Npz
-from puffer_il.rollout.policy_files.file_policy import Squashed
+from puffer_il.rollout.policy_files.file_policy import Squashed, whole_range
 from puffer_il.rollout.policy_files.networks import ACTIVATIONS, linear, load_weights, mlp, under
 from puffer_il.rollout.policy_files.sb3_features import Features, features
 from puffer_il.rollout.policy_files.sb3_spaces import read_space
@@ -112,12 +112,13 @@ def _check_actions(model: Model) -> None:
         if action.start:
             model.refuse(f"acts in a space that begins at {action.start[0]}, but Stable-Baselines3 counts actions from "
                          f"0; {RECORD}")
-    elif action.kind != "Box" or int(np.prod(action.shape)) != own.dim:
-        model.refuse(f"acts in {action}, but an action of {spec.name} is {own.dim} numbers; {model.fits}")
-    elif not all(np.allclose(a.ravel(), np.asarray(b).ravel(), equal_nan=True)
-                 for a, b in ((action.low, own.low), (action.high, own.high))):
-        model.refuse(f"acts from {_few(action.low)} to {_few(action.high)}, but {spec.name} from {_few(own.low)} to "
-                     f"{_few(own.high)}; wrap the environment as in its training")
+        return
+    if action.kind != "Box" or int(np.prod(action.shape)) != own.width:
+        model.refuse(f"acts in {action}, but an action of {spec.name} is {own.width} numbers; {model.fits}")
+    low, high = whole_range(own)
+    if not (np.allclose(action.low.ravel(), low) and np.allclose(action.high.ravel(), high)):
+        model.refuse(f"acts from {_few(action.low)} to {_few(action.high)}, but {spec.name} from {_few(low)} to "
+                     f"{_few(high)}; wrap the environment as in its training")
 
 
 def _counts(nvec: tuple[int, ...]) -> str:

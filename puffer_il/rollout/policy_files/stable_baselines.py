@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from puffer_il.core.rows import ObsField
 from puffer_il.core.spec import Array, EnvSpec
 from puffer_il.demos.npz import Npz
 from puffer_il.rollout.policy_files import vecnormalize
@@ -149,7 +148,7 @@ def read(file: Npz, spec: EnvSpec) -> FilePolicy:
     outputs = getattr(_last(modules), "out_features", head.width())
     if outputs != head.width():
         file.refuse(f"has {outputs} outputs but {spec.name} needs {head.width()}; use a policy of this environment")
-    network = _Network(spec, statistics, before, modules, spec.mask if model.module == MASKED else None)
+    network = _Network(spec, statistics, before, modules, model.module == MASKED)
     return FilePolicy(file.source, network, head, count([before.module, *modules]), network.memoryless, notices)
 
 
@@ -176,8 +175,8 @@ class _Network:
     """rows → outputs, as FilePolicy calls it."""
 
     def __init__(self, spec: EnvSpec, statistics: vecnormalize.Statistics | None, before: Features,
-                 modules: list[nn.Module], mask: ObsField | None) -> None:
-        self.spec, self.statistics, self.before, self.mask = spec, statistics, before, mask
+                 modules: list[nn.Module], masked: bool) -> None:
+        self.spec, self.statistics, self.before, self.masked = spec, statistics, before, masked
         self.recurrent = modules[0] if isinstance(modules[0], nn.LSTM) else None
         self.rest = nn.Sequential(*modules[self.recurrent is not None:]).eval()
         self.memoryless = self.recurrent is None
@@ -191,8 +190,9 @@ class _Network:
             if self.recurrent is not None:
                 x, state = self._remember(self.recurrent, x, state, starts)
             outputs = self.rest(x).numpy()
-        if self.mask is not None:
-            outputs = np.where(self.mask.of(rows).reshape(outputs.shape) != 0, outputs, -np.inf)
+        allowed = self.spec.allowed(rows) if self.masked else None
+        if allowed is not None:
+            outputs = np.where(np.concatenate(allowed, 1), outputs, -np.inf)
         return outputs, state
 
     def _remember(self, recurrent: nn.LSTM, x: Tensor, state: Any, starts: Array | None) -> tuple[Tensor, Any]:

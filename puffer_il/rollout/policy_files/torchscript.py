@@ -13,7 +13,7 @@ import torch
 from puffer_il.core.errors import one_line
 from puffer_il.core.spec import Array, EnvSpec
 from puffer_il.rollout.policy_files.file_policy import FilePolicy, output_head
-from puffer_il.rollout.policy_files.networks import Refuse, plain
+from puffer_il.rollout.policy_files.networks import Refuse, numbers, plain
 
 
 def recognises(members: frozenset[str]) -> bool:
@@ -33,13 +33,13 @@ def read(path: Path, spec: EnvSpec, refuse: Refuse) -> FilePolicy:
 
     def network(rows: Array, state: Any, starts: Array | None) -> tuple[Array, Any]:
         with torch.no_grad():
-            given = module(torch.from_numpy(np.ascontiguousarray(rows, np.float32)))
+            given = module(numbers(spec, rows))
         while isinstance(given, tuple | list):
             given = given[0]
         return given.numpy(), state
 
     try:
-        outputs, _ = network(np.zeros((2, width), np.float32), None, None)
+        outputs, _ = network(np.zeros((2, *spec.obs_shape), spec.obs_dtype), None, None)
     except (RuntimeError, TypeError, AttributeError, IndexError) as error:
         refuse(f"does not take observations of shape ({width},) ({one_line(error)}); use a policy of {spec.name}")
     parameters = sum(p.numel() for p in module.parameters())

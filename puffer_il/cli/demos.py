@@ -82,10 +82,12 @@ def info(args: Namespace) -> int:
 
 def check(args: Namespace) -> int:
     """Print what looks wrong; demonstrations that cannot be used are wrong input."""
-    from puffer_il.demos import check_fit, doubts, relaid
+    from puffer_il.demos import check_fit, doubts, recounted, relaid
 
     spec = _spec(args)
     demos = _read(args, spec)
+    if spec is not None:
+        demos = recounted(demos, spec)
     found = doubts(demos, spec)
     for line in (*(f"note: {note}" for note in demos.notes), *(f"warning: {doubt}" for doubt in found)):
         print(line)
@@ -96,14 +98,14 @@ def check(args: Namespace) -> int:
 
 
 def import_(args: Namespace) -> int:
-    from puffer_il.demos import check_fit, relaid
+    from puffer_il.demos import check_fit, recounted, relaid
 
     spec = _spec(args)
     demos = _read(args, spec, args.time_limit)
     if args.no_actions:
         demos = replace(demos, actions=None)
     if spec:
-        demos = relaid(demos, spec)
+        demos = recounted(relaid(demos, spec), spec)
         check_fit(demos, spec)
     demos.save(args.out, env=args.env or "", collected=args.typed)
     return _written(args.out, demos)

@@ -9,6 +9,7 @@ from puffer_il.demos.load import (
     first_rows,
     fit,
     load_demos,
+    recounted,
     relaid,
     shipped_path,
     subsample_rows,
@@ -17,4 +18,4 @@ from puffer_il.demos.read import read_demos
 from puffer_il.demos.weights import spread
 
 __all__ = ["check_fit", "clipped", "collect", "describe", "doubts", "first_episodes", "first_rows", "fit", "load_demos",
-           "read_demos", "read_meta", "relaid", "shipped_path", "spread", "subsample_rows"]
+           "read_demos", "read_meta", "recounted", "relaid", "shipped_path", "spread", "subsample_rows"]

@@ -93,7 +93,7 @@ def _discrete_misfits(actions: Array, spec: EnvSpec) -> Iterator[str]:
 def _numbers(action: ActionSpec, column: int) -> str:
     """The choices of a column as the environment numbers them, and how demonstrations do."""
     count, start = action.nvec[column], action.start[column] if action.start else 0
-    stored = f", which demonstrations count from 0 to {count - 1}," if start else ""
+    stored = f", or 0..{count - 1} counted from 0," if start else ""
     return f"{start}..{start + count - 1}{stored}"
 
 

@@ -188,3 +188,16 @@ def test_demonstrations_without_actions_fit_any_action_space(request, spec):
     assert fitted.actions is None and fitted.obs.dtype == np.float32
     assert first_episodes(fitted, 2).lengths.tolist() == [3, 1]
     assert subsample_rows(fitted, 2).actions is None and len(subsample_rows(fitted, 2)) < len(whole)
+
+
+@pytest.mark.parametrize(("recorded", "wanted", "says"), [
+    ([5, 7, 6, 5, 5, 5, 5, 5], [0, 2, 1, 0, 0, 0, 0, 0], True),
+    ([0, 2, 1, 0, 0, 0, 0, 0], [0, 2, 1, 0, 0, 0, 0, 0], False),
+])
+def test_the_environments_own_numbers_are_counted_from_0(recorded, wanted, says):
+    spec = EnvSpec("counts", (2,), np.dtype(np.float32), ActionSpec(nvec=(3,), start=(5,)))
+    demos = load_demos(replace(make_demos(), actions=np.array(recorded, np.int32)[:, None]), spec)
+    assert demos.actions[:, 0].tolist() == wanted
+    assert (demos.notes == ("actions are numbered as counts numbers them, from 5",)) is says
+    with pytest.raises(InputError, match=r"action 4 in row 0 but counts takes whole numbers 5\.\.7"):
+        load_demos(replace(make_demos(), actions=np.full((8, 1), 4, np.int32)), spec)

@@ -62,7 +62,7 @@ class _Reader:
 
     def run(self, data: bytes) -> Any:
         for opcode, arg, _ in pickletools.genops(data):
-            if opcode.name == "STOP":
+            if opcode.name == "STOP" and self.stack[-1] is not MARK:
                 return self.stack.pop()
             self._step(opcode.name, arg)
         raise Unreadable("it has no end")
@@ -193,6 +193,8 @@ def array(value: Any) -> Array:
 def _numbers(data: Any, dtype: Any, shape: Any, order: Any = "C") -> Array:
     if isinstance(data, Call) and data.name == Name("_codecs", "encode"):  # bytes, as protocols 0 to 2 write them
         data = data.args[0].encode("latin1")
+    elif isinstance(data, Call) and data.name == Name("__builtin__", "bytes") and not data.args:
+        data = b""
     known = isinstance(dtype, Call) and dtype.name == Name("numpy", "dtype")
     if not known or not isinstance(data, bytes | bytearray):
         raise Unreadable("what should be numbers is something else")

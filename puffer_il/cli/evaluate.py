@@ -2,6 +2,7 @@
 
 import json
 from argparse import Namespace
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,16 @@ def add(commands: Any) -> None:
 
 def evaluate(args: Namespace) -> int:
     from puffer_il import api
+    from puffer_il.core.terminal import others_on_stderr
     from puffer_il.core.text import facts
     from puffer_il.rollout.evaluate import unfinished
 
     if args.demo_keys and not args.demos:
         raise parser.UsageError("--demos.KEY says how demonstrations are read; name them with --demos SRC")
     demos = {"source": args.demos, **args.demo_keys} if args.demos else None
-    played = api.evaluate(args.run_dir, episodes=args.episodes, seed=args.seed, demos=demos, both=args.both,
-                          deterministic=False if args.stochastic else None, **args.kwargs)
+    with others_on_stderr() if args.json else nullcontext():
+        played = api.evaluate(args.run_dir, episodes=args.episodes, seed=args.seed, demos=demos, both=args.both,
+                              deterministic=False if args.stochastic else None, **args.kwargs)
     for line in unfinished(played):
         parser.notice(line)
     if args.json:

@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from argparse import Namespace
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,8 @@ def show(args: Namespace) -> int:
     if args.out:
         check_path(args.out)
     env = args.env and fastest_name(args.env, parser.notice)
-    told = measure(args.run, env, args.kwargs, args.demos, args.episodes, args.seed)
+    with terminal.others_on_stderr() if args.json else nullcontext():
+        told = measure(args.run, env, args.kwargs, args.demos, args.episodes, args.seed)
     if args.json:
         print(json.dumps(told, indent=2, default=lambda scalar: scalar.item()))
     else:

@@ -65,8 +65,8 @@ class ObsField:
 
     def of(self, rows: Array) -> Array:
         """(n, *shape) this leaf of n observation rows."""
-        raw = np.ascontiguousarray(rows).reshape(len(rows), -1).view(np.uint8)
-        return np.ascontiguousarray(raw[:, self.offset:self.end]).view(self.dtype).reshape(-1, *self.shape)
+        raw = np.ascontiguousarray(rows).reshape(len(rows), math.prod(rows.shape[1:])).view(np.uint8)
+        return np.ascontiguousarray(raw[:, self.offset:self.end]).view(self.dtype).reshape(len(rows), *self.shape)
 
     def leaf(self, obs: Any) -> Any:
         """Its part of an observation, or of a batch of them."""
@@ -159,7 +159,7 @@ class Layout:
     def targets(self, rows: Array) -> list[tuple[ObsField, Array]]:
         """The leaves of a row (*shape,), or of rows (n, *shape), as views to be written to."""
         batch = rows.shape[:rows.ndim - len(self.shape)]
-        raw = rows.reshape(*batch, -1).view(np.uint8)
+        raw = rows.reshape(*batch, math.prod(self.shape)).view(np.uint8)
         return [(f, raw[..., f.offset:f.end].view(f.dtype).reshape((*batch, *f.shape))) for f in self.fields]
 
     def pack(self, obs: Any, masks: Any = None) -> tuple[Array, bool]:

@@ -10,6 +10,7 @@ from puffer_il.demos.dataset import WHOLE, Demos
 
 FLAT = {"terminations": bool, "truncations": bool, "rewards": np.float32, "weights": np.float32}  # one number a row
 DTYPES = {**FLAT, **WHOLE, "episode_starts": np.int64, "states": np.float64}
+LARGE = 1e4  # from which on float32 tells no thousandths apart
 
 
 def build_demos(source: str, *, notes: Sequence[str] = (), layout: Layout | None = None,
@@ -20,7 +21,9 @@ def build_demos(source: str, *, notes: Sequence[str] = (), layout: Layout | None
     integer observations keep their dtype. Actions of one transition are flattened to a row. Raises InputError as Demos
     does.
     """
-    return Demos(source=source, notes=tuple(notes), layout=layout, **{  # type: ignore[arg-type]
+    lost = [f"obs column {k} changes by less than float32 can tell near {value:.4g}; subtract its start"
+            for k, value in _flattened(arrays.get("obs"))]
+    return Demos(source=source, notes=(*notes, *lost), layout=layout, **{  # type: ignore[arg-type]
         name: None if array is None else _uniform(source, name, array) for name, array in arrays.items()})
 
 
@@ -63,3 +66,16 @@ def _uniform(source: str, name: str, array: Array) -> Array:
     if not np.array_equal(whole, array):
         raise InputError(f"demos {source}: actions reach {array.max()}, too large for int32; renumber them")
     return whole
+
+
+def _flattened(obs: Array | None) -> list[tuple[int, float]]:
+    """Columns, with their largest value, of which float32 loses most of the changes from row to row, such as the time
+    of day in seconds since 1970."""
+    if obs is None or obs.dtype.kind not in "fiu" or obs.dtype.itemsize < 8 or len(obs) < 2:
+        return []
+    wide = obs.reshape(len(obs), -1)
+    large = np.flatnonzero(np.abs(wide).max(0) > LARGE)
+    with np.errstate(over="ignore", invalid="ignore"):  # Demos refuses what is not finite
+        changed, told = (np.count_nonzero(np.diff(x, axis=0), axis=0)
+                         for x in (wide[:, large], wide[:, large].astype(np.float32)))
+    return [(int(k), float(np.abs(wide[:, k]).max())) for k in large[2 * told < changed]]

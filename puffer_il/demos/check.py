@@ -1,6 +1,5 @@
 """What demonstrations are, whether they fit an environment, and what looks wrong with them."""
 
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,10 +7,11 @@ import numpy as np
 
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ActionSpec, Array, EnvSpec
-from puffer_il.demos.dataset import Demos
+from puffer_il.demos.dataset import Demos, kinds_of
 from puffer_il.demos.timing import odd_timing
 
 TOLERANCE = 1e-5  # how far an action may lie outside its range, relative to it: float32 rounding of a recorder
+SMALL = 0.02  # of half the range of an action
 SHOWN = 5  # how many columns or episodes a line names
 
 
@@ -60,6 +60,8 @@ def misfits(demos: Demos, spec: EnvSpec) -> Iterator[str]:
     elif (bad := _inexact(demos.obs, spec.obs_dtype)) is not None:
         yield (f"obs holds {bad} but {spec.name} has {spec.obs_dtype} observations; record them as the environment "
                "gives them")
+    else:
+        yield from _pixel_misfits(demos.obs, spec)
     if demos.actions is None:
         return
     columns, action = demos.actions.shape[1], spec.action
@@ -70,6 +72,13 @@ def misfits(demos: Demos, spec: EnvSpec) -> Iterator[str]:
         yield from wrong or _masked_misfits(demos, spec)
     else:
         yield from _range_misfits(demos.actions, action, spec.name)
+
+
+def _pixel_misfits(obs: Array, spec: EnvSpec) -> Iterator[str]:
+    """Pictures of bytes where the environment has floats, which as a rule are shares of 1."""
+    if obs.dtype == np.uint8 and obs.ndim == 4 and spec.obs_dtype.kind == "f" and obs.max() > 1:
+        yield (f"pictures are bytes up to {obs.max()} but {spec.name} has {spec.obs_dtype} ones; bring them to its "
+               f"scale and to {spec.obs_dtype}")
 
 
 def _inexact(array: Array, dtype: np.dtype) -> Any:
@@ -139,15 +148,26 @@ def _odd_columns(demos: Demos, spec: EnvSpec | None) -> Iterator[str]:
             unused += spec.action.start[column] if spec.action.start else 0
             if len(unused):
                 yield f"{len(unused)} of {count} actions are never taken ({_some(unused)})"
+    elif spec is not None and not spec.action.discrete and demos.actions.shape[1] == spec.action.dim:
+        yield from _small_actions(demos.actions, spec)
+
+
+def _small_actions(actions: Array, spec: EnvSpec) -> Iterator[str]:
+    """Columns that stay in a corner of their range: actions in other units, such as shares of 1 in a range to 255."""
+    low, high = np.asarray(spec.action.low), np.asarray(spec.action.high)
+    spread, half = np.ptp(actions, axis=0), spec.action.half_range
+    small = np.flatnonzero(np.isfinite(low) & np.isfinite(high) & (spread < SMALL * half) & (spread > 0))
+    if len(small):
+        column = small[0]
+        yield (f"{len(small)} of {len(half)} action columns use less than 1% of their range ({_some(small)}): column "
+               f"{column} is in [{actions[:, column].min():.4g}, {actions[:, column].max():.4g}] of "
+               f"[{low[column]:.4g}, {high[column]:.4g}]; are they in the environment's units?")
 
 
 def _odd_episodes(demos: Demos) -> Iterator[str]:
-    spans = list(zip(demos.episode_starts, demos.episode_ends, strict=True))
-    arrays = [array for array in (demos.obs, demos.actions) if array is not None]
-    bodies = [b"".join(array[a:b].tobytes() for array in arrays) for a, b in spans]
-    counts = Counter(bodies)
-    copies = [i for i, body in enumerate(bodies) if counts[body] > 1]
-    if copies:
+    kinds = kinds_of(demos)
+    copies = np.flatnonzero(np.bincount(kinds)[kinds] > 1)
+    if len(copies):
         yield f"{len(copies)} episodes are copies of one another ({_some(copies)}); they count more than once"
     short = np.flatnonzero(demos.whole_lengths == 1)
     if len(short):

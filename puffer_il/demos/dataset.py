@@ -1,5 +1,6 @@
 """`Demos`: demonstrations in memory, checked on construction."""
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -181,3 +182,12 @@ class Demos:
     def return_mean(self) -> float | None:
         """Mean of `returns`, each episode counting as its `episode_weights` say."""
         return None if self.returns is None else float(np.average(self.returns, weights=self.episode_weights))
+
+
+def kinds_of(demos: Demos) -> Array:
+    """(episodes,) a number for each episode, the same for copies of one another."""
+    arrays = [array for array in (demos.obs, demos.actions) if array is not None]
+    known: dict[bytes, int] = {}
+    return np.array([known.setdefault(hashlib.sha256(b"".join(array[a:b].tobytes() for array in arrays)).digest(),
+                                      len(known))
+                     for a, b in zip(demos.episode_starts, demos.episode_ends, strict=True)])

@@ -18,7 +18,7 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array, EnvSpec, Metrics
 from puffer_il.demos import spread
 from puffer_il.demos.build import follows_on
-from puffer_il.demos.dataset import Demos
+from puffer_il.demos.dataset import Demos, kinds_of
 from puffer_il.learners.base import About, Learner
 from puffer_il.learners.common.cloning import clone_epoch, clone_score
 from puffer_il.learners.common.demo_rows import DemoRows, load_rows
@@ -251,7 +251,9 @@ class BC(Learner):
             held_out[self.rng.permutation(len(demos))[:int(share * len(demos))]] = True
         elif episodes > 1:
             chosen = self.rng.permutation(episodes)[:max(1, count)]
-            held_out = np.isin(np.repeat(np.arange(episodes), demos.lengths), chosen)
+            kinds = kinds_of(demos)
+            apart = np.isin(kinds, kinds[chosen])  # with their copies, of which a validation would tell nothing
+            held_out = np.repeat(np.isin(np.arange(episodes), chosen) if apart.all() else apart, demos.lengths)
         return held_out
 
 

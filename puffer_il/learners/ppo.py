@@ -85,6 +85,8 @@ class PPO(Learner):
 
     def update(self, buffer: RolloutBuffer, progress: float) -> Metrics:
         cfg = self.config
+        if not buffer.valid.any():  # a single step that an environment spent on its reset
+            return {}
         self.optimizer.learning_rate = cfg.learning_rate * ((1 - progress) if cfg.anneal_lr else 1.0)
         self.optimizer.prepare()
         if self.expert:

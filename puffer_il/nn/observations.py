@@ -81,7 +81,7 @@ class Flatten:
         width = math.prod(field.shape)
         dtype = _TORCH_DTYPES[field.dtype.str[1:]]
         stop = field.offset + width * field.dtype.itemsize
-        return raw[:, field.offset:stop].contiguous().view(dtype).reshape(-1, width)
+        return raw[:, field.offset:stop].contiguous().view(dtype).reshape(len(raw), width)
 
 
 class RunningNorm(nn.Module):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from puffer_il.core.actions import first_of
 from puffer_il.core.config import PolicyConfig
 from puffer_il.core.errors import InputError
-from puffer_il.core.spec import EnvSpec
+from puffer_il.core.spec import Array, EnvSpec
 from puffer_il.nn.chunks import Chunks, chunked
 from puffer_il.nn.distributions import Noise
 from puffer_il.nn.flow import Flow
@@ -37,6 +37,9 @@ class Policy(nn.Module):
 
     def __init__(self, spec: EnvSpec, config: PolicyConfig) -> None:
         super().__init__()
+        if torch.get_default_dtype() != torch.float32:
+            raise InputError(f"torch's default dtype is {torch.get_default_dtype()} and networks here are of float32; "
+                             "call torch.set_default_dtype(torch.float32) first")
         self.spec = spec
         self.flatten = Flatten(spec, with_mask=True)
         if spec.mask is not None and config.chunk > 1:
@@ -220,10 +223,20 @@ class Policy(nn.Module):
         if hidden is not None and episode_start is not None:
             starts = torch.as_tensor(np.atleast_1d(episode_start), dtype=torch.float32, device=self._device)
             hidden = hidden * (1 - starts).unsqueeze(1)
+        self._check_numbers(rows)
         tensor = torch.as_tensor(rows, device=self._device)
         actions, _, _, hidden = self.act(tensor, hidden, deterministic=deterministic)
         result = self.spec.action.to_env(actions.cpu().numpy())
         return (result if batched else first_of(result)), (None if hidden is None else (hidden.cpu().numpy(),))
+
+    def _check_numbers(self, rows: Array) -> None:
+        """InputError for an observation that is NaN, as the action would be. An infinite one is like a large one."""
+        for leaf in (f for f in self.spec.obs_fields if f.dtype.kind == "f"):
+            if np.isnan(leaf.of(rows)).any():
+                part = f" of {leaf.name!r}" if len(self.spec.obs_fields) > 1 else ""
+                column = int(np.argwhere(np.isnan(leaf.of(rows)).reshape(len(rows), leaf.size))[0][1])
+                raise InputError(f"{self.spec.name}: an observation is NaN in column {column}{part}; a policy cannot "
+                                 "act on it")
 
     def _encode(self, obs: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Features, and the LSTM's state after them; without an LSTM `state` as it is."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from puffer_il.core.checkpoint import Stateful
 from puffer_il.core.spec import ActionSpec, Array, EnvSpec
 from puffer_il.nn import Noise, NumpyActorCritic, NumpyPolicy, Policy
+from puffer_il.rollout.answers import rows_of
 from puffer_il.vector.vec import Vec
 
 EVERY = slice(None)  # row of a vector
@@ -78,7 +79,7 @@ class NumpyActor(Actor):
         allowed = spec.allowed(obs) if self.masked else None
         masks = {} if allowed is None else {"action_masks": np.concatenate(allowed, 1)}
         actions, self.states[rows.start] = self.policy.predict(seen, state, starts, self.deterministic, **masks)
-        return spec.action.rows(spec.action.from_env(actions) if self.own_form else actions)
+        return rows_of("the policy", actions, spec.action, len(obs)) if self.own_form else spec.action.rows(actions)
 
 
 class FunctionActor(Actor):
@@ -88,7 +89,8 @@ class FunctionActor(Actor):
         self.function, self.spec = function, spec
 
     def __call__(self, obs: Array, starts: Array, rows: slice = EVERY) -> Array:
-        return self.spec.action.from_env(self.function(self.spec.unpack(obs)))
+        answer = self.function(self.spec.unpack(obs))
+        return rows_of("the function that acts", answer, self.spec.action, len(obs))
 
 
 class ScriptActor(Actor):

@@ -23,7 +23,7 @@ from puffer_il.rollout.actors import Actor, RandomActor, policy_actor
 from puffer_il.rollout.evaluate import CHOICE_SEED, EVAL_SEED, FINAL_SEED, Scores, evaluate
 from puffer_il.training.assemble import Parts, assemble
 from puffer_il.training.averaged import ShownPolicy
-from puffer_il.training.health import Health
+from puffer_il.training.health import Health, cause_of
 from puffer_il.training.kept import Kept, Snapshot, copy_of, is_kept, sign_of, stuck, told_choice
 from puffer_il.training.loggers import Logger, RunInfo
 from puffer_il.training.process import interruptible
@@ -101,6 +101,7 @@ class Trainer:
         self.result: Snapshot | None = None  # chosen at the end
         self.scores: dict[str, dict[str, Any] | None] = dict.fromkeys(SCORES)
         self.status = "running"
+        self.cause: str | None = None  # why it diverged, if that is known
         self.health = Health()
         self.last_checkpoint = time.monotonic()
         self.checkpoint_s = 0.0  # seconds since the last report
@@ -147,6 +148,8 @@ class Trainer:
                 learner.advantages(buffer)
         with self._phase("update"):
             metrics |= learner.update(buffer, self.progress)
+        if not _finite(metrics):
+            self.cause = cause_of(buffer, self.spec)
         self.env_steps += self.steps_per_update
         self.updates += 1
         self.shown.follow(self.time_to_expert is not None, self.progress)
@@ -157,7 +160,7 @@ class Trainer:
     def report(self, metrics: Metrics, elapsed: float) -> None:
         """Evaluate and checkpoint when due, decide whether to continue, and call the loggers."""
         cfg = self.config
-        if not all(map(math.isfinite, metrics.values())):
+        if not _finite(metrics):
             self.status = "diverged"
         elif self.progress >= 1 or self.learner.done:
             self.status = "finished"
@@ -290,8 +293,8 @@ class Trainer:
         cfg, demos = self.config, self.demos
         reasons = {"chosen_because": list(cfg.chosen_because)} if cfg.chosen_because else {}
         return {
-            "status": self.status, "algo": cfg.algo, **reasons, "env": cfg.env.name, "seed": cfg.train.seed,
-            "env_steps": self.env_steps, "wall_s": self.wall_s, "train_s": self.train_s,
+            "status": self.status, "cause": self.cause, "algo": cfg.algo, **reasons, "env": cfg.env.name,
+            "seed": cfg.train.seed, "env_steps": self.env_steps, "wall_s": self.wall_s, "train_s": self.train_s,
             "sps": self.env_steps / self.train_s if self.train_s else None,
             "demos": demos and {"source": demos.source, "episodes": demos.num_episodes,
                                 "return_mean": self.expert_return},
@@ -386,6 +389,10 @@ class Trainer:
     def _message(self, text: str) -> None:
         for logger in self.loggers:
             logger.message(text)
+
+
+def _finite(metrics: Metrics) -> bool:
+    return all(map(math.isfinite, metrics.values()))
 
 
 @contextmanager

@@ -241,7 +241,7 @@ class Single(GymnasiumPufferEnv):
         self.done = bool(terminated or truncated)
         self._successes.step(0, info, self.done)
         self._write(observation, info)
-        if self.weights is not None or np.ndim(reward):
+        if self.weights is not None or reward is None or np.ndim(reward):
             reward = one_number(reward, self.weights)
         self.rewards[0], self.terminals[0], self.truncations[0], self.masks[0] = reward, terminated, truncated, True
         return self.observations, reward, terminated, truncated, info
@@ -305,7 +305,7 @@ class AdaptedParallel(pufferlib.pufferlib.PettingZooWrapper):
         if self._decode is not None:
             actions = {agent: self._decode(row) for agent, row in actions.items()}
         observations, rewards, terminations, truncations, infos = self.env.step(actions)
-        if self.weights is not None or any(map(np.ndim, rewards.values())):
+        if self.weights is not None or any(x is None or np.ndim(x) for x in rewards.values()):
             rewards = {agent: one_number(reward, self.weights) for agent, reward in rewards.items()}
         return self._rows(observations, infos), rewards, terminations, truncations, infos
 

@@ -31,6 +31,7 @@ from puffer_il.vector.emulation import Parallel, Single, action_spec, emulate, n
 from puffer_il.vector.gym_compat import OldGym, is_old
 from puffer_il.vector.gym_vector import Vectorized, open_envpool, open_vector_entry_point
 from puffer_il.vector.rewards import KEY, check_rewards, read_weights
+from puffer_il.vector.statistics import check_statistics
 from puffer_il.vector.success import LOGGED
 
 # Packages with a registry of their own, what opens it, and what that is told beside the id: gym:CartPole-v1 is not
@@ -116,6 +117,7 @@ class Creator:
         env, masked = self(num_envs=1), 0
         notices: list[str] = []
         with self._constructing():
+            check_statistics(getattr(env, "original", None))
             if isinstance(env, Single | Parallel | Vectorized):
                 notices, told = env.look(0)
                 if told and (masked := num_choices(env.own_action_space)):

@@ -37,6 +37,8 @@ def one_number(rewards: Any, weights: Array | None, shape: tuple[int, ...] = ())
     """Rewards of `shape`, () for one environment: as they are, or those of (*shape, k) weighted. InputError for others,
     so that no part of a reward is lost."""
     given = np.asarray(rewards)
+    if given.dtype.kind not in "biuf":
+        raise InputError(f"its reward is {rewards!r}; return a number")
     if weights is None:
         if given.shape != shape and given.size != int(np.prod(shape)):
             refuse(given.shape[-1] if given.shape[:len(shape)] == shape else given.size, None)

@@ -7,6 +7,7 @@ import numpy as np
 
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ActionSpec, Array, EnvSpec
+from puffer_il.demos.angles import odd_angles
 from puffer_il.demos.dataset import Demos, kinds_of
 from puffer_il.demos.timing import odd_timing
 
@@ -24,7 +25,7 @@ def check_fit(demos: Demos, spec: EnvSpec) -> None:
 def doubts(demos: Demos, spec: EnvSpec | None = None) -> list[str]:
     """Everything that looks wrong, a line each; [] if all is well. With `spec` also actions that are never taken."""
     return [*_odd_columns(demos, spec), *_odd_episodes(demos), *_odd_ends(demos), *_odd_successors(demos),
-            *odd_timing(demos)]
+            *odd_timing(demos), *odd_angles(demos)]
 
 
 def describe(demos: Demos) -> dict[str, Any]:

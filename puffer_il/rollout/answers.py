@@ -24,7 +24,7 @@ def rows_of(who: str, answer: Any, action: ActionSpec, n: int) -> Array:
         column = int(np.argmax(wrong.any(0)))
         first = action.start[column] if action.start else 0
         value = rows[wrong[:, column], column][0].item() + first
-        raise InputError(f"{who} returned the action {value}; return whole numbers {first}.."
+        raise InputError(f"{who} returned the action {value:g}; return whole numbers {first}.."
                          f"{first + action.nvec[column] - 1}")
     return rows.astype(action.dtype)
 

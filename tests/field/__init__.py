@@ -1,0 +1,1 @@
+"""Situations from public reports, each rebuilt with environments and numbers of our own: docs/field.md lists them."""

@@ -81,7 +81,7 @@ def test_what_cannot_be_learned_from_is_refused(change, message):
         field.trained("bc", field.Steps, demos=field.recorded(**change))
 
 
-def test_copies_of_an_episode_are_held_out_together():
+def test_copies_of_an_episode_are_held_out_together_and_statistics_are_of_the_rows_learned_from():
     one, others = field.recorded((20,)), field.recorded((20,) * 8, seed=1)
     arrays = {name: np.concatenate((one[name], one[name], others[name])) for name in one}
     demos = puffer_il.load_demos({**arrays, "episode_starts": np.arange(0, 200, 20)})
@@ -93,6 +93,7 @@ def test_copies_of_an_episode_are_held_out_together():
         held_out, learned = ({row.tobytes() for row in rows.obs.numpy()} for rows in (learner.held_out, learner.train))
         assert not held_out & learned
         sizes.add(len(learner.held_out))
+        np.testing.assert_allclose(learner.policy.encoder.norm.mean, learner.train.obs.mean(0), atol=1e-5)
     assert sizes == {20, 40}
 
 

@@ -6,6 +6,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
 import puffer_il
 from puffer_il.cli import main
@@ -90,6 +91,15 @@ def test_a_run_that_diverges_names_what_the_environment_gave(tmp_path, capsys, w
 @pytest.mark.parametrize("algo", ["ppo", "sac"])
 def test_a_part_without_numbers_is_read(algo):
     assert field.trained(algo, field.EmptyPart).summary["eval"]["return_mean"] == 10
+
+
+def test_an_observation_without_a_fixed_size_is_refused():
+    class Tail(field.Steps):
+        observation_space = spaces.Dict({"tail": spaces.Sequence(spaces.Box(0, 11, (2,), np.int8))})
+
+    with pytest.raises(InputError, match=r"tail.*Sequence|Sequence.*tail") as error:
+        field.trained("ppo", Tail)
+    assert "\n" not in str(error.value)
 
 
 def test_a_rollout_in_which_nothing_was_done_teaches_nothing():

@@ -117,7 +117,7 @@ class Creator:
         env, masked = self(num_envs=1), 0
         notices: list[str] = []
         with self._constructing():
-            check_statistics(getattr(env, "original", None))
+            check_statistics(env.env if isinstance(env, Vectorized) else getattr(env, "original", None))
             if isinstance(env, Single | Parallel | Vectorized):
                 notices, told = env.look(0)
                 if told and (masked := num_choices(env.own_action_space)):

@@ -122,6 +122,14 @@ def test_statistics_that_no_other_copy_shares_are_refused_unless_they_are_frozen
     assert field.trained("ppo", wrapped, env={"kwargs": {"frozen": True}}).summary["status"] == "finished"
 
 
+def test_a_vector_that_averages_is_refused_too():
+    def vector(num_envs):
+        return gymnasium.wrappers.vector.NormalizeObservation(gymnasium.vector.SyncVectorEnv([field.Steps] * num_envs))
+
+    with pytest.raises(InputError, match="its wrapper NormalizeObservation averages"):
+        field.trained("ppo", vector)
+
+
 def test_an_environment_that_begins_anew_by_itself_is_not_begun_twice():
     demos = puffer_il.collect("random", lambda: gymnasium.wrappers.Autoreset(field.Steps()), episodes=3)
     assert demos.lengths.tolist() == [10, 10, 10]

@@ -72,7 +72,11 @@ class ActionSpec:
         """Rows (n, dim) → (n, width), the locked columns at their values."""
         if self.held is None:
             return rows
-        filled = np.tile(self.held.astype(rows.dtype), (len(rows), 1))
+        return self._filled(rows, rows.dtype)
+
+    def _filled(self, rows: Array, dtype: np.dtype) -> Array:
+        assert self.held is not None
+        filled = np.tile(self.held.astype(dtype), (len(rows), 1))
         filled[:, self.free] = rows
         return filled
 
@@ -86,7 +90,10 @@ class ActionSpec:
         if self.discrete:
             whole = rows.astype(np.int64) + (np.array(self.start) if self.start else 0)
         else:
-            whole = self.whole(np.clip(rows, self.low, self.high))
+            whole = np.clip(rows, self.low, self.high)
+            if self.held is not None:  # float64 where float32 cannot say at which value it is locked
+                exact = np.isnan(self.held) | (self.held.astype(np.float32) == self.held)
+                whole = self._filled(whole, np.dtype(np.float32 if exact.all() else np.float64))
         if not self.parts:
             return whole.reshape(len(rows), *self.shape)
         ends = np.cumsum([math.prod(shape) for _, shape in self.parts])

@@ -7,6 +7,7 @@ imported.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ def lay_out(space: Any, masked: int = 0, choices: int = 0) -> Layout:
     for what has no fixed size.
 
     masked   how many actions a mask is about that lies beside the observation and is to be kept with it; 0 without one
-    choices  how many choices there are, so that a Dict's "action_mask" of as many is known to be a mask
+    choices  how many choices there are, so that a Dict's "action_mask" of as many numbers from 0 to 1 is known for one
     """
     leaves = list(_leaves(space, ()))
     if not leaves or not sum(field.size for field in leaves):
@@ -44,15 +45,19 @@ def lay_out(space: Any, masked: int = 0, choices: int = 0) -> Layout:
         offsets.append(offset)
         unit = struct.alignment
         size = -(-(offset + masked * kind.itemsize) // unit) * unit
-    fields = tuple(_placed(field, offset, choices) for field, offset in zip(leaves, offsets, strict=True))
+    masks = [path for path, leaf in leaves_of(space) if path == (MASK_KEY,) and _is_mask(leaf, choices)]
+    fields = tuple(replace(field, offset=offset, mask=field.mask or field.path in masks)
+                   for field, offset in zip(leaves, offsets, strict=True))
+    if all(field.mask or not field.size for field in fields):
+        raise InputError(f"its observation is nothing but {MASK_KEY!r}; there is nothing to learn from")
     return Layout(fields, (size // dtype.itemsize,), dtype)
 
 
-def _placed(field: ObsField, offset: int, choices: int) -> ObsField:
-    mask = field.mask or (bool(choices) and field.path == (MASK_KEY,) and field.size == choices
-                          and field.dtype.kind in "biu" and not field.categories)
-    return ObsField(field.name, field.dtype, field.shape, offset, field.categories, field.path, field.first, field.low,
-                    field.high, mask)
+def _is_mask(space: Any, choices: int) -> bool:
+    """Whether a space is one of a number from 0 to 1 for each of so many choices."""
+    if not choices or kind_of(space) not in ("Box", "MultiBinary") or int(np.prod(space.shape)) != choices:
+        return False
+    return kind_of(space) == "MultiBinary" or bool(np.all(space.low >= 0) and np.all(space.high <= 1))
 
 
 def kind_of(space: Any) -> str:
@@ -150,6 +155,9 @@ def remarks(space: Any, layout: Layout, obs: Any) -> list[str]:
             axes = "height x width x channels" if field.channels_last else "channels x height x width"
             found.append(f"image {field.name!r} {field.shape} is read as {axes}, its pixels scaled from the declared "
                          f"range {field.low:g} to {field.high:g}")
+    if layout.mask is None and any(field.path == (MASK_KEY,) for field in layout.own):
+        found.append(f"the part {MASK_KEY!r} is read as an observation: it is not one number from 0 to 1 for each "
+                     "choice")
     if cast:
         found.append(f"observations are cast to their rows' dtype: {_some(cast)}")
     if outside:

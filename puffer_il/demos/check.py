@@ -121,7 +121,7 @@ def _range_misfits(actions: Array, action: ActionSpec, name: str) -> Iterator[st
     if actions.shape[1] != action.dim:  # the locked ones too
         low, high = (action.whole(bound[None])[0] for bound in (low, high))
     finite = np.isfinite(low) & np.isfinite(high)
-    slack = TOLERANCE * np.where(finite, high - low, 1.0)
+    slack = TOLERANCE * np.where(finite & (high > low), high - low, np.maximum(1.0, np.abs(np.where(finite, low, 1.0))))
     wrong = (actions < low - slack) | (actions > high + slack)
     if wrong.any():
         column = int(np.argmax(wrong.any(0)))

@@ -104,8 +104,9 @@ def plain_actions(space: spaces.Space) -> tuple[spaces.Space, Decode | None]:
     if leaves and all(isinstance(leaf, spaces.Box) and leaf.dtype.kind == "f" for leaf in leaves):
         if len(space.shape or ()) == 1:
             return space, None
+        dtype = np.float32 if all(leaf.dtype.itemsize <= 4 for leaf in leaves) else np.float64
         low, high = (np.concatenate([np.ravel(getattr(leaf, bound)) for leaf in leaves]) for bound in ("low", "high"))
-        return spaces.Box(low.astype(np.float32), high.astype(np.float32)), lambda row: _decode(space, row)[0]
+        return spaces.Box(low.astype(dtype), high.astype(dtype), dtype=dtype), lambda row: _decode(space, row)[0]
     if leaves and all(isinstance(leaf, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary) for leaf in leaves):
         usual = isinstance(space, spaces.Discrete | spaces.MultiDiscrete) and not np.any(space.start)
         if usual and len(space.shape or ()) < 2:
@@ -126,21 +127,26 @@ def action_spec(space: spaces.Space, own: spaces.Space | None = None) -> ActionS
         return ActionSpec(tuple(map(int, np.ravel(_choices(space)))), shape=shape or (),
                           start=tuple(map(int, start)) if start.any() else (), parts=parts)
     if isinstance(space, spaces.Box) and space.dtype.kind == "f":
-        low, high = (_bound(bound) for bound in (space.low, space.high))
-        locked = low == high
+        ends = [np.concatenate([np.ravel(getattr(leaf, bound)).astype(np.float64) for _, leaf in leaves_of(own)])
+                for bound in ("low", "high")]
+        low, high = (_bound(end, towards) for end, towards in zip(ends, (np.inf, -np.inf), strict=True))
+        locked = low >= high
         if locked.all():
             raise InputError(f"action space {_line(own)} leaves nothing to decide: every low is its high; correct the "
                              "bounds")
-        held = np.where(locked, np.ravel(space.low).astype(np.float64), np.nan) if locked.any() else None
+        held = np.where(locked, np.where(low == high, np.clip(low, *ends), ends[0]), np.nan) if locked.any() else None
         return ActionSpec(low=low[~locked], high=high[~locked], shape=shape or (), held=held, parts=parts)
     raise InputError(f"action space {_line(space)} is not supported; use Discrete, MultiDiscrete, or a Box of floats")
 
 
-def _bound(bound: Array) -> Array:
-    """float32, flat; infinite where it is so large that it stands for no bound."""
+def _bound(bound: Array, towards: float) -> Array:
+    """float64 → float32, rounded `towards` the inside of the range, so that no action is outside of it afterwards;
+    infinite where it is so large that it stands for no bound."""
     with np.errstate(over="ignore"):
-        flat = np.ravel(bound).astype(np.float32)
-    return np.where(np.abs(flat) > NO_BOUND, np.copysign(np.float32(np.inf), flat), flat)
+        near = bound.astype(np.float32)
+    outside = near < bound if towards > 0 else near > bound
+    inside = np.where(outside, np.nextafter(near, np.float32(towards)), near)
+    return np.where(np.abs(bound) > NO_BOUND, np.copysign(np.float32(np.inf), near), inside)
 
 
 def _start(leaf: spaces.Space) -> Array:

@@ -70,7 +70,8 @@ def tables(algo: str, keys: Keys) -> dict[str, dict[str, Any]]:
     merged: Keys = {
         "env.name": "cartpole", "env.num_envs": 4096, "train.num_steps": 64, "train.total_steps": 10**12,
         "train.checkpoint_minutes": 0, "eval.episodes": 1, "eval.final_episodes": 1, "ppo.update_epochs": 1,
-        "ppo.num_minibatches": 4, "ppo.target_kl": 0.0, "demos.source": str(shipped_path("cartpole")), **keys}
+        "ppo.num_minibatches": 4, "ppo.target_kl": 0.0, "demos.source": str(shipped_path("cartpole")),
+        "policy.hidden": [64, 64], "policy.activation": "tanh", **keys}
     known = section_types(algo)
     made: dict[str, dict[str, Any]] = {}
     for key, value in merged.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 
@@ -105,6 +106,19 @@ def test_a_policy_of_continuous_actions_is_held_as_near_the_clone_as_trust_says(
     assert engine.anchor is learner.anchor and engine.anchor.bound == pytest.approx(0.3)  # of one dimension
     assert same_state(dict(engine.anchor.origin.state_dict()), dict(clone))
     assert "losses/distance" in step(learner, box_buffer(make_buffer()))
+
+
+def test_a_restored_learner_is_held_by_the_same_price():
+    learner = make(box_demos(), BOX, bc_epochs=2, critic_updates=0)
+    buffers = [box_buffer(make_buffer(seed=seed)) for seed in range(2)]
+    step(learner, buffers[0])
+    state = copy.deepcopy(learner.state_dict())
+    other = make(box_demos(), BOX, bc_epochs=1, critic_updates=0)
+    other.load_state_dict(state)
+    for one in (learner, other):
+        step(one, buffers[1])
+    assert float(learner.anchor.log_price) != float(state["sac"]["engine"]["anchor"]["log_price"])
+    assert same_state(learner.state_dict(), other.state_dict())
 
 
 @pytest.mark.parametrize("trust, spec", [(0.0, BOX), (0.3, SPEC)], ids=["without trust", "discrete"])

@@ -107,7 +107,7 @@ class Creator:
             if not isinstance(env, VectorEnv):
                 return emulate(env, buf, seed, masked, weights)
             wanted = batch.get("num_envs")
-            if "num_envs" in known and env.num_envs != wanted:
+            if "num_envs" in known and env.num_envs != wanted and buf is not None:  # without, to see how large it is
                 raise InputError(f"it is a vector of {env.num_envs} environments where {wanted} are asked for; its "
                                  "function must hand its parameter num_envs on")
             return Vectorized(env, buf, masked, weights, opened if "seed" in known else None, seed)
@@ -124,14 +124,14 @@ class Creator:
                     env = Vectorized(env.env, masked=masked) if isinstance(env, Vectorized) else emulate(
                         env, None, 0, masked)
             known = self._parameters(self._make())
-            native = isinstance(env, pufferlib.PufferEnv)
+            native, each = isinstance(env, pufferlib.PufferEnv), env.num_agents if isinstance(env, Vectorized) else 1
             facts = EnvFacts(_spec(self.name, env), env.single_observation_space, env.single_action_space, native,
-                          batched=native and "num_envs" in known, indexed=native and "first_env" in known,
+                          batched=native and "num_envs" in known and each == 1, indexed=native and "first_env" in known,
                           has_final=native and hasattr(env, "final_observations"),
                           exact=native and hasattr(env, "get_state") and hasattr(env, "set_state"),
                           log=env.env_file.log if isinstance(env, NativeEnv) else
                           LOGGED if isinstance(env, Single | Parallel | Vectorized) else (), masked=masked,
-                          notices=tuple(notices), each=env.num_agents if isinstance(env, Vectorized) else 1)
+                          notices=tuple(notices), each=each)
         with suppress(Exception):
             env.close()
         return facts

@@ -18,6 +18,7 @@ from puffer_il.demos import collect
 from puffer_il.vector.make import env_seed, find_creator
 from puffer_il.vector.vec import make_vec
 from tests.support import identified
+from tests.support.alone import Alone, compare, same
 from tests.support.runs import run, tiny
 
 MODES = {mode.name: mode for mode in AutoresetMode}
@@ -42,74 +43,6 @@ def cartpole() -> gymnasium.Env:
 def three() -> VectorEnv:
     """A vector with a size of its own."""
     return vector(3)
-
-
-class Alone:
-    """One environment, stepped by itself, and what a row of the vector should be."""
-
-    def __init__(self, env: gymnasium.Env, seed: int, mode: str) -> None:
-        self.env, self.mode, self.over = env, mode, False
-        self.obs = env.reset(seed=seed)[0]
-        self.total, self.length = 0.0, 0
-        self.final: Any = None
-
-    def step(self, action: Any) -> tuple[float, bool, bool, bool]:
-        """Reward, termination, truncation, valid; `episode` is then what ended, if something did."""
-        self.episode, self.final = None, None
-        if self.over:
-            self.obs, self.over = self.env.reset()[0], False
-            return 0.0, False, False, False
-        self.obs, reward, terminated, truncated, _ = self.env.step(action)
-        self.total, self.length = self.total + float(reward), self.length + 1
-        if terminated or truncated:
-            self.final, self.episode = self.obs, (self.total, self.length)
-            self.total, self.length = 0.0, 0
-            if self.mode == "NEXT_STEP":
-                self.over = True
-            else:
-                self.obs = self.env.reset()[0]
-        return float(reward), terminated, truncated and not terminated, True
-
-
-def compare(vec: Any, alone: list[Alone], steps: int, seed: int = 0) -> np.ndarray:
-    """Step both with the same random actions; how often episodes terminated and were truncated."""
-    rng, ends, action = np.random.default_rng(seed), np.zeros(2, int), vec.spec.action
-    for _ in range(steps):
-        rows = rng.integers(0, action.nvec, (vec.num_envs, action.dim)).astype(np.int32) if action.discrete else (
-            rng.uniform(-2, 2, (vec.num_envs, action.dim)).astype(np.float32))
-        batch, ended = vec.step(rows), []
-        for i, env in enumerate(alone):
-            reward, terminated, truncated, valid = env.step(own_action(env.env.action_space, action, rows[i]))
-            got = batch.rewards[i], batch.terminations[i], batch.truncations[i], batch.valid[i]
-            assert got == (np.float32(reward), terminated, truncated, valid)
-            assert same(vec, batch.obs[i], env.obs)
-            if env.episode is not None:
-                assert same(vec, batch.final_obs[i], env.final)
-                ended.append(env.episode)
-            ends += (terminated, truncated)
-        assert list(zip(batch.episode_returns, batch.episode_lengths, strict=True)) == ended
-    return ends
-
-
-def own_action(space: spaces.Space, spec: Any, row: np.ndarray) -> Any:
-    """A row as the environment's own action, one number after the other."""
-    numbers = iter(row.tolist() if spec.low is None else np.clip(row, spec.low, spec.high).tolist())
-
-    def take(part: spaces.Space) -> Any:
-        if isinstance(part, spaces.Dict):
-            return {key: take(inner) for key, inner in part.items()}
-        if isinstance(part, spaces.Tuple):
-            return tuple(take(inner) for inner in part)
-        if isinstance(part, spaces.Discrete):
-            return next(numbers) + int(part.start)
-        shape = part.shape or ()
-        return np.array([next(numbers) for _ in range(int(np.prod(shape)))], part.dtype).reshape(shape)
-
-    return take(space)
-
-
-def same(vec: Any, row: np.ndarray, obs: Any) -> bool:
-    return np.array_equal(row, vec.spec.pack(obs)[0][0])
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -258,8 +191,16 @@ def test_final_observations_may_be_a_whole_batch():
 
 
 def test_a_function_must_hand_its_number_on():
-    with pytest.raises(InputError, match=r"vector of 3 environments where 1 are asked for; its function must hand"):
-        find_creator(lambda num_envs: vector(3)).facts()
+    with pytest.raises(InputError, match=r"vector of 5 environments where 4 are asked for; its function must hand"):
+        make_vec(lambda num_envs: vector(num_envs + num_envs // 4), num_envs=4)
+
+
+def test_a_function_that_knows_its_own_number_has_a_size_of_its_own():
+    """As Meta-World's ten tasks, whatever is asked for."""
+    assert find_creator(lambda num_envs: vector(3)).facts().rows == 3
+    with make_vec(lambda num_envs: vector(3), num_envs=6, backend="serial") as vec:
+        vec.reset(SEED)
+        compare(vec, [Alone(identified.Gymnasium(), env_seed(SEED, i), "NEXT_STEP") for i in range(6)], 20)
 
 
 def test_it_is_no_single_environment():
@@ -269,10 +210,9 @@ def test_it_is_no_single_environment():
 
 # Whole runs
 
-@pytest.mark.parametrize("mode", ["NEXT_STEP", "SAME_STEP"])
-def test_ppo_learns_on_a_vector(tmp_path: Path, mode: str):
-    recorder = run(tiny("ppo", tmp_path / "run", env__name=f"{HERE}:cartpoles", env__kwargs={"mode": mode},
-                        env__num_envs=16, train__total_steps=16 * 32 * 24, ppo__learning_rate=3e-3,
+def test_ppo_learns_on_a_vector(tmp_path: Path):
+    recorder = run(tiny("ppo", tmp_path / "run", env__name=f"{HERE}:cartpoles", env__num_envs=16,
+                        train__total_steps=16 * 32 * 24, ppo__learning_rate=3e-3,
                         eval__final_episodes=16))
     assert recorder.summary["status"] == "finished"
     assert recorder.summary["eval"]["return_mean"] > 19.5, "of 20; chance is 16"

@@ -31,6 +31,7 @@ from puffer_il.core.text import number
 from puffer_il.demos.dataset import Demos
 from puffer_il.demos.read import Source, read_demos
 from puffer_il.native.gymnasium_env import GymnasiumVectorEnv
+from puffer_il.vector import trust as code
 from puffer_il.vector import vec as vectors
 from puffer_il.vector.make import Creator, fastest_name, find_creator, name_of
 
@@ -76,7 +77,7 @@ class Run:
 def train(algo: str | None = None, env: Env | None = None, /, *, demos: Source | None = None, seed: int | None = None,
           total_steps: float | None = None, device: str | None = None, config: str | Path | None = None,
           run_dir: str | Path | None = None, resume: str | Path | Run | None = None, autotune: bool = False,
-          callback: Callable[[Metrics], bool | None] | None = None, progress: bool = True,
+          callback: Callable[[Metrics], bool | None] | None = None, progress: bool = True, trust: bool = False,
           **sections: Mapping[str, Any]) -> Run:
     """Train a policy, as `puffer-il train` does: the shipped experiment, with the keys that you give on top.
 
@@ -94,6 +95,7 @@ def train(algo: str | None = None, env: Env | None = None, /, *, demos: Source |
     autotune   first measure for some seconds which settings are fastest
     callback   is called after every iteration with its metrics; if it returns False, the run ends there
     progress   show the run: the dashboard in a terminal, lines elsewhere
+    trust      with `resume`: open the run's environment, although it is code that was not used in this form before
 
     Without `run_dir` nothing stays on the disk after the Run. Ctrl-C ends the run after its iteration and returns it;
     a second one raises KeyboardInterrupt.
@@ -121,7 +123,8 @@ def train(algo: str | None = None, env: Env | None = None, /, *, demos: Source |
     short = {"seed": seed, "total_steps": total_steps, "device": device, "run_dir": run_dir and str(run_dir)}
     layers = [*([(str(config), read_toml(Path(config)))] if config else []), ("train()", tables),
               ("train()", {"train": {key: value for key, value in short.items() if value is not None}})]
-    chosen = resolve(algo, env, layers, folder, given, say=print if progress else lambda notice: None)
+    chosen = resolve(algo, env, layers, folder, given, say=print if progress else lambda notice: None,
+                     trusted=trust)
     if autotune:
         chosen = tune(chosen, given_keys(layers))
     with ExitStack() as stack:
@@ -153,7 +156,7 @@ def load(run: str | Path | Run, device: str = "cpu") -> Any:
 
 def evaluate(policy: Any, env: Env | None = None, *, episodes: int = 100, seed: int = 0,
              deterministic: bool | None = None, demos: Source | dict[str, Any] | None = None, both: bool = False,
-             clip_actions: bool | None = None, **kwargs: Any) -> dict[str, Any]:
+             clip_actions: bool | None = None, trust: bool = False, **kwargs: Any) -> dict[str, Any]:
     """Play complete episodes on the true reward.
 
     env            by default the one that the policy was trained in
@@ -163,6 +166,7 @@ def evaluate(policy: Any, env: Env | None = None, *, episodes: int = 100, seed: 
                    not a run is compared with them, or without them with those that come with the environment
     both           also play by the mode and by sampling, and return the two under "eval_greedy" and "eval_sampled"
     clip_actions   clip continuous actions to their range first; by default as the run does, and True for other policies
+    trust          open the environment that the run names, although it is code that was not used in this form before
 
     Returns the keys of `summary["eval"]` (episodes, return_mean, return_std, length_mean, normalized, ci95: the 95%
     interval of normalized, or else of the return), and expert_return and random_return. Unknown numbers
@@ -171,13 +175,13 @@ def evaluate(policy: Any, env: Env | None = None, *, episodes: int = 100, seed: 
     from puffer_il.training.score import score
 
     _positive("episodes", episodes)
-    source, creator = _scene(policy, env, kwargs)
+    source, creator = _scene(policy, env, kwargs, trust)
     return score(source, creator, episodes, seed, deterministic=deterministic, demos=demos, both=both,
                  clip_actions=clip_actions)
 
 
 def collect(policy: Any, env: Env | None = None, *, episodes: int, seed: int = 0, deterministic: bool = True,
-            **kwargs: Any) -> Demos:
+            trust: bool = False, **kwargs: Any) -> Demos:
     """Record `episodes` complete episodes of a policy, with the arguments of `evaluate`.
 
     `demos.save("d.npz")` keeps them, and `train(…, demos=demos)` learns from them.
@@ -185,7 +189,7 @@ def collect(policy: Any, env: Env | None = None, *, episodes: int, seed: int = 0
     from puffer_il.training.resolve_actor import resolve_actor
 
     _positive("episodes", episodes)
-    source, creator = _scene(policy, env, kwargs)
+    source, creator = _scene(policy, env, kwargs, trust)
     rows = creator.facts().rows_for(min(episodes, MOST_ROWS))
     with vectors.make_vec(creator, num_envs=rows, seed=seed) as vec:
         vec.reset()
@@ -274,8 +278,9 @@ def _folder(source: Any) -> Any:
     return source.dir if isinstance(source, Run) else Path(source) if isinstance(source, str) else source
 
 
-def _scene(policy: Any, env: Env | None, kwargs: dict[str, Any]) -> tuple[Any, Creator]:
-    """The policy as `resolve_actor` takes it, and where it is to act: in the environment given, or else in its own."""
+def _scene(policy: Any, env: Env | None, kwargs: dict[str, Any], trusted: bool) -> tuple[Any, Creator]:
+    """The policy as `resolve_actor` takes it, and where it is to act: in the environment given, or else in its own, if
+    that is no code that nobody has `trusted`."""
     from puffer_il.training.resolve_actor import RANDOM, SCRIPT
     from puffer_il.training.run_dir import environment_of, load_config
 
@@ -285,9 +290,10 @@ def _scene(policy: Any, env: Env | None, kwargs: dict[str, Any]) -> tuple[Any, C
     if env is None and isinstance(source, Path):
         load_config(source)  # only a run tells where it acts
     if env is None and hasattr(policy, "spec"):
-        env = policy.spec.name
+        code.check(env := policy.spec.name, {}, "policy", trusted)
     if env is None or isinstance(env, str):  # the run's parameters hold in its own environment
-        env, kwargs = environment_of(source if isinstance(source, Path) else None, env and fastest_name(env), kwargs)
+        run = source if isinstance(source, Path) else None
+        env, kwargs = environment_of(run, env and fastest_name(env), kwargs, trusted)
     return source, find_creator(env, kwargs)
 
 

@@ -39,6 +39,7 @@ def add(commands: Any) -> None:
         one.add_argument("--env", help="an environment, which the demonstrations have to fit")
         parser.takes_kwargs(one)
         parser.takes_demo_keys(one)
+    parser.takes_trust(write)
     convert.add_argument("--time-limit", type=parser.count, metavar="STEPS", help="the environment's time limit, for a "
                                                                                   "file that marks it as a termination")
     convert.add_argument("--no-actions", action="store_true", help="keep only the observations")
@@ -49,6 +50,7 @@ def add(commands: Any) -> None:
     record.add_argument("--out", required=True, metavar="FILE", help="an .npz file")
     record.add_argument("--stochastic", action="store_true", help="sample actions instead of taking the likeliest")
     parser.takes_seed(record)
+    parser.takes_trust(record)
     parser.takes_kwargs(record)
 
 
@@ -115,11 +117,13 @@ def export(args: Namespace) -> int:
     from puffer_il.core.errors import InputError
     from puffer_il.demos import fit, read_meta
     from puffer_il.demos.formats import imitation, minari
+    from puffer_il.vector import trust
 
-    if args.out.startswith(minari.PREFIX):
-        args.env = args.env or read_meta(args.file)["env"]
+    if args.out.startswith(minari.PREFIX) and not args.env:
+        args.env = read_meta(args.file)["env"]
         if not args.env:
             raise InputError(f"demos {args.file}: does not name its environment; give --env ENV")
+        trust.check(args.env, args.kwargs, f"demos {args.file}", args.trust)
     spec = _spec(args)
     demos = _read(args, spec)
     if args.out.startswith(minari.PREFIX):
@@ -140,7 +144,7 @@ def collect(args: Namespace) -> int:
     from puffer_il.vector.vec import make_vec
 
     args.env = fastest_name(args.env, parser.notice)
-    env, kwargs = environment_of(args.policy, args.env, args.kwargs)
+    env, kwargs = environment_of(args.policy, args.env, args.kwargs, args.trust)
     rows = find_creator(env, kwargs).facts().rows_for(min(args.episodes, 64))
     with make_vec(env, num_envs=rows, kwargs=kwargs, seed=args.seed) as vec:
         vec.reset()
@@ -164,11 +168,15 @@ def _written(path: str, demos: Demos) -> int:
 
 def _spec(args: Namespace) -> EnvSpec | None:
     """What --env names, if it does."""
+    from puffer_il.vector import trust
     from puffer_il.vector.make import find_creator
 
     if not args.env and args.kwargs:
         raise parser.UsageError("--env.kwargs.NAME sets a parameter of an environment; name it with --env ENV")
-    return find_creator(args.env, args.kwargs).facts().spec if args.env else None
+    if not args.env:
+        return None
+    trust.remember(args.env, args.kwargs)
+    return find_creator(args.env, args.kwargs).facts().spec
 
 
 def _read(args: Namespace, spec: EnvSpec | None, time_limit: int | None = None) -> Demos:

@@ -86,6 +86,7 @@ def add_play(show: parser.Parser) -> None:
     option("--episodes", type=parser.count, metavar="N", help="default 3; for a file 1; with --keys until you quit")
     option("--steps", type=parser.count, metavar="N", help="at most this many steps (a .png then shows the last one)")
     parser.takes_seed(show)
+    parser.takes_trust(show)
     option("--out", type=Path, metavar="FILE", help="a .gif, .mp4, or .png (the middle of the first episode)")
     option("--fps", type=parser.rate, metavar="F", help="steps per second (default: the environment's own); 0 with "
                                                         "--keys: a step for each key")
@@ -134,8 +135,10 @@ def new(args: Namespace) -> int:
 
 def check(args: Namespace) -> int:
     from puffer_il.envkit.check.run import check
+    from puffer_il.vector import trust
     from puffer_il.vector.make import fastest_name
 
+    trust.remember(args.env, args.kwargs)
     return check(fastest_name(args.env, parser.notice), args.kwargs, args.seconds, as_json=args.json)
 
 
@@ -149,6 +152,8 @@ def play(args: Namespace) -> int:
 
 def bench(args: Namespace) -> int:
     from puffer_il.bench.environment import bench
+    from puffer_il.vector import trust
     from puffer_il.vector.make import fastest_name
 
+    trust.remember(args.env, args.kwargs)
     return bench(fastest_name(args.env, parser.notice), args.kwargs, args.num_envs, args.seconds, as_json=args.json)

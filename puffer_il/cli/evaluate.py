@@ -15,6 +15,7 @@ def add(commands: Any) -> None:
     option("run_dir", type=Path, metavar="run-dir")
     option("--episodes", type=parser.count, default=100, metavar="N", help="how many to play (default 100)")
     parser.takes_seed(evaluate_parser)
+    parser.takes_trust(evaluate_parser)
     option("--demos", metavar="SRC", help="also report how likely the policy finds the actions of these "
                                           "demonstrations: a score where returns tell little")
     option("--stochastic", action="store_true", help="sample actions instead of what the run's key "
@@ -36,7 +37,7 @@ def evaluate(args: Namespace) -> int:
     demos = {"source": args.demos, **args.demo_keys} if args.demos else None
     with others_on_stderr() if args.json else nullcontext():
         played = api.evaluate(args.run_dir, episodes=args.episodes, seed=args.seed, demos=demos, both=args.both,
-                              deterministic=False if args.stochastic else None, **args.kwargs)
+                              trust=args.trust, deterministic=False if args.stochastic else None, **args.kwargs)
     for line in unfinished(played):
         parser.notice(line)
     if args.json:

@@ -77,6 +77,11 @@ def takes_seed(parser: Parser) -> None:
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="another seed begins in other states")
 
 
+def takes_trust(parser: Parser) -> None:
+    parser.add_argument("--trust", action="store_true", help="open the environment that the file names, although it is "
+                        "code that you have not used in this form before")
+
+
 def takes_actor(who: Any) -> None:
     who.add_argument("--policy", type=Path, metavar="RUN_OR_FILE",
                      help="a run directory, or another package's: a zip of Stable-Baselines3, TorchScript, ONNX, …")

@@ -28,6 +28,7 @@ def add(commands: Any) -> None:
     look.add_argument("--demos", default="", metavar="SRC", help="demonstrations to use instead of the run's")
     look.add_argument("--episodes", type=parser.count, default=50, metavar="N", help="episodes per policy (default 50)")
     parser.takes_seed(look)
+    parser.takes_trust(look)
     look.add_argument("--json", action="store_true", help="print JSON instead of lines")
     look.add_argument("--out", type=Path, metavar="FILE", help="also write a picture (.png)")
     parser.takes_kwargs(look)
@@ -43,7 +44,7 @@ def show(args: Namespace) -> int:
         check_path(args.out)
     env = args.env and fastest_name(args.env, parser.notice)
     with terminal.others_on_stderr() if args.json else nullcontext():
-        told = measure(args.run, env, args.kwargs, args.demos, args.episodes, args.seed)
+        told = measure(args.run, env, args.kwargs, args.demos, args.episodes, args.seed, args.trust)
     if args.json:
         print(json.dumps(told, indent=2, default=lambda scalar: scalar.item()))
     else:

@@ -54,6 +54,8 @@ def add(commands: Any) -> None:
     option("--device", metavar="NAME", help="auto, cpu or cuda")
     option("--total-steps", metavar="N", help="environment steps of the whole run, such as 2e6")
     option("--resume", metavar="RUN", type=Path, help="continue from the newest checkpoint of a run directory")
+    option("--trust", action="store_true", help="with --resume: open the run's environment, although it is code that "
+           "you have not used in this form before")
     option("--autotune", action="store_true", help="measure for some seconds first, then set environments, workers, "
            "threads and minibatches; keys that you give are kept (the defaults are good without it)")
     option("--profile", action="store_true", help="at the end, print where the time went and which flag would save "
@@ -127,7 +129,7 @@ def resolve(args: Namespace) -> Config:
 
     if args.resume and args.run_dir:
         raise InputError(f"--run-dir {args.run_dir}: a resumed run continues in its own directory; leave it out")
-    return resolve(args.algo, args.env, layers(args), args.resume, say=parser.notice)
+    return resolve(args.algo, args.env, layers(args), args.resume, say=parser.notice, trusted=args.trust)
 
 
 def unknown(argument: str, args: Namespace) -> str:

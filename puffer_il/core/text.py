@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 FLAG = r"--[a-z][\w.-]* [^\s,;:)]+"  # as a note tells it, to be typed
+CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 SHORTEST_NAME = 15  # columns that the first one keeps where a terminal is narrow
 
 
@@ -48,9 +50,15 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def shown(text: str) -> str:
+    """Text from a file as a terminal may be given it: what would move the cursor, colour, forge a line or turn the
+    direction of writing stands there as its code, such as \\x1b."""
+    return CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
 def facts(pairs: Sequence[tuple[str, str]]) -> list[str]:
     """A line for each name and value, the values below one another."""
-    return [f"  {name:<12}{value}" for name, value in pairs]
+    return [f"  {shown(name):<12}{shown(value)}" for name, value in pairs]
 
 
 @dataclass(frozen=True)

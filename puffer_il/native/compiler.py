@@ -33,20 +33,43 @@ def cache_dir() -> Path:
 
 
 def build_once(target: Path, what: str, build: Callable[[Path], None]) -> Path:
-    """`target`; if it is not there, `build(path)` makes it in a folder apart. InputError if it cannot be written.
+    """`target`; if it is not there whole, `build(path)` makes it in a folder apart. InputError if it cannot be written.
 
-    Safe when two processes compile at once: a finished file appears under its name in one go.
+    Safe when two processes compile at once, or the machine stops: a finished file appears under its name in one go,
+    once it is on the disk, and is compared with the checksum beside it whenever it is used.
     """
-    if not target.is_file():
+    if not is_whole(target):
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
                 built = Path(scratch, target.name)
                 build(built)
-                built.replace(target)
+                written = built.with_name(checksum(target).name)
+                written.write_text(_sha256(built))
+                for path, place in ((built, target), (written, checksum(target))):
+                    with path.open("rb+") as file:
+                        os.fsync(file.fileno())
+                    path.replace(place)
         except OSError as error:
             raise InputError(f"{what} cannot be compiled into {target.parent}: {error}") from None
     return target
+
+
+def checksum(target: Path) -> Path:
+    """The file beside a compiled one that holds its SHA-256."""
+    return target.with_name(f"{target.name}.sha256")
+
+
+def is_whole(target: Path) -> bool:
+    """Whether a compiled file is there as it was written."""
+    try:
+        return checksum(target).read_text() == _sha256(target)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def run(command: list[str], what: str, error: str = ".*error:.*") -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from puffer_il.core.errors import InputError, one_line
-from puffer_il.native.compiler import build_once, cache_dir, compiler, compiler_id, run
+from puffer_il.native.compiler import build_once, cache_dir, compiler, compiler_id, is_whole, run
 from puffer_il.native.envfile import EnvFile, Space, read_env
 
 # No -march: one build runs everywhere. No contraction: the same bits with and without fused multiply-add.
@@ -227,7 +227,7 @@ def compile_env(env: EnvFile, cache: Path | None = None) -> Path:
     try:
         target = cache / f"{wanted}-{compiler_id()}.so"
     except InputError as error:
-        for built in cache.glob(f"{wanted}-*.so"):  # by a compiler that has gone since
+        for built in filter(is_whole, cache.glob(f"{wanted}-*.so")):  # by a compiler that has gone since
             return built
         raise InputError(f"{what} must be compiled but {error}") from None
 

@@ -6,6 +6,7 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Any
 
+from puffer_il.native.catalogue import env_folders
 from puffer_il.native.envfile import EnvFile
 from puffer_il.native.glue import compile_env, source_hash
 
@@ -46,10 +47,12 @@ class VecApi(ctypes.Structure):
 
 
 def load_api(env: EnvFile) -> VecApi:
-    """The compiled form of exactly these sources: the one installed beside them, or else compiled now and cached."""
+    """The compiled form of exactly these sources: of a shipped or installed environment the one beside them, or else
+    compiled now and cached. To load a library is to run it, so that one of other sources is not, nor one that somebody
+    has put into a folder of the user's."""
     wanted = source_hash(env)
     for path in (env.folder / f"_{env.name}{suffix}" for suffix in EXTENSION_SUFFIXES):
-        if path.is_file():
+        if path.is_file() and wanted.encode() in path.read_bytes() and env.folder in env_folders().values():
             with contextlib.suppress(OSError, ValueError):  # built for another machine, or an older table
                 api = _table(path)
                 if api.abi_version == ABI_VERSION and api.source_hash.decode() == wanted:

@@ -21,6 +21,7 @@ from puffer_il.nn.observations import Flatten
 from puffer_il.rollout.actors import RandomActor, policy_actor
 from puffer_il.training.run_dir import environment_of, load_config
 from puffer_il.training.saved_run import load_policy
+from puffer_il.vector import trust
 from puffer_il.vector.make import find_creator
 from puffer_il.vector.vec import Vec, make_vec
 
@@ -51,16 +52,21 @@ class Part:
     values: Array | None
 
 
-def measure(source: Path, env: str, kwargs: dict[str, Any], demos: str, episodes: int, seed: int) -> dict[str, Any]:
+def measure(source: Path, env: str, kwargs: dict[str, Any], demos: str, episodes: int, seed: int,
+            trusted: bool = False) -> dict[str, Any]:
     """All that is known of the reward of a run (or of a `reward.pt`), as numbers, texts, lists and tables.
 
     env, demos  "" for those of the run; kwargs go over the run's parameters of the environment
-    InputError where nothing tells the environment, or where the reward does not fit it.
+    InputError where nothing tells the environment, where it is code that is not `trusted`, or where the reward does not
+    fit it.
     """
     reward, notes = load_reward(source), list[str]()
     run = source if source.is_dir() else source.parent
     config = load_config(run) if (run / "config.toml").is_file() else None
-    env, kwargs = environment_of(run if config else None, env or ("" if config else reward.spec.name), kwargs)
+    if not env and not config:
+        trust.check(reward.spec.name, {}, str(source), trusted)
+        env = reward.spec.name
+    env, kwargs = environment_of(run if config else None, env, kwargs, trusted)
     rows = find_creator(env, kwargs).facts().rows_for(min(episodes, 64))
     with make_vec(env, num_envs=rows, kwargs=kwargs, seed=seed) as vec:
         check_spaces(reward, vec.spec, str(source))

@@ -10,16 +10,18 @@ from puffer_il.learners import experiment
 from puffer_il.learners.experiment import Layer, replaced
 from puffer_il.learners.registry import get_learner
 from puffer_il.training import auto
+from puffer_il.vector import trust
 from puffer_il.vector.make import Creator, fastest_name, find_creator
 
 
 def resolve(algo: str | None, env: str | None, layers: Sequence[Layer] = (), resume: Path | None = None,
-            given: Mapping[str, Any] | None = None, say: Callable[[str], None] = lambda notice: None) -> Config:
+            given: Mapping[str, Any] | None = None, say: Callable[[str], None] = lambda notice: None,
+            trusted: bool = False) -> Config:
     """The shipped experiment, or the config of the run `resume`, under `layers`: (origin, {section: {key: value}}).
 
     Later layers win. Values are checked and converted; text such as "1e-3" or "64,64" stands for numbers. `algo` and
     `env` may be None if a layer names them; `algo` may be "auto". `given` are objects in place of names, as `assemble`
-    takes them. `say` is told what the user should know.
+    takes them. `say` is told what the user should know. `trusted`: see trust.check, of the run's environment.
     Raises InputError, which names the layer's origin, for what is unknown or does not fit.
     """
     if resume and not (resume / "config.toml").is_file():
@@ -36,7 +38,11 @@ def resolve(algo: str | None, env: str | None, layers: Sequence[Layer] = (), res
             raise InputError(f"--resume {resume}: that is a run of {own.get('algo')} on {own.get('env')}, not of "
                              f"{algo} on {env}; leave both out")
         # The run may have been moved since its config was written.
-        return _built(algo, [*before, *layers, ("--resume", {"train": {"run_dir": str(resume)}})])
+        again = _built(algo, [*before, *layers, ("--resume", {"train": {"run_dir": str(resume)}})])
+        if "make_env" not in (given or {}):
+            trust.check(env, _built(algo, before).env.kwargs, str(resume / "config.toml"), trusted)
+            trust.remember(env, again.env.kwargs)
+        return again
     env = fastest_name(env, say)
     layers = [*layers, ("the environment", {"env": {"name": env}})]
 

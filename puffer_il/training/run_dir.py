@@ -11,6 +11,7 @@ from puffer_il.core import checkpoint
 from puffer_il.core.config import Config, read_toml
 from puffer_il.core.errors import InputError
 from puffer_il.learners.experiment import build
+from puffer_il.vector import trust
 from puffer_il.vector.make import same_environment
 
 
@@ -22,6 +23,7 @@ def prepare_run_dir(config: Config) -> Path:
     run_dir = Path(train_cfg.run_dir or f"runs/{short}-{config.algo}-{train_cfg.seed}-{stamp}")
     if (run_dir / "config.toml").exists():
         raise InputError(f"train.run_dir = {str(run_dir)!r} holds a run; continue it with --resume or choose another")
+    trust.remember(config.env.name, config.env.kwargs)
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         checkpoint.write_text(run_dir / "config.toml", config.to_toml())
@@ -59,13 +61,18 @@ def load_config(run_dir: Path) -> Config:
     return build(tables["algo"], [(str(path), tables)])
 
 
-def environment_of(policy: Path | None, env: str | None, kwargs: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def environment_of(policy: Path | None, env: str | None, kwargs: dict[str, Any], trusted: bool = False
+                   ) -> tuple[str, dict[str, Any]]:
     """Where a policy is to act: the environment as given, or else its run's; and its parameters: under `kwargs` those
-    of the run, if it is of that environment."""
+    of the run, if it is of that environment. InputError if the run's runs code that nobody has trusted, unless it is
+    `trusted` now."""
     config = load_config(policy) if policy and policy.is_dir() else None
     name = env or (config.env.name if config else "")
     if not name:
         raise InputError("an environment is missing; give its name, a folder, or the run of a policy: --policy RUN")
     if config and same_environment(name, config.env.name):
+        if not env or config.env.kwargs:
+            trust.check(config.env.name, config.env.kwargs, f"{policy}/config.toml", trusted)
         kwargs = config.env.kwargs | kwargs
+    trust.remember(name, kwargs)
     return name, kwargs

@@ -33,6 +33,7 @@ from puffer_il.vector.gym_vector import Vectorized, open_envpool, open_vector_en
 from puffer_il.vector.rewards import KEY, check_rewards, read_weights
 from puffer_il.vector.statistics import check_statistics
 from puffer_il.vector.success import LOGGED
+from puffer_il.vector.trust import check_callable, same_name
 
 # Packages with a registry of their own, what opens it, and what that is told beside the id: gym:CartPole-v1 is not
 # Gymnasium's.
@@ -165,7 +166,8 @@ class Creator:
         if callable(self.target):
             return self.target
         module, _, attribute = self.target.partition(":")
-        return getattr(_import(module), attribute)
+        check_callable(self.name, found := getattr(_import(module), attribute))
+        return found
 
     def _weighted(self, make: Callable) -> tuple[Array | None, dict[str, Any]]:
         """The weights of its reward, and its own parameters; those weights are one only where it says so."""
@@ -266,11 +268,14 @@ def find_creator(name: str | Callable, kwargs: dict[str, Any] | None = None) -> 
 
 
 def same_environment(one: str, other: str) -> bool:
-    """True for two ways to write the same environment, such as `my_env` and `./my_env/`."""
-    with suppress(InputError):
-        a, b = find_creator(one), find_creator(other)
-        return (a.kind, a.target) == (b.kind, b.target)
-    return one == other
+    """True for two ways to write the same environment, such as `my_env` and `./my_env/`. Nothing is imported."""
+    def same(one: str, other: str) -> bool:
+        with suppress(InputError):
+            a, b = find_creator(one), find_creator(other)
+            return (a.kind, a.target) == (b.kind, b.target)
+        return one == other
+
+    return same_name(one, other, same)
 
 
 def fastest_name(name: str, say: Callable[[str], None] = lambda notice: None) -> str:

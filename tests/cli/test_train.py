@@ -23,7 +23,7 @@ from tests.support.command_line import metrics, one_line, train
 
 
 def typed(algo=None, env=None, *, overrides=(), **options) -> Namespace:
-    nothing = dict.fromkeys(("demos", "config", "run_dir", "seed", "device", "total_steps", "resume"))
+    nothing = dict.fromkeys(("demos", "config", "run_dir", "seed", "device", "total_steps", "resume", "trust"))
     return Namespace(algo=algo, env=env, overrides=list(overrides), prog="puffer-il train", **(nothing | options))
 
 

@@ -5,11 +5,12 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from puffer_il.core.errors import InputError
-from puffer_il.native import glue
+from puffer_il.native import glue, vec_api
 from puffer_il.native.envfile import read_env
 from tests.support.environments import FOLDERS, write_env
 
@@ -76,7 +77,8 @@ def test_compiles_once_for_the_same_sources(folder: Path, tmp_path: Path, monkey
     env, cache = read_env(folder), tmp_path / "cache"
     with ThreadPoolExecutor(4) as pool:
         paths = set(pool.map(lambda _: glue.compile_env(env, cache), range(4)))
-    assert [*paths] == list(cache.iterdir())  # one file, and nothing left of the work
+    assert [*paths] == list(cache.glob("*.so"))
+    assert len(list(cache.iterdir())) == 2  # the file and its checksum, and nothing left of the work
     assert {glue.compile_env(env, cache)} == paths
     monkeypatch.setenv("CC", "false")  # another compiler
     with pytest.raises(InputError, match="does not compile: the compiler gives no reason"):
@@ -89,7 +91,7 @@ def test_compiles_once_for_the_same_sources(folder: Path, tmp_path: Path, monkey
     (folder / "part.h").write_text("#define PART 2\n")
     with pytest.raises(InputError, match="does not compile: the compiler gives no reason"):
         glue.compile_env(env, cache)
-    assert [*paths] == list(cache.iterdir())
+    assert [*paths] == list(cache.glob("*.so"))
 
 
 def test_compiler_errors_are_one_line(folder: Path, tmp_path: Path):
@@ -126,3 +128,29 @@ def test_build_time_imports_are_light():
     """setup.py imports the module where neither torch nor PufferLib nor Gymnasium is installed yet."""
     code = "import sys, puffer_il.native.glue; print({'torch', 'pufferlib', 'gymnasium', 'rich'} & {*sys.modules})"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+def test_a_cached_library_that_is_damaged_is_compiled_again(folder, tmp_path, monkeypatch):
+    """As a machine that stops soon after a compilation can leave it: empty."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    env = read_env(folder)
+    built = glue.compile_env(env)
+    whole = built.read_bytes()
+    built.write_bytes(b"")
+    assert glue.compile_env(env) == built and len(built.read_bytes()) == len(whole)
+
+
+def test_a_library_beside_a_users_environment_is_never_loaded(folder, tmp_path, monkeypatch):
+    """Nor one of a shipped environment whose sources are others: its code would run before anybody could look."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    env, loaded = read_env(folder), []
+    built = SimpleNamespace(abi_version=vec_api.ABI_VERSION, source_hash=glue.source_hash(env).encode())
+    monkeypatch.setattr(vec_api, "_table", lambda path: loaded.append(path) or built)
+    beside = env.folder / f"_{env.name}{vec_api.EXTENSION_SUFFIXES[0]}"
+    beside.write_bytes(glue.source_hash(env).encode())
+    vec_api.load_api(env)
+    monkeypatch.setattr(vec_api, "env_folders", lambda: {env.name: env.folder})
+    vec_api.load_api(env)
+    beside.write_bytes(b"of other sources")
+    vec_api.load_api(env)
+    assert [path == beside for path in loaded] == [False, True, False]

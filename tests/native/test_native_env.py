@@ -362,7 +362,8 @@ def test_stale_library_is_not_used(tmp_path: Path, left_behind: str):
     assert NativeEnv(FOLDERS["cartpole"], 16).reset()[0].min() < 0
 
 
-def test_library_beside_its_sources_is_used(pair: Path, monkeypatch: pytest.MonkeyPatch):
+def test_library_beside_the_sources_of_an_installed_environment_is_used(pair: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("puffer_il.native.vec_api.env_folders", lambda: {"pair": pair.resolve()})
     shutil.copy(compile_env(read_env(pair)), pair / f"_pair{EXTENSION_SUFFIXES[0]}")
     monkeypatch.setattr("puffer_il.native.vec_api.compile_env", lambda env: pytest.fail("compiled again"))
     assert load_api(read_env(pair)).agents == 2

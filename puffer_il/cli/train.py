@@ -160,7 +160,7 @@ def result(summary: dict[str, Any], run_dir: Path) -> list[str]:
             ] if best and last and best["env_steps"] < summary["env_steps"] else []
     then = {"finished": [("evaluate", f"puffer-il eval {run}"),
                          ("continue", f"puffer-il train --resume {run} --total-steps {2 * summary['env_steps']}")],
-            "interrupted": [("continue", f"puffer-il train --resume {run}")],
+            "interrupted": [("evaluate", f"puffer-il eval {run}"), ("continue", f"puffer-il train --resume {run}")],
             "diverged": [("cause", cause)] if (cause := summary.get("cause")) else [
                 ("advice", "a loss is not finite; lower the learning rates, see metrics.jsonl")]}
     title = f"{summary['status']}: {summary['algo']} on {summary['env']}, seed {summary['seed']}"

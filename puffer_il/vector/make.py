@@ -3,6 +3,8 @@
 import importlib
 import inspect
 import os
+import pkgutil
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -203,7 +205,7 @@ class Creator:
             raise InputError(f"{about}: {one_line(error)}") from None
         except (Exception, SystemExit) as error:
             if type(error).__module__ in ("gym.error", "pettingzoo.env_registry.exceptions"):
-                raise InputError(f"{about}: {one_line(error)}") from None
+                raise InputError(f"{about}: {_nearest_id(error) or one_line(error)}") from None
             if isinstance(error, TypeError) and "keyword argument" in str(error):
                 raise InputError(f"{about}: env.kwargs = {self.kwargs}: {one_line(error)}") from None
             raise EnvFailure(f"{about} cannot be opened:\n{traceback.format_exc()}") from error
@@ -334,8 +336,25 @@ def _import(module: str) -> Any:
     except ModuleNotFoundError as error:
         if not error.name or not f"{module}.".startswith(f"{error.name}."):  # it lacks a module itself
             raise
+        if near := _nearest_module(error.name):
+            raise InputError(f"there is no module {error.name!r}; did you mean {near!r}?") from None
         raise InputError(f"no module {error.name!r} is in the current folder ({os.getcwd()}) or on Python's path; go "
                          "to the folder that holds it, or name that folder in PYTHONPATH") from None
+
+
+def _nearest_module(name: str) -> str:
+    """The module of the same package whose name comes nearest, such as a later version's; empty if there is none."""
+    package, _, last = name.rpartition(".")
+    paths = getattr(sys.modules.get(package), "__path__", ())
+    near = get_close_matches(last, [module.name for module in pkgutil.iter_modules(paths)], n=1)
+    return f"{package}.{near[0]}" if near else ""
+
+
+def _nearest_id(error: BaseException) -> str:
+    """What an error that lists all ids after the one it does not know makes of them in one line; empty for others."""
+    wrong, *known = re.findall(r"'([^' ]+)'", str(error)) or [""]
+    near = get_close_matches(wrong, known, n=1)
+    return f"there is no {wrong!r}; did you mean {near[0]!r}?" if near else ""
 
 
 def env_seed(seed: int, index: int) -> int:

@@ -62,7 +62,7 @@ def test_meta_worlds_ten_tasks_are_one_batch():
 
 def test_minigrid_with_a_picture():
     pytest.importorskip("minigrid")
-    with pytest.raises(InputError, match="leave 'mission' out, as gymnasium.wrappers.FilterObservation does"):
+    with pytest.raises(InputError, match=r"leave 'mission' out, as gymnasium\.wrappers\.FilterObservation does"):
         make_vec("minigrid:MiniGrid-DoorKey-5x5-v0", num_envs=1)
 
 
@@ -124,7 +124,7 @@ def test_mo_gymnasium():
         own = [mo.wrappers.LinearReward(mo.make("deep-sea-treasure-v0"), np.array(weights)) for _ in range(2)]
         ends = compare(vec, [Alone(env, env_seed(SEED, i), "NEXT_STEP") for i, env in enumerate(own)], 200)
     assert ends.sum() > 0
-    with pytest.raises(InputError, match="its reward is 2 numbers; give their weights as env.kwargs.reward_weights"):
+    with pytest.raises(InputError, match=r"its reward is 2 numbers; give their weights as env\.kwargs\.reward_weights"):
         make_vec(name, num_envs=2)
 
 

@@ -179,6 +179,13 @@ def test_pettingzoo_is_opened_by_its_own_ids() -> None:
         find_creator("pettingzoo:classic/rps-v9").facts()
 
 
+def test_ids_of_earlier_versions_name_the_later_ones() -> None:
+    with pytest.raises(InputError, match=r"no module '.*zombies_v10'; did you mean '.*knights_archers_zombies_v11'\?"):
+        find_creator(f"{KAZ[:-3]}v10:parallel_env")
+    with pytest.raises(InputError, match=r"no 'butterfly/knights.*'; did you mean 'butterfly/knights_.*-v11'\?"):
+        find_creator("pettingzoo:butterfly/knights-archers-zombies-v10").facts()
+
+
 def test_turns_are_refused() -> None:
     with pytest.raises(InputError, match=r"turn-based PettingZoo environment.* open its module's parallel_env"):
         find_creator(f"{RPS}:env").facts()

@@ -27,7 +27,7 @@ class ActionSpec:
     shape: tuple[int, ...] = ()  # what the environment itself expects for one action
     start: tuple[int, ...] = ()  # from where the environment itself counts each choice, if not from 0
     held: Array | None = None  # float64, flat: the value of each locked dimension, NaN for the others; None: none is
-    parts: tuple[tuple[Path, tuple[int, ...]], ...] = ()  # path and shape of the leaves of a Dict or Tuple, in order
+    parts: tuple[tuple[Path, tuple[int, ...], str], ...] = ()  # path, shape, dtype of the leaves of a Dict or Tuple
 
     @property
     def discrete(self) -> bool:
@@ -96,15 +96,15 @@ class ActionSpec:
                 whole = self._filled(whole, np.dtype(np.float32 if exact.all() else np.float64))
         if not self.parts:
             return whole.reshape(len(rows), *self.shape)
-        ends = np.cumsum([math.prod(shape) for _, shape in self.parts])
+        ends = np.cumsum([math.prod(shape) for _, shape, _ in self.parts])
         leaves = np.split(whole, ends[:-1], axis=1)
-        return nested([(path, leaf.reshape(len(rows), *shape))
-                       for (path, shape), leaf in zip(self.parts, leaves, strict=True)])
+        return nested([(path, leaf.reshape(len(rows), *shape).astype(dtype))
+                       for (path, shape, dtype), leaf in zip(self.parts, leaves, strict=True)])
 
     def from_env(self, actions: Any) -> Array:
         """The reverse: n actions in the environment's own form → rows (n, dim) in `dtype`."""
         if self.parts and isinstance(actions, Mapping | tuple):
-            leaves = [np.asarray(leaf_of(actions, path)) for path, _ in self.parts]
+            leaves = [np.asarray(leaf_of(actions, path)) for path, *_ in self.parts]
             actions = np.concatenate([leaf.reshape(len(leaf), -1) for leaf in leaves], 1)
         rows = self.chosen(np.asarray(actions).reshape(len(actions), self.width))
         return (rows - np.array(self.start) if self.start else rows).astype(self.dtype)

@@ -146,16 +146,16 @@ def spec_to_state(spec: EnvSpec) -> dict[str, Any]:
         "low": None if action.low is None else action.low.tolist(),
         "high": None if action.high is None else action.high.tolist(),
         "held": None if action.held is None else action.held.tolist(),
-        "action_parts": [[list(path), list(shape)] for path, shape in action.parts],
+        "action_parts": [[list(path), list(shape), dtype] for path, shape, dtype in action.parts],
     }
 
 
 def spec_from_state(state: dict[str, Any]) -> EnvSpec:
     bounds = {k: None if state[k] is None else np.array(state[k], np.float32) for k in ("low", "high")}
-    held = state.get("held")
+    held, parts = state.get("held"), state.get("action_parts", ())
     action = ActionSpec(tuple(state["nvec"]), bounds["low"], bounds["high"], tuple(state["action_shape"]),
                         tuple(state["action_start"]), None if held is None else np.array(held, np.float64),
-                        tuple((tuple(path), tuple(shape)) for path, shape in state.get("action_parts", ())))
+                        tuple((tuple(path), tuple(shape), dtype) for path, shape, dtype in parts))
     fields = tuple(field_from_list(entry) for entry in state["obs_fields"])
     return EnvSpec(state["name"], tuple(state["obs_shape"]), np.dtype(state["obs_dtype"]), action, fields,
                    state["num_agents"])

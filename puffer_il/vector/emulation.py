@@ -121,7 +121,9 @@ def action_spec(space: spaces.Space, own: spaces.Space | None = None) -> ActionS
     """The spec of a Discrete, MultiDiscrete or Box space of rows; `own` is the environment's, if that is another."""
     own = space if own is None else own
     shape = space.shape if own.shape is None else own.shape
-    parts = tuple((path, leaf.shape or ()) for path, leaf in leaves_of(own) if path)
+    kind = "float64" if isinstance(space, spaces.Box) else "int64"
+    parts = tuple((path, leaf.shape or (), "float32" if leaf.dtype == np.float32 else kind)
+                  for path, leaf in leaves_of(own) if path)
     if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
         start = np.concatenate([_start(leaf) for _, leaf in leaves_of(own)])
         return ActionSpec(tuple(map(int, np.ravel(_choices(space)))), shape=shape or (),

@@ -75,3 +75,44 @@ class Pair(gymnasium.Env):
         self.closed = self.np_random.integers([3, 2])
         self.mask = np.concatenate([np.arange(3) != self.closed[0], np.arange(2) != self.closed[1]]).astype(np.int8)
         return self.closed.astype(np.float32), {"action_mask": self.mask}
+
+
+class Called(Board):
+    """A part of the observation that is called a mask and counts the free places instead."""
+
+    def __init__(self) -> None:
+        super().__init__("dict")
+        self.observation_space = spaces.Dict({"observation": spaces.Box(0, 2, (2,), np.float32),
+                                              "action_mask": spaces.Box(0, 2, (4,), np.int8)})
+
+    def _obs(self) -> tuple[Any, dict]:
+        return {"observation": self.height[:2].astype(np.float32), "action_mask": (2 - self.height).astype(np.int8)}, {}
+
+
+class Boards:
+    """Two agents with a Board each, as a parallel environment of PettingZoo: agents[1] ends first or last."""
+
+    possible_agents = ("left", "right")
+    metadata: dict[str, Any] = {}  # noqa: RUF012
+
+    def __init__(self, says: str = "dict") -> None:
+        self.boards = {agent: Board(says) for agent in self.possible_agents}
+        self.agents = list(self.possible_agents)
+
+    def observation_space(self, agent: str) -> spaces.Space:
+        return self.boards[agent].observation_space
+
+    def action_space(self, agent: str) -> spaces.Space:
+        return self.boards[agent].action_space
+
+    def reset(self, seed: int | None = None, options: Any = None) -> tuple[dict, dict]:
+        self.agents = list(self.possible_agents)
+        begun = {agent: self.boards[agent].reset(seed=None if seed is None else seed + k)
+                 for k, agent in enumerate(self.agents)}
+        return {agent: obs for agent, (obs, _) in begun.items()}, {agent: info for agent, (_, info) in begun.items()}
+
+    def step(self, actions: dict) -> tuple[dict, dict, dict, dict, dict]:
+        done = {agent: self.boards[agent].step(action) for agent, action in actions.items()}
+        obs, rewards, ends, cuts, infos = ({agent: given[k] for agent, given in done.items()} for k in range(5))
+        self.agents = [agent for agent in self.agents if not ends[agent]]
+        return obs, rewards, ends, cuts, infos

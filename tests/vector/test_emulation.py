@@ -85,12 +85,14 @@ def test_nested_fields_are_named_by_their_path():
     ("shifted", ActionSpec(nvec=(5,), start=(-2,)), [[1]], -1),
     ("multidiscrete", ActionSpec(nvec=(3, 4, 5), shape=(3,)), [[2, 0, 4]], 6),
     ("multibinary", ActionSpec(nvec=(2, 2, 2), shape=(3,)), [[1, 0, 1]], 2),
-    ("dict", ActionSpec(nvec=(3, 4, 2, 5), shape=(4,), parts=((("a",), ()), (("b", 0), ()), (("b", 1), (2,)))),
+    ("dict", ActionSpec(nvec=(3, 4, 2, 5), shape=(4,), parts=(
+        (("a",), (), "int64"), (("b", 0), (), "int64"), (("b", 1), (2,), "int64"))),
      [[2, 3, 1, 4]], 10),
     ("box", ActionSpec(low=np.full(2, -1), high=np.ones(2), shape=(2,)), [[0.5, 0.25]], 0.75),
     ("box64", ActionSpec(low=np.full(2, -1), high=np.ones(2), shape=(2,)), [[0.5, 0.25]], 0.75),
     ("matrix", ActionSpec(low=np.full(6, -1), high=np.ones(6), shape=(2, 3)), [[1, 0, 0, 0, 0, 0.5]], 1.5),
-    ("boxes", ActionSpec(low=np.array([-1, 0, 0]), high=np.ones(3), shape=(3,), parts=((("a",), ()), (("b",), (2,)))),
+    ("boxes", ActionSpec(low=np.array([-1, 0, 0]), high=np.ones(3), shape=(3,), parts=(
+        (("a",), (), "float32"), (("b",), (2,), "float32"))),
      [[-1, 1, 0.5]], 0.5),
 ])
 def test_actions_of_every_structure(action, spec, sent, echo):

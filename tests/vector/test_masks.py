@@ -150,7 +150,23 @@ def test_demonstrations_without_masks_fit_an_environment_that_says_them_beside()
     assert (spec.mask.of(demos.obs) == 1).all() and np.array_equal(spec.unpack(demos.obs), bare.obs)
 
 
-def test_chunks_and_noise_cannot_keep_to_masks():
+def test_agents_of_a_parallel_environment_have_a_mask_each(tmp_path):
+    for says in ("dict", "info"):
+        cfg = config("ppo", tmp_path / says, says, env__name="tests.support.masked:Boards")
+        assert run(cfg).summary["status"] == "finished"
+        spec = find_creator("tests.support.masked:Boards", {"says": says}).facts().spec
+        assert spec.num_agents == 2 and spec.mask is not None
+
+
+def test_what_is_called_a_mask_and_is_none_is_an_observation_with_a_notice():
+    with make_vec("tests.support.masked:Called", num_envs=1, backend="serial") as vec:
+        assert vec.spec.mask is None and Policy(vec.spec, PolicyConfig()).encoder.dim == 6
+        assert any("the part 'action_mask' is read as an observation" in notice for notice in vec.notices)
+
+
+def test_chunks_and_noise_cannot_keep_to_masks(tmp_path):
     spec = find_creator(BOARD).facts().spec
     with pytest.raises(InputError, match=r"policy\.chunk = 4: .* none can be chosen ahead"):
         Policy(spec, PolicyConfig(chunk=4))
+    with pytest.raises(InputError, match="noise_bc disturbs the expert's actions at random"):
+        run(config("noise_bc", tmp_path / "run", noise_bc__expert="random"))

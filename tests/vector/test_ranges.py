@@ -11,7 +11,7 @@ from puffer_il.core.errors import InputError
 from puffer_il.demos import collect, load_demos, read_demos
 from puffer_il.rollout.actors import RandomActor
 from puffer_il.training.saved_run import load_policy
-from puffer_il.vector.emulation import action_spec
+from puffer_il.vector.emulation import action_spec, plain_actions
 from puffer_il.vector.make import find_creator
 from puffer_il.vector.vec import make_vec
 from tests.support.locked import RANGES, Robot
@@ -125,11 +125,19 @@ def test_demonstrations_that_move_a_locked_joint_are_refused(demos_file):
     assert np.array_equal(clipped.actions, whole.actions[:, [0, 2]])
 
 
+def test_each_part_of_an_action_has_its_own_dtype_and_stays_within_its_own_bounds():
+    """No float32 is 0.9 or 0.1: bounds are rounded to the inside, and what is locked is exact."""
+    space = spaces.Tuple([spaces.Box(np.float32([-1]), np.float32([1])),
+                          spaces.Box(np.array([0.1, 0.7, 0.3]), np.array([0.1, 0.7000001, 0.9]), dtype=np.float64)])
+    spec = action_spec(plain_actions(space)[0], space)
+    for rows in (np.full((1, spec.dim), -9), np.full((1, spec.dim), 9)):
+        first, second = spec.to_env(rows.astype(np.float32))
+        assert first.dtype == np.float32 and (first[0], second[0]) in space
+
+
 def test_nested_actions_are_given_in_the_environments_own_form():
     space = spaces.Dict({"arm": spaces.Box(-1, 1, (2, 1)), "hand.x": spaces.Tuple([spaces.Box(0, 1, ())])})
     rows = np.float32([[0.5, -9, 0.25], [0, 1, 1]])
-    from puffer_il.vector.emulation import plain_actions
-
     spec = action_spec(plain_actions(space)[0], space)
     own = spec.to_env(rows)
     assert own["arm"].shape == (2, 2, 1) and own["hand.x"][0].tolist() == [0.25, 1]

@@ -104,10 +104,24 @@ class Remembers(nn.Module):
         return self.net(x) + self.hidden_state[0]
 
 
+class Counts(nn.Module):
+    """A state by another name."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(4, 2)
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, x):
+        self.calls += 1
+        return self.net(x) * self.calls
+
+
 @pytest.mark.parametrize(("net", "environment", "message"), [
     (mlp(5, 8, 2), spec(), r"does not take observations of shape \(4,\)"),
     (mlp(4, 8, 3), spec(), "has 3 outputs but toy needs 2"),
-    (Remembers(), spec(), "recurrent state"),
+    (Remembers(), spec(), "keeps the recurrent state of one environment"),
+    (Counts(), spec(), "gives different actions for the same observations"),
     (mlp(4, 8, 2), EnvSpec("eye", (4, 4, 3), np.dtype(np.uint8), spec().action), "takes one row of numbers"),
     (mlp(4, 8, 2), EnvSpec("parts", (4,), np.dtype(np.float32), spec().action, (
         ObsField("a", np.dtype(np.float32), (2,), path=("a",)),
@@ -129,6 +143,32 @@ def test_onnx_gives_the_networks_means(tmp_path, dynamic):
     np.testing.assert_allclose(acted(tmp_path / "policy.onnx", obs=OBS[:50]), given(net, OBS[:50]), atol=1e-5)
     with pytest.raises(InputError, match="does not take observations"):
         read_policy(tmp_path / "policy.onnx", spec(obs=5))
+
+
+@pytest.mark.parametrize("kind", ["gru", "lstm"])
+def test_the_real_rsl_rls_recurrent_networks_agree_in_onnx(tmp_path, kind):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("rsl_rl", reason="pip install rsl-rl-lib")
+    from rsl_rl.models import RNNModel
+    from tensordict import TensorDict
+
+    torch.manual_seed(0)
+    model = RNNModel(TensorDict({"policy": torch.zeros(1, 4)}, [1]), {"actor": ["policy"]}, "actor", 2, [8], "elu",
+                     True, {"class_name": "GaussianDistribution"}, rnn_type=kind, rnn_hidden_dim=6)
+    model.eval()
+    exported = model.as_onnx(False).eval()
+    torch.onnx.export(exported, exported.get_dummy_inputs(), tmp_path / "policy.onnx", opset_version=18, verbose=False,
+                      input_names=exported.input_names, output_names=exported.output_names)
+    policy, state = read_policy(tmp_path / "policy.onnx", spec()), None
+    assert not policy.memoryless
+    starts = np.zeros((6, 3), bool)
+    starts[0] = starts[4, 1] = True
+    for obs, begins in zip(OBS[:18].reshape(6, 3, 4), starts, strict=True):
+        model.reset(torch.from_numpy(begins.astype(np.float32)))
+        with torch.no_grad():
+            wanted = model(TensorDict({"policy": torch.from_numpy(obs)}, [3])).numpy()
+        actions, state = policy.predict(obs, state, begins, deterministic=True)
+        np.testing.assert_allclose(actions, wanted, atol=1e-5)
 
 
 def test_an_onnx_file_without_its_package_names_the_remedy(tmp_path, monkeypatch):

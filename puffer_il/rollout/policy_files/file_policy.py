@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from puffer_il.core.actions import ActionSpec
-from puffer_il.core.errors import InputError
+from puffer_il.core.errors import InputError, one_line
 from puffer_il.core.spec import Array, EnvSpec
 
 Network = Callable[[Array, Any, Array | None], tuple[Array, Any]]  # rows, state, starts → outputs (n, width), state
@@ -164,9 +164,19 @@ def whole_range(action: ActionSpec) -> tuple[Array, Array]:
     return low, high
 
 
-def output_head(outputs: Array, rows: int, spec: EnvSpec, refuse: Callable[[str], Any]) -> Head:
-    """How the outputs of an exported network become actions, from what it gave for `rows` observations: whole numbers
-    are choices, other numbers means, or one value per choice. None of them can be sampled."""
+def output_head(network: Network, spec: EnvSpec, refuse: Callable[[str], Any]) -> Head:
+    """How the outputs of an exported network become actions, from what it gives for some observations: whole numbers
+    are choices, other numbers means, or one value per choice. None of them can be sampled. Refuses a network that does
+    not take such observations, or answers the same ones in two ways."""
+    rows = 2
+    obs = np.random.default_rng(0).random((rows, *spec.obs_shape)).astype(spec.obs_dtype)
+    try:
+        outputs, again = (network(obs, None, None)[0] for _ in range(2))
+    except Exception as error:  # other people's code, in whatever runs it
+        refuse(f"does not take observations of shape {spec.obs_shape} ({one_line(error)}); use a policy of {spec.name}")
+    if not np.array_equal(outputs, again):
+        refuse("gives different actions for the same observations: it samples, or keeps a state in itself; export its "
+               "mean, and a recurrent one to ONNX, where the state is an input")
     action, given = spec.action, outputs.reshape(rows, -1).shape[1] if outputs.size % rows == 0 else 0
     needed = sum(action.nvec) if action.discrete else action.width
     if action.discrete and outputs.dtype.kind in "iu" and given == len(action.nvec):

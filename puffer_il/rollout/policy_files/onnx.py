@@ -1,8 +1,8 @@
 """A network exported to ONNX, as rsl_rl's and Isaac Lab's exporters write it (`policy.onnx`), or torch.onnx for skrl,
 Stable-Baselines3 or any other package. It runs in the package onnxruntime.
 
-The first input is observations, the first output actions or the logits of choices. Two more inputs and outputs are the
-states of an LSTM, (layers, 1, units) each.
+The first input is observations, the first output actions or the logits of choices. Further inputs and outputs are the
+states of a GRU or an LSTM, (layers, 1, units) each.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ from puffer_il.rollout.policy_files.networks import Refuse, numbers, plain
 
 def read(path: Path, spec: EnvSpec, refuse: Refuse) -> FilePolicy:
     """The policy in the file, which acts in environments of `spec`."""
-    width = plain(spec, refuse)
+    plain(spec, refuse)
     try:
         import onnxruntime
     except ImportError:
@@ -28,15 +28,11 @@ def read(path: Path, spec: EnvSpec, refuse: Refuse) -> FilePolicy:
     except Exception as error:  # onnxruntime has exceptions of its own for every kind of damage
         refuse(f"cannot be read as ONNX ({one_line(error)}); export it again")
     inputs = session.get_inputs()
-    if len(inputs) not in (1, 3):
+    if len(inputs) > 3 or any(len(one.shape) != 3 or not isinstance(one.shape[2], int) for one in inputs[1:]):
         refuse(f"has {len(inputs)} inputs ({', '.join(one.name for one in inputs)}); export one that takes "
-               "observations alone, or observations and the two states of an LSTM")
+               "observations alone, or observations and the states of a GRU or an LSTM")
     network = _Network(session, spec)
-    try:
-        outputs, _ = network(np.zeros((2, *spec.obs_shape), spec.obs_dtype), None, None)
-    except Exception as error:
-        refuse(f"does not take observations of shape ({width},) ({one_line(error)}); use a policy of {spec.name}")
-    return FilePolicy(str(path), network, output_head(outputs, 2, spec, refuse), 0, memoryless=len(inputs) == 1)
+    return FilePolicy(str(path), network, output_head(network, spec, refuse), 0, memoryless=len(inputs) == 1)
 
 
 class _Network:

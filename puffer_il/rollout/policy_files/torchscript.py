@@ -7,13 +7,12 @@ It takes observations (n, width) and gives actions, or the logits of choices; of
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from puffer_il.core.errors import one_line
 from puffer_il.core.spec import Array, EnvSpec
 from puffer_il.rollout.policy_files.file_policy import FilePolicy, output_head
-from puffer_il.rollout.policy_files.networks import Refuse, numbers, plain
+from puffer_il.rollout.policy_files.networks import Refuse, count, numbers, plain
 
 
 def recognises(members: frozenset[str]) -> bool:
@@ -22,14 +21,11 @@ def recognises(members: frozenset[str]) -> bool:
 
 def read(path: Path, spec: EnvSpec, refuse: Refuse) -> FilePolicy:
     """The policy in the file, which acts in environments of `spec`."""
-    width = plain(spec, refuse)
+    plain(spec, refuse)
     try:
         module = torch.jit.load(str(path), map_location="cpu").eval()
     except RuntimeError as error:
         refuse(f"cannot be read as TorchScript ({one_line(error)}); export it again")
-    names = {name.rpartition(".")[2] for name, _ in module.named_buffers()}
-    if names & {"hidden_state", "cell_state"}:
-        refuse("keeps a recurrent state of one environment in itself; export it to ONNX, where the state is an input")
 
     def network(rows: Array, state: Any, starts: Array | None) -> tuple[Array, Any]:
         with torch.no_grad():
@@ -38,9 +34,6 @@ def read(path: Path, spec: EnvSpec, refuse: Refuse) -> FilePolicy:
             given = given[0]
         return given.numpy(), state
 
-    try:
-        outputs, _ = network(np.zeros((2, *spec.obs_shape), spec.obs_dtype), None, None)
-    except (RuntimeError, TypeError, AttributeError, IndexError) as error:
-        refuse(f"does not take observations of shape ({width},) ({one_line(error)}); use a policy of {spec.name}")
-    parameters = sum(p.numel() for p in module.parameters())
-    return FilePolicy(str(path), network, output_head(outputs, 2, spec, refuse), parameters)
+    if {name.rpartition(".")[2] for name, _ in module.named_buffers()} & {"hidden_state", "cell_state"}:
+        refuse("keeps the recurrent state of one environment in itself; export it to ONNX, where the state is an input")
+    return FilePolicy(str(path), network, output_head(network, spec, refuse), count([module]))

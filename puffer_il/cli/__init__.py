@@ -87,7 +87,9 @@ def _report(error: Exception) -> int:
 
 
 def _complain(text: str, code: int) -> int:
-    print("puffer-il:", " ".join(text.split()), file=sys.stderr)
+    from puffer_il.core.text import shown
+
+    print("puffer-il:", shown(" ".join(text.split())), file=sys.stderr)
     return code
 
 

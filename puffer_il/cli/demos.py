@@ -55,7 +55,7 @@ def add(commands: Any) -> None:
 
 
 def info(args: Namespace) -> int:
-    from puffer_il.core.text import facts, number
+    from puffer_il.core.text import facts, number, shown
     from puffer_il.demos import describe, read_demos
 
     told = describe(read_demos(args.file))
@@ -78,12 +78,13 @@ def info(args: Namespace) -> int:
         lines.append(("weights", f"from {told['weights']['min']:.4g} to {told['weights']['max']:.4g}"))
     if told["states"]:
         lines.append(("states", f"{told['states']['shape'][0]} numbers each, so that episodes can begin in them"))
-    print("\n".join([told["source"], *facts(lines + [("note", note) for note in told["notes"]])]))
+    print("\n".join([shown(told["source"]), *facts(lines + [("note", note) for note in told["notes"]])]))
     return 0
 
 
 def check(args: Namespace) -> int:
     """Print what looks wrong; demonstrations that cannot be used are wrong input."""
+    from puffer_il.core.text import shown
     from puffer_il.demos import check_fit, doubts, recounted, relaid
 
     spec = _spec(args)
@@ -92,7 +93,7 @@ def check(args: Namespace) -> int:
         demos = recounted(demos, spec)
     found = doubts(demos, spec)
     for line in (*(f"note: {note}" for note in demos.notes), *(f"warning: {doubt}" for doubt in found)):
-        print(line)
+        print(shown(line))
     if spec is not None:
         check_fit(relaid(demos, spec), spec)
     print(f"{args.file}: {'usable' if found else 'nothing looks wrong'}")

@@ -108,7 +108,9 @@ def terminal_width() -> int:
 
 def notice(text: str) -> None:
     """A line that the user should read beside the result, which may be JSON."""
-    print("puffer-il:", text, file=sys.stderr, flush=True)
+    from puffer_il.core.text import shown
+
+    print("puffer-il:", shown(text), file=sys.stderr, flush=True)
 
 
 def rate(text: str) -> float:

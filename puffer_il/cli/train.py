@@ -148,7 +148,7 @@ def unknown(argument: str, args: Namespace) -> str:
 
 def result(summary: dict[str, Any], run_dir: Path) -> list[str]:
     """The end of a run, for people: the score, what it took, and what to type next."""
-    from puffer_il.core.text import duration, facts, number, quantity
+    from puffer_il.core.text import duration, facts, number, quantity, shown
 
     run = shlex.quote(str(run_dir))
     took = f"{duration(summary['wall_s'])} since the start, {summary['env_steps']:,} steps"
@@ -163,6 +163,6 @@ def result(summary: dict[str, Any], run_dir: Path) -> list[str]:
             "interrupted": [("evaluate", f"puffer-il eval {run}"), ("continue", f"puffer-il train --resume {run}")],
             "diverged": [("cause", cause)] if (cause := summary.get("cause")) else [
                 ("advice", "a loss is not finite; lower the learning rates, see metrics.jsonl")]}
-    title = f"{summary['status']}: {summary['algo']} on {summary['env']}, seed {summary['seed']}"
+    title = shown(f"{summary['status']}: {summary['algo']} on {summary['env']}, seed {summary['seed']}")
     return ["", title, *scores(summary, summary["eval"]),
             *facts([*kept, ("time", took), ("run", str(run_dir)), *then[summary["status"]]])]

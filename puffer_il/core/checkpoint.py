@@ -1,4 +1,5 @@
-"""Checkpoints: everything needed to go on exactly, written to a temporary file and renamed.
+"""Checkpoints: everything needed to go on exactly, written to a temporary file, synced and renamed; each of its parts
+has a checksum, which is compared when it is read.
 
 `torch.load(weights_only=True)` reads them: they hold only tensors, numbers, strings, lists and dicts. An array, of a
 learner in another framework, is stored as `{ARRAY: tensor}` and comes back as an array.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import reduce
@@ -17,9 +19,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from puffer_il.core.errors import InputError
+from puffer_il.core.errors import InputError, one_line
 from puffer_il.core.rows import field_from_list, field_to_list
 from puffer_il.core.spec import ActionSpec, EnvSpec
+from puffer_il.core.text import shown
 
 if TYPE_CHECKING:
     import torch
@@ -98,9 +101,34 @@ def latest(run_dir: Path) -> Path:
     return found[-1]
 
 
+def load_newest(run_dir: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Any], Path, list[str]]:
+    """The state of a run's newest checkpoint that is whole, its path, and what is wrong with newer ones, a line each;
+    InputError if there is no whole one."""
+    latest(run_dir)
+    wrong: list[InputError] = []
+    for path in sorted((run_dir / "checkpoints").glob("step_*.pt"), reverse=True):
+        try:
+            return load(path, device), path, [f"{error}; {path.name} is used" for error in wrong]
+        except InputError as error:
+            wrong.append(error)
+    raise wrong[0]
+
+
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """A checkpoint's state; InputError if the file is damaged or of another format."""
     return _with_arrays(read_tensors(f"checkpoint {path}", path, FORMAT, "delete it to use the one before", device))
+
+
+@contextmanager
+def fitting(what: str, remedy: str) -> Iterator[None]:
+    """What a file of the right format with another content raises where it is used becomes an InputError of one line,
+    which begins with `what`."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError,
+            MemoryError) as error:
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise InputError(f"{what} does not hold what it should ({reason}); {remedy}") from None
 
 
 def read_tensors(what: str, path: Path, version: int, remedy: str, device: torch.device | str) -> dict[str, Any]:
@@ -108,6 +136,7 @@ def read_tensors(what: str, path: Path, version: int, remedy: str, device: torch
     import torch
 
     try:
+        _check_archive(path)
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # what damage makes of a pickle can raise anything at all
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
@@ -115,6 +144,18 @@ def read_tensors(what: str, path: Path, version: int, remedy: str, device: torch
     if not isinstance(state, dict) or state.get("format") != version:
         raise InputError(f"{what} is not of format {version}; it was written by another version of puffer_il")
     return state
+
+
+def _check_archive(path: Path) -> None:
+    """ValueError unless every part of the file is what was written, by its checksum (CRC-32), and none unpacks to more
+    than lies in the file."""
+    with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+        if any(part.compress_type != zipfile.ZIP_STORED for part in parts) or (
+                sum(part.file_size for part in parts) > path.stat().st_size):
+            raise ValueError("it says that it holds more than its size")
+        if (damaged := archive.testzip()) is not None:
+            raise ValueError(f"its part {damaged!r} is damaged")
 
 
 def _without_arrays(value: Any) -> Any:
@@ -157,7 +198,7 @@ def spec_from_state(state: dict[str, Any]) -> EnvSpec:
                         tuple(state["action_start"]), None if held is None else np.array(held, np.float64),
                         tuple((tuple(path), tuple(shape), dtype) for path, shape, dtype in parts))
     fields = tuple(field_from_list(entry) for entry in state["obs_fields"])
-    return EnvSpec(state["name"], tuple(state["obs_shape"]), np.dtype(state["obs_dtype"]), action, fields,
+    return EnvSpec(shown(state["name"]), tuple(state["obs_shape"]), np.dtype(state["obs_dtype"]), action, fields,
                    state["num_agents"])
 
 

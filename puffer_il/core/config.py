@@ -182,6 +182,8 @@ def convert(key: str, value: Any, owner: type, field: dataclasses.Field) -> Any:
         raise InputError(f"{key} = {value!r}: must be at least {low}")
     if high is not None and any(x > high for x in numbers):
         raise InputError(f"{key} = {value!r}: must be at most {high}")
+    if any(isinstance(x, int) and abs(x) >= 2**63 for x in numbers):
+        raise InputError(f"{key} = {value!r}: is too large; give a number such as {_example(field)}")
     return result
 
 
@@ -241,5 +243,5 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text())
     except FileNotFoundError:
         raise InputError(f"config file {path} does not exist; check the path") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"config file {path} cannot be read: {error}") from None

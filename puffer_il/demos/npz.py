@@ -1,9 +1,11 @@
-"""Named arrays from outside, in memory or in an .npz: every defect is one line that names the file, and nothing is
-ever unpickled. And the way to write an .npz whole or not at all.
+"""Named arrays from outside, in memory or in an .npz: every defect is one line that names the file, nothing is ever
+unpickled, and sizes are compared with the file's before memory is taken for them. And the way to write an .npz whole or
+not at all.
 """
 
 from __future__ import annotations
 
+import math
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -22,6 +24,8 @@ SAVE_DEMOS = (
     "episode_starts=…, rewards=…): n rows of numbers in obs and next_obs (n, …), actions int (n,) or float (n, dim), "
     "terminations and truncations bool (n,), rewards float (n,) if known, and the episodes' first rows in "
     "episode_starts int (episodes,)")
+LEAST_BOUND, MOST_PACKED = 2**28, 100  # bytes that any file may unpack to, and how many times its size beside them
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 DAMAGED = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, MemoryError, SyntaxError, NotImplementedError)
 
 
@@ -94,6 +98,7 @@ class Npz(Arrays):
         except DAMAGED as error:
             self.refuse(f"cannot be read ({one_line(error)}); copy or record it again")
         self.keys = frozenset(self._file.files)
+        self._check_sizes(Path(path).stat().st_size)
 
     def __enter__(self) -> Npz:
         return self
@@ -103,8 +108,11 @@ class Npz(Arrays):
 
     def _decoded(self, key: str) -> Array:
         try:
+            self._check_header(key)
             array = self._file[key]
-        except DAMAGED as error:
+        except InputError:
+            raise
+        except Exception as error:  # what a crafted header makes of numpy's parser can raise anything
             if "pickle" in str(error):
                 self.refuse(f"array {key!r} {self._pickled()}")
             self.refuse(f"array {key!r} is damaged ({one_line(error)}); copy or record the file again")
@@ -116,7 +124,7 @@ class Npz(Arrays):
         """A member that is not an array, undecoded."""
         try:
             return self._file.zip.read(key)
-        except (KeyError, *DAMAGED) as error:
+        except Exception as error:  # as above
             self.refuse(f"member {key!r} is missing or damaged ({one_line(error)}); copy the file again")
 
     def _check_container(self, path: Path) -> None:
@@ -136,6 +144,28 @@ class Npz(Arrays):
             self.refuse(self._pickled())
         what = "a single array (.npy)" if head == b"\x93NUMPY" else "no .npz file"
         self.refuse(f"is {what}; {self.remedy}")
+
+    def _check_sizes(self, size: int) -> None:
+        """Refuse what says of itself that it is far larger than the file, before any of it is unpacked."""
+        members = self._file.zip.infolist()
+        if any(member.flag_bits & 1 for member in members):
+            self.refuse("is locked with a password; save it without one")
+        unpacked = sum(member.file_size for member in members)
+        if unpacked > LEAST_BOUND + MOST_PACKED * size:
+            self.refuse(f"would unpack {size:,} bytes to {unpacked:,}, more than {MOST_PACKED} times as much; if that "
+                        "is right, save it uncompressed with np.savez")
+
+    def _check_header(self, key: str) -> None:
+        """Refuse an array that its header makes larger than what the file holds of it, before memory is taken."""
+        member = self._file.zip.getinfo(key if key in self._file.zip.namelist() else f"{key}.npy")
+        with self._file.zip.open(member) as file:
+            if (reader := HEADERS.get(np.lib.format.read_magic(file))) is None:
+                return
+            shape, _, dtype = reader(file)
+            held = member.file_size - file.tell()
+        if not dtype.hasobject and math.prod(shape) * dtype.itemsize > held:
+            self.refuse(f"array {key!r} is damaged (its header says {shape} {dtype}, the file holds {held:,} bytes "
+                        "of it); copy or record the file again")
 
     def _pickled(self) -> str:
         return f"holds pickled Python objects, which are never loaded (they can run code); {self.remedy}"

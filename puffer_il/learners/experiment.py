@@ -58,7 +58,7 @@ def build(algo: str, layers: Sequence[Layer]) -> Config:
     values: dict[str, dict[str, Any]] = {name: {} for name in types_}
     reasons: tuple[str, ...] = ()
     for origin, tables in [*((algo, getattr(cls, "implies", {})) for cls in types_.values()), *layers]:
-        reasons = tuple(tables.get("chosen_because", reasons))
+        reasons = tuple(map(str, tables.get("chosen_because", reasons)))
         for section, table in tables.items():
             if section in ("algo", "chosen_because"):
                 continue

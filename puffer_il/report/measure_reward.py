@@ -13,6 +13,7 @@ import torch
 from puffer_il.core.config import Config
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array, EnvSpec
+from puffer_il.core.text import shown
 from puffer_il.demos import collect, load_demos
 from puffer_il.demos.dataset import Demos
 from puffer_il.demos.weights import ranks
@@ -202,11 +203,11 @@ def parts_of(spec: EnvSpec, obs: Array) -> list[Part]:
     for field in spec.obs_fields:
         size, values = field.dtype.itemsize, field.of(obs).reshape(len(obs), -1).T
         if field.image:
-            parts.append(Part(field.name, field.offset, field.offset + size * len(values), None))
+            parts.append(Part(shown(field.name), field.offset, field.offset + size * len(values), None))
             continue
         for k, column in enumerate(values.astype(np.float64)):
             low = field.offset + k * size
-            parts.append(Part(f"{field.name}[{k}]" if len(values) > 1 else field.name, low, low + size, column))
+            parts.append(Part(shown(f"{field.name}[{k}]" if len(values) > 1 else field.name), low, low + size, column))
     return parts
 
 

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from puffer_il.core.config import Config
 from puffer_il.core.spec import Metrics
-from puffer_il.core.text import duration, quantity
+from puffer_il.core.text import duration, quantity, shown
 from puffer_il.training.loggers import Clock, JsonlLogger, Logger, PlainLogger, RunInfo, TensorBoardLogger, TimeLeft
 from puffer_il.training.panels import ACCENT, BAD, GOOD, LABEL, WARN, State, applicable, bar, cell
 from puffer_il.training.resolve_actor import asks_person
@@ -65,7 +65,7 @@ class Dashboard(Logger):
             self._time_left.update(metrics.get("progress", 0.0))
 
     def message(self, text: str) -> None:
-        self.console.print(Text(text, WARN if text.lower().startswith("warning") else ""))
+        self.console.print(Text(shown(text), WARN if text.lower().startswith("warning") else ""))
 
     def finish(self, summary: dict[str, Any]) -> None:
         self._status = str(summary["status"])
@@ -93,9 +93,9 @@ class Dashboard(Logger):
     def _header(self, width: int) -> list[Text]:
         """The task, what it learns from, how and where it runs, and a blank line."""
         run = self._state.run
-        task = Text.assemble((run.algo, f"bold {ACCENT}"), (" on ", LABEL), (run.env, "bold"))
-        where, how = Text(run.run_dir, LABEL), Text(run.setting, LABEL)
-        demos = Text("no demonstrations" if run.demos == "none" else run.demos, LABEL)
+        task = Text.assemble((run.algo, f"bold {ACCENT}"), (" on ", LABEL), (shown(run.env), "bold"))
+        where, how = Text(shown(run.run_dir), LABEL), Text(run.setting, LABEL)
+        demos = Text("no demonstrations" if run.demos == "none" else shown(run.demos), LABEL)
         return [*_spread(width, task, where), *_spread(width, demos, how), Text("")]
 
     def _progress(self, width: int) -> list[Text]:

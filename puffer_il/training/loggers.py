@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, TextIO
 
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Metrics
-from puffer_il.core.text import duration, number, quantity
+from puffer_il.core.text import duration, number, quantity, shown
 
 Clock = Callable[[], float]  # seconds, monotonic
 PLAIN = {"rollout/return_mean": "return", "rollout/length_mean": "length", "bc/train_nll": "train nll",
@@ -184,7 +184,7 @@ class PlainLogger(Logger):
         return speed + [f"{label} {number(metrics[key])}" for key, label in PLAIN.items() if key in metrics]
 
     def _print(self, text: str) -> None:
-        print(text, file=self._stream or sys.stdout, flush=True)
+        print(shown(text), file=self._stream or sys.stdout, flush=True)
 
 
 class TimeLeft:

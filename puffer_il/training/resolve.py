@@ -10,6 +10,7 @@ from puffer_il.learners import experiment
 from puffer_il.learners.experiment import Layer, replaced
 from puffer_il.learners.registry import get_learner
 from puffer_il.training import auto
+from puffer_il.training.run_dir import check_named
 from puffer_il.vector import trust
 from puffer_il.vector.make import Creator, fastest_name, find_creator
 
@@ -28,6 +29,8 @@ def resolve(algo: str | None, env: str | None, layers: Sequence[Layer] = (), res
         raise InputError(f"--resume {resume}: no run directory (it has no config.toml); give one that 'puffer-il "
                          "train' wrote")
     before = [(str(resume / "config.toml"), read_toml(resume / "config.toml"))] if resume else []
+    for path, tables in before:
+        check_named(Path(path), tables)
     own, named = _named(before), _named([*before, *layers])
     algo, env = algo or named.get("algo"), env or named.get("env")
     if not algo or not env:

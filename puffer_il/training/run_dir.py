@@ -58,7 +58,17 @@ def load_config(run_dir: Path) -> Config:
     if not path.is_file():
         raise InputError(f"{run_dir} is not a run directory (no config.toml); give one that 'puffer-il train' wrote")
     tables = read_toml(path)
+    check_named(path, tables)
     return build(tables["algo"], [(str(path), tables)])
+
+
+def check_named(path: Path, tables: dict[str, Any]) -> None:
+    """InputError unless a run's config names its algorithm and its environment."""
+    env = tables.get("env")
+    for key, value in (("algo", tables.get("algo")), ("env.name", env.get("name") if isinstance(env, dict) else None)):
+        if not value or not isinstance(value, str):
+            raise InputError(f"{path}: {key} = {value!r}: must name the run's own; restore the file that 'puffer-il "
+                             "train' wrote")
 
 
 def environment_of(policy: Path | None, env: str | None, kwargs: dict[str, Any], trusted: bool = False

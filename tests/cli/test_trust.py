@@ -8,8 +8,10 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 import puffer_il
+from puffer_il.core import checkpoint
 from puffer_il.core.errors import InputError
 from tests.support.command_line import refused, run_command
 
@@ -55,3 +57,40 @@ def test_what_demonstrations_name_is_not_imported(foreign, demos, capsys):
     np.savez("e.npz", **arrays | {"meta": np.array(json.dumps(meta))})
     assert "--trust" in refused(capsys, "demos", "export", "e.npz", "minari:x/y-v0")
     assert not (foreign.parent / "ran").exists()
+
+
+@pytest.mark.parametrize("change", [("algo = ", "algo = 3 # "), ("algo = ", "# "), ('name = "cartpole"', "name = [1]"),
+                                    ("lstm = 0", "lstm = 99999999999999999999"), ("lstm = 0", "lstm = 1000000000"),
+                                    ("algo = ", "x = " + "[" * 9999)])
+def test_a_runs_config_with_another_content_is_one_line(finished, tmp_path, capsys, change):
+    shutil.copytree(finished, tmp_path / "run")
+    path = tmp_path / "run" / "config.toml"
+    path.write_text(path.read_text().replace(*change))
+    assert "config.toml" in refused(capsys, "eval", str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("change", [lambda state: state["spec"].pop("action_shape"), lambda state: state.pop("policy"),
+                                    lambda state: state["spec"].update(nvec=[10**9]),
+                                    lambda state: state.update(expert_return="many"),
+                                    lambda state: state["policy"].popitem()])
+def test_a_checkpoint_with_another_content_is_one_line(finished, tmp_path, capsys, change):
+    shutil.copytree(finished, tmp_path / "run")
+    path = checkpoint.latest(tmp_path / "run")
+    state = torch.load(path, weights_only=True)
+    change(state)
+    torch.save(state, path)
+    assert "does not hold what it should" in refused(capsys, "eval", str(tmp_path / "run"))
+
+
+def test_a_learned_reward_with_another_content_is_one_line(tmp_path, capsys):
+    torch.save({"format": 2, "kind": "network", "algo": "gail"}, tmp_path / "reward.pt")
+    assert "train it again" in refused(capsys, "reward", "show", str(tmp_path / "reward.pt"))
+
+
+def test_notes_of_demonstrations_do_not_steer_the_terminal(demos, tmp_path, capsys):
+    arrays = dict(np.load(demos))
+    meta = json.loads(str(arrays["meta"])) | {"notes": ["\x1b[2Jgone"]}
+    np.savez(tmp_path / "e.npz", **arrays | {"meta": np.array(json.dumps(meta))})
+    for command in ("info", "check"):
+        out = run_command(capsys, "demos", command, str(tmp_path / "e.npz"))[1]
+        assert r"\x1b[2Jgone" in out and "\x1b" not in out

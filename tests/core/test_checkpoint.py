@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -133,3 +134,37 @@ def test_restored_arrays_are_no_longer_those_of_the_state():
     two.load_state_dict(one.state_dict())
     two.array += 1
     assert one.array.tolist() == [0, 1, 2]
+
+
+def flipped(path):
+    """A few bits of a tensor's numbers changed, as a failing disk does."""
+    data = bytearray(path.read_bytes())
+    data[bytes(data).find(np.float32([7, 7, 7]).tobytes()) + 5] ^= 0x80
+    path.write_bytes(data)
+
+
+def test_flipped_bits_are_found_by_the_checksum(tmp_path):
+    path = checkpoint.save(tmp_path, 1, {"x": torch.full((1000,), 7.0)}, keep=1)
+    flipped(path)
+    with pytest.raises(InputError, match=r"checkpoint .* cannot be read \(its part .* is damaged\); delete it"):
+        checkpoint.load(path)
+
+
+def test_the_checkpoint_before_a_damaged_one_is_used_and_both_are_named(tmp_path):
+    for step in (1, 2):
+        path = checkpoint.save(tmp_path / "checkpoints", step, {"n": step, "x": torch.full((10,), 7.0)}, keep=2)
+    flipped(path)
+    state, used, notices = checkpoint.load_newest(tmp_path)
+    assert state["n"] == 1 and used.name == "step_000000000001.pt"
+    assert len(notices) == 1 and "step_000000000002.pt cannot be read" in notices[0] and used.name in notices[0]
+    flipped(used)
+    with pytest.raises(InputError, match=r"step_000000000002\.pt cannot be read"):
+        checkpoint.load_newest(tmp_path)
+
+
+def test_a_checkpoint_that_says_it_is_larger_than_its_file_is_not_unpacked(tmp_path):
+    path = tmp_path / "x.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("archive/data.pkl", bytes(10**6))
+    with pytest.raises(InputError, match="holds more than its size"):
+        checkpoint.load(path)

@@ -8,7 +8,7 @@ import math
 import pytest
 from rich.console import Console
 
-from puffer_il.core.text import Table, duration, facts, number, quantity
+from puffer_il.core.text import Table, duration, facts, number, quantity, shown
 
 
 @pytest.mark.parametrize("value, text", [
@@ -75,3 +75,9 @@ def test_a_table_of_numbers_fits_a_narrow_terminal(width):
     lines = drawn(table, width)
     assert "[not markup]" in "\n".join(lines) and max(map(len, lines)) <= width
     assert sum(line.count("123.4M") for line in lines) == 6
+
+
+def test_what_would_steer_a_terminal_is_shown_not_sent():
+    assert shown("a\x1b[31mb\rc\nd\u202ee\x9bf") == r"a\x1b[31mb\rc\nd\u202ee\x9bf"
+    assert shown("Grüße ± 3 – 寿") == "Grüße ± 3 – 寿"
+    assert facts([("note\x1b", "\x1b]0;title\x07")]) == [r"  note\x1b    \x1b]0;title\x07"]

@@ -1,12 +1,15 @@
 """Files that are no demonstrations: one line that names the file and the remedy, and no unpickling."""
 
 import pickle
+import struct
+import zipfile
 
 import numpy as np
 import pytest
 
 from puffer_il.core.errors import InputError
 from puffer_il.demos import read_demos
+from puffer_il.demos.npz import Npz
 from puffer_il.rollout.policy_files import read_policy
 from tests.support.demos import make_demos
 
@@ -124,3 +127,43 @@ def test_the_arrays_that_refusals_name_can_be_read(tmp_path):
              terminations=np.arange(5) == 4, truncations=np.zeros(5, bool), episode_starts=np.array([0]),
              rewards=np.ones(5))
     assert read_demos(tmp_path / "x.npz").returns.tolist() == [5]
+
+
+HEADER = "{{'descr': '{}', 'fortran_order': False, 'shape': {}, }}"
+
+
+def crafted(path, header: str, content: bytes = b"\0" * 16, compression: int = zipfile.ZIP_STORED):
+    with zipfile.ZipFile(path, "w", compression) as file:
+        file.writestr("obs.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header) + 1) + header.encode() + b"\n" +
+                      content)
+    return path
+
+
+@pytest.mark.parametrize("header", ["((((" + HEADER.format("<f4", "(4,)"), HEADER.format("<f4", "(-4,)"),
+                                    HEADER.format("<f4", "(0, 99999999999999999999)"), HEADER.format("<q9", "(4,)")])
+def test_a_crafted_header_is_one_line(header, tmp_path):
+    with Npz(crafted(tmp_path / "d.npz", header)) as file, pytest.raises(InputError, match=r"^.*'obs' is damaged.*$"):
+        file.rows("obs")
+
+
+def test_a_header_that_promises_more_than_the_file_holds_takes_no_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(np.lib.format, "read_array", lambda *_, **__: pytest.fail("read"))
+    path = crafted(tmp_path / "d.npz", HEADER.format("<f8", "(1000000000000,)"))
+    with Npz(path) as file, pytest.raises(InputError, match=r"the file holds 16 bytes of it\); copy or record"):
+        file.rows("obs")
+
+
+def test_an_archive_that_unpacks_to_far_more_than_its_size_is_refused_unread(tmp_path):
+    path = crafted(tmp_path / "d.npz", HEADER.format("|u1", "(300000000,)"), bytes(3 * 10**8), zipfile.ZIP_DEFLATED)
+    assert path.stat().st_size < 10**6
+    with pytest.raises(InputError, match=r"would unpack .* bytes to 300,000,\d+, more than 100 times as much"):
+        Npz(path)
+
+
+def test_an_archive_with_a_password_is_one_line(tmp_path):
+    data = bytearray(crafted(tmp_path / "d.npz", HEADER.format("<f4", "(4,)")).read_bytes())
+    data[6] |= 1
+    data[data.find(b"PK\x01\x02") + 8] |= 1
+    (tmp_path / "d.npz").write_bytes(data)
+    with pytest.raises(InputError, match="is locked with a password; save it without one"):
+        Npz(tmp_path / "d.npz")

@@ -152,7 +152,14 @@ def load_reward(source: Path | str, device: torch.device | str = "cpu") -> Learn
     if not path.is_file():
         raise InputError(f"{source}: holds no learned reward ({FILE}); give the run directory of an algorithm that "
                          "learns one, such as airl or gail")
-    state = checkpoint.read_tensors(f"learned reward {path}", path, FORMAT, "train it again", device)
+    what = f"learned reward {path}"
+    state = checkpoint.read_tensors(what, path, FORMAT, "train it again", device)
+    with checkpoint.fitting(what, "train it again"):
+        return _made(path, state, device)
+
+
+def _made(path: Path, state: dict[str, Any], device: torch.device | str) -> LearnedReward:
+    """The reward of a file's content."""
     if state["kind"] not in KINDS and state["algo"] in learner_names():
         get_learner(state["algo"])  # its file defines the kind
     if state["kind"] not in KINDS:

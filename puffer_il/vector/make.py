@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +209,10 @@ class Creator:
                 raise InputError(f"{about}: {_nearest_id(error) or one_line(error)}") from None
             if isinstance(error, TypeError) and "keyword argument" in str(error):
                 raise InputError(f"{about}: env.kwargs = {self.kwargs}: {one_line(error)}") from None
+            if isinstance(error, AttributeError) and "MjModel' object has no attribute" in str(error):
+                mujoco = version("mujoco")  # as dm_control meets a later MuJoCo
+                raise InputError(f"{about} cannot be opened: it was not made for MuJoCo {mujoco} ({one_line(error)}); "
+                                 f"pip install 'mujoco<{mujoco}'") from None
             raise EnvFailure(f"{about} cannot be opened:\n{traceback.format_exc()}") from error
 
     def _needs_mujoco(self) -> bool:

@@ -115,6 +115,17 @@ def test_dm_control_through_shimmy():
         equals_its_copies(f"shimmy:dm_control/{name}", 30, {"max_episode_steps": 12})
 
 
+def test_a_package_that_does_not_know_this_mujoco_names_the_remedy():
+    """As dm_control 1.0.50 beside MuJoCo 4.0.0."""
+    mujoco = pytest.importorskip("mujoco")
+
+    def opened() -> Any:
+        return mujoco.MjModel.from_xml_string("<mujoco/>").flex_that_is_gone
+
+    with pytest.raises(InputError, match=r"was not made for MuJoCo .*; pip install 'mujoco<\d+\.\d+\.\d+'$"):
+        find_creator(opened).facts()
+
+
 def test_mo_gymnasium():
     """Weighted, and beside its own wrapper."""
     mo = pytest.importorskip("mo_gymnasium")

@@ -14,7 +14,7 @@ from puffer_il.core.config import Config
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array, EnvSpec
 from puffer_il.core.text import shown
-from puffer_il.demos import collect, load_demos
+from puffer_il.demos import collect, fit, load_demos
 from puffer_il.demos.dataset import Demos
 from puffer_il.demos.weights import ranks
 from puffer_il.learners.common.learned_reward import LearnedReward, check_spaces, load_reward
@@ -104,11 +104,13 @@ def _sources(vec: Vec, run: Path, config: Config | None, reward: LearnedReward, 
             if demos:
                 raise
             notes.append(str(error))
-    yield "random policy", collect(vec, RandomActor(vec.spec, seed), episodes, "random policy", seed=seed)
+    chance = collect(vec, RandomActor(vec.spec, seed), episodes, "random policy", seed=seed)
+    yield "random policy", fit(chance, vec.spec)
     if config and (run / "checkpoints").is_dir():
         policy, _, state = load_policy(run)
         if vec.spec.same_spaces(state["spec"]):
-            yield "trained policy", collect(vec, policy_actor(policy, vec), episodes, "trained policy", seed=seed)
+            own_steps = collect(vec, policy_actor(policy, vec), episodes, "trained policy", seed=seed)
+            yield "trained policy", fit(own_steps, vec.spec)
         else:
             notes.append("the trained policy does not fit this environment and was left out")
 
@@ -201,6 +203,8 @@ def parts_of(spec: EnvSpec, obs: Array) -> list[Part]:
     """The numbers of an observation one by one; images and long fields as a whole."""
     parts = []
     for field in spec.obs_fields:
+        if field.mask:  # which no reward sees
+            continue
         size, values = field.dtype.itemsize, field.of(obs).reshape(len(obs), -1).T
         if field.image:
             parts.append(Part(shown(field.name), field.offset, field.offset + size * len(values), None))

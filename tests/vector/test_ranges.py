@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from puffer_il.cli import main
 from puffer_il.core.actions import ActionSpec
 from puffer_il.core.errors import InputError
 from puffer_il.demos import collect, load_demos, read_demos
@@ -146,3 +147,8 @@ def test_nested_actions_are_given_in_the_environments_own_form():
     spec = action_spec(plain_actions(choices)[0], choices)
     first, bits = spec.to_env(np.int32([[2, 0, 1]]))
     assert (first.tolist(), bits.tolist()) == ([1], [[0, 1]]) and spec.from_env((first, bits)).tolist() == [[2, 0, 1]]
+
+
+def test_a_learned_reward_of_a_locked_robot_is_measured(demos_file, tmp_path):
+    run(config("gail", tmp_path / "run", demos__source=demos_file("locked"), train__checkpoint_steps=80))
+    assert main(["reward", "show", str(tmp_path / "run"), "--episodes", "4"]) == 0

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from puffer_il.cli import main
 from puffer_il.core.config import PolicyConfig
 from puffer_il.core.errors import InputError
 from puffer_il.demos import collect, load_demos
@@ -162,6 +163,10 @@ def test_what_is_called_a_mask_and_is_none_is_an_observation_with_a_notice():
     with make_vec("tests.support.masked:Called", num_envs=1, backend="serial") as vec:
         assert vec.spec.mask is None and Policy(vec.spec, PolicyConfig()).encoder.dim == 6
         assert any("the part 'action_mask' is read as an observation" in notice for notice in vec.notices)
+
+
+def test_env_check_keeps_to_the_masks():
+    assert main(["env", "check", BOARD, "--seconds", "1"]) == 0
 
 
 def test_chunks_and_noise_cannot_keep_to_masks(tmp_path):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from puffer_il.core.spec import ActionSpec, Array, Batch
+from puffer_il.core.spec import Array, Batch
 from puffer_il.envkit.check.results import OF_VECTORS, at_step
 from puffer_il.vector.make import EnvFacts, find_creator
 from puffer_il.vector.vec import Vec, make_vec
@@ -46,8 +46,11 @@ class CheckedEnv:
         return "native" if self.facts.native and self.facts.batched else "serial"
 
 
-def random_actions(action: ActionSpec, count: int, rng: np.random.Generator) -> Array:
-    """(count, dim) within the bounds, and near zero where there are none."""
+def random_actions(vec: Vec, rng: np.random.Generator) -> Array:
+    """(num_envs, dim) within the bounds, near zero where there are none, and none that may not be taken now."""
+    action, count, allowed = vec.spec.action, vec.num_envs, vec.spec.allowed(vec.obs)
+    if allowed is not None:
+        return np.stack([(rng.random(part.shape) * part).argmax(1) for part in allowed], 1).astype(np.int32)
     if action.low is None or action.high is None:
         return rng.integers(0, action.nvec, (count, action.dim)).astype(np.int32)
     low = np.where(np.isfinite(action.low), action.low, np.minimum(action.high, 3) - 6)
@@ -62,7 +65,7 @@ def random_steps(vec: Vec, seed: int, limit: int, seconds: float) -> Iterator[Ba
     for step in range(limit):
         if step > 1 and time.monotonic() > end:
             return
-        yield vec.step(random_actions(vec.spec.action, vec.num_envs, rng))
+        yield vec.step(random_actions(vec, rng))
 
 
 def compared(batch: Batch) -> tuple[bytes, ...]:

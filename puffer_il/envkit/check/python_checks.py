@@ -88,6 +88,9 @@ def look_at_gymnasium(env: CheckedEnv, check: Check) -> None:
     except InputError:  # several agents, or a PufferEnv
         check.about = "not asked: it only looks at Gymnasium environments with one agent"
         return
+    if env.facts.spec.mask is not None:
+        check.about = "not asked: it takes actions that the environment says may not be taken"
+        return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # advice about symmetric or unbounded spaces
         try:
@@ -127,11 +130,14 @@ def look_at_speed(env: CheckedEnv, check: Check) -> None:
 
 def _rate(step: Callable[[Array], Any], vec: Vec, seconds: float) -> float:
     """Rows per second."""
-    actions = random_actions(vec.spec.action, vec.num_envs, np.random.default_rng(0))
+    rng = np.random.default_rng(0)
     vec.reset(0)
+    actions = random_actions(vec, rng)
     step(actions)
     count, begin = 0, time.perf_counter()
     while (took := time.perf_counter() - begin) < seconds:
+        if vec.spec.mask is not None:
+            actions = random_actions(vec, rng)
         step(actions)
         count += 1
     return max(count, 1) * vec.num_envs / took

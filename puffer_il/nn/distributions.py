@@ -113,9 +113,10 @@ class Continuous(nn.Module):
         self.keep(center=middle, scale=(high - low) / 2, low=action.low, high=action.high)
 
     def keep(self, **numbers: Any) -> None:
-        """Constants, on the module's device but not in checkpoints."""
+        """Constants, on the module's device but not in checkpoints. They are made on the CPU, whatever torch's default
+        is: networks of another size are looked at on the device "meta", which holds no numbers."""
         for name, values in numbers.items():
-            self.register_buffer(name, torch.as_tensor(values, dtype=torch.float32), persistent=False)
+            self.register_buffer(name, torch.as_tensor(values, dtype=torch.float32, device="cpu"), persistent=False)
 
     def unit(self, actions: Tensor) -> Tensor:
         """Actions (…, dim) in units of the range."""

@@ -228,6 +228,8 @@ class Single(GymnasiumPufferEnv):
         self.layout = lay_out(env.observation_space, masked, num_choices(env.action_space))
         self.original, self.own_observation_space, self.own_action_space = env, env.observation_space, env.action_space
         super().__init__(env=_adapted(env, self.layout), buf=buf, seed=seed)
+        whole = isinstance(self.action_space, spaces.Discrete | spaces.MultiDiscrete)
+        self._numbers = self.action_space.dtype if whole else None
         self._masks = mask_method(env)
         self._successes = Successes(1, (buf or {}).get("logs"))
         self._targets = self.layout.targets(self.observations[0])
@@ -244,6 +246,8 @@ class Single(GymnasiumPufferEnv):
         if self.done:
             raise pufferlib.APIUsageError("step() called before reset(), or after the environment is done")
         action = action.ravel()
+        if self._numbers is not None:  # as `sample` gives them, and no int32, which overflows
+            action = action.astype(self._numbers)
         observation, reward, terminated, truncated, info = self.env.step(
             action[0] if isinstance(self.action_space, spaces.Discrete) else action)
         self.done = bool(terminated or truncated)

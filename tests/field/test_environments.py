@@ -57,6 +57,22 @@ def test_every_episode_of_every_copy_is_another_and_all_come_again_with_the_seed
     np.testing.assert_array_equal(first.obs, again.obs)
 
 
+@pytest.mark.parametrize("space", [spaces.Discrete(3), spaces.Discrete(3, start=-1), spaces.MultiDiscrete([2, 3]),
+                                   spaces.MultiBinary(3), spaces.Box(-1, 1, (2,), np.float64),
+                                   spaces.Box(-1, 1, (), np.float32)])
+def test_actions_arrive_as_the_spaces_sample_gives_them(space):
+    class Checks(field.Steps):
+        action_space = space
+
+        def step(self, action):
+            sampled = space.sample()
+            assert space.contains(action) and np.asarray(action).dtype == np.asarray(sampled).dtype
+            assert np.shape(action) == np.shape(sampled)
+            return super().step(action)
+
+    assert puffer_il.collect("random", Checks, episodes=1).lengths.tolist() == [10]
+
+
 def test_infos_of_any_kind_disturb_nothing():
     assert field.trained("ppo", field.InfosOfEveryKind).summary["eval"]["return_mean"] == 10
 

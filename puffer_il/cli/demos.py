@@ -154,6 +154,8 @@ def collect(args: Namespace) -> int:
         for line in vec.notices:
             parser.notice(line)
         demos = collect(vec, actor, args.episodes, args.typed, seed=args.seed)
+    for line in demos.notes:
+        parser.notice(line)
     demos.save(args.out, env=args.env, collected=args.typed)
     return _written(args.out, demos)
 

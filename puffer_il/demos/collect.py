@@ -1,6 +1,7 @@
 """An expert acts in vector environments until every row has its share of complete episodes."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,11 @@ def collect(vec: Any, actor: Callable[[Array, Array], Array], episodes: int, sou
                              "give the environment a time limit")
         obs, episode_start = batch.obs, ended | ~batch.valid
     layout = vec.spec.layout
-    return _ordered(parts, source, layout if len(layout.fields) > 1 or layout.nested else None)
+    demos = _ordered(parts, source, layout if len(layout.fields) > 1 or layout.nested else None)
+    if not quota.absent:
+        return demos
+    return replace(demos, notes=(*demos.notes, f"{demos.num_episodes} of {episodes} episodes: in the others an agent "
+                                               "took no part"))
 
 
 def _ordered(parts: list[tuple[Array, ...]], source: str, layout: Layout | None) -> Demos:

@@ -264,6 +264,8 @@ def test_the_score_is_the_mean_over_episodes_of_agents_that_took_part():
         assert scores.absent == 4 and "in 4 evaluated episodes an agent took no part" in scores.notices[0]
         demos = collect(vec, guests(vec), 16, "d")
         assert sorted(demos.returns) == sorted(scores.returns)
+        assert demos.notes == ("12 of 16 episodes: in the others an agent took no part",)
+        assert not collect(vec, guests(vec), 3, "d").notes
 
 
 def test_a_run_with_agents_that_never_come_ends(tmp_path):

@@ -302,6 +302,7 @@ class AdaptedParallel(pufferlib.pufferlib.PettingZooWrapper):
         self.layout = lay_out(observations, masked, num_choices(actions))
         self.observations = row_space(observations, self.layout)
         self.actions, self._decode = plain_actions(actions)
+        self._numbers = actions.dtype if isinstance(actions, spaces.Discrete | spaces.MultiDiscrete) else None
 
     def observation_space(self, agent: Any) -> spaces.Space:
         return self.observations
@@ -316,6 +317,8 @@ class AdaptedParallel(pufferlib.pufferlib.PettingZooWrapper):
     def step(self, actions: dict) -> tuple:
         if self._decode is not None:
             actions = {agent: self._decode(row) for agent, row in actions.items()}
+        elif self._numbers is not None:  # as `sample` gives them
+            actions = {agent: np.asarray(row).astype(self._numbers)[()] for agent, row in actions.items()}
         observations, rewards, terminations, truncations, infos = self.env.step(actions)
         if self.weights is not None or any(x is None or np.ndim(x) for x in rewards.values()):
             rewards = {agent: one_number(reward, self.weights) for agent, reward in rewards.items()}

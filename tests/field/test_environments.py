@@ -73,6 +73,38 @@ def test_actions_arrive_as_the_spaces_sample_gives_them(space):
     assert puffer_il.collect("random", Checks, episodes=1).lengths.tolist() == [10]
 
 
+@pytest.mark.parametrize("space", [spaces.Discrete(3), spaces.MultiDiscrete([2, 3])])
+def test_so_do_those_of_agents(space):
+    class Two:
+        metadata, possible_agents, agents = {"name": "two"}, ["a", "b"], []
+        render_mode = None
+
+        def observation_space(self, agent):
+            return field.Steps.observation_space
+
+        def action_space(self, agent):
+            return space
+
+        def reset(self, seed=None, options=None):
+            self.agents, self.t = ["a", "b"], 0
+            return self._all(np.zeros(3, np.float32)), self._all({})
+
+        def _all(self, value):
+            return dict.fromkeys(self.possible_agents, value)
+
+        def step(self, actions):
+            assert all(space.contains(x) and x.dtype == np.int64 for x in actions.values())
+            self.t += 1
+            over = self.t == 5
+            self.agents = [] if over else self.agents
+            return tuple(map(self._all, (np.zeros(3, np.float32), 1.0, False, over, {})))
+
+        def close(self):
+            pass
+
+    assert set(puffer_il.collect("random", Two, episodes=2).lengths.tolist()) == {5}
+
+
 def test_infos_of_any_kind_disturb_nothing():
     assert field.trained("ppo", field.InfosOfEveryKind).summary["eval"]["return_mean"] == 10
 

@@ -15,13 +15,14 @@ from contextlib import contextmanager
 
 import puffer_il
 from puffer_il.cli import algos, bench, demos, env, evaluate, overrides, reward, train
-from puffer_il.cli.parser import DEMOS, KWARGS, Parser, UsageError
+from puffer_il.cli.parser import DEMOS, KWARGS, Parser, UsageError, no_output
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 it failed, 2 wrong input, 130 interrupted."""
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a "±" must not end a run where the locale has none
@@ -35,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains when it flushes at exit
+        no_output()
         return FAILED
     except Exception as error:
         return _report(error)
@@ -66,6 +67,16 @@ def make_parser() -> Parser:
     for group in (train, evaluate, demos, env, reward, algos, bench):
         group.add(commands)
     return parser
+
+
+def _open_closed_streams() -> None:
+    """Standard streams that a daemon has closed lead nowhere: no file that is opened later may get their numbers."""
+    while (handle := os.open(os.devnull, os.O_RDWR)) < 3:
+        pass
+    os.close(handle)
+    for name, number in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115 (for good)
 
 
 def _report(error: Exception) -> int:
@@ -107,8 +118,10 @@ def _sigterm_interrupts() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
         yield
         return
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    previous = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)
+                if signal.getsignal(number) != signal.SIG_IGN}  # as nohup wants it
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

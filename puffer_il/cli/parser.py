@@ -5,6 +5,7 @@ A group is a file with a function `add`, which declares its commands, and beside
 """
 
 import argparse
+import os
 import re
 import shutil
 import sys
@@ -111,6 +112,11 @@ def notice(text: str) -> None:
     from puffer_il.core.text import shown
 
     print("puffer-il:", shown(text), file=sys.stderr, flush=True)
+
+
+def no_output() -> None:
+    """Standard output leads nowhere from now on; or else the interpreter complains when it flushes it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def rate(text: str) -> float:

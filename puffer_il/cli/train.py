@@ -93,8 +93,14 @@ def train(args: Namespace) -> int:
 
         loggers.append(profile := Profile(config, args.autotune))
     with person_asked(config) as person, run_directory(config, args.resume) as run_dir:
-        summary = trainer.train(config, loggers, run_dir, resume=args.resume is not None, person=person,
-                                began=time.monotonic() - process_seconds()).summary
+        try:
+            summary = trainer.train(config, loggers, run_dir, resume=args.resume is not None, person=person,
+                                    began=time.monotonic() - process_seconds()).summary
+        except BrokenPipeError:  # of `puffer-il train … | head`
+            parser.no_output()
+            parser.notice("standard output was closed, so that the run has stopped, with a checkpoint; continue it by "
+                          f"puffer-il train --resume {shlex.quote(str(run_dir))}")
+            return EXIT["interrupted"]
     print("\n".join(result(summary, run_dir)))
     if profile is not None:
         profile.show()

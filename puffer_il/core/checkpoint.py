@@ -90,7 +90,14 @@ def save(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
     write_tensors(path, {"format": FORMAT, **_without_arrays(state)})
     for old in sorted(folder.glob("step_*.pt"))[:-keep]:
         old.unlink()
+    if step > 0:  # the untrained policy of the start stands for nothing else
+        (folder / f"step_{0:012d}.pt").unlink(missing_ok=True)
     return path
+
+
+def has_any(run_dir: Path) -> bool:
+    """Whether a run has a checkpoint."""
+    return any((run_dir / "checkpoints").glob("step_*.pt"))
 
 
 def latest(run_dir: Path) -> Path:
@@ -203,13 +210,19 @@ def spec_from_state(state: dict[str, Any]) -> EnvSpec:
 
 
 def write_tensors(path: Path, state: dict[str, Any]) -> None:
-    """Write a file of tensors whole or not at all, on the disk before it takes its name."""
+    """Write a file of tensors whole or not at all, on the disk and checked before it takes its name."""
     import torch
 
     with whole(path) as temporary, temporary.open("wb") as file:
         torch.save(state, file)
         file.flush()
         os.fsync(file.fileno())
+        _check_archive(temporary)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # and so is the name
+    finally:
+        os.close(folder)
 
 
 @contextmanager

@@ -111,7 +111,8 @@ class TrainConfig:
     compile: bool = setting(False, "compile PPO's loss with torch.compile (instead of the C kernels on the CPU)")
     cuda_graphs: bool = setting(False, "replay PPO's whole minibatch step as a CUDA graph (no LSTM; static shapes)")
     run_dir: str = setting("", "where the run is written; empty: runs/<env>-<algo>-<seed>-<time>")
-    checkpoint_minutes: float = setting(5.0, "minutes between checkpoints; 0 writes only the last one", low=0)
+    checkpoint_minutes: float = setting(0.5, "minutes between checkpoints, or more where these would take over 1% of "
+                                             "the time; 0 writes only those of start and end", low=0)
     checkpoint_steps: int = setting(0, "environment steps between checkpoints; 0 for no such checkpoints", low=0)
     keep_checkpoints: int = setting(2, "how many checkpoints stay on disk", low=1)
     result: str = setting("best", "what the run gives: the policy that was evaluated best during the run, or the last; "

@@ -93,7 +93,7 @@ class JsonlLogger(Logger):
 
     def log(self, step: int, metrics: Metrics) -> None:
         if self._fresh:
-            self._drop_from(step)
+            self._drop_from(step, "updates" not in metrics)
             self._fresh = False
         line = json.dumps({"step": int(step)} | {key: _plain(value) for key, value in metrics.items()})
         self._write(line.encode() + b"\n")
@@ -112,9 +112,11 @@ class JsonlLogger(Logger):
         while data:  # a nearly full disk takes a part of it; the next write then fails with ENOSPC
             data = data[self._file.write(data):]
 
-    def _drop_from(self, step: int) -> None:
+    def _drop_from(self, step: int, final: bool) -> None:
+        """Without the lines of later steps, and of this one: but not its iteration where only the last evaluation is
+        still to come."""
         lines = self.path.read_bytes().splitlines(keepends=True) if self.path.is_file() else []
-        kept = [line for line in lines if _is_before(line, step)]
+        kept = [line for line in lines if _is_before(line, step, final)]
         if len(kept) == len(lines):
             return
         self.close()
@@ -235,8 +237,10 @@ def _plain(value: Any) -> float | int | None:
     return value if math.isfinite(value) else None
 
 
-def _is_before(line: bytes, step: int) -> bool:
+def _is_before(line: bytes, step: int, final: bool) -> bool:
     try:
-        return line.endswith(b"\n") and json.loads(line)["step"] < step
+        found = json.loads(line)
+        own = final and found["step"] == step and "updates" in found
+        return line.endswith(b"\n") and (found["step"] < step or own)
     except (ValueError, KeyError, TypeError):
         return False

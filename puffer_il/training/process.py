@@ -51,17 +51,19 @@ def default_threads(rows: int) -> int:
 
 @contextmanager
 def interruptible() -> Iterator[list[int]]:
-    """Signals are noted in the list that is yielded; a second one interrupts at once."""
+    """Signals are noted in the list that is yielded; a second one interrupts at once, unless it only says that the
+    terminal is gone."""
     received: list[int] = []
 
     def note(number: int, frame: Any) -> None:
         received.append(number)
-        if len(received) > 1:
+        if len(received) > 1 and number != signal.SIGHUP:
             raise KeyboardInterrupt
 
     previous = {}
     with suppress(ValueError):  # only the main thread may set handlers; elsewhere the caller handles signals
-        previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+                    if signal.getsignal(number) != signal.SIG_IGN}  # as nohup wants it
     try:
         yield received
     finally:

@@ -1,6 +1,10 @@
 """A run's directory and the config in it: made, read, and asked where a policy of it is to act. Needs no torch."""
 
+import fcntl
+import json
+import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -13,6 +17,8 @@ from puffer_il.core.errors import InputError
 from puffer_il.learners.experiment import build
 from puffer_il.vector import trust
 from puffer_il.vector.make import same_environment
+
+LOCK_TRIES, LOCK_WAIT_S = 20, 0.1
 
 
 def prepare_run_dir(config: Config) -> Path:
@@ -35,14 +41,42 @@ def prepare_run_dir(config: Config) -> Path:
 
 @contextmanager
 def run_directory(config: Config, resume: Path | None) -> Iterator[Path]:
-    """The run's directory with the resolved config in it; what fails before the run begins leaves no trace."""
+    """The run's directory with the resolved config in it, which no other process can take meanwhile; what fails before
+    the run begins leaves no trace."""
     run_dir = resume or prepare_run_dir(config)
+    with locked(run_dir), _with_config(config, run_dir, bool(resume)):
+        yield run_dir
+
+
+@contextmanager
+def locked(run_dir: Path) -> Iterator[None]:
+    """Hold a run's directory; InputError if another process does. The lock ends with its process, however it ends."""
+    handle = os.open(run_dir, os.O_RDONLY)
+    try:
+        for attempt in range(LOCK_TRIES):  # workers of a process that was killed live on for a moment
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if attempt == LOCK_TRIES - 1:
+                    raise InputError(f"{run_dir}: another process is at this run; wait for its end, or give another "
+                                     "run directory") from None
+                time.sleep(LOCK_WAIT_S)
+            except OSError:  # a file system without locks
+                break
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _with_config(config: Config, run_dir: Path, resume: bool) -> Iterator[None]:
     path = run_dir / "config.toml"
     before = path.read_text()
     try:
         if resume:
             checkpoint.write_text(path, config.to_toml())
-        yield run_dir
+        yield
     except BaseException as error:
         if resume and isinstance(error, InputError):
             checkpoint.write_text(path, before)
@@ -60,6 +94,14 @@ def load_config(run_dir: Path) -> Config:
     tables = read_toml(path)
     check_named(path, tables)
     return build(tables["algo"], [(str(path), tables)])
+
+
+def is_finished(run_dir: Path) -> bool:
+    """Whether the run has its summary of the end."""
+    try:
+        return json.loads((run_dir / "summary.json").read_text())["status"] == "finished"
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def check_named(path: Path, tables: dict[str, Any]) -> None:

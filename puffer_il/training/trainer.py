@@ -4,7 +4,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -27,11 +27,13 @@ from puffer_il.training.health import Health, cause_of
 from puffer_il.training.kept import Kept, Snapshot, copy_of, is_kept, sign_of, stuck, told_choice
 from puffer_il.training.loggers import Logger, RunInfo
 from puffer_il.training.process import interruptible
+from puffer_il.training.run_dir import is_finished
 
 Callback = Callable[[Metrics], bool | None]
 PHASES = ("collect", "reward", "advantages", "update", "eval")
 COUNTED = ("env_steps", "updates", "train_s", "time_to_expert", "last_eval", "expert_return", "random_return")
 SCORES = ("eval", "eval_last", "eval_greedy", "eval_sampled")  # of the end, in summary.json
+CHECKPOINT_SHARE = 0.01  # of a run's time that its regular checkpoints may take
 EXPERT_LEVEL = 0.95  # the normalised score from which `time_to_expert_s` counts
 
 
@@ -54,16 +56,16 @@ def train(config: Config, loggers: list[Logger], run_dir: Path, *, resume: bool 
 
     `callback` is called with the metrics after every iteration. If it returns False, the run ends as if that had been
     its last step: it is evaluated, and "finished".
-    An interrupt (SIGINT, SIGTERM) ends the run after the current iteration, or in an evaluation at once, with a
-    checkpoint and the status "interrupted"; a second one at once (KeyboardInterrupt). EnvFailure is raised after a
-    checkpoint was written.
+    An interrupt (SIGINT, SIGTERM, SIGHUP) ends the run after the current iteration, or in an evaluation at once, with a
+    checkpoint and the status "interrupted"; a second one at once (KeyboardInterrupt). EnvFailure, and OSError of a
+    logger (a closed pipe, a full disk), are raised after a checkpoint was written.
     """
     began = time.monotonic() if began is None else began
     with ExitStack() as stack:
         for logger in loggers:
             stack.callback(logger.close)
         trainer = Trainer(assemble(config, stack, **given), loggers, run_dir, callback, began)
-        if resume:
+        if resume and checkpoint.has_any(run_dir):  # a run may have been killed before its first
             trainer.restore()
         stop = stack.enter_context(interruptible())
         trainer.start()
@@ -75,6 +77,10 @@ def train(config: Config, loggers: list[Logger], run_dir: Path, *, resume: bool 
                     trainer.status = "interrupted"
         except EnvFailure:
             trainer.checkpoint(environments=False)
+            raise
+        except OSError:  # of a logger, after an iteration
+            with suppress(OSError):
+                trainer.checkpoint()
             raise
         except Quit:  # in the middle of a rollout, of which nothing is learned, or of an evaluation
             trainer.status = "interrupted"
@@ -105,6 +111,7 @@ class Trainer:
         self.health = Health()
         self.last_checkpoint = time.monotonic()
         self.checkpoint_s = 0.0  # seconds since the last report
+        self.checkpoint_cost = 0.0  # seconds of the last one
         self.expert_return = self.demos.return_mean if self.demos else None
         self.random_return: float | None = None
         self.told: list[str] = []  # of the episodes of evaluations that are not complete
@@ -112,12 +119,14 @@ class Trainer:
         self.stopped: Callable[[], bool] = lambda: False
 
     def start(self) -> None:
-        """Measure the random policy once, and introduce the run to the loggers."""
+        """Measure the random policy once, write the first checkpoint, and introduce the run to the loggers."""
         if self.random_return is None:
             self.random_return = self._return_of(RandomActor(self.spec, self.config.train.seed))
         if self.expert_return is None and (expert := self.parts.scale()):
             self.expert_return = self._return_of(expert)
         self.kept.sign = sign_of(self.learner, self.random_return, self.expert_return)
+        if not checkpoint.has_any(self.run_dir):
+            self.checkpoint(environments=False)  # they begin by their seed
         cfg, vec = self.config, self.collector.vec if self.collector else None
         info = RunInfo(algo=cfg.algo, env=cfg.env.name, seed=cfg.train.seed, run_dir=str(self.run_dir),
                        total_steps=cfg.train.total_steps, num_envs=vec.num_envs if vec else 0,
@@ -178,12 +187,16 @@ class Trainer:
         for notice in (*self.learner.notices, *fused.take_notices(), *self.health.notices(metrics, score)):
             self._message(notice)
         self.learner.notices.clear()
-        minutes = cfg.train.checkpoint_minutes
-        late = minutes and time.monotonic() - self.last_checkpoint > 60 * minutes
-        if self.status == "running" and (late or self._due(cfg.train.checkpoint_steps)):
+        if self.status == "running" and (self._late() or self._due(cfg.train.checkpoint_steps)):
             self.checkpoint()
         if self.callback and self.callback(metrics) is False and self.status == "running":
             self.status = "finished"
+
+    def _late(self) -> bool:
+        """Whether the time for a checkpoint has come; those take no more than CHECKPOINT_SHARE of a run's time."""
+        minutes = self.config.train.checkpoint_minutes
+        wanted = max(60 * minutes, self.checkpoint_cost / CHECKPOINT_SHARE)
+        return bool(minutes) and time.monotonic() - self.last_checkpoint > wanted
 
     def _reaches(self, target: float) -> bool:
         """Whether the evaluated policy has this normalised score, from other starting states too: one of many
@@ -203,8 +216,10 @@ class Trainer:
 
     def finish(self) -> dict[str, Any]:
         """Last evaluations, checkpoint and summary; the learner is left with the policy that is the result. A diverged
-        run keeps its last good checkpoint; an interrupted one writes its own and does not keep the user waiting."""
+        run keeps its last good checkpoint; an interrupted one writes its own and does not keep the user waiting. What
+        ends the process from here on costs no training: --resume comes back here."""
         if self.status == "finished":
+            self.checkpoint()
             try:
                 self._conclude()
             except Quit:
@@ -315,16 +330,35 @@ class Trainer:
             "collector": self.collector.state_dict() if self.collector and environments else None,
             "spec": checkpoint.spec_to_state(self.spec), "torch_rng": torch.get_rng_state(),
             "wall_s": self.wall_s, **{name: getattr(self, name) for name in COUNTED},
+            "status": self.status, "total_steps": self.config.train.total_steps,
         }
         checkpoint.save(self.run_dir / "checkpoints", self.env_steps, state, self.config.train.keep_checkpoints)
         if chosen.reward is not None:
             checkpoint.write_tensors(self.run_dir / REWARD_FILE, chosen.reward)
-        self.checkpoint_s += time.perf_counter() - begin
+        self.checkpoint_cost = time.perf_counter() - begin
+        self.checkpoint_s += self.checkpoint_cost
         self.last_checkpoint = time.monotonic()
 
     def restore(self) -> None:
-        """Take up the newest checkpoint of run_dir."""
-        state = checkpoint.load(checkpoint.latest(self.run_dir), "cpu")
+        """Take up the newest checkpoint of run_dir that is whole. A run that had come to its end, but not to its
+        summary, is "finished" at once."""
+        state, path, notices = checkpoint.load_newest(self.run_dir, "cpu")
+        with checkpoint.fitting(f"checkpoint {path}", f"it is of another run than that of {self.run_dir}"):
+            self._take_up(state)
+        for newer in sorted(path.parent.glob("step_*.pt"), reverse=True):  # must not pass for the newest again
+            if newer.name > path.name:
+                newer.replace(newer.with_suffix(".damaged"))
+        for notice in notices:
+            self._message(notice)
+        if self.progress >= 1 and is_finished(self.run_dir):
+            raise InputError(f"{self.run_dir} has finished its {self.config.train.total_steps:,} steps; raise "
+                             "--total-steps to continue")
+        ended = state.get("status") == "finished" and state.get("total_steps") == self.config.train.total_steps
+        if self.progress >= 1 or (ended and not is_finished(self.run_dir)):
+            self.status = "finished"
+
+    def _take_up(self, state: dict[str, Any]) -> None:
+        """Go on from what `checkpoint` wrote."""
         self.learner.load_state_dict(state["learner"])
         if self.collector is not None and state["collector"] is not None:
             self.collector.load_state_dict(state["collector"])
@@ -334,9 +368,6 @@ class Trainer:
         self.wall_before = state["wall_s"]
         for name in COUNTED:
             setattr(self, name, state[name])
-        if self.progress >= 1:
-            raise InputError(f"{self.run_dir} has finished its {self.config.train.total_steps:,} steps; raise "
-                             "--total-steps to continue")
 
     @property
     def progress(self) -> float:

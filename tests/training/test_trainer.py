@@ -133,7 +133,7 @@ def test_kill_minus_9_goes_on_from_the_checkpoint(tmp_path):
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 60
-        while not list((tmp_path / "run" / "checkpoints").glob("*.pt")) and time.monotonic() < deadline:
+        while not list((tmp_path / "run" / "checkpoints").glob("*[1-9]*.pt")) and time.monotonic() < deadline:
             time.sleep(0.05)
     finally:
         process.send_signal(signal.SIGKILL)
@@ -329,9 +329,12 @@ def test_the_kernels_can_be_switched_off(algo, tmp_path, demos, monkeypatch):
         torch.testing.assert_close(ours, weights[False][key], rtol=1e-3, atol=1e-3)
 
 
-def test_checkpoints_come_by_time_and_by_steps(tmp_path):
+def test_checkpoints_come_by_time_and_by_steps(tmp_path, monkeypatch):
     run(tiny("ppo", tmp_path / "steps", train__checkpoint_steps=256, train__keep_checkpoints=3))
     assert len(list((tmp_path / "steps" / "checkpoints").glob("*.pt"))) == 3
+    run(tiny("ppo", tmp_path / "seldom", train__checkpoint_minutes=1e-6, train__keep_checkpoints=9))
+    assert len(list((tmp_path / "seldom" / "checkpoints").glob("*.pt"))) == 1, "they would take over 1% of the time"
+    monkeypatch.setattr(trainer, "CHECKPOINT_SHARE", 1e6)
     run(tiny("ppo", tmp_path / "time", train__checkpoint_minutes=1e-6, train__keep_checkpoints=9))
     assert len(list((tmp_path / "time" / "checkpoints").glob("*.pt"))) == 4
     run(tiny("ppo", tmp_path / "none", train__checkpoint_minutes=0))

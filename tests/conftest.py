@@ -1,6 +1,7 @@
 """Shared fixtures. Other people's demonstrations are read from PUFFER_IL_TEST_DATA, by default ../shared/data."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,10 @@ import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch is imported
 DATA = Path(os.environ.get("PUFFER_IL_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+
+
+# A shell without job control has what it starts in the background ignore interrupts; tests send them.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -119,7 +119,7 @@ def _sigterm_interrupts() -> Iterator[None]:
         yield
         return
     previous = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)
-                if signal.getsignal(number) != signal.SIG_IGN}  # as nohup wants it
+                if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN}  # nohup ignores it
     try:
         yield
     finally:

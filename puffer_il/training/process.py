@@ -63,7 +63,7 @@ def interruptible() -> Iterator[list[int]]:
     previous = {}
     with suppress(ValueError):  # only the main thread may set handlers; elsewhere the caller handles signals
         previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-                    if signal.getsignal(number) != signal.SIG_IGN}  # as nohup wants it
+                    if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN}  # nohup ignores it
     try:
         yield received
     finally:

@@ -141,7 +141,7 @@ def test_a_member_that_is_no_array_is_refused(tmp_path):
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "y.npz", "w") as new:
         for name in old.namelist():
             new.writestr(name, old.read(name) if name != "obs.npy" else b"nonsense")
-    with pytest.raises(InputError, match="array .obs. is damaged"):
+    with pytest.raises(InputError, match="array 'obs' is damaged"):
         read_demos(tmp_path / "y.npz")
 
 

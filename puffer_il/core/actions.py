@@ -128,8 +128,8 @@ class ActionSpec:
             for a, b in bounds)
 
 
-def first_of(actions: Any) -> Any:
-    """The first of n actions in the environment's own form."""
-    if isinstance(actions, dict):
-        return {key: first_of(part) for key, part in actions.items()}
-    return tuple(first_of(part) for part in actions) if isinstance(actions, tuple) else actions[0]
+def first_of(batch: Any) -> Any:
+    """The first of n actions or observations in the environment's own form."""
+    if isinstance(batch, dict):
+        return {key: first_of(part) for key, part in batch.items()}
+    return tuple(first_of(part) for part in batch) if isinstance(batch, tuple) else batch[0]

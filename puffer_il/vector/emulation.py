@@ -5,6 +5,7 @@ else its emulation gets wrong is put right here too: actions other than Discrete
 one-dimensional Box, and which agents of a parallel environment took part in a step.
 """
 
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -13,8 +14,9 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from puffer_il.core.actions import first_of
 from puffer_il.core.errors import InputError
-from puffer_il.core.rows import MASK_KEY, Layout, put_masks
+from puffer_il.core.rows import MASK_KEY, Layout, nested, put_masks
 from puffer_il.core.spaces import lay_out, leaves_of, remarks
 from puffer_il.core.spec import ActionSpec, Array
 from puffer_il.native.pufferlib import pufferlib
@@ -27,7 +29,7 @@ PettingZooPufferEnv: Any = pufferlib.emulation.PettingZooPufferEnv
 
 NO_BOUND = 1e37  # of an action: the middle of a range up to the largest float32 cannot be told
 VECTORS_HAVE = ("single_observation_space", "step_async")  # those of gym and Gymnasium, of Stable-Baselines3
-Decode = Callable[[Array], Any]
+Decode = Callable[[Array], Any]  # rows (n, columns) → n actions in the environment's own form
 
 
 def emulate(env: Any, buf: dict[str, Array] | None, seed: int, masked: int = 0, weights: Array | None = None) -> Any:
@@ -99,20 +101,20 @@ def offered_mask(method: Callable[[], Any] | None, info: Any) -> Any:
 # Actions
 
 def plain_actions(space: spaces.Space) -> tuple[spaces.Space, Decode | None]:
-    """A Discrete, MultiDiscrete or one-dimensional Box in place of `space`, and how a row of it becomes an action."""
+    """A Discrete, MultiDiscrete or one-dimensional Box in place of `space`, and how rows of it become actions."""
     leaves = pufferlib.emulation.flatten_space(space)
     if leaves and all(isinstance(leaf, spaces.Box) and leaf.dtype.kind == "f" for leaf in leaves):
         if len(space.shape or ()) == 1:
             return space, None
         dtype = np.float32 if all(leaf.dtype.itemsize <= 4 for leaf in leaves) else np.float64
         low, high = (np.concatenate([np.ravel(getattr(leaf, bound)) for leaf in leaves]) for bound in ("low", "high"))
-        return spaces.Box(low.astype(dtype), high.astype(dtype), dtype=dtype), lambda row: _decode(space, row)[0]
+        return spaces.Box(low.astype(dtype), high.astype(dtype), dtype=dtype), _decoder(space)
     if leaves and all(isinstance(leaf, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary) for leaf in leaves):
         usual = isinstance(space, spaces.Discrete | spaces.MultiDiscrete) and not np.any(space.start)
         if usual and len(space.shape or ()) < 2:
             return space, None
         nvec = np.concatenate([_choices(leaf) for leaf in leaves])
-        return spaces.MultiDiscrete(nvec), lambda row: _decode(space, row)[0]
+        return spaces.MultiDiscrete(nvec), _decoder(space)
     raise InputError(f"action space {_line(space)} is not supported; use discrete parts only, or Box parts of floats "
                      "only")
 
@@ -176,25 +178,21 @@ def _choices(leaf: spaces.Space) -> Array:
     return np.ravel(leaf.nvec if isinstance(leaf, spaces.MultiDiscrete) else leaf.n)  # type: ignore[attr-defined]
 
 
-def _decode(space: spaces.Space, row: Array, at: int = 0) -> tuple[Any, int]:
-    """The action of `space` that starts at `row[at]`, and where the next one starts."""
-    if isinstance(space, spaces.Dict):
-        named = {}
-        for key, leaf in space.items():
-            named[key], at = _decode(leaf, row, at)
-        return named, at
-    if isinstance(space, spaces.Tuple):
-        listed = []
-        for leaf in space:
-            action, at = _decode(leaf, row, at)
-            listed.append(action)
-        return tuple(listed), at
-    if isinstance(space, spaces.Discrete):
-        return int(np.ravel(row)[at] + space.start), at + 1
-    shape = space.shape or ()
-    end = at + int(np.prod(shape))
-    action = row[at:end].reshape(shape).astype(space.dtype)
-    return (action + space.start if isinstance(space, spaces.MultiDiscrete) else action), end
+def _decoder(space: spaces.Space) -> Decode:
+    leaves = list(leaves_of(space))
+    ends = np.cumsum([math.prod(leaf.shape or ()) for _, leaf in leaves])
+
+    def decode(rows: Array) -> Any:
+        parts = np.split(rows, ends[:-1], axis=1)
+        return nested([(path, part.reshape(len(rows), *(leaf.shape or ())).astype(leaf.dtype)
+                        + getattr(leaf, "start", 0)) for (path, leaf), part in zip(leaves, parts, strict=True)])
+
+    return decode
+
+
+def _decoded(decode: Decode, row: Array) -> Any:
+    """The action of one row, (columns,) or, of a single column, ()."""
+    return first_of(decode(np.reshape(row, (1, -1))))
 
 
 # Environments
@@ -208,7 +206,7 @@ class Adapted(gymnasium.Wrapper):
         self.action_space, self._decode = plain_actions(env.action_space)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict]:
-        return self.env.step(action if self._decode is None else self._decode(action))
+        return self.env.step(action if self._decode is None else _decoded(self._decode, action))
 
 
 def _adapted(env: gymnasium.Env, layout: Layout) -> gymnasium.Env:
@@ -316,7 +314,7 @@ class AdaptedParallel(pufferlib.pufferlib.PettingZooWrapper):
 
     def step(self, actions: dict) -> tuple:
         if self._decode is not None:
-            actions = {agent: self._decode(row) for agent, row in actions.items()}
+            actions = {agent: _decoded(self._decode, row) for agent, row in actions.items()}
         elif self._numbers is not None:  # as `sample` gives them
             actions = {agent: np.asarray(row).astype(self._numbers)[()] for agent, row in actions.items()}
         observations, rewards, terminations, truncations, infos = self.env.step(actions)

@@ -14,9 +14,9 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 
+from puffer_il.core.actions import first_of
 from puffer_il.core.errors import InputError
 from puffer_il.core.rows import MASK_KEY, put_masks
 from puffer_il.core.spaces import lay_out, remarks
@@ -45,7 +45,7 @@ class Vectorized(pufferlib.PufferEnv):
         self.own_observation_space, self.own_action_space = env.single_observation_space, own
         self.layout = lay_out(env.single_observation_space, masked, num_choices(own))
         self.single_observation_space = row_space(env.single_observation_space, self.layout)
-        self.single_action_space, _ = plain_actions(own)
+        self.single_action_space, self._decode = plain_actions(own)
         super().__init__(buf)
         self.final_observations = (buf or {}).get("final_observations", np.zeros_like(self.observations))
         self.logs = (buf or {}).get("logs", np.zeros((self.num_agents, 1 + len(LOGGED))))
@@ -90,7 +90,7 @@ class Vectorized(pufferlib.PufferEnv):
         try:
             obs, infos = self._begun(seed)
             self._write(self._targets, obs, infos)
-            notices = remarks(self.own_observation_space, self.layout, _first(obs))
+            notices = remarks(self.own_observation_space, self.layout, first_of(obs))
         except Exception:
             return [], False
         if self._takes_no_seed and self._reopen is None:
@@ -118,10 +118,9 @@ class Vectorized(pufferlib.PufferEnv):
 
     def _own_actions(self, rows: Array) -> Any:
         """The batch of actions that the environment takes: a copy, as it may keep it."""
-        plain = self.single_action_space
-        if plain is self.own_action_space:
-            return rows.astype(plain.dtype)  # always a copy
-        return _decoded(self.own_action_space, rows.reshape(self.num_agents, -1))[0]
+        if self._decode is None:
+            return rows.astype(self.single_action_space.dtype)  # always a copy
+        return self._decode(rows.reshape(self.num_agents, -1))
 
     def _write(self, targets: list, obs: Any, infos: dict, only: Array | None = None) -> None:
         """Observations into rows; `only` (n,) some of them."""
@@ -191,31 +190,3 @@ def open_vector_entry_point(id: str, num_envs: int = 1, **kwargs: Any) -> Vector
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*AutoresetMode")  # `autoreset_mode` says more
         return gymnasium.make_vec(known, num_envs=num_envs, vectorization_mode="vector_entry_point", **kwargs)
-
-
-def _first(obs: Any) -> Any:
-    """The first of a batch of observations of any structure."""
-    if isinstance(obs, dict):
-        return {key: _first(part) for key, part in obs.items()}
-    return tuple(map(_first, obs)) if isinstance(obs, tuple) else obs[0]
-
-
-def _decoded(space: spaces.Space, rows: Array, at: int = 0) -> tuple[Any, int]:
-    """The batch of actions of `space` in the columns of rows (n, dim) from `at` on, and where the next ones start."""
-    if isinstance(space, spaces.Dict):
-        named = {}
-        for key, leaf in space.items():
-            named[key], at = _decoded(leaf, rows, at)
-        return named, at
-    if isinstance(space, spaces.Tuple):
-        listed = []
-        for leaf in space:
-            part, at = _decoded(leaf, rows, at)
-            listed.append(part)
-        return tuple(listed), at
-    if isinstance(space, spaces.Discrete):
-        return rows[:, at].astype(space.dtype) + space.start, at + 1
-    shape = space.shape or ()
-    end = at + int(np.prod(shape))
-    part = rows[:, at:end].reshape(len(rows), *shape).astype(space.dtype)
-    return (part + space.start if isinstance(space, spaces.MultiDiscrete) else part), end

@@ -10,24 +10,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.locomotion import KEYS, experts, fifty_trajectories
+from tests.support.locomotion import KEYS
 from tests.support.quality import train
 
 pytestmark = pytest.mark.slow
 SEED = 101
 STEPS = {"reacher": 300_000, "swimmer": 1_000_000, "hopper": 500_000, "halfcheetah": 500_000, "walker2d": 1_000_000,
          "ant": 1_500_000, "humanoid": 1_000_000}
-
-
-@pytest.fixture(scope="module")
-def expert(tmp_path_factory, test_data):
-    pytest.importorskip("mujoco")
-    return experts(tmp_path_factory.mktemp("experts"), test_data)
-
-
-@pytest.fixture(scope="module")
-def trajectories(tmp_path_factory, expert):
-    return fifty_trajectories(tmp_path_factory.mktemp("trajectories"), expert)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from puffer_il.rollout.stats import bootstrap_ci
-from tests.support.locomotion import KEYS, experts, fifty_trajectories
+from tests.support.locomotion import KEYS
 from tests.support.quality import train
 
 pytestmark = pytest.mark.slow
@@ -31,13 +31,6 @@ PAPER = {  # GAIL's return by number of trajectories
 }
 PAPER_BC = {"hopper": 3384, "halfcheetah": 3719}  # from 25 trajectories
 STEPS = {"hopper": 1_000_000, "halfcheetah": 500_000, "walker2d": 1_000_000, "ant": 3_000_000}
-
-
-@pytest.fixture(scope="module")
-def trajectories(tmp_path_factory, test_data):
-    pytest.importorskip("mujoco")
-    folder = tmp_path_factory.mktemp("trajectories")
-    return fifty_trajectories(folder, experts(folder, test_data))
 
 
 @pytest.fixture(scope="module")

@@ -10,19 +10,12 @@ import numpy as np
 import pytest
 
 from puffer_il.rollout.stats import bootstrap_ci
-from tests.support.locomotion import KEYS, experts, fifty_trajectories
+from tests.support.locomotion import KEYS
 from tests.support.quality import train
 
 pytestmark = pytest.mark.slow
 SEEDS = range(101, 106)
 STEPS = {"ant": 1_500_000, "humanoid": 1_000_000, "hopper": 500_000, "halfcheetah": 1_000_000}
-
-
-@pytest.fixture(scope="module")
-def trajectories(tmp_path_factory, test_data):
-    pytest.importorskip("mujoco")
-    folder = tmp_path_factory.mktemp("trajectories")
-    return fifty_trajectories(folder, experts(folder, test_data))
 
 
 @pytest.mark.parametrize(("algo", "task"), [

@@ -15,25 +15,22 @@ import torch
 
 from puffer_il.core import checkpoint
 from puffer_il.core.config import Config
-from puffer_il.core.errors import EnvFailure, InputError, Quit
+from puffer_il.core.errors import EnvFailure, Quit
 from puffer_il.core.spec import EnvSpec, Metrics
-from puffer_il.learners.common.learned_reward import FILE as REWARD_FILE
 from puffer_il.nn import fused
 from puffer_il.rollout.actors import Actor, RandomActor, policy_actor
 from puffer_il.rollout.evaluate import CHOICE_SEED, EVAL_SEED, FINAL_SEED, Scores, evaluate
 from puffer_il.training.assemble import Parts, assemble
 from puffer_il.training.averaged import ShownPolicy
+from puffer_il.training.checkpoints import Checkpoints
 from puffer_il.training.health import Health, cause_of
 from puffer_il.training.kept import Kept, Snapshot, copy_of, is_kept, sign_of, stuck, told_choice
 from puffer_il.training.loggers import Logger, RunInfo
 from puffer_il.training.process import interruptible
-from puffer_il.training.run_dir import is_finished
 
 Callback = Callable[[Metrics], bool | None]
 PHASES = ("collect", "reward", "advantages", "update", "eval")
-COUNTED = ("env_steps", "updates", "train_s", "time_to_expert", "last_eval", "expert_return", "random_return")
 SCORES = ("eval", "eval_last", "eval_greedy", "eval_sampled")  # of the end, in summary.json
-CHECKPOINT_SHARE = 0.01  # of a run's time that its regular checkpoints may take
 EXPERT_LEVEL = 0.95  # the normalised score from which `time_to_expert_s` counts
 
 
@@ -66,7 +63,8 @@ def train(config: Config, loggers: list[Logger], run_dir: Path, *, resume: bool 
             stack.callback(logger.close)
         trainer = Trainer(assemble(config, stack, **given), loggers, run_dir, callback, began)
         if resume and checkpoint.has_any(run_dir):  # a run may have been killed before its first
-            trainer.restore()
+            for notice in trainer.checkpoints.restore():
+                trainer.message(notice)
         stop = stack.enter_context(interruptible())
         trainer.start()
         trainer.stopped = lambda: bool(stop)
@@ -76,11 +74,11 @@ def train(config: Config, loggers: list[Logger], run_dir: Path, *, resume: bool 
                 if stop and trainer.status == "running":
                     trainer.status = "interrupted"
         except EnvFailure:
-            trainer.checkpoint(environments=False)
+            trainer.checkpoints.write(environments=False)
             raise
         except OSError:  # of a logger, after an iteration
             with suppress(OSError):
-                trainer.checkpoint()
+                trainer.checkpoints.write()
             raise
         except Quit:  # in the middle of a rollout, of which nothing is learned, or of an evaluation
             trainer.status = "interrupted"
@@ -109,9 +107,7 @@ class Trainer:
         self.status = "running"
         self.cause: str | None = None  # why it diverged, if that is known
         self.health = Health()
-        self.last_checkpoint = time.monotonic()
-        self.checkpoint_s = 0.0  # seconds since the last report
-        self.checkpoint_cost = 0.0  # seconds of the last one
+        self.checkpoints = Checkpoints(self)
         self.expert_return = self.demos.return_mean if self.demos else None
         self.random_return: float | None = None
         self.told: list[str] = []  # of the episodes of evaluations that are not complete
@@ -126,7 +122,7 @@ class Trainer:
             self.expert_return = self._return_of(expert)
         self.kept.sign = sign_of(self.learner, self.random_return, self.expert_return)
         if not checkpoint.has_any(self.run_dir):
-            self.checkpoint(environments=False)  # they begin by their seed
+            self.checkpoints.write(environments=False)  # they begin by their seed
         cfg, vec = self.config, self.collector.vec if self.collector else None
         info = RunInfo(algo=cfg.algo, env=cfg.env.name, seed=cfg.train.seed, run_dir=str(self.run_dir),
                        total_steps=cfg.train.total_steps, num_envs=vec.num_envs if vec else 0,
@@ -138,7 +134,7 @@ class Trainer:
         for logger in self.loggers:
             logger.start(info)
         for note in (*(self.demos.notes if self.demos else ()), *(vec.notices if vec else ()), *self.told):
-            self._message(note)
+            self.message(note)
         self.introduced = True
 
     def iterate(self) -> None:
@@ -185,18 +181,12 @@ class Trainer:
             logger.log(self.env_steps, metrics)
         score = self.last_eval["normalized"] if self.last_eval else None
         for notice in (*self.learner.notices, *fused.take_notices(), *self.health.notices(metrics, score)):
-            self._message(notice)
+            self.message(notice)
         self.learner.notices.clear()
-        if self.status == "running" and (self._late() or self._due(cfg.train.checkpoint_steps)):
-            self.checkpoint()
+        if self.status == "running" and (self.checkpoints.late() or self._due(cfg.train.checkpoint_steps)):
+            self.checkpoints.write()
         if self.callback and self.callback(metrics) is False and self.status == "running":
             self.status = "finished"
-
-    def _late(self) -> bool:
-        """Whether the time for a checkpoint has come; those take no more than CHECKPOINT_SHARE of a run's time."""
-        minutes = self.config.train.checkpoint_minutes
-        wanted = max(60 * minutes, self.checkpoint_cost / CHECKPOINT_SHARE)
-        return bool(minutes) and time.monotonic() - self.last_checkpoint > wanted
 
     def _reaches(self, target: float) -> bool:
         """Whether the evaluated policy has this normalised score, from other starting states too: one of many
@@ -219,7 +209,7 @@ class Trainer:
         run keeps its last good checkpoint; an interrupted one writes its own and does not keep the user waiting. What
         ends the process from here on costs no training: --resume comes back here."""
         if self.status == "finished":
-            self.checkpoint()
+            self.checkpoints.write()
             try:
                 self._conclude()
             except Quit:
@@ -228,7 +218,7 @@ class Trainer:
             self.result = self.kept.best
             self.scores |= {"eval": self.result.score if self.result else self.last_eval, "eval_last": self.last_eval}
         if self.status != "diverged":
-            self.checkpoint()
+            self.checkpoints.write()
         if self.result is not None:
             self.learner.policy.load_state_dict(self.result.policy)
         summary = self.summary()
@@ -249,7 +239,7 @@ class Trainer:
     def _choose(self) -> Metrics:
         """Score the last policy, and the one that is the result, on episodes that did not choose it; what the last
         one's evaluation reports."""
-        cfg, last = self.config.eval, self._snapshot()
+        cfg, last = self.config.eval, self.snapshot()
         scores = self._play(cfg.final_episodes, FINAL_SEED)
         metrics = self._report(scores)
         self.scores |= {"eval": self.last_eval, "eval_last": self.last_eval}
@@ -259,7 +249,7 @@ class Trainer:
             if self.result.env_steps < last.env_steps:
                 scores = self._play(cfg.final_episodes, FINAL_SEED, self.result)
                 self.scores["eval"] = self._judged(scores)
-                self._message(told_choice(self.result, last, self.scores))
+                self.message(told_choice(self.result, last, self.scores))
         elif self.shown.averaged:
             self.result = last
         self._compare(scores)
@@ -273,7 +263,7 @@ class Trainer:
         for name, played in (("eval_greedy", greedy), ("eval_sampled", sampled)):
             self.scores[name] = played.summary(self.random_return, self.expert_return)
         if cfg.deterministic and (notice := stuck(greedy, sampled, self.kept.sign)):
-            self._message(notice)
+            self.message(notice)
 
     def _play(self, episodes: int, seed: int, snapshot: Snapshot | None = None, greedy: bool | None = None) -> Scores:
         """Complete episodes of the policy that is shown, or of an earlier one in its place; the same starting states
@@ -284,7 +274,7 @@ class Trainer:
             return self._told(evaluate(vec, actor, episodes, seed + cfg.train.seed, cfg.eval.max_episode_steps,
                                        self.stopped))
 
-    def _snapshot(self) -> Snapshot:
+    def snapshot(self) -> Snapshot:
         """The policy that is shown, and the reward of the same moment."""
         with self.shown.in_place():
             return Snapshot.of(self.learner, self.env_steps)
@@ -320,55 +310,6 @@ class Trainer:
                          "python": platform.python_version()},
         }
 
-    def checkpoint(self, environments: bool = True) -> None:
-        """Write everything that `restore` needs; without the environments' state if they have just failed."""
-        begin = time.perf_counter()
-        chosen = self.result or self.kept.best or self._snapshot()
-        state = {
-            "learner": self.learner.state_dict(), "policy": chosen.policy, "policy_steps": chosen.env_steps,
-            "kept": self.kept.state_dict(), "shown": self.shown.state_dict(),
-            "collector": self.collector.state_dict() if self.collector and environments else None,
-            "spec": checkpoint.spec_to_state(self.spec), "torch_rng": torch.get_rng_state(),
-            "wall_s": self.wall_s, **{name: getattr(self, name) for name in COUNTED},
-            "status": self.status, "total_steps": self.config.train.total_steps,
-        }
-        checkpoint.save(self.run_dir / "checkpoints", self.env_steps, state, self.config.train.keep_checkpoints)
-        if chosen.reward is not None:
-            checkpoint.write_tensors(self.run_dir / REWARD_FILE, chosen.reward)
-        self.checkpoint_cost = time.perf_counter() - begin
-        self.checkpoint_s += self.checkpoint_cost
-        self.last_checkpoint = time.monotonic()
-
-    def restore(self) -> None:
-        """Take up the newest checkpoint of run_dir that is whole. A run that had come to its end, but not to its
-        summary, is "finished" at once."""
-        state, path, notices = checkpoint.load_newest(self.run_dir, "cpu")
-        with checkpoint.fitting(f"checkpoint {path}", f"it is of another run than that of {self.run_dir}"):
-            self._take_up(state)
-        for newer in sorted(path.parent.glob("step_*.pt"), reverse=True):  # must not pass for the newest again
-            if newer.name > path.name:
-                newer.replace(newer.with_suffix(".damaged"))
-        for notice in notices:
-            self._message(notice)
-        if self.progress >= 1 and is_finished(self.run_dir):
-            raise InputError(f"{self.run_dir} has finished its {self.config.train.total_steps:,} steps; raise "
-                             "--total-steps to continue")
-        ended = state.get("status") == "finished" and state.get("total_steps") == self.config.train.total_steps
-        if self.progress >= 1 or (ended and not is_finished(self.run_dir)):
-            self.status = "finished"
-
-    def _take_up(self, state: dict[str, Any]) -> None:
-        """Go on from what `checkpoint` wrote."""
-        self.learner.load_state_dict(state["learner"])
-        if self.collector is not None and state["collector"] is not None:
-            self.collector.load_state_dict(state["collector"])
-        torch.set_rng_state(state["torch_rng"])
-        self.kept.load_state_dict(state["kept"])
-        self.shown.load_state_dict(state["shown"])
-        self.wall_before = state["wall_s"]
-        for name in COUNTED:
-            setattr(self, name, state[name])
-
     @property
     def progress(self) -> float:
         """Share of the run that is over, in [0, 1]."""
@@ -392,8 +333,8 @@ class Trainer:
     def _times(self) -> Metrics:
         """Seconds per phase, and of the checkpoints since the last report."""
         times = {f"time/{name}": seconds for name, seconds in self.phases.items()}
-        if self.checkpoint_s:
-            times["time/checkpoint"], self.checkpoint_s = self.checkpoint_s, 0.0
+        if self.checkpoints.seconds:
+            times["time/checkpoint"], self.checkpoints.seconds = self.checkpoints.seconds, 0.0
         return times
 
     def _return_of(self, actor: Actor) -> float:
@@ -408,7 +349,7 @@ class Trainer:
         if scores.notices and not self.told:
             self.told = scores.notices
             for notice in self.told if self.introduced else ():
-                self._message(notice)
+                self.message(notice)
         return scores
 
     def _describe_demos(self) -> str:
@@ -417,7 +358,7 @@ class Trainer:
         mean = "unknown return" if self.expert_return is None else f"mean return {self.expert_return:.1f}"
         return f"{self.demos.num_episodes} episodes, {len(self.demos):,} transitions, {mean}"
 
-    def _message(self, text: str) -> None:
+    def message(self, text: str) -> None:
         for logger in self.loggers:
             logger.message(text)
 

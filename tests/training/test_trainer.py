@@ -24,7 +24,7 @@ from puffer_il.nn import fused
 from puffer_il.nn.fused_policy import FusedPolicy
 from puffer_il.rollout.actors import RandomActor
 from puffer_il.rollout.collector import Collector
-from puffer_il.training import trainer
+from puffer_il.training import checkpoints, trainer
 from puffer_il.training.process import choose_device
 from tests.support.runs import final_state, run, same_state, scripted_cartpole_demos, tiny
 
@@ -334,7 +334,7 @@ def test_checkpoints_come_by_time_and_by_steps(tmp_path, monkeypatch):
     assert len(list((tmp_path / "steps" / "checkpoints").glob("*.pt"))) == 3
     run(tiny("ppo", tmp_path / "seldom", train__checkpoint_minutes=1e-6, train__keep_checkpoints=9))
     assert len(list((tmp_path / "seldom" / "checkpoints").glob("*.pt"))) == 1, "they would take over 1% of the time"
-    monkeypatch.setattr(trainer, "CHECKPOINT_SHARE", 1e6)
+    monkeypatch.setattr(checkpoints, "SHARE", 1e6)
     run(tiny("ppo", tmp_path / "time", train__checkpoint_minutes=1e-6, train__keep_checkpoints=9))
     assert len(list((tmp_path / "time" / "checkpoints").glob("*.pt"))) == 4
     run(tiny("ppo", tmp_path / "none", train__checkpoint_minutes=0))

@@ -85,12 +85,10 @@ def info(args: Namespace) -> int:
 def check(args: Namespace) -> int:
     """Print what looks wrong; demonstrations that cannot be used are wrong input."""
     from puffer_il.core.text import shown
-    from puffer_il.demos import check_fit, doubts, recounted, relaid
+    from puffer_il.demos import check_fit, doubts, relaid
 
     spec = _spec(args)
     demos = _read(args, spec)
-    if spec is not None:
-        demos = recounted(demos, spec)
     found = doubts(demos, spec)
     for line in (*(f"note: {note}" for note in demos.notes), *(f"warning: {doubt}" for doubt in found)):
         print(shown(line))
@@ -101,14 +99,14 @@ def check(args: Namespace) -> int:
 
 
 def import_(args: Namespace) -> int:
-    from puffer_il.demos import check_fit, recounted, relaid
+    from puffer_il.demos import check_fit, relaid
 
     spec = _spec(args)
     demos = _read(args, spec, args.time_limit)
     if args.no_actions:
         demos = replace(demos, actions=None)
     if spec:
-        demos = recounted(relaid(demos, spec), spec)
+        demos = relaid(demos, spec)
         check_fit(demos, spec)
     demos.save(args.out, env=args.env or "", collected=args.typed)
     return _written(args.out, demos)
@@ -183,10 +181,12 @@ def _spec(args: Namespace) -> EnvSpec | None:
 
 
 def _read(args: Namespace, spec: EnvSpec | None, time_limit: int | None = None) -> Demos:
-    """The demonstrations, read as --demos.KEY says."""
-    from puffer_il.demos import clipped, first_episodes, read_demos, subsample_rows
+    """The demonstrations, read as --demos.KEY says, their actions as rows of the environment."""
+    from puffer_il.demos import as_rows, clipped, first_episodes, read_demos, subsample_rows
 
     keys, demos = args.demo_keys, read_demos(args.file, time_limit)
+    if spec is not None:
+        demos = as_rows(demos, spec)
     if keys.get("episodes"):
         demos = first_episodes(demos, keys["episodes"])
     if keys.get("clip_actions"):

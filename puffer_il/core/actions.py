@@ -11,6 +11,8 @@ import numpy as np
 
 from puffer_il.core.rows import Array, Path, leaf_of, nested
 
+Parts = tuple[tuple[Path, tuple[int, ...], str], ...]  # of the leaves of an action: path, shape, dtype
+
 
 @dataclass(frozen=True)
 class ActionSpec:
@@ -27,11 +29,16 @@ class ActionSpec:
     shape: tuple[int, ...] = ()  # what the environment itself expects for one action
     start: tuple[int, ...] = ()  # from where the environment itself counts each choice, if not from 0
     held: Array | None = None  # float64, flat: the value of each locked dimension, NaN for the others; None: none is
-    parts: tuple[tuple[Path, tuple[int, ...], str], ...] = ()  # path, shape, dtype of the leaves of a Dict or Tuple
+    parts: Parts = ()  # of a Dict or Tuple, or of an array whose dtype is neither int64 nor float32; () for others
 
     @property
     def discrete(self) -> bool:
         return bool(self.nvec)
+
+    @property
+    def nested(self) -> bool:
+        """True for a Dict or Tuple."""
+        return bool(self.parts and self.parts[0][0])
 
     @property
     def kind(self) -> str:

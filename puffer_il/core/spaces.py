@@ -6,6 +6,7 @@ imported.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -17,6 +18,7 @@ from puffer_il.core.rows import MASK_KEY, Array, Layout, ObsField, Path
 
 KINDS = ("Box", "Discrete", "MultiDiscrete", "MultiBinary", "Dict", "Tuple")
 MOST_CATEGORIES = 1_000_000  # that a network is shown one-hot
+MOST_CHOICES = 4096  # of a whole number in a Box, each of which has an output of the policy
 # What rows hold for what a space declares: learning reads float32, and no more kinds than the kernels know.
 PLAIN = {"f": "f4", "u2": "i4", "u4": "i8", "u8": "i8"}
 
@@ -79,6 +81,22 @@ def leaves_of(space: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
         yield path, space
     for key, part in inner or ():
         yield from leaves_of(part, (*path, key))
+
+
+def choices_of(space: Any) -> tuple[Array, Array] | None:
+    """How many values each number of a discrete action has, and the first of them, both (numbers,) int64: of a
+    Discrete, MultiDiscrete or MultiBinary, or of a Box of whole numbers that are few enough. None for other leaves."""
+    kind = kind_of(space)
+    if kind == "MultiBinary":
+        return np.full(math.prod(space.shape), 2), np.zeros(math.prod(space.shape), np.int64)
+    if kind in ("Discrete", "MultiDiscrete"):
+        counts = np.ravel(space.n if kind == "Discrete" else space.nvec).astype(np.int64)
+        return counts, np.broadcast_to(np.ravel(getattr(space, "start", 0)).astype(np.int64), counts.shape)
+    if kind == "Box" and np.dtype(space.dtype).kind in "biu":
+        low, high = (np.ravel(bound).astype(np.float64) for bound in (space.low, space.high))
+        if len(low) and np.all((high - low < MOST_CHOICES) & (high >= low) & (np.abs(low) < 2**31)):
+            return (high - low + 1).astype(np.int64), low.astype(np.int64)
+    return None
 
 
 def _leaves(space: Any, path: Path) -> Iterator[ObsField]:

@@ -1,5 +1,6 @@
 """Demonstrations: read, check, fit and collect them. `Demos` itself lives in puffer_il.demos.dataset."""
 
+from puffer_il.demos.actions import as_rows
 from puffer_il.demos.check import check_fit, describe, doubts
 from puffer_il.demos.collect import collect
 from puffer_il.demos.formats.puffer_il import read_meta
@@ -9,7 +10,6 @@ from puffer_il.demos.load import (
     first_rows,
     fit,
     load_demos,
-    recounted,
     relaid,
     shipped_path,
     subsample_rows,
@@ -17,5 +17,5 @@ from puffer_il.demos.load import (
 from puffer_il.demos.read import read_demos
 from puffer_il.demos.weights import spread
 
-__all__ = ["check_fit", "clipped", "collect", "describe", "doubts", "first_episodes", "first_rows", "fit", "load_demos",
-           "read_demos", "read_meta", "recounted", "relaid", "shipped_path", "spread", "subsample_rows"]
+__all__ = ["as_rows", "check_fit", "clipped", "collect", "describe", "doubts", "first_episodes", "first_rows", "fit",
+           "load_demos", "read_demos", "read_meta", "relaid", "shipped_path", "spread", "subsample_rows"]

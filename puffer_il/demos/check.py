@@ -7,6 +7,7 @@ import numpy as np
 
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ActionSpec, Array, EnvSpec
+from puffer_il.demos.actions import is_one_hot, seems_one_hot
 from puffer_il.demos.angles import odd_angles
 from puffer_il.demos.dataset import Demos, kinds_of
 from puffer_il.demos.timing import odd_timing
@@ -66,13 +67,26 @@ def misfits(demos: Demos, spec: EnvSpec) -> Iterator[str]:
     if demos.actions is None:
         return
     columns, action = demos.actions.shape[1], spec.action
-    if columns not in (action.dim, action.width):
+    if seems_one_hot(demos.actions, action):
+        yield _no_choice(demos.actions, spec)
+    elif columns not in (action.dim, action.width):
         yield f"actions have {columns} columns but {spec.name} takes {action.width}; use demonstrations of it"
     elif action.discrete:
         wrong = list(_discrete_misfits(demos.actions, spec))
         yield from wrong or _masked_misfits(demos, spec)
     else:
         yield from _range_misfits(demos.actions, action, spec.name)
+
+
+def _no_choice(actions: Array, spec: EnvSpec) -> str:
+    """Of actions with a column for each choice, which row is not one-hot."""
+    parts = np.split(actions, np.cumsum(spec.action.nvec)[:-1], axis=1)
+    wrong = ~np.stack([is_one_hot(part) for part in parts]).all(0)
+    first = int(np.argmax(wrong))
+    row = ", ".join(f"{x:.4g}" for x in actions[first][:SHOWN]) + (", …" if actions.shape[1] > SHOWN else "")
+    return (f"actions have a column for each of {actions.shape[1]} choices of {spec.name}, but row {first} is {row}, "
+            f"not a single 1 and zeros ({wrong.sum()} of {len(actions)} rows); give the number of the choice that was "
+            "taken, not how likely it was")
 
 
 def _pixel_misfits(obs: Array, spec: EnvSpec) -> Iterator[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from puffer_il.core.actions import Parts
 from puffer_il.core.errors import InputError
 from puffer_il.core.rows import Array, Layout
 from puffer_il.demos.build import build_demos
@@ -55,14 +56,15 @@ def collect(vec: Any, actor: Callable[[Array, Array], Array], episodes: int, sou
                              "give the environment a time limit")
         obs, episode_start = batch.obs, ended | ~batch.valid
     layout = vec.spec.layout
-    demos = _ordered(parts, source, layout if len(layout.fields) > 1 or layout.nested else None)
+    demos = _ordered(parts, source, layout if len(layout.fields) > 1 or layout.nested else None,
+                     vec.spec.action.parts if vec.spec.action.nested else ())
     if not quota.absent:
         return demos
     return replace(demos, notes=(*demos.notes, f"{demos.num_episodes} of {episodes} episodes: in the others an agent "
                                                "took no part"))
 
 
-def _ordered(parts: list[tuple[Array, ...]], source: str, layout: Layout | None) -> Demos:
+def _ordered(parts: list[tuple[Array, ...]], source: str, layout: Layout | None, action_parts: Parts) -> Demos:
     """Vector steps, the rows side by side → episodes one after the other."""
     row, *columns = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(row, kind="stable")
@@ -70,4 +72,5 @@ def _ordered(parts: list[tuple[Array, ...]], source: str, layout: Layout | None)
     ends = np.flatnonzero(terminations | truncations)
     return build_demos(source, obs=obs, actions=actions, next_obs=next_obs, terminations=terminations,
                        truncations=truncations, episode_starts=np.append(0, ends[:-1] + 1), rewards=rewards,
-                       states=states[0] if states else None, layout=layout)
+                       states=states[0] if states else None, layout=layout,
+                       action_parts=action_parts)

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 import numpy as np
 
+from puffer_il.core.actions import Parts
 from puffer_il.core.errors import InputError
 from puffer_il.core.rows import Array, Layout
 from puffer_il.demos.formats import formats
@@ -41,6 +42,9 @@ class Demos:
     weights         (n,) float32, at least 0: how much each row counts against the others; None where all count alike
     states          (n, state size) float64 or None: the environment's whole state at each obs, to put it back there
     layout          what the rows of obs are made of, where they are those of a Dict or Tuple and that is known
+    action_parts    what the columns of actions are, where they are those of a Dict or Tuple and that is known
+    action_first    of each column which number of a Box its 0 stands for, None for choices without a meaning of their
+                    own; () where there is no such column
     """
 
     obs: Array
@@ -57,6 +61,8 @@ class Demos:
     weights: Array | None = None
     states: Array | None = None
     layout: Layout | None = field(default=None, compare=False)
+    action_parts: Parts = field(default=(), compare=False)
+    action_first: tuple[int | None, ...] = field(default=(), compare=False)
     source: str = "memory"
     notes: tuple[str, ...] = field(default=(), compare=False)  # what the reader skipped or assumed
 

@@ -11,6 +11,7 @@ import numpy as np
 from puffer_il.core.config import read_toml
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array, EnvSpec
+from puffer_il.demos.actions import as_rows
 from puffer_il.demos.check import check_fit
 from puffer_il.demos.dataset import PER_ROW, WHOLE, Demos
 from puffer_il.demos.good import Score, mark_good, weigh_by_score
@@ -69,7 +70,7 @@ def first_rows(demos: Demos, count: int) -> Demos:
 
 def fit(demos: Demos, spec: EnvSpec, *, clip_actions: bool = False) -> Demos:
     """The demonstrations in the environment's dtypes, actions within its range; InputError where they don't fit."""
-    demos = recounted(relaid(demos, spec), spec)
+    demos = as_rows(relaid(demos, spec), spec)
     if clip_actions:
         demos = clipped(demos, spec)
     check_fit(demos, spec)
@@ -100,19 +101,6 @@ def relaid(demos: Demos, spec: EnvSpec) -> Demos:
         except InputError as error:
             raise InputError(f"demos {demos.source}: {name}: {error}") from None
     return replace(demos, layout=spec.layout, **made)
-
-
-def recounted(demos: Demos, spec: EnvSpec) -> Demos:
-    """Choices counted from 0, as ours are. Where a recorder has kept the environment's own numbers, which begin
-    elsewhere, that is certain if some are too large to be counted from 0; a note then says so."""
-    action, actions = spec.action, demos.actions
-    if actions is None or not action.start or actions.shape[1] != action.dim:
-        return demos
-    start, end = np.array(action.start), np.array(action.start) + action.nvec
-    if not ((actions >= start) & (actions < end)).all() or (actions < action.nvec).all():
-        return demos
-    note = f"actions are numbered as {spec.name} numbers them, from {', '.join(map(str, action.start))}"
-    return replace(demos, actions=(actions - start).astype(np.int32), notes=(*demos.notes, note))
 
 
 def subsample_rows(demos: Demos, every: int, seed: int = 0) -> Demos:

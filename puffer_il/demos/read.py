@@ -5,8 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from puffer_il.core.errors import InputError
 from puffer_il.core.spaces import lay_out
+from puffer_il.demos.actions import pack_actions
 from puffer_il.demos.dataset import Demos
 from puffer_il.demos.formats import formats
 from puffer_il.demos.npz import Arrays, Npz
@@ -18,8 +21,8 @@ COLUMNS = ("obs", "actions", "next_obs", "terminations", "truncations", "rewards
 
 def read_demos(source: Source, time_limit: int | None = None) -> Demos:
     """Demonstrations of an .npz of any format that we know, of a data set ("minari:ID"), or of arrays in memory: named
-    as in a file, or a tuple of COLUMNS, of which the rewards may be missing. Observations in memory may be dicts and
-    tuples of arrays, as the environment's are.
+    as in a file, or a tuple of COLUMNS, of which the rewards may be missing. Observations and actions in memory may be
+    dicts and tuples of arrays, as the environment's are.
 
     `time_limit` is the environment's own, in steps; it matters only where the two ends are not told apart.
     Nothing is ever unpickled. Raises InputError for what is missing, damaged, unknown or inconsistent.
@@ -42,18 +45,27 @@ def read_demos(source: Source, time_limit: int | None = None) -> Demos:
 
 
 def _in_memory(source: Mapping[str, Any], time_limit: int | None) -> Demos:
-    """Arrays, of which the observations may be dicts and tuples of them."""
-    if not is_nested(source.get("obs")):
-        return _read(Arrays(source), time_limit)
-    made = dict(source)
+    """Arrays, of which observations and actions may be dicts and tuples of them."""
+    made: dict[str, Any] = dict(source)
+    more: dict[str, Any] = {}
     try:
-        layout = lay_out(space_of(source["obs"]))
-        for name in ("obs", "next_obs", "final_obs"):
-            if name in made:
-                made[name] = layout.pack(made[name])[0]
+        if is_nested(source.get("obs")):
+            layout = more["layout"] = lay_out(space_of(source["obs"]))
+            for name in ("obs", "next_obs", "final_obs"):
+                if name in made:
+                    made[name] = layout.pack(made[name])[0]
+        if _has_parts(source.get("actions"), len(made["obs"]) if "obs" in made else 0):
+            made["actions"], more["action_parts"] = pack_actions(source["actions"])
     except InputError as error:
         raise InputError(f"demos arrays: {error}") from None
-    return replace(_read(Arrays(made), time_limit), layout=layout)
+    return replace(_read(Arrays(made), time_limit), **more)
+
+
+def _has_parts(actions: Any, rows: int) -> bool:
+    """Whether actions are a Dict's or Tuple's, and no sequence of rows."""
+    return isinstance(actions, Mapping) or (isinstance(actions, tuple) and len(actions) > 0 and all(
+        _has_parts(part, rows) or (isinstance(part, np.ndarray) and part.ndim > 0 and len(part) == rows)
+        for part in actions))
 
 
 def _read(file: Arrays, time_limit: int | None) -> Demos:

@@ -1,4 +1,4 @@
-"""The space of observations in memory: arrays, or dicts and tuples of them to any depth."""
+"""The space of observations or actions in memory: arrays, or dicts and tuples of them to any depth."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,3 +26,12 @@ def space_of(batch: Any, name: str = "obs") -> Any:
     low: Any = -np.inf if rows.dtype.kind == "f" else 0 if rows.dtype.kind == "b" else np.iinfo(rows.dtype).min
     high: Any = np.inf if rows.dtype.kind == "f" else 1 if rows.dtype.kind == "b" else np.iinfo(rows.dtype).max
     return Box(low, high, rows.shape[1:], rows.dtype.type)
+
+
+def space_of_parts(parts: Any) -> Any:
+    """Gymnasium's Dict or Tuple of spaces that are dicts and tuples already; a space itself as it is."""
+    from gymnasium.spaces import Dict, Tuple
+
+    if isinstance(parts, Mapping):
+        return Dict({key: space_of_parts(part) for key, part in parts.items()})
+    return Tuple([space_of_parts(part) for part in parts]) if isinstance(parts, tuple) else parts

@@ -17,7 +17,7 @@ from gymnasium import spaces
 from puffer_il.core.actions import first_of
 from puffer_il.core.errors import InputError
 from puffer_il.core.rows import MASK_KEY, Layout, nested, put_masks
-from puffer_il.core.spaces import lay_out, leaves_of, remarks
+from puffer_il.core.spaces import MOST_CHOICES, choices_of, lay_out, leaves_of, remarks
 from puffer_il.core.spec import ActionSpec, Array
 from puffer_il.native.pufferlib import pufferlib
 from puffer_il.vector.gym_compat import OldGym, is_old, layers
@@ -102,34 +102,46 @@ def offered_mask(method: Callable[[], Any] | None, info: Any) -> Any:
 
 def plain_actions(space: spaces.Space) -> tuple[spaces.Space, Decode | None]:
     """A Discrete, MultiDiscrete or one-dimensional Box in place of `space`, and how rows of it become actions."""
-    leaves = pufferlib.emulation.flatten_space(space)
+    leaves = [leaf for _, leaf in leaves_of(space)]
     if leaves and all(isinstance(leaf, spaces.Box) and leaf.dtype.kind == "f" for leaf in leaves):
         if len(space.shape or ()) == 1:
             return space, None
         dtype = np.float32 if all(leaf.dtype.itemsize <= 4 for leaf in leaves) else np.float64
         low, high = (np.concatenate([np.ravel(getattr(leaf, bound)) for leaf in leaves]) for bound in ("low", "high"))
         return spaces.Box(low.astype(dtype), high.astype(dtype), dtype=dtype), _decoder(space)
-    if leaves and all(isinstance(leaf, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary) for leaf in leaves):
+    if leaves and (found := _choices(space)) is not None:
         usual = isinstance(space, spaces.Discrete | spaces.MultiDiscrete) and not np.any(space.start)
         if usual and len(space.shape or ()) < 2:
             return space, None
-        nvec = np.concatenate([_choices(leaf) for leaf in leaves])
-        return spaces.MultiDiscrete(nvec), _decoder(space)
-    raise InputError(f"action space {_line(space)} is not supported; use discrete parts only, or Box parts of floats "
-                     "only")
+        return spaces.MultiDiscrete(found[0]), _decoder(space)
+    raise InputError(f"action space {_line(space)} is not supported: {_what_is_wrong(leaves)}")
+
+
+def _what_is_wrong(leaves: list[Any]) -> str:
+    """Why actions of these leaves cannot be taken, and the remedy."""
+    floats = [isinstance(leaf, spaces.Box) and leaf.dtype.kind == "f" for leaf in leaves]
+    discrete = [choices_of(leaf) is not None for leaf in leaves]
+    if leaves and all(a or b for a, b in zip(floats, discrete, strict=True)):
+        return ("a policy has either choices or continuous actions; declare the choices as a Box from 0 to their "
+                "number and cut it in the environment, or the continuous parts as choices among levels")
+    boxes = [isinstance(leaf, spaces.Box) for leaf in leaves]
+    if any(box and not a and not b for box, a, b in zip(boxes, floats, discrete, strict=True)):
+        return (f"a whole number of a Box is one choice among all its values, at most {MOST_CHOICES}; narrow its "
+                "bounds, or declare floats")
+    return "use discrete parts only, or Box parts of floats only"
 
 
 def action_spec(space: spaces.Space, own: spaces.Space | None = None) -> ActionSpec:
     """The spec of a Discrete, MultiDiscrete or Box space of rows; `own` is the environment's, if that is another."""
     own = space if own is None else own
     shape = space.shape if own.shape is None else own.shape
-    kind = "float64" if isinstance(space, spaces.Box) else "int64"
-    parts = tuple((path, leaf.shape or (), "float32" if leaf.dtype == np.float32 else kind)
-                  for path, leaf in leaves_of(own) if path)
+    parts = tuple((path, leaf.shape or (), _own_dtype(leaf)) for path, leaf in leaves_of(own)
+                  if path or (isinstance(leaf, spaces.Box) and leaf.dtype.kind != "f"))
     if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
-        start = np.concatenate([_start(leaf) for _, leaf in leaves_of(own)])
-        return ActionSpec(tuple(map(int, np.ravel(_choices(space)))), shape=shape or (),
-                          start=tuple(map(int, start)) if start.any() else (), parts=parts)
+        found = _choices(own)
+        assert found is not None
+        return ActionSpec(tuple(map(int, found[0])), shape=shape or (),
+                          start=tuple(map(int, found[1])) if found[1].any() else (), parts=parts)
     if isinstance(space, spaces.Box) and space.dtype.kind == "f":
         ends = [np.concatenate([np.ravel(getattr(leaf, bound)).astype(np.float64) for _, leaf in leaves_of(own)])
                 for bound in ("low", "high")]
@@ -153,11 +165,11 @@ def _bound(bound: Array, towards: float) -> Array:
     return np.where(np.abs(bound) > NO_BOUND, np.copysign(np.float32(np.inf), near), inside)
 
 
-def _start(leaf: spaces.Space) -> Array:
-    """From where each choice of a discrete leaf is counted."""
-    if isinstance(leaf, spaces.MultiBinary):
-        return np.zeros(int(np.prod(leaf.shape)), np.int64)
-    return np.ravel(leaf.start)  # type: ignore[attr-defined]
+def _own_dtype(leaf: spaces.Space) -> str:
+    """The dtype in which the environment expects a leaf of an action."""
+    if isinstance(leaf, spaces.Box):
+        return leaf.dtype.name if leaf.dtype == np.float32 or leaf.dtype.kind != "f" else "float64"
+    return "int64"
 
 
 def _line(space: spaces.Space) -> str:
@@ -167,25 +179,28 @@ def _line(space: spaces.Space) -> str:
 
 def num_choices(space: spaces.Space) -> int:
     """How many choices the parts of a discrete action have together, which is what a mask is about; 0 for others."""
-    leaves = pufferlib.emulation.flatten_space(space)
-    discrete = all(isinstance(leaf, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary) for leaf in leaves)
-    return sum(int(_choices(leaf).sum()) for leaf in leaves) if discrete else 0
+    found = _choices(space)
+    return 0 if found is None else int(found[0].sum())
 
 
-def _choices(leaf: spaces.Space) -> Array:
-    if isinstance(leaf, spaces.MultiBinary):
-        return np.full(int(np.prod(leaf.shape)), 2)
-    return np.ravel(leaf.nvec if isinstance(leaf, spaces.MultiDiscrete) else leaf.n)  # type: ignore[attr-defined]
+def _choices(space: spaces.Space) -> tuple[Array, Array] | None:
+    """`choices_of` all leaves, side by side; None if one of them is not discrete."""
+    found = [choices_of(leaf) for _, leaf in leaves_of(space)]
+    if not found or None in found:
+        return None
+    counts, starts = zip(*found, strict=True)
+    return np.concatenate(counts), np.concatenate(starts)
 
 
 def _decoder(space: spaces.Space) -> Decode:
-    leaves = list(leaves_of(space))
+    leaves, found = list(leaves_of(space)), _choices(space)
+    first = None if found is None or not found[1].any() else found[1]
     ends = np.cumsum([math.prod(leaf.shape or ()) for _, leaf in leaves])
 
     def decode(rows: Array) -> Any:
-        parts = np.split(rows, ends[:-1], axis=1)
-        return nested([(path, part.reshape(len(rows), *(leaf.shape or ())).astype(leaf.dtype)
-                        + getattr(leaf, "start", 0)) for (path, leaf), part in zip(leaves, parts, strict=True)])
+        parts = np.split(rows if first is None else rows.astype(np.int64) + first, ends[:-1], axis=1)
+        return nested([(path, part.reshape(len(rows), *(leaf.shape or ())).astype(leaf.dtype))
+                       for (path, leaf), part in zip(leaves, parts, strict=True)])
 
     return decode
 

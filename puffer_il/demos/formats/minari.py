@@ -1,17 +1,22 @@
-"""Minari's data sets on this machine, "minari:D4RL/door/human-v2", their observations of any space that has a fixed
-size; needs the extra 'minari'."""
+"""Minari's data sets on this machine, "minari:D4RL/door/human-v2", with observations and actions of any spaces that
+have a fixed size; needs the extra 'minari'."""
 
+import math
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from puffer_il.core.actions import Parts
 from puffer_il.core.errors import InputError, one_line
-from puffer_il.core.spaces import lay_out
+from puffer_il.core.rows import Path, leaf_of, nested
+from puffer_il.core.spaces import choices_of, kind_of, lay_out, leaves_of, parts_of
 from puffer_il.core.spec import ActionSpec, Array, EnvSpec
+from puffer_il.demos.actions import pack_actions
 from puffer_il.demos.build import build_demos, trajectories
 from puffer_il.demos.dataset import Demos
-from puffer_il.demos.spaces import space_of
+from puffer_il.demos.spaces import space_of, space_of_parts
 
 MARKS = ()
 PREFIX = "minari:"
@@ -21,7 +26,7 @@ def read(source: str, time_limit: int | None) -> Demos:
     minari, dataset_id = _minari(), source.removeprefix(PREFIX)
     try:
         dataset = minari.load_dataset(dataset_id)
-        episodes = [e for e in dataset.iterate_episodes() if len(e.actions)]
+        episodes = [e for e in dataset.iterate_episodes() if len(e.rewards)]
     except FileNotFoundError:
         raise InputError(f"demos {source}: not on this machine; fetch it with `minari download {dataset_id}`") from None
     except ImportError as error:
@@ -31,9 +36,8 @@ def read(source: str, time_limit: int | None) -> Demos:
         raise InputError(f"demos {source}: cannot be read ({one_line(error)}); delete it and fetch it again") from None
     if not episodes:
         raise InputError(f"demos {source}: holds no episodes; choose another dataset")
-    if not all(isinstance(e.actions, np.ndarray) and e.actions.dtype.kind in "biuf" for e in episodes):
-        raise InputError(f"demos {source}: has Dict, Tuple or Text actions; only arrays can be read")
     observations, layout = [e.observations for e in episodes], None
+    actions, parts, first = _actions(source, [e.actions for e in episodes], dataset.action_space)
     if not all(isinstance(part, np.ndarray) and part.dtype.kind in "biuf" for part in observations):
         try:
             layout = lay_out(dataset.observation_space)
@@ -41,24 +45,40 @@ def read(source: str, time_limit: int | None) -> Demos:
         except InputError as error:
             raise InputError(f"demos {source}: {error}") from None
     notes = []
-    for e, part in zip(episodes, observations, strict=True):
-        if len(part) < 2 or len(part) - len(e.actions) not in (0, 1):
-            raise InputError(f"demos {source}: episode {e.id} has {len(part)} observations for {len(e.actions)} "
+    for e, part, done in zip(episodes, observations, actions, strict=True):
+        if len(part) < 2 or len(part) - len(done) not in (0, 1):
+            raise InputError(f"demos {source}: episode {e.id} has {len(part)} observations for {len(done)} "
                              "actions, but needs one more; record it again")
-        if len(part) == len(e.actions):
+        if len(part) == len(done):
             notes.append(f"episode {e.id} lacks its final observation: its last action is left out")
     lengths = np.array([len(part) - 1 for part in observations])
-    whole = lengths == [len(e.actions) for e in episodes]
+    whole = lengths == [len(done) for done in actions]
     last = np.cumsum(lengths) - 1
-    first_action = getattr(dataset.action_space, "start", 0)  # ours count from 0
     terminations, truncations = np.zeros((2, lengths.sum()), bool)
     terminations[last] = whole & [bool(e.terminations[-1]) for e in episodes]
     truncations[last] = whole & [bool(e.truncations[-1] and not e.terminations[-1]) for e in episodes]
     return build_demos(source, obs=np.concatenate([part[:-1] for part in observations]),
-                       actions=_cut([e.actions for e in episodes], lengths) - first_action,
+                       actions=_cut(actions, lengths), action_parts=parts, action_first=first,
                        next_obs=np.concatenate([part[1:] for part in observations]), terminations=terminations,
                        truncations=truncations, episode_starts=np.append(0, last[:-1] + 1),
                        rewards=_cut([e.rewards for e in episodes], lengths), layout=layout, notes=notes)
+
+
+def _actions(source: str, given: list[Any], space: Any) -> tuple[list[Array], Parts, tuple[int | None, ...]]:
+    """Each episode's actions as rows, their choices counted from 0; and what the columns are (see `Demos`)."""
+    leaves = list(leaves_of(space))
+    first = {path: found[1] for path, leaf in leaves if (found := choices_of(leaf)) is not None}
+    try:
+        ordered = [nested([(path, leaf_of(actions, path)) for path, _ in leaves]) for actions in given]
+        packed = [pack_actions(actions, first) for actions in ordered]
+    except InputError as error:
+        raise InputError(f"demos {source}: {error}") from None
+    except (KeyError, IndexError, TypeError):
+        raise InputError(f"demos {source}: its actions have not the parts of its action space; record it "
+                         "again") from None
+    numbers = [int(k) if kind_of(leaf) == "Box" else None for path, leaf in leaves for k in first.get(path, ())]
+    return ([rows for rows, _ in packed], packed[0][1] if parts_of(space) is not None else (),
+            tuple(numbers) if any(k is not None for k in numbers) else ())
 
 
 def _cut(parts: list[Array], lengths: Array) -> Array:
@@ -75,15 +95,15 @@ def write(target: str, demos: Demos, spec: EnvSpec) -> None:
     minari, dataset_id = _minari(), target.removeprefix(PREFIX)
     if demos.rewards is None:
         raise InputError(f"demos {demos.source}: no rewards are stored, which Minari requires; write an .npz")
-    for key in (key for field in spec.obs_fields for key in field.path or () if isinstance(key, str)):
+    for key in _keys(spec):
         if not key.strip(".") or "/" in key:
-            raise InputError(f"minari {dataset_id}: the observation's key {key!r} cannot be a name in its HDF5 file; "
+            raise InputError(f"minari {dataset_id}: the environment's key {key!r} cannot be a name in its HDF5 file; "
                              "write an .npz, or rename it in the environment")
     obs, rows = trajectories(demos)
-    actions, gaps = spec.action.whole(rows).reshape(len(demos), *spec.action.shape), np.arange(demos.num_episodes)
+    gaps = np.arange(demos.num_episodes)
     episodes = [
         minari.data_collector.EpisodeBuffer(
-            observations=spec.unpack(obs[start + gap:end + gap + 1]), actions=actions[start:end],
+            observations=spec.unpack(obs[start + gap:end + gap + 1]), actions=spec.action.to_env(rows[start:end]),
             rewards=demos.rewards[start:end], terminations=demos.terminations[start:end],
             truncations=demos.truncations[start:end])
         for start, end, gap in zip(demos.episode_starts, demos.episode_ends, gaps, strict=True)]
@@ -107,10 +127,30 @@ def _minari() -> Any:
     return minari
 
 
+def _keys(spec: EnvSpec) -> Iterator[str]:
+    """The names of the parts of its spaces."""
+    paths = [field.path or () for field in spec.obs_fields] + [path for path, *_ in spec.action.parts]
+    return (key for path in paths for key in path if isinstance(key, str))
+
+
 def _action_space(action: ActionSpec) -> Any:
+    """The space of what `action.to_env` gives."""
     from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
+    parts = action.parts or (((), action.shape, "int64" if action.discrete else str(action.to_env(
+        np.zeros((1, action.dim), action.dtype)).dtype)),)
     if action.low is not None and action.high is not None:
-        low, high = (action.whole(bound[None]).reshape(action.shape) for bound in (action.low, action.high))
-        return Box(low, high, dtype=np.float32)
-    return MultiDiscrete(np.reshape(action.nvec, action.shape)) if action.shape else Discrete(action.nvec[0])
+        bounds = [action.whole(bound.astype(np.float64)[None])[0] for bound in (action.low, action.high)]
+    else:
+        bounds = [np.array(action.nvec), np.array(action.start or np.zeros(action.dim, int))]
+    ends = np.cumsum([math.prod(shape) for _, shape, _ in parts])[:-1]
+    leaves: list[tuple[Path, Any]] = []
+    for (path, shape, dtype), low, high in zip(parts, *(np.split(bound, ends) for bound in bounds), strict=True):
+        a, b = low.reshape(shape), high.reshape(shape)
+        if not action.discrete:
+            leaves.append((path, Box(a.astype(dtype), b.astype(dtype), dtype=np.dtype(dtype).type)))
+        elif dtype != "int64":
+            leaves.append((path, Box(b.astype(dtype), (b + a - 1).astype(dtype), dtype=np.dtype(dtype).type)))
+        else:
+            leaves.append((path, MultiDiscrete(a, start=b) if shape else Discrete(int(a), start=int(b))))
+    return space_of_parts(nested(leaves))

@@ -9,17 +9,20 @@
     final_obs (episodes, *obs_shape)   the last successor of each episode; the others are the next row's obs
     next_obs  (n, *obs_shape)          instead of final_obs where that does not hold (subsampled rows)
     meta      {"format": "puffer_il demos", "version": 1, "env": …, "collected": …, "notes": […]}, and "layout", the
-              leaves in a row, where observations are Dicts or Tuples
+              leaves in a row, where observations are Dicts or Tuples; "action_parts" [path, shape, dtype] where actions
+              are; "action_first", see `Demos`
 
 `meta` may be missing: a recorder of one's own needs only `np.savez(path, obs=…, actions=…, next_obs=…, …)`.
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from puffer_il.core.actions import Parts
 from puffer_il.core.rows import Array, Layout, field_from_list, field_to_list
 from puffer_il.demos.build import build_demos, follows_on, shifted
 from puffer_il.demos.dataset import WHOLE, Demos
@@ -36,6 +39,10 @@ def write(path: Path | str, demos: Demos, env: str, collected: str) -> None:
     meta = {"format": NAME, "version": VERSION, "env": env, "collected": collected, "notes": list(demos.notes)}
     if demos.layout is not None:
         meta["layout"] = [field_to_list(field) for field in demos.layout.fields]
+    if demos.actions is not None and _columns(demos.action_parts) == demos.actions.shape[1]:
+        meta["action_parts"] = [[list(path), list(shape), dtype] for path, shape, dtype in demos.action_parts]
+    if demos.action_first:
+        meta["action_first"] = list(demos.action_first)
     arrays = {name: getattr(demos, name) for name in STORED if getattr(demos, name) is not None}
     arrays |= {"final_obs": demos.final_obs} if follows_on(demos) else {"next_obs": demos.next_obs}
     save_npz(path, arrays | {"meta": np.array(json.dumps(meta))})
@@ -52,7 +59,8 @@ def read(file: Arrays, time_limit: int | None = None) -> Demos:
     return build_demos(
         file.source, obs=obs, next_obs=_next_obs(file, obs, starts), terminations=file.rows("terminations"),
         truncations=file.rows("truncations"), episode_starts=starts, notes=notes,
-        layout=_layout(file, meta["layout"], obs),
+        layout=_layout(file, meta["layout"], obs), action_parts=_action_parts(file, meta["action_parts"]),
+        action_first=_action_first(file, meta["action_first"]),
         **{name: file.get(name) for name in OPTIONAL}, **{name: _totals(file, name) for name in WHOLE})
 
 
@@ -85,6 +93,31 @@ def _layout(file: Arrays, entries: list, obs: Array) -> Layout | None:
     return layout
 
 
+def _action_parts(file: Arrays, entries: list) -> Parts:
+    if not entries or "actions" not in file:
+        return ()
+    try:
+        parts = tuple((tuple(path), tuple(map(int, shape)), str(dtype)) for path, shape, dtype in entries)
+        fits = all(isinstance(key, str | int) for path, *_ in parts for key in path) and all(
+            size >= 0 for _, shape, _ in parts for size in shape) and len({path for path, *_ in parts}) == len(parts)
+    except (TypeError, ValueError):
+        fits, parts = False, ()
+    actions = file.rows("actions")
+    if not fits or _columns(parts) != math.prod(actions.shape[1:]):
+        file.refuse("meta's action_parts do not describe the columns of actions; remove meta, or record the file again")
+    return parts
+
+
+def _action_first(file: Arrays, entries: list) -> tuple[int | None, ...]:
+    if not all(entry is None or type(entry) is int for entry in entries):
+        file.refuse("meta's action_first are no whole numbers; remove meta, or record the file again")
+    return tuple(entries)
+
+
+def _columns(parts: Parts) -> int:
+    return sum(math.prod(shape) for _, shape, _ in parts)
+
+
 def _after_ends(file: Arrays) -> Array:
     """(episodes,) the first row, and those that follow a termination or truncation."""
     ends = [np.flatnonzero(file.rows(name)[:-1]) for name in ("terminations", "truncations")]
@@ -99,7 +132,8 @@ def _totals(file: Arrays, name: str) -> Array | None:
 
 
 def _meta(file: Arrays) -> dict[str, Any]:
-    blank: dict[str, Any] = {"version": VERSION, "env": "", "collected": "", "notes": [], "layout": []}
+    blank: dict[str, Any] = {"version": VERSION, "env": "", "collected": "", "notes": [], "layout": [],
+                             "action_parts": [], "action_first": []}
     if "meta" not in file:
         return blank
     try:

@@ -4,11 +4,13 @@ import sys
 
 import numpy as np
 import pytest
+from gymnasium import spaces
 
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ActionSpec, EnvSpec
 from puffer_il.demos import load_demos, read_demos
 from puffer_il.demos.formats import minari
+from puffer_il.vector.emulation import action_spec, plain_actions
 from tests.support.demos import make_demos, same_demos
 
 FLOAT = np.dtype(np.float32)
@@ -130,3 +132,78 @@ def test_a_format_whose_package_is_missing_names_the_extra(minari_folder, monkey
     monkeypatch.setattr(minari_folder, "load_dataset", load)
     with pytest.raises(InputError, match=r"pip install 'minari\[arrow\]'$"):
         read_demos("minari:own/arrow-v0")
+
+
+def _spec(space):
+    return EnvSpec("toy", (1,), FLOAT, action_spec(plain_actions(space)[0], space))
+
+
+def _recorded(minari_folder, name, space, actions):
+    """An episode of these actions, of which there are 5."""
+    from gymnasium.spaces import Box
+    from minari.data_collector import EpisodeBuffer
+
+    episode = EpisodeBuffer(observations=np.arange(6.0)[:, None], actions=actions, rewards=np.ones(5),
+                            terminations=np.arange(5) == 4, truncations=np.zeros(5, bool))
+    minari_folder.create_dataset_from_buffers(name, [episode], action_space=space,
+                                              observation_space=Box(-9, 9, (1,), np.float64))
+
+
+K = np.arange(5)
+ACTIONS = [
+    (spaces.Dict(b=spaces.Box(-9, 9, (2,)), a=spaces.Box(0, 9, (), np.float64)),
+     {"b": np.stack([K, -K], 1).astype(np.float32), "a": K / 2}),
+    (spaces.Tuple([spaces.Discrete(5, start=2), spaces.Dict(x=spaces.MultiBinary(2), y=spaces.MultiDiscrete([5, 6]))]),
+     (K + 2, {"x": np.stack([K % 2, K // 3], 1).astype(np.int8), "y": np.stack([K, 5 - K], 1)})),
+    (spaces.Box(-2, 2, (1, 2), np.int8), np.stack([K - 2, 2 - K], 1)[:, None].astype(np.int8)),
+    (spaces.Dict(z=spaces.Box(250, 254, (1,), np.uint8)), {"z": (K + 250).astype(np.uint8)[:, None]}),
+    (spaces.MultiDiscrete([5, 5], start=[3, -3]), np.stack([K + 3, K - 3], 1)),
+]
+
+
+def _same(found, given):
+    if isinstance(given, np.ndarray):
+        np.testing.assert_array_equal(found, given)
+        return
+    for key in given if isinstance(given, dict) else range(len(given)):
+        _same(found[key], given[key])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(("space", "actions"), ACTIONS)
+def test_actions_of_any_space_are_read_and_written_back_in_the_environments_own_numbers(minari_folder, space, actions):
+    spec = _spec(space)
+    _recorded(minari_folder, "own/any-v0", space, actions)
+    demos = load_demos("minari:own/any-v0", spec)
+    assert demos.notes == () and demos.actions.dtype == spec.action.dtype
+    _same(spec.action.to_env(demos.actions), actions)
+    minari.write("own/any-v1", demos, spec)
+    (written,) = minari_folder.load_dataset("own/any-v1").iterate_episodes()
+    _same(written.actions, actions)
+    same_demos(load_demos("minari:own/any-v1", spec), demos)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_parts_are_found_by_their_names_whatever_the_order_of_the_environment(minari_folder):
+    space, actions = ACTIONS[0]
+    _recorded(minari_folder, "own/any-v0", space, actions)
+    other = _spec(spaces.Dict([("b", space["b"]), ("a", space["a"])]))
+    assert [path for path, *_ in other.action.parts] == [("b",), ("a",)]
+    _same(other.action.to_env(load_demos("minari:own/any-v0", other).actions), actions)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_actions_that_no_policy_has_are_refused_in_one_line(minari_folder, tmp_path):
+    mixed = spaces.Dict(a=spaces.Discrete(9), b=spaces.Box(-9, 9, (1,)))
+    _recorded(minari_folder, "own/mixed-v0", mixed, {"a": K, "b": np.float32(K)[:, None]})
+    with pytest.raises(InputError, match=r"both choices and continuous parts \('a' int64, 'b' float32\), and a policy"):
+        read_demos("minari:own/mixed-v0")
+    _recorded(minari_folder, "own/text-v0", spaces.Text(3), ["abc"] * 5)
+    with pytest.raises(InputError, match=r"its actions are <U3 \(5,\); give plain numbers"):
+        read_demos("minari:own/text-v0")
+    _recorded(minari_folder, "own/box-v0", spaces.Box(0, 9, (1,), np.int64), K[:, None])
+    with pytest.raises(InputError, match="column 0 are whole numbers from 0 on, but toy takes them from -5 on"):
+        load_demos("minari:own/box-v0", _spec(spaces.Box(-5, 4, (1,), np.int64)))
+    read_demos("minari:own/box-v0").save(tmp_path / "d.npz")  # which says so too
+    with pytest.raises(InputError, match="column 0 are whole numbers from 0 on"):
+        load_demos(tmp_path / "d.npz", _spec(spaces.Box(-5, 4, (1,), np.int64)))

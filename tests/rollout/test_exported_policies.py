@@ -1,9 +1,7 @@
-"""Networks exported to TorchScript and ONNX, and weights of rsl_rl, rl_games, skrl, CleanRL and PufferLib: the actions
-are those of the network that was saved, or the file is refused with a remedy."""
+"""Networks exported to TorchScript and ONNX, and weights of rsl_rl, rl_games, CleanRL and PufferLib: the actions are
+those of the network that was saved, or the file is refused with a remedy."""
 
 from __future__ import annotations
-
-import itertools
 
 import numpy as np
 import pytest
@@ -11,35 +9,9 @@ import torch
 from torch import nn
 
 from puffer_il.core.errors import InputError
-from puffer_il.core.spec import ActionSpec, EnvSpec, ObsField
+from puffer_il.core.spec import EnvSpec, ObsField
 from puffer_il.rollout.policy_files import read_policy
-
-OBS = np.random.default_rng(0).normal(size=(1000, 4)).astype(np.float32)
-
-
-def spec(outputs=2, *, discrete=False, low=-2.0, high=3.0, obs=4):
-    bounds = [np.full(outputs, bound, np.float32) for bound in (low, high)]
-    action = ActionSpec(nvec=(outputs,)) if discrete else ActionSpec(low=bounds[0], high=bounds[1], shape=(outputs,))
-    return EnvSpec("toy", (obs,), np.dtype(np.float32), action)
-
-
-def mlp(*sizes, activation=nn.ELU, seed=0):
-    torch.manual_seed(seed)
-    layers = [layer for a, b in itertools.pairwise(sizes) for layer in (nn.Linear(a, b), activation())]
-    return nn.Sequential(*layers[:-1])
-
-
-def acted(path, environment=None, obs=OBS, **kwargs):
-    return read_policy(path, environment or spec()).predict(obs, deterministic=True, **kwargs)[0]
-
-
-def given(net, obs=OBS):
-    with torch.no_grad():
-        return net(torch.from_numpy(obs)).numpy()
-
-
-def named(net, prefix):
-    return {f"{prefix}{key}": value for key, value in net.state_dict().items()}
+from tests.support.policy_files import OBS, acted, given, mlp, named, spec
 
 
 class Normalised(nn.Module):
@@ -329,7 +301,11 @@ def test_pufferlibs_default_policy_agrees_with_pufferlib(tmp_path, recurrent, di
 
 @pytest.mark.parametrize(("state", "message"), [
     ({"policy": {"net.0.weight": torch.zeros(3, 4)}, "value": {}, "optimizer": {}},
-     r"checkpoint of skrl.*torch\.jit\.trace"),
+     r"checkpoint of skrl.* network of net\.0\.weight; .*torch\.jit\.trace"),
+    ({"policy": {"a_container.0.weight": torch.zeros(3, 4), "b_container.0.weight": torch.zeros(2, 3)}, "value": {}},
+     "checkpoint of skrl.* network of a, b"),
+    ({"policy": {"net_container.0.weight": torch.zeros(2, 4)}, "value": {}},
+     r"there is no params/agent\.yaml.* lay its"),
     ({"actor_mean.0.weight": torch.zeros(3, 4), "actor_logstd": torch.zeros(1, 2)}, "normalises observations"),
     ({"layer.weight": torch.zeros(3, 4)}, r"holds weights alone.*torch\.jit\.trace"),
     ({"model": {"a2c_network.rnn.rnn.weight_ih_l0": torch.zeros(3, 4)}}, "checkpoint of rl_games with rnn"),

@@ -96,10 +96,12 @@ class BC(Learner):
         obs (n, *obs_shape), actions (n, dim), episodes (n,) whole numbers: rows of an episode follow one another;
         held_out (n,) bool: rows to validate on; weights (n,) none negative, or None
         """
+        mask = self.policy.spec.mask if self.policy.chunks.size > 1 else None
+        allowed = None if mask is None else mask.of(obs).reshape(len(obs), -1) != 0
         self.train, self.held_out = (
             load_rows(obs[rows], actions[rows], None if weights is None else weights[rows], episodes[rows],
                       self.config.sequence_length if self.policy.lstm is not None else 0, self.device,
-                      self.policy.chunks.size)
+                      self.policy.chunks.size, None if allowed is None else allowed[rows])
             for rows in (~held_out, held_out))
         if isinstance(self.policy.dist, Flow):
             self.policy.dist.measure(self.train.chosen_actions(), self.train.chosen_counts())
@@ -139,12 +141,13 @@ class BC(Learner):
         return metrics
 
     @torch.no_grad()
-    def errors(self) -> tuple[Array, Array]:
-        """Modes and labels (n, dim) of the held-out rows (of those learned from if there are none)."""
+    def errors(self) -> tuple[Array, Array, Array]:
+        """Modes and labels (n, dim) of the held-out rows (of those learned from if there are none), and their
+        observations (n, *obs_shape)."""
         data = self.held_out if len(self.held_out) else self.train
         data.refresh(self.policy)
         params, actions, *_ = data.evaluate(self.policy, torch.arange(len(data)))
-        return self.policy.dist.mode(params).cpu().numpy(), actions.cpu().numpy()
+        return self.policy.dist.mode(params).cpu().numpy(), actions.cpu().numpy(), data.chosen_obs().cpu().numpy()
 
     def _epoch(self) -> list[float]:
         """One pass over the training rows; the means of negative log-likelihood, entropy and gradient norm."""

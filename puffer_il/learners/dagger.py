@@ -82,7 +82,7 @@ class DAgger(BCOnLabels):
     def greedy(self) -> bool:
         return self.config.greedy
 
-    def mix(self, own: Array | None, expert: Array, starts: Array, rows: slice) -> Array:
+    def mix(self, own: Array | None, expert: Array, starts: Array, rows: slice, obs: Array) -> Array:
         """The expert's action with probability β, else the policy's."""
         drawn = self.rng.random(len(starts)) < self.beta
         turn = self.expert_turn[rows]

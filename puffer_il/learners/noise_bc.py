@@ -9,13 +9,13 @@
     continuous: a ~ N(π*(s), Σ)                           Σ ← mean of (π(s) − π*(s)) (π(s) − π*(s))ᵀ
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from puffer_il.core.config import Config, setting
-from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ActionSpec, Array, EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About
@@ -54,13 +54,11 @@ class NoiseBC(BCOnLabels):
     def __init__(self, spec: EnvSpec, demos: Demos | None, config: Config, device: torch.device, seed: int) -> None:
         self.noise = first_noise(spec.action, config.noise_bc.noise)  # before what demonstrations tell of it
         super().__init__(spec, demos, config, device, seed)
-        if spec.mask is not None:
-            raise InputError(f"noise_bc disturbs the expert's actions at random, and {spec.name} says that some of "
-                             "them may not be taken; train dagger")
 
-    def mix(self, own: Array | None, expert: Array, starts: Array, rows: slice) -> Array:
+    def mix(self, own: Array | None, expert: Array, starts: Array, rows: slice, obs: Array) -> Array:
         """The expert's action, disturbed."""
-        return disturb(expert, self.noise, self.policy.spec.action, self.rng)
+        spec = self.policy.spec
+        return disturb(expert, self.noise, spec.action, self.rng, spec.allowed(obs))
 
     def update(self, buffer: RolloutBuffer, progress: float) -> Metrics:
         level = noise_level(self.noise, self.policy.spec.action)
@@ -69,7 +67,9 @@ class NoiseBC(BCOnLabels):
     def _fit(self) -> Metrics:
         metrics = super()._fit()
         if self.config.fit:
-            self.noise = fitted_noise(*self.bc.errors(), self.policy.spec.action, self.config.alpha)
+            modes, labels, obs = self.bc.errors()
+            spec = self.policy.spec
+            self.noise = fitted_noise(modes, labels, spec.action, self.config.alpha, spec.allowed(obs))
         return metrics
 
 
@@ -80,10 +80,13 @@ def first_noise(action: ActionSpec, level: float) -> Array:
     return np.diag(np.square(level * action.half_range).astype(np.float64))
 
 
-def disturb(actions: Array, noise: Array, action: ActionSpec, rng: np.random.Generator) -> Array:
-    """(n, dim) actions with the noise: ε (dim,) or Σ (dim, dim)."""
+def disturb(actions: Array, noise: Array, action: ActionSpec, rng: np.random.Generator,
+            allowed: Sequence[Array] | None = None) -> Array:
+    """(n, dim) actions with the noise: ε (dim,) or Σ (dim, dim). A random choice is one of those that are `allowed`,
+    (n, choices) bool for each dimension; None: of all."""
     if action.discrete:
-        other = rng.integers(0, action.nvec, actions.shape, actions.dtype)
+        other = rng.integers(0, action.nvec, actions.shape, actions.dtype) if allowed is None else np.stack(
+            [(rng.random(part.shape) * part).argmax(1) for part in allowed], 1).astype(actions.dtype)
         return np.where(rng.random(actions.shape) < noise, other, actions)
     # The root by eigenvalues: Σ may be singular.
     values, vectors = np.linalg.eigh(noise)
@@ -91,17 +94,24 @@ def disturb(actions: Array, noise: Array, action: ActionSpec, rng: np.random.Gen
     return (actions + rng.standard_normal(actions.shape) @ root.T).astype(actions.dtype)
 
 
-def fitted_noise(modes: Array, labels: Array, action: ActionSpec, alpha: float = 0.0) -> Array:
+def fitted_noise(modes: Array, labels: Array, action: ActionSpec, alpha: float = 0.0,
+                 allowed: Sequence[Array] | None = None) -> Array:
     """The noise under which the policy's `modes` (n, dim) are likeliest where the expert says `labels` (n, dim).
 
         ε = K/(K − 1) · mean (mode ≠ label)       Σ = mean (mode − label)(mode − label)ᵀ      (Laskey et al. 2017)
 
     K/(K − 1), for a random one of K actions may be the right one. With `alpha` ε is that, and Σ is scaled so that its
     trace, in half ranges squared, is that: the paper's Σ · α / (T tr Σ), whose α counts all T steps of an episode.
+
+    Where only K_i of the actions are `allowed` in row i, (n, choices) bool for each dimension, ε = Σ (mode ≠ label) /
+    Σ (1 − 1/K_i): as many errors are expected of random choices among those.
     """
     if action.discrete:
         choices = np.array(action.nvec)
         wrong = (modes != labels).mean(0)
+        if allowed is not None and not alpha:
+            expected = np.array([(1 - 1 / part.sum(1)).mean() for part in allowed])
+            return np.minimum(wrong / np.maximum(expected, 1 / len(modes)), 1.0)
         return np.minimum(np.full(action.dim, alpha) if alpha else wrong * choices / np.maximum(choices - 1, 1), 1.0)
     assert action.low is not None and action.high is not None
     error = (np.clip(modes, action.low, action.high) - labels).astype(np.float64)

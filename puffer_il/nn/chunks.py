@@ -5,6 +5,11 @@
                 which i = 0 is the oldest one (Zhao et al. 2023, arXiv:2304.13705, section IV-B)
 
 What is still to be done is a part of the policy's state, a row of floats that is zeroed where an episode begins.
+
+Where the environment says before every action which ones may be taken, that is not known of a later step when a chunk
+is predicted. What is kept is then not the actions but their logits: each step is masked, and its action chosen, when
+its turn comes. Demonstrations say of every step of a chunk what was allowed, so that this is the very distribution
+whose likelihood is learned.
 """
 
 from __future__ import annotations
@@ -23,11 +28,13 @@ class Chunks:
 
     state_dim is the width of the state, 0 if none is needed. Its rows are, with `execute`, how many steps are left and
     these, the next one first, then zeros; with `ensemble`, for the next step and the size − 2 after it the weighted
-    sums of what has been predicted, then for each of them how often it has been.
+    sums of what has been predicted, then for each of them how often it has been. Where actions are `masked`, a step is
+    not its action but the logits of all its choices.
     """
 
-    def __init__(self, action: ActionSpec, config: PolicyConfig) -> None:
-        self.size, self.dim, self.ensemble = config.chunk, action.dim, config.ensemble
+    def __init__(self, action: ActionSpec, config: PolicyConfig, masked: bool = False) -> None:
+        self.size, self.ensemble = config.chunk, config.ensemble
+        self.dim = sum(action.nvec) if masked else action.dim
         self.execute = 1 if self.ensemble else config.execute or (config.chunk + 1) // 2
         _check(action, config)
         self.state_dim = 0
@@ -39,10 +46,6 @@ class Chunks:
     def due(self, state: Tensor) -> Tensor:
         """(n,) bool, where a new chunk must be predicted."""
         return state[:, 0] == 0 if not self.ensemble else torch.ones(len(state), dtype=torch.bool, device=state.device)
-
-    def first(self, chunks: Tensor) -> Tensor:
-        """(n, dim) the first step of chunks (n, size · dim)."""
-        return chunks[:, :self.dim]
 
     def follow(self, state: Tensor, due: Tensor, chunks: Tensor | None) -> tuple[Tensor, Tensor]:
         """Actions (n, dim) float32 and the next state; `chunks` (n, size · dim) are new ones for the rows that are

@@ -64,8 +64,14 @@ class Flatten:
         parts += [one_hot(self._leaf(raw, f)[:, 0] - f.first, f.categories) for f in self.categorical]
         parts += [_scaled(self._leaf(raw, f), f) for f in self.images]
         if self.mask is not None:
-            parts.append((self._leaf(raw, self.mask) != 0).float())
+            parts.append(self.allowed(obs).float())
         return torch.cat(parts, dim=1)
+
+    def allowed(self, obs: Tensor) -> Tensor:
+        """(n, num_masked) bool, which choices raw rows say may be taken."""
+        assert self.mask is not None
+        raw = obs.reshape(-1, math.prod(self.spec.obs_shape)).contiguous().view(torch.uint8)
+        return self._leaf(raw, self.mask) != 0
 
     def for_kernels(self, norm: RunningNorm | None = None) -> kernels.Observations:
         """The same for the kernels, normalised by the present statistics of `norm`."""

@@ -32,7 +32,8 @@ class Policy(nn.Module):
     do not see, and no other action has a probability.
 
     With `policy.chunk` the distribution is one of `chunk` actions side by side, and `act` gives the one whose turn it
-    is; log-probabilities are then those of the chunks, of the rows that have got a new one.
+    is; log-probabilities are then those of the chunks, of the rows that have got a new one (with masks those of the
+    steps that are done).
     """
 
     def __init__(self, spec: EnvSpec, config: PolicyConfig) -> None:
@@ -42,14 +43,14 @@ class Policy(nn.Module):
                              "call torch.set_default_dtype(torch.float32) first")
         self.spec = spec
         self.flatten = Flatten(spec, with_mask=True)
-        if spec.mask is not None and config.chunk > 1:
-            raise InputError(f"policy.chunk = {config.chunk}: {spec.name} says before every action which ones may be "
-                             "taken, so that none can be chosen ahead; set policy.chunk to 1")
         self.encoder = Encoder(self.flatten, config.obs_norm)
         inputs = config.lstm or self.encoder.dim
-        self.chunks = Chunks(spec.action, config)
+        self.chunks = Chunks(spec.action, config, masked=spec.mask is not None)
         self.dist: Any = make_head(chunked(spec.action, config.chunk), config, inputs)
         self.plain = config.head == "plain" and config.chunk == 1
+        # Of a step of a chunk by itself, which is masked and chosen when its turn comes.
+        masked = spec.mask is not None and config.chunk > 1
+        self.step_dist: Any = make_head(spec.action, config, inputs) if masked else None
         self.lstm = nn.LSTMCell(self.encoder.dim, config.lstm) if config.lstm else None
         self.memory_dim = 2 * config.lstm
         self.state_dim = self.memory_dim + self.chunks.state_dim
@@ -102,7 +103,7 @@ class Policy(nn.Module):
         features, state = self._encode(obs, state)
         params, values = self.heads(features)
         actions, logprobs = self._choose(params, noise, first_row, deterministic)
-        return self.chunks.first(actions), logprobs, values, state
+        return actions[:, :self.spec.action.dim], logprobs, values, state
 
     def _act_on_chunks(self, obs: Tensor, state: Tensor, noise: Noise | None, first_row: int,
                        deterministic: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -112,22 +113,27 @@ class Policy(nn.Module):
         logprobs = values = torch.zeros(len(obs), device=obs.device)
         if bool(due.any()):
             features, memory = self._encode(obs, memory)
-            params, values = self.heads(features)
-            chunks, logprobs = self._choose(params, noise, first_row, deterministic)
-            logprobs = logprobs * due
+            chunks, values = self.heads(features)
+            if self.step_dist is None:
+                chunks, logprobs = self._choose(chunks, noise, first_row, deterministic)
+                logprobs = logprobs * due
         elif self.lstm is not None:
             memory = self._encode(obs, memory)[1]
         actions, begun = self.chunks.follow(begun, due, chunks)
+        if self.step_dist is not None:  # these are logits
+            logits = mask_logits(actions, self.flatten.allowed(obs), self.spec.action.nvec)
+            actions, logprobs = self._choose(logits, noise, first_row, deterministic)
         kind = torch.int32 if self.spec.action.discrete else torch.float32
         return actions.to(kind), logprobs, values, torch.cat((memory, begun), 1)
 
     def _choose(self, params: Tensor, noise: Noise | None, first_row: int,
                 deterministic: bool) -> tuple[Tensor, Tensor]:
         """Actions, or chunks of them, and their log-probabilities."""
+        dist = self.dist if self.step_dist is None or params.shape[1] == self.dist.num_params else self.step_dist
         if not deterministic:
-            return self.dist.sample(params, noise, first_row)
-        actions = self.dist.mode(params)
-        return actions, self.dist.log_prob(params, actions)
+            return dist.sample(params, noise, first_row)
+        actions = dist.mode(params)
+        return actions, dist.log_prob(params, actions)
 
     def heads(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Parameters of the action distribution (n, num_params) and values (n,) of the encoder's or LSTM's features."""
@@ -145,7 +151,12 @@ class Policy(nn.Module):
         return (features[:, :-count], features[:, -count:] > 0) if count else (features, None)
 
     def _masked(self, params: Tensor, allowed: Tensor | None) -> Tensor:
-        return params if allowed is None else mask_logits(params, allowed, self.spec.action.nvec)
+        """Parameters of which what may not be done has no chance; of a chunk those of the first step."""
+        if allowed is None:
+            return params
+        now, later = params[:, :allowed.shape[1]], params[:, allowed.shape[1]:]
+        now = mask_logits(now, allowed, self.spec.action.nvec)
+        return now if self.chunks.size == 1 else torch.cat((now, later), 1)
 
     @torch.no_grad()
     def value(self, obs: Tensor, state: Tensor | None = None) -> Tensor:

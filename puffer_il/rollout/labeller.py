@@ -20,8 +20,9 @@ class Mixer(Protocol):
     policy_acts: bool
     greedy: bool
 
-    def mix(self, own: Array | None, expert: Array, starts: Array, rows: slice) -> Array:
-        """(n, dim) what is done in the environments `rows`, the policy's and the expert's actions being (n, dim)."""
+    def mix(self, own: Array | None, expert: Array, starts: Array, rows: slice, obs: Array) -> Array:
+        """(n, dim) what is done in the environments `rows`, which show `obs` (n, *obs_shape), the policy's and the
+        expert's actions being (n, dim)."""
 
 
 class Labeller:
@@ -43,7 +44,7 @@ class Labeller:
             return own
         labels = _labels(buffer)[t, rows]
         labels[:] = buffer.action.executed(self.expert(obs, starts, rows))
-        return self.mixer.mix(own, labels, starts, rows) if self.mixer.expert_acts or own is None else own
+        return self.mixer.mix(own, labels, starts, rows, obs) if self.mixer.expert_acts or own is None else own
 
     def finish(self, buffer: RolloutBuffer) -> None:
         """Label what has not been labelled."""

@@ -53,7 +53,7 @@ def test_the_expert_acts_as_often_as_beta_says(mix):
     own, expert = np.zeros((6, 1), np.int32), np.ones((6, 1), np.int32)
     starts = np.zeros((4000, 6), bool)
     starts[::10] = True
-    done = np.array([learner.mix(own, expert, s, slice(0, 6))[:, 0] for s in starts])
+    done = np.array([learner.mix(own, expert, s, slice(0, 6), None)[:, 0] for s in starts])
     assert done.mean() == pytest.approx(0.3, abs=0.03)
     episodes = done.reshape(400, 10, 6)
     whole = (episodes == episodes[:, :1]).all(1)
@@ -63,10 +63,10 @@ def test_the_expert_acts_as_often_as_beta_says(mix):
 def test_turns_of_a_group_are_its_own():
     learner = make(schedule="constant", beta=0.5, mix="episode")
     own, expert = np.zeros((3, 1), np.int32), np.ones((3, 1), np.int32)
-    first = [learner.mix(own, expert, np.ones(3, bool), rows) for rows in (slice(0, 3), slice(3, 6))]
+    first = [learner.mix(own, expert, np.ones(3, bool), rows, None) for rows in (slice(0, 3), slice(3, 6))]
     for _ in range(5):
         for before, rows in zip(first, (slice(0, 3), slice(3, 6)), strict=True):
-            np.testing.assert_array_equal(learner.mix(own, expert, np.zeros(3, bool), rows), before)
+            np.testing.assert_array_equal(learner.mix(own, expert, np.zeros(3, bool), rows, None), before)
     assert 0 < sum(map(np.sum, first)) < 6
 
 

@@ -65,7 +65,7 @@ class Half:
     def policy_acts(self) -> bool:
         return self.share < 1
 
-    def mix(self, own, expert, starts, rows):
+    def mix(self, own, expert, starts, rows, obs):
         return expert if own is None else np.where(self.rng.random((len(starts), 1)) < self.share, expert, own)
 
 

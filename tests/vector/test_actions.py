@@ -83,7 +83,7 @@ class PolicyActs:
 
     expert_acts, policy_acts, greedy = False, True, False
 
-    def mix(self, own, expert, starts, rows):
+    def mix(self, own, expert, starts, rows, obs):
         return own
 
 

@@ -167,11 +167,3 @@ def test_what_is_called_a_mask_and_is_none_is_an_observation_with_a_notice():
 
 def test_env_check_keeps_to_the_masks():
     assert main(["env", "check", BOARD, "--seconds", "1"]) == 0
-
-
-def test_chunks_and_noise_cannot_keep_to_masks(tmp_path):
-    spec = find_creator(BOARD).facts().spec
-    with pytest.raises(InputError, match=r"policy\.chunk = 4: .* none can be chosen ahead"):
-        Policy(spec, PolicyConfig(chunk=4))
-    with pytest.raises(InputError, match="noise_bc disturbs the expert's actions at random"):
-        run(config("noise_bc", tmp_path / "run", noise_bc__expert="random"))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from puffer_il.core.spec import Array
 from puffer_il.nn import Policy, targets
+from puffer_il.nn.masks import mask_logits
 
 # Of each row: parameters of the distribution (n, num_params), actions (n, dim), weights (n,) or None, and which
 # dimensions count (n, dim), None if all do.
@@ -17,11 +18,13 @@ Examples = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
 
 
 def load_rows(obs: Array, actions: Array, weights: Array | None, episodes: Array, length: int, device: torch.device,
-              chunk: int = 1) -> DemoRows:
+              chunk: int = 1, allowed: Array | None = None) -> DemoRows:
     """Single rows or, with a `length`, sequences of that many steps; `weights` are brought to mean 1. With `chunk`, the
-    actions of a row are that many, its own and those after it, as far as the episode goes.
+    actions of a row are that many, its own and those after it, as far as the episode goes; `allowed` are then the
+    choices of each, which the policy itself knows of the first one only.
 
-    obs (n, *obs_shape), actions (n, dim), weights (n,) or None, episodes (n,): what belongs together, in order
+    obs (n, *obs_shape), actions (n, dim), weights (n,) or None, episodes (n,): what belongs together, in order;
+    allowed (n, choices) bool, or None
     """
     if weights is not None and len(weights) and weights.max() > 0:
         weights = (weights / weights.mean()).astype(np.float32)
@@ -30,20 +33,23 @@ def load_rows(obs: Array, actions: Array, weights: Array | None, episodes: Array
         dim = actions.shape[1]
         actions, inside = targets(actions, episodes, chunk)
         counts = np.repeat(inside, dim, 1)
+        allowed = None if allowed is None else targets(allowed, episodes, chunk)[0]
     if not length:
-        return DemoRows(obs, actions, device, weights, counts)
-    return DemoSequences(obs, actions, episodes, length, device, weights, counts)
+        return DemoRows(obs, actions, device, weights, counts, allowed)
+    return DemoSequences(obs, actions, episodes, length, device, weights, counts, allowed)
 
 
 class DemoRows:
     """Demonstrated transitions, each an example of its own; `weights` (n,) float32 have mean 1, or are None; `counts`
-    (n, dim) bool tells which numbers of the actions do, None if all do."""
+    (n, dim) bool tells which numbers of the actions do, None if all do; `allowed` (n, choices of a chunk) bool, None
+    where the policy itself knows or all may be taken."""
 
     def __init__(self, obs: Array, actions: Array, device: torch.device, weights: Array | None = None,
-                 counts: Array | None = None) -> None:
+                 counts: Array | None = None, allowed: Array | None = None) -> None:
         self.obs, self.actions = torch.tensor(obs, device=device), torch.tensor(actions, device=device)
         self.weights = None if weights is None else torch.tensor(weights, device=device)
         self.counts = None if counts is None else torch.tensor(counts, device=device)
+        self.allowed = None if allowed is None else torch.tensor(allowed, device=device)
 
     def __len__(self) -> int:
         return len(self.obs)
@@ -72,10 +78,18 @@ class DemoRows:
         """Which of these count."""
         return self.counts
 
+    def chosen_obs(self) -> Tensor:
+        """(rows, *obs_shape), in the same order."""
+        return self.obs
+
     def evaluate(self, policy: Policy, index: Tensor) -> Examples:
         """The rows `index`, as the policy sees them."""
-        weights, counts = (None if x is None else x[index] for x in (self.weights, self.counts))
-        return policy.action_params(self.obs[index]), self.actions[index], weights, counts
+        weights, counts, allowed = (None if x is None else x[index] for x in (self.weights, self.counts, self.allowed))
+        return _masked(policy.action_params(self.obs[index]), allowed, policy), self.actions[index], weights, counts
+
+
+def _masked(params: Tensor, allowed: Tensor | None, policy: Policy) -> Tensor:
+    return params if allowed is None else mask_logits(params, allowed, policy.dist.nvec)
 
 
 class DemoSequences(DemoRows):
@@ -86,7 +100,7 @@ class DemoSequences(DemoRows):
     """
 
     def __init__(self, obs: Array, actions: Array, episodes: Array, length: int, device: torch.device,
-                 weights: Array | None = None, counts: Array | None = None) -> None:
+                 weights: Array | None = None, counts: Array | None = None, allowed: Array | None = None) -> None:
         index: list[Array] = []
         self.waves: list[list[int]] = []  # waves[k]: the k-th sequence of every episode that is long enough
         for episode in np.unique(episodes):
@@ -99,7 +113,7 @@ class DemoSequences(DemoRows):
                 index.append(np.pad(part, (0, length - len(part)), constant_values=-1))
         table = np.array(index, dtype=np.int64).reshape(-1, length)
         super().__init__(obs[table], actions[table], device,
-                         *(None if x is None else x[table] for x in (weights, counts)))
+                         *(None if x is None else x[table] for x in (weights, counts, allowed)))
         self.valid = torch.tensor(table >= 0, device=device)
         self.states = torch.empty(0)
 
@@ -108,6 +122,9 @@ class DemoSequences(DemoRows):
 
     def chosen_counts(self) -> Tensor | None:
         return None if self.counts is None else self.counts.transpose(0, 1)[self.valid.T]
+
+    def chosen_obs(self) -> Tensor:
+        return self.obs.transpose(0, 1)[self.valid.T]
 
     @torch.no_grad()
     def refresh(self, policy: Policy) -> None:
@@ -121,10 +138,11 @@ class DemoSequences(DemoRows):
     def evaluate(self, policy: Policy, index: Tensor) -> Examples:
         valid = self.valid[index].T.reshape(-1)
         features, _ = policy.unroll(self.obs[index].transpose(0, 1), self.states[index])
-        actions, weights, counts = (None if x is None else x[index].transpose(0, 1).flatten(0, 1)[valid]
-                                    for x in (self.actions, self.weights, self.counts))
+        actions, weights, counts, allowed = (
+            None if x is None else x[index].transpose(0, 1).flatten(0, 1)[valid]
+            for x in (self.actions, self.weights, self.counts, self.allowed))
         assert actions is not None
-        return policy.params(features)[valid], actions, weights, counts
+        return _masked(policy.params(features)[valid], allowed, policy), actions, weights, counts
 
 
 class RowSampler:

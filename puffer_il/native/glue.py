@@ -11,6 +11,7 @@ import importlib.util
 import math
 import os
 import re
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -98,13 +99,22 @@ def package_folder(package: str) -> Path | None:
 
 
 def import_failure(package: str) -> str:
-    """Why a package that is installed cannot be imported, in its own words; "" where it can be, or is not there."""
+    """Why a package that is installed cannot be imported, in its own words; "" where it can be, or is not there. Parts
+    of it that it says to install again get its own version: the newest ones need not belong to it."""
     try:
         if package_folder(package) is not None:
             importlib.import_module(package)
     except ImportError as error:
-        return one_line(error)
+        return re.sub(r"(?<=--force-reinstall --no-deps )[\w -]+", lambda names: _pinned(names[0], package),
+                      one_line(error))
     return ""
+
+
+def _pinned(names: str, package: str) -> str:
+    try:
+        return " ".join(f"{name}=={version(package)}" for name in names.split())
+    except PackageNotFoundError:
+        return names
 
 
 def package_flags(env: EnvFile) -> list[str]:
@@ -234,7 +244,12 @@ def compile_env(env: EnvFile, cache: Path | None = None) -> Path:
     def build(built: Path) -> None:
         source = built.with_name(f"{env.name}.c")
         source.write_text(c_source(env))
-        run([*compiler(), *FLAGS, "-shared", "-fPIC", f"-I{env.folder}", f"-I{CSRC}", str(source), "-o", str(built),
-             *package_flags(env), "-lm"], what)
+        try:
+            run([*compiler(), *FLAGS, "-shared", "-fPIC", f"-I{env.folder}", f"-I{CSRC}", str(source), "-o", str(built),
+                 *package_flags(env), "-lm"], what)
+        except InputError:  # which half of a package explains
+            for broken in filter(None, map(import_failure, env.packages)):
+                raise InputError(f"{what} cannot be built: {broken}") from None
+            raise
 
     return build_once(target, what, build)

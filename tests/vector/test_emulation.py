@@ -150,8 +150,8 @@ def test_what_cannot_be_emulated_is_refused(env, message):
     ("observation", spaces.Dict({"a": spaces.Sequence(spaces.Discrete(2))}), "Sequence has .*, or leave 'a' out"),
     ("observation", spaces.Dict({}), "observation space is empty"),
     ("action", spaces.Dict({"a": spaces.Discrete(2), "b": spaces.Box(0, 1)}), "action space .* is not supported"),
-    ("action", spaces.Box(0, 255, (2,), np.uint8), "action space .* is not supported"),
-    ("action", spaces.Box(0, np.arange(90), dtype=np.uint8), "action space .* is not supported"),
+    ("action", spaces.Box(0, 65_535, (2,), np.uint16), "action space .* is not supported"),
+    ("action", spaces.Box(0, 5000 + np.arange(90), dtype=np.int32), "action space .* is not supported"),
 ])
 def test_spaces_that_cannot_be_rows_are_refused(kind, space, message):
     env = identified.Gymnasium()

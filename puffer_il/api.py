@@ -186,12 +186,13 @@ def collect(policy: Any, env: Env | None = None, *, episodes: int, seed: int = 0
 
     `demos.save("d.npz")` keeps them, and `train(…, demos=demos)` learns from them.
     """
+    from puffer_il.training.process import torch_threads
     from puffer_il.training.resolve_actor import resolve_actor
 
     _positive("episodes", episodes)
     source, creator = _scene(policy, env, kwargs, trust)
     rows = creator.facts().rows_for(min(episodes, MOST_ROWS))
-    with vectors.make_vec(creator, num_envs=rows, seed=seed) as vec:
+    with torch_threads(1), vectors.make_vec(creator, num_envs=rows, seed=seed) as vec:
         vec.reset()
         actor = resolve_actor("policy", source, vec, deterministic=deterministic, seed=seed)
         return demonstrations.collect(vec, actor, episodes, f"collected in {creator.name}", seed=seed)

@@ -1,5 +1,6 @@
 """What the machine can do at most, measured beside what is measured against it (csrc/yardstick.h)."""
 
+import os
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from puffer_il.core.spec import Array
 from puffer_il.kernels.threads import cores
 from puffer_il.native.catalogue import env_folders
 from puffer_il.native.native_env import NativeEnv
+from puffer_il.training.machine import processor
 
 # Three float arrays of so many bytes together: what stays in a core's own cache, in the shared one, in neither.
 LEVELS = {"cache": 384 << 10, "shared": 12 << 20, "memory": 384 << 20}
@@ -27,17 +29,11 @@ GEMM_SIZE = 1024
 
 
 def machine(threads: int, command: str) -> dict[str, Any]:
-    return {"cpu": _cpu_name(), "cores": cores(), "instruction_set": yardstick.instruction_set(), "threads": threads,
+    return {"cpu": f"{processor()} × {os.cpu_count()}", "cores": cores(),
+            "instruction_set": yardstick.instruction_set(), "threads": threads,
             "torch": torch.__version__, "python": platform.python_version(), "puffer_il": version("puffer-il"),
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             "date": datetime.now().strftime("%Y-%m-%d %H:%M"), "command": command}
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines()
-             if line.startswith("model name")] if info.is_file() else []
-    return f"{names[0]} × {len(names)}" if names else platform.processor()
 
 
 def measure_limits(threads: int, effort: Effort, say: Say) -> dict[str, Any]:

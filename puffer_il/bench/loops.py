@@ -54,7 +54,7 @@ class Loop:
         self.repeats = max(1, math.ceil(seconds / (time.perf_counter() - begin)))
 
     def __call__(self) -> dict[str, Any]:
-        set_threads(self.run.config.train, self.rows)  # others may have run meanwhile, in the same process
+        set_threads(self.run.config.train)  # others may have run meanwhile, in the same process
         stages = dict.fromkeys(STAGES, 0.0)
         steps, begin = self.run.env_steps, time.perf_counter()
         for _ in range(self.repeats):

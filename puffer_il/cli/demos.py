@@ -137,6 +137,7 @@ def export(args: Namespace) -> int:
 def collect(args: Namespace) -> int:
     """Record a run's policy in its own environment's parameters, an expert's file or script, or random actions."""
     from puffer_il.demos import collect
+    from puffer_il.training.process import torch_threads
     from puffer_il.training.resolve_actor import flagged, resolve_actor
     from puffer_il.training.run_dir import environment_of
     from puffer_il.vector.make import fastest_name, find_creator
@@ -145,7 +146,7 @@ def collect(args: Namespace) -> int:
     args.env = fastest_name(args.env, parser.notice)
     env, kwargs = environment_of(args.policy, args.env, args.kwargs, args.trust)
     rows = find_creator(env, kwargs).facts().rows_for(min(args.episodes, 64))
-    with make_vec(env, num_envs=rows, kwargs=kwargs, seed=args.seed) as vec:
+    with torch_threads(1), make_vec(env, num_envs=rows, kwargs=kwargs, seed=args.seed) as vec:
         vec.reset()
         actor = resolve_actor(*flagged(args.policy, args.expert), vec, deterministic=not args.stochastic,
                               seed=args.seed)

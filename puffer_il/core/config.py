@@ -104,7 +104,10 @@ class TrainConfig:
     num_steps: int = setting(128, "steps per environment and rollout", low=1)
     seed: int = setting(1, "one seed decides everything", low=0)
     device: str = setting("auto", "where the learner runs", choices=("auto", "cpu", "cuda"))
-    threads: int = setting(0, "threads of torch and of the C kernels on the CPU; 0 chooses", low=0)
+    threads: int = setting(0, "threads of the C kernels and the C environments on the CPU; 0 takes every core. What is "
+                              "learned does not depend on it", low=0)
+    torch_threads: int = setting(1, "threads of torch's own operations on the CPU, for networks that the C kernels do "
+                                    "not cover. Another number rounds otherwise: it belongs to the experiment", low=1)
     fused: bool = setting(True, "use the C kernels on the CPU where they cover the network; false uses torch for all")
     precision: str = setting("float32", "precision of matrix products; bfloat16 is faster on GPUs, and slower on "
                                         "CPUs, whose C kernels are float32", choices=("float32", "bfloat16"))

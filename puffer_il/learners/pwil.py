@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+import puffer_il.kernels._kernels as kernels
 from puffer_il.core.config import Config, setting
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import EnvSpec, Metrics
@@ -69,7 +70,7 @@ class PWIL(PPOOnReward):
         rollout = rollout_on(buffer, self.device)
         rows = self.inputs.rows(rollout["obs"].flatten(0, 1), rollout["actions"].flatten(0, 1)).cpu().numpy()
         distances = self.coupling.distances(rows.reshape(*buffer.rewards.shape, -1), buffer.episode_starts,
-                                            buffer.valid, torch.get_num_threads())
+                                            buffer.valid, kernels.get_threads())
         rewards = np.exp(-self.config.sharpness / math.sqrt(rows.shape[1] - 1) * distances)
         coupled = np.isfinite(distances)
         counted = rewards[buffer.valid]

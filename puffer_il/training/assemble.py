@@ -77,7 +77,7 @@ def assemble(config: Config, stack: ExitStack, *, demos: Demos | None = None,
     """
     cfg, env, cls = config.train, config.env, get_learner(config.algo)
     device = choose_device(cfg.device)
-    set_threads(cfg, cfg.num_steps * env.num_envs)
+    set_threads(cfg)
     torch.manual_seed(cfg.seed)
     # Casts are not kept: parameters change while the context lasts.
     stack.enter_context(torch.autocast(device.type, torch.bfloat16, enabled=cfg.precision == "bfloat16",

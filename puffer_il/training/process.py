@@ -18,8 +18,6 @@ from puffer_il.core.errors import InputError
 from puffer_il.kernels.threads import cores
 from puffer_il.nn import fused
 
-WIDE_ROLLOUT = 65_536  # rows from which a second torch thread pays
-
 
 def choose_device(name: str) -> torch.device:
     """auto takes CUDA where there is one; InputError if CUDA is asked for and absent."""
@@ -36,17 +34,24 @@ def process_seconds() -> float:
     return time.time() - psutil.Process().create_time()
 
 
-def set_threads(config: TrainConfig, rows: int) -> None:
-    """One budget for torch and the C kernels, which never work at the same time; rollouts have `rows` rows."""
+def set_threads(config: TrainConfig) -> None:
+    """Threads of the C kernels, whose results do not depend on their number, and of torch, whose results do: torch cuts
+    its sums and its vectors where a thread's share ends. So neither the machine nor `train.threads` chooses the latter.
+    """
     fused.enable(config.fused)
-    torch.set_num_threads(config.threads or default_threads(rows))
+    torch.set_num_threads(config.torch_threads)
     kernels.set_threads(config.threads or cores())
 
 
-def default_threads(rows: int) -> int:
-    """torch threads for rollouts of `rows` rows. Waking a second thread costs more than it saves on small batches, and
-    more than a few have nothing to do in small networks."""
-    return min(4, cores()) if rows >= WIDE_ROLLOUT else 1
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """So many threads of torch for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

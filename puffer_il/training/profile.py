@@ -12,7 +12,6 @@ from puffer_il.core.text import Table, number, quantity
 from puffer_il.kernels.threads import cores
 from puffer_il.nn.fused import MAX_HIDDEN, MAX_UNITS
 from puffer_il.training.loggers import Clock, Logger, RunInfo
-from puffer_il.training.process import WIDE_ROLLOUT
 
 FEW_ROWS = 8192  # of an iteration, below which its fixed costs show
 MOST_ADVICE = 4
@@ -218,9 +217,9 @@ def _kernels(times: Timings) -> Iterator[Tip]:
     for reason, (flag, holds) in reasons.items():
         if holds:
             yield 0.7 * share, f"{reason} leaves {share:.0%} of the time to torch: {flag} lets the C kernels do it"
-            if not times.get("train.threads") and times.rows < WIDE_ROLLOUT and times.cores > 1:
-                yield share / 4, (f"torch works on one thread where rollouts are small: --train.threads {times.cores} "
-                                  "uses every core")
+            if times.get("train.torch_threads") < times.cores:
+                yield share / 4, (f"torch has {times.get('train.torch_threads')} of {times.cores} cores: "
+                                  f"--train.torch-threads {times.cores} uses all, and rounds otherwise")
             return
 
 
@@ -235,7 +234,7 @@ def _threads(times: Timings) -> Iterator[Tip]:
     threads, share = times.get("train.threads"), times.share("collect", "reward", "update") - times.share("env")
     if times.run.device == "cpu" and not times.tuned and 0 < threads < times.cores and times.rows >= FEW_ROWS:
         yield share * (1 - threads / times.cores), (
-            f"train.threads = {threads} of {times.cores} cores: --train.threads 0 chooses by the work")
+            f"train.threads = {threads} of {times.cores} cores: --train.threads 0 takes all")
 
 
 def _checkpoints(times: Timings) -> Iterator[Tip]:

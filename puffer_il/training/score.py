@@ -4,13 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from puffer_il.core.config import EnvConfig, EvalConfig
+from puffer_il.core.config import EnvConfig, EvalConfig, TrainConfig
 from puffer_il.core.errors import InputError
 from puffer_il.demos import load_demos, shipped_path
 from puffer_il.demos.read import Source
 from puffer_il.nn.policy import Policy
 from puffer_il.rollout.actors import RandomActor
 from puffer_il.rollout.evaluate import EVAL_SEED, FINAL_SEED, evaluate, log_likelihood, make_eval_vec
+from puffer_il.training.process import torch_threads
 from puffer_il.training.resolve_actor import resolve_actor
 from puffer_il.training.saved_run import load_policy
 from puffer_il.vector.make import Creator
@@ -29,15 +30,15 @@ def score(policy: Any, creator: Creator, episodes: int, seed: int = 0, *, determ
     clip_actions   clip continuous ones to their range; None: as the run does, and True where there is none
     InputError for what does not fit.
     """
-    env, known, limit = EnvConfig(), None, EvalConfig.max_episode_steps
+    env, known, limit, threads = EnvConfig(), None, EvalConfig.max_episode_steps, TrainConfig.torch_threads
     if isinstance(policy, Path) and policy.is_dir():
         run = policy
         policy, config, known = load_policy(run)
-        env, limit = config.env, config.eval.max_episode_steps
+        env, limit, threads = config.env, config.eval.max_episode_steps, config.train.torch_threads
         deterministic = config.eval.deterministic if deterministic is None else deterministic
     if clip_actions is not None:
         env = replace(env, clip_actions=clip_actions)
-    with make_eval_vec(env, episodes, creator) as vec:
+    with torch_threads(threads), make_eval_vec(env, episodes, creator) as vec:
         vec.reset()
         spec = vec.spec
         if known and creator.name == env.name and not spec.same_spaces(known["spec"]):

@@ -26,6 +26,7 @@ from puffer_il.training.checkpoints import Checkpoints
 from puffer_il.training.health import Health, cause_of
 from puffer_il.training.kept import Kept, Snapshot, copy_of, is_kept, sign_of, stuck, told_choice
 from puffer_il.training.loggers import Logger, RunInfo
+from puffer_il.training.machine import machine
 from puffer_il.training.process import interruptible
 
 Callback = Callable[[Metrics], bool | None]
@@ -308,6 +309,7 @@ class Trainer:
             "device": str(self.parts.device),
             "versions": {"puffer_il": version("puffer-il"), "torch": torch.__version__, "numpy": np.__version__,
                          "python": platform.python_version()},
+            "machine": machine(self.collector.vec if self.collector else None, self.parts.device),
         }
 
     @property

@@ -7,12 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from puffer_il.training.process import WIDE_ROLLOUT, allocator, choose_device, default_threads, interruptible
-
-
-def test_small_rollouts_get_one_thread_and_wide_ones_the_cores():
-    assert default_threads(WIDE_ROLLOUT - 1) == 1
-    assert default_threads(WIDE_ROLLOUT) == min(4, len(os.sched_getaffinity(0)))
+from puffer_il.training.process import allocator, choose_device, interruptible
 
 
 def test_one_signal_is_noted_and_the_second_interrupts():

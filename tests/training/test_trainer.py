@@ -215,6 +215,7 @@ ELSEWHERE = {
     **dict.fromkeys((f"policy.{key}" for key in ("head", "mixtures", "flow_steps", "chunk", "execute", "ensemble")),
                     "tests/learners/test_bc_heads.py"),
     "train.device": "test_cuda_is_refused_where_there_is_none", "train.threads": "test_threads_are_set",
+    "train.torch_threads": "tests/training/test_threads.py",
     "train.compile": "test_a_compiled_loss_learns_the_same",
     "train.cuda_graphs": "tests/learners/common/test_cuda_graphs.py",
     "train.fused": "test_the_kernels_can_be_switched_off",
@@ -295,14 +296,10 @@ def test_a_compiled_loss_learns_the_same(tmp_path, monkeypatch):
 
 
 def test_threads_are_set(tmp_path):
-    before = torch.get_num_threads()
-    try:
-        run(tiny("ppo", tmp_path / "run", train__threads=2))
-        assert torch.get_num_threads() == kernels.get_threads() == 2
-        run(tiny("ppo", tmp_path / "again", train__threads=0))
-        assert kernels.get_threads() == cores()
-    finally:
-        torch.set_num_threads(before)
+    run(tiny("ppo", tmp_path / "run", train__threads=2))
+    assert kernels.get_threads() == 2
+    run(tiny("ppo", tmp_path / "again", train__threads=0))
+    assert kernels.get_threads() == cores()
 
 
 @pytest.mark.parametrize("algo", ["gail", "bc"])

@@ -156,7 +156,9 @@ class Adversarial(PPOOnReward):
         self.demo_moments = obs_moments(self.discriminator.flatten, self.demo_obs)
         self.learns_end = self.end_in_rows or self.config.loss not in SCORES
         counts = demos.episode_weights / demos.episode_weights.mean()  # UNSEEN is one of many episodes
-        self.demo_absorbing = self._absorbing_share(counts @ demos.terminated, counts @ demos.whole_lengths)
+        # Not by BLAS, whose sums of many episodes depend on its threads.
+        self.demo_absorbing = self._absorbing_share((counts * demos.terminated).sum(),
+                                                    (counts * demos.whole_lengths).sum())
         self.policy_absorbing = self.demo_absorbing  # of the last rollout
 
     def relabel(self, buffer: RolloutBuffer) -> Metrics:

@@ -137,10 +137,13 @@ static inline void c_reset(Env *env, Io io) {
     c_observe(env, io);
 }
 
-/* Whether a body overlaps a vehicle's convex outline (separating axes). */
-static inline bool overlaps(const Body *car, Io io, int64_t vehicle, const double *at) {
-    const double *corners = io.data->corners + 2 * io.data->outlines[3 * vehicle];
-    const int64_t count = io.data->outlines[3 * vehicle + 1];
+/* What is known of a vehicle that is no box: see env.toml. */
+static inline const int64_t *outline_of(Io io, int64_t vehicle) {
+    return io.data->outlines + 5 * vehicle;
+}
+
+/* Whether a body overlaps a convex polygon (separating axes). */
+static inline bool overlaps(const Body *car, const double *corners, int64_t count, const double *at) {
     const double cosine = cos(at[2]), sine = sin(at[2]);
     for (int64_t k = -2; k < count; k++) {  // the car's two directions, then those across each edge
         double nx = k == -1 ? -car->sine : car->cosine, ny = k == -1 ? car->cosine : car->sine;
@@ -165,8 +168,12 @@ static inline bool overlaps(const Body *car, Io io, int64_t vehicle, const doubl
 }
 
 static inline bool meets(const Body *car, Io io, int64_t vehicle, const double *at) {
-    if (io.data->outlines[3 * vehicle + 1] > 0)
-        return overlaps(car, io, vehicle, at);
+    const int64_t *outline = outline_of(io, vehicle);
+    for (int64_t k = outline[3]; k < outline[3] + outline[4]; k++)
+        if (overlaps(car, io.data->corners + 2 * io.data->pieces[2 * k], io.data->pieces[2 * k + 1], at))
+            return true;
+    if (outline[1] > 0)
+        return false;
     const Body other = recorded(io, vehicle, at);
     bool will;
     double push[2];
@@ -188,7 +195,7 @@ static inline bool crashed(const Env *env, Io io) {
             continue;
         // Recorded boxes touch here and there: that is the recording's error and nobody's accident. But nobody has
         // driven through the middle of what stands there.
-        const bool stands = io.data->outlines[3 * i + 2] > 0;
+        const bool stands = outline_of(io, i)[2] > 0;
         if (meets(&car, io, i, p) && (!meets(&human, io, i, p) || (stands && meets(&core, io, i, p))))
             return true;
     }
@@ -238,8 +245,8 @@ static inline void c_expert(const Env *env, Io io, Action *actions) {
 }
 
 static void draw_outline(Canvas *canvas, Camera camera, Io io, int64_t vehicle, const double *at) {
-    const double *corners = io.data->corners + 2 * io.data->outlines[3 * vehicle];
-    const int64_t count = io.data->outlines[3 * vehicle + 1];
+    const double *corners = io.data->corners + 2 * outline_of(io, vehicle)[0];
+    const int64_t count = outline_of(io, vehicle)[1];
     const double cosine = cos(at[2]), sine = sin(at[2]);
     double from[2] = {0};
     for (int64_t k = 0; k <= count; k++) {
@@ -267,7 +274,7 @@ static void c_render(const Env *env, Io io, Canvas *canvas) {
         if (!own && (i == driver[0] || !(track(io, i, (int64_t)env->frame)[4] > 0)))
             continue;
         const double *at = own ? NULL : track(io, i, (int64_t)env->frame);
-        if (!own && io.data->outlines[3 * i + 1] > 0) {
+        if (!own && outline_of(io, i)[1] > 0) {
             draw_outline(canvas, camera, io, i, at);
             continue;
         }

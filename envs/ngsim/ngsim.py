@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from puffer_il.core.errors import InputError
-from puffer_il.native.commonroad import Obstacle, read_scene
+from puffer_il.native.commonroad import Obstacle, Shape, read_scene
 
 CAR = (4.5, 1.8)  # m, where a recording does not say how large its vehicles are
 SHORTEST, NEAREST = 20, 5.0  # frames and metres of what is long enough to be driven
@@ -52,7 +52,7 @@ def load(scene: str, dt: float, split: str, **parameters: Any) -> dict[str, Any]
     for i, vehicle in enumerate(vehicles):
         if vehicle in found and found[vehicle].stands:
             tracks[i] = [*next(iter(found[vehicle].frames.values())), 1]
-    sizes, corners, outlines = shapes([found.get(v) for v in vehicles])
+    sizes, corners, outlines, pieces = shapes([found.get(v) for v in vehicles])
     drivers = [(i, *span) for i, track in enumerate(tracks) if not outlines[i, 1] and (span := drivable(track))]
     held_out = slice(3, None, 4)  # so that a policy can be scored on drivers that it was not trained on
     if split == "test":
@@ -62,17 +62,20 @@ def load(scene: str, dt: float, split: str, **parameters: Any) -> dict[str, Any]
     if not drivers:
         raise InputError(f"environment ngsim: scene = {scene!r}: nobody in it moves {NEAREST} m within {SHORTEST} "
                          "frames or more; give a longer recording")
-    return {"tracks": tracks, "sizes": sizes, "corners": corners, "outlines": outlines, "dt": float(dt),
-            "drivers": np.array(drivers), "lanes": lanes, "frames": tracks.shape[1]}
+    return {"tracks": tracks, "sizes": sizes, "corners": corners, "outlines": outlines, "pieces": pieces,
+            "dt": float(dt), "drivers": np.array(drivers), "lanes": lanes, "frames": tracks.shape[1]}
 
 
-def shapes(obstacles: list[Obstacle | None]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sizes, corners and outlines (env.toml) of obstacles; of a car where a recording does not tell."""
-    known = [obstacle.shape if obstacle else None for obstacle in obstacles]
-    counts = np.array([len(shape.outline) if shape else 0 for shape in known])
-    sizes = np.array([shape.size if shape else CAR for shape in known])
-    return (sizes, np.concatenate([np.zeros((0, 2)), *(shape.outline for shape in known if shape)]),
-            np.stack([np.cumsum(counts) - counts, counts, [o is not None and o.stands for o in obstacles]], 1))
+def shapes(obstacles: list[Obstacle | None]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Sizes, corners, outlines and pieces (env.toml) of obstacles; of a car where a recording does not tell."""
+    known = [obstacle.shape if obstacle else Shape(np.zeros(2), CAR) for obstacle in obstacles]
+    polygons = [shape.outline for shape in known] + [piece for shape in known for piece in shape.pieces]
+    counts, parts = np.array([len(polygon) for polygon in polygons]), np.array([len(shape.pieces) for shape in known])
+    starts, n = np.cumsum(counts) - counts, len(known)
+    stands = [o is not None and o.stands for o in obstacles]
+    return (np.array([shape.size for shape in known]), np.concatenate([np.zeros((0, 2)), *polygons]),
+            np.stack([starts[:n], counts[:n], stands, np.cumsum(parts) - parts, parts], 1),
+            np.stack([starts[n:], counts[n:]], 1))
 
 
 def drivable(track: np.ndarray) -> tuple[int, int] | None:

@@ -14,6 +14,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from puffer_il.core.spec import Array
+from puffer_il.native.polygons import convex_pieces
 
 CORNERS = 32  # of the polygon around a circle, which is 0.5% wider than it
 ROLES = {"dynamicObstacle": "dynamic", "staticObstacle": "static", "environmentObstacle": "environment",
@@ -23,16 +24,18 @@ Frames = dict[int, tuple[float, float, float, float]]  # frame → x, y, heading
 
 @dataclass(frozen=True)
 class Shape:
-    """The box around an obstacle in its own axes, and, unless that box is all of it, its convex outline.
+    """The box around an obstacle in its own axes, and, unless that box is all of it, its outline.
 
     centre   (2,) of the box, from the point that the recording tracks
     size     length and width of the box
     outline  (corners, 2) counterclockwise, from the centre of the box; none for a box
+    pieces   (corners, 2) each, convex polygons that are the inside of the outline together
     """
 
     centre: Array
     size: tuple[float, float]
     outline: Array = field(default_factory=lambda: np.zeros((0, 2)))
+    pieces: tuple[Array, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -141,20 +144,12 @@ def _centre(part: Element) -> Array:
 
 
 def _outlined(corners: Array) -> Shape:
-    """A polygon; ValueError if it is not convex."""
-    corners = corners[np.any(corners != np.roll(corners, 1, 0), 1)] if len(corners) > 1 else corners  # often closed
-    edges = np.roll(corners, -1, 0) - corners
-    if len(corners) < 3:
-        raise ValueError(f"its polygon has {len(corners)} corners")
-    following = np.roll(edges, -1, 0)
-    turns = edges[:, 0] * following[:, 1] - edges[:, 1] * following[:, 0]
-    around = np.arctan2(turns, (edges * following).sum(1)).sum()  # one full turn, unless it crosses itself
-    if (turns.min() < -1e-9 and turns.max() > 1e-9) or not math.isclose(abs(around), 2 * np.pi, rel_tol=1e-6):
-        raise ValueError("its polygon is not convex")
-    low, high = corners.min(0), corners.max(0)
+    """A polygon, convex or not; ValueError if it crosses itself."""
+    outline, pieces = convex_pieces(corners)
+    low, high = outline.min(0), outline.max(0)
     centre = (low + high) / 2
-    outline = corners - centre
-    return Shape(centre, (float(high[0] - low[0]), float(high[1] - low[1])), outline if around > 0 else outline[::-1])
+    return Shape(centre, (float(high[0] - low[0]), float(high[1] - low[1])), outline - centre,
+                 tuple(piece - centre for piece in pieces))
 
 
 # States

@@ -121,14 +121,21 @@ def test_a_point_mass_heads_where_it_moves(tmp_path: Path):
     assert [place[2:] for place in moved.frames.values()] == [(math.pi / 2, 1)] * 2
 
 
-CONCAVE = "".join(f"<point><x>{x}</x><y>{y}</y></point>" for x, y in ((0, 0), (4, 0), (1, 1), (0, 4)))
+def points(*corners: tuple[float, float]) -> str:
+    return "".join(f"<point><x>{x}</x><y>{y}</y></point>" for x, y in corners)
+
+
+CROSSED = points((0, 0), (4, 4), (4, 0), (0, 4))
+TOUCHING = points((0, 0), (4, 0), (4, 4), (2, 0), (0, 4))
 UNCERTAIN = state().replace("<point><x>0.0</x><y>0.0</y></point>", CAR)
 ANGLES = state(heading=None, more="<orientation><intervalStart>0</intervalStart><intervalEnd>1</intervalEnd>"
                                   "</orientation>")
 
 
 @pytest.mark.parametrize("node, why", [
-    (obstacle(5, shape=f"<polygon>{CONCAVE}</polygon>"), "its polygon is not convex"),
+    (obstacle(5, shape=f"<polygon>{CROSSED}</polygon>"), "its polygon crosses or touches itself"),
+    (obstacle(5, shape=f"<polygon>{TOUCHING}</polygon>"), "its polygon crosses or touches itself"),
+    (obstacle(5, shape=f"<polygon>{points((0, 0), (4, 4), (0, 0))}</polygon>"), "its polygon has 2 corners"),
     (obstacle(5, shape=CAR + CAR), "its shape has 2 parts"),
     (obstacle(5, shape=SEMITRAILER), "shape semiTrailerTruckShape is not known"),
     (obstacle(5, first=UNCERTAIN), "has no position/point/x"),
@@ -164,6 +171,7 @@ def steps_until_hit(path: Path) -> int:
 
 SQUARE = "".join(f"<point><x>{x}</x><y>{y}</y></point>" for x, y in ((-1, 1), (1, 1), (1, -1), (-1, -1)))
 TRIANGLE = "".join(f"<point><x>{x}</x><y>{y}</y></point>" for x, y in ((-3, 4), (-3, -4), (5, 0)))
+BAY = points((-4, 4), (4, 4), (4, -4), (-4, -4), (-4, -2), (2, -2), (2, 2), (-4, 2))  # open to who comes along x
 
 
 @pytest.mark.parametrize("shape, y, edge", [
@@ -172,6 +180,7 @@ TRIANGLE = "".join(f"<point><x>{x}</x><y>{y}</y></point>" for x, y in ((-3, 4), 
     ("<circle><radius>1</radius></circle>", 1.5, 30 - math.sqrt(1 - 0.9 ** 2)),  # where its corner is
     (f"<polygon>{SQUARE}</polygon>", 0, 29), (f"<polygon>{TRIANGLE}</polygon>", 0, 27),
     (f"<polygon>{TRIANGLE}</polygon>", 4.5, 27), (f"<polygon>{TRIANGLE}</polygon>", 5.0, None),
+    (f"<polygon>{BAY}</polygon>", 0, 32), (f"<polygon>{BAY}</polygon>", 2, 26), (f"<polygon>{BAY}</polygon>", 5, None),
 ])
 @pytest.mark.parametrize("version", ["2018b", "2020a"])
 def test_what_stands_in_the_way_ends_the_episode(tmp_path, shape, y, edge, version):
@@ -193,7 +202,7 @@ def test_only_boxes_that_move_are_driven(tmp_path: Path):
                       [state(5 + k, 9, k, 0, 10) for k in range(1, 41)])
     env = NativeEnv(FOLDERS["ngsim"], 64, scene=str(scene(tmp_path / "scene.xml", drive(), walker)))
     env.reset()
-    assert set(env.env_states()[:, 0]) == {0} and env._arrays[5].tolist() == [[0, 0, 0], [0, 32, 0]]
+    assert set(env.env_states()[:, 0]) == {0} and env._arrays[5].tolist() == [[0, 0, 0, 0, 0], [0, 32, 0, 0, 1]]
     with pytest.raises(InputError, match="nobody in it moves"):
         NativeEnv(FOLDERS["ngsim"], scene=str(scene(tmp_path / "walk.xml", walker)))
 
@@ -216,7 +225,8 @@ def test_it_reads_what_commonroad_io_writes(tmp_path: Path):
     rng, path = np.random.default_rng(0), tmp_path / "scene.xml"
     written = Scenario(0.1, ScenarioID())
     shapes = [RectObstacleShape(1.8, 4.5), RectObstacleShape(1.8, 4.5, -1.5), CircleObstacleShape(1.5),
-              PolygonObstacleShape(((-1, 1), (2, 1), (2, -1), (-1, -2)))]
+              PolygonObstacleShape(((-1, 1), (2, 1), (2, -1), (-1, -2))),
+              PolygonObstacleShape(((-2, 2), (0, 0.5), (2, 2), (2, -2), (-2, -2), (-1, 0)))]
 
     def begin(at: np.ndarray) -> InitialState:
         return InitialState(position=at, orientation=float(rng.uniform(-3, 3)), velocity=8.0, acceleration=0.0,
@@ -233,7 +243,7 @@ def test_it_reads_what_commonroad_io_writes(tmp_path: Path):
         str(path), OverwriteExistingFile.ALWAYS)
     theirs, _ = CommonRoadFileReader(str(path)).open()
     ours = read_scene(path)
-    assert not ours.left_out and [o.name for o in ours.obstacles] == [10, 11, 12, 13, 20, 21, 22, 23]
+    assert not ours.left_out and [o.name for o in ours.obstacles] == [*range(10, 15), *range(20, 25)]
     for own in ours.obstacles:
         for frame, (x, y, heading, _) in own.frames.items():
             there = theirs.obstacle_by_id(own.name).occupancy_at_time(frame)

@@ -60,6 +60,8 @@ class Scene:
 
 def read_scene(path: Path) -> Scene:
     """ValueError, OSError or ParseError for a file that is none, or has not even one obstacle that can be read."""
+    if path.suffix == ".pb":
+        raise ValueError("it is in protocol buffers; write it as XML with commonroad-io, see docs/environments.md")
     if b"<!" in path.read_bytes().replace(b"<!--", b""):
         raise ValueError("it declares entities")  # which is what could make a small file large
     root = ElementTree.parse(path).getroot()

@@ -197,6 +197,12 @@ def test_who_is_left_out_is_said(tmp_path: Path):
         NativeEnv(FOLDERS["ngsim"], scene=str(path))
 
 
+def test_protocol_buffers_are_refused_with_the_way_to_convert_them(tmp_path: Path):
+    (tmp_path / "dynamic.pb").write_bytes(bytes([10, 3, 8, 1]))
+    with pytest.raises(InputError, match=r"in protocol buffers; write it as XML with commonroad-io, see docs/"):
+        NativeEnv(FOLDERS["ngsim"], scene=str(tmp_path / "dynamic.pb"))
+
+
 def test_only_boxes_that_move_are_driven(tmp_path: Path):
     walker = obstacle(2, "<circle><radius>0.3</radius></circle>", state(5, 9, 0, 0, 10),
                       [state(5 + k, 9, k, 0, 10) for k in range(1, 41)])

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := $(wildcard setup.py pyproject.toml constraints.txt puffer_il/*/*.pxi puffer_il/*/*.pyx puffer_il/*/*/*.pyx puffer_il/native/glue.py puffer_il/native/envfile.py csrc/*.h csrc/*/*.h envs/*/*.h envs/*/env.toml)
 
-.PHONY: setup demo test lint bench scores quality pictures clean check-tools
+.PHONY: setup demo test lint bench scores quality faults soak pictures clean check-tools
 
 setup: $(STAMP)
 
@@ -48,6 +48,14 @@ scores: setup
 # torch do everything.
 quality: setup
 	$(BIN)/python -m pytest -m slow -v -s --override-ini addopts= tests
+
+# Kills, full disks, damaged files, broken environments: everything that can go wrong, done to real runs.
+faults: setup
+	$(BIN)/python -m tests.faults --markdown docs/reliability.md
+
+# An hour of kills and resumes, then ten million steps in one process.
+soak: setup
+	$(BIN)/python -m tests.faults.soak --minutes 60 --flat 1e7 --log docs/reliability.md
 
 # A picture of every environment, for docs/environments.md, and the three of the README.
 pictures: setup

@@ -13,6 +13,7 @@ import os
 import shutil
 import tempfile
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -132,9 +133,12 @@ def train(algo: str | None = None, env: Env | None = None, /, *, demos: Source |
             chosen = replaced(chosen, {"train.run_dir": tempfile.mkdtemp(prefix="puffer_il-")})
             stack.callback(shutil.rmtree, chosen.train.run_dir, ignore_errors=True)
         with person_asked(chosen) as person, run_directory(chosen, folder) as run_folder:
-            run = Run(trainer.train(chosen, make_loggers(chosen, progress), run_folder, resume=folder is not None,
-                                    callback=callback, began=began, person=person, **given), given, before)
+            outcome = trainer.train(chosen, make_loggers(chosen, progress), run_folder, resume=folder is not None,
+                                    callback=callback, began=began, person=person, **given)
+        run = Run(outcome, given, before)
         weakref.finalize(run, stack.pop_all().close)
+    if outcome.unwritten:
+        warnings.warn(outcome.unwritten, stacklevel=2)
     if progress:
         print(run)
     return run

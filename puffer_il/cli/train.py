@@ -94,17 +94,20 @@ def train(args: Namespace) -> int:
         loggers.append(profile := Profile(config, args.autotune))
     with person_asked(config) as person, run_directory(config, args.resume) as run_dir:
         try:
-            summary = trainer.train(config, loggers, run_dir, resume=args.resume is not None, person=person,
-                                    began=time.monotonic() - process_seconds()).summary
+            outcome = trainer.train(config, loggers, run_dir, resume=args.resume is not None, person=person,
+                                    began=time.monotonic() - process_seconds())
         except BrokenPipeError:  # of `puffer-il train … | head`
             parser.no_output()
             parser.notice("standard output was closed, so that the run has stopped, with a checkpoint; continue it by "
                           f"puffer-il train --resume {shlex.quote(str(run_dir))}")
             return EXIT["interrupted"]
-    print("\n".join(result(summary, run_dir)))
+    print("\n".join(result(outcome.summary, outcome.run_dir)))
     if profile is not None:
         profile.show()
-    return EXIT.get(summary["status"], 1)
+    if outcome.unwritten:
+        parser.notice(f"error: {outcome.unwritten}")
+        return 1
+    return EXIT.get(outcome.summary["status"], 1)
 
 
 def show_help(args: Namespace) -> int:

@@ -85,7 +85,7 @@ def _restored(present: Any, stored: Any) -> Any:
 
 def save(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
     """Write `state` as the checkpoint of `step` and drop all but the newest `keep`. A full disk leaves the old ones."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)  # without parents: no half of a run directory in the place of one that was moved
     path = folder / f"step_{step:012d}.pt"
     write_tensors(path, {"format": FORMAT, **_without_arrays(state)})
     for old in sorted(folder.glob("step_*.pt"))[:-keep]:
@@ -214,7 +214,10 @@ def write_tensors(path: Path, state: dict[str, Any]) -> None:
     import torch
 
     with whole(path) as temporary, temporary.open("wb") as file:
-        torch.save(state, file)
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:  # torch's own for a file that takes no more
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
         file.flush()
         os.fsync(file.fileno())
         _check_archive(temporary)

@@ -117,8 +117,7 @@ class Collector:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.noise.step = state["noise_step"]
         self.noise.generator.set_state(state["generator"].cpu())
-        self.vec.set_state({k: v.numpy() for k, v in state["vec"].items()})
-        if self.vec.exact_state:  # otherwise the environments began new episodes
+        if self.vec.set_state({k: v.numpy() for k, v in state["vec"].items()}):  # otherwise new episodes have begun
             self.episode_starts[:] = state["episode_starts"].numpy()
             self.state = None if state["state"] is None else state["state"].to(self.device)
             if self.labeller is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +20,10 @@ SHARE = 0.01  # of a run's time that its regular checkpoints may take
 COUNTED = ("env_steps", "updates", "train_s", "time_to_expert", "last_eval", "expert_return", "random_return")
 
 
+def _write_summary(run: Trainer, summary: dict[str, Any]) -> None:
+    checkpoint.write_json(run.run_dir / "summary.json", summary)
+
+
 class Checkpoints:
     """Written by and for one Trainer, into its run directory.
 
@@ -28,13 +33,37 @@ class Checkpoints:
     def __init__(self, run: Trainer) -> None:
         self.run = run
         self.seconds = 0.0
+        self.wanted = False  # at once
         self._last, self._cost = time.monotonic(), 0.0  # when the last one was written, and the seconds that it took
 
     def late(self) -> bool:
         """Whether the time for one has come; regular ones take no more than SHARE of a run's time."""
         minutes = self.run.config.train.checkpoint_minutes
         wanted = max(60 * minutes, self._cost / SHARE)
-        return bool(minutes) and time.monotonic() - self._last > wanted
+        return self.wanted or (bool(minutes) and time.monotonic() - self._last > wanted)
+
+    def attempt(self, environments: bool = True) -> bool:
+        """Write one; if that fails, say so, and whether it worked. The run goes on, and the next one is tried."""
+        self.wanted, self._last = False, time.monotonic()
+        return self.run.folder.attempt("the checkpoint", partial(self.write, environments))
+
+    def write_end(self, summary: dict[str, Any]) -> str:
+        """Write the last checkpoint, unless the run diverged, and the summary: elsewhere if the run directory does not
+        take them. One line that says what is not where it should be; "" if all is."""
+        run, own = self.run, self.run.run_dir
+        diverged = run.status == "diverged"
+        write_summary = partial(_write_summary, run, summary)
+        if (diverged or self.attempt()) and run.folder.attempt("summary.json", write_summary):
+            lacking = run.folder.lacking()
+            return f"{' and '.join(lacking)} of {own} could not be written to the end" if lacking else ""
+        try:
+            run.folder.elsewhere()
+            if not diverged:
+                self.write()
+            write_summary()
+        except OSError as error:
+            return f"the results could not be written to {own}, nor to {run.run_dir} ({error.strerror}): they are lost"
+        return f"the results could not be written to {own}; they are in {run.run_dir}, so move that to a place of yours"
 
     def write(self, environments: bool = True) -> None:
         """Write everything that `restore` needs; without the environments' state if they have just failed."""
@@ -72,7 +101,9 @@ class Checkpoints:
         ended = state.get("status") == "finished" and state.get("total_steps") == total
         if run.progress >= 1 or (ended and not is_finished(run.run_dir)):
             run.status = "finished"
-        return notices
+        anew = run.collector.vec.began_anew if run.collector else ""
+        return [*notices, *([f"the environments begin new episodes, as their state cannot be put back ({anew})"]
+                            if anew else [])]
 
     def _take_up(self, state: dict[str, Any]) -> None:
         """Go on from what `write` wrote."""

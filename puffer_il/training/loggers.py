@@ -1,11 +1,10 @@
 """Where the metrics of a run go: metrics.jsonl always, plain lines or the dashboard, TensorBoard if asked for.
 
-Loggers are called by the trainer's thread alone. They let OSError rise: a full disk must end the run, not hide.
+Loggers are called by the trainer's thread alone. They let OSError rise: a full disk must not hide.
 """
 
 import json
 import math
-import os
 import sys
 import time
 from collections import deque
@@ -14,11 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
+from puffer_il.core.checkpoint import whole
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Metrics
 from puffer_il.core.text import duration, number, quantity, shown
 
 Clock = Callable[[], float]  # seconds, monotonic
+MOST_WAITING = 16 * 2**20  # bytes of metrics that are kept until they can be written
 PLAIN = {"rollout/return_mean": "return", "rollout/length_mean": "length", "bc/train_nll": "train nll",
          "bc/val_nll": "validation nll", "bc/accuracy": "accuracy"}  # what a plain line tells besides the progress
 
@@ -57,13 +58,21 @@ class RunInfo:
 
 
 class Logger:
-    """One place that metrics go to. By itself it drops them."""
+    """One place that metrics go to. By itself it drops them.
+
+    file  what it writes in the run directory; "" for others. What `log` cannot write there it keeps, and raises OSError
+    """
+
+    file = ""
 
     def start(self, run: RunInfo) -> None:
         """Once, before the first iteration; InputError or OSError if nothing can be written."""
 
     def log(self, step: int, metrics: Metrics) -> None:
         """Once per iteration, flat keys; with `eval/…` when an evaluation has just happened."""
+
+    def moved(self, run_dir: Path) -> None:
+        """The run directory is elsewhere from now on, or empty."""
 
     def message(self, text: str) -> None:
         """A notice or warning of one line."""
@@ -83,20 +92,30 @@ class JsonlLogger(Logger):
     line cut short by a crash are dropped first, so that steps only ever rise.
     """
 
+    file = "metrics.jsonl"
+
     def __init__(self) -> None:
         self._file: BinaryIO | None = None
         self._fresh = True
+        self._waiting = b""  # lines that could not be written
 
     def start(self, run: RunInfo) -> None:
-        self.path = Path(run.run_dir) / "metrics.jsonl"
+        self.path = Path(run.run_dir) / self.file
         self._open()
 
     def log(self, step: int, metrics: Metrics) -> None:
+        line = json.dumps({"step": int(step)} | {key: _plain(value) for key, value in metrics.items()})
+        self._waiting += line.encode() + b"\n"
+        if len(self._waiting) > MOST_WAITING:  # the oldest give way, by whole lines
+            self._waiting = self._waiting[-MOST_WAITING:].partition(b"\n")[2]
         if self._fresh:
             self._drop_from(step, "updates" not in metrics)
             self._fresh = False
-        line = json.dumps({"step": int(step)} | {key: _plain(value) for key, value in metrics.items()})
-        self._write(line.encode() + b"\n")
+        self._write()
+
+    def moved(self, run_dir: Path) -> None:
+        self.close()
+        self.path = run_dir / self.file
 
     def close(self) -> None:
         if self._file is not None:
@@ -107,10 +126,12 @@ class JsonlLogger(Logger):
         # Unbuffered: each line is on disk when `log` returns, and a full disk is reported here rather than on closing.
         self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 (closed in close)
 
-    def _write(self, data: bytes) -> None:
-        assert self._file is not None, "start() comes before log()"
-        while data:  # a nearly full disk takes a part of it; the next write then fails with ENOSPC
-            data = data[self._file.write(data):]
+    def _write(self) -> None:
+        if self._file is None:
+            self._open()
+        assert self._file is not None
+        while self._waiting:  # a nearly full disk takes a part of it; the next write then fails with ENOSPC
+            self._waiting = self._waiting[self._file.write(self._waiting):]
 
     def _drop_from(self, step: int, final: bool) -> None:
         """Without the lines of later steps, and of this one: but not its iteration where only the last evaluation is
@@ -120,14 +141,14 @@ class JsonlLogger(Logger):
         if len(kept) == len(lines):
             return
         self.close()
-        whole = self.path.with_suffix(".jsonl.tmp")
-        whole.write_bytes(b"".join(kept))
-        os.replace(whole, self.path)
-        self._open()
+        with whole(self.path) as temporary:
+            temporary.write_bytes(b"".join(kept))
 
 
 class TensorBoardLogger(Logger):
     """TensorBoard events in the run directory, every metric a scalar by its own name (extra `tensorboard`)."""
+
+    file = "TensorBoard's events"
 
     def __init__(self) -> None:
         try:
@@ -140,6 +161,10 @@ class TensorBoardLogger(Logger):
 
     def start(self, run: RunInfo) -> None:
         self.run_dir = run.run_dir
+
+    def moved(self, run_dir: Path) -> None:
+        self.close()
+        self.run_dir = str(run_dir)
 
     def log(self, step: int, metrics: Metrics) -> None:
         if self._writer is None:  # purge_step hides what an earlier process logged after the checkpoint

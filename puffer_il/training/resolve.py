@@ -9,10 +9,13 @@ from puffer_il.core.errors import InputError
 from puffer_il.learners import experiment
 from puffer_il.learners.experiment import Layer, replaced
 from puffer_il.learners.registry import get_learner
+from puffer_il.native.catalogue import env_folders
 from puffer_il.training import auto
 from puffer_il.training.run_dir import check_named
 from puffer_il.vector import trust
 from puffer_il.vector.make import Creator, fastest_name, find_creator
+
+WORDS = ("shipped", "script", "person", "random")  # that stand where a path may stand
 
 
 def resolve(algo: str | None, env: str | None, layers: Sequence[Layer] = (), resume: Path | None = None,
@@ -58,7 +61,22 @@ def resolve(algo: str | None, env: str | None, layers: Sequence[Layer] = (), res
         chosen = config(choice.algo, choice.reasons)
     else:
         chosen = config(algo)
+    chosen = _from_anywhere(chosen)
     return chosen if "env.num_envs" in given_keys(layers) else _of_whole_environments(chosen, given or {}, say)
+
+
+def _from_anywhere(config: Config) -> Config:
+    """The config with whole paths for those that begin in the working folder, so that the run can be resumed from any.
+
+    Words that stand for something else than a path stay, whatever the folder holds.
+    """
+    keys = ["demos.source", "mix.expert", f"{config.algo}.expert", *(["transfer.reward"] * (config.algo == "transfer"))]
+    named = {key: value for key in keys if isinstance(value := config.get(key), str) and value not in WORDS}
+    env = Path(config.env.name)
+    if config.env.name not in env_folders() and any(any(env.glob(file)) for file in ("env.toml", "*.pyx")):
+        named["env.name"] = config.env.name
+    return replaced(config, {key: str(Path(value).absolute()) for key, value in named.items()
+                             if value and not Path(value).is_absolute() and Path(value).exists()})
 
 
 def _of_whole_environments(config: Config, given: Mapping[str, Any], say: Callable[[str], None]) -> Config:

@@ -6,7 +6,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -78,11 +78,12 @@ def _with_config(config: Config, run_dir: Path, resume: bool) -> Iterator[None]:
             checkpoint.write_text(path, config.to_toml())
         yield
     except BaseException as error:
-        if resume and isinstance(error, InputError):
-            checkpoint.write_text(path, before)
-        elif not resume and list(run_dir.iterdir()) == [path]:
-            path.unlink()
-            run_dir.rmdir()
+        with suppress(OSError):  # the directory may be gone
+            if resume and isinstance(error, InputError):
+                checkpoint.write_text(path, before)
+            elif not resume and list(run_dir.iterdir()) == [path]:
+                path.unlink()
+                run_dir.rmdir()
         raise
 
 

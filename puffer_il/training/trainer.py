@@ -4,8 +4,9 @@ import math
 import platform
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from puffer_il.rollout.evaluate import CHOICE_SEED, EVAL_SEED, FINAL_SEED, Score
 from puffer_il.training.assemble import Parts, assemble
 from puffer_il.training.averaged import ShownPolicy
 from puffer_il.training.checkpoints import Checkpoints
+from puffer_il.training.folder import Folder
 from puffer_il.training.health import Health, cause_of
 from puffer_il.training.kept import Kept, Snapshot, copy_of, is_kept, sign_of, stuck, told_choice
 from puffer_il.training.loggers import Logger, RunInfo
@@ -38,13 +40,15 @@ EXPERT_LEVEL = 0.95  # the normalised score from which `time_to_expert_s` counts
 @dataclass(frozen=True)
 class Outcome:
     """What a run leaves: its policy (a `Policy` or a `NumpyPolicy`), which acts on `spec` and is the best evaluated one
-    or the last, as `train.result` says; and the content of summary.json."""
+    or the last, as `train.result` says; and the content of summary.json. `unwritten` says so if `run_dir` is another
+    directory than the run's own, which could not be written."""
 
     policy: Any
     spec: EnvSpec
     summary: dict[str, Any]
     config: Config
     run_dir: Path
+    unwritten: str = ""
 
 
 def train(config: Config, loggers: list[Logger], run_dir: Path, *, resume: bool = False,
@@ -75,16 +79,15 @@ def train(config: Config, loggers: list[Logger], run_dir: Path, *, resume: bool 
                 if stop and trainer.status == "running":
                     trainer.status = "interrupted"
         except EnvFailure:
-            trainer.checkpoints.write(environments=False)
+            trainer.checkpoints.attempt(environments=False)
             raise
         except OSError:  # of a logger, after an iteration
-            with suppress(OSError):
-                trainer.checkpoints.write()
+            trainer.checkpoints.attempt()
             raise
         except Quit:  # in the middle of a rollout, of which nothing is learned, or of an evaluation
             trainer.status = "interrupted"
         summary = trainer.finish()
-        return Outcome(trainer.learner.policy, trainer.spec, summary, config, run_dir)
+        return Outcome(trainer.learner.policy, trainer.spec, summary, config, trainer.run_dir, trainer.unwritten)
 
 
 class Trainer:
@@ -92,7 +95,7 @@ class Trainer:
 
     def __init__(self, parts: Parts, loggers: list[Logger], run_dir: Path, callback: Callback | None = None,
                  began: float | None = None) -> None:
-        self.parts, self.loggers, self.run_dir, self.callback = parts, loggers, run_dir, callback
+        self.parts, self.loggers, self.callback = parts, loggers, callback
         self.began = time.monotonic() if began is None else began
         self.config, self.spec, self.demos, self.learner = parts.config, parts.spec, parts.demos, parts.learner
         self.collector, self.steps_per_update = parts.collector, parts.steps_per_update
@@ -108,7 +111,9 @@ class Trainer:
         self.status = "running"
         self.cause: str | None = None  # why it diverged, if that is known
         self.health = Health()
+        self.folder = Folder(run_dir, parts.config.to_toml(), self.message, self._moved)
         self.checkpoints = Checkpoints(self)
+        self.unwritten = ""
         self.expert_return = self.demos.return_mean if self.demos else None
         self.random_return: float | None = None
         self.told: list[str] = []  # of the episodes of evaluations that are not complete
@@ -178,14 +183,13 @@ class Trainer:
         metrics |= {"SPS": self.steps_per_update / elapsed, "SPS_mean": self.env_steps / self.train_s,
                     "env_steps": self.env_steps, "updates": self.updates, "wall_s": self.wall_s,
                     "progress": self.progress}
-        for logger in self.loggers:
-            logger.log(self.env_steps, metrics)
+        self._log(metrics)
         score = self.last_eval["normalized"] if self.last_eval else None
         for notice in (*self.learner.notices, *fused.take_notices(), *self.health.notices(metrics, score)):
             self.message(notice)
         self.learner.notices.clear()
         if self.status == "running" and (self.checkpoints.late() or self._due(cfg.train.checkpoint_steps)):
-            self.checkpoints.write()
+            self.checkpoints.attempt()
         if self.callback and self.callback(metrics) is False and self.status == "running":
             self.status = "finished"
 
@@ -210,7 +214,7 @@ class Trainer:
         run keeps its last good checkpoint; an interrupted one writes its own and does not keep the user waiting. What
         ends the process from here on costs no training: --resume comes back here."""
         if self.status == "finished":
-            self.checkpoints.write()
+            self.checkpoints.attempt()
             try:
                 self._conclude()
             except Quit:
@@ -218,12 +222,10 @@ class Trainer:
         if self.status != "finished":
             self.result = self.kept.best
             self.scores |= {"eval": self.result.score if self.result else self.last_eval, "eval_last": self.last_eval}
-        if self.status != "diverged":
-            self.checkpoints.write()
+        summary = self.summary()
+        self.unwritten = self.checkpoints.write_end(summary)
         if self.result is not None:
             self.learner.policy.load_state_dict(self.result.policy)
-        summary = self.summary()
-        checkpoint.write_json(self.run_dir / "summary.json", summary)
         for logger in self.loggers:
             logger.finish(summary)
         return summary
@@ -233,9 +235,7 @@ class Trainer:
         self.learner.finish()
         self.phases = {"eval": 0.0}
         metrics = self._choose() | self._times()
-        for logger in self.loggers:
-            logger.log(self.env_steps, metrics | {"env_steps": self.env_steps, "wall_s": self.wall_s,
-                                                "progress": self.progress})
+        self._log(metrics | {"env_steps": self.env_steps, "wall_s": self.wall_s, "progress": self.progress})
 
     def _choose(self) -> Metrics:
         """Score the last policy, and the one that is the result, on episodes that did not choose it; what the last
@@ -313,6 +313,11 @@ class Trainer:
         }
 
     @property
+    def run_dir(self) -> Path:
+        """Where the run's directory is now."""
+        return self.folder.path
+
+    @property
     def progress(self) -> float:
         """Share of the run that is over, in [0, 1]."""
         return min(1.0, self.env_steps / self.config.train.total_steps)
@@ -359,6 +364,20 @@ class Trainer:
             return "none"
         mean = "unknown return" if self.expert_return is None else f"mean return {self.expert_return:.1f}"
         return f"{self.demos.num_episodes} episodes, {len(self.demos):,} transitions, {mean}"
+
+    def _log(self, metrics: Metrics) -> None:
+        """Hand metrics to the loggers. What the run directory does not take, they keep."""
+        for logger in self.loggers:
+            if not logger.file:
+                logger.log(self.env_steps, metrics)
+            else:
+                self.folder.attempt(logger.file, partial(logger.log, self.env_steps, metrics))
+
+    def _moved(self) -> None:
+        """The run directory is elsewhere, or empty."""
+        self.checkpoints.wanted = True
+        for logger in self.loggers:
+            logger.moved(self.run_dir)
 
     def message(self, text: str) -> None:
         for logger in self.loggers:

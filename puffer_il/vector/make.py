@@ -56,6 +56,7 @@ class EnvFacts:
     indexed: bool  # seeded by one seed and the index of its first environment
     has_final: bool  # hands over final observations
     exact: bool  # its state can be saved and restored exactly
+    own_state: bool  # it hands that out itself (get_state, set_state)
     log: tuple[str, ...] = ()  # what its episodes log
     masked: int = 0  # how many choices it says beside its observations may be taken or not; 0 if it does not
     notices: tuple[str, ...] = ()  # what the user should know of its observations
@@ -132,7 +133,8 @@ class Creator:
             facts = EnvFacts(_spec(self.name, env), env.single_observation_space, env.single_action_space, native,
                           batched=native and "num_envs" in known and each == 1, indexed=native and "first_env" in known,
                           has_final=native and hasattr(env, "final_observations"),
-                          exact=native and hasattr(env, "get_state") and hasattr(env, "set_state"),
+                          exact=(own := native and hasattr(env, "get_state") and hasattr(env, "set_state")),
+                          own_state=own,
                           log=env.env_file.log if isinstance(env, NativeEnv) else
                           LOGGED if isinstance(env, Single | Parallel | Vectorized) else (), masked=masked,
                           notices=tuple(notices), each=each)

@@ -10,6 +10,7 @@ import numpy as np
 from puffer_il.core.errors import EnvFailure, InputError
 from puffer_il.core.spec import Array
 from puffer_il.native.pufferlib import pufferlib
+from puffer_il.vector.exact import State
 from puffer_il.vector.make import Creator, EnvFacts, env_seed
 
 RECV = pufferlib.vector.RECV
@@ -64,13 +65,14 @@ class Serial(pufferlib.vector.Serial):
                          seed=env_seed(seed, first_env))
         self.final_observations, self.logs = buffers.get("final_observations"), buffers.get("logs")
         self.infos: list = []  # never filled: statistics of episodes are counted in vec
-        self._name, self._facts, self._buffers, self._envs_each = creator.name, facts, buffers, envs_each
+        self._name, self._facts, self.buffers, self._envs_each = creator.name, facts, buffers, envs_each
         self._first_envs = [first_env + index * envs_each for index in range(count)]
         self._rows = [slice(index * rows, (index + 1) * rows) for index in range(count)]
         # A PufferEnv is given its own array where that is part of ours, so that it sees there is nothing to copy.
         self._actions = [env.actions if facts.native and np.shares_memory(env.actions, self.actions)
                          else self.actions[part] for env, part in zip(self.envs, self._rows, strict=True)]
         self._strangers: list[tuple[Array, Any, str]] = []
+        self._state = State(self.envs, buffers) if facts.exact and not facts.own_state else None
 
     def async_reset(self, seed: int) -> None:
         """New episodes of every environment, seeded by `seed` and its index."""
@@ -114,10 +116,16 @@ class Serial(pufferlib.vector.Serial):
         return super().recv()
 
     def get_state(self) -> Array:
-        """uint8 (1, bytes) of all instances; only where they are exact."""
+        """uint8 (1, bytes) of all instances; only where they are exact. Unreadable if it cannot be had now."""
+        if self._state is not None:
+            return self._state.read()[None]
         return np.concatenate([env.get_state() for env in self.envs])[None]
 
     def set_state(self, state: Array) -> None:
+        """Unreadable if it cannot be put back; the environments must then be reset."""
+        if self._state is not None:
+            self._state.write(state[0])
+            return
         sizes = [len(env.get_state()) for env in self.envs]
         for env, part in zip(self.envs, np.split(state[0], np.cumsum(sizes)[:-1]), strict=True):
             env.set_state(part)
@@ -132,7 +140,7 @@ class Serial(pufferlib.vector.Serial):
         if not self._facts.native:
             return
         self._strangers = [(ours[rows], env, name) for env, rows in zip(self.envs, self._rows, strict=True)
-                           for name, ours in self._buffers.items()
+                           for name, ours in self.buffers.items()
                            if name != "actions" and not np.shares_memory(ours, getattr(env, name))]
         for ours, env, name in self._strangers:
             np.copyto(ours, getattr(env, name))

@@ -8,6 +8,7 @@ truncated at once, resets emulated environments in the step after an end and nat
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -17,8 +18,10 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array, Batch, EnvSpec, Starts
 from puffer_il.kernels.threads import cores
 from puffer_il.native.native_env import NativeEnv, pop_log_means
+from puffer_il.vector.exact import why_inexact
 from puffer_il.vector.make import EnvFacts, find_creator
 from puffer_il.vector.serial import Serial, allocate
+from puffer_il.vector.snapshot import Unreadable
 from puffer_il.vector.workers import Workers
 
 BACKENDS = ("auto", "native", "vector", "serial", "multiprocessing")
@@ -29,7 +32,7 @@ NO_RETURNS, NO_LENGTHS = np.empty(0), np.empty(0, np.int64)
 
 def make_vec(name: str | Callable, *, num_envs: int, backend: str = "auto", num_workers: int = 0, num_groups: int = 0,
              kwargs: dict[str, Any] | None = None, seed: int = 0, starts: Starts | None = None,
-             clip_actions: bool = True) -> Vec:
+             clip_actions: bool = True, resumable: bool = False) -> Vec:
     """A vector of `num_envs` rows (environments times agents) of one environment.
 
     name: a folder under envs/ or the path of one, a Gymnasium id, a function or module:function, where the function
@@ -43,13 +46,18 @@ def make_vec(name: str | Callable, *, num_envs: int, backend: str = "auto", num_
     seeds its environments itself).
 
     `starts` tells where some episodes begin instead, which only C environments can. `clip_actions` has continuous
-    actions clipped to their range here, and nowhere else on their way from a policy to an environment.
+    actions clipped to their range here, and nowhere else on their way from a policy to an environment. `resumable` has
+    it found out whether the state of a Python environment can be saved exactly, of which `notices` tell.
     InputError names what cannot be had, EnvFailure tells how an environment broke. `seed` is used until `reset`.
     """
     creator = replace(find_creator(name, kwargs), starts=starts)
     if backend == "vector" and creator.kind == "gymnasium":
         creator = replace(creator, vector=True)
     facts, name = creator.facts(), creator.name
+    if resumable and not facts.exact:
+        why = why_inexact(creator, facts)
+        notice = f"{name}: a resumed run begins new episodes, as the state of this environment cannot be saved ({why})"
+        facts = replace(facts, exact=not why, notices=(*facts.notices, *([notice] if why else [])))
     if num_envs < 1 or num_envs % facts.rows:
         why = f"each agent of {name} is a row" if facts.each == 1 else f"{name} is a vector of {facts.each}"
         raise InputError(f"env.num_envs = {num_envs}: must be a multiple of {facts.rows}, because {why}; use "
@@ -137,12 +145,14 @@ class Vec:
     num_envs     rows of a vector step; `groups` are the slices of them that step independently
     notices      what the user should be told about this environment
     exact_state  True if `get_state` holds everything; otherwise `set_state` begins new episodes
+    began_anew   why the last `set_state` began new episodes although the state is exact; "" if it did not
     """
 
     def __init__(self, puffer: Serial | Workers, facts: EnvFacts, backend: str, num_envs: int, num_workers: int,
                  num_groups: int, seed: int, clip_actions: bool = True) -> None:
         self.spec: EnvSpec = facts.spec
         self.backend, self.num_envs, self.num_workers, self.exact_state = backend, num_envs, num_workers, facts.exact
+        self.began_anew, self._own_state = "", facts.own_state
         self.log_names = facts.log
         self.logs: Array | None = puffer.logs  # (num_envs, 1 + names): episodes ended, sums of what they logged
         size = num_envs // num_groups
@@ -235,25 +245,38 @@ class Vec:
             raise RuntimeError("the state can be read after a reset, once every group is received")
         state = {"seed": np.array([self._seed, self._resumes])}
         if self.exact_state:
-            state |= {"environments": self._puffer.get_state(), "returns": self._returns.copy(),
-                      "lengths": self._lengths.copy()}
+            with suppress(Unreadable):  # then there are new episodes after all, which `set_state` tells
+                state |= {"environments": self._puffer.get_state(), "returns": self._returns.copy(),
+                          "lengths": self._lengths.copy()}
         return state
 
-    def set_state(self, state: dict[str, Array]) -> None:
-        """Go on from a saved state: exactly with `exact_state`, otherwise with new episodes unlike the earlier ones.
+    def set_state(self, state: dict[str, Array]) -> bool:
+        """Go on from a saved state: exactly with `exact_state` (True), otherwise with new episodes unlike the earlier
+        ones (False).
 
         InputError if it was saved by a vector that was split otherwise.
         """
         self._seed, self._resumes = (int(x) for x in state["seed"])
-        if not self.exact_state:
-            self._resumes += 1
-            self._begin(int(np.random.SeedSequence((self._seed, self._resumes)).generate_state(1)[0]))
-            return
-        self._begin(self._seed)
-        saved, own = state["environments"], self._puffer.get_state()
-        if saved.shape != own.shape:
+        self.began_anew = ""
+        if self.exact_state:
+            self._begin(self._seed)
+            try:
+                self._put_back(state)
+                return True
+            except Unreadable as error:
+                self.began_anew = str(error)
+        self._resumes += 1
+        self._begin(int(np.random.SeedSequence((self._seed, self._resumes)).generate_state(1)[0]))
+        return False
+
+    def _put_back(self, state: dict[str, Array]) -> None:
+        if "environments" not in state:
+            raise Unreadable("it could not be read when the checkpoint was written")
+        saved = state["environments"]
+        own = self._puffer.get_state().shape if self._own_state else (self.num_workers or 1, saved.shape[-1])
+        if saved.shape != own:
             raise InputError(f"environment {self.spec.name!r}: the saved state is {saved.shape} (workers, bytes), not "
-                             f"{own.shape}; keep env.num_envs, env.backend and env.num_workers")
+                             f"{own}; keep env.num_envs, env.backend and env.num_workers")
         self._puffer.set_state(saved)
         self._returns[:], self._lengths[:] = state["returns"], state["lengths"]
 

@@ -15,6 +15,8 @@ import threading
 import time
 import traceback
 import warnings
+from collections.abc import Callable
+from functools import partial
 from multiprocessing import connection, util
 from typing import Any
 
@@ -25,6 +27,7 @@ from puffer_il.core.spec import Array
 from puffer_il.native.pufferlib import pufferlib
 from puffer_il.vector.make import Creator, EnvFacts, env_seed
 from puffer_il.vector.serial import Serial, allocate, layout
+from puffer_il.vector.snapshot import Unreadable
 
 STEP, RESET, GET_STATE, SET_STATE, CLOSE, FAILED = range(6)
 # To sleep and be woken costs 20 to 100 µs on a virtual machine: a wait of that order is better spent yielding the
@@ -107,17 +110,17 @@ class Workers(pufferlib.vector.Multiprocessing):
                 self.agent_ids[rows], self.masks[rows])
 
     def get_state(self) -> Array:
-        """uint8 (num_workers, bytes); only where environments are exact."""
+        """uint8 (num_workers, bytes); only where environments are exact. Unreadable if it cannot be had now."""
         workers = range(self.num_workers)
         self._wait(workers)
         self._tell(workers, GET_STATE)
         self._wait(workers)
-        try:
-            return np.concatenate([pipe.recv() for pipe in self._pipes])
-        except EOFError:
-            raise self._failure() from None
+        parts = self._answers()
+        width = max(part.shape[1] for part in parts)
+        return np.concatenate([np.pad(part, ((0, 0), (0, width - part.shape[1]))) for part in parts])
 
     def set_state(self, state: Array) -> None:
+        """Unreadable if it cannot be put back; the environments must then be reset."""
         workers = range(self.num_workers)
         self._wait(workers)
         self._tell(workers, SET_STATE)
@@ -125,6 +128,7 @@ class Workers(pufferlib.vector.Multiprocessing):
             with contextlib.suppress(BrokenPipeError):
                 pipe.send(part[None])
         self._wait(workers)
+        self._answers()
 
     def close(self) -> None:
         """Close the environments and end the workers, those that do not answer within GRACE_S by force."""
@@ -141,6 +145,16 @@ class Workers(pufferlib.vector.Multiprocessing):
             self._busy[worker] = True
             self._commands[worker] = command
             self._go[worker].release()
+
+    def _answers(self) -> list[Any]:
+        """What every worker has to say; Unreadable if one could not do it."""
+        try:
+            answers = [pipe.recv() for pipe in self._pipes]
+        except EOFError:
+            raise self._failure() from None
+        if unable := [answer for answer in answers if isinstance(answer, str)]:
+            raise Unreadable(unable[0])
+        return answers
 
     def _wait(self, workers: range) -> None:
         """Wait until these workers are done; EnvFailure as soon as any worker is found dead."""
@@ -210,9 +224,10 @@ def _work(worker: int, creator: Creator, facts: EnvFacts, count: int, rows: int,
             elif command == RESET:
                 envs.async_reset(pipe.recv())
             elif command == GET_STATE:
-                reply = envs.get_state()
+                reply = _tried(envs.get_state)
             elif command == SET_STATE:
-                envs.set_state(pipe.recv())
+                state = pipe.recv()
+                reply = _tried(partial(envs.set_state, state))
             else:
                 break
         envs.close()
@@ -221,6 +236,15 @@ def _work(worker: int, creator: Creator, facts: EnvFacts, count: int, rows: int,
         pipe.send((str(error) if told else traceback.format_exc())[-MESSAGE_CHARACTERS:])
         commands[worker] = FAILED
         done.release()
+
+
+def _tried(do: Callable[[], Any]) -> Any:
+    """Its result, True for None; why it could not be done if that is Unreadable."""
+    try:
+        result = do()
+    except Unreadable as error:
+        return str(error)
+    return True if result is None else result
 
 
 def _leave_with_parent() -> None:

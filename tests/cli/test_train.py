@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -14,12 +15,15 @@ import pytest
 
 from puffer_il.cli import main, parser
 from puffer_il.cli import train as command
+from puffer_il.core import checkpoint
 from puffer_il.core.errors import EnvFailure, InputError
 from puffer_il.learners.experiment import build, experiment_layers
 from puffer_il.rollout.collector import Collector
 from puffer_il.training import trainer
 from puffer_il.training.loggers import PlainLogger
+from puffer_il.training.resolve import resolve
 from tests.support.command_line import metrics, one_line, train
+from tests.support.runs import scripted_cartpole_demos
 
 
 def typed(algo=None, env=None, *, overrides=(), **options) -> Namespace:
@@ -211,11 +215,22 @@ def test_a_failing_environment_exits_1_with_its_traceback_and_a_checkpoint(tmp_p
     assert main(["train", "--resume", str(tmp_path / "run")]) == 0
 
 
-def test_a_full_disk_is_one_line_and_exit_code_2(tmp_path, capsys):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "metrics.jsonl").symlink_to("/dev/full")
+def test_a_disk_that_is_full_from_the_start_is_one_line_and_exit_code_2(tmp_path, capsys, monkeypatch):
+    def full(path, state):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "write_tensors", full)
     assert train("ppo", "cartpole", "--total-steps", "512", "--run-dir", str(tmp_path / "run")) == 2
     assert "the disk is full" in one_line(capsys)
+
+
+def test_metrics_that_cannot_be_written_end_no_run_and_are_told_by_the_exit_code(tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.jsonl").symlink_to("/dev/full")
+    assert train("ppo", "cartpole", "--total-steps", "512", "--run-dir", str(tmp_path / "run")) == 1
+    printed = capsys.readouterr()
+    assert printed.out.count("metrics.jsonl cannot be written (No space left on device)") == 1
+    assert "metrics.jsonl of" in printed.err and (tmp_path / "run" / "summary.json").is_file()
 
 
 def test_an_unwritable_run_directory_is_one_line_and_exit_code_2(tmp_path, capsys):
@@ -350,3 +365,23 @@ def test_a_command_works_without_standard_output():
     command = f"{sys.executable} -m puffer_il --version >&-"
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_run_goes_on_from_another_working_folder_and_after_it_was_moved(tmp_path, capsys, monkeypatch):
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir(), there.mkdir()
+    scripted_cartpole_demos(here / "d.npz")
+    monkeypatch.chdir(here)
+    assert train("bc", "cartpole", "--demos", "d.npz", "--total-steps", "512", "--run-dir", "run") == 0
+    (here / "run").rename(there / "run")
+    monkeypatch.chdir(there)
+    assert main(["train", "--resume", "run", "--total-steps", "1024"]) == 0
+    assert json.loads((there / "run" / "summary.json").read_text())["env_steps"] >= 1024
+
+
+def test_words_that_stand_for_no_path_stay_although_a_folder_has_their_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shipped").mkdir()
+    (tmp_path / "script").mkdir()
+    config = resolve("dagger", "cartpole", [("test", {"demos": {"source": "shipped"}, "dagger": {"expert": "script"}})])
+    assert (config.demos.source, config.get("dagger.expert")) == ("shipped", "script")

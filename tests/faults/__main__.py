@@ -1,0 +1,62 @@
+"""`python -m tests.faults [WORD …]`: do every fault to real runs, or those whose names have one of the words, and with
+--markdown write the table of docs/reliability.md."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.faults.faults import FAULTS, Row
+
+BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
+HEAD = "| fault | run | seen after | message | lost | verdict |\n|---|---|---|---|---|---|"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("words", nargs="*")
+    parser.add_argument("--markdown", type=Path, help="the page whose table is written anew")
+    args = parser.parse_args()
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="puffer_il-faults-") as place:
+        for number, fault in enumerate(FAULTS):
+            if args.words and not any(word in fault.name for word in args.words):
+                continue
+            for family in fault.families:
+                folder = Path(place) / str(number) / family.replace(" ", "-") / "run"
+                begin = time.monotonic()
+                try:
+                    row = fault.do(family, folder)
+                except Exception as error:
+                    traceback.print_exc()
+                    row = Row(fault.name, family, "", "", "", f"the fault could not be done: {type(error).__name__}",
+                              False)
+                rows.append(row)
+                print(f"{'ok  ' if row.good else 'BAD '} {time.monotonic() - begin:5.1f} s  {line_of(row)}", flush=True)
+    if args.markdown:
+        write(args.markdown, rows)
+    return 0 if all(row.good for row in rows) else 1
+
+
+def line_of(row: Row) -> str:
+    message = f"`{row.message}`" if row.message else "–"
+    return f"| {row.fault} | {row.run} | {row.seen} | {message} | {row.lost} | {row.verdict} |"
+
+
+def write(page: Path, rows: list[Row]) -> None:
+    text = page.read_text()
+    before, _, rest = text.partition(BEGIN)
+    after = rest.partition(END)[2]
+    good = sum(row.good for row in rows)
+    table = "\n".join([HEAD, *map(line_of, rows)])
+    page.write_text(f"{before}{BEGIN}\nMeasured {datetime.now(UTC):%Y-%m-%d}: {good} of {len(rows)} as they should be."
+                    f"\n\n{table}\n{END}{after}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""Runs of the command line in a process of their own, to which things are done."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from puffer_il.core import checkpoint
+from puffer_il.core.config import Config
+from tests.support.runs import final_state, same_state
+
+PATIENCE_S = 120.0  # on a busy machine
+SAME = ("learner", "policy", "kept", "collector", "env_steps", "last_eval")
+
+
+class Live:
+    """`puffer-il train` as `config` says, or what `command` says instead; its output is kept in a file beside the run.
+
+    options of Popen go to it
+    """
+
+    def __init__(self, config: Config, resume: bool = False, **options: Any) -> None:
+        self.folder = Path(config.train.run_dir)
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        said = self.folder.with_suffix(".toml")
+        said.write_text(config.to_toml())
+        what = ["--resume", str(self.folder)] if resume else [config.algo, config.env.name, "--config", str(said)]
+        self.log = self.folder.with_suffix(f".{len(list(self.folder.parent.glob(self.folder.name + '*.log')))}.log")
+        self._file = self.log.open("w")
+        self.process = subprocess.Popen([sys.executable, "-m", "puffer_il", "train", *what],
+                                        **{"stdout": self._file, "stderr": subprocess.STDOUT} | options)
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    @property
+    def steps(self) -> int:
+        """Steps that metrics.jsonl tells of."""
+        return steps_of(self.folder)
+
+    def until(self, true: Callable[[], object], what: str = "it") -> float:
+        """Wait for something; how long that took. AssertionError if it does not come, or the run ends before."""
+        begin = time.monotonic()
+        while not true():
+            assert time.monotonic() - begin < PATIENCE_S, f"{what} did not happen:\n{self.output}"
+            if self.process.poll() is not None and not true():
+                raise AssertionError(f"the run ended before {what}:\n{self.output}")
+            time.sleep(0.01)
+        return time.monotonic() - begin
+
+    def until_steps(self, steps: int) -> None:
+        self.until(lambda: self.steps >= steps, f"step {steps}")
+
+    def end(self, number: int | None = None) -> int:
+        """The exit code, after a signal if one is given."""
+        if number is not None and self.process.poll() is None:
+            self.process.send_signal(number)
+        code = self.process.wait(PATIENCE_S)
+        self._file.close()
+        return code
+
+    def children(self) -> list[int]:
+        """The worker processes."""
+        try:
+            return [int(pid) for pid in
+                    Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()]
+        except OSError:
+            return []
+
+    def said(self, pattern: str) -> str:
+        """The last line of its output that has `pattern`; "" if there is none."""
+        return next((line.strip() for line in reversed(self.output.splitlines()) if re.search(pattern, line)), "")
+
+
+def steps_of(folder: Path) -> int:
+    try:
+        lines = (folder / "metrics.jsonl").read_bytes().splitlines()
+        return max((json.loads(line)["step"] for line in lines[-2:] if line.endswith(b"}")), default=0)
+    except (OSError, ValueError, KeyError):
+        return 0
+
+
+def saved_steps(folder: Path) -> int:
+    """Steps of the newest checkpoint."""
+    return int(checkpoint.latest(folder).stem.removeprefix("step_"))
+
+
+def whole(config: Config) -> Path:
+    """A run that nobody disturbs."""
+    live = Live(config)
+    assert live.end() == 0, live.output
+    return live.folder
+
+
+def finished(config: Config) -> None:
+    """Resume a run to its end."""
+    live = Live(config, resume=True)
+    assert live.end() == 0, live.output
+
+
+def differences(one: Path, other: Path) -> list[str]:
+    """The parts of two runs' last checkpoints that are not the same bit by bit."""
+    a, b = final_state(one), final_state(other)
+    return [key for key in SAME if not same_state(a[key], b[key])]
+
+
+def orphans(pids: list[int]) -> list[int]:
+    """Those of the processes that still run, after a moment's grace."""
+    until = time.monotonic() + 3
+    while (left := [pid for pid in pids if _runs(pid)]) and time.monotonic() < until:
+        time.sleep(0.05)
+    return left
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def stop(pid: int, number: int = signal.SIGKILL) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)

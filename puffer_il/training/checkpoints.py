@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -13,24 +13,21 @@ from puffer_il.core.errors import InputError
 from puffer_il.learners.common.learned_reward import FILE as REWARD_FILE
 from puffer_il.training.run_dir import is_finished
 
-if TYPE_CHECKING:
-    from puffer_il.training.trainer import Trainer
-
 SHARE = 0.01  # of a run's time that its regular checkpoints may take
 COUNTED = ("env_steps", "updates", "train_s", "time_to_expert", "last_eval", "expert_return", "random_return")
 
 
-def _write_summary(run: Trainer, summary: dict[str, Any]) -> None:
+def _write_summary(run: Any, summary: dict[str, Any]) -> None:
     checkpoint.write_json(run.run_dir / "summary.json", summary)
 
 
 class Checkpoints:
-    """Written by and for one Trainer, into its run directory.
+    """Written by and for `run`, a Trainer, into its run directory.
 
     seconds  that they have taken since the last report
     """
 
-    def __init__(self, run: Trainer) -> None:
+    def __init__(self, run: Any) -> None:
         self.run = run
         self.seconds = 0.0
         self.wanted = False  # at once

@@ -10,8 +10,8 @@ import numpy as np
 from puffer_il.core.errors import EnvFailure, InputError
 from puffer_il.core.spec import Array
 from puffer_il.native.pufferlib import pufferlib
-from puffer_il.vector.exact import State
 from puffer_il.vector.make import Creator, EnvFacts, env_seed
+from puffer_il.vector.state import State
 
 RECV = pufferlib.vector.RECV
 

@@ -16,8 +16,8 @@ import pytest
 from gymnasium import spaces
 from gymnasium.wrappers import FrameStackObservation, TransformObservation
 
-from puffer_il.vector.exact import State
 from puffer_il.vector.snapshot import Reader, Unreadable, Writer, from_bytes, to_bytes
+from puffer_il.vector.state import State
 from puffer_il.vector.vec import Vec, make_vec
 from tests.support.runs import final_state, run, same_state, tiny
 

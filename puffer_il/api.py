@@ -27,6 +27,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from puffer_il import demos as demonstrations
 from puffer_il.core.config import read_toml
 from puffer_il.core.errors import EnvFailure, InputError
+from puffer_il.core.frames import Pictures
 from puffer_il.core.spec import Metrics
 from puffer_il.core.text import number
 from puffer_il.demos.dataset import Demos
@@ -160,7 +161,8 @@ def load(run: str | Path | Run, device: str = "cpu") -> Any:
 
 def evaluate(policy: Any, env: Env | None = None, *, episodes: int = 100, seed: int = 0,
              deterministic: bool | None = None, demos: Source | dict[str, Any] | None = None, both: bool = False,
-             clip_actions: bool | None = None, trust: bool = False, **kwargs: Any) -> dict[str, Any]:
+             clip_actions: bool | None = None, pictures: Any = None, trust: bool = False, **kwargs: Any
+             ) -> dict[str, Any]:
     """Play complete episodes on the true reward.
 
     env            by default the one that the policy was trained in
@@ -170,6 +172,7 @@ def evaluate(policy: Any, env: Env | None = None, *, episodes: int = 100, seed: 
                    not a run is compared with them, or without them with those that come with the environment
     both           also play by the mode and by sampling, and return the two under "eval_greedy" and "eval_sampled"
     clip_actions   clip continuous actions to their range first; by default as the run does, and True for other policies
+    pictures       how those of the observations are prepared, as `make` takes it; by default as the policy saw them
     trust          open the environment that the run names, although it is code that was not used in this form before
 
     Returns the keys of `summary["eval"]` (episodes, return_mean, return_std, length_mean, normalized, ci95: the 95%
@@ -179,13 +182,13 @@ def evaluate(policy: Any, env: Env | None = None, *, episodes: int = 100, seed: 
     from puffer_il.training.score import score
 
     _positive("episodes", episodes)
-    source, creator = _scene(policy, env, kwargs, trust)
+    source, creator = _scene(policy, env, kwargs, trust, pictures)
     return score(source, creator, episodes, seed, deterministic=deterministic, demos=demos, both=both,
                  clip_actions=clip_actions)
 
 
 def collect(policy: Any, env: Env | None = None, *, episodes: int, seed: int = 0, deterministic: bool = True,
-            trust: bool = False, **kwargs: Any) -> Demos:
+            pictures: Any = None, trust: bool = False, **kwargs: Any) -> Demos:
     """Record `episodes` complete episodes of a policy, with the arguments of `evaluate`.
 
     `demos.save("d.npz")` keeps them, and `train(…, demos=demos)` learns from them.
@@ -194,7 +197,7 @@ def collect(policy: Any, env: Env | None = None, *, episodes: int, seed: int = 0
     from puffer_il.training.resolve_actor import resolve_actor
 
     _positive("episodes", episodes)
-    source, creator = _scene(policy, env, kwargs, trust)
+    source, creator = _scene(policy, env, kwargs, trust, pictures)
     rows = creator.facts().rows_for(min(episodes, MOST_ROWS))
     with torch_threads(1), vectors.make_vec(creator, num_envs=rows, seed=seed) as vec:
         vec.reset()
@@ -203,7 +206,7 @@ def collect(policy: Any, env: Env | None = None, *, episodes: int, seed: int = 0
 
 
 def load_demos(source: Source, env: Env | None = None, *, episodes: int = 0, subsample: int = 1, seed: int = 0,
-               clip_actions: bool = False, time_limit: int | None = None, **kwargs: Any) -> Demos:
+               clip_actions: bool = False, time_limit: int | None = None, pictures: Any = None, **kwargs: Any) -> Demos:
     """Demonstrations, checked; with an environment also made to fit it, in its dtypes.
 
     source        an .npz of ours, of `imitation` or of CS 285; "minari:ID"; "shipped" for those that come with `env`;
@@ -213,8 +216,9 @@ def load_demos(source: Source, env: Env | None = None, *, episodes: int = 0, sub
     subsample     keep every n-th transition, from a random offset in each episode that `seed` draws
     clip_actions  clip continuous actions to the environment's range instead of refusing them
     time_limit    the recorder's, in steps, for files that do not tell terminations from truncations
+    pictures      how those of the observations are prepared, as `make` takes it
     """
-    spec = None if env is None else _creator(env, kwargs).facts().spec
+    spec = None if env is None else _creator(env, kwargs, pictures).facts().spec
     return demonstrations.load_demos(source, spec, episodes=episodes, subsample=subsample, seed=seed,
                                      clip_actions=clip_actions, time_limit=time_limit)
 
@@ -227,25 +231,28 @@ def load_reward(run: str | Path | Run, device: str = "cpu") -> LearnedReward:
     return load_reward(_folder(run), device)
 
 
-def make(env: Env, *, render_mode: str | None = None, **kwargs: Any) -> gymnasium.Env:
+def make(env: Env, *, render_mode: str | None = None, pictures: Any = None, **kwargs: Any) -> gymnasium.Env:
     """One environment, as a `gymnasium.Env`.
 
     render_mode  for C environments "rgb_array" (uint8 (height, width, 3)) or "ansi" (text with colours)
+    pictures     how those of the observations are prepared: {"resize": (84, 84), "grey": True, "stack": 4}, keys of
+                 the section env of a run; or a policy or Run, as it saw them
     kwargs       parameters of the environment, such as `gravity=20.0`
     """
-    return _creator(env, kwargs).as_gymnasium(render_mode)
+    return _creator(env, kwargs, pictures).as_gymnasium(render_mode)
 
 
-def make_vec(env: Env, num_envs: int, **kwargs: Any) -> VectorEnv:
+def make_vec(env: Env, num_envs: int, pictures: Any = None, **kwargs: Any) -> VectorEnv:
     """`num_envs` environments as one `gymnasium.vector.VectorEnv`, which begins a new episode in the step that ends the
-    last one (AutoresetMode.SAME_STEP). C environments are stepped by one call, those in Python by a SyncVectorEnv.
+    last one (AutoresetMode.SAME_STEP). C environments are stepped by one call, those in Python, and those whose
+    `pictures` are prepared (see `make`), by a SyncVectorEnv.
 
     observations (num_envs, …) in the environment's dtype, actions (num_envs, …); rewards float64, terminations and
     truncations bool (num_envs,). `infos["final_obs"]` holds the last observations of the episodes that ended.
     """
     _positive("num_envs", num_envs)
-    creator = _creator(env, kwargs)
-    if creator.kind == "folder":
+    creator = _creator(env, kwargs, pictures)
+    if creator.kind == "folder" and not creator.pictures.change:
         return GymnasiumVectorEnv(creator.target, num_envs, **creator.kwargs)
     return SyncVectorEnv([creator.as_gymnasium] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
 
@@ -283,27 +290,36 @@ def _folder(source: Any) -> Any:
     return source.dir if isinstance(source, Run) else Path(source) if isinstance(source, str) else source
 
 
-def _scene(policy: Any, env: Env | None, kwargs: dict[str, Any], trusted: bool) -> tuple[Any, Creator]:
+def _scene(policy: Any, env: Env | None, kwargs: dict[str, Any], trusted: bool, given: Any) -> tuple[Any, Creator]:
     """The policy as `resolve_actor` takes it, and where it is to act: in the environment given, or else in its own, if
-    that is no code that nobody has `trusted`."""
+    that is no code that nobody has `trusted`. Pictures are prepared as `given`, or else as the policy saw them."""
     from puffer_il.training.resolve_actor import RANDOM, SCRIPT
     from puffer_il.training.run_dir import environment_of, load_config
 
     source = policy if policy in (RANDOM, SCRIPT) else _folder(policy)
+    pictures = _pictures(given) or (_pictures(policy) if isinstance(policy, Run) or hasattr(policy, "spec") else None)
     if env is None and isinstance(policy, Run) and "make_env" in policy._given:
-        return source, find_creator(policy._given["make_env"], policy.config.env.kwargs | kwargs)
+        return source, find_creator(policy._given["make_env"], policy.config.env.kwargs | kwargs, pictures)
     if env is None and isinstance(source, Path):
         load_config(source)  # only a run tells where it acts
     if env is None and hasattr(policy, "spec"):
         code.check(env := policy.spec.name, {}, "policy", trusted)
     if env is None or isinstance(env, str):  # the run's parameters hold in its own environment
         run = source if isinstance(source, Path) else None
-        env, kwargs = environment_of(run, env and fastest_name(env), kwargs, trusted)
-    return source, find_creator(env, kwargs)
+        env, kwargs, own = environment_of(run, env and fastest_name(env), kwargs, trusted)
+        pictures = pictures or own
+    return source, find_creator(env, kwargs, pictures)
 
 
-def _creator(env: Env, kwargs: dict[str, Any]) -> Creator:
-    return find_creator(fastest_name(env) if isinstance(env, str) else env, kwargs)
+def _creator(env: Env, kwargs: dict[str, Any], pictures: Any = None) -> Creator:
+    return find_creator(fastest_name(env) if isinstance(env, str) else env, kwargs, _pictures(pictures))
+
+
+def _pictures(given: Any) -> Pictures | None:
+    """How pictures are prepared: as a table says, or as a policy or a run saw them."""
+    if isinstance(given, Run):
+        return given.config.env.pictures
+    return given.spec.pictures if hasattr(given, "spec") else None if given is None else Pictures.of(given)
 
 
 def _positive(name: str, value: int) -> None:

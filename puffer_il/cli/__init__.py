@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 import puffer_il
 from puffer_il.cli import algos, bench, demos, env, evaluate, overrides, reward, train
-from puffer_il.cli.parser import DEMOS, KWARGS, Parser, UsageError, no_output
+from puffer_il.cli.parser import DEMOS, KWARGS, PICTURES, Parser, UsageError, no_output
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -50,6 +50,8 @@ def _run(arguments: list[str]) -> int:
         args.env = extra.pop(0)  # argparse gives up on a name that may be left out if an option stands before it
     if DEMOS[2:] in args:
         args.demo_keys, keys = overrides.demo_keys(keys)
+    if PICTURES[2:] in args:
+        args.pictures, keys = overrides.pictures(keys)
     if KWARGS[2:] in args:
         args.kwargs = overrides.env_kwargs(keys)
     elif keys and args.do is not train.train:

@@ -38,6 +38,7 @@ def add(commands: Any) -> None:
     for one in (suspicious, convert, write):
         one.add_argument("--env", help="an environment, which the demonstrations have to fit")
         parser.takes_kwargs(one)
+        parser.takes_pictures(one)
         parser.takes_demo_keys(one)
     parser.takes_trust(write)
     convert.add_argument("--time-limit", type=parser.count, metavar="STEPS", help="the environment's time limit, for a "
@@ -52,6 +53,7 @@ def add(commands: Any) -> None:
     parser.takes_seed(record)
     parser.takes_trust(record)
     parser.takes_kwargs(record)
+    parser.takes_pictures(record)
 
 
 def info(args: Namespace) -> int:
@@ -84,13 +86,15 @@ def info(args: Namespace) -> int:
 
 def check(args: Namespace) -> int:
     """Print what looks wrong; demonstrations that cannot be used are wrong input."""
+    from puffer_il.core.frames import picture_notices
     from puffer_il.core.text import shown
-    from puffer_il.demos import check_fit, doubts, relaid
+    from puffer_il.demos import check_fit, doubts, picture_lines, relaid
 
     spec = _spec(args)
     demos = _read(args, spec)
     found = doubts(demos, spec)
-    for line in (*(f"note: {note}" for note in demos.notes), *(f"warning: {doubt}" for doubt in found)):
+    notes = [*demos.notes, *picture_lines(demos, spec), *(picture_notices(spec) if spec is not None else ())]
+    for line in (*(f"note: {note}" for note in notes), *(f"warning: {doubt}" for doubt in found)):
         print(shown(line))
     if spec is not None:
         check_fit(relaid(demos, spec), spec)
@@ -144,9 +148,10 @@ def collect(args: Namespace) -> int:
     from puffer_il.vector.vec import make_vec
 
     args.env = fastest_name(args.env, parser.notice)
-    env, kwargs = environment_of(args.policy, args.env, args.kwargs, args.trust)
-    rows = find_creator(env, kwargs).facts().rows_for(min(args.episodes, 64))
-    with torch_threads(1), make_vec(env, num_envs=rows, kwargs=kwargs, seed=args.seed) as vec:
+    env, kwargs, pictures = environment_of(args.policy, args.env, args.kwargs, args.trust)
+    pictures = args.pictures or pictures
+    rows = find_creator(env, kwargs, pictures).facts().rows_for(min(args.episodes, 64))
+    with torch_threads(1), make_vec(env, num_envs=rows, kwargs=kwargs, seed=args.seed, pictures=pictures) as vec:
         vec.reset()
         actor = resolve_actor(*flagged(args.policy, args.expert), vec, deterministic=not args.stochastic,
                               seed=args.seed)
@@ -175,10 +180,12 @@ def _spec(args: Namespace) -> EnvSpec | None:
 
     if not args.env and args.kwargs:
         raise parser.UsageError("--env.kwargs.NAME sets a parameter of an environment; name it with --env ENV")
+    if not args.env and args.pictures:
+        raise parser.UsageError(f"{args.pictures}: prepares the pictures of an environment; name it with --env ENV")
     if not args.env:
         return None
     trust.remember(args.env, args.kwargs)
-    return find_creator(args.env, args.kwargs).facts().spec
+    return find_creator(args.env, args.kwargs, args.pictures).facts().spec
 
 
 def _read(args: Namespace, spec: EnvSpec | None, time_limit: int | None = None) -> Demos:

@@ -91,6 +91,7 @@ def add_play(show: parser.Parser) -> None:
     option("--fps", type=parser.rate, metavar="F", help="steps per second (default: the environment's own); 0 with "
                                                         "--keys: a step for each key")
     parser.takes_kwargs(show)
+    parser.takes_pictures(show)
 
 
 def list_(args: Namespace) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 from puffer_il.cli.parser import UsageError
 
 READING = ("episodes", "subsample", "clip_actions")  # keys of demos that a command without a learner takes
+PREPARING = ("resize", "grey", "stack", "channels")  # keys of env likewise
 OVERRIDE = re.compile(r"--([A-Za-z_][\w-]*(?:\.[\w-]+)+)(?:=(.*))?", re.DOTALL)
 
 
@@ -46,6 +47,22 @@ def env_kwargs(overrides: Iterable[tuple[str, str]]) -> dict[str, Any]:
             raise UsageError(f"--{key}: only parameters of the environment can be set here: --env.kwargs.NAME VALUE")
         _merge(kwargs, override(key, text)["env"]["kwargs"])
     return kwargs
+
+
+def pictures(overrides: Iterable[tuple[str, str]]) -> tuple[Any, list[tuple[str, str]]]:
+    """How pictures are prepared, out of `--env.KEY VALUE` pairs, as `core.frames.Pictures`, None if no pair says; and
+    the other pairs."""
+    from puffer_il.core.config import EnvConfig, convert
+
+    keys, others = {}, []
+    fields = {field.name: field for field in dataclasses.fields(EnvConfig) if field.name in PREPARING}
+    for key, text in overrides:
+        section, _, name = key.replace("-", "_").partition(".")
+        if section == "env" and name in fields:
+            keys[name] = convert(f"env.{name}", text, EnvConfig, fields[name])
+        else:
+            others.append((key, text))
+    return (EnvConfig(**keys).pictures if keys else None), others
 
 
 def demo_keys(overrides: Iterable[tuple[str, str]]) -> tuple[dict[str, Any], list[tuple[str, str]]]:

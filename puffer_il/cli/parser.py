@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 LEAST, INDENT = 24, 6  # what a second column needs, and its indent in a line of its own where there is less
 # Only for --help: cli/overrides.py takes them out before the parser sees them.
-KWARGS, DEMOS = "--env.kwargs.NAME", "--demos.KEY"
+KWARGS, PICTURES, DEMOS = "--env.kwargs.NAME", "--env.stack", "--demos.KEY"
 
 
 class UsageError(Exception):
@@ -66,6 +66,12 @@ def group(commands: Any, name: str, help: str, **options: Any) -> Any:
 def takes_kwargs(parser: Parser) -> None:
     """The command takes parameters of the environment, as `args.kwargs`."""
     parser.add_argument(KWARGS, metavar="VALUE", help="a parameter of the environment")
+
+
+def takes_pictures(parser: Parser) -> None:
+    """The command takes how pictures are prepared, as `args.pictures`, None where nothing is said."""
+    parser.add_argument(PICTURES, metavar="N", help="pictures of an observation, as in training; likewise --env.resize "
+                                                    "H,W, --env.grey true, --env.channels first or last")
 
 
 def takes_demo_keys(parser: Parser) -> None:

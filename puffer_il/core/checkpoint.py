@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from puffer_il.core.errors import InputError, one_line
-from puffer_il.core.rows import field_from_list, field_to_list
+from puffer_il.core.frames import Frames, Pictures
+from puffer_il.core.rows import Layout, field_from_list, field_to_list
 from puffer_il.core.spec import ActionSpec, EnvSpec
 from puffer_il.core.text import shown
 
@@ -195,6 +196,9 @@ def spec_to_state(spec: EnvSpec) -> dict[str, Any]:
         "high": None if action.high is None else action.high.tolist(),
         "held": None if action.held is None else action.held.tolist(),
         "action_parts": [[list(path), list(shape), dtype] for path, shape, dtype in action.parts],
+        "frames": None if spec.frames is None else {
+            **spec.frames.options.table(), "shape": list(spec.frames.raw.shape), "dtype": spec.frames.raw.dtype.str,
+            "fields": [field_to_list(field) for field in spec.frames.raw.fields]},
     }
 
 
@@ -206,7 +210,14 @@ def spec_from_state(state: dict[str, Any]) -> EnvSpec:
                         tuple((tuple(path), tuple(shape), dtype) for path, shape, dtype in parts))
     fields = tuple(field_from_list(entry) for entry in state["obs_fields"])
     return EnvSpec(shown(state["name"]), tuple(state["obs_shape"]), np.dtype(state["obs_dtype"]), action, fields,
-                   state["num_agents"])
+                   state["num_agents"], _frames_from(state.get("frames")))
+
+
+def _frames_from(state: dict[str, Any] | None) -> Frames | None:
+    if state is None:
+        return None
+    raw = Layout(tuple(map(field_from_list, state["fields"])), tuple(state["shape"]), np.dtype(state["dtype"]))
+    return Frames(Pictures(tuple(state["resize"]), state["grey"], state["stack"]), raw)
 
 
 def write_tensors(path: Path, state: dict[str, Any]) -> None:

@@ -35,7 +35,21 @@ class EnvConfig:
     num_groups: int = setting(0, "groups of workers that step while another is inferred; 0 chooses", low=0)
     clip_actions: bool = setting(True, "clip continuous actions to their range before the environment is given them; "
                                        "without, it may charge for what is beyond")
+    resize: tuple[int, ...] = setting((), "height and width that pictures are resized to, such as 84,84; empty keeps "
+                                      "theirs", low=1)
+    grey: bool = setting(False, "make colour pictures grey")
+    stack: int = setting(1, "pictures of the last steps that an observation holds side by side as channels; before an "
+                            "episode's beginning, its first one", low=1)
+    channels: str = setting("auto", "where pictures have their channels; auto decides by their shape and says so",
+                            choices=("auto", "first", "last"))
     kwargs: dict = setting({}, "keyword parameters of the environment (a TOML table)")
+
+    @property
+    def pictures(self) -> Any:
+        """The four keys about pictures, as `core.frames.Pictures`."""
+        from puffer_il.core.frames import Pictures  # NumPy, which --help does not wait for
+
+        return Pictures(self.resize, self.grey, self.stack, self.channels)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import functools
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ class ObsField:
     categories  nonzero for a leaf that holds a category number from `first` on: the policy sees it one-hot
     low, high   of an image: what its pixels are declared to range over, and are scaled by
     mask        True for one that says which actions may be taken (nonzero: may), which networks do not see
+    channels    of an image: "first" or "last" where its channels are not where its shape would tell (`channels_last`)
     """
 
     name: str  # for people
@@ -43,6 +44,7 @@ class ObsField:
     low: float = 0.0
     high: float = 255.0
     mask: bool = False
+    channels: str = ""
 
     @property
     def image(self) -> bool:
@@ -51,8 +53,8 @@ class ObsField:
 
     @property
     def channels_last(self) -> bool:
-        """Whether an image is (height, width, channels): the channels are the smaller of the outer axes."""
-        return self.shape[2] <= self.shape[0]
+        """Whether an image is (height, width, channels), and not (channels, height, width)."""
+        return self.channels == "last" if self.channels else channels_last(self.shape)
 
     @property
     def size(self) -> int:
@@ -112,19 +114,45 @@ class ObsField:
         return f" {self.name!r}" if self.path else ""
 
 
+def channels_last(shape: tuple[int, ...]) -> bool:
+    """Whether a picture of this shape is (height, width, channels): two equal sides are its height and width; otherwise
+    the channels are the smaller of the outer axes, and the last one where these are equal."""
+    first, second, third = shape
+    if (first == second) != (second == third):
+        return first == second
+    return third <= first
+
+
+def channels_said(shape: tuple[int, ...], last: bool) -> str:
+    """What `ObsField.channels` has to be for a picture with its channels there."""
+    return "" if channels_last(shape) == last else "last" if last else "first"
+
+
 def field_to_list(field: ObsField) -> list[Any]:
     """A field as plain numbers and texts, for files."""
     path = None if field.path is None else list(field.path)
-    return [field.name, field.dtype.str, list(field.shape), field.offset, field.categories, path, field.first,
-            field.low, field.high, field.mask]
+    entry = [field.name, field.dtype.str, list(field.shape), field.offset, field.categories, path, field.first,
+             field.low, field.high, field.mask]
+    if field.image and field.channels_last != _told_once(field.shape):
+        entry.append("last" if field.channels_last else "first")
+    return entry
 
 
 def field_from_list(entry: list[Any]) -> ObsField:
     """The reverse; entries of older files end with the categories, and their names are the paths."""
     name, dtype, shape, offset, categories, *more = entry
     path, *others = more or (_old_path(name),)
-    return ObsField(name, np.dtype(dtype), tuple(shape), offset, categories, None if path is None else tuple(path),
-                    *others)
+    field = ObsField(name, np.dtype(dtype), tuple(shape), offset, categories, None if path is None else tuple(path),
+                     *others)
+    if not field.image:
+        return field
+    last = field.channels == "last" if field.channels else _told_once(field.shape)
+    return replace(field, channels=channels_said(field.shape, last))
+
+
+def _told_once(shape: tuple[int, ...]) -> bool:
+    """`channels_last` as files mean it that say nothing: those from before there was a word for it."""
+    return shape[2] <= shape[0]
 
 
 def _old_path(name: str) -> list[str | int]:

@@ -161,7 +161,7 @@ def _offsets(space: Any, struct: np.dtype, start: int = 0) -> Iterator[int]:
 
 def remarks(space: Any, layout: Layout, obs: Any) -> list[str]:
     """What the user should know of the first observation of an environment: where it is not what its space declares,
-    and yet can be taken; and how its images are read."""
+    and yet can be taken."""
     cast, outside, found = [], [], []
     for field, (_, part) in zip(layout.own, leaves_of(space), strict=True):
         leaf = np.asarray(field.leaf(obs))
@@ -169,10 +169,6 @@ def remarks(space: Any, layout: Layout, obs: Any) -> list[str]:
             cast.append(f"{field.name} is {leaf.dtype} where {part.dtype} is declared")
         if kind_of(part) == "Box" and leaf.size == np.size(part.low) and leaf.dtype.kind in "biuf":
             outside += _outside(field.name, leaf.reshape(np.shape(part.low)), part)
-        if field.image:
-            axes = "height x width x channels" if field.channels_last else "channels x height x width"
-            found.append(f"image {field.name!r} {field.shape} is read as {axes}, its pixels scaled from the declared "
-                         f"range {field.low:g} to {field.high:g}")
     if layout.mask is None and any(field.path == (MASK_KEY,) for field in layout.own):
         found.append(f"the part {MASK_KEY!r} is read as an observation: it is not one number from 0 to 1 for each "
                      "choice")

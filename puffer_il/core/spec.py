@@ -14,6 +14,7 @@ import numpy as np
 
 from puffer_il.core.actions import ActionSpec
 from puffer_il.core.errors import InputError
+from puffer_il.core.frames import Frames, Pictures
 from puffer_il.core.rows import Array, Layout, ObsField
 
 Metrics = dict[str, float]
@@ -29,6 +30,7 @@ class EnvSpec:
     action: ActionSpec
     obs_fields: tuple[ObsField, ...] = ()  # one per leaf of a Dict or Tuple; a single one otherwise
     num_agents: int = 1
+    frames: Frames | None = None  # what made the pictures in the rows of the environment's own; None where they are
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "obs_dtype", np.dtype(self.obs_dtype))
@@ -38,6 +40,21 @@ class EnvSpec:
     def same_spaces(self, other: EnvSpec) -> bool:
         """True if a policy for the one can act in the other, whatever its name and its number of agents."""
         return replace(self, name="", num_agents=1) == replace(other, name="", num_agents=1)
+
+    @property
+    def raw(self) -> EnvSpec:
+        """The same before its pictures are prepared."""
+        if self.frames is None:
+            return self
+        own = self.frames.raw
+        return replace(self, obs_shape=own.shape, obs_dtype=own.dtype, obs_fields=own.fields, frames=None)
+
+    @property
+    def pictures(self) -> Pictures:
+        """How its pictures are prepared, with which an environment is opened that has the same observations."""
+        options = Pictures() if self.frames is None else self.frames.options
+        orders = {field.channels for field in self.raw.obs_fields if field.image and field.channels}
+        return replace(options, channels=orders.pop()) if len(orders) == 1 else options
 
     @property
     def structured(self) -> bool:
@@ -72,10 +89,50 @@ class EnvSpec:
         return wrong
 
     def pack(self, obs: Any, masks: Any = None) -> tuple[Array, bool]:
-        """Observations in the environment's own form, or rows, as rows: see `Layout.pack`. InputError names the
-        environment where they are of another shape."""
+        """Observations in the environment's own form, or rows, as rows: see `Layout.pack`. Pictures may be as the
+        environment gives them, or prepared. InputError names the environment where they are of another shape, or where
+        pictures are to be stacked whose predecessors only `pack_next` knows."""
+        rows, batched, raw = self._packed(obs, masks)
+        if raw and self.frames is not None:
+            if self.frames.options.stack > 1:
+                raise InputError(f"{self.name}: a single picture is given where {self.frames.options.stack} are one "
+                                 "observation; give them side by side as channels, as rows of the environment are")
+            rows = self.frames.begin(rows)
+        return rows, batched
+
+    def pack_next(self, obs: Any, before: Array | None, starts: Any = None, masks: Any = None
+                  ) -> tuple[Array, bool, bool]:
+        """`pack` of pictures that follow one another: `before` are the rows that the last call gave, None in the first;
+        `starts` (n,) bool is True where an episode begins. The last value is whether the rows are needed again."""
+        rows, batched, raw = self._packed(obs, masks)
+        if not raw or self.frames is None:
+            return rows, batched, False
+        stack, count = self.frames.options.stack, len(rows)
+        if stack == 1:
+            return self.frames.begin(rows), batched, False
+        if before is None and starts is None:
+            raise InputError(f"{self.name}: this policy sees {stack} pictures at once: hand the state that predict "
+                             "returned to its next call, with episode_start True where an episode begins; or open the "
+                             "environment with puffer_il.make(…, pictures=policy), which stacks them")
+        begins = np.zeros(count, bool) if starts is None else np.atleast_1d(np.asarray(starts, bool))
+        if begins.shape != (count,):
+            raise InputError(f"{self.name}: episode_start has shape {begins.shape}, but {count} observations are "
+                             "given; give one for each")
+        if before is None:
+            return self.frames.begin(rows), batched, True
+        if np.shape(before) != (count, *self.obs_shape):
+            raise InputError(f"{self.name}: the state is of {len(before)} observations, but {count} are given; begin "
+                             "with state=None and episode_start=True")
+        made = np.array(before)
+        self.frames.write(made, rows, begins)
+        return made, batched, True
+
+    def _packed(self, obs: Any, masks: Any) -> tuple[Array, bool, bool]:
+        """Rows, whether they were a batch, and whether these are raw ones."""
         try:
-            return self.layout.pack(obs, masks)
+            raw = self.frames is not None and self.frames.is_raw(obs)
+            rows, batched = (self.raw if raw else self).layout.pack(obs, masks)
+            return rows, batched, raw
         except InputError as error:
             raise InputError(f"{self.name}: {error}") from None
 

@@ -14,8 +14,10 @@ from puffer_il.demos.load import (
     shipped_path,
     subsample_rows,
 )
+from puffer_il.demos.pictures import picture_lines
 from puffer_il.demos.read import read_demos
 from puffer_il.demos.weights import spread
 
 __all__ = ["as_rows", "check_fit", "clipped", "collect", "describe", "doubts", "first_episodes", "first_rows", "fit",
-           "load_demos", "read_demos", "read_meta", "relaid", "shipped_path", "spread", "subsample_rows"]
+           "load_demos", "picture_lines", "read_demos", "read_meta", "relaid", "shipped_path", "spread",
+           "subsample_rows"]

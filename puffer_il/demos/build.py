@@ -6,6 +6,7 @@ import numpy as np
 
 from puffer_il.core.actions import Parts
 from puffer_il.core.errors import InputError
+from puffer_il.core.frames import Pictures
 from puffer_il.core.rows import Array, Layout
 from puffer_il.demos.dataset import WHOLE, Demos
 
@@ -15,10 +16,10 @@ LARGE = 1e4  # from which on float32 tells no thousandths apart
 
 
 def build_demos(source: str, *, notes: Sequence[str] = (), layout: Layout | None = None,
-                action_parts: Parts = (), action_first: tuple[int | None, ...] = (),
+                action_parts: Parts = (), action_first: tuple[int | None, ...] = (), pictures: Pictures | None = None,
                 **arrays: Array | None) -> Demos:
-    """Demos from numeric arrays of any dtype, named as its fields. `layout`, `action_parts` and `action_first` are as
-    in `Demos`.
+    """Demos from numeric arrays of any dtype, named as its fields. `layout`, `action_parts`, `action_first` and
+    `pictures` are as in `Demos`.
 
     Floating-point observations and actions become float32, actions of integers int32, the others what DTYPES says;
     integer observations keep their dtype. Actions of one transition are flattened to a row. Raises InputError as Demos
@@ -28,7 +29,7 @@ def build_demos(source: str, *, notes: Sequence[str] = (), layout: Layout | None
             for k, value in _flattened(arrays.get("obs"))]
     made = {name: None if array is None else _uniform(source, name, array) for name, array in arrays.items()}
     return Demos(source=source, notes=(*notes, *lost), layout=layout, action_parts=action_parts,
-                 action_first=action_first, **made)  # type: ignore[arg-type]
+                 action_first=action_first, pictures=pictures, **made)  # type: ignore[arg-type]
 
 
 def shifted(obs: Array, final_obs: Array, episode_starts: Array) -> Array:

@@ -59,7 +59,7 @@ def misfits(demos: Demos, spec: EnvSpec) -> Iterator[str]:
     if shape != spec.obs_shape and (shape, spec.obs_shape) != ((), (1,)):  # `fit` makes rows of bare numbers
         yield (f"observations have shape {shape} but {spec.name} has {spec.obs_shape}; use demonstrations of this "
                "environment")
-    elif (bad := _inexact(demos.obs, spec.obs_dtype)) is not None:
+    elif (bad := inexact(demos.obs, spec.obs_dtype)) is not None:
         yield (f"obs holds {bad} but {spec.name} has {spec.obs_dtype} observations; record them as the environment "
                "gives them")
     else:
@@ -96,7 +96,7 @@ def _pixel_misfits(obs: Array, spec: EnvSpec) -> Iterator[str]:
                f"scale and to {spec.obs_dtype}")
 
 
-def _inexact(array: Array, dtype: np.dtype) -> Any:
+def inexact(array: Array, dtype: np.dtype) -> Any:
     """A value that `dtype`, if it is one of integers, cannot hold; None if there is none."""
     if dtype.kind not in "biu" or array.dtype == dtype:
         return None

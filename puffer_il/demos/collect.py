@@ -58,6 +58,8 @@ def collect(vec: Any, actor: Callable[[Array, Array], Array], episodes: int, sou
     layout = vec.spec.layout
     demos = _ordered(parts, source, layout if len(layout.fields) > 1 or layout.nested else None,
                      vec.spec.action.parts if vec.spec.action.nested else ())
+    if vec.spec.frames is not None:
+        demos = replace(demos, pictures=vec.spec.frames.options)
     if not quota.absent:
         return demos
     return replace(demos, notes=(*demos.notes, f"{demos.num_episodes} of {episodes} episodes: in the others an agent "

@@ -10,6 +10,7 @@ import numpy as np
 
 from puffer_il.core.actions import Parts
 from puffer_il.core.errors import InputError
+from puffer_il.core.frames import Pictures
 from puffer_il.core.rows import Array, Layout
 from puffer_il.demos.formats import formats
 
@@ -45,6 +46,7 @@ class Demos:
     action_parts    what the columns of actions are, where they are those of a Dict or Tuple and that is known
     action_first    of each column which number of a Box its 0 stands for, None for choices without a meaning of their
                     own; () where there is no such column
+    pictures        how the pictures in obs have been prepared, None where they are the environment's own
     """
 
     obs: Array
@@ -63,6 +65,7 @@ class Demos:
     layout: Layout | None = field(default=None, compare=False)
     action_parts: Parts = field(default=(), compare=False)
     action_first: tuple[int | None, ...] = field(default=(), compare=False)
+    pictures: Pictures | None = field(default=None, compare=False)
     source: str = "memory"
     notes: tuple[str, ...] = field(default=(), compare=False)  # what the reader skipped or assumed
 

@@ -83,4 +83,4 @@ def join(first: Demos, second: Demos) -> Demos:
             arrays[name] = None if a is None or b is None else np.concatenate((a, b))
     starts = np.concatenate((first.episode_starts, second.episode_starts + len(first)))
     return Demos(**arrays, episode_starts=starts, source=f"{first.source} and {second.source}",
-                 notes=(*first.notes, *second.notes))
+                 pictures=first.pictures, notes=(*first.notes, *second.notes))

@@ -15,6 +15,7 @@ from puffer_il.demos.actions import as_rows
 from puffer_il.demos.check import check_fit
 from puffer_il.demos.dataset import PER_ROW, WHOLE, Demos
 from puffer_il.demos.good import Score, mark_good, weigh_by_score
+from puffer_il.demos.pictures import looks_prepared, prepared, turned
 from puffer_il.demos.read import Source, read_demos
 from puffer_il.demos.weights import weigh
 from puffer_il.native.catalogue import env_folder
@@ -84,7 +85,10 @@ def fit(demos: Demos, spec: EnvSpec, *, clip_actions: bool = False) -> Demos:
 def relaid(demos: Demos, spec: EnvSpec) -> Demos:
     """Observations as rows of the environment, whatever order or dtypes the recorder's rows have: leaves are found by
     their names. InputError for one that is missing, or of another shape. Where a recorder has not told which actions
-    might be taken, all might."""
+    might be taken, all might. Pictures become those of the environment (demos.pictures)."""
+    if spec.frames is not None and demos.pictures is None and not looks_prepared(demos, spec):
+        demos = relaid(demos, spec.raw)
+    demos = prepared(turned(demos, spec), spec)
     own = demos.layout
     if own is None and demos.obs.ndim == 1 and spec.obs_shape == (1,):
         return replace(demos, obs=demos.obs[:, None], next_obs=demos.next_obs[:, None])

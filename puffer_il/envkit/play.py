@@ -35,8 +35,8 @@ def main(args: Namespace) -> int:
     path = check_path(args.out) if args.out else None
     if args.keys and not (sys.stdin.isatty() and terminal.is_terminal()):
         raise InputError("--keys: there is no terminal to read keys from; use --expert, --policy or --random")
-    env, kwargs = environment_of(args.policy, args.env, args.kwargs, args.trust)
-    viewer = Viewer(env, kwargs, args.seed)
+    env, kwargs, pictures = environment_of(args.policy, args.env, args.kwargs, args.trust)
+    viewer = Viewer(env, kwargs, args.seed, args.pictures or pictures)
     try:
         if not (args.policy or args.expert or args.random or args.keys):
             args.expert = viewer.vec.expert_actions() is not None

@@ -12,6 +12,7 @@ import gymnasium
 import numpy as np
 
 from puffer_il.core.errors import one_line
+from puffer_il.core.frames import Pictures
 from puffer_il.core.spec import Array
 from puffer_il.core.terminal import bars
 from puffer_il.native.native_env import NativeEnv
@@ -32,7 +33,7 @@ class Viewer:
     at_once   a step that ends an episode begins the next one, so that its end is never seen
     """
 
-    def __init__(self, name: str, kwargs: dict[str, Any], seed: int) -> None:
+    def __init__(self, name: str, kwargs: dict[str, Any], seed: int, pictures: Pictures | None = None) -> None:
         if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             os.environ.setdefault("MUJOCO_GL", "egl")  # which draws without a display
         creator = find_creator(name, kwargs)
@@ -40,7 +41,7 @@ class Viewer:
         for mode in _modes(creator):
             more = kwargs | ({"render_mode": mode} if mode in MODES else {})
             facts = find_creator(name, more).facts()
-            vec = make_vec(name, num_envs=facts.rows, kwargs=more)
+            vec = make_vec(name, num_envs=facts.rows, kwargs=more, pictures=pictures)
             vec.reset(seed)
             self._look_at(vec, facts.native, facts.single_observation_space)
             try:

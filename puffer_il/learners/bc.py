@@ -30,6 +30,7 @@ from puffer_il.nn import (
     Gaussian,
     Policy,
     categorical_loss,
+    make_shift,
     masked_mean,
     obs_moments,
     total,
@@ -53,6 +54,8 @@ class BCConfig:
     patience: int = setting(20, "stop after this many epochs without a better validation loss; 0 never stops", low=0)
     max_grad_norm: float = setting(1.0, "clip the gradient's norm; 0 does not clip", low=0)
     sequence_length: int = setting(16, "steps of a sequence that an LSTM is trained on", low=1)
+    random_shift: int = setting(0, "pixels by which pictures are shifted at random each time they are learned from, "
+                                   "edges repeated (DrQ: 4); 0 does not", low=0)
 
 
 @register("bc")
@@ -78,6 +81,7 @@ class BC(Learner):
         self.optimizer = FlatAdam(self.policy.actor_parameters(), learning_rate=self.config.learning_rate,
                                   weight_decay=self.config.weight_decay, max_grad_norm=self.config.max_grad_norm)
         self.rng = np.random.default_rng(seed)
+        self.shift = make_shift("bc.random_shift", self.config.random_shift, spec, seed)
         self.epochs_without_gain, self.best_loss = 0, math.inf
         self.best_weights: dict[str, Tensor] = {}
         if demos is not None:
@@ -159,6 +163,8 @@ class BC(Learner):
                 return means.tolist()
         self.train.refresh(self.policy)
         self.optimizer.prepare()
+        if self.shift is not None:
+            self.shift.begin(int(self.rng.integers(1 << 31)))
         self.noise = self._noise(int(self.rng.integers(1 << 31))) if isinstance(self.policy.dist, Flow) else None
         batches = [order[i:i + cfg.batch_size] for i in range(0, len(order), cfg.batch_size)]
         return torch.stack([self._step(index) for index in batches]).mean(0).tolist()
@@ -177,7 +183,7 @@ class BC(Learner):
         return self.plain and self.policy.plain and type(data) is DemoRows and (drawn or data.weights is None)
 
     def _step(self, index: Array) -> Tensor:
-        params, actions, weight, counts = self.train.evaluate(self.policy, torch.from_numpy(index))
+        params, actions, weight, counts = self.train.evaluate(self.policy, torch.from_numpy(index), self.shift)
         weight = None if type(self.train) is DemoRows else weight  # by which single rows were drawn
         objective, logprobs, entropy = self._losses(params, actions, weight, counts)
         mean_entropy = entropy.mean()

@@ -13,3 +13,4 @@ from puffer_il.nn.numpy_policy import NumpyActorCritic, NumpyPolicy
 from puffer_il.nn.observations import Flatten, RunningNorm, moments, obs_moments, one_hot
 from puffer_il.nn.optim import FlatAdam, flatten
 from puffer_il.nn.policy import Policy
+from puffer_il.nn.random_shift import RandomShift, make_shift

@@ -48,13 +48,17 @@ class EnvPolicy:
     def __init__(self, policy: NumpyPolicy, spec: EnvSpec) -> None:
         self.policy, self.spec = policy, spec
         policy.set_random_seed(0)
+        self._stacks = spec.pictures.stack > 1
 
     def predict(self, obs: Any, state: Any = None, episode_start: Any = None,
                 deterministic: bool = False) -> tuple[Array, Any]:
         """See `Policy.predict`: one observation or a batch, actions in the environment's own form."""
-        rows, batched = self.spec.pack(obs)
+        own, seen = state if self._stacks and state is not None else (state, None)
+        rows, batched, again = self.spec.pack_next(obs, seen, episode_start)
         starts = np.full(len(rows), state is None) if episode_start is None else np.atleast_1d(episode_start)
-        actions, state = self.policy.predict(rows, state, starts, deterministic)
+        actions, state = self.policy.predict(rows, own, starts, deterministic)
+        if self._stacks:
+            state = (state, rows if again else None)
         result = self.spec.action.to_env(np.asarray(actions).reshape(len(rows), -1))
         return (result if batched else result[0]), state
 

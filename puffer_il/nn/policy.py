@@ -21,6 +21,13 @@ from puffer_il.nn.networks import Encoder, mlp, orthogonal
 from puffer_il.nn.observations import Flatten
 
 
+def unpack_state(state: Any, first: bool) -> tuple[Any, Any]:
+    """Of a state as `predict` returned it: the policy's own, if it has one, which comes `first`, and the pictures that
+    it has seen; each None where it is not there."""
+    parts = () if state is None else tuple(state)
+    return (parts[0] if first and parts else None), (parts[-1] if len(parts) > first else None)
+
+
 class Policy(nn.Module):
     """Observation → encoder (→ LSTM) → actor and critic, separate or on a shared trunk.
 
@@ -220,8 +227,10 @@ class Policy(nn.Module):
 
         obs            one observation or a batch (n, *obs_shape); for Dict and Tuple spaces a dict or tuple of either
         state          what the last call returned, or None to begin; only policies with an LSTM or with chunks have
-                       one: without it, the LSTM has seen nothing, and a chunk's first action is done
-        episode_start  (n,) bool, True forgets the state of the rows where a new episode begins
+                       one: without it, the LSTM has seen nothing, and a chunk's first action is done. Also of a policy
+                       that sees several pictures at once (env.stack) and is given single ones: their predecessors
+        episode_start  (n,) bool, True forgets the state of the rows where a new episode begins; needed in the first
+                       call where single pictures are stacked
         deterministic  act by the mode; otherwise actions are sampled by torch's generator
         action_masks   (choices,) or (n, choices), nonzero for what may be done, as sb3-contrib's MaskablePPO takes it;
                        None for what the observation says, or for anything where that says nothing
@@ -229,8 +238,9 @@ class Policy(nn.Module):
         space); and the next state. InputError for
         observations of another shape.
         """
-        rows, batched = self.spec.pack(obs, action_masks)
-        hidden = self.initial_state(len(rows)) if state is None else torch.as_tensor(state[0], device=self._device)
+        memory, seen = unpack_state(state, bool(self.state_dim))
+        rows, batched, again = self.spec.pack_next(obs, seen, episode_start, action_masks)
+        hidden = self.initial_state(len(rows)) if memory is None else torch.as_tensor(memory, device=self._device)
         if hidden is not None and episode_start is not None:
             starts = torch.as_tensor(np.atleast_1d(episode_start), dtype=torch.float32, device=self._device)
             hidden = hidden * (1 - starts).unsqueeze(1)
@@ -238,7 +248,8 @@ class Policy(nn.Module):
         tensor = torch.as_tensor(rows, device=self._device)
         actions, _, _, hidden = self.act(tensor, hidden, deterministic=deterministic)
         result = self.spec.action.to_env(actions.cpu().numpy())
-        return (result if batched else first_of(result)), (None if hidden is None else (hidden.cpu().numpy(),))
+        known = (None if hidden is None else hidden.cpu().numpy(), rows if again else None)
+        return (result if batched else first_of(result)), tuple(x for x in known if x is not None) or None
 
     def _check_numbers(self, rows: Array) -> None:
         """InputError for an observation that is NaN, as the action would be. An infinite one is like a large one."""

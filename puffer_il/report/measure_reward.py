@@ -67,9 +67,11 @@ def measure(source: Path, env: str, kwargs: dict[str, Any], demos: str, episodes
     if not env and not config:
         trust.check(reward.spec.name, {}, str(source), trusted)
         env = reward.spec.name
-    env, kwargs = environment_of(run if config else None, env, kwargs, trusted)
-    rows = find_creator(env, kwargs).facts().rows_for(min(episodes, 64))
-    with make_vec(env, num_envs=rows, kwargs=kwargs, seed=seed) as vec:
+    env, kwargs, pictures = environment_of(run if config else None, env, kwargs, trusted)
+    if not config:
+        pictures = reward.spec.pictures
+    rows = find_creator(env, kwargs, pictures).facts().rows_for(min(episodes, 64))
+    with make_vec(env, num_envs=rows, kwargs=kwargs, seed=seed, pictures=pictures) as vec:
         check_spaces(reward, vec.spec, str(source))
         scored = [Scored(name, part, _rewards(reward, part)) for name, part in
                  _sources(vec, run, config, reward, demos, episodes, seed, notes)]

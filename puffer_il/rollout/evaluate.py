@@ -167,7 +167,7 @@ def _scores(found: list[list[tuple[float, int]]], log: dict[str, float], cut: in
 def make_eval_vec(env: EnvConfig, episodes: int, creator: Creator | None = None) -> Vec:
     """The environment of a run once more (made by `creator` if given), with no more rows than episodes to play; the
     rows decide the workers."""
-    creator = creator or find_creator(env.name, env.kwargs)
+    creator = creator or find_creator(env.name, env.kwargs, env.pictures)
     least = creator.facts().rows
     rows = max(least, min(episodes, MAX_ROWS, env.num_envs) // least * least)
     backend = "multiprocessing" if env.num_workers else env.backend

@@ -82,8 +82,8 @@ def assemble(config: Config, stack: ExitStack, *, demos: Demos | None = None,
     # Casts are not kept: parameters change while the context lasts.
     stack.enter_context(torch.autocast(device.type, torch.bfloat16, enabled=cfg.precision == "bfloat16",
                                        cache_enabled=False))
-    creator = find_creator(env.name, env.kwargs) if make_env is None else (
-        Creator(env.name, "callable", make_env, env.kwargs))
+    creator = find_creator(env.name, env.kwargs, env.pictures) if make_env is None else (
+        Creator(env.name, "callable", make_env, env.kwargs, pictures=env.pictures))
     # The evaluation's environments tell the spec, so demonstrations are checked before workers start.
     eval_vec = stack.enter_context(make_eval_vec(env, max(config.eval.episodes, config.eval.final_episodes), creator))
     spec = eval_vec.spec

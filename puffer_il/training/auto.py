@@ -53,7 +53,7 @@ def pick(config: Config, given: Mapping[str, Any], build: Callable[[str], Config
     from puffer_il.vector.make import find_creator
     from puffer_il.vector.model import model_of
 
-    creator = find_creator(given.get("make_env", config.env.name), config.env.kwargs)
+    creator = find_creator(given.get("make_env", config.env.name), config.env.kwargs, config.env.pictures)
     facts = creator.facts()
     expert = creator.kind == "folder" and "EXPERT" in hooks(read_env(creator.target))
     model = False

@@ -91,5 +91,8 @@ def _policy_at(given: str, source: str | Path, spec: EnvSpec) -> Any:
 
 def _check_spaces(given: str, own: EnvSpec, spec: EnvSpec) -> None:
     if not own.same_spaces(spec):
+        if own.raw.same_spaces(spec.raw) and own.pictures != spec.pictures:
+            raise InputError(f"{given}: a policy that saw pictures prepared with {own.pictures}, where those of "
+                             f"{spec.name} are with {spec.pictures}; give the same, or another policy")
         raise InputError(f"{given}: a policy for {own.name}, whose observations {own.obs_shape} or actions are not "
                          f"those of {spec.name}; give a run on that")

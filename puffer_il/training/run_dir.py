@@ -14,6 +14,7 @@ from typing import Any
 from puffer_il.core import checkpoint
 from puffer_il.core.config import Config, read_toml
 from puffer_il.core.errors import InputError
+from puffer_il.core.frames import Pictures
 from puffer_il.learners.experiment import build
 from puffer_il.vector import trust
 from puffer_il.vector.make import same_environment
@@ -115,10 +116,10 @@ def check_named(path: Path, tables: dict[str, Any]) -> None:
 
 
 def environment_of(policy: Path | None, env: str | None, kwargs: dict[str, Any], trusted: bool = False
-                   ) -> tuple[str, dict[str, Any]]:
-    """Where a policy is to act: the environment as given, or else its run's; and its parameters: under `kwargs` those
-    of the run, if it is of that environment. InputError if the run's runs code that nobody has trusted, unless it is
-    `trusted` now."""
+                   ) -> tuple[str, dict[str, Any], Pictures]:
+    """Where a policy is to act: the environment as given, or else its run's; its parameters: under `kwargs` those of
+    the run, if it is of that environment; and how the run prepares pictures. InputError if the run's environment runs
+    code that nobody has trusted, unless it is `trusted` now."""
     config = load_config(policy) if policy and policy.is_dir() else None
     name = env or (config.env.name if config else "")
     if not name:
@@ -128,4 +129,4 @@ def environment_of(policy: Path | None, env: str | None, kwargs: dict[str, Any],
             trust.check(config.env.name, config.env.kwargs, f"{policy}/config.toml", trusted)
         kwargs = config.env.kwargs | kwargs
     trust.remember(name, kwargs)
-    return name, kwargs
+    return name, kwargs, config.env.pictures if config else Pictures()

@@ -139,7 +139,7 @@ class Trainer:
                        parameters=self.learner.policy.num_parameters)
         for logger in self.loggers:
             logger.start(info)
-        for note in (*(self.demos.notes if self.demos else ()), *(vec.notices if vec else ()), *self.told):
+        for note in (*(self.demos.notes if self.demos else ()), *(vec or self.parts.eval_vec).notices, *self.told):
             self.message(note)
         self.introduced = True
 

@@ -21,6 +21,7 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 
 from puffer_il.core.errors import EnvFailure, InputError, one_line
+from puffer_il.core.frames import Pictures, arranged, picture_notices
 from puffer_il.core.spaces import lay_out
 from puffer_il.core.spec import Array, EnvSpec, Starts
 from puffer_il.native.catalogue import env_folders, twin_of
@@ -33,6 +34,7 @@ from puffer_il.native.pufferlib import pufferlib
 from puffer_il.vector.emulation import Parallel, Single, action_spec, emulate, num_choices
 from puffer_il.vector.gym_compat import OldGym, is_old
 from puffer_il.vector.gym_vector import Vectorized, open_envpool, open_vector_entry_point
+from puffer_il.vector.prepared import prepared_env
 from puffer_il.vector.rewards import KEY, check_rewards, read_weights
 from puffer_il.vector.statistics import check_statistics
 from puffer_il.vector.success import LOGGED
@@ -42,6 +44,9 @@ from puffer_il.vector.trust import check_callable, same_name
 # Gymnasium's.
 OWN_IDS: dict[str, tuple[str | Callable, dict[str, Any]]] = {
     "gym": ("gym:make", {}), "pettingzoo": ("pettingzoo:make", {"env_type": "parallel"}), "envpool": (open_envpool, {})}
+
+
+AS_THEY_ARE = Pictures()
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,7 @@ class Creator:
     kwargs: dict[str, Any] = field(default_factory=dict)
     starts: Starts | None = None  # where some episodes are to begin
     vector: bool = False  # open a Gymnasium id by its vector entry point
+    pictures: Pictures = AS_THEY_ARE  # how those of the observations are prepared
 
     def __call__(self, buf: dict[str, Array] | None = None, seed: int = 0, masked: int = 0, **batch: int) -> Any:
         """A PufferEnv, or an emulated environment, that writes into `buf`. `masked`: as in its EnvFacts. `batch`:
@@ -130,7 +136,12 @@ class Creator:
                         env, None, 0, masked)
             known = self._parameters(self._make())
             native, each = isinstance(env, pufferlib.PufferEnv), env.num_agents if isinstance(env, Vectorized) else 1
-            facts = EnvFacts(_spec(self.name, env), env.single_observation_space, env.single_action_space, native,
+            own = _spec(self.name, env)
+            layout, frames = arranged(self.name, own.layout, self.pictures)
+            spec = replace(own, obs_shape=layout.shape, obs_dtype=layout.dtype, obs_fields=layout.fields, frames=frames)
+            if frames is not None or isinstance(env, Single | Parallel | Vectorized):
+                notices = [*notices, *picture_notices(spec)]
+            facts = EnvFacts(spec, env.single_observation_space, env.single_action_space, native,
                           batched=native and "num_envs" in known and each == 1, indexed=native and "first_env" in known,
                           has_final=native and hasattr(env, "final_observations"),
                           exact=(own := native and hasattr(env, "get_state") and hasattr(env, "set_state")),
@@ -145,7 +156,7 @@ class Creator:
     def as_gymnasium(self, render_mode: str | None = None) -> gymnasium.Env:
         """One environment as a plain Gymnasium one, as its author wrote it; InputError if it is none."""
         if self.kind == "folder":
-            return GymnasiumEnv(self.target, render_mode, **self.kwargs)
+            return prepared_env(GymnasiumEnv(self.target, render_mode, **self.kwargs), self.name, self.pictures)
         with self._constructing():
             make = self._make()
             env = make(**self._weighted(make)[1], **({"render_mode": render_mode} if render_mode else {}))
@@ -153,7 +164,7 @@ class Creator:
             if single and is_old(env):
                 env = OldGym(env)
             if single and isinstance(env, gymnasium.Env):
-                return env
+                return prepared_env(env, self.name, self.pictures)
             raise InputError(f"it is a {type(env).__name__}, no Gymnasium environment; use it by this name in `train`, "
                              "`evaluate` and `collect`")
 
@@ -232,9 +243,12 @@ class Creator:
         return f"; install {missing}" if missing else ""
 
 
-def find_creator(name: str | Callable, kwargs: dict[str, Any] | None = None) -> Creator:
+def find_creator(name: str | Callable, kwargs: dict[str, Any] | None = None, pictures: Pictures | None = None
+                 ) -> Creator:
     """The creator for a folder's name or path, a Gymnasium id, module:function, or a function that makes an environment
-    (a Creator is one); InputError if there is none."""
+    (a Creator is one); InputError if there is none. `pictures`: how those of its observations are prepared."""
+    if pictures is not None:
+        return replace(find_creator(name, kwargs), pictures=pictures)
     kwargs = dict(kwargs or {})
     if isinstance(name, Creator):
         return replace(name, kwargs=name.kwargs | kwargs)

@@ -11,6 +11,7 @@ from puffer_il.core.errors import EnvFailure, InputError
 from puffer_il.core.spec import Array
 from puffer_il.native.pufferlib import pufferlib
 from puffer_il.vector.make import Creator, EnvFacts, env_seed
+from puffer_il.vector.prepared import Prepared
 from puffer_il.vector.state import State
 
 RECV = pufferlib.vector.RECV
@@ -48,6 +49,8 @@ class Serial(pufferlib.vector.Serial):
 
     def __init__(self, creator: Creator, facts: EnvFacts, count: int, buffers: dict[str, Array], seed: int = 0,
                  first_env: int = 0) -> None:
+        self._prepared = None if facts.spec.frames is None else Prepared(facts.spec.frames, buffers, facts.native)
+        whole, buffers = buffers, buffers if self._prepared is None else self._prepared.own
         rows = len(buffers["rewards"]) // count
         envs_each = rows // facts.num_agents
         driver = SimpleNamespace(num_agents=rows, single_observation_space=facts.single_observation_space,
@@ -63,7 +66,8 @@ class Serial(pufferlib.vector.Serial):
 
         super().__init__([create] * count, [[index] for index in range(count)], [{}] * count, count, buf=buffers,
                          seed=env_seed(seed, first_env))
-        self.final_observations, self.logs = buffers.get("final_observations"), buffers.get("logs")
+        self.observations = whole["observations"]
+        self.final_observations, self.logs = whole.get("final_observations"), buffers.get("logs")
         self.infos: list = []  # never filled: statistics of episodes are counted in vec
         self._name, self._facts, self.buffers, self._envs_each = creator.name, facts, buffers, envs_each
         self._first_envs = [first_env + index * envs_each for index in range(count)]
@@ -82,6 +86,8 @@ class Serial(pufferlib.vector.Serial):
         except (Exception, SystemExit) as error:
             raise self._failure(index, "reset", error) from error
         self._find_strangers()
+        if self._prepared is not None:
+            self._prepared.begin()
         self.flag = RECV
 
     def send(self, actions: Array | None, group: int = 0) -> None:
@@ -109,6 +115,8 @@ class Serial(pufferlib.vector.Serial):
             raise self._failure(index, "step", error) from error
         for ours, env, name in self._strangers:
             np.copyto(ours, getattr(env, name))
+        if self._prepared is not None:
+            self._prepared.step()
         self.flag = RECV
 
     def recv(self, group: int = 0) -> tuple:
@@ -116,19 +124,27 @@ class Serial(pufferlib.vector.Serial):
         return super().recv()
 
     def get_state(self) -> Array:
-        """uint8 (1, bytes) of all instances; only where they are exact. Unreadable if it cannot be had now."""
-        if self._state is not None:
-            return self._state.read()[None]
-        return np.concatenate([env.get_state() for env in self.envs])[None]
+        """uint8 (1, bytes) of all instances, after the pictures that are stacked; only where they are exact. Unreadable
+        if it cannot be had now."""
+        parts = [env.get_state() for env in self.envs] if self._state is None else [self._state.read()]
+        return np.concatenate([self._stacked(), *parts])[None]
 
     def set_state(self, state: Array) -> None:
         """Unreadable if it cannot be put back; the environments must then be reset."""
+        stacked = self._stacked()
+        before, state = np.split(state, [len(stacked)], 1)
         if self._state is not None:
             self._state.write(state[0])
+            stacked[:] = before[0]
             return
+        stacked[:] = before[0]
         sizes = [len(env.get_state()) for env in self.envs]
         for env, part in zip(self.envs, np.split(state[0], np.cumsum(sizes)[:-1]), strict=True):
             env.set_state(part)
+
+    def _stacked(self) -> Array:
+        """uint8 (bytes,), a view of the rows of prepared pictures; of none where there are none."""
+        return np.empty(0, np.uint8) if self._prepared is None else self.observations.reshape(-1).view(np.uint8)
 
     def close(self) -> None:
         for env in self.envs:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from puffer_il.core.errors import InputError
+from puffer_il.core.frames import Pictures
 from puffer_il.core.spec import Array, Batch, EnvSpec, Starts
 from puffer_il.kernels.threads import cores
 from puffer_il.native.native_env import NativeEnv, pop_log_means
@@ -32,7 +33,7 @@ NO_RETURNS, NO_LENGTHS = np.empty(0), np.empty(0, np.int64)
 
 def make_vec(name: str | Callable, *, num_envs: int, backend: str = "auto", num_workers: int = 0, num_groups: int = 0,
              kwargs: dict[str, Any] | None = None, seed: int = 0, starts: Starts | None = None,
-             clip_actions: bool = True, resumable: bool = False) -> Vec:
+             clip_actions: bool = True, pictures: Pictures | None = None, resumable: bool = False) -> Vec:
     """A vector of `num_envs` rows (environments times agents) of one environment.
 
     name: a folder under envs/ or the path of one, a Gymnasium id, a function or module:function, where the function
@@ -46,11 +47,12 @@ def make_vec(name: str | Callable, *, num_envs: int, backend: str = "auto", num_
     seeds its environments itself).
 
     `starts` tells where some episodes begin instead, which only C environments can. `clip_actions` has continuous
-    actions clipped to their range here, and nowhere else on their way from a policy to an environment. `resumable` has
-    it found out whether the state of a Python environment can be saved exactly, of which `notices` tell.
+    actions clipped to their range here, and nowhere else on their way from a policy to an environment. `pictures` says
+    how those of the observations are prepared. `resumable` has it found out whether the state of a Python environment
+    can be saved exactly, of which `notices` tell.
     InputError names what cannot be had, EnvFailure tells how an environment broke. `seed` is used until `reset`.
     """
-    creator = replace(find_creator(name, kwargs), starts=starts)
+    creator = replace(find_creator(name, kwargs, pictures), starts=starts)
     if backend == "vector" and creator.kind == "gymnasium":
         creator = replace(creator, vector=True)
     facts, name = creator.facts(), creator.name
@@ -308,8 +310,8 @@ class Vec:
         env = self.envs[0] if self.backend == "native" else None
         if not isinstance(env, NativeEnv) or self._sent is None or any(self._sent):
             return None
-        if self.spec.action.held is not None or self.spec.mask is not None:  # a rollout in C knows neither
-            return None
+        if self.spec.action.held is not None or self.spec.mask is not None or self.spec.frames is not None:
+            return None  # a rollout in C knows none of them
         return NativeBatch(*env.addresses(self._clip), env.num_agents // env.num_envs, self._returns, self._lengths,
                            env)
 

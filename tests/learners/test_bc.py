@@ -64,7 +64,8 @@ def test_minibatches_of_any_size_cover_every_row_once(batch_size, monkeypatch):
     batches: list[np.ndarray] = []
     evaluate = DemoRows.evaluate
     monkeypatch.setattr(DemoRows, "evaluate",
-                        lambda rows, policy, index: batches.append(index.numpy()) or evaluate(rows, policy, index))
+                        lambda rows, policy, index, *shift: batches.append(index.numpy())
+                        or evaluate(rows, policy, index, *shift))
     losses, learners = [], []
     for on in (False, True):
         fused.enable(on)

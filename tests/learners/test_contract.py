@@ -18,6 +18,7 @@ from puffer_il.demos import read_demos
 from puffer_il.learners.common.adversarial import Adversarial
 from puffer_il.learners.experiment import section_types
 from puffer_il.learners.registry import get_learner, learner_names
+from tests.support.pictures import dot_demos
 from tests.support.runs import CONTRACT, final_state, run, same_state, scripted_cartpole_demos, tiny
 
 LEARNERS = learner_names()
@@ -51,6 +52,8 @@ CONTEXT: dict[str, dict[str, Any]] = {
     "bc.sequence_length": {"policy__lstm": 4},
     "csil.bc_epochs": {"bc__validation": 0.0},  # the first epoch may be the best on episodes held out
     "csil.trust": {"env__name": "pendulum", "demos__source": "shipped", "critic_updates": 0},
+    "bc.random_shift": {"env__name": "tests.support.pictures:MovingDot", "demos__source": "{folder}/dots.npz"},
+    "sac.random_shift": {"env__name": "tests.support.pictures:MovingDot"},
     "sac.critic_hidden": {"env__name": "pendulum"}, "sac.critic_norm": {"env__name": "pendulum"},
     "dagger.decay": {"dagger__schedule": "exponential"},
     "dagger.rampdown": {"dagger__schedule": "linear"},
@@ -173,7 +176,10 @@ def alternatives(key: str, field: dataclasses.Field) -> list[Any]:
                                            for f in dataclasses.fields(section_types(a)[a])])
 def test_every_config_key_changes_something(algo, key, tmp_path, demos):
     field = {f.name: f for f in dataclasses.fields(get_learner(algo).section)}[key.split(".")[1]]
-    context = context_of(key)
+    context = {name: value.format(folder=demos.parent) if isinstance(value, str) else value
+               for name, value in context_of(key).items()}
+    if "dots.npz" in str(context):
+        dot_demos(demos.parent / "dots.npz", 8)
     before = default_state(algo, demos, tuple(context.items()))
     for i, value in enumerate(alternatives(key, field)):
         value = value.format(folder=demos.parent) if isinstance(value, str) else value

@@ -5,18 +5,20 @@ from __future__ import annotations
 import pytest
 
 from puffer_il.core.errors import InputError
+from puffer_il.core.frames import Pictures
 from puffer_il.native.catalogue import env_folders
 from puffer_il.training.run_dir import environment_of, load_config, prepare_run_dir, run_directory
 from tests.support.runs import tiny
 
 
 def test_a_policy_acts_in_its_runs_environment_unless_another_is_given(tmp_path):
-    run = prepare_run_dir(tiny("ppo", tmp_path / "run", env__kwargs={"gravity": 5.0, "length": 2.0}))
-    assert environment_of(run, None, {"gravity": 7.0}) == ("cartpole", {"gravity": 7.0, "length": 2.0})
+    run = prepare_run_dir(tiny("ppo", tmp_path / "run", env__kwargs={"gravity": 5.0, "length": 2.0}, env__stack=2))
+    seen = Pictures(stack=2)
+    assert environment_of(run, None, {"gravity": 7.0}) == ("cartpole", {"gravity": 7.0, "length": 2.0}, seen)
     folder = str(env_folders()["cartpole"])
-    assert environment_of(run, folder, {}) == (folder, {"gravity": 5.0, "length": 2.0})
-    assert environment_of(run, "acrobot", {"x": 1}) == ("acrobot", {"x": 1})
-    assert environment_of(tmp_path / "model.zip", "acrobot", {}) == ("acrobot", {})
+    assert environment_of(run, folder, {}) == (folder, {"gravity": 5.0, "length": 2.0}, seen)
+    assert environment_of(run, "acrobot", {"x": 1}) == ("acrobot", {"x": 1}, seen)
+    assert environment_of(tmp_path / "model.zip", "acrobot", {}) == ("acrobot", {}, Pictures())
     with pytest.raises(InputError, match=r"^an environment is missing"):
         environment_of(tmp_path / "model.zip", None, {})
 

@@ -209,6 +209,8 @@ IMITATION = {"demos.source": None, "demos.episodes": 2, "demos.subsample": 3, "d
 ELSEWHERE = {
     "env.backend": "test_backend_and_workers_are_chosen", "env.num_workers": "test_backend_and_workers_are_chosen",
     "env.clip_actions": "tests/vector/test_actions.py",
+    **dict.fromkeys((f"env.{key}" for key in ("resize", "grey", "stack", "channels")),
+                    "tests/training/test_pictures.py"),
     "env.num_groups": "test_backend_and_workers_are_chosen", "demos.clip_actions": "tests/demos",
     "demos.temperature": "tests/demos/test_weights.py", "demos.good": "tests/demos/test_good.py",
     "demos.good_share": "tests/demos/test_good.py",

@@ -10,7 +10,8 @@
     next_obs  (n, *obs_shape)          instead of final_obs where that does not hold (subsampled rows)
     meta      {"format": "puffer_il demos", "version": 1, "env": …, "collected": …, "notes": […]}, and "layout", the
               leaves in a row, where observations are Dicts or Tuples; "action_parts" [path, shape, dtype] where actions
-              are; "action_first", see `Demos`
+              are; "action_first", see `Demos`; "pictures", how those in obs were prepared (env.resize, env.grey,
+              env.stack), where they were
 
 `meta` may be missing: a recorder of one's own needs only `np.savez(path, obs=…, actions=…, next_obs=…, …)`.
 """
@@ -23,6 +24,8 @@ from typing import Any
 import numpy as np
 
 from puffer_il.core.actions import Parts
+from puffer_il.core.errors import InputError
+from puffer_il.core.frames import Pictures
 from puffer_il.core.rows import Array, Layout, field_from_list, field_to_list
 from puffer_il.demos.build import build_demos, follows_on, shifted
 from puffer_il.demos.dataset import WHOLE, Demos
@@ -43,6 +46,8 @@ def write(path: Path | str, demos: Demos, env: str, collected: str) -> None:
         meta["action_parts"] = [[list(path), list(shape), dtype] for path, shape, dtype in demos.action_parts]
     if demos.action_first:
         meta["action_first"] = list(demos.action_first)
+    if demos.pictures is not None:
+        meta["pictures"] = demos.pictures.table()
     arrays = {name: getattr(demos, name) for name in STORED if getattr(demos, name) is not None}
     arrays |= {"final_obs": demos.final_obs} if follows_on(demos) else {"next_obs": demos.next_obs}
     save_npz(path, arrays | {"meta": np.array(json.dumps(meta))})
@@ -60,7 +65,7 @@ def read(file: Arrays, time_limit: int | None = None) -> Demos:
         file.source, obs=obs, next_obs=_next_obs(file, obs, starts), terminations=file.rows("terminations"),
         truncations=file.rows("truncations"), episode_starts=starts, notes=notes,
         layout=_layout(file, meta["layout"], obs), action_parts=_action_parts(file, meta["action_parts"]),
-        action_first=_action_first(file, meta["action_first"]),
+        action_first=_action_first(file, meta["action_first"]), pictures=_pictures(file, meta["pictures"]),
         **{name: file.get(name) for name in OPTIONAL}, **{name: _totals(file, name) for name in WHOLE})
 
 
@@ -118,6 +123,13 @@ def _columns(parts: Parts) -> int:
     return sum(math.prod(shape) for _, shape, _ in parts)
 
 
+def _pictures(file: Arrays, table: dict[str, Any]) -> Pictures | None:
+    try:
+        return Pictures.of(table) if table else None
+    except (InputError, TypeError, ValueError):
+        file.refuse("meta's pictures are no options that puffer_il wrote; remove meta, or record the file again")
+
+
 def _after_ends(file: Arrays) -> Array:
     """(episodes,) the first row, and those that follow a termination or truncation."""
     ends = [np.flatnonzero(file.rows(name)[:-1]) for name in ("terminations", "truncations")]
@@ -133,7 +145,7 @@ def _totals(file: Arrays, name: str) -> Array | None:
 
 def _meta(file: Arrays) -> dict[str, Any]:
     blank: dict[str, Any] = {"version": VERSION, "env": "", "collected": "", "notes": [], "layout": [],
-                             "action_parts": [], "action_first": []}
+                             "action_parts": [], "action_first": [], "pictures": {}}
     if "meta" not in file:
         return blank
     try:

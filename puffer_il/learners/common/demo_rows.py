@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from puffer_il.core.spec import Array
-from puffer_il.nn import Policy, targets
+from puffer_il.nn import Policy, RandomShift, targets
 from puffer_il.nn.masks import mask_logits
 
 # Of each row: parameters of the distribution (n, num_params), actions (n, dim), weights (n,) or None, and which
@@ -82,10 +82,11 @@ class DemoRows:
         """(rows, *obs_shape), in the same order."""
         return self.obs
 
-    def evaluate(self, policy: Policy, index: Tensor) -> Examples:
-        """The rows `index`, as the policy sees them."""
+    def evaluate(self, policy: Policy, index: Tensor, shift: RandomShift | None = None) -> Examples:
+        """The rows `index`, as the policy sees them, their pictures moved by `shift`."""
+        obs = self.obs[index] if shift is None else shift(self.obs[index])
         weights, counts, allowed = (None if x is None else x[index] for x in (self.weights, self.counts, self.allowed))
-        return _masked(policy.action_params(self.obs[index]), allowed, policy), self.actions[index], weights, counts
+        return _masked(policy.action_params(obs), allowed, policy), self.actions[index], weights, counts
 
 
 def _masked(params: Tensor, allowed: Tensor | None, policy: Policy) -> Tensor:
@@ -135,9 +136,11 @@ class DemoSequences(DemoRows):
             position = {number: i for i, number in enumerate(wave)}
             self.states[following] = after[[position[number - 1] for number in following]]
 
-    def evaluate(self, policy: Policy, index: Tensor) -> Examples:
-        valid = self.valid[index].T.reshape(-1)
-        features, _ = policy.unroll(self.obs[index].transpose(0, 1), self.states[index])
+    def evaluate(self, policy: Policy, index: Tensor, shift: RandomShift | None = None) -> Examples:
+        valid, obs = self.valid[index].T.reshape(-1), self.obs[index]
+        if shift is not None:  # a sequence as a whole
+            obs = shift(obs.flatten(0, 1), each=obs.shape[1]).reshape(obs.shape)
+        features, _ = policy.unroll(obs.transpose(0, 1), self.states[index])
         actions, weights, counts, allowed = (
             None if x is None else x[index].transpose(0, 1).flatten(0, 1)[valid]
             for x in (self.actions, self.weights, self.counts, self.allowed))

@@ -24,7 +24,19 @@ from puffer_il.core.checkpoint import Stateful
 from puffer_il.core.config import setting
 from puffer_il.core.errors import InputError
 from puffer_il.learners.common.anchor import Anchor
-from puffer_il.nn import Encoder, FlatAdam, Flatten, FusedPolicy, Gaussian, Policy, address, flatten, mlp
+from puffer_il.nn import (
+    Encoder,
+    FlatAdam,
+    Flatten,
+    FusedPolicy,
+    Gaussian,
+    Policy,
+    RandomShift,
+    address,
+    flatten,
+    make_shift,
+    mlp,
+)
 from puffer_il.rollout.replay import FIELDS, Transitions
 
 STEPS_PER_UPDATE = 4  # of sac.updates = 0: every transition is drawn batch_size / 4 times in the long run
@@ -52,6 +64,8 @@ class SACConfig:
     critic_norm: bool = setting(True, "layer normalisation in the critics, without which their values may grow without "
                                 "bound where no transition has been (continuous actions)")
     max_grad_norm: float = setting(10.0, "clip the gradient's norm; 0 does not clip", low=0)
+    random_shift: int = setting(0, "pixels by which pictures are shifted at random each time they are learned from, "
+                                   "edges repeated (DrQ: 4); 0 does not", low=0)
 
 
 class TransitionBatch(NamedTuple):
@@ -76,9 +90,13 @@ def load(policy: Policy, rows: Transitions, device: torch.device) -> TransitionB
     return loaded._replace(obs=obs, next_obs=next_obs)
 
 
-def minibatches(policy: Policy, loaded: TransitionBatch) -> Iterator[TransitionBatch]:
-    """Loaded rows, one minibatch (n, …) after the other."""
+def minibatches(policy: Policy, loaded: TransitionBatch, shift: RandomShift | None = None
+                ) -> Iterator[TransitionBatch]:
+    """Loaded rows, one minibatch (n, …) after the other, their pictures moved by `shift`: observations and successors
+    each by themselves."""
     for batch in map(TransitionBatch._make, zip(*loaded, strict=True)):
+        if shift is not None:
+            batch = batch._replace(obs=shift(batch.obs), next_obs=shift(batch.next_obs))
         if policy.encoder.convs:
             batch = batch._replace(obs=_prepare(policy, batch.obs), next_obs=_prepare(policy, batch.next_obs))
         yield batch
@@ -134,8 +152,9 @@ class SoftQ(Stateful):
 
     saved = ("optimizer.flat", "followers", "optimizer", "temperature")
 
-    def __init__(self, policy: Policy, cfg: SACConfig, device: torch.device) -> None:
+    def __init__(self, policy: Policy, cfg: SACConfig, device: torch.device, seed: int = 0) -> None:
         self.policy, self.cfg, self.device = policy, cfg, device
+        self.shift = make_shift("sac.random_shift", cfg.random_shift, policy.spec, seed)
         self.q, self.target = copy.deepcopy(policy), copy.deepcopy(policy).requires_grad_(False)
         self.optimizer = FlatAdam(self.q.actor_parameters(), learning_rate=cfg.learning_rate,
                                   max_grad_norm=cfg.max_grad_norm)
@@ -150,7 +169,10 @@ class SoftQ(Stateful):
         batch = load(self.policy, rows, self.device)
         stats = self._in_kernels(batch, end_value)
         if stats is None:
-            stats = torch.stack([self.update(part, end_value) for part in minibatches(self.policy, batch)]).mean(0)
+            if self.shift is not None:
+                self.shift.begin(int(self.optimizer.steps))
+            parts = minibatches(self.policy, batch, self.shift)
+            stats = torch.stack([self.update(part, end_value) for part in parts]).mean(0)
         if move:
             self.publish()
         return stats
@@ -230,6 +252,7 @@ class SoftActorCritic(Stateful):
     def __init__(self, policy: Policy, cfg: SACConfig, activation: str, device: torch.device, seed: int) -> None:
         assert isinstance(policy.dist, Gaussian)
         self.policy, self.cfg, self.device, self.dist = policy, cfg, device, policy.dist
+        self.shift = make_shift("sac.random_shift", cfg.random_shift, policy.spec, seed)
         self.critics = Critics(policy, cfg.critic_hidden, activation, cfg.critic_norm).to(device)
         self.target = copy.deepcopy(self.critics).requires_grad_(False)
         self.critic_optimizer = FlatAdam(self.critics.parameters(), learning_rate=cfg.learning_rate,
@@ -249,7 +272,10 @@ class SoftActorCritic(Stateful):
         for optimizer in (self.critic_optimizer, self.actor_optimizer, self.temperature.optimizer):
             optimizer.prepare()
         batch = load(self.policy, rows, self.device)
-        return torch.stack([self.update(part, end_value, move) for part in minibatches(self.policy, batch)]).mean(0)
+        if self.shift is not None:
+            self.shift.begin(int(self.critic_optimizer.steps))
+        parts = minibatches(self.policy, batch, self.shift)
+        return torch.stack([self.update(part, end_value, move) for part in parts]).mean(0)
 
     def update(self, batch: TransitionBatch, end_value: float, move: bool = True) -> Tensor:
         """One step on the critics, then one on the policy if it is to `move`; STATS as a tensor on the device."""
@@ -311,7 +337,7 @@ def make_engine(policy: Policy, cfg: SACConfig, activation: str, device: torch.d
         raise InputError(f"{policy.spec.name}: actions of {len(action.nvec)} discrete parts {action.nvec} have no "
                          "soft Q in closed form; use an on-policy algorithm (puffer-il algos lists them)")
     if not isinstance(policy.dist, Gaussian):
-        return SoftQ(policy, cfg, device)
+        return SoftQ(policy, cfg, device, seed)
     if not policy.dist.squash:
         raise InputError("policy.squash = False: off-policy learning of continuous actions needs them bounded; leave "
                          "it out, or set it to true")

@@ -24,7 +24,7 @@ BUDGET_S, NATIVE_BUDGET_S = 10.0, 8.0
 
 def tune(config: Config, given: Collection[str]) -> Config:
     """Measure, print what was measured and chosen, and return the config to train with."""
-    facts = find_creator(config.env.name, config.env.kwargs).facts()
+    facts = find_creator(config.env.name, config.env.kwargs, config.env.pictures).facts()
     python = get_learner(config.algo).needs_rollouts and not (facts.native and facts.batched)
     machine = Machine(cores(), python, facts.num_agents, psutil.virtual_memory().available)
     probe = Probe()

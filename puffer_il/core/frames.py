@@ -1,0 +1,264 @@
+"""Pictures as a network is to see them: grey, resized, the last few in one. Environments, demonstrations and `predict`
+all prepare them here.
+
+    grey    0.2125 R + 0.7154 G + 0.0721 B, gymnasium's GrayscaleObservation, but rounded to the nearest and not down
+    resize  a pixel is the mean of the area that it covers (OpenCV's INTER_AREA where it shrinks), after the grey
+    stack   the last pictures of the episode side by side as channels, the oldest first; where there are not yet so
+            many, its first one again (gymnasium's FrameStackObservation, which has an axis of its own for them)
+
+All of it in whole numbers, so that every machine and every worker gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from puffer_il.core.errors import InputError
+from puffer_il.core.rows import Array, Layout, ObsField, channels_said
+
+LUMA = (13926, 46885, 4725)  # of 65,536: the weights above
+LEAST_SIDE = 16  # pixels from which on bytes with two axes are taken for a picture
+FEW_LEVELS = 16  # of a pixel: fewer, and rounded means lose what a picture shows
+ORDERS = ("auto", "first", "last")
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The options, as the keys env.resize, env.grey, env.stack and env.channels name them.
+
+    resize    (height, width), or () for the environment's own
+    channels  where a picture has its channels; "auto" decides by its shape (`rows.channels_last`)
+    """
+
+    resize: tuple[int, ...] = ()
+    grey: bool = False
+    stack: int = 1
+    channels: str = "auto"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "resize", tuple(self.resize))
+        if len(self.resize) not in (0, 2) or any(int(size) != size or size < 1 for size in self.resize):
+            raise InputError(f"env.resize = {','.join(map(str, self.resize))}: give two whole numbers, the height and "
+                             "the width, such as 84,84")
+        if int(self.stack) != self.stack or self.stack < 1:
+            raise InputError(f"env.stack = {self.stack}: must be at least 1")
+        if self.channels not in ORDERS:
+            raise InputError(f"env.channels = {self.channels!r}: choose one of {', '.join(ORDERS)}")
+
+    @classmethod
+    def of(cls, given: Pictures | Mapping[str, Any] | None) -> Pictures:
+        """Options as a table gives them; InputError for one that there is not."""
+        if isinstance(given, Pictures):
+            return given
+        known = {"resize", "grey", "stack", "channels"}
+        if unknown := sorted(set(given or {}) - known):
+            raise InputError(f"pictures = {{{unknown[0]!r}: …}}: there is no such option; choose among "
+                             f"{', '.join(sorted(known))}")
+        return cls(**(given or {}))
+
+    @property
+    def change(self) -> bool:
+        """Whether pictures become others than the environment gives."""
+        return bool(self.resize or self.grey or self.stack > 1)
+
+    def same(self, other: Pictures) -> bool:
+        """Whether both make the same of a picture whose channels are known."""
+        return (self.resize, self.grey, self.stack) == (other.resize, other.grey, other.stack)
+
+    def table(self) -> dict[str, Any]:
+        """For files: `of` gives the same options again."""
+        return {"resize": list(self.resize), "grey": self.grey, "stack": self.stack}
+
+    def __str__(self) -> str:
+        said = [("env.resize", ",".join(map(str, self.resize))), ("env.grey", "true" if self.grey else ""),
+                ("env.stack", str(self.stack) if self.stack > 1 else ""),
+                ("env.channels", "" if self.channels == "auto" else self.channels)]
+        return ", ".join(f"{key} = {value}" for key, value in said if value) or "no option for pictures"
+
+
+@dataclass(frozen=True)
+class Frames:
+    """What makes rows of prepared pictures (`made`) of the environment's own (`raw`). All else in a row stays."""
+
+    options: Pictures  # without the order of channels, which the fields of `raw` know
+    raw: Layout
+
+    @functools.cached_property
+    def pictures(self) -> tuple[ObsField, ...]:
+        return pictures_of(self.raw)
+
+    @functools.cached_property
+    def made(self) -> Layout:
+        fields = [self._made(field) if field in self.pictures else field for field in self.raw.fields]
+        if len(fields) == 1 and not self.raw.nested:
+            return Layout((fields[0],), fields[0].shape, fields[0].dtype)
+        end, placed = 0, []
+        for field in fields:
+            unit = field.dtype.alignment
+            placed.append(replace(field, offset=-(-end // unit) * unit))
+            end = placed[-1].end
+        unit = max(field.dtype.alignment for field in fields)
+        return Layout(tuple(placed), (-(-end // unit) * unit,), np.dtype(np.uint8))
+
+    def _made(self, field: ObsField) -> ObsField:
+        height, width, channels = _sides(field)
+        height, width = self.options.resize or (height, width)
+        if self.options.grey:
+            if channels not in (1, 3):
+                raise InputError(f"env.grey = true: the picture {field.name!r} {field.shape} has {channels} channels "
+                                 "where 3 are colours; leave it out, or say where they are with env.channels")
+            channels = 1
+        channels *= self.options.stack
+        last = _last(field)
+        shape = (height, width, channels) if last else (channels, height, width)
+        return replace(field, shape=shape, offset=0, channels=channels_said(shape, last))
+
+    def begin(self, raw: Array) -> Array:
+        """Rows (n, *raw.shape) of which each begins an episode → (n, *made.shape)."""
+        rows = np.zeros((len(raw), *self.made.shape), self.made.dtype)
+        self.write(rows, raw, np.ones(len(raw), bool))
+        return rows
+
+    def write(self, rows: Array, raw: Array, begins: Array) -> None:
+        """Put raw rows (n, …) into `rows` (n, …), which hold those of the step before and take these as their newest;
+        where `begins` (n,) they are the first of an episode, and all that there is."""
+        stack = self.options.stack
+        for (field, source), (_, target) in zip(self.raw.targets(raw), self.made.targets(rows), strict=True):
+            if field not in self.pictures:
+                target[...] = source
+                continue
+            frames = self._prepared(field, source)  # (n, height, width, channels)
+            if not _last(field):
+                target = np.moveaxis(target, 1, 3)
+            channels = frames.shape[3]
+            if stack > 1:
+                target[..., :-channels] = target[..., channels:]
+                if begins.any():
+                    target[begins, :, :, :-channels] = np.tile(frames[begins], stack - 1)
+            target[..., -channels:] = frames
+
+    def gathered(self, single: Array, index: Array) -> Array:
+        """Rows of stacks out of those that `begin` gave: index (m, stack) says which pictures, the oldest first; all
+        else is that of the last of them."""
+        rows = single[index[:, -1]]
+        parts = zip(self.raw.fields, self.made.targets(rows), self.made.targets(single), strict=True)
+        for field, (_, target), (_, source) in parts:
+            if field in self.pictures:
+                if not _last(field):
+                    target, source = np.moveaxis(target, 1, 3), np.moveaxis(source, 1, 3)
+                channels = target.shape[3] // self.options.stack
+                for k in range(self.options.stack - 1):
+                    target[..., k * channels:(k + 1) * channels] = source[index[:, k], :, :, -channels:]
+        return rows
+
+    def is_raw(self, obs: Any) -> bool:
+        """Whether an observation in the environment's own form, or a row, or a batch of either, is not prepared yet."""
+        if self.raw.nested and not isinstance(obs, Mapping | tuple):
+            return np.shape(obs)[-len(self.raw.shape):] == self.raw.shape != self.made.shape
+        field = self.pictures[0]
+        made, shape = self.made.fields[self.raw.fields.index(field)].shape, np.shape(field.leaf(obs))
+        return shape[-len(field.shape):] == field.shape and shape[-3:] != made
+
+    def _prepared(self, field: ObsField, pictures: Array) -> Array:
+        """(n, *shape) of this leaf → (n, height, width, channels), each by itself."""
+        if len(field.shape) == 2:
+            pictures = pictures[..., None]
+        elif not field.channels_last:
+            pictures = np.moveaxis(pictures, 1, 3)
+        if self.options.grey and pictures.shape[3] == 3:
+            pictures = grey(pictures)
+        return resized(pictures, *self.options.resize) if self.options.resize else pictures
+
+
+def pictures_of(layout: Layout) -> tuple[ObsField, ...]:
+    """The leaves that are pictures: bytes with three axes, or, where there are none, with two that are long enough."""
+    own = [field for field in layout.own if field.dtype == np.uint8 and not field.mask and not field.categories]
+    return tuple(field for field in own if len(field.shape) == 3) or tuple(
+        field for field in own if len(field.shape) == 2 and min(field.shape) >= LEAST_SIDE)
+
+
+def arranged(name: str, layout: Layout, options: Pictures) -> tuple[Layout, Frames | None]:
+    """The layout of an environment's rows with these options, and what makes such rows; None where they are its own.
+    InputError where there is nothing to prepare."""
+    if not options.change and options.channels == "auto":
+        return layout, None
+    if not pictures_of(layout):
+        found = "; ".join(f"{field.name!r} is {field.dtype} {field.shape}" for field in layout.own[:3])
+        raise InputError(f"{options}: {name} has no pictures, which are uint8 with three axes, or with two of at least "
+                         f"{LEAST_SIDE} ({found}); leave it out")
+    if options.channels != "auto":
+        last = options.channels == "last"
+        layout = replace(layout, fields=tuple(
+            replace(field, channels=channels_said(field.shape, last)) if field.image else field
+            for field in layout.fields))
+    if not options.change:
+        return layout, None
+    frames = Frames(replace(options, channels="auto"), layout)
+    return frames.made, frames
+
+
+def picture_notices(spec: Any) -> list[str]:
+    """How the images of an EnvSpec are read, and what has been made of them, a line each."""
+    found = []
+    own = spec.frames.pictures if spec.frames is not None else [field for field in spec.obs_fields if field.image]
+    for field in own:
+        axes = "height x width" if len(field.shape) == 2 else (
+            "height x width x channels" if field.channels_last else "channels x height x width")
+        text = (f"image {field.name!r} {field.shape} is read as {axes}, its pixels scaled from the declared range "
+                f"{field.low:g} to {field.high:g}")
+        if spec.frames is not None:
+            made = spec.obs_fields[spec.frames.raw.fields.index(field)]
+            text += f"; it becomes {made.shape} by {spec.frames.options}"
+            if spec.frames.options.resize and field.high - field.low < FEW_LEVELS:
+                text += ", and the means are rounded to its few whole numbers"
+        found.append(text)
+    return found
+
+
+def grey(pictures: Array) -> Array:
+    """uint8 (n, height, width, 3) → (n, height, width, 1)."""
+    red, green, blue = (pictures[..., k].astype(np.uint32) for k in range(3))
+    return ((LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue + 32768) >> 16).astype(np.uint8)[..., None]
+
+
+def resized(pictures: Array, height: int, width: int) -> Array:
+    """uint8 (n, *, *, channels) → (n, height, width, channels)."""
+    area, sums = 1, pictures
+    for axis, size in ((1, height), (2, width)):
+        own = pictures.shape[axis]
+        if own != size:
+            area *= own
+            places, weights = _shares(own, size)
+            shape = [-1 if k == axis else 1 for k in range(4)]
+            dtype = np.int32 if 255 * area < 2**30 else np.int64
+            sums = sum(sums.take(place, axis).astype(dtype, copy=False) * weight.astype(dtype).reshape(shape)
+                       for place, weight in zip(places, weights, strict=True))
+    return pictures if area == 1 else ((2 * sums + area) // (2 * area)).astype(np.uint8)
+
+
+@functools.lru_cache(maxsize=64)
+def _shares(own: int, size: int) -> tuple[Array, Array]:
+    """Which of `own` pixels each of `size` covers, and how much of it, (terms, size) each; of the whole, `own`."""
+    begins = np.arange(size) * own
+    places = begins // size + np.arange(-(-own // size) + 1)[:, None]
+    weights = np.minimum(begins + own, (places + 1) * size) - np.maximum(begins, places * size)
+    used = (weights > 0).any(1)
+    return np.minimum(places, own - 1)[used], np.maximum(weights, 0)[used]
+
+
+def _sides(field: ObsField) -> tuple[int, int, int]:
+    """Height, width and channels."""
+    if len(field.shape) == 2:
+        return field.shape[0], field.shape[1], 1
+    first, second, third = field.shape
+    return (first, second, third) if field.channels_last else (second, third, first)
+
+
+def _last(field: ObsField) -> bool:
+    """Whether a picture's channels are its last axis, or are to become it."""
+    return len(field.shape) == 2 or field.channels_last

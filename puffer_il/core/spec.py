@@ -14,7 +14,7 @@ import numpy as np
 
 from puffer_il.core.actions import ActionSpec
 from puffer_il.core.errors import InputError
-from puffer_il.core.frames import Frames, Pictures
+from puffer_il.core.frames import Frames, Pictures, arranged
 from puffer_il.core.rows import Array, Layout, ObsField
 
 Metrics = dict[str, float]
@@ -40,6 +40,11 @@ class EnvSpec:
     def same_spaces(self, other: EnvSpec) -> bool:
         """True if a policy for the one can act in the other, whatever its name and its number of agents."""
         return replace(self, name="", num_agents=1) == replace(other, name="", num_agents=1)
+
+    def prepared(self, options: Pictures) -> EnvSpec:
+        """The same with pictures that are prepared; InputError where there are none."""
+        layout, frames = arranged(self.name, self.layout, options)
+        return replace(self, obs_shape=layout.shape, obs_dtype=layout.dtype, obs_fields=layout.fields, frames=frames)
 
     @property
     def raw(self) -> EnvSpec:

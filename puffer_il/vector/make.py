@@ -21,7 +21,7 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 
 from puffer_il.core.errors import EnvFailure, InputError, one_line
-from puffer_il.core.frames import Pictures, arranged, picture_notices
+from puffer_il.core.frames import Pictures, picture_notices
 from puffer_il.core.spaces import lay_out
 from puffer_il.core.spec import Array, EnvSpec, Starts
 from puffer_il.native.catalogue import env_folders, twin_of
@@ -136,10 +136,8 @@ class Creator:
                         env, None, 0, masked)
             known = self._parameters(self._make())
             native, each = isinstance(env, pufferlib.PufferEnv), env.num_agents if isinstance(env, Vectorized) else 1
-            own = _spec(self.name, env)
-            layout, frames = arranged(self.name, own.layout, self.pictures)
-            spec = replace(own, obs_shape=layout.shape, obs_dtype=layout.dtype, obs_fields=layout.fields, frames=frames)
-            if frames is not None or isinstance(env, Single | Parallel | Vectorized):
+            spec = _spec(self.name, env).prepared(self.pictures)
+            if spec.frames is not None or isinstance(env, Single | Parallel | Vectorized):
                 notices = [*notices, *picture_notices(spec)]
             facts = EnvFacts(spec, env.single_observation_space, env.single_action_space, native,
                           batched=native and "num_envs" in known and each == 1, indexed=native and "first_env" in known,

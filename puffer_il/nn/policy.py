@@ -241,6 +241,10 @@ class Policy(nn.Module):
         memory, seen = unpack_state(state, bool(self.state_dim))
         rows, batched, again = self.spec.pack_next(obs, seen, episode_start, action_masks)
         hidden = self.initial_state(len(rows)) if memory is None else torch.as_tensor(memory, device=self._device)
+        for name, given in (("state", hidden), ("episode_start", episode_start)):
+            if given is not None and np.shape(given)[:1] not in ((len(rows),), *([()] * (len(rows) == 1))):
+                raise InputError(f"{self.spec.name}: {name} is of shape {tuple(np.shape(given))} for {len(rows)} "
+                                 f"observation{'s' * (len(rows) > 1)}; give one for each")
         if hidden is not None and episode_start is not None:
             starts = torch.as_tensor(np.atleast_1d(episode_start), dtype=torch.float32, device=self._device)
             hidden = hidden * (1 - starts).unsqueeze(1)

@@ -68,7 +68,12 @@ class Vectorized(pufferlib.PufferEnv):
         obs, rewards, terminations, truncations, infos = self.env.step(self._own_actions(actions))
         np.logical_not(self._over, out=self.masks)
         self.rewards[:] = one_number(rewards, self.weights, (self.num_agents,))
-        self.terminals[:], self.truncations[:] = terminations, truncations
+        for flags, given, name in ((self.terminals, terminations, "terminations"),
+                                   (self.truncations, truncations, "truncations")):
+            if np.shape(given) != flags.shape:
+                raise InputError(f"its {name} have shape {np.shape(given)} for {self.num_agents} environments; return "
+                                 "one for each")
+            flags[:] = given
         ended = (self.terminals | self.truncations) & self.masks
         self._successes.step_all(infos, self.masks, ended)
         self._write(self._targets, obs, infos)
@@ -128,9 +133,9 @@ class Vectorized(pufferlib.PufferEnv):
         for field, target in targets:
             if field.path is not None:
                 leaf = np.asarray(field.leaf(obs))
-                if len(leaf) != len(target):
-                    raise InputError(f"it gave {len(leaf)} observations for {len(target)} environments; one that "
-                                     "returns parts of its batch (asynchronously) cannot be used")
+                if leaf.shape[:1] != (len(target),):
+                    raise InputError(f"it gave observations of shape {leaf.shape} for {len(target)} environments; one "
+                                     "that returns parts of its batch (asynchronously) cannot be used")
                 into = target if only is None else target[rows]
                 field.put(into, leaf[rows])
                 if only is not None:

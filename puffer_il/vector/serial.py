@@ -9,7 +9,9 @@ import numpy as np
 
 from puffer_il.core.errors import EnvFailure, InputError
 from puffer_il.core.spec import Array
+from puffer_il.native.native_env import NativeEnv
 from puffer_il.native.pufferlib import pufferlib
+from puffer_il.vector.gym_vector import Vectorized
 from puffer_il.vector.make import Creator, EnvFacts, env_seed
 from puffer_il.vector.prepared import Prepared
 from puffer_il.vector.state import State
@@ -39,6 +41,27 @@ def allocate(facts: EnvFacts, rows: int, memory: dict[str, Any] | None = None) -
         buffers[name] = flat.reshape(rows, *shape)
     buffers["masks"][:] = True  # not every PufferEnv writes them
     return buffers
+
+
+class Lent:
+    """An array of the vector that a PufferEnv was given to write to: where it has put another one in its place, that
+    is copied. InputError where it is of another shape, as it would be spread over all rows."""
+
+    def __init__(self, ours: Array, env: Any, name: str) -> None:
+        self.ours, self.env, self.name = ours, env, name
+        self.given: Any = None
+        self.apart = False
+
+    def fetch(self) -> None:
+        given = getattr(self.env, self.name)
+        if given is not self.given:
+            self.given, self.apart = given, not np.shares_memory(self.ours, given)
+        if not self.apart:
+            return
+        if np.shape(given) != self.ours.shape:
+            raise InputError(f"its {self.name} have shape {np.shape(given)} where {self.ours.shape} are declared; "
+                             f"write into self.{self.name}, or correct one of them")
+        np.copyto(self.ours, given)
 
 
 class Serial(pufferlib.vector.Serial):
@@ -75,7 +98,9 @@ class Serial(pufferlib.vector.Serial):
         # A PufferEnv is given its own array where that is part of ours, so that it sees there is nothing to copy.
         self._actions = [env.actions if facts.native and np.shares_memory(env.actions, self.actions)
                          else self.actions[part] for env, part in zip(self.envs, self._rows, strict=True)]
-        self._strangers: list[tuple[Array, Any, str]] = []
+        others = facts.native and not isinstance(self.envs[0], NativeEnv | Vectorized)
+        self._lent = [[Lent(ours[rows], env, name) for name, ours in buffers.items() if name != "actions"]
+                      if others else [] for env, rows in zip(self.envs, self._rows, strict=True)]
         self._state = State(self.envs, buffers) if facts.exact and not facts.own_state else None
 
     def async_reset(self, seed: int) -> None:
@@ -83,9 +108,10 @@ class Serial(pufferlib.vector.Serial):
         try:
             for index, env in enumerate(self.envs):
                 env.reset(seed if self._facts.indexed else env_seed(seed, self._first_envs[index]))
+                for array in self._lent[index]:
+                    array.fetch()
         except (Exception, SystemExit) as error:
             raise self._failure(index, "reset", error) from error
-        self._find_strangers()
         if self._prepared is not None:
             self._prepared.begin()
         self.flag = RECV
@@ -101,6 +127,8 @@ class Serial(pufferlib.vector.Serial):
             if self._facts.native:
                 for index, env in enumerate(self.envs):
                     env.step(self._actions[index])
+                    for array in self._lent[index]:
+                        array.fetch()
             else:
                 # A copy, as an environment may keep its last action and the buffer is written to again.
                 actions = self.actions.copy()
@@ -113,8 +141,6 @@ class Serial(pufferlib.vector.Serial):
                         env.step(actions[rows])
         except (Exception, SystemExit) as error:
             raise self._failure(index, "step", error) from error
-        for ours, env, name in self._strangers:
-            np.copyto(ours, getattr(env, name))
         if self._prepared is not None:
             self._prepared.step()
         self.flag = RECV
@@ -150,16 +176,6 @@ class Serial(pufferlib.vector.Serial):
         for env in self.envs:
             with contextlib.suppress(Exception):  # what fails in closing must not fail a run that has ended well
                 env.close()
-
-    def _find_strangers(self) -> None:
-        """Arrays of PufferEnvs that do not write into the memory they were given, and are copied after every step."""
-        if not self._facts.native:
-            return
-        self._strangers = [(ours[rows], env, name) for env, rows in zip(self.envs, self._rows, strict=True)
-                           for name, ours in self.buffers.items()
-                           if name != "actions" and not np.shares_memory(ours, getattr(env, name))]
-        for ours, env, name in self._strangers:
-            np.copyto(ours, getattr(env, name))
 
     def _failure(self, index: int, doing: str, error: BaseException) -> EnvFailure | InputError:
         first, last = self._first_envs[index], self._first_envs[index] + self._envs_each - 1

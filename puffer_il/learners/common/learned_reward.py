@@ -67,15 +67,20 @@ class LearnedReward(nn.Module):
 
     def predict(self, obs: Any, actions: Any = None, next_obs: Any = None) -> Array:
         """Rewards (n,) float32 of n transitions in arrays, as `Demos` hold them: `reward.predict(demos.obs,
-        demos.actions, demos.next_obs)`. InputError where something is missing that it `reads`."""
+        demos.actions, demos.next_obs)`. InputError where something is missing that it `reads`, or of other rows."""
         given = {"obs": obs, "actions": actions, "next_obs": next_obs}
         missing = [name for name in self.reads if given[name] is None]
         if missing:
             raise InputError(f"the reward of {self.algo} reads {missing[0]}, which is missing; give an array of it")
         spec, device = self.spec, next(chain(self.parameters(), self.buffers()), torch.empty(0)).device
-        rows = spec.pack(obs)[0]
-        columns = (rows, None if actions is None else spec.action.chosen(np.asarray(
-            actions, spec.action.dtype).reshape(len(rows), -1)), None if next_obs is None else spec.pack(next_obs)[0])
+        rows, following = spec.pack(obs)[0], None if next_obs is None else spec.pack(next_obs)[0]
+        done = None if actions is None else np.asarray(actions, spec.action.dtype)
+        if following is not None and len(following) != len(rows):
+            raise InputError(f"next_obs has {len(following)} rows but obs has {len(rows)}; give one for each")
+        if done is not None and done.size not in (len(rows) * spec.action.dim, len(rows) * spec.action.width):
+            raise InputError(f"actions have shape {done.shape} but obs has {len(rows)} rows; give an action of "
+                             f"{spec.action.width} for each")
+        columns = rows, None if done is None else spec.action.chosen(done.reshape(len(rows), -1)), following
         seen, *others = (None if x is None else torch.tensor(x, device=device) for x in columns)
         assert seen is not None
         return self.of_rows(seen, *others).cpu().numpy()

@@ -59,16 +59,17 @@ def _together(cells: Entries, envs: Sequence[str]) -> Table:
 
 
 def _environment(env: str, cells: Entries) -> Table:
-    rows = []
+    rows, tells = [], any(cell.get("success_rate") is not None for cell in cells)
     for (algo, demos), group in _groups(cells).items():
         reached = [cell for cell in group if cell["expert_steps"] is not None]
         steps, seconds = (_first(reached, len(group), key) for key in ("expert_steps", "expert_s"))
         rows.append([algo, _demos(demos), *_iqm(np.array([[c["score"]] for c in group])),
-                     number(float(np.mean([c["return_mean"] for c in group]))), f"{len(reached)} of {len(group)}",
-                     quantity(steps), number(seconds)])
+                     number(float(np.mean([c["return_mean"] for c in group]))), *([_success(group)] if tells else []),
+                     f"{len(reached)} of {len(group)}", quantity(steps), number(seconds)])
     best, random = (median(c[key] for c in cells if c[key] is not None) for key in ("expert_return", "random_return"))
     sources = ", ".join(dict.fromkeys(c["source"] for c in cells if c["source"])) or "no demonstrations"
-    columns = ("algorithm", "demos", "IQM", "95%", "return", f"at {EXPERT_LEVEL}", "steps", "seconds")
+    columns = ("algorithm", "demos", "IQM", "95%", "return", *(["success"] if tells else []), f"at {EXPERT_LEVEL}",
+               "steps", "seconds")
     return Table(env, columns, rows, (
         f"{sources[0].upper()}{sources[1:]}, return {number(best)}; a random policy's: {number(random)}. Steps (or "
         f"samples) and seconds since the process was started until an evaluation reached {EXPERT_LEVEL}: medians over "
@@ -102,6 +103,12 @@ def _iqm(scores: np.ndarray) -> list[str]:
         return [f"{float(iqm(scores)):.2f}", "–"]
     low, high = stratified_bootstrap_ci(scores)
     return [f"{float(iqm(scores)):.2f}", f"{low:.2f} to {high:.2f}"]
+
+
+def _success(group: Entries) -> str:
+    """The mean success rate of the runs that tell one."""
+    told = [cell["success_rate"] for cell in group if cell.get("success_rate") is not None]
+    return f"{np.mean(told):.0%}" if told else "–"
 
 
 def _first(reached: Entries, runs: int, key: str) -> float:

@@ -201,7 +201,8 @@ def read_run(e: Experiment, shown: Demonstrations, run_dir: Path) -> Cell:
     mean = summary["eval"]["return_mean"] if ended else random
     return {**asdict(e), "source": shown.source if e.demos else "", "status": summary["status"], "error": "",
             "score": normalized(mean, random, expert), "return_mean": mean, "expert_return": expert,
-            "random_return": random, "env_steps": summary["env_steps"], "wall_s": summary["wall_s"],
+            "random_return": random, "success_rate": (summary["eval"] or {}).get("success_rate"),
+            "env_steps": summary["env_steps"], "wall_s": summary["wall_s"],
             "expert_steps": reached.get("env_steps"), "expert_s": reached.get("wall_s")}
 
 

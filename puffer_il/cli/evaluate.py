@@ -46,6 +46,8 @@ def evaluate(args: Namespace) -> int:
     lines = [f"{args.run_dir}, after {played['env_steps']:,} steps", *scores(played, played)]
     if args.both:
         lines += facts([(name, one_line(played[f"eval_{name}"])) for name in ("greedy", "sampled")])
+        if played.get("differs"):
+            parser.notice(played["differs"])
     if args.demos:
         shown = played["demos"]
         lines += facts([("likelihood", f"{shown['log_likelihood']:.3f} nats an action (the mean log-likelihood of "
@@ -62,6 +64,8 @@ def scores(known: dict[str, Any], played: dict[str, Any] | None) -> list[str]:
     if played is not None:
         log = [f"{name.replace('_', ' ')} {number(x)}" for name, x in played.get("log", {}).items()]
         lines = [("policy", one_line(played)), ("played", ", ".join([f"{played['episodes']} episodes", *log]))]
+        if played.get("unscored"):
+            lines.append(("score", played["unscored"].replace("no normalised score", "none", 1)))
     returns = ((name, known[f"{name}_return"]) for name in ("expert", "random"))
     return facts(lines + [(name, number(value)) for name, value in returns if value is not None])
 
@@ -71,4 +75,4 @@ def one_line(played: dict[str, Any]) -> str:
     from puffer_il.training.loggers import evaluation
 
     metrics = {f"eval/{key}": value for key, value in played.items() if isinstance(value, int | float)}
-    return evaluation(metrics | dict(zip(("eval/ci_low", "eval/ci_high"), played["ci95"], strict=True)))
+    return evaluation(metrics | dict(zip(("eval/ci_low", "eval/ci_high"), played["ci95"] or (), strict=False)))

@@ -289,7 +289,11 @@ def step_threads() -> int:
 
 
 def pop_log_means(logs: Array, names: tuple[str, ...]) -> dict[str, float]:
-    """Means over the episodes summed up in `logs` (rows, 1 + len(names)), which is then reset; empty if none ended."""
+    """Means over the episodes summed up in `logs` (rows, 1 + len(names)), which is then reset; empty if none ended.
+    What a C environment logs as `success` is its success rate too."""
     episodes, *sums = logs.sum(0)
     logs[:] = 0
-    return {name: float(total / episodes) for name, total in zip(names, sums, strict=True)} if episodes else {}
+    if not episodes:
+        return {}
+    means = {name: float(total / episodes) for name, total in zip(names, sums, strict=True)}
+    return means | ({"success_rate": means["success"]} if "success" in means else {})

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from puffer_il.core.spec import Array
+from puffer_il.core.text import number
 
 MAX_DRAWN = 1 << 20  # numbers resampled at a time, which bounds the memory
 
@@ -30,6 +31,27 @@ def bootstrap_ci(values: Array, statistic: Statistic = np.mean, confidence: floa
     return stratified_bootstrap_ci(np.reshape(values, (-1, 1)), statistic, confidence, samples, rng)
 
 
+def mean_ci(values: Array, clusters: Array | None = None) -> tuple[float, float] | None:
+    """95% interval of the mean of `values` (n,), those of one of the `clusters` (n,) int depending on each other, as
+    agents of one episode do: whole clusters are drawn (Davison and Hinkley 1997, section 3.8). Values are independent
+    without `clusters`. None where a single one tells nothing of the spread.
+    """
+    if clusters is None:
+        return bootstrap_ci(values) if len(values) > 1 else None
+    _, which = np.unique(clusters, return_inverse=True)
+    sums, counts = np.bincount(which, values), np.bincount(which)
+    if len(sums) < 2:
+        return None
+    if (counts == counts[0]).all():
+        return bootstrap_ci(sums / counts)
+
+    def mean(drawn: Array, axis: int) -> Array:
+        drawn = drawn.astype(np.int64)
+        return sums[drawn].sum(axis) / counts[drawn].sum(axis)
+
+    return bootstrap_ci(np.arange(len(sums)), mean)
+
+
 def stratified_bootstrap_ci(scores: Array, statistic: Statistic = iqm, confidence: float = 0.95, samples: int = 2000,
                             rng: np.random.Generator | None = None) -> tuple[float, float]:
     """The same over `scores` (runs, tasks): runs are resampled within each task, the statistic taken over all of them.
@@ -49,11 +71,21 @@ def stratified_bootstrap_ci(scores: Array, statistic: Statistic = iqm, confidenc
 def normalized(value: float, random: float | None, expert: float | None) -> float | None:
     """(value − random) / (expert − random): 0 plays like random, 1 like the expert.
 
-    None where either is unknown or both are equal, since such a score would say nothing.
+    None where either is unknown, and where the expert is not better than random: such a score would say nothing, or
+    the contrary (see `unscored`).
     """
-    if random is None or expert is None or expert == random:
+    if random is None or expert is None or expert <= random:
         return None
     return (value - random) / (expert - random)
+
+
+def unscored(random: float | None, expert: float | None) -> str:
+    """Why there is no normalised score although both returns are known, a line; "" otherwise."""
+    if random is None or expert is None or expert > random:
+        return ""
+    than = "the same as" if expert == random else "less than"
+    return (f"no normalised score: the expert returns {number(expert)}, {than} a random policy ({number(random)}), so "
+            "that 0 and 1 have no meaning; compare returns")
 
 
 def _resample(scores: Array, samples: int, rng: np.random.Generator) -> Array:

@@ -17,9 +17,9 @@ from puffer_il.core.text import number
 from puffer_il.learners.base import Learner
 from puffer_il.learners.common.learned_reward import reward_state
 from puffer_il.rollout.evaluate import Scores
-from puffer_il.rollout.stats import bootstrap_ci
 
 COUNT = 3  # best evaluated policies that are kept; a lucky one must not stand in the way of the second
+MUCH = 0.1  # share of a policy's gain over chance that sampling may cost without a word
 
 
 @dataclass(frozen=True)
@@ -111,15 +111,27 @@ def told_choice(result: Snapshot, last: Snapshot, scores: dict[str, dict[str, An
             f"the last one (return {number(end)} at step {last.env_steps:,}); set train.result = 'last' for that")
 
 
-def stuck(greedy: Scores, sampled: Scores, sign: int = 1) -> str:
-    """One line for the user if sampled actions are clearly better than the likeliest ones: if the 95% intervals of the
-    mean returns lie apart. `sign` as of `Kept`; "" otherwise."""
-    worse, better = (bootstrap_ci(sign * scores.returns) for scores in (greedy, sampled))
-    if better[0] <= worse[1]:
+def differs(greedy: Scores, sampled: Scores, deterministic: bool, sign: int = 1, chance: float | None = None) -> str:
+    """One line for the user if the likeliest actions and sampled ones are clearly not worth the same: if the 95%
+    intervals of the mean returns lie apart; "" otherwise. That sampling costs something is no news: there it has to be
+    more than MUCH of what the policy gains over `chance`, a random policy's return.
+
+    deterministic  which of the two the scores of the run are; `sign` as of `Kept`
+    """
+    bounds = [sorted(sign * end for end in scores.ci95 or ()) for scores in (greedy, sampled)]
+    if not all(bounds):
         return ""
-    means = (number(float(scores.returns.mean())) for scores in (sampled, greedy))
-    return ("sampled actions return {}, the likeliest ones {}: ".format(*means) +
-            "the greedy policy is stuck or loses what chance gives; evaluate it with eval.deterministic = false")
+    (greedy_low, greedy_high), (sampled_low, sampled_high) = bounds
+    means = [float(scores.returns.mean()) for scores in (sampled, greedy)]
+    told = "sampled actions return {}, the likeliest ones {}: ".format(*map(number, means))
+    if sampled_low > greedy_high:
+        return told + "the greedy policy is stuck or loses what chance gives" + (
+            "; evaluate it with eval.deterministic = false" if deterministic else "")
+    gain = 0.0 if chance is None else abs(means[1] - chance)
+    if greedy_low > sampled_high and abs(means[1] - means[0]) > MUCH * gain:
+        return told + ("the score holds for the likeliest alone, so act with deterministic=True" if deterministic else
+                       "sampling loses the rest; evaluate it with eval.deterministic = true")
+    return ""
 
 
 def _with_mean(one: Snapshot, mean: float | None) -> Snapshot:

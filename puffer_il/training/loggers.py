@@ -77,6 +77,9 @@ class Logger:
     def message(self, text: str) -> None:
         """A notice or warning of one line."""
 
+    def rewind(self) -> None:
+        """The run has gone back to an earlier step: what comes next takes the place of what was logged after it."""
+
     def finish(self, summary: dict[str, Any]) -> None:
         """Once, with the run's summary; not called if the run failed."""
         self.close()
@@ -116,6 +119,9 @@ class JsonlLogger(Logger):
     def moved(self, run_dir: Path) -> None:
         self.close()
         self.path = run_dir / self.file
+
+    def rewind(self) -> None:
+        self._fresh = True
 
     def close(self) -> None:
         if self._file is not None:
@@ -172,6 +178,9 @@ class TensorBoardLogger(Logger):
         for key, value in metrics.items():
             if math.isfinite(value):
                 self._writer.add_scalar(key, value, int(step))
+
+    def rewind(self) -> None:
+        self.close()  # a new writer hides what this one has written
 
     def close(self) -> None:
         if self._writer is not None:
@@ -240,11 +249,14 @@ class TimeLeft:
 
 
 def evaluation(metrics: Metrics) -> str:
-    """Such as "487.2 ± 8.1, 0.97 of the expert (95% CI 0.95 to 0.99)"; the interval is of the return where no expert
-    is known."""
+    """Such as "487.2 ± 8.1, 0.97 of the expert (95% CI 0.95 to 0.99), 83% succeeded"; the interval is of the return
+    where there is no score, and one episode alone has none."""
     text = f"{number(metrics['eval/return_mean'])} ± {number(metrics['eval/return_std'])}"
     score = metrics.get("eval/normalized", math.nan)
-    return text + (f", {score:.2f} of the expert" if math.isfinite(score) else "") + f" (95% CI {interval(metrics)})"
+    success = metrics.get("eval/success_rate", math.nan)
+    text += f", {score:.2f} of the expert" if math.isfinite(score) else ""
+    text += f" (95% CI {interval(metrics)})" if "eval/ci_low" in metrics else ""
+    return text + (f", {success:.0%} succeeded" if math.isfinite(success) else "")
 
 
 def interval(metrics: Metrics) -> str:

@@ -130,8 +130,10 @@ def returns(state: State, width: int) -> Panel:
         notes.append(fact("episode length ", number(state.get("rollout/length_mean"))))
     if "eval/return_mean" in state.latest:
         spread = fact(" ± ", number(state.get("eval/return_std")), before=number(state.get("eval/return_mean")))
-        lines.append(_return_line(("◆ ", "evaluation", GOOD), spread, state.get("eval/normalized"),
-                                  Text(f"95% CI {interval(state.latest)}", LABEL)))
+        sure = Text(f"95% CI {interval(state.latest)}" if "eval/ci_low" in state.latest else "", LABEL)
+        lines.append(_return_line(("◆ ", "evaluation", GOOD), spread, state.get("eval/normalized"), sure))
+        if math.isfinite(success := state.get("eval/success_rate")):
+            notes.append(fact("succeeded ", f"{success:.0%}"))
         notes.append(fact("evaluated at ", quantity(state.evaluated_at)))
     else:
         lines.append(_return_line(("◇ ", "evaluation", LABEL), Text("none yet", LABEL), math.nan, Text()))

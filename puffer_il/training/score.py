@@ -11,6 +11,7 @@ from puffer_il.demos.read import Source
 from puffer_il.nn.policy import Policy
 from puffer_il.rollout.actors import RandomActor
 from puffer_il.rollout.evaluate import EVAL_SEED, FINAL_SEED, evaluate, log_likelihood, make_eval_vec
+from puffer_il.training.kept import differs
 from puffer_il.training.process import torch_threads
 from puffer_il.training.resolve_actor import resolve_actor
 from puffer_il.training.saved_run import load_policy
@@ -26,7 +27,8 @@ def score(policy: Any, creator: Creator, episodes: int, seed: int = 0, *, determ
                    compare with, and where `deterministic` is None whether to act by the mode
     demos          the expert in place of those that come with the environment, if there is no run to tell of one; also
                    tells under `demos` how likely the policy finds them. A section {"source": …, "episodes": …} as well
-    both           also play by the mode and by sampling: `eval_greedy` and `eval_sampled`, of which one is the above
+    both           also play by the mode and by sampling: `eval_greedy` and `eval_sampled`, of which one is the above;
+                   `differs` is a line if they are not worth the same
     clip_actions   clip continuous ones to their range; None: as the run does, and True where there is none
     InputError for what does not fit.
     """
@@ -61,6 +63,8 @@ def score(policy: Any, creator: Creator, episodes: int, seed: int = 0, *, determ
     result = parts[greedy] | scale
     if both:
         result |= {"eval_greedy": parts[True], "eval_sampled": parts[False]}
+        if told := differs(played[True], played[False], greedy, chance=scale["random_return"]):
+            result["differs"] = told
     if shown is not None:
         if not isinstance(policy, Policy):
             raise InputError(f"demos {shown.source}: this policy does not give the likelihood of actions; leave them "

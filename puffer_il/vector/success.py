@@ -27,10 +27,7 @@ class Successes:
 
     def step(self, row: int, info: Any, ended: bool) -> None:
         """One step of a row that acted."""
-        if isinstance(info, dict):
-            for key in KEYS:
-                if (told := _truth(info.get(key))) is not None:
-                    self._so_far[row] = told or (key == EVER and self._so_far[row] == 1)
+        self._hear(row, info)
         if ended:
             self._end(np.array([row]))
 
@@ -43,12 +40,28 @@ class Successes:
         if ended.any():
             self._end(np.flatnonzero(ended))
 
+    def _hear(self, row: Any, info: Any) -> None:
+        if isinstance(info, dict):
+            for key in KEYS:
+                if (told := _truth(info.get(key))) is not None:
+                    self._so_far[row] = told or (key == EVER and self._so_far[row] == 1)
+
     def _note(self, infos: Any, rows: Array) -> None:
-        for key in KEYS:
-            values = np.asarray(infos[key]) if isinstance(infos, dict) and key in infos else None
-            if values is not None and values.shape == rows.shape and values.dtype.kind in "biuf":
-                told = np.flatnonzero(infos.get(f"_{key}", True) & rows)
+        """What infos say of `rows` (n,) bool: arrays with masks as Gymnasium has them, of objects where the values are
+        no plain numbers (np.bool_), or an array of dicts, as before Gymnasium 1.0."""
+        if isinstance(infos, list | tuple | np.ndarray) and len(infos) == len(rows):
+            for row in np.flatnonzero(rows):
+                self._hear(row, infos[row])
+        for key in KEYS if isinstance(infos, dict) else ():
+            values = np.asarray(infos[key]) if key in infos else np.empty(0)
+            if values.size != len(rows) or len(values) != len(rows):
+                continue
+            values, told = values.reshape(len(rows)), np.flatnonzero(infos.get(f"_{key}", True) & rows)
+            if values.dtype.kind in "biuf":
                 self._so_far[told] = values[told].astype(bool) | ((self._so_far[told] == 1) & (key == EVER))
+            elif values.dtype.kind == "O":
+                for row in told:
+                    self._hear(row, {key: values[row]})
 
     def _end(self, rows: Array) -> None:
         told = rows[self._so_far[rows] != UNTOLD]

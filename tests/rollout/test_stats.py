@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from puffer_il.rollout import stats
-from puffer_il.rollout.stats import bootstrap_ci, iqm, normalized, stratified_bootstrap_ci
+from puffer_il.rollout.stats import bootstrap_ci, iqm, mean_ci, normalized, stratified_bootstrap_ci, unscored
 
 
 @pytest.mark.parametrize(("scores", "expected"), [
@@ -83,3 +83,50 @@ def test_normalized_score() -> None:
 @pytest.mark.parametrize(("random", "expert"), [(None, 500.0), (20.0, None), (20.0, 20.0)])
 def test_no_score_where_it_would_say_nothing(random: float | None, expert: float | None) -> None:
     assert normalized(30.0, random, expert) is None
+
+
+def test_without_a_better_expert_there_is_no_score_and_a_line_says_why() -> None:
+    for expert, told in ((22.0, "the same as"), (9.2, "less than")):
+        assert normalized(15.0, 22.0, expert) is None
+        assert told in (line := unscored(22.0, expert)) and "\n" not in line and "22" in line
+    assert unscored(22.0, 500.0) == unscored(None, 9.2) == unscored(22.0, None) == ""
+    assert normalized(15.0, None, 9.2) is normalized(15.0, 22.0, None) is None
+
+
+# Agents of one episode depend on each other
+
+def test_identical_agents_tell_no_more_than_one() -> None:
+    """Taken for independent, n equal values a cluster make the interval √n times too narrow."""
+    values = np.random.default_rng(0).normal(size=100)
+    for agents in (2, 4):
+        told = mean_ci(np.repeat(values, agents), np.repeat(np.arange(100), agents))
+        assert told == bootstrap_ci(values)
+        narrow = bootstrap_ci(np.repeat(values, agents))
+        assert (told[1] - told[0]) / (narrow[1] - narrow[0]) == pytest.approx(np.sqrt(agents), rel=0.1)
+
+
+@pytest.mark.parametrize("uneven", [False, True])
+def test_interval_over_clusters_covers_the_true_mean_as_often_as_it_says(uneven: bool) -> None:
+    """Returns of 40 episodes of up to 4 agents, half of whose spread is their episode's."""
+    rng = np.random.default_rng(0)
+    covered = np.zeros((300, 2), bool)
+    for trial in range(300):
+        sizes = rng.integers(1, 5, 40) if uneven else np.full(40, 4)
+        clusters = np.repeat(np.arange(40), sizes)
+        values = 7 + rng.normal(size=40)[clusters] + rng.normal(size=len(clusters))
+        for k, (low, high) in enumerate((mean_ci(values, clusters), mean_ci(values))):
+            covered[trial, k] = low <= 7 <= high
+    assert 0.90 <= covered[:, 0].mean() <= 0.98 and covered[:, 1].mean() < 0.86
+
+
+def test_the_interval_is_around_the_mean_of_all_values_however_large_their_clusters_are() -> None:
+    clusters = np.repeat(np.arange(30), np.arange(30) % 3 + 1)
+    values = clusters % 3 * 10.0 + np.random.default_rng(0).normal(size=len(clusters))
+    low, high = mean_ci(values, clusters)
+    assert low < values.mean() < high
+    assert mean_ci(values, np.arange(len(values))) == mean_ci(values) == bootstrap_ci(values)
+
+
+def test_a_single_episode_has_no_interval() -> None:
+    assert mean_ci(np.array([3.0])) is None
+    assert mean_ci(np.array([3.0, 4.0]), np.zeros(2, int)) is None

@@ -10,7 +10,10 @@ import pytest
 from gymnasium import spaces
 
 import puffer_il
+from puffer_il.cli import main
+from puffer_il.vector.success import Successes
 from puffer_il.vector.vec import make_vec
+from tests.support.runs import run, tiny
 
 LENGTH = 4
 
@@ -67,7 +70,7 @@ def rate(make, actions, rows=2, **how):
         return vec.pop_log_means()
 
 
-@pytest.mark.parametrize("kind", [bool, int, np.float64, lambda x: np.array([x])])
+@pytest.mark.parametrize("kind", [bool, int, np.float32, np.bool_, lambda x: np.array([x])])
 @pytest.mark.parametrize(("key", "wanted"), [("is_success", 0.5), ("success", 1.0)])
 def test_is_success_counts_at_the_end_and_success_at_any_time(key, wanted, kind):
     make = functools.partial(Says, key, kind)
@@ -88,15 +91,49 @@ def test_workers_count_the_same():
     assert rate(functools.partial(Says), [(0, 1)] * LENGTH, **how) == {"success_rate": 0.5}
 
 
+@pytest.mark.parametrize("kind", [bool, np.float32, np.bool_, np.array, lambda x: np.array([x])])
 @pytest.mark.parametrize("mode", list(gymnasium.vector.AutoresetMode)[:2])
 @pytest.mark.parametrize(("key", "wanted"), [("is_success", 0.5), ("success", 1.0)])
-def test_vectors_of_gymnasium_count_the_same(mode, key, wanted):
+def test_vectors_of_gymnasium_count_the_same(mode, key, wanted, kind):
     def make(num_envs=2):
-        return gymnasium.vector.SyncVectorEnv([functools.partial(Says, key)] * num_envs, autoreset_mode=mode)
+        return gymnasium.vector.SyncVectorEnv([functools.partial(Says, key, kind)] * num_envs, autoreset_mode=mode)
 
     assert rate(make, [(0, 0), (0, 1), (0, 0), (1, 0)]) == {"success_rate": wanted}
     again = [(1, 1)] * LENGTH + [(0, 0)] * (LENGTH + (mode is gymnasium.vector.AutoresetMode.NEXT_STEP))
     assert rate(make, again) == {"success_rate": 0.5}
+
+
+def test_final_infos_as_they_were_before_gymnasium_1_count_too():
+    """An array of dicts, None where nothing ended."""
+    logs = np.zeros((3, 2))
+    seen = Successes(3, logs)
+    acted, ended = np.ones(3, bool), np.array([True, False, True])
+    final = np.array([{"is_success": True}, None, {"is_success": np.float32(0)}], object)
+    seen.step_all({"final_info": final, "is_success": np.array([False, True, True])}, acted, ended)
+    assert logs.tolist() == [[1, 1], [0, 0], [1, 0]]
+    seen.step_all({"is_success": np.array([False, True, False])}, acted, np.array([False, True, False]))
+    assert logs.tolist() == [[1, 1], [1, 1], [1, 0]]
+
+
+def test_what_a_c_environment_logs_as_success_is_its_rate():
+    with make_vec("detour", num_envs=8) as vec:
+        vec.reset(0)
+        means = {}
+        while not means:
+            vec.step(np.zeros((8, vec.spec.action.dim), np.float32))
+            means = vec.pop_log_means()
+    assert means["success_rate"] == means["success"] and "above" in means
+
+
+def test_a_run_tells_the_rate_everywhere(tmp_path, capsys):
+    recorder = run(tiny("ppo", tmp_path / "run", env__name=f"{__name__}:Says", env__num_envs=4, env__backend="serial",
+                        train__num_steps=8, train__total_steps=64, eval__interval_steps=32, ppo__num_minibatches=2))
+    assert all("rollout/success_rate" in metrics for metrics in recorder.metrics[:-1])
+    assert "eval/success_rate" in recorder.metrics[0]
+    parts = [recorder.summary[name] for name in ("eval", "eval_last", "eval_greedy", "eval_sampled")]
+    assert all(0 <= part["success_rate"] <= 1 for part in parts)
+    assert main(["eval", str(tmp_path / "run"), "--episodes", "4"]) == 0
+    assert "% succeeded" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("make", [functools.partial(Says, "score"), functools.partial(Says, "success", str)])

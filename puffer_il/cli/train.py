@@ -170,8 +170,7 @@ def result(summary: dict[str, Any], run_dir: Path) -> list[str]:
     then = {"finished": [("evaluate", f"puffer-il eval {run}"),
                          ("continue", f"puffer-il train --resume {run} --total-steps {2 * summary['env_steps']}")],
             "interrupted": [("evaluate", f"puffer-il eval {run}"), ("continue", f"puffer-il train --resume {run}")],
-            "diverged": [("cause", cause)] if (cause := summary.get("cause")) else [
-                ("advice", "a loss is not finite; lower the learning rates, see metrics.jsonl")]}
+            "diverged": [("cause", str(summary.get("cause"))), ("evaluate", f"puffer-il eval {run}")]}
     title = shown(f"{summary['status']}: {summary['algo']} on {summary['env']}, seed {summary['seed']}")
     return ["", title, *scores(summary, summary["eval"]),
             *facts([*kept, ("time", took), ("run", str(run_dir)), *then[summary["status"]]])]

@@ -42,6 +42,9 @@ class EnvConfig:
                             "episode's beginning, its first one", low=1)
     channels: str = setting("auto", "where pictures have their channels; auto decides by their shape and says so",
                             choices=("auto", "first", "last"))
+    on_nan: str = setting("stop", "what to do when the environment gives a NaN or infinite observation or reward: stop "
+                                  "the run and name it, or mask the rows, which nothing then learns from",
+                          choices=("stop", "mask"))
     kwargs: dict = setting({}, "keyword parameters of the environment (a TOML table)")
 
     @property
@@ -140,6 +143,10 @@ class TrainConfig:
                                      "run on; 1 for the latest alone", low=1)
     stop_at_expert: float = setting(0.0, "stop once an evaluation reaches this normalised score, and another one "
                                     "from other starting states too; 0 never stops", low=0)
+    on_divergence: str = setting("rollback", "what to do when a loss, gradient or weight becomes NaN or infinite: go "
+                                             "back to the last checkpoint with half the learning rates, or stop",
+                                 choices=("rollback", "stop"))
+    max_rollbacks: int = setting(3, "how often a run may go back before it stops", low=1)
     tensorboard: bool = setting(False, "write TensorBoard events too (extra 'tensorboard')")
 
 

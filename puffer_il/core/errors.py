@@ -15,6 +15,14 @@ class EnvFailure(RuntimeError):
     """An environment or its worker process died; the message holds its traceback or signal (exit code 1)."""
 
 
+class NotFinite(EnvFailure):
+    """An environment gave NaN or infinity: one line that says which, where, and what to do (exit code 1)."""
+
+
+class Diverged(Exception):
+    """What is learned has become NaN or infinite: one line that says what."""
+
+
 def one_line(error: BaseException) -> str:
     """The error's own words on one line of at most 300 characters."""
     text = " ".join((str(error) or type(error).__name__).split())

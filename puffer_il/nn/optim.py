@@ -20,6 +20,7 @@ class FlatAdam(Stateful):
 
     parameters      float32 on one device; their storage is replaced unless they already lie one after the other
     max_grad_norm   0 does not clip
+    slowed          times which every learning rate that is set counts, once a run has gone back
     """
 
     saved = ("mean", "square", "steps")
@@ -29,6 +30,7 @@ class FlatAdam(Stateful):
                  betas: tuple[float, float] = (0.9, 0.999)) -> None:
         self.flat, self.grad = flatten(list(parameters))
         self.mean, self.square = torch.zeros_like(self.flat), torch.zeros_like(self.flat)
+        self.slowed = 1.0
         self.learning_rate, self.eps, self.betas = learning_rate, eps, betas
         self.weight_decay, self.max_grad_norm = weight_decay, max_grad_norm
         self.steps = torch.zeros((), dtype=torch.float64, device=self.flat.device)
@@ -38,6 +40,15 @@ class FlatAdam(Stateful):
             self.kernel = kernels.Adam(len(self.flat), *(t.data_ptr() for t in (self.flat, self.grad, self.mean,
                                                                                 self.square)))
         self.prepare()
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the next steps, once they are prepared: what was set, times `slowed`."""
+        return self._set_rate * self.slowed
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        self._set_rate = value
 
     def zero_grad(self) -> None:
         self.grad.zero_()

@@ -162,6 +162,24 @@ class RolloutBuffer:
         self._final_index[old:self._num_final] = index
         self._final_obs[old:self._num_final] = final_obs
 
+    def drop(self, rows: Array, unseen: Array, last: Array) -> None:
+        """Leave `rows` (num_steps, num_envs) bool out, as if their actions had been ignored: what follows them begins
+        an episode, and what is not finite in them becomes 0. So do the observations `unseen` (num_steps, num_envs), and
+        `last` (num_envs,) of those that follow the last step."""
+        for flags in (self.valid, self.terminations, self.truncations, *([] if self.shown is None else [self.shown])):
+            flags[rows] = False
+        self.episode_starts[rows] = True
+        self.episode_starts[1:][rows[:-1]] = True
+        self.obs[unseen], self.last_obs[last], self.last_values[last | rows[-1]] = 0, 0, 0
+        for array in (self.actions, self.rewards, self.env_rewards, self.logprobs, self.values, self.final_values):
+            array[rows] = np.nan_to_num(array[rows], nan=0, posinf=0, neginf=0)
+        kept = ~rows.reshape(-1)[self.final_index]
+        index, final = self.final_index[kept], self.final_obs[kept]
+        self._num_final = 0
+        self.keep_ends(index, final)
+        if self.rollout is not None:
+            self.rollout.start()
+
     @property
     def final_index(self) -> Array:
         """(k,) int64: flat row numbers t·num_envs + i of the valid rows that ended, in the order they were written."""

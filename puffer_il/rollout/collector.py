@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from puffer_il.core.errors import InputError, NotFinite
 from puffer_il.core.spec import Batch, Metrics
 from puffer_il.nn import FusedPolicy, Noise, NumpyActorCritic, Policy
 from puffer_il.rollout.actors import TensorActorCritic
 from puffer_il.rollout.buffer import RolloutBuffer
+from puffer_il.rollout.finite import Guard, check_answers, not_finite, seen
 from puffer_il.rollout.labeller import Labeller
 from puffer_il.rollout.native_rollout import native_rollout
 from puffer_il.rollout.slices import ExpertSlice
@@ -48,22 +50,40 @@ class Collector:
         self.episode_returns: list[np.ndarray] = []
         self.episode_lengths: list[np.ndarray] = []
         self.env_seconds = self.act_seconds = 0.0
-        vec.reset(seed)
+        self.guard, self._seed = Guard(vec), seed
+        self.begin()
+
+    def begin(self) -> None:
+        """New episodes everywhere."""
+        self.steps = 0  # since then
+        self.state = self.policy.initial_state(self.vec.num_envs)
+        self.episode_starts[:] = True
+        self.vec.reset(self._seed)
 
     def collect(self) -> RolloutBuffer:
         """One rollout; true returns and lengths of the episodes that ended in it are in `episode_returns`, …
 
         `env_seconds` were spent waiting for environments and `act_seconds` on actions; both are 0 for a rollout in C.
+        What is not finite in it is left out, or named in a NotFinite (the environment's) or a Diverged (the policy's).
         """
         self.episode_returns, self.episode_lengths = [], []
         self.env_seconds = self.act_seconds = 0.0
-        buffer, groups = self.buffer, self.vec.groups
+        buffer = self.buffer
         buffer.start()
         if self.share is not None:
             self.share.start(self.progress)
-        if self._collect_natively():
-            self._mark(buffer)
-            return buffer
+        if not self._collect_natively():
+            self._collect_stepwise()
+        self.episode_starts |= self.guard.look(buffer, self.steps, self.state is not None)
+        if self.guard.left_out and self.state is not None:
+            self.state = torch.where(self.state.isfinite().all(1, keepdim=True), self.state, 0.0)
+        self.steps += buffer.num_steps
+        self._mark(buffer)
+        check_answers(buffer, self.vec.spec)
+        return buffer
+
+    def _collect_stepwise(self) -> None:
+        buffer, groups = self.buffer, self.vec.groups
         if self.state is not None:
             buffer.initial_state[:] = self.state.cpu().numpy()
         for t in range(buffer.num_steps):
@@ -75,10 +95,8 @@ class Collector:
             self._receive(buffer.num_steps - 1, group)
         self._bootstrap()
         self.noise.step += buffer.num_steps
-        self._mark(buffer)
         if self.on_device and not self.driven:
             rollout_on(buffer, self.device).resident |= {"obs", "actions", "logprobs", "values"}
-        return buffer
 
     @property
     def driven(self) -> bool:
@@ -98,9 +116,15 @@ class Collector:
         found: Metrics = {}
         if self.episode_returns:
             returns, lengths = np.concatenate(self.episode_returns), np.concatenate(self.episode_lengths)
+            if self.vec.masks_nan:
+                kept = np.isfinite(returns)
+                returns, lengths = returns[kept], lengths[kept]
+        if self.episode_returns and len(returns):
             found = {"rollout/return_mean": float(returns.mean()), "rollout/episodes": float(len(returns)),
                      "rollout/length_mean": float(lengths.mean())}
             found |= {f"rollout/{name}": mean for name, mean in self.vec.pop_log_means().items()}
+        if self.vec.masks_nan:
+            found["rollout/left_out"] = float(self.guard.left_out)
         if self.share is not None:
             found["rollout/expert_envs"] = self.share.count / self.vec.num_envs
         if self.act_seconds:
@@ -108,8 +132,8 @@ class Collector:
         return found
 
     def state_dict(self) -> dict[str, Any]:
-        return {"noise_step": self.noise.step, "generator": self.noise.generator.get_state(), "state": self.state,
-                "episode_starts": torch.from_numpy(self.episode_starts),
+        return {"noise_step": self.noise.step, "steps": self.steps, "generator": self.noise.generator.get_state(),
+                "state": self.state, "episode_starts": torch.from_numpy(self.episode_starts),
                 "vec": {k: torch.from_numpy(np.ascontiguousarray(v).copy()) for k, v in self.vec.get_state().items()},
                 **({} if self.labeller is None else {"expert": self.labeller.expert.state_dict()}),
                 **({} if self.share is None else {"share": self.share.expert.state_dict()})}
@@ -117,7 +141,9 @@ class Collector:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.noise.step = state["noise_step"]
         self.noise.generator.set_state(state["generator"].cpu())
+        self.steps = 0
         if self.vec.set_state({k: v.numpy() for k, v in state["vec"].items()}):  # otherwise new episodes have begun
+            self.steps = state.get("steps", 0)
             self.episode_starts[:] = state["episode_starts"].numpy()
             self.state = None if state["state"] is None else state["state"].to(self.device)
             if self.labeller is not None:
@@ -149,7 +175,13 @@ class Collector:
         act = (self._act_labelled if self.labeller else self._act_shared if self.driven else
                self._act_on_device if self.on_device else self._act_on_host)
         begin = time.perf_counter()
-        actions, state = act(t, group, rows, obs, state, noise)
+        try:
+            actions, state = act(t, group, rows, obs, state, noise)
+        except InputError:  # of an expert that refuses what it sees
+            if not_finite(obs, self.vec.spec) is not None:
+                raise NotFinite(f"environment {self.vec.spec.name!r}: an observation is {seen(obs, self.vec.spec)}, "
+                                f"in step {t} of the rollout; let it give finite numbers") from None
+            raise
         acted = time.perf_counter()
         self.act_seconds += acted - begin
         if self.state is not None and state is not None:

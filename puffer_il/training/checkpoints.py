@@ -11,6 +11,7 @@ import torch
 from puffer_il.core import checkpoint
 from puffer_il.core.errors import InputError
 from puffer_il.learners.common.learned_reward import FILE as REWARD_FILE
+from puffer_il.training.divergence import slow_down
 from puffer_il.training.run_dir import is_finished
 
 SHARE = 0.01  # of a run's time that its regular checkpoints may take
@@ -45,18 +46,18 @@ class Checkpoints:
         return self.run.folder.attempt("the checkpoint", partial(self.write, environments))
 
     def write_end(self, summary: dict[str, Any]) -> str:
-        """Write the last checkpoint, unless the run diverged, and the summary: elsewhere if the run directory does not
-        take them. One line that says what is not where it should be; "" if all is."""
+        """Write the last checkpoint, unless what was learned has diverged, and the summary: elsewhere if the run
+        directory does not take them. One line that says what is not where it should be; "" if all is."""
         run, own = self.run, self.run.run_dir
-        diverged = run.status == "diverged"
+        keep = not run.sound  # the last good one
         write_summary = partial(_write_summary, run, summary)
-        if (diverged or self.attempt()) and run.folder.attempt("summary.json", write_summary):
+        if (keep or self.attempt(run.status != "diverged")) and run.folder.attempt("summary.json", write_summary):
             lacking = run.folder.lacking()
             return f"{' and '.join(lacking)} of {own} could not be written to the end" if lacking else ""
         try:
             run.folder.elsewhere()
-            if not diverged:
-                self.write()
+            if not keep:
+                self.write(run.status != "diverged")
             write_summary()
         except OSError as error:
             return f"the results could not be written to {own}, nor to {run.run_dir} ({error.strerror}): they are lost"
@@ -73,7 +74,7 @@ class Checkpoints:
             "collector": run.collector.state_dict() if run.collector and environments else None,
             "spec": checkpoint.spec_to_state(run.spec), "torch_rng": torch.get_rng_state(),
             "wall_s": run.wall_s, **{name: getattr(run, name) for name in COUNTED},
-            "status": run.status, "total_steps": run.config.train.total_steps,
+            "status": run.status, "rollbacks": run.rollbacks, "total_steps": run.config.train.total_steps,
         }
         checkpoint.save(run.run_dir / "checkpoints", run.env_steps, state, run.config.train.keep_checkpoints)
         if chosen.reward is not None:
@@ -88,7 +89,7 @@ class Checkpoints:
         run = self.run
         state, path, notices = checkpoint.load_newest(run.run_dir, "cpu")
         with checkpoint.fitting(f"checkpoint {path}", f"it is of another run than that of {run.run_dir}"):
-            self._take_up(state)
+            self.take_up(state)
         for newer in sorted(path.parent.glob("step_*.pt"), reverse=True):  # must not pass for the newest again
             if newer.name > path.name:
                 newer.replace(newer.with_suffix(".damaged"))
@@ -102,7 +103,7 @@ class Checkpoints:
         return [*notices, *([f"the environments begin new episodes, as their state cannot be put back ({anew})"]
                             if anew else [])]
 
-    def _take_up(self, state: dict[str, Any]) -> None:
+    def take_up(self, state: dict[str, Any]) -> None:
         """Go on from what `write` wrote."""
         run = self.run
         run.learner.load_state_dict(state["learner"])
@@ -111,6 +112,7 @@ class Checkpoints:
         torch.set_rng_state(state["torch_rng"])
         run.kept.load_state_dict(state["kept"])
         run.shown.load_state_dict(state["shown"])
-        run.wall_before = state["wall_s"]
+        run.wall_before, run.rollbacks = state["wall_s"], state.get("rollbacks", 0)
+        slow_down(run.learner, run.rollbacks, run.rollbacks)
         for name in COUNTED:
             setattr(run, name, state[name])

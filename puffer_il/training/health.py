@@ -3,10 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
-from puffer_il.core.spec import EnvSpec, Metrics
-from puffer_il.rollout.buffer import RolloutBuffer
+from puffer_il.core.spec import Metrics
 
 LASTING = 50  # rollouts in a row from which on a sign is no accident
 GOOD = 0.9  # the normalised score from which on nothing is wrong, whatever the signs: at the expert's level returns
@@ -56,23 +53,3 @@ class Health:
                 found.append(f"for {LASTING} rollouts, {sign.advice}")
         return found
 
-
-def cause_of(buffer: RolloutBuffer | None, spec: EnvSpec) -> str | None:
-    """What in a rollout made a loss NaN or infinite, and the remedy; None if the environment is not to blame."""
-    if buffer is None:
-        return None
-    bad = np.argwhere(~np.isfinite(buffer.env_rewards) & buffer.valid)
-    if len(bad):
-        step, row = bad[0]
-        return (f"the reward of row {row} in step {step} of the rollout is {buffer.env_rewards[step, row]}; look for a "
-                f"division by zero or the log of 0 in {spec.name}")
-    seen = buffer.obs.reshape(-1, *spec.obs_shape)[buffer.valid.ravel()]
-    for leaf in (f for f in spec.obs_fields if f.dtype.kind == "f"):
-        for rows in (seen, buffer.final_obs):
-            values = leaf.of(rows).reshape(len(rows), leaf.size)
-            bad = np.argwhere(~np.isfinite(values))
-            if len(bad):
-                part = f" of {leaf.name!r}" if len(spec.obs_fields) > 1 else ""
-                return (f"an observation is {values[tuple(bad[0])]} in column {bad[0][1]}{part}; let {spec.name} give "
-                        "finite numbers")
-    return None

@@ -1,6 +1,5 @@
 """The loop: collect → relabel → advantages → update → report."""
 
-import math
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -16,17 +15,20 @@ import torch
 
 from puffer_il.core import checkpoint
 from puffer_il.core.config import Config
-from puffer_il.core.errors import EnvFailure, Quit
+from puffer_il.core.errors import Diverged, EnvFailure, NotFinite, Quit
 from puffer_il.core.spec import EnvSpec, Metrics
 from puffer_il.nn import fused
 from puffer_il.rollout.actors import Actor, RandomActor, policy_actor
 from puffer_il.rollout.evaluate import CHOICE_SEED, EVAL_SEED, FINAL_SEED, Scores, evaluate
+from puffer_il.rollout.finite import all_finite
+from puffer_il.rollout.stats import unscored
 from puffer_il.training.assemble import Parts, assemble
 from puffer_il.training.averaged import ShownPolicy
 from puffer_il.training.checkpoints import Checkpoints
+from puffer_il.training.divergence import diverged, go_back
 from puffer_il.training.folder import Folder
-from puffer_il.training.health import Health, cause_of
-from puffer_il.training.kept import Kept, Snapshot, copy_of, is_kept, sign_of, stuck, told_choice
+from puffer_il.training.health import Health
+from puffer_il.training.kept import Kept, Snapshot, copy_of, differs, is_kept, sign_of, told_choice
 from puffer_il.training.loggers import Logger, RunInfo
 from puffer_il.training.machine import machine
 from puffer_il.training.process import interruptible
@@ -78,6 +80,8 @@ def train(config: Config, loggers: list[Logger], run_dir: Path, *, resume: bool 
                 trainer.iterate()
                 if stop and trainer.status == "running":
                     trainer.status = "interrupted"
+        except NotFinite as error:
+            trainer.stop_for(error)
         except EnvFailure:
             trainer.checkpoints.attempt(environments=False)
             raise
@@ -109,7 +113,9 @@ class Trainer:
         self.result: Snapshot | None = None  # chosen at the end
         self.scores: dict[str, dict[str, Any] | None] = dict.fromkeys(SCORES)
         self.status = "running"
-        self.cause: str | None = None  # why it diverged, if that is known
+        self.cause: str | None = None  # why it diverged
+        self.rollbacks = 0  # how often it has gone back because of that
+        self.sound = True  # nothing that is not finite has been learned
         self.health = Health()
         self.folder = Folder(run_dir, parts.config.to_toml(), self.message, self._moved)
         self.checkpoints = Checkpoints(self)
@@ -139,7 +145,9 @@ class Trainer:
                        parameters=self.learner.policy.num_parameters)
         for logger in self.loggers:
             logger.start(info)
-        for note in (*(self.demos.notes if self.demos else ()), *(vec or self.parts.eval_vec).notices, *self.told):
+        reason = unscored(self.random_return, self.expert_return)
+        for note in (*(self.demos.notes if self.demos else ()), *(vec or self.parts.eval_vec).notices, *self.told,
+                     *([reason] if reason else ())):
             self.message(note)
         self.introduced = True
 
@@ -147,6 +155,25 @@ class Trainer:
         """One pass of the loop."""
         self.phases = dict.fromkeys(PHASES, 0.0)
         begin = time.monotonic()
+        metrics: Metrics = {}
+        try:
+            metrics = self.learn()
+            cause = diverged(metrics, self.learner)
+        except Diverged as error:
+            cause = str(error)
+        if cause and go_back(self, cause):
+            return
+        self.cause = f"{cause}; lower the learning rates" if cause else None
+        self.env_steps += self.steps_per_update
+        self.updates += 1
+        if not cause:
+            self.shown.follow(self.time_to_expert is not None, self.progress)
+        elapsed = time.monotonic() - begin
+        self.train_s += elapsed
+        self.report(metrics, elapsed)
+
+    def learn(self) -> Metrics:
+        """Collect, relabel, advantages, update."""
         learner, buffer = self.learner, None
         metrics: Metrics = {}
         if self.collector is not None:
@@ -155,23 +182,21 @@ class Trainer:
                 buffer = self.collector.collect()
             with self._phase("reward"):
                 metrics |= learner.relabel(buffer)
+            if not all_finite(buffer.rewards):
+                raise Diverged(f"the reward that {self.config.algo} has learned is NaN or infinite")
             with self._phase("advantages"):
                 learner.advantages(buffer)
         with self._phase("update"):
-            metrics |= learner.update(buffer, self.progress)
-        if not _finite(metrics):
-            self.cause = cause_of(buffer, self.spec)
-        self.env_steps += self.steps_per_update
-        self.updates += 1
-        self.shown.follow(self.time_to_expert is not None, self.progress)
-        elapsed = time.monotonic() - begin
-        self.train_s += elapsed
-        self.report(metrics, elapsed)
+            return metrics | learner.update(buffer, self.progress)
+
+    def stop_for(self, error: NotFinite) -> None:
+        """The environment gave something that is not finite, of which nothing was learned."""
+        self.status, self.cause = "diverged", str(error)
 
     def report(self, metrics: Metrics, elapsed: float) -> None:
         """Evaluate and checkpoint when due, decide whether to continue, and call the loggers."""
         cfg = self.config
-        if not _finite(metrics):
+        if self.cause:
             self.status = "diverged"
         elif self.progress >= 1 or self.learner.done:
             self.status = "finished"
@@ -185,9 +210,11 @@ class Trainer:
                     "progress": self.progress}
         self._log(metrics)
         score = self.last_eval["normalized"] if self.last_eval else None
-        for notice in (*self.learner.notices, *fused.take_notices(), *self.health.notices(metrics, score)):
+        guard = self.collector.guard.notices if self.collector else []
+        for notice in (*self.learner.notices, *guard, *fused.take_notices(), *self.health.notices(metrics, score)):
             self.message(notice)
         self.learner.notices.clear()
+        guard.clear()
         if self.status == "running" and (self.checkpoints.late() or self._due(cfg.train.checkpoint_steps)):
             self.checkpoints.attempt()
         if self.callback and self.callback(metrics) is False and self.status == "running":
@@ -211,14 +238,16 @@ class Trainer:
 
     def finish(self) -> dict[str, Any]:
         """Last evaluations, checkpoint and summary; the learner is left with the policy that is the result. A diverged
-        run keeps its last good checkpoint; an interrupted one writes its own and does not keep the user waiting. What
-        ends the process from here on costs no training: --resume comes back here."""
+        run keeps its last good checkpoint, and its policy; an interrupted one writes its own and does not keep the user
+        waiting. What ends the process from here on costs no training: --resume comes back here."""
         if self.status == "finished":
             self.checkpoints.attempt()
             try:
                 self._conclude()
             except Quit:
                 self.status = "interrupted"
+            except NotFinite as error:
+                self.stop_for(error)
         if self.status != "finished":
             self.result = self.kept.best
             self.scores |= {"eval": self.result.score if self.result else self.last_eval, "eval_last": self.last_eval}
@@ -226,6 +255,8 @@ class Trainer:
         self.unwritten = self.checkpoints.write_end(summary)
         if self.result is not None:
             self.learner.policy.load_state_dict(self.result.policy)
+        elif not self.sound and checkpoint.has_any(self.run_dir):
+            self.learner.policy.load_state_dict(checkpoint.load_newest(self.run_dir)[0]["policy"])
         for logger in self.loggers:
             logger.finish(summary)
         return summary
@@ -263,7 +294,7 @@ class Trainer:
         greedy, sampled = (scores, other) if cfg.deterministic else (other, scores)
         for name, played in (("eval_greedy", greedy), ("eval_sampled", sampled)):
             self.scores[name] = played.summary(self.random_return, self.expert_return)
-        if cfg.deterministic and (notice := stuck(greedy, sampled, self.kept.sign)):
+        if notice := differs(greedy, sampled, cfg.deterministic, self.kept.sign, self.random_return):
             self.message(notice)
 
     def _play(self, episodes: int, seed: int, snapshot: Snapshot | None = None, greedy: bool | None = None) -> Scores:
@@ -283,9 +314,8 @@ class Trainer:
     def _report(self, scores: Scores) -> Metrics:
         """Metrics of an evaluation, which is now the latest."""
         self.last_eval = self._judged(scores)
-        low, high = self.last_eval["ci95"]
         values = {k: v for k, v in self.last_eval.items() if isinstance(v, float)} | scores.log
-        values |= {"ci_low": low, "ci_high": high}
+        values |= dict(zip(("ci_low", "ci_high"), self.last_eval["ci95"] or (), strict=False))
         return {f"eval/{k}": v for k, v in values.items()}
 
     def _judged(self, scores: Scores) -> dict[str, Any]:
@@ -299,9 +329,9 @@ class Trainer:
         cfg, demos = self.config, self.demos
         reasons = {"chosen_because": list(cfg.chosen_because)} if cfg.chosen_because else {}
         return {
-            "status": self.status, "cause": self.cause, "algo": cfg.algo, **reasons, "env": cfg.env.name,
-            "seed": cfg.train.seed, "env_steps": self.env_steps, "wall_s": self.wall_s, "train_s": self.train_s,
-            "sps": self.env_steps / self.train_s if self.train_s else None,
+            "status": self.status, "cause": self.cause, "rollbacks": self.rollbacks, "algo": cfg.algo, **reasons,
+            "env": cfg.env.name, "seed": cfg.train.seed, "env_steps": self.env_steps, "wall_s": self.wall_s,
+            "train_s": self.train_s, "sps": self.env_steps / self.train_s if self.train_s else None,
             "demos": demos and {"source": demos.source, "episodes": demos.num_episodes,
                                 "return_mean": self.expert_return},
             "expert_return": self.expert_return, "random_return": self.random_return, **self.scores,
@@ -382,10 +412,6 @@ class Trainer:
     def message(self, text: str) -> None:
         for logger in self.loggers:
             logger.message(text)
-
-
-def _finite(metrics: Metrics) -> bool:
-    return all(map(math.isfinite, metrics.values()))
 
 
 @contextmanager

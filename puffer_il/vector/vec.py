@@ -20,7 +20,7 @@ from puffer_il.core.spec import Array, Batch, EnvSpec, Starts
 from puffer_il.kernels.threads import cores
 from puffer_il.native.native_env import NativeEnv, pop_log_means
 from puffer_il.vector.exact import why_inexact
-from puffer_il.vector.make import EnvFacts, find_creator
+from puffer_il.vector.make import EnvFacts, env_seed, find_creator
 from puffer_il.vector.serial import Serial, allocate
 from puffer_il.vector.snapshot import Unreadable
 from puffer_il.vector.workers import Workers
@@ -33,7 +33,8 @@ NO_RETURNS, NO_LENGTHS = np.empty(0), np.empty(0, np.int64)
 
 def make_vec(name: str | Callable, *, num_envs: int, backend: str = "auto", num_workers: int = 0, num_groups: int = 0,
              kwargs: dict[str, Any] | None = None, seed: int = 0, starts: Starts | None = None,
-             clip_actions: bool = True, pictures: Pictures | None = None, resumable: bool = False) -> Vec:
+             clip_actions: bool = True, pictures: Pictures | None = None, resumable: bool = False,
+             on_nan: str = "stop") -> Vec:
     """A vector of `num_envs` rows (environments times agents) of one environment.
 
     name: a folder under envs/ or the path of one, a Gymnasium id, a function or module:function, where the function
@@ -49,7 +50,8 @@ def make_vec(name: str | Callable, *, num_envs: int, backend: str = "auto", num_
     `starts` tells where some episodes begin instead, which only C environments can. `clip_actions` has continuous
     actions clipped to their range here, and nowhere else on their way from a policy to an environment. `pictures` says
     how those of the observations are prepared. `resumable` has it found out whether the state of a Python environment
-    can be saved exactly, of which `notices` tell.
+    can be saved exactly, of which `notices` tell. `on_nan` says what whoever steps the vector does about numbers that
+    are not finite (rollout.finite).
     InputError names what cannot be had, EnvFailure tells how an environment broke. `seed` is used until `reset`.
     """
     creator = replace(find_creator(name, kwargs, pictures), starts=starts)
@@ -78,7 +80,7 @@ def make_vec(name: str | Callable, *, num_envs: int, backend: str = "auto", num_
         puffer = Workers(creator, facts, 1 if facts.batched else count // workers, num_envs, workers, groups, seed)
     else:
         puffer = Serial(creator, facts, 1 if backend == "native" else count, allocate(facts, num_envs), seed)
-    return Vec(puffer, facts, backend, num_envs, workers, groups, seed, clip_actions)
+    return Vec(puffer, facts, backend, num_envs, workers, groups, seed, clip_actions, on_nan == "mask")
 
 
 def _plan(name: str, facts: EnvFacts, count: int, backend: str, num_workers: int) -> tuple[str, int]:
@@ -148,10 +150,12 @@ class Vec:
     notices      what the user should be told about this environment
     exact_state  True if `get_state` holds everything; otherwise `set_state` begins new episodes
     began_anew   why the last `set_state` began new episodes although the state is exact; "" if it did not
+    masks_nan    True if rows in which numbers are not finite are to be left out
     """
 
     def __init__(self, puffer: Serial | Workers, facts: EnvFacts, backend: str, num_envs: int, num_workers: int,
-                 num_groups: int, seed: int, clip_actions: bool = True) -> None:
+                 num_groups: int, seed: int, clip_actions: bool = True, masks_nan: bool = False) -> None:
+        self.masks_nan = masks_nan
         self.spec: EnvSpec = facts.spec
         self.backend, self.num_envs, self.num_workers, self.exact_state = backend, num_envs, num_workers, facts.exact
         self.began_anew, self._own_state = "", facts.own_state
@@ -160,7 +164,8 @@ class Vec:
         size = num_envs // num_groups
         self.groups = [slice(group * size, (group + 1) * size) for group in range(num_groups)]
         self.notices: list[str] = list(facts.notices)
-        self._puffer, self._seed, self._resumes = puffer, seed, 0
+        self._puffer, self._seed, self._resumes, self._begun = puffer, seed, 0, seed
+        self._native = facts.native
         self._sent: list[bool] | None = None  # per group, None before the first reset
         action = self.spec.action
         self._actions = puffer.actions.reshape(num_envs, action.width)
@@ -326,7 +331,15 @@ class Vec:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def origin(self, row: int) -> str:
+        """Of which environment a row is, and how to make its episodes again."""
+        number = row // self.spec.num_agents
+        if self._native:
+            return f"environment number {number} of seed {self._begun}"
+        return f"environment number {number}, whose first reset had the seed {env_seed(self._begun, number)}"
+
     def _begin(self, seed: int) -> Array:
+        self._begun = seed
         self._puffer.async_reset(seed)
         for group in range(len(self.groups)):
             self._puffer.recv(group)

@@ -125,7 +125,7 @@ def test_a_reward_that_is_no_number_is_refused_and_one_in_an_array_is_taken():
 
 
 @pytest.mark.parametrize(("where", "cause"), [("reward", "the reward of row 0 in step 4 of the rollout is nan"),
-                                              ("observation", "an observation is nan in column 0")])
+                                              ("observation", "an observation is nan in column 1, after step 4")])
 def test_a_run_that_diverges_names_what_the_environment_gave(tmp_path, capsys, where, cause):
     folder = tmp_path / "run"
     assert main(["train", "ppo", "tests.support.field:NotANumber", "--env.kwargs.where", where, "--total-steps", "64",

@@ -13,9 +13,11 @@ from puffer_il.core.config import EnvConfig, PolicyConfig
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ActionSpec, Batch, EnvSpec
 from puffer_il.demos import collect
+from puffer_il.demos.quota import Quota
 from puffer_il.nn.policy import Policy
 from puffer_il.rollout.actors import PolicyActor, RandomActor, policy_actor
 from puffer_il.rollout.evaluate import Scores, evaluate, make_eval_vec
+from puffer_il.rollout.stats import bootstrap_ci
 from puffer_il.training.saved_run import load_policy
 from puffer_il.vector.vec import make_vec
 from tests.support.runs import run, tiny
@@ -266,6 +268,41 @@ def test_the_score_is_the_mean_over_episodes_of_agents_that_took_part():
         assert sorted(demos.returns) == sorted(scores.returns)
         assert demos.notes == ("12 of 16 episodes: in the others an agent took no part",)
         assert not collect(vec, guests(vec), 3, "d").notes
+
+
+def test_who_joins_or_leaves_takes_part_in_the_episode_of_the_others():
+    with make_vec(Guests, num_envs=8, backend="serial") as vec:
+        scores = evaluate(vec, guests(vec), 16, 0)
+        assert scores.clusters is not None
+        shared = [tuple(sorted(scores.returns[scores.clusters == c])) for c in np.unique(scores.clusters)]
+        assert shared == [(6, 20, 300)] * 4
+        (low, high), (least, most) = scores.ci95, bootstrap_ci(scores.returns)
+        assert low == pytest.approx(high) and most - least > 100, "every episode has the same three agents"
+
+
+@pytest.mark.parametrize("limit", [27_000, 30])
+def test_agents_of_a_c_environment_share_episodes_however_they_are_played(limit):
+    env = EnvConfig(name="tron", num_envs=16, kwargs={"scripted": 0})
+    with make_eval_vec(env, 40) as vec:
+        agents = vec.spec.num_agents
+        assert agents > 1
+        policy = Policy(vec.spec, PolicyConfig(hidden=(8,)))
+        fast = evaluate(vec, policy_actor(policy, vec, False, 0), 40, 0, limit)
+        actor = policy_actor(policy, vec, False, 0)
+        slow = evaluate(vec, lambda obs, starts: actor(obs, starts), 40, 0, limit)
+    assert np.array_equal(fast.returns, slow.returns) and np.array_equal(fast.clusters, slow.clusters)
+    assert len(fast.clusters) == len(fast.returns) and np.bincount(np.unique(fast.clusters, return_counts=True)[1]
+                                                                   ).argmax() == agents
+
+
+def test_an_agent_that_never_waits_for_the_others_shares_one_long_episode_with_them():
+    """No step ends the episodes of both, so that nothing says that any two of them are independent."""
+    quota = Quota(2, 6, 2)
+    valid = np.ones(2, bool)
+    for t in range(12):
+        quota.follow(valid, np.array([t % 4 == 1, t % 4 == 3]))
+    assert quota.clusters.tolist() == [0] * 6 and Scores(np.arange(6.0), np.ones(6), clusters=quota.clusters
+                                                         ).ci95 is None
 
 
 def test_a_run_with_agents_that_never_come_ends(tmp_path):

@@ -120,16 +120,27 @@ class RewardOfOne(Steps):
 
 
 class NotANumber(Steps):
-    """Its reward, or its observation, is NaN in the fifth step."""
+    """Its reward, or its observation, is `what` in one step: the `at`-th since it was opened; and every further one of
+    a hundred."""
 
-    def __init__(self, where: str) -> None:
-        self.where = where
+    def __init__(self, where: str, at: int = 20, what: float = np.nan) -> None:
+        self.where, self.at, self.what, self.count = where, at, what, 0
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict]:
+        self.count += 1
+        return super().step(action)
 
     def reward(self) -> Any:
-        return np.nan if self.where == "reward" and self.t == 5 else 1.0
+        return self.what if self.where == "reward" and self.now else 1.0
 
     def show(self) -> Any:
-        return super().show() * np.float32(np.nan if self.where == "observation" and self.t == 5 else 1)
+        seen = super().show()
+        seen[1] = self.what if self.where == "observation" and self.now else seen[1]
+        return seen
+
+    @property
+    def now(self) -> bool:
+        return self.count >= self.at and (self.count - self.at) % 100 == 0
 
 
 class EmptyPart(Steps):

@@ -13,7 +13,7 @@ from puffer_il.learners.common.learned_reward import load_reward
 from puffer_il.learners.experiment import replaced
 from puffer_il.rollout.evaluate import CHOICE_SEED, EVAL_SEED, FINAL_SEED, Scores
 from puffer_il.training import trainer
-from puffer_il.training.kept import COUNT, copy_of, stuck
+from puffer_il.training.kept import COUNT, copy_of, differs
 from puffer_il.training.run_dir import prepare_run_dir
 from puffer_il.training.saved_run import load_policy
 from tests.support.runs import final_state, run, same_state, scripted_cartpole_demos, tiny
@@ -194,12 +194,37 @@ def test_both_ways_to_act_are_scored_at_the_end(tmp_path, played):
     assert not any("eval.deterministic" in message for message in recorder.messages)
 
 
+def scores(values):
+    return Scores(np.asarray(values, float), np.ones(len(values), int))
+
+
 def test_a_greedy_policy_is_called_stuck_only_if_the_intervals_lie_apart():
     rng = np.random.default_rng(0)
-    zero, high, near = (Scores(x, np.ones(100, int)) for x in
-                        (np.zeros(100), rng.normal(184, 90, 100), rng.normal(190, 90, 100)))
-    assert "184" in stuck(zero, Scores(np.full(100, 184.0), np.ones(100, int)))
-    assert stuck(zero, high) and not stuck(high, near) and not stuck(high, zero) and stuck(high, zero, sign=-1)
+    zero, high, near = (scores(x) for x in (np.zeros(100), rng.normal(184, 90, 100), rng.normal(190, 90, 100)))
+    assert "184" in differs(zero, scores(np.full(100, 184.0)), True)
+    assert "eval.deterministic = false" in differs(zero, high, True) and "stuck" in differs(zero, high, True)
+    assert "stuck" in differs(zero, high, False) and "eval." not in differs(zero, high, False)
+    assert not differs(high, near, True) and "stuck" in differs(high, zero, True, sign=-1)
+    assert not differs(scores([0]), high, True), "of one episode nothing is known"
+
+
+@pytest.mark.parametrize(("greedy", "sampled"), [(0.8, -2.1), (-2.1, 0.8)])
+def test_what_differs_much_is_said_in_both_directions(greedy, sampled):
+    rng = np.random.default_rng(0)
+    played = [scores(rng.normal(mean, 1, 100)) for mean in (greedy, sampled)]
+    for deterministic in (True, False):
+        line = differs(*played, deterministic, chance=-5.0)
+        assert line and "\n" not in line
+    told = differs(*played, True, chance=-5.0)
+    assert ("deterministic=True" in told) == (greedy > sampled) == ("stuck" not in told)
+
+
+def test_that_sampling_costs_a_little_is_no_news():
+    rng = np.random.default_rng(0)
+    greedy, sampled = scores(rng.normal(100, 1, 100)), scores(rng.normal(94, 1, 100))
+    assert not differs(greedy, sampled, True, chance=0.0)
+    assert differs(greedy, sampled, True, chance=60.0) and differs(greedy, sampled, True)
+    assert differs(sampled, greedy, True, chance=0.0), "but what it gains is"
 
 
 def test_what_is_kept_has_memory_of_its_own(tmp_path, played):

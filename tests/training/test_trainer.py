@@ -228,6 +228,8 @@ ELSEWHERE = {
     "train.keep_checkpoints": "test_checkpoints_come_by_time_and_by_steps",
     "train.stop_at_expert": "test_stops_at_the_experts_level_if_asked",
     "train.tensorboard": "tests/training/test_loggers.py",
+    "train.on_divergence": "tests/training/test_divergence.py",
+    "train.max_rollbacks": "tests/training/test_divergence.py", "env.on_nan": "tests/rollout/test_finite.py",
     "eval.interval_steps": "test_evaluations_follow_their_keys", "eval.episodes": "test_evaluations_follow_their_keys",
     "eval.final_episodes": "test_evaluations_follow_their_keys",
     "eval.max_episode_steps": "tests/rollout/test_evaluate.py",

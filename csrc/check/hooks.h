@@ -2,7 +2,7 @@
 #ifndef PUFFER_IL_CHECK_HOOKS_H
 #define PUFFER_IL_CHECK_HOOKS_H
 
-#include "state.h"
+#include "walk.h"
 
 /* All that an onlooker could change and must not. */
 typedef struct {

@@ -138,7 +138,7 @@ BROKEN: dict[str, tuple[list[tuple[str, str]], list[tuple[str, str]], str, str]]
     "state_out_of_bounds": ([("    state[1] = env->v;\n", "    state[1] = state[2] = env->v;\n")], [], "memory",
                             r"out of bounds: \w+\.h:\d+ in c_get_state writes 8 bytes past the end of state"),
     "state_unseen": ([("    env->v = state[1];\n    observe(env, io);\n", "    env->v = state[1];\n")], [], "state",
-                     "c_set_state does not write the observations"),
+                     r"c_set_state does not write io\.observations\[0\], \[1\]"),
     "expert_changes_state": ([(EXPERT, EXPERT + "    ((Env *)env)->v = 0;\n")], [], "expert",
                              "c_expert changes env->v, but it may only look"),
     "expert_out_of_space": ([(EXPERT, "    actions[0] = env->x < 0 ? 2 : 0;\n")], [], "expert",

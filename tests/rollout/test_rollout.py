@@ -295,13 +295,6 @@ def test_a_resumed_run_is_the_run_that_was_not_stopped(algo: str, tmp_path: Path
         assert same_state(expected[part], got[part]), part
 
 
-def test_a_run_does_not_depend_on_its_threads(tmp_path: Path, demos: Path) -> None:
-    for threads in (1, 2, 3):
-        run(tiny("gail", tmp_path / str(threads), demos__source=str(demos), train__threads=threads, **MANY))
-    first, *others = (final_state(tmp_path / str(threads))["learner"] for threads in (1, 2, 3))
-    assert all(same_state(first, other) for other in others)
-
-
 @pytest.mark.parametrize("algo", ["ppo", "gail"])
 def test_kernels_and_torch_learn_alike(algo: str, tmp_path: Path, demos: Path) -> None:
     """Twenty updates from the same seed: the same numbers but for rounding."""

@@ -8,27 +8,28 @@ import numpy as np
 from puffer_il.envkit.check.findings import ALL_FIELDS, MANY
 from puffer_il.envkit.check.program import ProgramRun
 from puffer_il.envkit.check.results import FOLLOW, ROOTS, Checks, at_step
+from puffer_il.envkit.check.states import check_states, check_views
 
 BY_FIELDS = {  # comparison → the check that it belongs to, what it finds, what to do
     "fresh": ("initialised", "uninitialised read: {fields} of Env is used before c_reset has set it ({what} depend on "
               "what its memory held before, {step})", ALL_FIELDS),
     "reset": ("reset", "missing reset: c_reset leaves {fields} from the last episode ({what} of the next one differ, "
               "{step})", ALL_FIELDS),
-    "state": ("state", "forgets {fields}: after c_get_state and c_set_state the episode goes on differently ({what} "
-              "differ, {step})", "write it to `state`, read it back, and raise `state` in env.toml; caches too"),
 }
 
 
-def check_comparisons(runs: Mapping[str, ProgramRun], unwritten: list[str], shared: bool, checks: Checks) -> None:
-    """What differed where nothing may differ, and which fields of Env it was due to."""
+def check_comparisons(runs: Mapping[str, ProgramRun], unwritten: list[str], shared: bool, checks: Checks,
+                      observer: str = "c_set_state") -> None:
+    """What differed where nothing may differ, and which fields of Env it was due to. `observer` is the function that
+    writes the observations of a state that is set."""
     zero, sanitized = runs.get("zero", ProgramRun()), runs.get("sanitized", ProgramRun())
     records = list(dict.fromkeys([*zero.records, *sanitized.records]))
     differs = {record[1]: record[2:] for record in reversed(records) if record[0] == "differs"}
     fields = {label: [f"env->{record[2]}" for record in records if record[:2] == ("field", label)]
-              for label in BY_FIELDS}
+              for label in (*BY_FIELDS, "state")}
     if set(fields["fresh"]) <= set(fields["reset"]):
         differs.pop("fresh" if "reset" in differs else "", None)  # of the two, what is met in practice
-    _unwritten(records, checks)
+    _unwritten(records, observer, checks)
     _memory(runs, unwritten, checks)
     if "repeat" in differs:
         what, step = differs["repeat"]
@@ -47,17 +48,13 @@ def check_comparisons(runs: Mapping[str, ProgramRun], unwritten: list[str], shar
             what, step = differs[label]
             checks[name].add(text.format(fields=", ".join(dict.fromkeys(fields[label])) or "something", what=what,
                                          step=at_step(step)), cure, compared=True)
-    _hooks(records, "set observations" in differs, checks)
+    check_states(records, differs.get("state"), fields, checks)
+    check_views(records, observer, checks)
+    _hooks(records, checks)
 
 
-def _hooks(records: list[tuple[str, ...]], unseen: bool, checks: Checks) -> None:
-    """What states, expert and pictures have shown of themselves."""
-    if unseen:
-        checks["state"].add("c_set_state does not write the observations of the state that it sets",
-                            "write them at its end as c_reset does")
-    for k, before, after in [record[1:] for record in records if record[0] == "identity"][:1]:
-        checks["state"].add(f"state[{k}] is {before}, but {after} after c_set_state and c_get_state: not the identity",
-                            "c_set_state must set the fields that c_get_state reads, in the same order")
+def _hooks(records: list[tuple[str, ...]], checks: Checks) -> None:
+    """What expert and pictures have shown of themselves."""
     for k, value, low, high, step in [record[1:] for record in records if record[0] == "expert"][:1]:
         checks["expert"].add(f"out of space: c_expert's action[{k}] is {value}, but must be from {low} to {high}, "
                              f"{at_step(step)}", "clip it in c_expert; demonstrations would record it unclipped")
@@ -70,14 +67,15 @@ def _hooks(records: list[tuple[str, ...]], unseen: bool, checks: Checks) -> None
             checks["picture"].add("drawing the same state twice gives two pictures", "draw from env and io alone")
 
 
-def _unwritten(records: list[tuple[str, ...]], checks: Checks) -> None:
+def _unwritten(records: list[tuple[str, ...]], observer: str, checks: Checks) -> None:
     for function, array, name in (("c_reset", "io.observations", "initialised"), ("c_get_state", "state", "state"),
-                                  ("c_expert", "actions", "expert")):
+                                  ("c_set_state", "io.observations", "state"), ("c_expert", "actions", "expert")):
         found = list(dict.fromkeys(record[2] for record in records if record[:2] == ("unwritten", function)))
         if found:
             shown = ", ".join(f"[{element}]" for element in found[:MANY]) + ", …" * (len(found) > MANY)
-            checks[name].add(f"{function} does not write {array}{shown}", f"write every element of {array}; it may "
-                             "hold anything beforehand")
+            who = observer if function == "c_set_state" else function
+            checks[name].add(f"{who} does not write {array}{shown}", f"write every element of {array}; it may hold "
+                             "anything beforehand")
 
 
 def _memory(runs: Mapping[str, ProgramRun], unwritten: list[str], checks: Checks) -> None:

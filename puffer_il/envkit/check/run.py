@@ -143,7 +143,8 @@ class ProgramChecks:
             _, told = build_object(self.env, self.scratch, "-O0", "-fanalyzer")
             unwritten = unwritten or unwritten_lines(told)
         check_run(self.env, {name: run for name, run in runs.items() if name != "again"}, self.checks)
-        check_comparisons(runs, unwritten, shared, self.checks)
+        observer = "c_observe" if "PLAIN_STATE" in self.hooks else "c_set_state"
+        check_comparisons(runs, unwritten, shared, self.checks, observer)
 
     def _notes(self, told: dict[str, str], runs: dict[str, Any]) -> None:
         """What could not be looked at on this machine."""

@@ -18,6 +18,7 @@ import re
 import types
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator
+from hashlib import sha256
 from typing import Any
 
 import gymnasium
@@ -27,6 +28,7 @@ from puffer_il.core.spec import Array
 from puffer_il.vector import mujoco_state
 
 LIMIT = 64 * 2**20  # bytes of a state
+LARGE = 500  # parts of a table
 PLAIN = (type(None), bool, int, float, str)
 MAPPINGS = (dict, OrderedDict, defaultdict)
 SEQUENCES = (list, tuple, set, frozenset, deque)
@@ -64,20 +66,43 @@ def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
             yield name, getattr(value, name)
 
 
+class Tables:
+    """Large lists and dicts of nothing but numbers and text, such as an environment's table of transitions, that are as
+    they were when they were first read. It is faster to compare than to read them, and they need not be stored."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Any, Any, str]] = {}  # by id: itself, a copy with the same leaves, a digest
+
+    def add(self, value: Any, node: Any) -> None:
+        self._known[id(value)] = value, _structure(value), sha256(json.dumps(node).encode()).hexdigest()
+
+    def digest(self, value: Any) -> str:
+        """ "" unless it is a table and has not changed."""
+        same, copy, digest = self._known.get(id(value), (None, None, ""))
+        return digest if same is value and same == copy else ""
+
+    def find(self, digest: str) -> Any:
+        return next((value for value, _, known in self._known.values() if known == digest == self.digest(value)), None)
+
+
 class Reader:
-    """Reads objects into nodes of JSON and a list of arrays. `outside`: memory that belongs to others.
+    """Reads objects into nodes of JSON and a list of arrays. `outside`: memory that belongs to others. `models` and
+    `tables` know what was there from the start.
 
     objects, fixed  what it has come by, by name: classes of objects; functions, spaces, …
     """
 
-    def __init__(self, outside: Iterable[Array] = (), models: mujoco_state.Models | None = None) -> None:
+    def __init__(self, outside: Iterable[Array] = (), models: mujoco_state.Models | None = None,
+                 tables: Tables | None = None) -> None:
         self.outside, self.models = list(outside), models or mujoco_state.Models()
+        self.tables = tables or Tables()
         self.arrays: list[Array] = []
         self.classes: dict[str, type] = {}
         self.fixed: dict[str, list[Any]] = {}
         self._numbers: dict[int, int] = {}
         self._alive: list[Any] = []  # so that no id is given twice
         self._bytes = 0
+        self._others = 0  # what is neither a plain value, nor a list, tuple or dict
 
     def read(self, value: Any, path: str = "") -> Any:
         """The node of a value."""
@@ -94,7 +119,16 @@ class Reader:
             return ["again", self._numbers[id(value)]]
         number = self._numbers[id(value)] = len(self._numbers)
         self._alive.append(value)
-        return self._read(value, number, path)
+        if type(value) not in (dict, list):
+            self._others += type(value) is not tuple
+            return self._read(value, number, path)
+        if digest := self.tables.digest(value):
+            return ["table", number, digest]
+        others = self._others
+        node = self._read(value, number, path)
+        if self.models.open and len(self._numbers) - number > LARGE and self._others == others:
+            self.tables.add(value, node)
+        return node
 
     def _read(self, value: Any, number: int, path: str) -> Any:
         if type(value) is np.ndarray:
@@ -263,6 +297,11 @@ class Writer:
         return cls([self.write(part, old, f"{path}[{i}]") for i, (part, old) in
                     enumerate(zip(parts, before, strict=False))])
 
+    def _table(self, number: int, rest: list, live: Any, path: str) -> Any:
+        found = live if self.known.tables.digest(live) == rest[0] else self.known.tables.find(rest[0])
+        self._demand(found is not None, path)
+        return found
+
     def _space(self, number: int, rest: list, live: Any, path: str) -> Any:
         name, generator, inner = rest
         live = self._found(name, live, path)
@@ -359,6 +398,13 @@ def _cells_of(function: Any) -> list[types.CellType]:
 def _fixed_name(value: Any) -> str:
     qualified = getattr(value, "__qualname__", None)
     return f"{_name(value)} {value.__module__}.{qualified}" if isinstance(qualified, str) else _name(value)
+
+
+def _structure(value: Any) -> Any:
+    """A copy of nested lists, tuples and dicts, with the same leaves."""
+    if type(value) is dict:
+        return {key: _structure(part) for key, part in value.items()}
+    return type(value)(map(_structure, value)) if type(value) in (list, tuple) else value
 
 
 def _dtype(name: str) -> np.dtype:

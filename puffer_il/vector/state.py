@@ -11,7 +11,7 @@ import numpy as np
 from puffer_il.core.errors import one_line
 from puffer_il.core.spec import Array
 from puffer_il.vector.mujoco_state import Models
-from puffer_il.vector.snapshot import Reader, Unreadable, Writer, from_bytes, to_bytes
+from puffer_il.vector.snapshot import Reader, Tables, Unreadable, Writer, from_bytes, to_bytes
 
 DAMAGED = (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError)
 
@@ -20,11 +20,11 @@ class State:
     """Of the environments of one Serial, of their rows in `buffers`, and of the generators that Python shares."""
 
     def __init__(self, envs: list[Any], buffers: dict[str, Array]) -> None:
-        self.envs, self.models = envs, Models()
+        self.envs, self.models, self.tables = envs, Models(), Tables()
         self.rows = {name: array for name, array in buffers.items() if name != "actions"}
         self._outside = list(buffers.values())
         with suppress(Unreadable):
-            self._read()  # the models as they are when they are opened
+            self._read()  # the models and tables as they are when they are opened
         self.models.open = False
 
     def read(self) -> Array:
@@ -51,7 +51,7 @@ class State:
             raise Unreadable("it was not the same once it was put back")
 
     def _read(self) -> tuple[Reader, dict[str, Any]]:
-        reader = Reader(self._outside, self.models)
+        reader = Reader(self._outside, self.models, self.tables)
         try:
             node = {"envs": reader.read(self.envs),
                     "rows": {name: reader.keep(rows) for name, rows in self.rows.items()},

@@ -22,7 +22,7 @@ from tests.faults.runs import Live, differences, finished, orphans, saved_steps,
 from tests.support.runs import tiny
 
 ENVS = "tests.faults.environments"
-STEPS, STEP = 60 * 2048, 2048  # of a run, and of its iteration
+STEPS, STEP = 40 * 2048, 2048  # of a run, and of its iteration
 FAMILIES = {"ppo": "cartpole", "gail": "cartpole", "airl": "cartpole", "sac": "pendulum", "sqil": "cartpole",
             "bc": "cartpole", "dagger": "cartpole", "gymnasium ppo": "gymnasium:CartPole-v1",
             "workers ppo": "cartpole"}

@@ -18,7 +18,7 @@ from puffer_il.core import checkpoint
 from puffer_il.core.config import Config
 from tests.support.runs import final_state, same_state
 
-PATIENCE_S = 120.0  # on a busy machine
+PATIENCE_S = 900.0  # on a busy machine
 SAME = ("learner", "policy", "kept", "collector", "env_steps", "last_eval")
 
 

@@ -23,7 +23,9 @@
  *     static inline void c_get_state(const Env *env, Io io, double *state);
  *     static inline void c_set_state(Env *env, Io io, const double *state);
  *         All of an episode's state but generator and clock as `state` numbers (env.toml). Setting it writes the
- *         observations, and the environment then goes on to the bit as the one that it was got from. Both may be left
+ *         observations, and the environment then goes on to the bit as the one that it was got from. The numbers may come
+ *         from somebody's file: clip what becomes an index, a count or an integer, for nothing may be written or read
+ *         elsewhere, whatever they are; the caller refuses a state that is not the same when it is got again. Both may be left
  *         out where Env has only fields of type double, as many as `state` says, and c_observe is there: Env is copied.
  *     static inline void c_observe(const Env *env, Io io);
  *         Writes the observations.
@@ -56,7 +58,9 @@
 
 /* A second copy of a function for processors with AVX2, chosen at load time; without fused operations both give the same
  * bits. c_step has it as a part of the batch loop. What is too large to become a part of that asks for a copy itself. */
-#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
+#if defined(__SANITIZE_THREAD__)  // is not there yet when the choice is made
+#define CLONED
+#elif defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
 #define CLONED __attribute__((target_clones("avx2", "default")))
 #else
 #define CLONED

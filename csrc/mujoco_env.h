@@ -246,8 +246,8 @@ static void draw_ground(const View *view, Canvas *canvas, double z, double size)
             const double t = (z - view->middle[2] - u * view->right[2] - v * view->up[2]) / view->forward[2];
             int64_t squares = 0;
             for (int k = 0; k < 2; k++)
-                squares += (int64_t)floor((view->middle[k] + u * view->right[k] + v * view->up[k] +
-                                           t * view->forward[k]) / size);
+                squares += (int64_t)clip(floor((view->middle[k] + u * view->right[k] + v * view->up[k] +
+                                                t * view->forward[k]) / size), -0x1p40, 0x1p40);
             canvas_blend(canvas, i, j, 1, squares & 1 ? CANVAS_LIGHT : CANVAS_PAPER);
         }
 }

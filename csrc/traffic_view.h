@@ -95,6 +95,8 @@ static inline void traffic_set(Traffic *t, const Model *m, const double *state) 
     for (int i = 0; i < VEHICLES; i++)
         for (int k = 0; k < VEHICLE_STATE; k++)
             arrays[k][i] = (float)*state++;
+    for (int i = 0; i < VEHICLES; i++)  // a place among the lanes
+        t->target_lane[i] = (float)clip(floor(t->target_lane[i]), 0, m->lanes - 1);
     traffic_settle(t, m);
 }
 
@@ -106,8 +108,11 @@ static inline void draw_lanes(Canvas *canvas, Camera camera, int lanes, double x
     canvas_polygon(canvas, corners, 4, CANVAS_LIGHT);
     for (int line = 0; line <= lanes; line++) {
         const double y = LANE_WIDTH * (line - 0.5), period = line == 0 || line == lanes ? x1 - x0 : 9;
-        for (double x = period == 9 ? 9 * floor(x0 / 9) : x0; x < x1; x += period)
+        const double first = period == 9 ? 9 * floor(x0 / 9) : x0;
+        for (int k = 0; first + k * period < x1 && k <= (x1 - x0) / 9 + 1; k++) {  // very far away x + 9 is x
+            const double x = first + k * period;
             draw_line(canvas, camera, x, y, period == 9 ? x + 3 : x1, y, 1.5, period == 9 ? CANVAS_PAPER : CANVAS_GREY);
+        }
     }
 }
 

@@ -225,18 +225,20 @@ static inline void c_get_state(const Env *env, Io io, double *state) {
 static inline void c_set_state(Env *env, Io io, const double *state) {
     for (int k = 0; k < FRAMES; k++) {
         Frame *f = &env->frames[k];
-        *f = (Frame){state[0], state[1], state[2], state[3], {0}};
+        const double half = clip(state[3], PADDLE_HALF / 2, PADDLE_HALF);
+        *f = (Frame){clip(state[0], RADIUS, FIELD - RADIUS), clip(state[1], RADIUS, FIELD + 2),
+                     clip(state[2], half, FIELD - half), half, {0}};
         for (int row = 0; row < ROWS; row++)
-            f->bricks[row] = (uint16_t)state[4 + row];
+            f->bricks[row] = (uint16_t)clip(state[4 + row], 0, FULL_ROW);
         state += 4 + ROWS;
     }
-    env->slope = state[0];
-    env->down = (int32_t)state[1];
-    env->hits = (int32_t)state[2];
-    env->level = (int32_t)state[3];
-    env->lives = (int32_t)state[4];
-    env->broken = (int32_t)state[5];
-    env->action = (int32_t)state[6];
+    env->slope = clip(state[0], -1, 1);
+    env->down = state[1] < 0 ? -1 : 1;
+    env->hits = (int32_t)clip(state[2], 0, 0x1p30);
+    env->level = (int32_t)clip(state[3], 0, 2);
+    env->lives = (int32_t)clip(state[4], 1, 0x1p30);
+    env->broken = (int32_t)clip(state[5], 0, ROWS * COLUMNS);
+    env->action = (int32_t)clip(state[6], 0, 2);
     c_observe(env, io);
 }
 

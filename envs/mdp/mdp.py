@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import zipfile
 from typing import Any
 
 import numpy as np
 
-from puffer_il.core.errors import InputError
+from puffer_il.core.errors import InputError, one_line
+from puffer_il.core.npz import read_npz
 from puffer_il.native import tabular
 
 NEEDED, OPTIONAL = ("transitions", "rewards", "initial"), ("terminal", "expert", "places")
@@ -20,6 +20,7 @@ GRID = ("....#....",  # walls, pits, a goal
         "..x...x..",
         "....#...G")
 MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))  # north, east, south, west
+MOST_PLACES = 1_000_000  # cells of a picture
 SLIP = 0.1  # to either side of where one meant to go
 REWARDS = {"G": 1.0, "x": -1.0, ".": -0.02}  # of getting there
 GRID_STATES = sum(row.count(tile) for row in GRID for tile in REWARDS)
@@ -49,9 +50,10 @@ def load(*, file: str, gamma: float, grid_width: int, num_states: int, num_actio
         expert, _ = tabular.optimal_policy(mdp, gamma)
     values = tabular.worths(mdp, expert, min(gamma, 0.99))  # below 1, so that they are finite
     places = np.asarray(arrays.get("places", np.arange(mdp.num_states)))
-    if places.shape != (mdp.num_states,) or places.dtype.kind not in "iu" or places.min() < 0:
-        raise InputError(f"{origin}: places must be {mdp.num_states} whole numbers from 0, the states' cells in the "
-                         "picture")
+    whole = places.shape == (mdp.num_states,) and places.dtype.kind in "iu"
+    if not whole or places.min() < 0 or places.max() > MOST_PLACES:
+        raise InputError(f"{origin}: places must be {mdp.num_states} whole numbers from 0 to {MOST_PLACES:,}, the "
+                         "states' cells in the picture")
     own_width = math.ceil(math.sqrt(places.max() + 1)) if file or given else len(GRID[0])
     return {**tabular.make_tables(mdp, expert, values, places), "num_states": mdp.num_states,
             "num_actions": mdp.num_actions, "grid_width": grid_width or own_width}
@@ -60,10 +62,10 @@ def load(*, file: str, gamma: float, grid_width: int, num_states: int, num_actio
 def read_file(file: str, origin: str) -> dict[str, Any]:
     """The arrays of an .npz file."""
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            arrays = dict(archive)
-    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
-        raise InputError(f"{origin}: cannot be read ({error}); give an .npz file that numpy.savez wrote") from None
+        arrays: dict[str, Any] = dict(read_npz(file))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{origin}: cannot be read ({one_line(error)}); give an .npz file that numpy.savez wrote"
+                         ) from None
     for name in arrays:
         if name not in NEEDED + OPTIONAL:
             raise InputError(f"{origin}: unknown array {name!r}; it may hold {', '.join(NEEDED + OPTIONAL)}")

@@ -123,6 +123,19 @@ static inline void c_observe(const Env *env, Io io) {
     observe_others(env, io, &car, io.observations + 10);
 }
 
+static inline void c_get_state(const Env *env, Io io, double *state) {
+    memcpy(state, env, sizeof *env);
+}
+
+/* Of a driver that there is, in a frame in which it still drives. */
+static inline void c_set_state(Env *env, Io io, const double *state) {
+    memcpy(env, state, sizeof *env);
+    env->driver = clip(floor(env->driver), 0, (double)(io.data->drivers_size / 3 - 1));
+    const int64_t *driver = driver_of(env, io);
+    env->frame = clip(floor(env->frame), (double)driver[1], (double)(driver[2] - 1));
+    c_observe(env, io);
+}
+
 static inline void c_reset(Env *env, Io io) {
     const int64_t drivers = io.data->drivers_size / 3, wanted = io.params->vehicle;
     env->driver = (double)(wanted < 0 ? rng_below(io.rng, (uint32_t)drivers) : wanted % drivers);

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import warnings
 import xml.etree.ElementTree as ElementTree
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from puffer_il.core.errors import InputError
+from puffer_il.core.errors import InputError, one_line
+from puffer_il.core.npz import read_npz
 from puffer_il.native.commonroad import Obstacle, Shape, read_scene
 
 CAR = (4.5, 1.8)  # m, where a recording does not say how large its vehicles are
 SHORTEST, NEAREST = 20, 5.0  # frames and metres of what is long enough to be driven
+LEAST_CELLS, MOST_EMPTY = 2**22, 100  # frames times vehicles: of any recording, and for each place that is known
 Rows = list[tuple[int, int, float, float, float, float]]  # vehicle, frame, x, y, heading, speed
 
 
@@ -28,27 +29,32 @@ def load(scene: str, dt: float, split: str, **parameters: Any) -> dict[str, Any]
             rows = invented(dt)
             lanes = np.array([[-20.0, y, 250.0, y] for y in (-1.75, 1.75, 5.25)])
         elif path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                rows = [(int(r[0]), int(r[1]), *map(float, r[2:6])) for r in file["rows"]]
+            rows = [(int(r[0]), int(r[1]), *map(float, r[2:6])) for r in read_npz(path)["rows"]]
         else:
             read = read_scene(path)
             found, lanes, dt, left_out = {o.name: o for o in read.obstacles}, read.lanes, read.dt, read.left_out
             rows = [(o.name, frame, *place) for o in read.obstacles if not o.stands
                     for frame, place in o.frames.items()]
-    except (OSError, KeyError, ValueError, IndexError, TypeError, AttributeError, zipfile.BadZipFile,
+        finite = np.isfinite(np.array(rows, np.float64)).all()
+    except (OSError, LookupError, ValueError, TypeError, AttributeError, OverflowError, RecursionError,
             ElementTree.ParseError) as error:
-        raise InputError(f"environment ngsim: scene = {scene!r}: cannot be read ({type(error).__name__}: {error}); "
+        raise InputError(f"environment ngsim: scene = {scene!r}: cannot be read ({type(error).__name__}: "
+                         f"{one_line(error)}); "
                          "give a CommonRoad .xml, or an .npz with `rows` of id, frame, x, y, heading, speed") from None
     for line in left_out:
         warnings.warn(f"{path.name}: {line}", stacklevel=2)
     frames = sorted({row[1] for row in rows})
-    if len(frames) < 2 or not np.isfinite(np.array(rows)).all():
+    if len(frames) < 2 or not finite:
         raise InputError(f"environment ngsim: scene = {scene!r}: has {len(frames)} frames, or numbers that are not "
                          "finite; give a whole recording")
     vehicles = sorted({row[0] for row in rows} | found.keys())
-    tracks = np.zeros((len(vehicles), frames[-1] - frames[0] + 1, 5))
+    number, span = {vehicle: i for i, vehicle in enumerate(vehicles)}, frames[-1] - frames[0] + 1
+    if len(vehicles) * span > LEAST_CELLS + MOST_EMPTY * len(rows):
+        raise InputError(f"environment ngsim: scene = {scene!r}: {len(rows)} places of {len(vehicles)} vehicles lie in "
+                         f"frames {frames[0]} to {frames[-1]}, which are nearly all empty; number frames one by one")
+    tracks = np.zeros((len(vehicles), span, 5))
     for vehicle, frame, *place in rows:
-        tracks[vehicles.index(vehicle), frame - frames[0]] = [*place, 1]
+        tracks[number[vehicle], frame - frames[0]] = [*place, 1]
     for i, vehicle in enumerate(vehicles):
         if vehicle in found and found[vehicle].stands:
             tracks[i] = [*next(iter(found[vehicle].frames.values())), 1]

@@ -41,7 +41,7 @@ static inline void place_food(Env *env, Io io) {
     int32_t skip = (int32_t)rng_below(io.rng, (uint32_t)(CELLS - env->length));
     do {
         skip -= env->body[++env->food] == 0;
-    } while (skip >= 0);
+    } while (skip >= 0 && env->food < CELLS - 1);  // always found, but where the state was set to what no snake is
 }
 
 static inline void c_reset(Env *env, Io io) {
@@ -107,7 +107,7 @@ static inline int32_t tour(int32_t cell, int32_t width) {
 static inline void c_expert(const Env *env, Io io, Action *actions) {
     const int32_t width = (int32_t)io.params->width, height = (int32_t)io.params->height;
     int32_t tail = 0;
-    while (env->body[tail] != 1)
+    while (env->body[tail] != 1 && tail < CELLS - 1)
         tail++;
     const int32_t here = tour(env->y * width + env->x, width);
     const int32_t to_tail = (tour(tail, width) - here + CELLS) % CELLS;
@@ -143,15 +143,15 @@ static inline void c_get_state(const Env *env, Io io, double *state) {
 }
 
 static inline void c_set_state(Env *env, Io io, const double *state) {
-    for (int c = 0; c < CELLS; c++)
-        env->body[c] = (uint16_t)state[c];
     const double *rest = state + CELLS;
-    env->x = (int32_t)rest[0];
-    env->y = (int32_t)rest[1];
-    env->heading = (int32_t)rest[2];
-    env->food = (int32_t)rest[3];
-    env->length = (int32_t)rest[4];
-    env->fasted = (int32_t)rest[5];
+    env->x = (int32_t)clip(rest[0], 0, (double)io.params->width - 1);
+    env->y = (int32_t)clip(rest[1], 0, (double)io.params->height - 1);
+    env->heading = (int32_t)clip(rest[2], 0, 3);
+    env->food = (int32_t)clip(rest[3], -1, CELLS - 1);
+    env->length = (int32_t)clip(rest[4], 1, CELLS);
+    env->fasted = (int32_t)clip(rest[5], 0, 0x1p30);
+    for (int c = 0; c < CELLS; c++)
+        env->body[c] = (uint16_t)clip(state[c], 0, env->length);
     c_observe(env, io);
 }
 
@@ -175,7 +175,7 @@ static void c_render(const Env *env, Io io, Canvas *canvas) {
     snprintf(title, sizeof title, "SCORE %d", (int)env->length - START_LENGTH);
     canvas_text(canvas, left, 14, 2, title, CANVAS_INK);
     canvas_rect(canvas, left - 4, top - 4, size * width + 8, size * height + 8, CANVAS_INK);
-    int cells[CELLS + 1];  // of the snake, from its tail
+    int cells[CELLS + 1] = {0};  // of the snake, from its tail
     for (int c = 0; c < CELLS; c++) {
         const int x = c % width, y = c / width;
         canvas_rect(canvas, left + size * x, top + size * y, size, size, (x + y) % 2 ? CANVAS_PAPER : 0xf0f1ee);

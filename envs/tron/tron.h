@@ -218,11 +218,11 @@ static inline void c_set_state(Env *env, Io io, const double *state) {
     clear(env, p);
     for (int32_t y = 0; y < p->height; y++)
         for (int32_t x = 0; x < p->width; x++)
-            env->board[(y + rim) * stride + x + rim] = (uint8_t)*state++;
+            env->board[(y + rim) * stride + x + rim] = (uint8_t)clip(*state++, FREE, 4.0 * (double)p->players);
     for (int k = 0; k < p->players; k++, state += 3) {
-        const int32_t cell = (int32_t)state[2];
+        const int32_t cell = (int32_t)clip(state[2], 0, (double)(p->width * p->height - 1));
         env->alive[k] = state[0] != 0;
-        env->heading[k] = (int32_t)state[1];
+        env->heading[k] = (int32_t)clip(state[1], 0, 3);
         env->cell[k] = (cell / width + rim) * stride + cell % width + rim;
     }
     c_observe(env, io);

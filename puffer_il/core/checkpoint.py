@@ -70,7 +70,8 @@ def _state_of(value: Any) -> Any:
 
 
 def _restored(present: Any, stored: Any) -> Any:
-    """`present` in the state that `_state_of` gave, or what is to take its place."""
+    """`present` in the state that `_state_of` gave, or what is to take its place. ValueError for a tensor of another
+    shape or dtype, and for an array of another dtype."""
     if hasattr(present, "load_state_dict"):
         present.load_state_dict(stored)
     elif hasattr(present, "set_state"):
@@ -78,10 +79,19 @@ def _restored(present: Any, stored: Any) -> Any:
     elif hasattr(present, "bit_generator"):
         present.bit_generator.state = stored
     elif hasattr(present, "copy_"):
+        _check_like(present, stored, present.shape)
         present.detach().copy_(stored)
     else:
+        if isinstance(present, np.ndarray):
+            _check_like(present, stored, np.shape(stored))
         return stored.copy() if isinstance(stored, np.ndarray) else stored
     return present
+
+
+def _check_like(present: Any, stored: Any, shape: tuple[int, ...]) -> None:
+    given = getattr(stored, "dtype", type(stored).__name__), tuple(getattr(stored, "shape", ()))
+    if given != (present.dtype, tuple(shape)):
+        raise ValueError(f"an array is {given[0]} {given[1]} instead of {present.dtype} {tuple(shape)}")
 
 
 def save(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
@@ -124,7 +134,10 @@ def load_newest(run_dir: Path, device: torch.device | str = "cpu") -> tuple[dict
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """A checkpoint's state; InputError if the file is damaged or of another format."""
-    return _with_arrays(read_tensors(f"checkpoint {path}", path, FORMAT, "delete it to use the one before", device))
+    what, remedy = f"checkpoint {path}", "delete it to use the one before"
+    state = read_tensors(what, path, FORMAT, remedy, device)
+    with fitting(what, remedy):
+        return _with_arrays(state)
 
 
 @contextmanager
@@ -133,7 +146,7 @@ def fitting(what: str, remedy: str) -> Iterator[None]:
     which begins with `what`."""
     try:
         yield
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError,
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError, RuntimeError,
             MemoryError) as error:
         reason = f"{type(error).__name__}: {one_line(error)}"
         raise InputError(f"{what} does not hold what it should ({reason}); {remedy}") from None
@@ -149,7 +162,8 @@ def read_tensors(what: str, path: Path, version: int, remedy: str, device: torch
     except Exception as error:  # what damage makes of a pickle can raise anything at all
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise InputError(f"{what} cannot be read ({reason}); {remedy}") from None
-    if not isinstance(state, dict) or state.get("format") != version:
+    found = state.get("format") if isinstance(state, dict) else None
+    if type(found) is not int or found != version:
         raise InputError(f"{what} is not of format {version}; it was written by another version of puffer_il")
     return state
 

@@ -6,6 +6,9 @@ from difflib import get_close_matches
 class InputError(Exception):
     """The user's input was wrong: one line that names the key or file, the value and the remedy (exit code 2)."""
 
+    def __init__(self, text: object = "") -> None:
+        super().__init__(" ".join(line.strip() for line in str(text).splitlines()))  # names and values may have several
+
 
 class Quit(Exception):
     """A person who is asked has had enough: the run ends here as if it had been interrupted."""

@@ -93,6 +93,14 @@ class EnvSpec:
             wrong |= ~part[np.arange(len(rows)), actions[:, k].astype(np.int64)]
         return wrong
 
+    def blank(self, count: int) -> Array:
+        """Observation rows (count, *obs_shape) of zeros, categories being the first ones."""
+        rows = np.zeros((count, *self.obs_shape), self.obs_dtype)
+        for field, target in self.layout.targets(rows):
+            if field.categories:
+                target[...] = field.first
+        return rows
+
     def pack(self, obs: Any, masks: Any = None) -> tuple[Array, bool]:
         """Observations in the environment's own form, or rows, as rows: see `Layout.pack`. Pictures may be as the
         environment gives them, or prepared. InputError names the environment where they are of another shape, or where

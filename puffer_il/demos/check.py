@@ -1,5 +1,6 @@
 """What demonstrations are, whether they fit an environment, and what looks wrong with them."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -207,7 +208,8 @@ def _odd_successors(demos: Demos) -> Iterator[str]:
     if demos.episode_lengths is not None:
         return
     inner = np.setdiff1d(np.arange(len(demos)), demos.episode_ends - 1)
-    broken = inner[(demos.next_obs[inner] != demos.obs[inner + 1]).reshape(len(inner), -1).any(1)]
+    differ = demos.next_obs[inner] != demos.obs[inner + 1]
+    broken = inner[differ.reshape(len(inner), math.prod(differ.shape[1:])).any(1)]
     if len(broken):
         yield (f"next_obs differs from the next row's obs in {len(broken)} rows, first in row {broken[0]}; "
                "episodes are split wrongly, or rows are missing")

@@ -5,9 +5,7 @@ not at all.
 
 from __future__ import annotations
 
-import math
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,6 +14,7 @@ import numpy as np
 
 from puffer_il.core.checkpoint import whole
 from puffer_il.core.errors import InputError, one_line
+from puffer_il.core.npz import DAMAGED, check_members, misfit
 from puffer_il.core.spec import Array
 from puffer_il.demos.dataset import check_starts
 
@@ -24,9 +23,6 @@ SAVE_DEMOS = (
     "episode_starts=…, rewards=…): n rows of numbers in obs and next_obs (n, …), actions int (n,) or float (n, dim), "
     "terminations and truncations bool (n,), rewards float (n,) if known, and the episodes' first rows in "
     "episode_starts int (episodes,)")
-LEAST_BOUND, MOST_PACKED = 2**28, 100  # bytes that any file may unpack to, and how many times its size beside them
-HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-DAMAGED = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, MemoryError, SyntaxError, NotImplementedError)
 
 
 class Arrays:
@@ -147,25 +143,18 @@ class Npz(Arrays):
 
     def _check_sizes(self, size: int) -> None:
         """Refuse what says of itself that it is far larger than the file, before any of it is unpacked."""
-        members = self._file.zip.infolist()
-        if any(member.flag_bits & 1 for member in members):
-            self.refuse("is locked with a password; save it without one")
-        unpacked = sum(member.file_size for member in members)
-        if unpacked > LEAST_BOUND + MOST_PACKED * size:
-            self.refuse(f"would unpack {size:,} bytes to {unpacked:,}, more than {MOST_PACKED} times as much; if that "
-                        "is right, save it uncompressed with np.savez")
+        try:
+            check_members(self._file.zip.infolist(), size)
+        except ValueError as error:
+            self.refuse(str(error))
 
     def _check_header(self, key: str) -> None:
         """Refuse an array that its header makes larger than what the file holds of it, before memory is taken."""
         member = self._file.zip.getinfo(key if key in self._file.zip.namelist() else f"{key}.npy")
         with self._file.zip.open(member) as file:
-            if (reader := HEADERS.get(np.lib.format.read_magic(file))) is None:
-                return
-            shape, _, dtype = reader(file)
-            held = member.file_size - file.tell()
-        if not dtype.hasobject and math.prod(shape) * dtype.itemsize > held:
-            self.refuse(f"array {key!r} is damaged (its header says {shape} {dtype}, the file holds {held:,} bytes "
-                        "of it); copy or record the file again")
+            wrong = misfit(file, member.file_size)
+        if wrong:
+            self.refuse(f"array {key!r} is damaged ({wrong}); copy or record the file again")
 
     def _pickled(self) -> str:
         return f"holds pickled Python objects, which are never loaded (they can run code); {self.remedy}"

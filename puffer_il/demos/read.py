@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from puffer_il.core.checkpoint import fitting
 from puffer_il.core.errors import InputError
 from puffer_il.core.spaces import lay_out
 from puffer_il.demos.actions import pack_actions
 from puffer_il.demos.dataset import Demos
 from puffer_il.demos.formats import formats
-from puffer_il.demos.npz import Arrays, Npz
+from puffer_il.demos.npz import SAVE_DEMOS, Arrays, Npz
 from puffer_il.demos.spaces import is_nested, space_of
 
 Source = str | Path | Demos | Mapping[str, Any] | tuple
@@ -29,6 +30,12 @@ def read_demos(source: Source, time_limit: int | None = None) -> Demos:
     """
     if isinstance(source, Demos):
         return source
+    named = source if isinstance(source, str | Path) else "arrays"
+    with fitting(f"demos {named}", SAVE_DEMOS):
+        return _demos(source, time_limit)
+
+
+def _demos(source: str | Path | Mapping[str, Any] | tuple, time_limit: int | None) -> Demos:
     if isinstance(source, tuple):
         source = dict(zip(COLUMNS, source, strict=False))
     if isinstance(source, Mapping):

@@ -6,6 +6,7 @@ of the row before than by the row's own, and no column is the other way round, o
 is by a line (least squares), together with the observation itself.
 """
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -23,7 +24,7 @@ def odd_timing(demos: Demos) -> Iterator[str]:
     if demos.episode_lengths is not None:
         return
     first, before = demos.obs[demos.episode_starts[1:]], demos.final_obs[:-1]
-    carried = (first == before).reshape(len(first), -1).all(1)
+    carried = (first == before).reshape(len(first), math.prod(first.shape[1:])).all(1)
     if len(first) > 1 and carried.mean() > 0.5 and (first != first[0]).any():
         yield (f"{carried.sum()} of {demos.num_episodes} episodes begin with the observation in which the one before "
                "ended; either they are pieces of one episode, or observations come one row late")

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from puffer_il.core.config import Config, setting
-from puffer_il.core.errors import InputError
+from puffer_il.core.errors import InputError, one_line
+from puffer_il.core.npz import read_npy
 from puffer_il.core.spec import Array, EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About, Learner
@@ -126,14 +127,14 @@ class MaxEntIRL(Learner):
         if not path:
             return None
         try:
-            features = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise InputError(f"maxent_irl.features = {path!r}: cannot be read ({error}); give an .npy file") from None
+            features = read_npy(path)
+        except (OSError, ValueError) as error:
+            raise InputError(f"maxent_irl.features = {path!r}: cannot be read ({one_line(error)}); give an .npy "
+                             "file") from None
         wanted = states if self.config.reward == "state" else (*states, mdp.num_actions)
-        if not isinstance(features, np.ndarray) or features.shape[:-1] != wanted or features.dtype.kind not in "fiub":
-            shape = getattr(features, "shape", "no array")
-            raise InputError(f"maxent_irl.features = {path!r}: the array is {shape}; for a reward of "
-                             f"{self.config.reward} it must be {(*wanted, 'K')}, numbers")
+        if features.ndim != len(wanted) + 1 or features.shape[:-1] != wanted or features.dtype.kind not in "fiub":
+            raise InputError(f"maxent_irl.features = {path!r}: the array is {features.dtype} {features.shape}; for a "
+                             f"reward of {self.config.reward} it must be {(*wanted, 'K')}, numbers")
         return features
 
     def _deploy(self, found: maxent.Soft, visits: Array) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from puffer_il.core.spec import Array
 from puffer_il.native.polygons import convex_pieces
 
+LONGEST = 10_000  # frames that one state may hold for
 CORNERS = 32  # of the polygon around a circle, which is 0.5% wider than it
 ROLES = {"dynamicObstacle": "dynamic", "staticObstacle": "static", "environmentObstacle": "environment",
          "phantomObstacle": "phantom"}
@@ -59,12 +60,14 @@ class Scene:
 
 
 def read_scene(path: Path) -> Scene:
-    """ValueError, OSError or ParseError for a file that is none, or has not even one obstacle that can be read."""
+    """ValueError, LookupError, OSError or ParseError for a file that is none, or has not even one obstacle that can be
+    read."""
     if path.suffix == ".pb":
         raise ValueError("it is in protocol buffers; write it as XML with commonroad-io, see docs/environments.md")
-    if b"<!" in path.read_bytes().replace(b"<!--", b""):
-        raise ValueError("it declares entities")  # which is what could make a small file large
-    root = ElementTree.parse(path).getroot()
+    text = path.read_bytes()
+    if b"\0" in text or b"<!" in text.replace(b"<!--", b""):  # entities are what could make a small file large
+        raise ValueError("it declares entities, or is not UTF-8")
+    root = ElementTree.fromstring(text)
     dt, obstacles, left_out = float(root.attrib["timeStepSize"]), [], []
     for node in root:
         role = (node.findtext("role") or "dynamic") if node.tag == "obstacle" else ROLES.get(node.tag)
@@ -94,9 +97,10 @@ def _obstacle(node: Element, role: str, dt: float) -> Obstacle:
         raise ValueError("its occupancySet tells where it may be, not where it is; only a trajectory can be replayed")
     shape = _shape(node)
     states = [*node.findall("initialState"), *(node.iterfind("trajectory/state") if role == "dynamic" else ())]
-    if not states:
+    timed = [(frame, state) for state in states for frame in _times(state, role)]
+    if not timed:
         raise ValueError("it has no state")
-    moved = _moved([(frame, state) for state in states for frame in _times(state, role)], dt)
+    moved = _moved(timed, dt)
     frames = {frame: _middle(place, shape) for frame, place in moved.items()}
     if role == "static":
         frames = {frame: (*place[:3], 0.0) for frame, place in frames.items()}
@@ -162,7 +166,10 @@ def _times(state: Element, role: str) -> range:
         return range(1)
     if state.find("time/exact") is not None:
         return range(frame := int(_number(state, "time/exact")), frame + 1)
-    return range(int(_number(state, "time/intervalStart")), int(_number(state, "time/intervalEnd")) + 1)
+    first, last = (int(_number(state, f"time/interval{end}")) for end in ("Start", "End"))
+    if last - first > LONGEST:
+        raise ValueError(f"its state holds from {first} to {last}, over more than {LONGEST:,} frames")
+    return range(first, last + 1)
 
 
 def _moved(states: list[tuple[int, Element]], dt: float) -> Frames:

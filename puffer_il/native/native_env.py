@@ -5,7 +5,7 @@ import multiprocessing
 import struct
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array, Starts
 from puffer_il.kernels import _kernels as kernels
 from puffer_il.kernels.threads import cores
+from puffer_il.native.catalogue import env_folders
 from puffer_il.native.envdata import open_env
 from puffer_il.native.envfile import EnvFile, Space
 from puffer_il.native.pufferlib import pufferlib
@@ -34,6 +35,11 @@ def gymnasium_space(space: Space) -> gymnasium.Space:
     low, high = (np.broadcast_to(np.array(bound, dtype=space.dtype), space.size).reshape(space.shape)
                  for bound in (space.low, space.high))
     return gymnasium.spaces.Box(low, high, dtype=np.dtype(space.dtype).type)
+
+
+def _differences(found: Array, wanted: Array) -> Array:
+    """(count, 2) rows and columns in which states differ; NaN is like NaN."""
+    return np.argwhere((found != wanted) & ~(np.isnan(found) & np.isnan(wanted)))
 
 
 class NativeEnv(pufferlib.PufferEnv):
@@ -216,8 +222,28 @@ class NativeEnv(pufferlib.PufferEnv):
             raise InputError(f"environment {name} has states of {self.state_size} numbers, the demonstrations of "
                              f"{states.shape[1]}; collect them in the same environment, with the same parameters")
         self._starts = np.ascontiguousarray(states, np.float64)
+        self._check_states(self._starts)
         self._vec.starts, self._vec.start_count = self._starts.ctypes.data, len(states)
         self._vec.start_share = starts.share
+
+    def _check_states(self, states: Array) -> None:
+        """InputError unless each of `states` (k, state_size), which come from a file, is one that the environment can
+        be in: put there, it is there. It stays as it was."""
+        before, started = [part.copy() for part in self._state_parts()], self._started
+        try:
+            for first in range(0, len(states), self.num_envs):
+                wanted = states[first:first + self.num_envs]
+                self.set_env_states(wanted, np.arange(len(wanted)))
+                found = self.env_states()[:len(wanted)]
+                if len(wrong := _differences(found, wanted)):
+                    row, k = wrong[0]
+                    raise InputError(f"environment {self.spec_name} cannot be in the demonstrations' state "
+                                     f"{first + row}: its number {k} is {wanted[row, k]:.6g}, where "
+                                     f"{found[row, k]:.6g} would be possible; collect them again in the same "
+                                     "environment, with the same parameters")
+        finally:
+            self._put_back(before)
+            self._started = started
 
     def render(self, env: int = 0) -> Array:
         """uint8 (height, width, 3): the picture of one environment; InputError if it draws none."""
@@ -250,13 +276,32 @@ class NativeEnv(pufferlib.PufferEnv):
             raise ValueError(f"environment {self.spec_name}: the state is {state.dtype} {state.shape}, but "
                              f"{self.num_envs} environments need uint8 ({sum(sizes)},)")
         saved = np.split(state, np.cumsum(sizes)[:-1])
+        self._put_back(saved)
+        if self._api.set_state and self.env_file.folder in env_folders().values():
+            self._check_memory(saved)
+        self._started = True
+
+    def _put_back(self, saved: Sequence[Array]) -> None:
+        """Bytes of `_state_parts` into their places."""
         if self._api.open:
             self.set_env_states(saved[0].copy().view(np.float64).reshape(self.num_envs, -1))
         else:
             self._envs[:] = saved[0]
-        for part, value in zip(parts[1:], saved[1:], strict=True):
+        for part, value in zip(self._state_parts()[1:], saved[1:], strict=True):
             part[:] = value
-        self._started = True
+
+    def _check_memory(self, saved: Sequence[Array]) -> None:
+        """Make the states anew from the numbers that they stand for, so that bytes from a file, which nobody has
+        checked, become no index of C code. ValueError if there is no such state. Only for environments that are known
+        to hand over all of it."""
+        states = self.env_states()
+        if not self._api.open:
+            self._envs[:] = 0
+        self.set_env_states(states)
+        if len(wrong := _differences(self.env_states(), states)):
+            raise ValueError(f"environment {self.spec_name}: the saved environment {wrong[0][0]} is in no state that "
+                             "there is")
+        self._state_parts()[2][:] = saved[2]
 
     def _state_parts(self) -> tuple[Array, Array, Array]:
         """All that changes, as bytes: the states (views of Env, unless it points to memory of its own), and views of

@@ -168,3 +168,28 @@ def test_a_checkpoint_that_says_it_is_larger_than_its_file_is_not_unpacked(tmp_p
         file.writestr("archive/data.pkl", bytes(10**6))
     with pytest.raises(InputError, match="holds more than its size"):
         checkpoint.load(path)
+
+
+class Ring(checkpoint.Stateful):
+    saved = ("rows", "weights", "count")
+
+    def __init__(self):
+        self.rows, self.weights, self.count = np.zeros((3, 2), np.float32), torch.zeros(3), 0
+
+
+@pytest.mark.parametrize("change", [
+    {"rows": np.zeros((3, 2))}, {"rows": 5}, {"rows": None},
+    {"weights": torch.zeros(1)}, {"weights": torch.zeros(3, dtype=torch.float64)}, {"weights": torch.tensor(0.0)}])
+def test_tensors_of_another_size_and_arrays_of_another_dtype_take_no_places(change):
+    ring = Ring()
+    state = ring.state_dict()
+    ring.load_state_dict(state)
+    with pytest.raises(ValueError, match="instead of"):
+        ring.load_state_dict(state | change)
+
+
+@pytest.mark.parametrize("format", [torch.zeros(2), "5", None, 5.0, True])
+def test_a_format_that_is_no_number_is_another_version(tmp_path, format):
+    checkpoint.write_tensors(tmp_path / "x.pt", {"format": format})
+    with pytest.raises(InputError, match="another version"):
+        checkpoint.load(tmp_path / "x.pt")

@@ -52,3 +52,8 @@ def test_what_cannot_be_told_is_left_alone():
     demos = late(read_demos(env_folders()["cartpole"] / "demos" / "expert.npz"))
     assert timing(subsample_rows(demos, 5)) == []
     assert timing(make_demos((200, 200), obs_shape=(8, 8, 3, 8), obs_dtype="uint8")) == []
+
+
+@pytest.mark.parametrize("lengths", [(5,), (1, 1, 1), (1,)])
+def test_a_single_episode_and_episodes_of_one_step_can_be_checked(lengths):
+    assert not [line for line in doubts(make_demos(lengths)) if "one row late" in line]

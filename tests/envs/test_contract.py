@@ -408,3 +408,5 @@ def test_compilers_and_sanitizers_find_nothing(folder: Path, tmp_path: Path):
     check_run(env, {"sanitized": run}, checks)
     assert run.code == 0
     assert not [finding for check in checks.values() for finding in check.findings if finding.fatal]
+    crafted = run_program(program, "sanitized", tmp_path / "input", tmp_path, 0.3, 3.0, "-crafted", "crafted")
+    assert crafted.code == 0 and "runtime error" not in crafted.log, crafted.log[:3000] + str(crafted.records)

@@ -260,3 +260,35 @@ def test_it_reads_what_commonroad_io_writes(tmp_path: Path):
             turn = np.array([[np.cos(heading), np.sin(heading)], [-np.sin(heading), np.cos(heading)]])
             mine = type(taken)(corners @ turn + (x, y))
             assert taken.symmetric_difference(mine).area < (0.02 if round_ else 1e-3) * taken.area
+
+
+@pytest.mark.parametrize("text", [
+    '<?xml version="1.0" encoding="utf-16"?><!DOCTYPE a [<!ENTITY e "x">]><commonRoad/>'.encode("utf-16"),
+    b'<?xml version="1.0" encoding="nothing"?><commonRoad timeStepSize="0.1"/>',
+    b'<commonRoad timeStepSize="0.1"><dynamicObstacle id="1"/></commonRoad>', b"<a", b"<a/>", b"",
+    b'<commonRoad timeStepSize="zero"/>'])
+def test_what_is_no_scene_is_refused_in_one_line(tmp_path: Path, text: bytes):
+    (tmp_path / "s.xml").write_bytes(text)
+    with pytest.raises(InputError, match=r"cannot be read|frames") as refusal:
+        NativeEnv(FOLDERS["ngsim"], scene=str(tmp_path / "s.xml"))
+    assert "\n" not in str(refusal.value)
+
+
+def test_frames_and_intervals_that_are_nearly_endless_take_no_memory(tmp_path: Path):
+    forever = "<time><intervalStart>0</intervalStart><intervalEnd>{}</intervalEnd></time>"
+    left_out = read(tmp_path, obstacle(1, following=[state(1, 0, 1)]),
+                    obstacle(2, first=state(time=forever.format(10**15)))).left_out
+    assert len(left_out) == 1 and "frames" in left_out[0]
+    assert "no state" in read(tmp_path, obstacle(1, following=[state(1, 0, 1)]),
+                              obstacle(2, first=state(time=forever.format(-3)))).left_out[0]
+    path = scene(tmp_path / "s.xml", obstacle(1, following=[state(k, 0, k) for k in (1, 10**9)]))
+    with pytest.raises(InputError, match="nearly all empty; number frames one by one"):
+        NativeEnv(FOLDERS["ngsim"], scene=str(path))
+
+
+@pytest.mark.parametrize("rows", [np.array([[np.inf, 0, 0, 0, 0, 0]] * 3), np.zeros((3, 2)), np.zeros(3),
+                                  np.array([[0.0, 10**k, 0, 0, 0, 0] for k in range(12)])])
+def test_odd_rows_are_refused_in_one_line(tmp_path: Path, rows: np.ndarray):
+    np.savez(tmp_path / "s.npz", rows=rows)
+    with pytest.raises(InputError):
+        NativeEnv(FOLDERS["ngsim"], scene=str(tmp_path / "s.npz"))

@@ -59,3 +59,20 @@ def test_what_is_damaged_is_unreadable(data):
 def test_only_plain_numbers_become_arrays(value):
     with pytest.raises(Unreadable):
         array(read(pickle.dumps(value, 4)))
+
+
+def laughs(depth: int) -> list:
+    """Ten times the same list, in which ten times the same list …"""
+    inner: list = [1.0] * 10
+    for _ in range(depth):
+        inner = [inner] * 10
+    return inner
+
+
+def test_lists_that_share_lists_are_no_numbers_once_they_are_far_more_than_the_file():
+    np.testing.assert_array_equal(array(read(pickle.dumps(laughs(1), 4))), np.ones((10, 10)))
+    itself: list = []
+    itself.append(itself)
+    for value in (laughs(15), itself, [[1.0, "text"]]):
+        with pytest.raises(Unreadable):
+            array(read(pickle.dumps(value, 4)))

@@ -58,14 +58,15 @@ def build_object(env: EnvFile, scratch: Path, *more: str) -> tuple[Path | None, 
     return (None if done.returncode else built), done.stderr
 
 
-def build_program(env: EnvFile, name: str, scratch: Path) -> tuple[Path | None, str]:
-    """One of BUILDS, without a flag that the compiler does not know; None if there is none. And its complaint."""
+def build_program(env: EnvFile, name: str, scratch: Path, *more: str) -> tuple[Path | None, str]:
+    """One of BUILDS, without a flag that the compiler does not know; None if there is none. And its complaint. `more`
+    are flags that it must know."""
     flags, told = BUILDS[name][0], ""
     for fields in (env_fields(env), []):
         source, built = scratch / f"{name}.c", scratch / name
         source.write_text(program_source(env, fields))
         for chosen in dict.fromkeys((flags, flags if name == "sanitized" else ())):
-            done = _compile(env, [*PLAIN, "-O0", "-g1", "-w", *chosen, str(source), "-o", str(built),
+            done = _compile(env, [*PLAIN, "-O0", "-g1", "-w", *chosen, *more, str(source), "-o", str(built),
                                   *package_flags(env), "-lm"])
             if not done.returncode:
                 return built, "" if chosen == flags else f"this compiler has no {flags[0].rpartition('=')[0]}"
@@ -76,10 +77,12 @@ def build_program(env: EnvFile, name: str, scratch: Path) -> tuple[Path | None, 
 
 
 def run_program(program: Path, name: str, given: Path, scratch: Path, seconds: float, patience: float,
-                tag: str = "") -> ProgramRun:
-    """Run a build for about `seconds` of processor time; `tag` keeps a second run's files apart."""
+                tag: str = "", phases: str = "") -> ProgramRun:
+    """Run a build for about `seconds` of processor time; `tag` keeps a second run's files apart. `phases` is what it
+    runs, if not what BUILDS says: "all", "run" or "crafted" (csrc/check/main.h)."""
     report, trace, log = (scratch / f"{name}{tag}.{kind}" for kind in ("report", "trace", "log"))
-    _, fill, phases = BUILDS[name]
+    _, fill, usual = BUILDS[name]
+    phases = phases or usual
     options = ("detect_leaks=0:detect_stack_use_after_return=1:print_stacktrace=1:handle_abort=1:color=never:"
                "allocator_may_return_null=1")
     run = ProgramRun()

@@ -33,7 +33,7 @@ class Coupling:
         left in the end is where the next rollout goes on.
         """
         num_envs = rows.shape[1]
-        if len(self.left) != num_envs:
+        if self.left.shape != (num_envs, self.columns.shape[1]):  # the first rollout
             self.left = np.ones((num_envs, self.columns.shape[1]), np.float32)
         found = np.empty(rows.shape[:2], np.float32)
         arguments = (np.ascontiguousarray(rows, np.float32), self.columns, self.left, starts.view(np.uint8),

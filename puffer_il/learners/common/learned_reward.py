@@ -173,7 +173,11 @@ def _made(path: Path, state: dict[str, Any], device: torch.device | str) -> Lear
     reward = KINDS[state["kind"]](checkpoint.spec_from_state(state["spec"]), state["algo"], state["absorbing"],
                                   **state["arguments"]).to(device)
     reward.load_state_dict(state["state"])
-    return reward.eval().requires_grad_(False)
+    action = reward.spec.action
+    rows, actions = (torch.from_numpy(array).to(device) for array in (reward.spec.blank(2), np.zeros((2, action.dim),
+                                                                                                     action.dtype)))
+    reward.eval().requires_grad_(False).of_rows(rows, actions, rows)  # it takes such rows
+    return reward
 
 
 def check_spaces(reward: LearnedReward, spec: EnvSpec, source: str) -> None:

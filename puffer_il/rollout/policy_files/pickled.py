@@ -16,6 +16,7 @@ import numpy as np
 from puffer_il.core.spec import Array
 
 MARK = object()
+MOST_NUMBERS = 1_000_000  # in lists; larger arrays are bytes
 PLAIN = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 IGNORED = {"PROTO", "FRAME"}
 NUMPY_MULTIARRAY = ("numpy.core.multiarray", "numpy._core.multiarray")
@@ -174,7 +175,17 @@ class _Reader:
 
 def array(value: Any) -> Array:
     """A number, list, or NumPy array or scalar of plain numbers, as an array. Unreadable for anything else."""
+    try:
+        return _array(value)
+    except Unreadable:
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, SyntaxError) as error:
+        raise Unreadable(str(error)) from None
+
+
+def _array(value: Any) -> Array:
     if isinstance(value, bool | int | float | list | tuple):
+        _check_size(value)
         result = np.array(value)
         if result.dtype.kind in "biuf":
             return result
@@ -188,6 +199,20 @@ def array(value: Any) -> Array:
         if name.name == "_frombuffer" and name.module.startswith("numpy"):
             return _numbers(args[0], args[1], args[2], args[3])
     raise Unreadable("what should be numbers is something else")
+
+
+def _check_size(value: Any) -> None:
+    """Unreadable for lists of lists that are far more than the pickle: it may name one many times, or within itself."""
+    waiting, seen = [value], 0
+    while waiting:
+        inner = waiting.pop()
+        seen += 1
+        if seen > MOST_NUMBERS:
+            raise Unreadable(f"what should be numbers are more than {MOST_NUMBERS:,}")
+        if isinstance(inner, list | tuple):
+            waiting += inner
+        elif not isinstance(inner, bool | int | float):
+            raise Unreadable("what should be numbers is something else")
 
 
 def _numbers(data: Any, dtype: Any, shape: Any, order: Any = "C") -> Array:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from puffer_il.core.checkpoint import fitting
 from puffer_il.core.spec import EnvSpec
 from puffer_il.demos.npz import Arrays, Npz
 from puffer_il.rollout.policy_files import (
@@ -32,7 +33,10 @@ def read_policy(path: Path | str, spec: EnvSpec) -> FilePolicy:
     CleanRL and PufferLib, and the npz of the GAIL paper's experts. Raises InputError for anything else, and where its
     inputs or outputs are not those of `spec`.
     """
-    return replace(_read(Path(path), spec), action=spec.action)
+    with fitting(f"policy {path}", WANTED):
+        policy = replace(_read(Path(path), spec), action=spec.action)
+        policy.predict(spec.blank(2), deterministic=True)  # it takes such observations
+    return policy
 
 
 def _read(path: Path, spec: EnvSpec) -> FilePolicy:

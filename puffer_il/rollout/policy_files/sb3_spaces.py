@@ -61,7 +61,7 @@ def read_space(entry: dict[str, Any]) -> Space:
 def _space(call: Any) -> Space:
     kind = getattr(call.name, "name", "")
     if kind not in KINDS or not isinstance(call.state, dict):
-        raise pickled.Unreadable(f"the space {kind or call} is not one that Stable-Baselines3 has")
+        raise pickled.Unreadable(f"the space {kind or type(call).__name__} is not one that Stable-Baselines3 has")
     state = call.state
     if kind == "Dict":
         inner = state["spaces"]

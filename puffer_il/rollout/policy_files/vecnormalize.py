@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from puffer_il.core.errors import InputError
+from puffer_il.core.errors import InputError, one_line
 from puffer_il.core.spec import Array
 from puffer_il.rollout.policy_files import pickled
 
@@ -64,6 +64,6 @@ def read_statistics(path: Path) -> Statistics | None:
                    for key, one in keyed.items()}
         return Statistics(str(path), moments, float(pickled.array(state["clip_obs"])),
                           float(pickled.array(state["epsilon"])))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"policy {path}: holds no statistics of VecNormalize ({type(error).__name__}: {error}); "
-                         f"{EXPORT}") from None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        raise InputError(f"policy {path}: holds no statistics of VecNormalize ({type(error).__name__}: "
+                         f"{one_line(error)}); {EXPORT}") from None

@@ -176,8 +176,8 @@ def evaluate(policy: Any, env: Env | None = None, *, episodes: int = 100, seed: 
     trust          open the environment that the run names, although it is code that was not used in this form before
 
     Returns the keys of `summary["eval"]` (episodes, return_mean, return_std, length_mean, normalized, ci95: the 95%
-    interval of normalized, or else of the return), and expert_return and random_return. Unknown numbers
-    are None.
+    interval of normalized, or else of the return; success_rate where the environment tells it; unscored: why normalized
+    is None although both returns are known), and expert_return and random_return. Unknown numbers are None.
     """
     from puffer_il.training.score import score
 

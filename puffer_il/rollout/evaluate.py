@@ -50,8 +50,9 @@ class Scores:
     @property
     def notices(self) -> list[str]:
         """What the reader of the scores should know."""
+        alone = self.clusters is not None and bool((self.clusters == self.clusters[0]).all())
         return unfinished({"episodes": len(self.returns), "cut": self.cut, "limit": self.limit, "absent": self.absent,
-                           "broken": self.broken})
+                           "broken": self.broken, "ci95": None if alone else ()})
 
     def summary(self, random_return: float | None, expert_return: float | None) -> dict[str, Any]:
         """The `eval` part of summary.json. `ci95` is the bootstrap interval of the mean, normalised if that can be:
@@ -84,6 +85,9 @@ def unfinished(part: dict[str, Any]) -> list[str]:
     if part.get("broken"):
         found.append(f"in {part['broken']} of {part['episodes']} evaluated episodes the environment gives NaN or "
                      "infinity: they count as they stood before (env.on_nan = 'mask')")
+    if part["episodes"] > 1 and part["ci95"] is None:
+        found.append(f"the {part['episodes']} evaluated episodes are those of agents in one episode of the environment"
+                     ": one gives no interval, so play more of them (eval.final_episodes, or --episodes)")
     if part.get("absent"):
         found.append(f"in {part['absent']} evaluated episodes an agent took no part: those have no score, and the mean "
                      "is over the episodes of the others")

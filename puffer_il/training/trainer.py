@@ -145,7 +145,8 @@ class Trainer:
                        parameters=self.learner.policy.num_parameters)
         for logger in self.loggers:
             logger.start(info)
-        reason = unscored(self.random_return, self.expert_return)
+        if (reason := unscored(self.random_return, self.expert_return)) and cfg.train.stop_at_expert:
+            reason += "; train.stop_at_expert has no effect"
         for note in (*(self.demos.notes if self.demos else ()), *(vec or self.parts.eval_vec).notices, *self.told,
                      *([reason] if reason else ())):
             self.message(note)

@@ -301,8 +301,9 @@ def test_an_agent_that_never_waits_for_the_others_shares_one_long_episode_with_t
     valid = np.ones(2, bool)
     for t in range(12):
         quota.follow(valid, np.array([t % 4 == 1, t % 4 == 3]))
-    assert quota.clusters.tolist() == [0] * 6 and Scores(np.arange(6.0), np.ones(6), clusters=quota.clusters
-                                                         ).ci95 is None
+    scores = Scores(np.arange(6.0), np.ones(6), clusters=quota.clusters)
+    assert quota.clusters.tolist() == [0] * 6 and scores.ci95 is None
+    assert "the 6 evaluated episodes are those of agents in one episode" in scores.notices[0]
 
 
 def test_a_run_with_agents_that_never_come_ends(tmp_path):

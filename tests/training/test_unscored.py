@@ -40,7 +40,7 @@ def test_the_summary_has_no_score_and_a_reason(ended):
 def test_it_is_told_once_and_the_run_is_not_stopped_by_its_score(ended):
     _, recorder = ended
     told = [line for line in recorder.messages if "no normalised score" in line]
-    assert len(told) == 1 and "\n" not in told[0]
+    assert len(told) == 1 and "\n" not in told[0] and told[0].endswith("train.stop_at_expert has no effect")
     assert recorder.summary["status"] == "finished" and recorder.summary["env_steps"] == 1024
 
 

@@ -337,9 +337,67 @@ def _ends(name: str, env: str, pattern: str, code: int, **keys: Any) -> None:
                    f"{lost:,} steps", f"a checkpoint of step {left:,} is left" if left > 0 else "no checkpoint is left",
                    good)
 
-    FAULTS.append(Fault(name, run, ("workers ppo",) if "workers" in name else ("ppo",)))
+    FAULTS.append(Fault(name, run, ("workers ppo",) if "in workers" in name else ("ppo",)))
 
 
 _ends("the environment raises", "raising", "lost its licence", 1)
 _ends("the environment raises in workers", "raising", "lost its licence|worker", 1)
 _ends("the environment's process crashes in workers", "crashing", "SIGSEGV", 1)
+_ends("an observation is NaN", "nan_observation", "NaN|nan", 1)
+_ends("a reward is NaN", "nan_reward", "NaN|nan", 1)
+_ends("a reward is infinite", "infinite_reward", "inf", 1)
+_ends("the environment's process crashes", "crashing", "SIGSEGV|crash|died", 1, env__backend="serial")
+_ends("a step hangs in workers, env.on_timeout = stop", "hanging", "answer", 1, env__timeout_s=2.0,
+      env__on_timeout="stop")
+
+
+def _survives(name: str, env: str, pattern: str, families: tuple[str, ...] = ("ppo",), **keys: Any) -> None:
+    """Declare a fault of an environment through which a run goes on to its end."""
+    def run(family: str, folder: Path) -> Row:
+        live = Live(config_of(family, folder, f"{ENVS}:{env}", **keys))
+        begin = time.monotonic()
+        code = live.end()
+        line, steps = told(live, pattern), saved_steps(folder)
+        good = code == 0 and bool(line) and steps >= STEPS
+        return Row(name, family, f"{time.monotonic() - begin:.1f} s in all, exit code {code}", line, "rows of episodes",
+                   f"ends, {steps:,} steps", good)
+
+    FAULTS.append(Fault(name, run, families))
+
+
+_survives("an observation is NaN, env.on_nan = mask", "nan_observation", "NaN|nan", env__on_nan="mask")
+_survives("a step hangs in workers, env.on_timeout = restart", "hanging", "answer", ("workers ppo",),
+          env__timeout_s=2.0, env__on_timeout="restart")
+_survives("evaluated episodes have no end", "endless", "do not end", eval__max_episode_steps=500)
+
+
+@fault("a worker is stopped (SIGSTOP), env.on_timeout = restart", "workers ppo")
+def worker_stopped(family: str, folder: Path) -> Row:
+    live = Live(config_of(family, folder, env__timeout_s=2.0, env__on_timeout="restart"))
+    live.until_steps(5 * STEP)
+    begin, worker = time.monotonic(), live.children()[0]
+    stop(worker, signal.SIGSTOP)
+    live.until(lambda: live.said("answer"), "its message")
+    seen, code = time.monotonic() - begin, live.end()
+    left = orphans([worker])
+    stop(worker)
+    return Row("a worker is stopped (SIGSTOP), env.on_timeout = restart", family, f"{seen:.1f} s, exit code {code}",
+               told(live, "answer"), "episodes of its rows", "a process lives on" if left else "ends",
+               code == 0 and not left)
+
+
+@fault("kill -9 of the trainer, with a stopped worker", "workers ppo")
+def killed_with_stopped_worker(family: str, folder: Path) -> Row:
+    reference, config = reference_of(family, folder), config_of(family, folder)
+    live = Live(config)
+    live.until_steps(5 * STEP)
+    workers = live.children()
+    stop(workers[0], signal.SIGSTOP)
+    begin = time.monotonic()
+    code = live.end(signal.SIGKILL)
+    left, seen = orphans(workers), time.monotonic() - begin
+    for worker in left:
+        stop(worker)
+    row = resumed("kill -9 of the trainer, with a stopped worker", family, config, reference, seen, live, "^$", code)
+    return Row(row.fault, row.run, row.seen, row.message, row.lost, row.verdict + (
+        "; a stopped worker lives on" if left else "; no process is left"), row.good and not left)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import puffer_il
 from puffer_il.core import checkpoint
 from puffer_il.training.loggers import JsonlLogger
 from puffer_il.training.run_dir import prepare_run_dir
@@ -130,3 +131,17 @@ def test_metrics_wait_in_memory_until_they_can_be_written(whole, tmp_path):
     train(config, [logger, recorder], folder)
     assert lines(folder) == lines(whole)
     assert [line for line in recorder.messages if "metrics.jsonl cannot be written (No space left" in line]
+
+
+def test_python_warns_of_results_that_are_elsewhere(tmp_path):
+    folder = tmp_path / "run"
+
+    def replace(metrics: dict[str, float]) -> None:
+        shutil.rmtree(folder)
+        folder.mkdir()
+
+    with pytest.warns(UserWarning, match=f"could not be written to {folder}; they are in"):
+        run = puffer_il.train("ppo", "cartpole", run_dir=folder, total_steps=256, progress=False, callback=replace,
+                              env={"num_envs": 8}, eval={"final_episodes": 2})
+    assert run.dir != folder and (run.dir / "summary.json").is_file()
+    shutil.rmtree(run.dir)

@@ -342,7 +342,7 @@ class Writer:
         name, attributes = rest
         if _name(live) != name or id(live) in self._used:
             cls = self._class(name, path)
-            self._demand(cls.__new__ is object.__new__, path)
+            self._demand(cls.__new__ is object.__new__ and not hasattr(cls, "__del__"), path)
             live = object.__new__(cls)
         self._used.add(id(live))
         self._made[number] = live

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 import time
@@ -20,7 +21,9 @@ HEAD = "| fault | run | seen after | message | lost | verdict |\n|---|---|---|--
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("words", nargs="*")
-    parser.add_argument("--markdown", type=Path, help="the page whose table is written anew")
+    parser.add_argument("--markdown", type=Path, help="the page whose table is written, of these faults and of "
+                        "the others in --rows")
+    parser.add_argument("--rows", type=Path, default=Path("build/faults.json"), help="where rows are kept")
     args = parser.parse_args()
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="puffer_il-faults-") as place:
@@ -39,13 +42,23 @@ def main() -> int:
                 rows.append(row)
                 print(f"{'ok  ' if row.good else 'BAD '} {time.monotonic() - begin:5.1f} s  {line_of(row)}", flush=True)
     if args.markdown:
-        write(args.markdown, rows)
+        write(args.markdown, kept(args.rows, rows))
     return 0 if all(row.good for row in rows) else 1
 
 
 def line_of(row: Row) -> str:
     message = f"`{row.message}`" if row.message else "–"
     return f"| {row.fault} | {row.run} | {row.seen} | {message} | {row.lost} | {row.verdict} |"
+
+
+def kept(place: Path, rows: list[Row]) -> list[Row]:
+    """All rows in the order of FAULTS, these in place of earlier ones."""
+    before = [Row(**row) for row in json.loads(place.read_text())] if place.is_file() else []
+    known = {(row.fault, row.run): row for row in (*before, *rows)}
+    found = [known[key] for fault in FAULTS for family in fault.families if (key := (fault.name, family)) in known]
+    place.parent.mkdir(exist_ok=True)
+    place.write_text(json.dumps([vars(row) for row in found], indent=1))
+    return found
 
 
 def write(page: Path, rows: list[Row]) -> None:

@@ -114,9 +114,9 @@ def differences(one: Path, other: Path) -> list[str]:
     return [key for key in SAME if not same_state(a[key], b[key])]
 
 
-def orphans(pids: list[int]) -> list[int]:
-    """Those of the processes that still run, after a moment's grace."""
-    until = time.monotonic() + 3
+def orphans(pids: list[int], grace: float = 3.0) -> list[int]:
+    """Those of the processes that still run, after so many seconds."""
+    until = time.monotonic() + grace
     while (left := [pid for pid in pids if _runs(pid)]) and time.monotonic() < until:
         time.sleep(0.05)
     return left

@@ -46,6 +46,18 @@ class MovingDot(gymnasium.Env):
         return {"eye": picture, "time": np.array([self.time], np.float32)} if self.states else picture
 
 
+class Choosy(MovingDot):
+    """The same, and its infos say that only the right way may be taken."""
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict]:
+        observation, info = super().reset(**kwargs)
+        return observation, info | {"action_mask": np.arange(2) == self.way}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict]:
+        *rest, info = super().step(action)
+        return *rest, info | {"action_mask": np.arange(2) == self.way}
+
+
 class Flat(gymnasium.ObservationWrapper):
     """The same with a picture of two axes."""
 

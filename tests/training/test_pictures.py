@@ -7,12 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import puffer_il
 from puffer_il.cli import main
+from puffer_il.core.config import PolicyConfig
 from puffer_il.core.errors import InputError
 from puffer_il.core.frames import Pictures
 from puffer_il.demos import load_demos, read_demos
+from puffer_il.nn import Policy
+from puffer_il.nn.numpy_policy import EnvPolicy
 from puffer_il.training.auto import pick
 from puffer_il.vector.make import find_creator
 from tests.support.pictures import STEPS, MovingDot, dot_demos
@@ -145,6 +149,59 @@ def test_a_policy_stacks_what_it_is_shown_one_by_one(tmp_path, dots):
     assert len(set(scores)) == 1
     with pytest.raises(InputError, match=r"prepared with env\.resize.*are with env.stack = 3"):
         puffer_il.evaluate(policy, MovingDot, pictures={"stack": 3})
+
+
+@pytest.mark.parametrize("name", ["MovingDot", "Choosy"])
+@pytest.mark.parametrize("states", [False, True])
+@pytest.mark.parametrize("lstm", [0, 4])
+def test_a_state_holds_the_pictures_beside_what_the_policy_remembers(name, states, lstm):
+    """A batch of two, of which one begins anew halfway; as actors in vectors do it, who are given prepared rows."""
+    torch.manual_seed(0)
+    spec = find_creator(f"tests.support.pictures:{name}", {"states": states}, Pictures(**OPTIONS)).facts().spec
+    policy = Policy(spec, PolicyConfig(hidden=(8,), lstm=lstm))
+    raw = [MovingDot(states=states) for _ in range(2)]
+    made = [puffer_il.make(MovingDot, states=states, pictures=policy) for _ in range(2)]
+    masks = {"action_masks": np.array([[1, 0], [0, 1]])} if name == "Choosy" else {}
+    state = other = None
+    for t in range(6):
+        begins = np.array([t == 0, t in (0, 3)])
+        seen, prepared = ([env.reset(seed=t + k)[0] if begins[k] else env.step(1)[0] for k, env in enumerate(envs)]
+                          for envs in (raw, made))
+        actions, state = policy.predict(_batch(seen), state, begins, deterministic=True, **masks)
+        wanted, other = policy.predict(_batch(prepared), other, begins, deterministic=True, **masks)
+        assert np.array_equal(actions, wanted)
+        assert len(state) == (2 if lstm else 1) and (other is None) == (not lstm)
+        assert not lstm or np.array_equal(state[0], other[0])
+
+
+def _batch(observations: list) -> Any:
+    if isinstance(observations[0], dict):
+        return {key: np.stack([one[key] for one in observations]) for key in observations[0]}
+    return np.stack(observations)
+
+
+def test_a_policy_in_another_framework_stacks_too():
+    spec = find_creator(MovingDot, None, Pictures(stack=2)).facts().spec
+    policy = EnvPolicy(_Newest(), spec)
+    env = MovingDot()
+    (seen, _), state = env.reset(seed=1), None
+    for t in range(3):
+        action, state = policy.predict(seen, state, np.array([t == 0]))
+        assert action == int(t > 0)  # the two pictures differ from the second step on
+        assert state[0] == t + 1
+        seen = env.step(0)[0]
+    with pytest.raises(InputError, match="hand the state that predict returned"):
+        policy.predict(seen)
+
+
+class _Newest:
+    """Tells by whether the newest picture is another than the one before, and counts."""
+
+    def set_random_seed(self, seed: int) -> None:
+        pass
+
+    def predict(self, obs: Any, state: Any, starts: Any, deterministic: bool) -> tuple[Any, Any]:
+        return (obs[..., :3] != obs[..., 3:]).any((1, 2, 3)).astype(np.int64)[:, None], (state or 0) + 1
 
 
 def test_auto_takes_prepared_pictures_for_images(dots):

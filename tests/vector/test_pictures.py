@@ -35,6 +35,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "workers": {"name": DOTS, "backend": "multiprocessing", "num_workers": 2, "num_groups": 2},
     "channels first": {"name": DOTS, "backend": "serial", "kwargs": {"first": True}},
     "dict": {"name": DOTS, "backend": "serial", "kwargs": {"states": True}},
+    "masks": {"name": "tests.support.pictures:Choosy", "backend": "serial"},
     "two axes": {"name": Flat, "backend": "serial"},
     "agents": {"name": AGENTS, "backend": "serial"},
     "vector, same step": {"name": in_one_step}, "vector, next step": {"name": in_the_next},

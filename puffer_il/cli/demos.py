@@ -76,6 +76,8 @@ def info(args: Namespace) -> int:
         array = told[name]
         lines.append((name, "none: the file holds only observations" if array is None else
                       f"{array['dtype']} {tuple(array['shape'])}, from {array['min']:.4g} to {array['max']:.4g}"))
+    if told["pictures"]:
+        lines.append(("pictures", f"prepared with {told['pictures']}"))
     if told["weights"]:
         lines.append(("weights", f"from {told['weights']['min']:.4g} to {told['weights']['max']:.4g}"))
     if told["states"]:

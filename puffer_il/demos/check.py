@@ -45,7 +45,7 @@ def describe(demos: Demos) -> dict[str, Any]:
         **{name: None if array is None else {"shape": list(array.shape[1:]), "dtype": str(array.dtype),
                                              "min": array.min().item(), "max": array.max().item()}
            for name, array in arrays.items()},
-        "notes": list(demos.notes),
+        "pictures": None if demos.pictures is None else str(demos.pictures), "notes": list(demos.notes),
     }
 
 

@@ -221,6 +221,8 @@ def test_the_command_line_prepares_and_says_so(tmp_path, dots, capsys):
     assert "becomes (8, 8, 6)" in capsys.readouterr().err
     assert main(["demos", "check", out, "--env", DOTS, *options]) == 0
     assert "recorded with env.resize = 8,8, env.stack = 2; train with the same" in capsys.readouterr().out
+    assert main(["demos", "info", out]) == 0
+    assert "prepared with env.resize = 8,8, env.stack = 2" in capsys.readouterr().out
     assert main(["demos", "check", out, "--env", DOTS]) == 2
     assert main(["demos", "check", str(dots)]) == 0
     assert "(16, 16, 3) are read as height x width x channels" in capsys.readouterr().out

@@ -116,6 +116,25 @@ def test_resized_pictures_are_gymnasiums():
         assert np.abs(env.reset(seed=seed)[0].astype(int) - own.reset(seed=seed)[0]).max() <= 1
 
 
+@pytest.mark.parametrize("screen", ["rgb", "grayscale"])
+def test_pong_is_what_gymnasiums_wrappers_make_of_it(screen):
+    pytest.importorskip("ale_py")
+    pytest.importorskip("cv2")
+    from gymnasium.wrappers import ResizeObservation
+
+    kwargs = {"repeat_action_probability": 0.0, "obs_type": screen}
+    env = gymnasium.make("ale_py:ALE/Pong-v5", disable_env_checker=True, **kwargs)
+    env = FrameStackObservation(ResizeObservation(env if screen == "grayscale" else GrayscaleObservation(env),
+                                                  (84, 84)), 4)
+    options = Pictures((84, 84), screen == "rgb", 4)
+    with make_vec("ale_py:ALE/Pong-v5", num_envs=1, backend="serial", pictures=options, kwargs=kwargs) as vec:
+        rows, (seen, _) = vec.reset(SEED), env.reset(seed=env_seed(SEED, 0))
+        for t in range(40):
+            apart = np.abs(np.moveaxis(seen, 0, 2).astype(int) - rows[0]).max()
+            assert apart <= (screen == "rgb")  # two means are rounded
+            rows, seen = vec.step(np.array([[t % 6]], np.int32)).obs, env.step(t % 6)[0]
+
+
 def test_an_exact_state_holds_the_pictures_that_are_stacked():
     with make_vec("breakout", num_envs=3, pictures=Pictures(stack=3), seed=SEED) as vec:
         assert vec.exact_state and vec.native_batch() is None

@@ -9,7 +9,7 @@ import numpy as np
 
 from puffer_il.bench.tables import Entries, describe, markdown_table
 from puffer_il.core.text import Table, number, quantity
-from puffer_il.rollout.stats import iqm, stratified_bootstrap_ci
+from puffer_il.rollout.stats import iqm, stratified_bootstrap_ci, unscored
 
 EXPERT_LEVEL = 0.95
 LEAST_RUNS = 3  # an interval from fewer would only look like one
@@ -83,7 +83,9 @@ def _missing(refused: Entries, failed: Entries) -> Table:
     for r in refused:
         why.setdefault((r["algo"], r["why"]), []).append(r["env"])
     for c in failed:
-        why.setdefault((c["algo"], f"failed: {c['error']}"), []).append(
+        reason = f"failed: {c['error']}" if c["error"] else (
+            unscored(c["random_return"], c["expert_return"]) or "no normalised score: no expert's return is known")
+        why.setdefault((c["algo"], reason), []).append(
             f"{c['env']} ({_demos(c['demos'])} demos, seed {c['seed']})")
     return Table("Not measured", (), (), [f"{algo} on {', '.join(envs)}: {reason}."
                                             for (algo, reason), envs in sorted(why.items())])

@@ -204,3 +204,22 @@ def test_an_interrupted_table_is_even(tmp_path):
 ])
 def test_bad_input_is_one_line(arguments, said, capsys):
     assert said in refused(capsys, "bench", *arguments)
+
+
+def test_a_success_rate_has_a_column_where_it_is_told():
+    told = [cell("a", k, 0.5) | {"success_rate": rate} for k, rate in enumerate((0.25, 0.75, None))]
+    with_rate, without = tables({"cells": [*told, cell("b", 1, 0.5)], "refused": []})[1:]
+    place = with_rate.columns.index("success")
+    assert with_rate.rows[0][place] == "50%" and "success" not in without.columns
+    assert all(len(row) == len(table.columns) for table in (with_rate, without) for row in table.rows)
+
+
+def test_a_run_whose_expert_is_no_better_than_chance_has_no_score_and_the_page_says_why(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text(json.dumps({"eval/return_mean": 3.0}))
+    (tmp_path / "summary.json").write_text(json.dumps({
+        "status": "finished", "expert_return": 2.0, "random_return": 5.0, "env_steps": 1, "wall_s": 1.0,
+        "eval": {"return_mean": 3.0, "success_rate": 0.5}}))
+    found = scores.read_run(Experiment("gail", "cartpole", 6, 1, "x"), Demonstrations(tmp_path, "a file"), tmp_path)
+    assert found["score"] is None and found["success_rate"] == 0.5 and found["expert_steps"] is None
+    missing, = tables({"cells": [found], "refused": []})
+    assert "no normalised score" in missing.notes[0] and "failed" not in missing.notes[0]

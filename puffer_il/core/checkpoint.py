@@ -223,8 +223,11 @@ def spec_from_state(state: dict[str, Any]) -> EnvSpec:
                         tuple(state["action_start"]), None if held is None else np.array(held, np.float64),
                         tuple((tuple(path), tuple(shape), dtype) for path, shape, dtype in parts))
     fields = tuple(field_from_list(entry) for entry in state["obs_fields"])
-    return EnvSpec(shown(state["name"]), tuple(state["obs_shape"]), np.dtype(state["obs_dtype"]), action, fields,
+    spec = EnvSpec(shown(state["name"]), tuple(state["obs_shape"]), np.dtype(state["obs_dtype"]), action, fields,
                    state["num_agents"], _frames_from(state.get("frames")))
+    if spec.frames is not None and spec.frames.made != spec.layout:
+        raise ValueError(f"its pictures become rows of {spec.frames.made.shape}, and its rows are {spec.obs_shape}")
+    return spec
 
 
 def _frames_from(state: dict[str, Any] | None) -> Frames | None:

@@ -1,12 +1,12 @@
 """Pictures as a network is to see them: grey, resized, the last few in one. Environments, demonstrations and `predict`
 all prepare them here.
 
-    grey    0.2125 R + 0.7154 G + 0.0721 B, gymnasium's GrayscaleObservation, but rounded to the nearest and not down
-    resize  a pixel is the mean of the area that it covers (OpenCV's INTER_AREA where it shrinks), after the grey
+    grey    by the colours' weights in luminance
+    resize  a pixel is the mean of the area that it covers, after the grey (both in core.pixels)
     stack   the last pictures of the episode side by side as channels, the oldest first; where there are not yet so
             many, its first one again (gymnasium's FrameStackObservation, which has an axis of its own for them)
 
-All of it in whole numbers, so that every machine and every worker gives the same bytes.
+Leaves that are no pictures stay as they are, and so does the order of a picture's axes.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from puffer_il.core.errors import InputError
+from puffer_il.core.pixels import grey, resized
 from puffer_il.core.rows import Array, Layout, ObsField, channels_said
 
-LUMA = (13926, 46885, 4725)  # of 65,536: the weights above
 LEAST_SIDE = 16  # pixels from which on bytes with two axes are taken for a picture
 FEW_LEVELS = 16  # of a pixel: fewer, and rounded means lose what a picture shows
 ORDERS = ("auto", "first", "last")
@@ -218,37 +218,6 @@ def picture_notices(spec: Any) -> list[str]:
                 text += ", and the means are rounded to its few whole numbers"
         found.append(text)
     return found
-
-
-def grey(pictures: Array) -> Array:
-    """uint8 (n, height, width, 3) → (n, height, width, 1)."""
-    red, green, blue = (pictures[..., k].astype(np.uint32) for k in range(3))
-    return ((LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue + 32768) >> 16).astype(np.uint8)[..., None]
-
-
-def resized(pictures: Array, height: int, width: int) -> Array:
-    """uint8 (n, *, *, channels) → (n, height, width, channels)."""
-    area, sums = 1, pictures
-    for axis, size in ((1, height), (2, width)):
-        own = pictures.shape[axis]
-        if own != size:
-            area *= own
-            places, weights = _shares(own, size)
-            shape = [-1 if k == axis else 1 for k in range(4)]
-            dtype = np.int32 if 255 * area < 2**30 else np.int64
-            sums = sum(sums.take(place, axis).astype(dtype, copy=False) * weight.astype(dtype).reshape(shape)
-                       for place, weight in zip(places, weights, strict=True))
-    return pictures if area == 1 else ((2 * sums + area) // (2 * area)).astype(np.uint8)
-
-
-@functools.lru_cache(maxsize=64)
-def _shares(own: int, size: int) -> tuple[Array, Array]:
-    """Which of `own` pixels each of `size` covers, and how much of it, (terms, size) each; of the whole, `own`."""
-    begins = np.arange(size) * own
-    places = begins // size + np.arange(-(-own // size) + 1)[:, None]
-    weights = np.minimum(begins + own, (places + 1) * size) - np.maximum(begins, places * size)
-    used = (weights > 0).any(1)
-    return np.minimum(places, own - 1)[used], np.maximum(weights, 0)[used]
 
 
 def _sides(field: ObsField) -> tuple[int, int, int]:

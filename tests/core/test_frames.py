@@ -9,6 +9,7 @@ import pytest
 from gymnasium import spaces
 
 from puffer_il.core import frames as prepare
+from puffer_il.core import pixels
 from puffer_il.core.checkpoint import spec_from_state, spec_to_state
 from puffer_il.core.errors import InputError
 from puffer_il.core.frames import Frames, Pictures, arranged
@@ -32,17 +33,17 @@ def picture_spec(shape: tuple[int, ...], **options: object) -> EnvSpec:
                                        ((7, 5), (3, 8))])
 def test_a_resized_pixel_is_the_mean_of_the_area_that_it_covers(own, size):
     pictures = noise(2, *own, 3)
-    made = prepare.resized(pictures, *size)
+    made = pixels.resized(pictures, *size)
     assert all(np.array_equal(one, slow_resize(picture, *size)) for one, picture in zip(made, pictures, strict=True))
 
 
 def test_grey_is_that_of_its_definition_and_within_one_of_gymnasiums():
     pictures = noise(3, 6, 5, 3)
-    made = prepare.grey(pictures)
+    made = pixels.grey(pictures)
     assert all(np.array_equal(one, slow_grey(picture)) for one, picture in zip(made, pictures, strict=True))
     theirs = np.sum(pictures * np.array([0.2125, 0.7154, 0.0721]), -1).astype(np.uint8)  # rounds down
     assert set(np.unique(made[..., 0].astype(int) - theirs)) <= {0, 1}
-    assert (prepare.grey(np.full((1, 2, 2, 3), 255, np.uint8)) == 255).all()
+    assert (pixels.grey(np.full((1, 2, 2, 3), 255, np.uint8)) == 255).all()
 
 
 def test_a_stack_holds_the_last_pictures_and_never_those_of_another_episode():
@@ -92,6 +93,12 @@ def test_the_order_of_channels_can_be_overruled_and_travels():
         assert field_from_list(field_to_list(spec.obs_fields[0])) == spec.obs_fields[0]
     # A file from before there was a word for it means the smaller of the outer axes, as its policy did.
     assert not field_from_list(field_to_list(own.obs_fields[0])[:10]).channels_last
+
+
+def test_a_crafted_state_whose_pictures_do_not_make_its_rows_is_no_spec():
+    state = spec_to_state(picture_spec((8, 8, 3), stack=2))
+    with pytest.raises(ValueError, match="its pictures become rows of"):
+        spec_from_state(state | {"frames": state["frames"] | {"stack": 3}})
 
 
 def test_what_is_not_a_picture_stays_and_only_pictures_of_three_axes_count_where_there_are_any():

@@ -28,46 +28,49 @@ def kind(value: Any) -> str:
 
 
 class Models:
-    """The models of an environment as they were when it was opened."""
+    """The models of an environment as they were when it was opened, and where its data lie."""
 
     def __init__(self) -> None:
-        self._first: WeakKeyDictionary[Any, Arrays] = WeakKeyDictionary()
-        self._sized: WeakKeyDictionary[Any, list[str]] = WeakKeyDictionary()  # names of arrays of data
-        self.open = True  # until it is read for the first time
+        self._first: WeakKeyDictionary[Any, list[tuple[str, Array, bytes]]] = WeakKeyDictionary()
+        self._names: WeakKeyDictionary[Any, list[str]] = WeakKeyDictionary()
+        self._views: WeakKeyDictionary[Any, Arrays] = WeakKeyDictionary()
+        self.open = True  # until all is read for the first time
 
-    def first(self, model: Any) -> Arrays:
-        """ValueError for a model that has been made since."""
+    def first(self, model: Any) -> list[tuple[str, Array, bytes]]:
+        """Names of its arrays, views of them, and what they held; ValueError for a model that has been made since."""
         if model not in self._first:
             if not self.open:
                 raise ValueError("its MuJoCo model is made anew while it runs")
-            self._first[model] = {name: array.copy() for name, array in _arrays(model)}
+            self._first[model] = [(name, array, array.tobytes()) for name, array in _arrays(model)]
         return self._first[model]
 
-    def sized(self, model: Any) -> list[str]:
-        """The arrays of data that have the same size for ever."""
-        if model not in self._sized:
-            data = sys.modules["mujoco"].MjData(model)
-            self._sized[model] = [name for name, array in _arrays(data) if array.size and not OF_CONTACTS.search(name)]
-        return self._sized[model]
+    def views(self, data: Any) -> Arrays:
+        """The arrays that have the same size for ever: views, as to ask for one takes longer than to copy it."""
+        if data not in self._views:
+            if data.model not in self._names:
+                fresh = sys.modules["mujoco"].MjData(data.model)
+                self._names[data.model] = [name for name, array in _arrays(fresh)
+                                           if array.size and not OF_CONTACTS.search(name)]
+            self._views[data] = {name: getattr(data, name) for name in self._names[data.model]}
+        return self._views[data]
 
 
 def read(value: Any, models: Models) -> Arrays:
     """Arrays that `write` puts back, not all of them copies."""
     if kind(value) == "MjModel":
-        first = models.first(value)
-        return {name: array for name, array in _arrays(value) if not np.array_equal(array, first[name], equal_nan=True)}
+        return {name: array for name, array, first in models.first(value) if array.tobytes() != first}
     mujoco = sys.modules["mujoco"]
     which = mujoco.mjtState.mjSTATE_INTEGRATION
     state = np.empty(mujoco.mj_stateSize(value.model, which))
     mujoco.mj_getState(value.model, value, state, which)
-    return {STATE: state} | {name: getattr(value, name) for name in models.sized(value.model)}
+    return {STATE: state} | models.views(value)
 
 
 def write(value: Any, stored: Arrays, models: Models) -> None:
     """Put back what `read` gave; ValueError if it is of another model."""
     if kind(value) == "MjModel":
-        for name, array in (models.first(value) | stored).items():
-            _put(value, name, array)
+        for name, array, first in models.first(value):
+            _put(array, stored.get(name, np.frombuffer(first, array.dtype).reshape(array.shape)))
         return
     mujoco = sys.modules["mujoco"]
     which = mujoco.mjtState.mjSTATE_INTEGRATION
@@ -76,16 +79,15 @@ def write(value: Any, stored: Arrays, models: Models) -> None:
         raise ValueError("it is of another MuJoCo model")
     mujoco.mj_setState(value.model, value, state, which)
     mujoco.mj_forward(value.model, value)  # contacts, and what depends on them
-    for name in models.sized(value.model):
-        _put(value, name, stored[name])
+    for name, array in models.views(value).items():
+        _put(array, stored[name])
 
 
-def _put(owner: Any, name: str, array: Array) -> None:
-    live = getattr(owner, name)
-    if live.shape != array.shape or live.dtype != array.dtype:
+def _put(live: Array, stored: Array) -> None:
+    if live.shape != stored.shape or live.dtype != stored.dtype:
         raise ValueError("it is of another MuJoCo model")
     if live.flags.writeable:
-        live[...] = array
+        live[...] = stored
 
 
 def _arrays(owner: Any) -> list[tuple[str, Array]]:

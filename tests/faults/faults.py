@@ -64,7 +64,7 @@ def fault(name: str, *families: str) -> Callable[[Callable[[str, Path], Row]], C
 def config_of(family: str, folder: Path, env: str = "", **keys: Any) -> Config:
     algo = family.rpartition(" ")[2]
     workers = {"env__backend": "multiprocessing", "env__num_workers": 2} if family.startswith("workers") else {}
-    slow = {"bc": 2000 * 256}.get(algo, STEPS)
+    slow = {"bc": 10_000 * 256}.get(algo, STEPS)
     return tiny(algo, folder, **{
         "env__name": env or FAMILIES[family], "env__num_envs": 16, "train__num_steps": STEP // 16,
         "train__total_steps": slow, "train__checkpoint_minutes": 0.005, **workers, **keys})
@@ -107,6 +107,7 @@ def killed(family: str, folder: Path) -> Row:
     live = Live(config)
     live.until(lambda: (folder / "checkpoints").is_dir() and live.steps > 0, "its beginning")
     time.sleep(random.Random(folder.name).uniform(0.0, 1.5))
+    assert live.process.poll() is None, "it was too late"
     code = live.end(signal.SIGKILL)
     return resumed("kill -9 at a random moment", family, config, reference, 0, live, "^$", code)
 

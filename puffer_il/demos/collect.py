@@ -56,6 +56,7 @@ def collect(vec: Any, actor: Callable[[Array, Array], Array], episodes: int, sou
                              "give the environment a time limit")
         obs, episode_start = batch.obs, ended | ~batch.valid
     layout = vec.spec.layout
+    _check(parts, layout, source)
     demos = _ordered(parts, source, layout if len(layout.fields) > 1 or layout.nested else None,
                      vec.spec.action.parts if vec.spec.action.nested else ())
     if vec.spec.frames is not None:
@@ -64,6 +65,18 @@ def collect(vec: Any, actor: Callable[[Array, Array], Array], episodes: int, sou
         return demos
     return replace(demos, notes=(*demos.notes, f"{demos.num_episodes} of {episodes} episodes: in the others an agent "
                                                "took no part"))
+
+
+def _check(parts: list[tuple[Array, ...]], layout: Layout, source: str) -> None:
+    """InputError if the environment gave an observation or a reward that is NaN or infinite."""
+    for step, (rows, obs, _, next_obs, _, _, rewards, *_) in enumerate(parts):
+        seen = [(field.name, field.of(array)) for field in layout.fields if field.dtype.kind == "f"
+                for array in (obs, next_obs)]
+        for name, numbers in (("the reward", rewards), *((f"observation {name!r}", array) for name, array in seen)):
+            if not np.isfinite(numbers).all():
+                row = rows[np.argwhere(~np.isfinite(numbers))[0][0]]
+                raise InputError(f"{source}: {name} is NaN or infinite in row {row}, {step + 1} steps after the reset; "
+                                 "let the environment give finite numbers")
 
 
 def _ordered(parts: list[tuple[Array, ...]], source: str, layout: Layout | None, action_parts: Parts) -> Demos:

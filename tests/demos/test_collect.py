@@ -10,6 +10,7 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ActionSpec, Batch, EnvSpec
 from puffer_il.demos import collect, doubts
 from puffer_il.vector.vec import make_vec
+from tests.support.field import NotANumber
 
 NAN = np.nan
 
@@ -133,3 +134,10 @@ def test_real_environments_replay(name):
         np.testing.assert_allclose(following, demos.next_obs[t], rtol=1e-5, atol=1e-6)
         assert (reward, terminated) == (demos.rewards[t], demos.terminations[t])
     assert demos.terminated.all()
+
+
+@pytest.mark.parametrize(("where", "said"), [("reward", "the reward"), ("observation", "observation 'obs'")])
+def test_an_environment_that_gives_nan_is_named(where, said):
+    with make_vec(NotANumber, num_envs=2, backend="serial", kwargs={"where": where, "at": 8}) as vec, (
+            pytest.raises(InputError, match=f"d: {said} is NaN or infinite in row 0, 8 steps after the reset")):
+        collect(vec, lambda obs, starts: np.zeros((2, 1), np.int32), 2, "d")

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := $(wildcard setup.py pyproject.toml constraints.txt puffer_il/*/*.pxi puffer_il/*/*.pyx puffer_il/*/*/*.pyx puffer_il/native/glue.py puffer_il/native/envfile.py csrc/*.h csrc/*/*.h envs/*/*.h envs/*/env.toml)
 
-.PHONY: setup demo test lint bench scores quality faults soak pictures clean check-tools
+.PHONY: setup demo test lint fuzz sanitize bench scores quality faults soak pictures clean check-tools
 
 setup: $(STAMP)
 
@@ -33,6 +33,16 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	PATH="$(BIN):$$PATH" $(BIN)/cython-lint puffer_il/*/*.pyx puffer_il/*/*/*.pyx puffer_il/*/*.pxi
+
+# Changed inputs over everything that reads a file: make fuzz N=1000000 for a million (hours), SECONDS=45 to end earlier.
+N ?= 20000
+SECONDS ?= 100000
+fuzz: setup
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --count $(N) --seconds $(SECONDS) --jobs 2
+
+# C under AddressSanitizer, UBSan and ThreadSanitizer, and the compiled rooms' tests against such a build: half an hour.
+sanitize: setup
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.sanitize --all
 
 # Everything, beside the other packages: about twenty minutes, and 3 GB for theirs on first use.
 bench: setup

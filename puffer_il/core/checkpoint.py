@@ -84,6 +84,8 @@ def _restored(present: Any, stored: Any) -> Any:
     else:
         if isinstance(present, np.ndarray):
             _check_like(present, stored, np.shape(stored))
+        elif present is not None and stored is not None:
+            _check_kind(present, stored)
         return stored.copy() if isinstance(stored, np.ndarray) else stored
     return present
 
@@ -92,6 +94,25 @@ def _check_like(present: Any, stored: Any, shape: tuple[int, ...]) -> None:
     given = getattr(stored, "dtype", type(stored).__name__), tuple(getattr(stored, "shape", ()))
     if given != (present.dtype, tuple(shape)):
         raise ValueError(f"an array is {given[0]} {given[1]} instead of {present.dtype} {tuple(shape)}")
+
+
+def _check_kind(present: Any, stored: Any) -> None:
+    kinds = [float if isinstance(x, int | float) else type(x) for x in (present, stored)]  # counts may become shares
+    if kinds[0] is not kinds[1]:
+        raise ValueError(f"a value is {type(stored).__name__} instead of {type(present).__name__}")
+
+
+def check_alike(present: Any, stored: Any) -> None:
+    """ValueError unless `stored` has the keys, shapes and dtypes of `present`: dicts of dicts, arrays and values."""
+    if isinstance(present, dict) and isinstance(stored, dict):
+        if wrong := sorted(map(str, present.keys() ^ stored.keys())):
+            raise ValueError(f"{wrong[0]!r} is there in one of both only")
+        for key, value in present.items():
+            check_alike(value, stored[key])
+    elif hasattr(present, "shape"):
+        _check_like(present, stored, present.shape)
+    else:
+        _check_kind(present, stored)
 
 
 def save(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:

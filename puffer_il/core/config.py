@@ -4,6 +4,7 @@ The sections below are shared; a learner declares its own in its file. learners/
 """
 
 import dataclasses
+import functools
 import math
 import re
 import tomllib
@@ -194,7 +195,7 @@ class Config:
 
 def convert(key: str, value: Any, owner: type, field: dataclasses.Field) -> Any:
     """`value` (from TOML, or a string from the command line) as the field's type; InputError names key and remedy."""
-    wanted = typing.get_type_hints(owner)[field.name]
+    wanted = _hints(owner)[field.name]
     try:
         result = _as_type(value, wanted)
     except (ValueError, TypeError, OverflowError):
@@ -210,6 +211,11 @@ def convert(key: str, value: Any, owner: type, field: dataclasses.Field) -> Any:
     if any(isinstance(x, int) and abs(x) >= 2**63 for x in numbers):
         raise InputError(f"{key} = {value!r}: is too large; give a number such as {_example(field)}")
     return result
+
+
+@functools.cache
+def _hints(owner: type) -> dict[str, Any]:
+    return typing.get_type_hints(owner)
 
 
 def _as_type(value: Any, wanted: Any) -> Any:

@@ -239,7 +239,7 @@ class _Table:
     def names(self, key: str) -> tuple[str, ...]:
         """A list of different names."""
         names = self.get(key, list, default=[])
-        if len(set(names)) != len(names) or not all(type(x) is str and re.fullmatch(r"[a-z]\w*", x) for x in names):
+        if not all(type(x) is str and re.fullmatch(r"[a-z]\w*", x) for x in names) or len(set(names)) != len(names):
             raise self.error(key, f"{names!r}: expected a list of different names in lower case")
         return tuple(names)
 

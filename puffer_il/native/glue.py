@@ -59,7 +59,7 @@ def hooks(env: EnvFile) -> set[str]:
 
     PLAIN_STATE is there as well where the glue writes c_get_state and c_set_state, which copy Env.
     """
-    text = "\n".join(re.sub(r"/\*.*?\*/|//[^\n]*", "", header.read_text(), flags=re.DOTALL)
+    text = "\n".join(re.sub(r"/\*.*?\*/|//[^\n]*", "", text_of(header), flags=re.DOTALL)
                      for header in headers(env) if header.parent != CSRC or header.name not in OURS)
     defined = {name for names in (*HOOKS.values(), ("c_observe",)) for name in names
                if re.search(rf"\b{name}\s*\([^;]*?\)\s*{{", text)}
@@ -84,6 +84,14 @@ def hooks(env: EnvFile) -> set[str]:
             raise InputError(f"{env.folder / 'env.toml'}: {env.name}.h defines {'no ' * bool(given)}{HOOKS[hook][0]}; "
                              f"{wanted}")
     return found
+
+
+def text_of(header: Path) -> str:
+    """A header's text; InputError where it is no text."""
+    try:
+        return header.read_text()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{header}: cannot be read ({one_line(error)}); save it as UTF-8") from None
 
 
 def _only_doubles(text: str) -> bool:
@@ -210,7 +218,7 @@ def headers(env: EnvFile) -> list[Path]:
         path = next((p for p in (env.folder / name, CSRC / name) if p.is_file()), None)
         if path and path not in found:
             found.append(path)
-            names += re.findall(r'^\s*#\s*include\s+"([^"]+)"', path.read_text(), re.MULTILINE)
+            names += re.findall(r'^\s*#\s*include\s+"([^"]+)"', text_of(path), re.MULTILINE)
     return found
 
 

@@ -7,6 +7,7 @@ averaged: the policy that collects and learns is the latest.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from puffer_il.core.checkpoint import Stateful
 from puffer_il.learners.base import Learner
@@ -23,6 +24,12 @@ class ShownPolicy(Stateful):
     def __init__(self, learner: Learner, memory: int) -> None:
         wanted = learner.plays_game and memory > 1
         self.average = NetworkAverage(learner.policy, memory) if wanted else None
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if (state["average"] is None) != (self.average is None):
+            raise ValueError("it averages policies and this run does not, or the reverse")
+        if self.average is not None:
+            super().load_state_dict(state)
 
     @property
     def averaged(self) -> bool:

@@ -106,13 +106,29 @@ class Checkpoints:
     def take_up(self, state: dict[str, Any]) -> None:
         """Go on from what `write` wrote."""
         run = self.run
+        check_counts(state)
         run.learner.load_state_dict(state["learner"])
         if run.collector is not None and state["collector"] is not None:
             run.collector.load_state_dict(state["collector"])
         torch.set_rng_state(state["torch_rng"])
         run.kept.load_state_dict(state["kept"])
+        for one in run.kept.snapshots:
+            checkpoint.check_alike(run.learner.policy.state_dict(), one.policy)
         run.shown.load_state_dict(state["shown"])
         run.wall_before, run.rollbacks = state["wall_s"], state.get("rollbacks", 0)
         slow_down(run.learner, run.rollbacks, run.rollbacks)
         for name in COUNTED:
             setattr(run, name, state[name])
+
+
+def check_counts(state: dict[str, Any]) -> None:
+    """ValueError for counters that no run has: they decide how long it goes on."""
+    if not all(type(state[name]) is int and state[name] >= 0 for name in ("env_steps", "updates")) or (
+            type(state.get("rollbacks", 0)) is not int):
+        raise ValueError("its counts of steps are none")
+    seconds = [state[name] for name in ("train_s", "wall_s")]
+    known = [state[name] for name in ("time_to_expert", "expert_return", "random_return") if state[name] is not None]
+    if not all(isinstance(number, int | float) for number in (*seconds, *known)):
+        raise ValueError("its seconds or returns are no numbers")
+    if not isinstance(state["last_eval"], dict | None):
+        raise ValueError("its last evaluation is none")

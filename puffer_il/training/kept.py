@@ -82,6 +82,8 @@ class Kept:
 
     def load_state_dict(self, state: list[dict[str, Any]]) -> None:
         self.snapshots = [Snapshot(**one) for one in state]
+        if not all(type(one.env_steps) is int and isinstance(one.return_mean, int | float) for one in self.snapshots):
+            raise ValueError("a policy that is kept has no steps or no return")
 
     def _ordered(self, snapshots: list[Snapshot]) -> list[Snapshot]:
         return sorted(snapshots, key=lambda one: (self._height(one.return_mean), one.env_steps), reverse=True)

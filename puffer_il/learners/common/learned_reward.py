@@ -173,10 +173,8 @@ def _made(path: Path, state: dict[str, Any], device: torch.device | str) -> Lear
     reward = KINDS[state["kind"]](checkpoint.spec_from_state(state["spec"]), state["algo"], state["absorbing"],
                                   **state["arguments"]).to(device)
     reward.load_state_dict(state["state"])
-    action = reward.spec.action
-    rows, actions = (torch.from_numpy(array).to(device) for array in (reward.spec.blank(2), np.zeros((2, action.dim),
-                                                                                                     action.dtype)))
-    reward.eval().requires_grad_(False).of_rows(rows, actions, rows)  # it takes such rows
+    rows, action = reward.spec.blank(2), reward.spec.action  # whether it takes such rows
+    reward.eval().requires_grad_(False).predict(rows, np.zeros((2, action.dim), action.dtype), rows)
     return reward
 
 

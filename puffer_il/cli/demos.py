@@ -99,7 +99,10 @@ def check(args: Namespace) -> int:
     for line in (*(f"note: {note}" for note in notes), *(f"warning: {doubt}" for doubt in found)):
         print(shown(line))
     if spec is not None:
-        check_fit(relaid(demos, spec), spec)
+        fitted = relaid(demos, spec)
+        check_fit(fitted, spec)
+        for note in fitted.notes[len(demos.notes):]:  # pictures that were turned, or taken for prepared ones
+            print(shown(f"note: {note}"))
     print(f"{args.file}: {'usable' if found else 'nothing looks wrong'}")
     return 0
 

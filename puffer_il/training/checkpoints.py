@@ -89,6 +89,10 @@ class Checkpoints:
         run = self.run
         state, path, notices = checkpoint.load_newest(run.run_dir, "cpu")
         with checkpoint.fitting(f"checkpoint {path}", f"it is of another run than that of {run.run_dir}"):
+            seen = checkpoint.spec_from_state(state["spec"]).pictures
+            if seen != run.spec.pictures:  # which may well fit the weights
+                raise InputError(f"{run.run_dir}: its policy saw pictures with {seen}, and is to go on with "
+                                 f"{run.spec.pictures}; leave these keys as they are")
             self.take_up(state)
         for newer in sorted(path.parent.glob("step_*.pt"), reverse=True):  # must not pass for the newest again
             if newer.name > path.name:

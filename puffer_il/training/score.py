@@ -43,6 +43,9 @@ def score(policy: Any, creator: Creator, episodes: int, seed: int = 0, *, determ
     with torch_threads(threads), make_eval_vec(env, episodes, creator) as vec:
         vec.reset()
         spec = vec.spec
+        if known and known["spec"].pictures != spec.pictures:
+            raise InputError(f"{run}: its policy saw pictures with {known['spec'].pictures}, but they are prepared "
+                             f"with {spec.pictures}; leave these options out")
         if known and creator.name == env.name and not spec.same_spaces(known["spec"]):
             raise InputError(f"{run}: the environment {env.name!r} has changed since the run (observations "
                              f"{spec.obs_shape} against {known['spec'].obs_shape}); train again")

@@ -76,6 +76,15 @@ def test_shifts_of_an_off_policy_learner_resume_and_matter(tmp_path):
     assert same_state(whole, cut) and not same_state(whole, still)
 
 
+def test_a_run_goes_on_with_its_own_pictures(tmp_path, dots):
+    """Three grey pictures fit the weights of a colour one, and would be learned from without a word."""
+    colours = {"env__grey": False, "env__stack": 1}
+    run(cloned(tmp_path / "run", dots, 1, **colours))
+    with pytest.raises(InputError, match=r"saw pictures with env\.resize = 8,8, and is to go on with .*env\.stack = 3"):
+        run(cloned(tmp_path / "run", dots, 2, env__stack=3), resume=True)
+    run(cloned(tmp_path / "run", dots, 2, **colours), resume=True)
+
+
 def test_workers_and_one_process_learn_the_same(tmp_path):
     for name, backend, workers in (("a", "serial", 0), ("b", "multiprocessing", 2)):
         run(tiny("ppo", tmp_path / name, env__name=DOTS, env__num_envs=4, env__backend=backend,
@@ -147,6 +156,8 @@ def test_a_policy_stacks_what_it_is_shown_one_by_one(tmp_path, dots):
     scores = [puffer_il.evaluate(one, env, episodes=5)["return_mean"] for one, env in (
         (tmp_path / "run", None), (policy, None), (policy, MovingDot))]
     assert len(set(scores)) == 1
+    with pytest.raises(InputError, match=r"saw pictures with env\.resize.*prepared with env\.stack = 3"):
+        puffer_il.evaluate(tmp_path / "run", pictures={"stack": 3})
     with pytest.raises(InputError, match=r"prepared with env\.resize.*are with env.stack = 3"):
         puffer_il.evaluate(policy, MovingDot, pictures={"stack": 3})
 
@@ -224,6 +235,11 @@ def test_the_command_line_prepares_and_says_so(tmp_path, dots, capsys):
     assert main(["demos", "info", out]) == 0
     assert "prepared with env.resize = 8,8, env.stack = 2" in capsys.readouterr().out
     assert main(["demos", "check", out, "--env", DOTS]) == 2
+    bare = read_demos(out)
+    np.savez(tmp_path / "bare.npz", **{name: getattr(bare, name) for name in (
+        "obs", "next_obs", "actions", "terminations", "truncations", "rewards", "episode_starts")})
+    assert main(["demos", "check", str(tmp_path / "bare.npz"), "--env", DOTS, *options]) == 0
+    assert "of prepared pictures, and are taken for such" in capsys.readouterr().out
     assert main(["demos", "check", str(dots)]) == 0
     assert "(16, 16, 3) are read as height x width x channels" in capsys.readouterr().out
     assert main(["demos", "check", str(dots), "--env.stack", "2"]) == 2

@@ -191,7 +191,8 @@ def standard_axes(max_envs: int = 65_536) -> dict[str, list[tuple[Any, Keys]]]:
             "horizon": [(n, {"train.num_steps": n}) for n in (16, 64, 256)],
             "hidden": [(n, {"env.num_envs": 1024, "policy.hidden": [n, n], "gail.disc_hidden": [n, n]})
                        for n in (64, 128, 256, 512)],
-            "threads": [(n, {"train.threads": n}) for n in some], "workers": workers}
+            "threads": [(n, {"train.threads": n}) for n in some],
+            "torch_threads": [(n, {"train.torch_threads": n}) for n in some], "workers": workers}
 
 
 PEAK = """\

@@ -144,6 +144,7 @@ def scaling_tables(entries: Entries) -> list[Table]:
     made = []
     what = {"environments": "environments, 64 steps each", "horizon": "steps, 4,096 environments",
             "hidden": "units of both hidden layers of every network, 1,024 environments", "threads": "threads",
+            "torch_threads": "threads of torch, which rounds otherwise with each number",
             "workers": "worker processes for 64 of Gymnasium's CartPole (0: in this process)"}
     for axis, group in groupby(entries, lambda e: e["axis"]):
         found = list(group)

@@ -143,7 +143,7 @@ def test_loops_scale_along_every_axis():
     assert all(is_figure(r["steps_per_s"]) for r in results[:3]) and "policy.hidden" in results[3]["error"]
     page = page_of(scaling=results)
     assert "## GAIL by environments" in page and "hidden 0 was not measured" in page
-    assert {"environments", "horizon", "hidden", "threads", "workers"} == loops.standard_axes().keys()
+    assert {"environments", "horizon", "hidden", "threads", "torch_threads", "workers"} == loops.standard_axes().keys()
     assert [n for n, _ in loops.standard_axes()["environments"]][::5] == [64, 65_536]
 
 

@@ -20,7 +20,7 @@ def machine(vec: Vec | None, device: torch.device) -> dict[str, Any]:
     """Part of summary.json, of this process and the training environments `vec`; None of a learner without any.
 
     `threads` and `workers` are reported because they tell a run's speed; `instruction_sets`, `torch_threads` and
-    `groups` because results depend on them (groups: of networks that torch computes).
+    `groups` because results may depend on them.
     """
     return {
         "processor": processor(), "cores": cores(), "instruction_sets": instruction_sets(),

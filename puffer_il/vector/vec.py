@@ -28,6 +28,8 @@ from puffer_il.vector.workers import Workers
 BACKENDS = ("auto", "native", "vector", "serial", "multiprocessing")
 ENVS_PER_WORKER = 8  # fewer of the cheapest environments step faster in one process than they travel
 GROUPED_WORKERS = 4  # from so many on, one half of them steps while the other's actions are inferred
+GROUP_ROWS = 24  # of a group, or one that the cores' number makes would change what is learned: wide layers sum fewer
+# rows otherwise (FEW_ROWS of csrc/kernels/passes.h)
 NO_RETURNS, NO_LENGTHS = np.empty(0), np.empty(0, np.int64)
 
 
@@ -68,7 +70,8 @@ def make_vec(name: str | Callable, *, num_envs: int, backend: str = "auto", num_
                          f"{_multiples(num_envs, facts.rows)}")
     count = num_envs // facts.rows
     backend, workers = _plan(name, facts, count, backend, num_workers)
-    groups = num_groups or (2 if workers >= GROUPED_WORKERS and workers % 2 == 0 else 1)
+    halves = workers >= GROUPED_WORKERS and workers % 2 == 0 and num_envs >= 2 * GROUP_ROWS
+    groups = num_groups or (2 if halves else 1)
     if groups > 1 and backend != "multiprocessing":
         raise InputError(f"env.num_groups = {groups}: groups are groups of workers but the backend is {backend}; set "
                          "env.num_groups = 0, or env.backend = 'multiprocessing'")

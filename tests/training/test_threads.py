@@ -17,6 +17,7 @@ from puffer_il.learners.registry import learner_names
 from puffer_il.training import score
 from puffer_il.training.machine import instruction_sets
 from puffer_il.training.process import torch_threads
+from puffer_il.vector import vec
 from puffer_il.vector.vec import make_vec
 from tests.support.runs import CONTRACT, final_state, run, same_state, tiny
 
@@ -53,8 +54,9 @@ def demos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     CONTRACT["transfer"][1](folder / "few.npz")
     CONTRACT["maxent_irl"][1](folder / "mdp.npz")
     for env, episodes in (("cartpole", 96), ("pendulum", 192)):
-        with make_vec(env, num_envs=episodes) as vec:
-            collect(vec, lambda *_, vec=vec: vec.expert_actions(), episodes, env, seed=0).save(folder / f"{env}.npz")
+        with make_vec(env, num_envs=episodes) as vector:
+            shown = collect(vector, lambda *_, vector=vector: vector.expert_actions(), episodes, env, seed=0)
+            shown.save(folder / f"{env}.npz")
     return folder
 
 
@@ -93,6 +95,25 @@ def test_images_are_learned_from_alike_with_any_number_of_threads(tmp_path: Path
     for threads in (1, 3):
         run(tiny("ppo", tmp_path / str(threads), train__threads=threads, **keys))
         weights.append(final_state(tmp_path / str(threads))["policy"])
+    same = same_state(*weights)
+    assert same
+
+
+@pytest.mark.parametrize("num_envs", [32, 48])
+def test_by_default_the_number_of_cores_does_not_matter_where_workers_step(num_envs: int, tmp_path: Path,
+                                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    """More cores mean more workers, and groups of them, whose rows are inferred apart."""
+    keys = {"env__name": "CartPole-v1", "env__num_envs": num_envs, "policy__hidden": [128, 128], "train__num_steps": 8,
+            "train__total_steps": 16 * num_envs}
+    weights, machines = [], []
+    for count in (1, 8):
+        monkeypatch.setattr(vec, "cores", lambda count=count: count)
+        recorder = run(tiny("ppo", tmp_path / str(count), **keys))
+        weights.append(final_state(tmp_path / str(count))["policy"])
+        assert recorder.summary is not None
+        machines.append(recorder.summary["machine"])
+    assert [told["workers"] for told in machines] == [0, num_envs // 8]
+    assert [told["groups"] for told in machines] == [1, 2 if num_envs == 48 else 1]
     same = same_state(*weights)
     assert same
 

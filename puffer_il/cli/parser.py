@@ -24,6 +24,9 @@ KWARGS, PICTURES, DEMOS = "--env.kwargs.NAME", "--env.stack", "--demos.KEY"
 class UsageError(Exception):
     """The command line itself is wrong: one line that says what to type instead."""
 
+    def __init__(self, text: str) -> None:
+        super().__init__(" ".join(line.strip() for line in text.splitlines()))  # what was typed may have several
+
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
     def _fill_text(self, text: str, width: int, indent: str) -> str:

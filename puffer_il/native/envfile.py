@@ -53,6 +53,7 @@ RANGES = {"float32": (-math.inf, math.inf), "uint8": (0, 255), "int8": (-2**7, 2
           "int16": (-2**15, 2**15 - 1), "int32": (-2**31, 2**31 - 1)}
 DATA_TYPES = ("float64", "float32", "int64", "int32", "uint8")
 RESERVED = {"folder", "num_envs", "buf", "seed", "first_env", "threads", "render_mode", "self", "max_episode_steps"}
+MOST_ELEMENTS = 2**24  # of an observation or an action
 OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul}
 
 Value = bool | int | float | str
@@ -293,6 +294,8 @@ def _box(table: _Table, dtypes: tuple[str, ...]) -> Space:
         raise table.error("shape", f"{listed} must hold whole numbers above 0")
     shape = tuple(table.size("shape", n) for n in listed)
     size = math.prod(shape)
+    if size > MOST_ELEMENTS:
+        raise table.error("shape", f"{listed} are {size:,} numbers, more than {MOST_ELEMENTS:,}; make it smaller")
     kinds = (int, float) if dtype == "float32" else (int,)
     bounds = []
     for key in ("low", "high"):
@@ -304,7 +307,8 @@ def _box(table: _Table, dtypes: tuple[str, ...]) -> Space:
             raise table.error(key, f"has {len(numbers)} numbers but shape {list(shape)} needs {size} (or one for all)")
         bounds.append(numbers)
     low, high = bounds
-    if any(not a <= b for a, b in zip(low * (size // len(low)), high * (size // len(high)), strict=True)):
+    pairs = zip(low, high, strict=True) if len(low) == len(high) else [(max(low), min(high))]
+    if any(not a <= b for a, b in pairs):
         raise table.error("low", "above high")
     return Space(dtype, shape, low, high)
 

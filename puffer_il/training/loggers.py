@@ -279,5 +279,5 @@ def _is_before(line: bytes, step: int, final: bool) -> bool:
         found = json.loads(line)
         own = final and found["step"] == step and "updates" in found
         return line.endswith(b"\n") and (found["step"] < step or own)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return False

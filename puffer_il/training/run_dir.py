@@ -102,7 +102,7 @@ def is_finished(run_dir: Path) -> bool:
     """Whether the run has its summary of the end."""
     try:
         return json.loads((run_dir / "summary.json").read_text())["status"] == "finished"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 

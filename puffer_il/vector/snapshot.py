@@ -438,5 +438,5 @@ def from_bytes(stored: Array) -> tuple[Any, list[Array]]:
         if at != size:
             raise ValueError
         return node, arrays
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, SyntaxError, RecursionError) as error:
         raise Unreadable(f"the saved state is damaged ({type(error).__name__})") from None

@@ -25,6 +25,7 @@ from puffer_il.learners.common.learned_reward import NetworkReward, TableReward,
 from puffer_il.learners.experiment import build, make_policy
 from puffer_il.native.catalogue import env_folders
 from puffer_il.native.native_env import NativeEnv
+from puffer_il.vector.vec import make_vec
 from tests.fuzz.mutate import Files
 from tests.support.demos import make_demos, write_cs285, write_imitation, write_ours
 from tests.support.runs import run, tiny
@@ -302,6 +303,16 @@ def snapshots() -> list[Files]:
         for _ in range(5):
             env.step(np.zeros_like(env.actions))
         found.append({"name.txt": name.encode(), "state": env.get_state().tobytes()})
+    return found
+
+
+def python_states() -> list[Files]:
+    found = []
+    for name in ("CartPole-v1", "FrozenLake-v1", "Pendulum-v1"):
+        with make_vec(name, num_envs=2, backend="serial", resumable=True) as vec:
+            vec.reset()
+            vec.step(np.zeros((2, vec.spec.action.dim), vec.spec.action.dtype))
+            found.append({"name.txt": name.encode(), "state": vec.get_state()["environments"].tobytes()})
     return found
 
 

@@ -17,8 +17,9 @@ import numpy as np
 
 from puffer_il.cli import make_parser
 from puffer_il.core import pictures
+from puffer_il.core.checkpoint import fitting
 from puffer_il.core.config import convert, read_toml
-from puffer_il.core.errors import InputError
+from puffer_il.core.errors import EnvFailure, InputError
 from puffer_il.core.spec import Starts
 from puffer_il.demos import describe, doubts, fit, load_demos, read_demos
 from puffer_il.demos.build import trajectories
@@ -35,6 +36,7 @@ from puffer_il.training.loggers import JsonlLogger
 from puffer_il.training.saved_run import load_policy
 from puffer_il.training.trainer import train
 from puffer_il.vector import trust
+from puffer_il.vector.vec import make_vec
 from tests.fuzz import seeds
 from tests.fuzz.engine import Target
 from tests.fuzz.mutate import Files, as_json, member, mutated, tensors, text
@@ -155,6 +157,22 @@ def snapshot(folder: Path) -> None:
     except ValueError as error:
         raise InputError(str(error)) from None
     stepped(env, reset=False)
+
+
+def python_state(folder: Path) -> None:
+    """The same of Python environments, whose state names no class."""
+    name = (folder / "name.txt").read_text()
+    with make_vec(name, num_envs=2, backend="serial", resumable=True) as vec:
+        vec.reset()
+        own = vec.get_state()
+        state = np.frombuffer((folder / "state").read_bytes(), np.uint8)
+        with fitting("checkpoint", "delete it"):
+            vec.set_state(own | {"environments": state.reshape(1, -1)})
+        try:
+            for _ in range(5):
+                vec.step(np.zeros((2, vec.spec.action.dim), vec.spec.action.dtype))
+        except EnvFailure:  # numbers that nobody could step from
+            return
 
 
 def features(folder: Path) -> None:
@@ -286,6 +304,7 @@ def _targets() -> list[Target]:
         Target("mdp", seeds.mdps, mdp),
         Target("states", seeds.states, states, changed_states),
         Target("snapshot", seeds.snapshots, snapshot, changed_state),
+        Target("python_state", seeds.python_states, python_state, changed_state),
         Target("features", seeds.features, features),
         Target("trusted", seeds.trusted, trusted),
         Target("words", seeds.words, words, changed_words),

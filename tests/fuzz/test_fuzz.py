@@ -89,7 +89,7 @@ def test_inputs_that_reach_new_lines_are_gone_on_from(tmp_path):
     target = Target("guided", lambda: [{"x": struct.pack("4B", 0, 0, 0, 0)}], read, chosen)
     engine.OURS, before = (*engine.OURS, str(Path(guided.__file__))), engine.OURS
     try:
-        outcome = in_child(target, 1, 3_000, 60, tmp_path, [])
+        outcome = in_child(target, 1, 8_000, 60, tmp_path, [])
     finally:
         engine.OURS = before
     assert any(name.startswith("ZeroDivisionError") for name in outcome.findings)

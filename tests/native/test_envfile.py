@@ -7,6 +7,7 @@ import pytest
 
 from puffer_il.core.errors import InputError
 from puffer_il.native.envfile import Parameter, read_env
+from puffer_il.native.glue import c_source
 from tests.support.environments import write_env
 
 GOOD = """
@@ -143,3 +144,18 @@ def test_wrong_data_get_one_line(tmp_path: Path, entry: str, message: str):
     with pytest.raises(InputError, match=message.replace("?", r"\?")) as error:
         read(tmp_path, GOOD + track + entry)
     assert "env.toml" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("shape", ["[2000000000]", "[4096, 4096, 4096]", '["2 * 1000000000"]'])
+def test_a_box_of_more_numbers_than_memory_is_refused(tmp_path: Path, shape: str):
+    with pytest.raises(InputError, match="more than 16,777,216"):
+        read(tmp_path, GOOD.replace("shape = [2, 2]", f"shape = {shape}"))
+
+
+def test_lists_that_are_no_names_and_headers_that_are_no_text_are_refused_in_one_line(tmp_path: Path):
+    with pytest.raises(InputError, match="log: .* expected a list of different names"):
+        read(tmp_path, f"log = [{{a = 1}}]\n{GOOD}")
+    folder = write_env(tmp_path, "thing", GOOD, "typedef struct { int x; } Env;")
+    (folder / "thing.h").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match="save it as UTF-8"):
+        c_source(read_env(folder))

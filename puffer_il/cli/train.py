@@ -170,7 +170,8 @@ def result(summary: dict[str, Any], run_dir: Path) -> list[str]:
     then = {"finished": [("evaluate", f"puffer-il eval {run}"),
                          ("continue", f"puffer-il train --resume {run} --total-steps {2 * summary['env_steps']}")],
             "interrupted": [("evaluate", f"puffer-il eval {run}"), ("continue", f"puffer-il train --resume {run}")],
-            "diverged": [("cause", str(summary.get("cause"))), ("evaluate", f"puffer-il eval {run}")]}
+            "diverged": [("cause", str(summary.get("cause"))), ("evaluate", f"puffer-il eval {run}"),
+                         ("continue", f"puffer-il train --resume {run}")]}
     title = shown(f"{summary['status']}: {summary['algo']} on {summary['env']}, seed {summary['seed']}")
     return ["", title, *scores(summary, summary["eval"]),
             *facts([*kept, ("time", took), ("run", str(run_dir)), *then[summary["status"]]])]

@@ -6,9 +6,11 @@ are `shown`, and not `valid`, so that whatever learns from the policy's own beha
 
 import numpy as np
 
+from puffer_il.core.errors import NotFinite
 from puffer_il.core.spec import Array
 from puffer_il.rollout.actors import Actor
 from puffer_il.rollout.buffer import RolloutBuffer
+from puffer_il.rollout.finite import all_finite
 
 
 class ExpertSlice:
@@ -34,6 +36,9 @@ class ExpertSlice:
         if driven <= 0:
             return own
         expert = self.expert(obs[:driven], starts[:driven], slice(rows.start, rows.start + driven))
+        if expert.dtype.kind == "f" and not all_finite(expert):
+            raise NotFinite("mix.expert: an action of the expert that drives is NaN or infinite; mend the expert, or "
+                            "set mix.expert_envs and mix.expert_envs_final to 0")
         return np.concatenate((expert.astype(own.dtype), own[driven:]))
 
     def finish(self, buffer: RolloutBuffer) -> None:

@@ -132,6 +132,38 @@ def test_what_is_not_finite_in_rows_that_do_not_count_disturbs_nothing():
     assert faults.leave_out(False) == 0 and np.isfinite(buffer.obs).all() and buffer.terminations[0, 0]
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_wherever_it_is_nothing_of_it_is_left_and_nothing_else_is_taken(seed):
+    """Against a search row by row, in rollouts whose ends, resets and numbers are drawn."""
+    rng, (steps, envs) = np.random.default_rng(seed), (6, 5)
+    spec = EnvSpec("e", (2,), np.dtype(np.float32), ActionSpec(nvec=(2,)))
+    buffer = RolloutBuffer(spec, steps, envs)
+    buffer.start()
+    for t in range(steps):
+        obs, rewards = rng.normal(size=(envs, 2)).astype(np.float32), rng.normal(size=envs).astype(np.float32)
+        obs[rng.random(envs) < 0.1, 1], rewards[rng.random(envs) < 0.1] = np.nan, -np.inf
+        buffer.write_actions(t, slice(0, envs), obs, np.zeros((envs, 1), np.int32), *np.zeros((2, envs), np.float32))
+        valid, ends, final = rng.random(envs) < 0.9, rng.random(envs) < 0.3, obs.copy()
+        final[rng.random(envs) < 0.2] = np.inf
+        buffer.write_outcome(t, slice(0, envs), rewards, ends & valid, np.zeros(envs, bool), valid, final)
+    buffer.last_obs[rng.random(envs) < 0.2] = np.nan
+    finals = dict(zip(buffer.final_index.tolist(), buffer.final_obs.copy(), strict=True))
+    wrong = np.zeros((steps, envs), bool)
+    for t in range(steps):
+        for i in range(envs):
+            after = buffer.obs[t + 1, i] if t + 1 < steps else buffer.last_obs[i]
+            after = finals.get(t * envs + i, after)
+            wrong[t, i] = not np.isfinite([*buffer.obs[t, i], *after, buffer.env_rewards[t, i]]).all()
+    before, obs = buffer.valid.copy(), buffer.obs.copy()
+    faults = Faults.of(buffer, spec)
+    assert faults is not None and faults.leave_out(False) == (wrong & before).sum()
+    assert np.array_equal(buffer.valid, before & ~wrong) and Faults.of(buffer, spec) is None
+    good = np.isfinite(obs).all(-1)
+    assert np.array_equal(buffer.obs[good], obs[good]) and not buffer.obs[~good].any()
+    assert set(buffer.final_index) == {row for row in finals if not wrong.reshape(-1)[row]}
+    assert not (buffer.terminations & wrong).any() and buffer.episode_starts[1:][wrong[:-1]].all()
+
+
 @pytest.mark.parametrize("recurrent", [False, True])
 def test_a_policy_that_fails_first_is_not_blamed_on_the_environment(recurrent):
     spec = EnvSpec("e", (2,), np.dtype(np.float32), ActionSpec(low=np.float32([-1]), high=np.float32([1]), shape=(1,)))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from puffer_il.core.config import MixConfig, PolicyConfig
-from puffer_il.core.errors import InputError
+from puffer_il.core.errors import InputError, NotFinite
 from puffer_il.learners.common.mixins import ExpertRows
 from puffer_il.nn import FlatAdam, Policy
 from puffer_il.rollout.actors import ScriptActor
@@ -43,6 +43,13 @@ def test_the_share_falls_linearly_and_never_parts_the_agents_of_an_environment()
     teams = ExpertSlice(None, 0.3, 0.0, 20, num_agents=4)
     teams.start(0.0)
     assert teams.count == 8
+
+
+def test_an_expert_whose_action_is_nan_is_named_and_not_the_policy():
+    share = ExpertSlice(lambda obs, starts, rows: np.full((len(obs), 1), np.nan, np.float32), 0.5, 0.5, 4)
+    share.start(0.0)
+    with pytest.raises(NotFinite, match=r"mix\.expert: an action of the expert that drives is NaN"):
+        share.act(slice(0, 4), np.zeros((4, 2)), np.zeros(4, bool), np.zeros((4, 1), np.float32))
 
 
 def test_the_expert_drives_its_environments_and_the_policy_the_others(rollout):

@@ -246,6 +246,9 @@ def put_masks(target: Array, masks: Any) -> None:
     if masks is None:
         target[...] = 1
         return
+    if isinstance(masks, np.ndarray) and masks.shape == target.shape:  # as environments give them in every step
+        np.not_equal(masks, 0, out=target, casting="unsafe")
+        return
     parts = masks if isinstance(masks, tuple | list) and np.ndim(masks[0]) else (masks,)
     given = np.concatenate([np.reshape(part, (*target.shape[:-1], -1)) for part in parts], -1)
     if given.shape != target.shape:

@@ -7,6 +7,7 @@ environment with two agents contributes two. Only numpy is imported here, so tha
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -63,9 +64,15 @@ class EnvSpec:
 
     @property
     def structured(self) -> bool:
-        """True if the row must be cut into fields before a network can read it."""
-        only = self.obs_fields[0]
-        return len(self.obs_fields) > 1 or only.categories > 0 or only.dtype != self.obs_dtype
+        """True if the row must be cut into fields before a network can read it. The leaves of a Dict or Tuple that are
+        numbers of one dtype, side by side, are such a row already."""
+        end = 0
+        for field in self.obs_fields:
+            alone = field.mask or (field.image and len(self.obs_fields) > 1)
+            if alone or field.categories or field.dtype != self.obs_dtype or field.offset != end:
+                return True
+            end = field.end
+        return end != math.prod(self.obs_shape) * self.obs_dtype.itemsize
 
     @functools.cached_property
     def layout(self) -> Layout:

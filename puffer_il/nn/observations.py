@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -52,11 +53,16 @@ class Flatten:
         self.num_onehot = sum(f.categories for f in self.categorical)
         self.dim = self.num_numeric + self.num_onehot + sum(math.prod(f.shape) for f in self.images)
         self.plain = not spec.structured and not self.images and spec.mask is None
+        # Numbers and, behind them, the 0 or 1 of each choice that stand beside an observation.
+        bare = replace(spec, obs_fields=tuple(replace(field, mask=False) for field in spec.obs_fields))
+        self.beside = spec.mask is not None and spec.mask.path is None and not (self.images or bare.structured)
         self.covered = self.plain and spec.obs_dtype.name in kernels.DTYPES and self.dim <= MOST_COLUMNS
 
     def __call__(self, obs: Tensor) -> Tensor:
         if self.plain:
             return obs.reshape(-1, self.dim).float()
+        if self.beside:
+            return obs.reshape(-1, math.prod(self.spec.obs_shape))[:, :self.dim + self.num_masked].float()
         if not self.spec.structured:
             return _scaled(obs.reshape(-1, self.dim), self.images[0])
         raw = obs.reshape(-1, math.prod(self.spec.obs_shape)).contiguous().view(torch.uint8)

@@ -9,7 +9,10 @@ import sys
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
+from puffer_il.core.actions import ActionSpec
+from puffer_il.core.spaces import lay_out
 from puffer_il.core.spec import EnvSpec
 from puffer_il.kernels import _kernels as kernels
 from puffer_il.nn import fused
@@ -122,3 +125,31 @@ print(obs_moments(flatten, torch.ones(3, 1200, 1000)))
 """
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def _numbers(space, masked=0):
+    layout = lay_out(space, masked)
+    return EnvSpec("toy", layout.shape, layout.dtype, ActionSpec(nvec=(3,)), layout.fields)
+
+
+def test_numbers_of_one_dtype_side_by_side_are_a_row_that_the_kernels_read():
+    box = spaces.Box(-9, 9, (2,), np.float32)
+    flat = Flatten(_numbers(spaces.Dict(a=box, b=spaces.Tuple([box, spaces.Box(-9, 9, (1, 2), np.float64)]))))
+    rows = torch.randn(5, 6)
+    assert flat.covered and torch.equal(flat(rows), rows)
+    for other in (spaces.Discrete(3), spaces.Box(0, 9, (2,), np.int16), spaces.Box(0, 255, (2, 2, 3), np.uint8)):
+        assert not Flatten(_numbers(spaces.Dict(a=box, b=other))).covered
+    pictures = spaces.Dict(a=spaces.Box(0, 255, (2, 2, 3), np.uint8), b=spaces.Box(0, 15, (2, 2, 3), np.uint8))
+    scaled = Flatten(_numbers(pictures))(torch.full((1, 24), 15, dtype=torch.uint8))
+    assert scaled[0, :12].unique().tolist() == [pytest.approx(15 / 255)] and scaled[0, 12:].unique().tolist() == [1]
+
+
+def test_a_mask_beside_numbers_comes_last_or_not_at_all():
+    spec = _numbers(spaces.Box(-9, 9, (2,), np.float32), masked=3)
+    rows = torch.tensor(spec.pack(np.float32([[4, -5], [6, 7]]), np.array([[1, 0, 1], [0, 1, 1]]))[0])
+    assert Flatten(spec, with_mask=True)(rows).tolist() == [[4, -5, 1, 0, 1], [6, 7, 0, 1, 1]]
+    assert Flatten(spec)(rows).tolist() == [[4, -5], [6, 7]]
+    uneven = _numbers(spaces.Dict(a=spaces.Box(0, 9, (3,), np.int16), b=spaces.Box(-9, 9, (), np.float32)), masked=3)
+    given = {"a": np.array([[1, 2, 3]]), "b": np.float32([0.5])}
+    rows = torch.tensor(uneven.pack(given, np.array([[0, 1, 0]]))[0])
+    assert Flatten(uneven, with_mask=True)(rows).tolist() == [[1, 2, 3, 0.5, 0, 1, 0]]

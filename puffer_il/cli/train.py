@@ -80,6 +80,7 @@ def train(args: Namespace) -> int:
     from puffer_il.envkit.person import person_asked
     from puffer_il.training import trainer
     from puffer_il.training.dashboard import make_loggers
+    from puffer_il.training.last_word import last_word
     from puffer_il.training.process import process_seconds
     from puffer_il.training.run_dir import run_directory
 
@@ -92,7 +93,7 @@ def train(args: Namespace) -> int:
         from puffer_il.training.profile import Profile
 
         loggers.append(profile := Profile(config, args.autotune))
-    with person_asked(config) as person, run_directory(config, args.resume) as run_dir:
+    with (person_asked(config) as person, run_directory(config, args.resume) as run_dir, last_word(run_dir)):
         try:
             outcome = trainer.train(config, loggers, run_dir, resume=args.resume is not None, person=person,
                                     began=time.monotonic() - process_seconds())

@@ -46,6 +46,11 @@ class EnvConfig:
     on_nan: str = setting("stop", "what to do when the environment gives a NaN or infinite observation or reward: stop "
                                   "the run and name it, or mask the rows, which nothing then learns from",
                           choices=("stop", "mask"))
+    timeout_s: float = setting(30.0, "seconds without an answer to a step or reset after which the environment, the "
+                                     "step and the seed are reported; 0 never reports", low=0)
+    on_timeout: str = setting("wait", "then: wait on; restart the worker process, whose rows begin new episodes; or "
+                                      "stop the run, with a checkpoint. restart is also for a worker that has died",
+                              choices=("wait", "restart", "stop"))
     kwargs: dict = setting({}, "keyword parameters of the environment (a TOML table)")
 
     @property

@@ -63,6 +63,10 @@ class Quota:
         for row in np.flatnonzero(rows):
             self.shared[row].append(int(self._over[row // self._agents]))
 
+    def drop(self, rows: slice) -> None:
+        """The episodes that rows were in do not count, as something has put others in their place."""
+        self._acting[rows], self._acted[rows] = False, False
+
     def _miss(self, ended: Array) -> None:
         over = ended.reshape(-1, self._agents).any(1) & ~self._acting.reshape(-1, self._agents).any(1)
         if over.any():

@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -73,9 +74,16 @@ def _sha256(path: Path) -> str:
 
 
 def run(command: list[str], what: str, error: str = ".*error:.*") -> None:
-    """One step of a compilation; InputError with the first line that matches `error`."""
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        told = done.stderr + done.stdout
+    """One step of a compilation; InputError with the first line that matches `error`. An interrupt ends the compiler
+    and what that has started."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, process_group=0) as made:
+        try:
+            out, err = made.communicate()
+        except BaseException:
+            os.killpg(made.pid, signal.SIGKILL)
+            raise
+    if made.returncode:
+        told = err + out
         found = re.search(error, told, re.MULTILINE) or re.search(".*[eE]rror.*", told)
         raise InputError(f"{what} does not compile: {found[0].strip() if found else 'the compiler gives no reason'}")

@@ -63,6 +63,8 @@ class Collector:
     def collect(self) -> RolloutBuffer:
         """One rollout; true returns and lengths of the episodes that ended in it are in `episode_returns`, …
 
+        Quit if somebody wants the end of the run and the rollout takes long to come to its own.
+
         `env_seconds` were spent waiting for environments and `act_seconds` on actions; both are 0 for a rollout in C.
         What is not finite in it is left out, or named in a NotFinite (the environment's) or a Diverged (the policy's).
         """
@@ -87,6 +89,7 @@ class Collector:
         if self.state is not None:
             buffer.initial_state[:] = self.state.cpu().numpy()
         for t in range(buffer.num_steps):
+            self.vec.watch.check_end()
             for group, rows in enumerate(groups):
                 if t > 0:
                     self._receive(t - 1, group)
@@ -157,7 +160,9 @@ class Collector:
         policy = FusedPolicy.of(self.policy) if isinstance(self.policy, Policy) else None
         if batch is None or policy is None or self.vec.num_envs < FEW_ROWS or stepwise:
             return False
-        returns, lengths, _ = native_rollout(policy, batch, self.buffer, self.episode_starts, self.noise, self.greedy)
+        with self.vec.rollout(self.buffer.num_steps):
+            returns, lengths, _ = native_rollout(policy, batch, self.buffer, self.episode_starts, self.noise,
+                                                 self.greedy)
         if len(returns):
             self.episode_returns.append(returns)
             self.episode_lengths.append(lengths)

@@ -22,6 +22,7 @@ from puffer_il.rollout.finite import all_finite, check_rollout, wrong_rows
 from puffer_il.rollout.native_rollout import native_rollout
 from puffer_il.vector.make import Creator, find_creator
 from puffer_il.vector.vec import NativeBatch, Vec, make_vec
+from puffer_il.vector.watch import Watch
 
 ROLLOUT_STEPS = 64  # of one call in an evaluation by whole rollouts
 MAX_ROWS = 100  # environments of an evaluation; more would only run for the slowest episode
@@ -95,12 +96,15 @@ def unfinished(part: dict[str, Any]) -> list[str]:
 
 
 def evaluate(vec: Vec, actor: Callable[[Array, Array], Array], episodes: int, seed: int,
-             limit: int = EvalConfig.max_episode_steps, stopped: Callable[[], bool] = lambda: False) -> Scores:
+             limit: int = EvalConfig.max_episode_steps, stopped: Callable[[], bool] = lambda: False,
+             played: Callable[[int], None] = lambda episodes: None) -> Scores:
     """Play `episodes` complete episodes of `actor` (an Actor), in whole rollouts where the kernels cover it and the
     environment. Each row plays its own fixed share (`Quota`), so short episodes are not favoured. A row whose episode
-    has not ended after `limit` steps plays no other; 0 waits for ever. InputError if nobody ever acts, or the actor's
-    actions are not finite; NotFinite if what the environment gives is not, unless `vec.masks_nan`: then such a row's
-    episode counts as it stood before, and it plays no other. Quit once `stopped` says so."""
+    has not ended after `limit` steps plays no other; 0 waits for ever. An episode that is given up because its
+    worker was restarted is played again. `played` is told after every step how many episodes are over. InputError if
+    nobody ever acts, or the actor's actions are not finite; NotFinite if what the environment gives is not, unless
+    `vec.masks_nan`: then such a row's episode counts as it stood before, and it plays no other. Quit once `stopped`
+    says so."""
     quota = Quota(vec.num_envs, episodes, vec.spec.num_agents)
     limit = limit or sys.maxsize
     if isinstance(actor, PolicyActor) and vec.backend == "native":
@@ -108,33 +112,36 @@ def evaluate(vec: Vec, actor: Callable[[Array, Array], Array], episodes: int, se
         batch, fast = vec.native_batch(), FusedPolicy.of(actor.policy)
         if batch is not None and fast is not None:
             try:
-                return _in_rollouts(vec, batch, fast, actor, quota, limit, stopped)
+                return _in_rollouts(vec, batch, fast, actor, quota, limit, stopped, played)
             except NotFinite:
                 if not vec.masks_nan:
                     raise
             quota = Quota(vec.num_envs, episodes, vec.spec.num_agents)
             actor.state = actor.policy.initial_state(vec.num_envs)
-    return _step_by_step(vec, actor, quota, seed, limit, stopped)
+    return _step_by_step(vec, actor, quota, seed, limit, stopped, played)
 
 
 def _step_by_step(vec: Vec, actor: Callable[[Array, Array], Array], quota: Quota, seed: int, limit: int,
-                  stopped: Callable[[], bool]) -> Scores:
+                  stopped: Callable[[], bool], played: Callable[[int], None]) -> Scores:
     found: list[list[tuple[float, int]]] = [[] for _ in range(vec.num_envs)]
     running, (steps, idle) = np.zeros(vec.num_envs), np.zeros((2, vec.num_envs), np.int64)
     obs, starts = vec.reset(seed), np.ones(vec.num_envs, bool)
     if (wrong := wrong_rows(vec, obs, running, quota.left > 0, ~starts, 0)) is not None:
         quota.give_up(wrong, ~starts)
-    logs, cut, broken, played = None, 0, 0, 0
+    logs, cut, broken, played_steps = None, 0, 0, 0
     if vec.logs is not None:
         vec.pop_log_means()  # nothing of an earlier evaluation
         logs = vec.logs.copy()
     while quota.left.any():
         if stopped():
             raise Quit
-        batch, played = vec.step(_finite_actions(vec, actor(obs, starts))), played + 1
+        batch, played_steps = vec.step(_finite_actions(vec, actor(obs, starts))), played_steps + 1
         obs, rewards = batch.obs, batch.rewards
+        for lost in vec.dropped:
+            running[lost], steps[lost] = 0, 0
+            quota.drop(lost)
         ended = (batch.terminations | batch.truncations) & batch.valid
-        wrong = wrong_rows(vec, obs, rewards, quota.left > 0, ended, played)
+        wrong = wrong_rows(vec, obs, rewards, quota.left > 0, ended, played_steps)
         if wrong is not None:
             rewards = np.nan_to_num(rewards, nan=0, posinf=0, neginf=0)
         running += rewards * batch.valid
@@ -153,6 +160,7 @@ def _step_by_step(vec: Vec, actor: Callable[[Array, Array], Array], quota: Quota
             found[row].append((float(running[row]), int(steps[row])))
         quota.give_up(late, late & (steps > 0))
         running[ended], steps[ended], idle[ended] = 0, 0, 0
+        played(int(quota.played.sum()))
     return _scores(found, {} if logs is None else pop_log_means(logs, vec.log_names), cut, quota, limit,
                    broken)
 
@@ -166,7 +174,7 @@ def _finite_actions(vec: Vec, actions: Array) -> Array:
 
 
 def _in_rollouts(vec: Vec, batch: NativeBatch, fast: FusedPolicy, actor: PolicyActor, quota: Quota,
-                 limit: int, stopped: Callable[[], bool]) -> Scores:
+                 limit: int, stopped: Callable[[], bool], played: Callable[[int], None]) -> Scores:
     n = vec.num_envs
     buffer, starts = RolloutBuffer(vec.spec, ROLLOUT_STEPS, n), np.ones(n, bool)
     found: list[list[tuple[float, int]]] = [[] for _ in range(n)]
@@ -179,8 +187,9 @@ def _in_rollouts(vec: Vec, batch: NativeBatch, fast: FusedPolicy, actor: PolicyA
         if stopped():
             raise Quit
         buffer.start()
-        returns, lengths, sums = native_rollout(fast, batch, buffer, starts, actor.noise, actor.deterministic,
-                                                actor.state)
+        with vec.rollout(ROLLOUT_STEPS):
+            returns, lengths, sums = native_rollout(fast, batch, buffer, starts, actor.noise, actor.deterministic,
+                                                    actor.state)
         actor.noise.step += ROLLOUT_STEPS
         _finite_actions(vec, buffer.actions)
         check_rollout(vec, buffer, quota.left > 0, rollouts * ROLLOUT_STEPS)
@@ -191,6 +200,7 @@ def _in_rollouts(vec: Vec, batch: NativeBatch, fast: FusedPolicy, actor: PolicyA
             found[place].append((float(total), int(length)))
         for valid, ended in zip(buffer.valid, buffer.terminations | buffer.truncations, strict=True):
             quota.follow(valid, ended)
+        played(int(quota.played.sum()))
         idle = np.where(buffer.valid.any(0), 0, idle + ROLLOUT_STEPS)
         late = (quota.left > 0) & ((batch.lengths >= limit) | (idle >= limit))
         begun = late & (batch.lengths > 0)
@@ -215,14 +225,15 @@ def _scores(found: list[list[tuple[float, int]]], log: dict[str, float], cut: in
                   broken)
 
 
-def make_eval_vec(env: EnvConfig, episodes: int, creator: Creator | None = None) -> Vec:
+def make_eval_vec(env: EnvConfig, episodes: int, creator: Creator | None = None, watch: Watch | None = None) -> Vec:
     """The environment of a run once more (made by `creator` if given), with no more rows than episodes to play; the
-    rows decide the workers."""
+    rows decide the workers. `watch`: see `make_vec`."""
     creator = creator or find_creator(env.name, env.kwargs, env.pictures)
     least = creator.facts().rows
     rows = max(least, min(episodes, MAX_ROWS, env.num_envs) // least * least)
     backend = "multiprocessing" if env.num_workers else env.backend
-    return make_vec(creator, num_envs=rows, backend=backend, clip_actions=env.clip_actions, on_nan=env.on_nan)
+    return make_vec(creator, num_envs=rows, backend=backend, clip_actions=env.clip_actions, on_nan=env.on_nan,
+                    watch=watch)
 
 
 @torch.no_grad()

@@ -24,10 +24,11 @@ from puffer_il.rollout.evaluate import make_eval_vec
 from puffer_il.rollout.labeller import Labeller
 from puffer_il.rollout.slices import ExpertSlice
 from puffer_il.training.process import allocator, choose_device, set_threads
-from puffer_il.training.resolve_actor import PERSON, RANDOM, MakePerson, resolve_actor
+from puffer_il.training.resolve_actor import PERSON, RANDOM, SCRIPT, MakePerson, asks_person, resolve_actor
 from puffer_il.vector.make import Creator, find_creator
 from puffer_il.vector.model import model_of
 from puffer_il.vector.vec import Vec, make_vec
+from puffer_il.vector.watch import Watch
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,12 @@ class Parts:
 
     def scale(self) -> Actor | None:
         """The expert as an actor in `eval_vec`, whose return scores are measured against. None if there is no expert,
-        if the environments are in worker processes, and for a person, random actions or an Actor, which training uses.
+        if a script's environments are in worker processes, and for a person, random actions or an Actor, which training
+        uses.
         """
         vec, expert = self.eval_vec, self.expert
-        if expert in (None, PERSON, RANDOM) or isinstance(expert, Actor) or vec.backend == "multiprocessing":
+        if expert in (None, PERSON, RANDOM) or isinstance(expert, Actor) or (
+                expert == SCRIPT and vec.backend == "multiprocessing"):
             return None
         return _expert(self.config, expert, vec)
 
@@ -85,7 +88,8 @@ def assemble(config: Config, stack: ExitStack, *, demos: Demos | None = None,
     creator = find_creator(env.name, env.kwargs, env.pictures) if make_env is None else (
         Creator(env.name, "callable", make_env, env.kwargs, pictures=env.pictures))
     # The evaluation's environments tell the spec, so demonstrations are checked before workers start.
-    eval_vec = stack.enter_context(make_eval_vec(env, max(config.eval.episodes, config.eval.final_episodes), creator))
+    eval_vec = stack.enter_context(make_eval_vec(env, max(config.eval.episodes, config.eval.final_episodes), creator,
+                                                 watch_of(config)))
     spec = eval_vec.spec
     check_actions(config, cls, spec)
     demos = _demos(config, cls, spec, demos, device)
@@ -101,7 +105,8 @@ def assemble(config: Config, stack: ExitStack, *, demos: Demos | None = None,
         vec = stack.enter_context(make_vec(
             creator, num_envs=env.num_envs, backend=env.backend, num_workers=env.num_workers,
             num_groups=env.num_groups, seed=cfg.seed, clip_actions=env.clip_actions, resumable=True,
-            on_nan=env.on_nan, starts=mixins.starts_of(mix, demos, env.name) if mix else None))
+            on_nan=env.on_nan, watch=watch_of(config),
+            starts=mixins.starts_of(mix, demos, env.name) if mix else None))
         buffer = RolloutBuffer(spec, cfg.num_steps, vec.num_envs, state_dim=getattr(policy, "state_dim", 0),
                                allocate=allocator(device), expert=expert is not None, shown=sliced)
         share = None
@@ -113,6 +118,12 @@ def assemble(config: Config, stack: ExitStack, *, demos: Demos | None = None,
         labeller = None if expert is None else Labeller(_expert(config, expert, vec, person), mixer)
         collector = Collector(vec, policy, buffer, device, cfg.seed, allocator(device), labeller, share)
     return Parts(config, device, spec, demos, learner, eval_vec, collector, expert)
+
+
+def watch_of(config: Config) -> Watch:
+    """What becomes of environments that do not answer. Those that could crash step elsewhere, unless somebody is to see
+    them."""
+    return Watch(config.env.timeout_s, config.env.on_timeout, guard=not asks_person(config))
 
 
 def make_learner(config: Config, spec: EnvSpec, demos: Demos | None, device: torch.device, creator: Creator) -> Learner:

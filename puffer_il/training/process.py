@@ -2,8 +2,9 @@
 
 import os
 import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -54,13 +55,39 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+class Interrupts(list[int]):
+    """The signals that have asked a run to end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = 0.0  # when the first of them came
+        self._pending: tuple[BaseException, Callable[[], bool]] | None = None
+
+    def asked_s(self) -> float:
+        """Seconds since the first; 0 if there is none."""
+        return time.monotonic() - self.first if self else 0.0
+
+    def raise_in_main(self, error: BaseException, still: Callable[[], bool]) -> None:
+        """Raise an error in the main thread, whatever Python code or system call it is in, provided that `still` says
+        so there. Called by another thread."""
+        self._pending = error, still
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
 @contextmanager
-def interruptible() -> Iterator[list[int]]:
+def interruptible() -> Iterator[Interrupts]:
     """Signals are noted in the list that is yielded; a second one interrupts at once, unless it only says that the
     terminal is gone."""
-    received: list[int] = []
+    received = Interrupts()
 
     def note(number: int, frame: Any) -> None:
+        pending, received._pending = received._pending, None
+        if pending is not None:
+            error, still = pending
+            if still():
+                raise error
+            return
+        received.first = received.first or time.monotonic()
         received.append(number)
         if len(received) > 1 and number != signal.SIGHUP:
             raise KeyboardInterrupt

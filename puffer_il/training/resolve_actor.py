@@ -37,7 +37,7 @@ def resolve_actor(given: str, source: Any, vec: Vec, *, deterministic: bool = Tr
         if vec.expert_actions() is None:
             raise InputError(f"{given}: " + (
                 "no script can be asked in worker processes; set env.backend = 'serial' and env.num_workers = 0, or "
-                "give a policy's run directory or file" if vec.backend == "multiprocessing" else
+                "give a policy's run directory or file" if vec.backend == "multiprocessing" and vec.native else
                 f"{vec.spec.name} has no scripted expert (a function c_expert in its header); give a policy's run "
                 "directory or file"))
         return ScriptActor(vec)

@@ -1,9 +1,11 @@
 """The loop: collect → relabel → advantages → update → report."""
 
+import os
 import platform
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -28,14 +30,17 @@ from puffer_il.training.checkpoints import Checkpoints
 from puffer_il.training.divergence import diverged, go_back
 from puffer_il.training.folder import Folder
 from puffer_il.training.health import Health
+from puffer_il.training.hung import watched
 from puffer_il.training.kept import Kept, Snapshot, copy_of, differs, is_kept, sign_of, told_choice
 from puffer_il.training.loggers import Logger, RunInfo
 from puffer_il.training.machine import machine
-from puffer_il.training.process import interruptible
+from puffer_il.training.process import Interrupts, interruptible
+from puffer_il.training.slow import Slow
 
 Callback = Callable[[Metrics], bool | None]
 PHASES = ("collect", "reward", "advantages", "update", "eval")
 SCORES = ("eval", "eval_last", "eval_greedy", "eval_sampled")  # of the end, in summary.json
+SLOW_EVAL_S = 15.0  # of an evaluation, after which it says how far it is
 EXPERT_LEVEL = 0.95  # the normalised score from which `time_to_expert_s` counts
 
 
@@ -60,8 +65,9 @@ def train(config: Config, loggers: list[Logger], run_dir: Path, *, resume: bool 
 
     `callback` is called with the metrics after every iteration. If it returns False, the run ends as if that had been
     its last step: it is evaluated, and "finished".
-    An interrupt (SIGINT, SIGTERM, SIGHUP) ends the run after the current iteration, or in an evaluation at once, with a
-    checkpoint and the status "interrupted"; a second one at once (KeyboardInterrupt). EnvFailure, and OSError of a
+    An interrupt (SIGINT, SIGTERM, SIGHUP) ends the run after the current iteration, but at once in an evaluation, and
+    in the middle of a rollout that goes on for long (STOP_S), with a checkpoint and the status "interrupted"; a second
+    one at once (KeyboardInterrupt), with a checkpoint unless the learner is learning. EnvFailure, and OSError of a
     logger (a closed pipe, a full disk), are raised after a checkpoint was written.
     """
     began = time.monotonic() if began is None else began
@@ -72,25 +78,15 @@ def train(config: Config, loggers: list[Logger], run_dir: Path, *, resume: bool 
         if resume and checkpoint.has_any(run_dir):  # a run may have been killed before its first
             for notice in trainer.checkpoints.restore():
                 trainer.message(notice)
-        stop = stack.enter_context(interruptible())
-        trainer.start()
-        trainer.stopped = lambda: bool(stop)
+        trainer.hear(stop := stack.enter_context(interruptible()))
+        stack.enter_context(watched(trainer.vecs, stop, trainer.last_words))
         try:
-            while trainer.status == "running":
-                trainer.iterate()
-                if stop and trainer.status == "running":
-                    trainer.status = "interrupted"
-        except NotFinite as error:
-            trainer.stop_for(error)
-        except EnvFailure:
-            trainer.checkpoints.attempt(environments=False)
+            trainer.run()
+            summary = trainer.finish()
+        except KeyboardInterrupt:  # the second one
+            if trainer.whole:
+                trainer.checkpoints.attempt()
             raise
-        except OSError:  # of a logger, after an iteration
-            trainer.checkpoints.attempt()
-            raise
-        except Quit:  # in the middle of a rollout, of which nothing is learned, or of an evaluation
-            trainer.status = "interrupted"
-        summary = trainer.finish()
         return Outcome(trainer.learner.policy, trainer.spec, summary, config, trainer.run_dir, trainer.unwritten)
 
 
@@ -125,13 +121,56 @@ class Trainer:
         self.told: list[str] = []  # of the episodes of evaluations that are not complete
         self.introduced = False
         self.stopped: Callable[[], bool] = lambda: False
+        self.rolling = False  # the environments step, and the learner does nothing
+        self.whole = True  # the learner is as an iteration has left it
+        self.vecs = [parts.eval_vec, *([self.collector.vec] if self.collector else [])]
+
+    def hear(self, interrupts: Interrupts) -> None:
+        """Let evaluations and waits for environments end when a signal says so, and hear of those that take long."""
+        self.stopped = lambda: bool(interrupts)
+        for vec in self.vecs:
+            vec.watch.asked_s, vec.watch.say = interrupts.asked_s, self.message
+
+    def last_words(self, error: BaseException) -> None:
+        """End the process for an environment that can no longer be interrupted; with a checkpoint, where that can be
+        had from another thread: in a rollout, when the learner does nothing."""
+        if self.rolling:
+            self.checkpoints.attempt(environments=False)
+        for logger in self.loggers:
+            with suppress(Exception):
+                logger.close()
+        text = str(error) or "interrupted in an environment that does not come back"
+        print(f"puffer-il: {text}", file=sys.stderr, flush=True)
+        os._exit(130 if isinstance(error, Quit) else 1)
+
+    def run(self) -> None:
+        """Iterate until the status is another than "running"."""
+        try:
+            self.start()
+            while self.status == "running":
+                self.iterate()
+                if self.stopped() and self.status == "running":
+                    self.status = "interrupted"
+        except NotFinite as error:
+            self.stop_for(error)
+        except EnvFailure:
+            self.checkpoints.attempt(environments=False)
+            raise
+        except OSError:  # of a logger, after an iteration
+            self.checkpoints.attempt()
+            raise
+        except Quit:  # in the middle of a rollout, of which nothing is learned, or of an evaluation
+            self.status = "interrupted"
 
     def start(self) -> None:
         """Measure the random policy once, write the first checkpoint, and introduce the run to the loggers."""
-        if self.random_return is None:
-            self.random_return = self._return_of(RandomActor(self.spec, self.config.train.seed))
-        if self.expert_return is None and (expert := self.parts.scale()):
-            self.expert_return = self._return_of(expert)
+        with suppress(Quit):
+            if self.random_return is None:
+                self.random_return = self._return_of(RandomActor(self.spec, self.config.train.seed), "a random policy")
+            if self.expert_return is None and (expert := self.parts.scale()):
+                self.expert_return = self._return_of(expert, "the expert")
+        if self.stopped() and self.status == "running":
+            self.status = "interrupted"
         self.kept.sign = sign_of(self.learner, self.random_return, self.expert_return)
         if not checkpoint.has_any(self.run_dir):
             self.checkpoints.write(environments=False)  # they begin by their seed
@@ -163,10 +202,12 @@ class Trainer:
         except Diverged as error:
             cause = str(error)
         if cause and go_back(self, cause):
+            self.whole = True
             return
         self.cause = f"{cause}; lower the learning rates" if cause else None
         self.env_steps += self.steps_per_update
         self.updates += 1
+        self.whole = not cause
         if not cause:
             self.shown.follow(self.time_to_expert is not None, self.progress)
         elapsed = time.monotonic() - begin
@@ -178,15 +219,17 @@ class Trainer:
         learner, buffer = self.learner, None
         metrics: Metrics = {}
         if self.collector is not None:
-            with self._phase("collect"):
+            with self._phase("collect"), self._rolling():
                 self.collector.progress = self.progress
                 buffer = self.collector.collect()
+            self.whole = False
             with self._phase("reward"):
                 metrics |= learner.relabel(buffer)
             if not all_finite(buffer.rewards):
                 raise Diverged(f"the reward that {self.config.algo} has learned is NaN or infinite")
             with self._phase("advantages"):
                 learner.advantages(buffer)
+        self.whole = False
         with self._phase("update"):
             return metrics | learner.update(buffer, self.progress)
 
@@ -243,6 +286,7 @@ class Trainer:
         waiting. What ends the process from here on costs no training: --resume comes back here."""
         if self.status == "finished":
             self.checkpoints.attempt()
+            self.whole = False
             try:
                 self._conclude()
             except Quit:
@@ -305,7 +349,7 @@ class Trainer:
         with self._phase("eval"), self.shown.in_place() if snapshot is None else _in_place(policy, snapshot):
             actor = policy_actor(policy, vec, cfg.eval.deterministic if greedy is None else greedy, cfg.train.seed)
             return self._told(evaluate(vec, actor, episodes, seed + cfg.train.seed, cfg.eval.max_episode_steps,
-                                       self.stopped))
+                                       self.stopped, Slow(self.message, "evaluating", episodes, SLOW_EVAL_S)))
 
     def snapshot(self) -> Snapshot:
         """The policy that is shown, and the reward of the same moment."""
@@ -363,6 +407,18 @@ class Trainer:
         return interval > 0 and self.env_steps // interval > (self.env_steps - self.steps_per_update) // interval
 
     @contextmanager
+    def _rolling(self) -> Iterator[None]:
+        """A rollout, of which nothing is learned if it is given up."""
+        self.rolling = True
+        try:
+            yield
+        except Quit:
+            self.message("the rollout under way was given up; a resumed run begins new episodes")
+            raise
+        finally:
+            self.rolling = False
+
+    @contextmanager
     def _phase(self, name: str) -> Iterator[None]:
         begin = time.perf_counter()
         yield
@@ -375,11 +431,11 @@ class Trainer:
             times["time/checkpoint"], self.checkpoints.seconds = self.checkpoints.seconds, 0.0
         return times
 
-    def _return_of(self, actor: Actor) -> float:
+    def _return_of(self, actor: Actor, who: str) -> float:
         """Mean return, for scores to be measured against."""
         cfg = self.config.eval
         scores = self._told(evaluate(self.parts.eval_vec, actor, cfg.final_episodes, EVAL_SEED, cfg.max_episode_steps,
-                                     self.stopped))
+                                     self.stopped, Slow(self.message, f"measuring {who}", cfg.final_episodes)))
         return float(scores.returns.mean())
 
     def _told(self, scores: Scores) -> Scores:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from puffer_il.core.errors import EnvFailure, InputError
+from puffer_il.core.errors import EnvFailure, InputError, Quit
 from puffer_il.core.spec import Array
 from puffer_il.native.native_env import NativeEnv
 from puffer_il.native.pufferlib import pufferlib
@@ -34,12 +34,13 @@ def layout(facts: EnvFacts) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
 
 
 def allocate(facts: EnvFacts, rows: int, memory: dict[str, Any] | None = None) -> dict[str, Array]:
-    """The buffers of `rows` rows, in `memory` (name → shared bytes) or their own."""
+    """The buffers of `rows` rows, in `memory` (name → shared bytes) or their own, where all rows are valid."""
     buffers = {}
     for name, (dtype, shape) in layout(facts).items():
         flat = np.zeros(rows * int(np.prod(shape)), dtype) if memory is None else np.frombuffer(memory[name], dtype)
         buffers[name] = flat.reshape(rows, *shape)
-    buffers["masks"][:] = True  # not every PufferEnv writes them
+    if memory is None:
+        buffers["masks"][:] = True  # not every PufferEnv writes them
     return buffers
 
 
@@ -102,16 +103,22 @@ class Serial(pufferlib.vector.Serial):
         self._lent = [[Lent(ours[rows], env, name) for name, ours in buffers.items() if name != "actions"]
                       if others else [] for env, rows in zip(self.envs, self._rows, strict=True)]
         self._state = State(self.envs, buffers) if facts.exact and not facts.own_state else None
+        self.at: Any = [0]  # [0]: which instance is being stepped, or −1 minus that in a reset; not of native ones
+        self.restarted: list[slice] = []  # as of Workers
 
     def async_reset(self, seed: int) -> None:
         """New episodes of every environment, seeded by `seed` and its index."""
         try:
             for index, env in enumerate(self.envs):
+                self.at[0] = -1 - index
                 env.reset(seed if self._facts.indexed else env_seed(seed, self._first_envs[index]))
                 for array in self._lent[index]:
                     array.fetch()
+        except (EnvFailure, Quit):  # raised from outside, for one that does not come back
+            raise
         except (Exception, SystemExit) as error:
             raise self._failure(index, "reset", error) from error
+        self.at[0] = 0
         if self._prepared is not None:
             self._prepared.begin()
         self.flag = RECV
@@ -131,14 +138,19 @@ class Serial(pufferlib.vector.Serial):
                         array.fetch()
             else:
                 # A copy, as an environment may keep its last action and the buffer is written to again.
-                actions = self.actions.copy()
+                actions, at = self.actions.copy(), self.at
                 for index, env in enumerate(self.envs):
                     rows = self._rows[index]
                     if env.done:
+                        at[0] = -1 - index
                         env.reset()
                         self.masks[rows] = False
                     else:
+                        at[0] = index
                         env.step(actions[rows])
+                at[0] = 0
+        except (EnvFailure, Quit):
+            raise
         except (Exception, SystemExit) as error:
             raise self._failure(index, "step", error) from error
         if self._prepared is not None:
@@ -148,6 +160,16 @@ class Serial(pufferlib.vector.Serial):
     def recv(self, group: int = 0) -> tuple:
         """PufferLib's tuple for all rows, as there is one group; `masks` are the contract's `valid`."""
         return super().recv()
+
+    def who(self, doing: str, seed: int) -> str:
+        """Which environment is being stepped, and in what, for the user: that of the whole vector's `seed`."""
+        at = self.at[0]
+        index = at if at >= 0 else -1 - at
+        first = self._first_envs[index]
+        last = first if not self._facts.native else self._first_envs[-1] + self._envs_each - 1
+        doing = f"the reset in {doing}" if at < 0 and doing != "reset" else doing
+        seed = seed if self._facts.indexed else env_seed(seed, first)
+        return f"environment {self._name!r}, {numbered(first, last)}, in {doing} since the seed {seed},"
 
     def get_state(self) -> Array:
         """uint8 (1, bytes) of all instances, after the pictures that are stacked; only where they are exact. Unreadable
@@ -179,7 +201,12 @@ class Serial(pufferlib.vector.Serial):
 
     def _failure(self, index: int, doing: str, error: BaseException) -> EnvFailure | InputError:
         first, last = self._first_envs[index], self._first_envs[index] + self._envs_each - 1
-        which = f"number {first}" if first == last else f"numbers {first} to {last}"
+        which = numbered(first, last)
         if isinstance(error, InputError):  # what the user can mend, in a line
             return InputError(f"environment {self._name!r}, {which}, in {doing}: {error}")
         return EnvFailure(f"environment {self._name!r}, {which}, failed in {doing}:\n{traceback.format_exc()}")
+
+
+def numbered(first: int, last: int) -> str:
+    """Which environments of a vector, for the user."""
+    return f"number {first}" if first == last else f"numbers {first} to {last}"

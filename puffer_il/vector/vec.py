@@ -7,9 +7,11 @@ truncated at once, resets emulated environments in the step after an end and nat
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+import multiprocessing
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,13 +22,16 @@ from puffer_il.core.spec import Array, Batch, EnvSpec, Starts
 from puffer_il.kernels.threads import cores
 from puffer_il.native.native_env import NativeEnv, pop_log_means
 from puffer_il.vector.exact import why_inexact
-from puffer_il.vector.make import EnvFacts, env_seed, find_creator
+from puffer_il.vector.make import Creator, EnvFacts, env_seed, find_creator
+from puffer_il.vector.processes import apart
 from puffer_il.vector.serial import Serial, allocate
 from puffer_il.vector.snapshot import Unreadable
-from puffer_il.vector.workers import Workers
+from puffer_il.vector.watch import Watch
+from puffer_il.vector.workers import START_METHOD, Workers
 
 BACKENDS = ("auto", "native", "vector", "serial", "multiprocessing")
 ENVS_PER_WORKER = 8  # fewer of the cheapest environments step faster in one process than they travel
+QUESTION_S = 20.0  # for an environment to show whether its state can be saved
 GROUPED_WORKERS = 4  # from so many on, one half of them steps while the other's actions are inferred
 GROUP_ROWS = 24  # of a group, or one that the cores' number makes would change what is learned: wide layers sum fewer
 # rows otherwise (FEW_ROWS of csrc/kernels/passes.h)
@@ -36,7 +41,7 @@ NO_RETURNS, NO_LENGTHS = np.empty(0), np.empty(0, np.int64)
 def make_vec(name: str | Callable, *, num_envs: int, backend: str = "auto", num_workers: int = 0, num_groups: int = 0,
              kwargs: dict[str, Any] | None = None, seed: int = 0, starts: Starts | None = None,
              clip_actions: bool = True, pictures: Pictures | None = None, resumable: bool = False,
-             on_nan: str = "stop") -> Vec:
+             on_nan: str = "stop", watch: Watch | None = None) -> Vec:
     """A vector of `num_envs` rows (environments times agents) of one environment.
 
     name: a folder under envs/ or the path of one, a Gymnasium id, a function or module:function, where the function
@@ -53,15 +58,17 @@ def make_vec(name: str | Callable, *, num_envs: int, backend: str = "auto", num_
     actions clipped to their range here, and nowhere else on their way from a policy to an environment. `pictures` says
     how those of the observations are prepared. `resumable` has it found out whether the state of a Python environment
     can be saved exactly, of which `notices` tell. `on_nan` says what whoever steps the vector does about numbers that
-    are not finite (rollout.finite).
+    are not finite (rollout.finite). `watch` says what becomes of environments that do not answer, and whether those
+    that could crash step in this process.
     InputError names what cannot be had, EnvFailure tells how an environment broke. `seed` is used until `reset`.
     """
+    watch = watch or Watch()
     creator = replace(find_creator(name, kwargs, pictures), starts=starts)
     if backend == "vector" and creator.kind == "gymnasium":
         creator = replace(creator, vector=True)
     facts, name = creator.facts(), creator.name
     if resumable and not facts.exact:
-        why = why_inexact(creator, facts)
+        why = _why_inexact(creator, facts, watch)
         notice = f"{name}: a resumed run begins new episodes, as the state of this environment cannot be saved ({why})"
         facts = replace(facts, exact=not why, notices=(*facts.notices, *([notice] if why else [])))
     if num_envs < 1 or num_envs % facts.rows:
@@ -69,7 +76,7 @@ def make_vec(name: str | Callable, *, num_envs: int, backend: str = "auto", num_
         raise InputError(f"env.num_envs = {num_envs}: must be a multiple of {facts.rows}, because {why}; use "
                          f"{_multiples(num_envs, facts.rows)}")
     count = num_envs // facts.rows
-    backend, workers = _plan(name, facts, count, backend, num_workers)
+    backend, workers = _plan(name, facts, count, backend, num_workers, watch, creator)
     halves = workers >= GROUPED_WORKERS and workers % 2 == 0 and num_envs >= 2 * GROUP_ROWS
     groups = num_groups or (2 if halves else 1)
     if groups > 1 and backend != "multiprocessing":
@@ -80,20 +87,24 @@ def make_vec(name: str | Callable, *, num_envs: int, backend: str = "auto", num_
                          f"{_divisors(workers, groups)}")
     puffer: Serial | Workers
     if backend == "multiprocessing":
-        puffer = Workers(creator, facts, 1 if facts.batched else count // workers, num_envs, workers, groups, seed)
+        puffer = Workers(creator, facts, 1 if facts.batched else count // workers, num_envs, workers, groups, seed,
+                         watch)
     else:
         puffer = Serial(creator, facts, 1 if backend == "native" else count, allocate(facts, num_envs), seed)
-    return Vec(puffer, facts, backend, num_envs, workers, groups, seed, clip_actions, on_nan == "mask")
+    return Vec(puffer, facts, backend, num_envs, workers, groups, seed, clip_actions, on_nan == "mask",
+               watch)
 
 
-def _plan(name: str, facts: EnvFacts, count: int, backend: str, num_workers: int) -> tuple[str, int]:
+def _plan(name: str, facts: EnvFacts, count: int, backend: str, num_workers: int, watch: Watch, creator: Creator
+          ) -> tuple[str, int]:
     """The backend and its number of workers, 0 without processes, for `count` environments."""
     if backend not in BACKENDS:
         raise InputError(f"env.backend = {backend!r}: choose one of {', '.join(BACKENDS)}")
     whole_batch = facts.native and (facts.batched or count == 1)
     if backend == "auto":
         several = _most_workers(count, count // ENVS_PER_WORKER) > 1 and not whole_batch
-        backend = "multiprocessing" if num_workers or several else "native" if whole_batch else "serial"
+        apart = watch.on_timeout == "restart" or (watch.guard and not facts.native and _travels(creator))
+        backend = "multiprocessing" if num_workers or several or apart else "native" if whole_batch else "serial"
         num_workers = num_workers or _most_workers(count, count // ENVS_PER_WORKER)
     elif backend in ("native", "vector") and not whole_batch:
         raise InputError(f"env.backend = {backend!r}: {name} does not step {count} environments by itself; use 'auto', "
@@ -101,6 +112,9 @@ def _plan(name: str, facts: EnvFacts, count: int, backend: str, num_workers: int
     elif backend != "multiprocessing" and num_workers:
         raise InputError(f"env.num_workers = {num_workers}: the {backend} backend has no workers; set it to 0, or "
                          "env.backend = 'multiprocessing'")
+    if backend != "multiprocessing" and watch.on_timeout == "restart":
+        raise InputError(f"env.on_timeout = 'restart': the {backend} backend runs in this process, which cannot "
+                         "begin again; set env.backend = 'multiprocessing'")
     if backend != "multiprocessing":
         return "native" if backend == "vector" else backend, 0
     workers = num_workers or _most_workers(count, count)
@@ -108,6 +122,18 @@ def _plan(name: str, facts: EnvFacts, count: int, backend: str, num_workers: int
         raise InputError(f"env.num_workers = {workers} does not divide {count} environments; use "
                          f"{_divisors(count, workers)}")
     return backend, workers
+
+
+def _why_inexact(creator: Creator, facts: EnvFacts, watch: Watch) -> str:
+    """Why environments cannot go on exactly (exact.py), where it is asked without danger to this process."""
+    ask = partial(why_inexact, creator, facts)
+    guarded = watch.guard and START_METHOD == "fork"
+    return apart(ask, multiprocessing.get_context(START_METHOD), QUESTION_S) if guarded else ask()
+
+
+def _travels(creator: Creator) -> bool:
+    """Whether another process can open it too, however its function was made."""
+    return START_METHOD == "fork" or isinstance(creator.target, str)
 
 
 def _most_workers(count: int, limit: int) -> int:
@@ -150,16 +176,20 @@ class Vec:
 
     spec         what a learner may know of the environment
     num_envs     rows of a vector step; `groups` are the slices of them that step independently
+    native       False for environments that are stepped one by one, and have no script
     notices      what the user should be told about this environment
     exact_state  True if `get_state` holds everything; otherwise `set_state` begins new episodes
     began_anew   why the last `set_state` began new episodes although the state is exact; "" if it did not
     masks_nan    True if rows in which numbers are not finite are to be left out
+    watch        what becomes of environments that do not answer
     """
 
     def __init__(self, puffer: Serial | Workers, facts: EnvFacts, backend: str, num_envs: int, num_workers: int,
-                 num_groups: int, seed: int, clip_actions: bool = True, masks_nan: bool = False) -> None:
+                 num_groups: int, seed: int, clip_actions: bool = True, masks_nan: bool = False,
+                 watch: Watch | None = None) -> None:
         self.masks_nan = masks_nan
         self.spec: EnvSpec = facts.spec
+        self.watch, self.native = watch or Watch(), facts.native
         self.backend, self.num_envs, self.num_workers, self.exact_state = backend, num_envs, num_workers, facts.exact
         self.began_anew, self._own_state = "", facts.own_state
         self.log_names = facts.log
@@ -168,8 +198,8 @@ class Vec:
         self.groups = [slice(group * size, (group + 1) * size) for group in range(num_groups)]
         self.notices: list[str] = list(facts.notices)
         self._puffer, self._seed, self._resumes, self._begun = puffer, seed, 0, seed
-        self._native = facts.native
         self._sent: list[bool] | None = None  # per group, None before the first reset
+        self._step, self._doing = 0, ""  # of the vector since its reset, and what the environments are at now
         action = self.spec.action
         self._actions = puffer.actions.reshape(num_envs, action.width)
         self._clip = clip_actions
@@ -191,6 +221,11 @@ class Vec:
     def envs(self) -> list[Any]:
         """The environments themselves, where they are in this process; none of those in workers."""
         return list(self._puffer.envs) if isinstance(self._puffer, Serial) else []
+
+    @property
+    def dropped(self) -> list[slice]:
+        """Rows whose episodes were given up in the last step, because their worker was restarted."""
+        return self._puffer.restarted
 
     @property
     def obs(self) -> Array:
@@ -224,7 +259,12 @@ class Vec:
         if self._copies_obs:
             self._final_obs[rows] = self._puffer.observations[rows]
         self._sent[group] = True
-        self._puffer.send(None, group)
+        self._step += group == 0
+        self._doing = "step"
+        try:
+            self._puffer.send(None, group)
+        finally:
+            self._doing = ""
 
     def recv(self, group: int = 0) -> Batch:
         """What became of the actions sent to a group. EnvFailure if an environment or its worker died."""
@@ -236,6 +276,8 @@ class Vec:
         terminations = np.logical_and(terminals, valid, out=self._terminations[rows])
         truncations = np.logical_and(truncations, valid, out=self._truncations[rows])
         np.greater(truncations, terminations, out=truncations)  # a termination is stronger
+        for lost in self._puffer.restarted:
+            self._returns[lost], self._lengths[lost] = 0, 0
         returns, lengths = self._count(rows, rewards, valid)
         return Batch(rows, obs, rewards, terminations, truncations, valid, self._final_obs[rows], returns, lengths)
 
@@ -250,11 +292,12 @@ class Vec:
         return Batch(slice(0, self.num_envs), *whole)
 
     def get_state(self) -> dict[str, Array]:
-        """What `set_state` needs, between a `recv` and the next `send` of every group."""
-        if self._sent is None or any(self._sent):
-            raise RuntimeError("the state can be read after a reset, once every group is received")
+        """What `set_state` needs: exact between a `recv` and the next `send` of every group. In the middle of a step it
+        is not, and new episodes are begun from it."""
+        if self._sent is None:
+            raise RuntimeError("the state can be read after a reset")
         state = {"seed": np.array([self._seed, self._resumes])}
-        if self.exact_state:
+        if self.exact_state and not any(self._sent):
             with suppress(Unreadable):  # then there are new episodes after all, which `set_state` tells
                 state |= {"environments": self._puffer.get_state(), "returns": self._returns.copy(),
                           "lengths": self._lengths.copy()}
@@ -323,6 +366,23 @@ class Vec:
         return NativeBatch(*env.addresses(self._clip), env.num_agents // env.num_envs, self._returns, self._lengths,
                            env)
 
+    @contextmanager
+    def rollout(self, steps: int) -> Iterator[None]:
+        """While somebody steps the `native_batch` so often, by one call."""
+        self._step, self._doing = self._step + 1, f"a rollout of {steps} steps"
+        try:
+            yield
+        finally:
+            self._doing = ""
+
+    def doing(self) -> tuple[int, str] | None:
+        """What the environments of this process are at now, for another thread: a number that is another for everything
+        else that they do, and who it is, and in what, for the user. None if they are at nothing, or in workers."""
+        puffer, doing = self._puffer, self._doing
+        if not isinstance(puffer, Serial) or not doing:
+            return None
+        return self._step, puffer.who(f"step {self._step}" if doing == "step" else doing, self._seed)
+
     def close(self) -> None:
         """End the environments and their processes; a second time does nothing."""
         puffer, self._sent = self._puffer, None
@@ -337,13 +397,17 @@ class Vec:
     def origin(self, row: int) -> str:
         """Of which environment a row is, and how to make its episodes again."""
         number = row // self.spec.num_agents
-        if self._native:
+        if self.native:
             return f"environment number {number} of seed {self._begun}"
         return f"environment number {number}, whose first reset had the seed {env_seed(self._begun, number)}"
 
     def _begin(self, seed: int) -> Array:
         self._begun = seed
-        self._puffer.async_reset(seed)
+        self._step, self._doing = 0, "reset"
+        try:
+            self._puffer.async_reset(seed)
+        finally:
+            self._doing = ""
         for group in range(len(self.groups)):
             self._puffer.recv(group)
         self._sent = [False] * len(self.groups)

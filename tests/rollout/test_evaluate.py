@@ -26,7 +26,7 @@ from tests.support.runs import run, tiny
 class LengthVec:
     """Row i plays episodes of exactly lengths[i] steps, reward 1 each; the step after an end is ignored if asked."""
 
-    logs = None
+    logs, dropped = None, ()
 
     def __init__(self, lengths, next_step_reset):
         self.lengths, self.next_step = np.array(lengths), next_step_reset
@@ -201,11 +201,11 @@ def test_an_interrupt_ends_an_evaluation_at_once(moment, tmp_path, monkeypatch):
     """With a checkpoint, and the scores that there are."""
     played = []
 
-    def interrupted(vec, actor, episodes, seed, limit, stopped):
+    def interrupted(vec, actor, episodes, seed, limit, stopped, *more):
         played.append(seed)
         if len(played) == 2:  # the first one is of the random policy
             os.kill(os.getpid(), signal.SIGINT)
-        return evaluate(vec, actor, episodes, seed, limit, stopped)
+        return evaluate(vec, actor, episodes, seed, limit, stopped, *more)
 
     monkeypatch.setattr("puffer_il.training.trainer.evaluate", interrupted)
     recorder = run(tiny("ppo", tmp_path / "run", train__total_steps=512,

@@ -36,7 +36,7 @@ def played(monkeypatch):
     seen = Played()
     seen.luck = {}
 
-    def evaluate(vec, actor, episodes, seed, limit=0, stopped=None):
+    def evaluate(vec, actor, episodes, seed, limit=0, stopped=None, *more):
         if not hasattr(actor, "policy"):
             return Scores(np.full(episodes, -1.0), np.ones(episodes, int))  # the random policy
         value = float(seen.value(actor.policy))

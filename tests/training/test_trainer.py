@@ -211,6 +211,7 @@ ELSEWHERE = {
     "env.clip_actions": "tests/vector/test_actions.py",
     **dict.fromkeys((f"env.{key}" for key in ("resize", "grey", "stack", "channels")),
                     "tests/training/test_pictures.py"),
+    "env.timeout_s": "tests/training/test_hung.py", "env.on_timeout": "tests/training/test_hung.py",
     "env.num_groups": "test_backend_and_workers_are_chosen", "demos.clip_actions": "tests/demos",
     "demos.temperature": "tests/demos/test_weights.py", "demos.good": "tests/demos/test_good.py",
     "demos.good_share": "tests/demos/test_good.py",

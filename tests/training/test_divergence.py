@@ -171,6 +171,13 @@ def test_a_policy_whose_actions_are_not_finite_goes_back(tmp_path, monkeypatch):
 
 # What is named
 
+class Plain(torch.optim.Optimizer):
+    """As far as it is looked at: torch's own take seconds to import their compiler."""
+
+    def __init__(self, parameters, lr):
+        self.param_groups = [{"params": list(parameters), "lr": lr}]
+
+
 class Two(Learner):
     """Two networks with an optimiser each."""
 
@@ -178,7 +185,7 @@ class Two(Learner):
         self.policy = torch.nn.ModuleDict({"actor": torch.nn.Linear(2, 1), "critic": torch.nn.Linear(2, 1)})
         self.optimizer = FlatAdam(self.policy.parameters(), learning_rate=0.1)
         self.judge = torch.nn.Sequential(torch.nn.Linear(2, 1))
-        self.other = torch.optim.SGD(self.judge.parameters(), lr=0.2)
+        self.other = Plain(self.judge.parameters(), lr=0.2)
 
 
 def test_the_parameters_whose_gradient_or_weight_is_not_finite_are_named():

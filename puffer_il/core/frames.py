@@ -93,6 +93,13 @@ class Frames:
         return pictures_of(self.raw)
 
     @functools.cached_property
+    def changed(self) -> tuple[ObsField, ObsField] | None:
+        """The first picture that gets another shape, raw and made, by which they are told apart; None for none, which
+        `arranged` does not let pass."""
+        pairs = zip(self.raw.fields, self.made.fields, strict=True)
+        return next(((raw, made) for raw, made in pairs if raw.shape != made.shape), None)
+
+    @functools.cached_property
     def made(self) -> Layout:
         fields = [self._made(field) if field in self.pictures else field for field in self.raw.fields]
         if len(fields) == 1 and not self.raw.nested:
@@ -160,9 +167,10 @@ class Frames:
         """Whether an observation in the environment's own form, or a row, or a batch of either, is not prepared yet."""
         if self.raw.nested and not isinstance(obs, Mapping | tuple):
             return np.shape(obs)[-len(self.raw.shape):] == self.raw.shape != self.made.shape
-        field = self.pictures[0]
-        made, shape = self.made.fields[self.raw.fields.index(field)].shape, np.shape(field.leaf(obs))
-        return shape[-len(field.shape):] == field.shape and shape[-3:] != made
+        assert self.changed is not None
+        field, made = self.changed
+        shape = np.shape(field.leaf(obs))
+        return shape[-len(field.shape):] == field.shape and shape[-3:] != made.shape
 
     def _prepared(self, field: ObsField, pictures: Array) -> Array:
         """(n, *shape) of this leaf → (n, height, width, channels), each by itself."""
@@ -199,7 +207,13 @@ def arranged(name: str, layout: Layout, options: Pictures) -> tuple[Layout, Fram
     if not options.change:
         return layout, None
     frames = Frames(replace(options, channels="auto"), layout)
-    return frames.made, frames
+    if frames.changed is not None:
+        return frames.made, frames
+    if options.stack == 1 and not (options.grey and any(_sides(field)[2] == 3 for field in frames.pictures)):
+        return layout, None  # they are so already
+    shape = frames.pictures[0].shape
+    raise InputError(f"{options}: pictures {shape} of {name} become others of the same shape, so that nobody could "
+                     "tell which of them are prepared; stack another number, or resize them")
 
 
 def picture_notices(spec: Any) -> list[str]:

@@ -50,10 +50,9 @@ def looks_prepared(demos: Demos, spec: EnvSpec) -> bool:
         return False
     if demos.layout is None:
         return demos.obs.shape[1:] == spec.obs_shape != spec.frames.raw.shape
-    field = spec.frames.pictures[0]
-    made = spec.obs_fields[spec.frames.raw.fields.index(field)].shape
-    found = next((own.shape for own in demos.layout.fields if own.path == field.path), ())
-    return found == made != field.shape
+    assert spec.frames.changed is not None
+    raw, made = spec.frames.changed
+    return made.shape in [own.shape for own in demos.layout.fields if own.path == raw.path]
 
 
 def _made(demos: Demos, frames: Frames) -> Demos:

@@ -118,6 +118,22 @@ def test_what_is_not_a_picture_stays_and_only_pictures_of_three_axes_count_where
     assert any("'a' (8, 6, 3)" in line and "(4, 3, 2)" in line for line in prepare.picture_notices(spec))
 
 
+def test_pictures_that_are_so_already_are_left_alone():
+    layout = lay_out(spaces.Box(0, 255, (9, 19, 1), np.uint8))
+    assert arranged("it", layout, Pictures(resize=(9, 19), grey=True)) == (layout, None)
+
+
+def test_the_first_picture_that_changes_tells_raw_ones_from_prepared_ones():
+    """Of two in a Dict one is grey already, and a batch of both is taken for what it is."""
+    space = spaces.Dict(a=spaces.Box(0, 255, (9, 8, 1), np.uint8), b=spaces.Box(0, 255, (9, 8, 3), np.uint8))
+    made, frames = arranged("it", lay_out(space), Pictures(grey=True))
+    spec = EnvSpec("it", made.shape, made.dtype, ActionSpec(nvec=(2,)), made.fields, frames=frames)
+    seen = {"a": noise(4, 9, 8, 1), "b": noise(4, 9, 8, 3)}
+    rows = spec.pack(seen)[0]
+    assert np.array_equal(rows, spec.pack(spec.unpack(rows))[0])
+    assert np.array_equal(spec.unpack(rows)["b"], pixels.grey(seen["b"]))
+
+
 def test_stacks_gathered_from_an_episode_are_those_made_step_by_step():
     frames: Frames = picture_spec((3, 6, 8), stack=3).frames
     pictures = noise(5, 3, 6, 8)
@@ -135,6 +151,8 @@ def test_stacks_gathered_from_an_episode_are_those_made_step_by_step():
     ({"stack": 2}, spaces.Box(-1, 1, (4,)), "env.stack = 2: it has no pictures"),
     ({"grey": True}, spaces.Box(0, 1, (8, 8, 3)), r"env.grey = true: it has no pictures.*'obs' is float32 \(8, 8, 3\)"),
     ({"grey": True}, spaces.Box(0, 255, (8, 8, 4), np.uint8), "has 4 channels where 3 are colours"),
+    ({"grey": True, "stack": 3}, spaces.Box(0, 255, (9, 19, 3), np.uint8),
+     r"\(9, 19, 3\) of it become others of the same"),
     ({"channels": "first"}, spaces.Discrete(3), "env.channels = first: it has no pictures"),
     ({"resize": (4, 4)}, spaces.Box(0, 255, (8, 12), np.uint8), "env.resize = 4,4: it has no pictures"),
 ])

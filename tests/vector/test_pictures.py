@@ -91,8 +91,8 @@ def test_rows_are_gymnasiums_stacked_frames():
     """FrameStackObservation with its padding "reset", whose axis of frames is here among the channels; greys may be one
     less there, as it rounds down."""
     for options, wrap in (({"stack": 3}, lambda env: env),
-                          ({"stack": 3, "grey": True}, lambda env: GrayscaleObservation(env, keep_dim=True))):
-        envs = [FrameStackObservation(wrap(MovingDot()), 3) for _ in range(2)]
+                          ({"stack": 4, "grey": True}, lambda env: GrayscaleObservation(env, keep_dim=True))):
+        envs = [FrameStackObservation(wrap(MovingDot()), options["stack"]) for _ in range(2)]
         with make_vec(DOTS, num_envs=2, backend="serial", pictures=Pictures(**options), seed=SEED) as vec:
             rows = vec.reset(SEED)
             seen = [env.reset(seed=env_seed(SEED, i))[0] for i, env in enumerate(envs)]

@@ -19,7 +19,7 @@ from argparse import Namespace
 from collections.abc import Callable
 from typing import Any
 
-from puffer_il.bench import environment, limits, locomotion, loops, memory, networks, stages
+from puffer_il.bench import environment, limits, locomotion, loops, memory, networks, rows, stages
 from puffer_il.bench.measure import Effort, Say
 from puffer_il.bench.peers import compare
 from puffer_il.bench.session import Session
@@ -31,7 +31,7 @@ from puffer_il.vector.make import find_creator
 
 PLANS = {  # bench → steps, each of which fills a list of results under its name
     "throughput": ("throughput", "memory"), "stages": ("stages",), "scaling": ("scaling",), "env": ("env",),
-    "buffer": ("buffer",), "learners": ("learners",), "mlp": ("mlp", "update")}
+    "buffer": ("buffer",), "learners": ("learners",), "rows": ("rows",), "mlp": ("mlp", "update")}
 PEERS = ("peers", "expert")
 ALL = tuple(step for steps in PLANS.values() for step in steps)
 PLANS["mujoco"] = ("mujoco",)
@@ -112,6 +112,9 @@ STEPS: dict[str, Callable[[Namespace, Entries, Say], None]] = {
     "memory": lambda args, entries, say: loops.peak_memory(entries, args.envs, args.num_steps, say),
     "stages": lambda args, entries, say: stages.stages(entries, args.envs, args.num_steps, args.hidden, args.effort,
                                                        say),
+    "rows": lambda args, entries, say: rows.rows(
+        entries, {"env.num_envs": args.num_envs or rows.NUM_ENVS, "train.num_steps": args.num_steps}, args.repeats,
+        args.seconds, say),
     "mlp": lambda args, entries, say: networks.mlps(entries, cores(), args.effort, say),
     "update": lambda args, entries, say: networks.continuous_update(entries, cores(), args.effort, say),
     "peers": lambda args, entries, say: compare.compare(entries, args.repeats, say, compare.groups()),

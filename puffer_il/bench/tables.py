@@ -9,6 +9,7 @@ from puffer_il.bench.locomotion_tables import locomotion_tables
 from puffer_il.bench.loops import STAGES
 from puffer_il.bench.measure import Figure
 from puffer_il.bench.peers.compare import best_of_theirs
+from puffer_il.bench.rows import FORMS
 from puffer_il.core.text import Table, number, quantity
 
 Entries = Sequence[dict[str, Any]]
@@ -181,6 +182,17 @@ def learner_tables(entries: Entries) -> list[Table]:
         *failed(entries)))]
 
 
+def row_tables(entries: Entries) -> list[Table]:
+    found = [[e["algo"], e["name"], FORMS[e["name"]], *both(e.get("steps_per_s")),
+              *both(e.get("cost"), lambda x: f"{x:.2f}×")] for e in entries]
+    return [Table("Rows of other kinds", ("algorithm", "rows", "what they are", "steps/s", "range", "cost", "range"),
+                  found, (
+        f"One Python environment, {entries[0]['keys']['env.num_envs']} copies in one process, on one thread; PPO's "
+        "steps are those of the environment, its rollouts included, and BC's are demonstrated rows. The cost is the "
+        "time of a step over that of plain rows, which is measured in turn. Policies of plain rows and of Dicts of one "
+        "dtype run in the C kernels; those with masks, or with parts of several dtypes, in torch.", *failed(entries)))]
+
+
 def mlp_tables(entries: Entries) -> list[Table]:
     made = []
     for key, name in (("forward", "forward"), ("forward_backward", "forward and backward")):
@@ -246,6 +258,6 @@ def expert_tables(entries: Entries) -> list[Table]:
 
 TABLES: dict[str, Callable[[Entries], list[Table]]] = {
     "throughput": throughput_tables, "memory": memory_tables, "stages": stage_tables, "buffer": buffer_tables,
-    "scaling": scaling_tables, "env": env_tables, "learners": learner_tables, "mlp": mlp_tables,
-    "update": update_tables, "peers": peer_tables, "mujoco": peer_tables, "expert": expert_tables,
+    "scaling": scaling_tables, "env": env_tables, "learners": learner_tables, "rows": row_tables,
+    "mlp": mlp_tables, "update": update_tables, "peers": peer_tables, "mujoco": peer_tables, "expert": expert_tables,
     "locomotion": locomotion_tables}

@@ -7,7 +7,7 @@ import numpy as np
 import puffer_il.bench._limits as yardstick
 import pytest
 
-from puffer_il.bench import environment, limits, loops, measure, memory, networks, speed, stages
+from puffer_il.bench import environment, limits, loops, measure, memory, networks, rows, speed, stages
 from puffer_il.bench.measure import Effort
 from puffer_il.bench.peers import compare
 from puffer_il.bench.peers.run import Entry, EntryResult
@@ -16,6 +16,7 @@ from puffer_il.cli import main
 from puffer_il.learners.registry import learner_names
 from puffer_il.native.catalogue import env_folders
 from puffer_il.nn.networks import mlp
+from puffer_il.vector.make import find_creator
 from tests.support.command_line import refused
 
 QUICK = Effort(repeats=2, seconds=0.0)
@@ -161,6 +162,18 @@ def test_every_learner_has_a_cost():
     page = page_of(learners=results)
     assert "| bc | offline |" in page and "| gail | on-policy |" in page
     assert "| dagger | expert |" in page and "maxent_irl was not measured" in page
+
+
+def test_rows_of_other_kinds_have_a_cost():
+    results = []
+    rows.rows(results, {"env.num_envs": 2, "train.num_steps": 8}, 1, 0.0, quiet, episodes=2)
+    assert [(r["algo"], r["name"]) for r in results] == [(algo, form) for algo in rows.ALGOS for form in rows.FORMS]
+    assert all(is_figure(r["cost"]) for r in results) and results[0]["cost"]["median"] == 1
+    page = page_of(rows=results)
+    assert "| ppo | masked dict |" in page and "One Python environment, 2 copies" in page
+    specs = {form: find_creator(rows.NAME, {"form": form}).facts().spec for form in rows.FORMS}
+    assert [form for form, spec in specs.items() if spec.mask is not None] == ["masked", "masked dict"]
+    assert [form for form, spec in specs.items() if not spec.structured] == ["plain", "dict"]
 
 
 def test_learners_are_compared_on_the_same_work():

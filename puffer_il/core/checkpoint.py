@@ -246,9 +246,38 @@ def spec_from_state(state: dict[str, Any]) -> EnvSpec:
     fields = tuple(field_from_list(entry) for entry in state["obs_fields"])
     spec = EnvSpec(shown(state["name"]), tuple(state["obs_shape"]), np.dtype(state["obs_dtype"]), action, fields,
                    state["num_agents"], _frames_from(state.get("frames")))
+    _check_spec(spec)
     if spec.frames is not None and spec.frames.made != spec.layout:
         raise ValueError(f"its pictures become rows of {spec.frames.made.shape}, and its rows are {spec.obs_shape}")
     return spec
+
+
+def _check_spec(spec: EnvSpec) -> None:
+    """ValueError for spaces of which one number is no number, or whose parts lie outside their row."""
+    action, fields = spec.action, spec.obs_fields
+    wholes = [*spec.obs_shape, *action.nvec, *action.shape, *action.start, spec.num_agents]
+    wholes += [n for field in fields for n in (*field.shape, field.offset, field.categories, field.first)]
+    wholes += [n for _, shape, _ in action.parts for n in shape]
+    bounds = [x for field in fields for x in (field.low, field.high)]
+    if not all(type(n) is int for n in wholes) or not all(isinstance(x, int | float) for x in bounds):
+        raise ValueError("its spaces hold what are no numbers")
+    texts = [spec.name, *(field.name for field in fields), *(dtype for _, _, dtype in action.parts)]
+    paths = [*(field.path or () for field in fields), *(path for path, _, _ in action.parts)]
+    if not all(isinstance(text, str) for text in texts) or not all(isinstance(key, str | int) for path in paths
+                                                                   for key in path):
+        raise ValueError("its spaces hold what are no names")
+    size = math.prod(spec.obs_shape) * spec.obs_dtype.itemsize
+    if spec.obs_dtype.kind not in "biuf" or min(spec.obs_shape, default=1) < 0 or spec.num_agents < 1 or not all(
+            0 <= f.offset <= f.end <= size and f.dtype.kind in "biuf" and min(f.shape, default=1) >= 0 for f in fields):
+        raise ValueError("its observation has parts outside its rows")
+    flat = [bound for bound in (action.low, action.high, action.held) if bound is not None]
+    if any(n < 1 for n in action.nvec) or any(bound.ndim != 1 for bound in flat) or (
+            action.low is None) != (action.high is None) or bool(action.nvec) == (action.low is not None):
+        raise ValueError("its actions are neither choices nor numbers")
+    if action.low is not None and action.high is not None and len(action.low) != len(action.high):
+        raise ValueError("its actions have bounds of different sizes")
+    if action.start and len(action.start) != len(action.nvec):
+        raise ValueError("its actions begin at other numbers than there are")
 
 
 def _frames_from(state: dict[str, Any] | None) -> Frames | None:

@@ -193,3 +193,15 @@ def test_a_format_that_is_no_number_is_another_version(tmp_path, format):
     checkpoint.write_tensors(tmp_path / "x.pt", {"format": format})
     with pytest.raises(InputError, match="another version"):
         checkpoint.load(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("change", [
+    {"obs_shape": [-4]}, {"obs_shape": ["4"]}, {"obs_dtype": "O"}, {"num_agents": 0}, {"action_start": ["a"]},
+    {"nvec": []}, {"nvec": [0]}, {"low": [1.0]}, {"obs_fields": [["a", "<f4", [5], 0, 0, [], 0, 0.0, 255.0, False]]},
+    {"obs_fields": [["a", "<f4", [4], -4, 0, [], 0, 0.0, 255.0, False]]}, {"action_start": [1, 2]}, {"name": 5}])
+def test_spaces_that_no_environment_has_are_refused(change):
+    spec = EnvSpec("toy", (4,), np.dtype(np.float32), ActionSpec(nvec=(2,)))
+    state = checkpoint.spec_to_state(spec)
+    assert checkpoint.spec_from_state(state) == spec
+    with pytest.raises((ValueError, TypeError)):
+        checkpoint.spec_from_state(state | change)

@@ -153,9 +153,10 @@ def test_a_box_of_more_numbers_than_memory_is_refused(tmp_path: Path, shape: str
 
 
 def test_lists_that_are_no_names_and_headers_that_are_no_text_are_refused_in_one_line(tmp_path: Path):
-    with pytest.raises(InputError, match="log: .* expected a list of different names"):
+    with pytest.raises(InputError, match=r"log: .* expected a list of different names"):
         read(tmp_path, f"log = [{{a = 1}}]\n{GOOD}")
-    folder = write_env(tmp_path, "thing", GOOD, "typedef struct { int x; } Env;")
+    (tmp_path / "other").mkdir()
+    folder = write_env(tmp_path / "other", "thing", GOOD, "typedef struct { int x; } Env;")
     (folder / "thing.h").write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match="save it as UTF-8"):
         c_source(read_env(folder))

@@ -18,6 +18,10 @@ class EnvFailure(RuntimeError):
     """An environment or its worker process died; the message holds its traceback or signal (exit code 1)."""
 
 
+class WorkerKilled(EnvFailure):
+    """A worker process was killed from outside: its environments are not to blame, and can repeat what they did."""
+
+
 class NotFinite(EnvFailure):
     """An environment gave NaN or infinity: one line that says which, where, and what to do (exit code 1)."""
 

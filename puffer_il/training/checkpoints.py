@@ -9,12 +9,13 @@ from typing import Any
 import torch
 
 from puffer_il.core import checkpoint
-from puffer_il.core.errors import InputError
+from puffer_il.core.errors import EnvFailure, InputError, WorkerKilled
 from puffer_il.learners.common.learned_reward import FILE as REWARD_FILE
 from puffer_il.training.divergence import slow_down
 from puffer_il.training.run_dir import is_finished
 
 SHARE = 0.01  # of a run's time that its regular checkpoints may take
+REPEATED_S = 60.0  # seconds of work that are rather repeated than gone on from with new episodes
 COUNTED = ("env_steps", "updates", "train_s", "time_to_expert", "last_eval", "expert_return", "random_return")
 
 
@@ -44,6 +45,16 @@ class Checkpoints:
         """Write one; if that fails, say so, and whether it worked. The run goes on, and the next one is tried."""
         self.wanted, self._last = False, time.monotonic()
         return self.run.folder.attempt("the checkpoint", partial(self.write, environments))
+
+    def write_after(self, error: EnvFailure) -> None:
+        """Write one without the environments' state, after they have failed. Not if a worker was only killed: then the
+        last one, if it is not old, lets a resumed run repeat exactly what has come since."""
+        vec = self.run.collector and self.run.collector.vec
+        exact = vec is not None and vec.exact_state and checkpoint.has_any(self.run.run_dir)
+        if isinstance(error, WorkerKilled) and exact and time.monotonic() - self._last < REPEATED_S:
+            self.run.message("a resumed run repeats exactly what came since the last checkpoint")
+        else:
+            self.attempt(environments=False)
 
     def write_end(self, summary: dict[str, Any]) -> str:
         """Write the last checkpoint, unless what was learned has diverged, and the summary: elsewhere if the run

@@ -153,8 +153,8 @@ class Trainer:
                     self.status = "interrupted"
         except NotFinite as error:
             self.stop_for(error)
-        except EnvFailure:
-            self.checkpoints.attempt(environments=False)
+        except EnvFailure as error:
+            self.checkpoints.write_after(error)
             raise
         except OSError:  # of a logger, after an iteration
             self.checkpoints.attempt()

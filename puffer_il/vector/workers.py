@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from puffer_il.core.errors import EnvFailure, InputError, Quit
+from puffer_il.core.errors import EnvFailure, InputError, Quit, WorkerKilled
 from puffer_il.core.spec import Array
 from puffer_il.native.pufferlib import pufferlib
 from puffer_il.vector.make import Creator, EnvFacts, env_seed
@@ -278,10 +278,11 @@ class Workers(pufferlib.vector.Multiprocessing):
         process, pipe = self.processes[worker], self._pipes[worker]
         where = self._where(worker)
         if self._commands[worker] == FAILED:
-            text = f"{pipe.recv()} {where}"
-        else:
-            text = f"environment {self._name!r}: its process {_ending(process)} {where}"
-        return self._given_up(text)
+            return self._given_up(f"{pipe.recv()} {where}")
+        text = f"environment {self._name!r}: its process {_ending(process)} {where}"
+        killed = process.exitcode == -signal.SIGKILL
+        self.close()
+        return WorkerKilled(text) if killed else EnvFailure(text)
 
 
 def _ending(process: Any) -> str:

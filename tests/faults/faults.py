@@ -135,7 +135,7 @@ def closed_pipe(family: str, folder: Path) -> Row:
     ours, theirs = os.pipe()
     live = Live(config, stdout=theirs)
     os.close(theirs)
-    live.until_steps(2 * STEP)
+    live.until_steps(STEP)
     os.close(ours)
     begin = time.monotonic()
     code = live.end()
@@ -151,7 +151,7 @@ def full_output(family: str, folder: Path) -> Row:
         begin = time.monotonic()
         code = live.end()
     return resumed("standard output is a full disk", family, config, reference, time.monotonic() - begin, live,
-                   "full", code)
+                   "full|No space", code)
 
 
 @fault("kill -9 between the last step and the summary")
@@ -159,7 +159,7 @@ def killed_before_summary(family: str, folder: Path) -> Row:
     keys = {"eval__final_episodes": 3000}
     reference, config = reference_of(family, folder, **keys), config_of(family, folder, **keys)
     live = Live(config)
-    live.until(lambda: saved_steps(folder) >= STEPS if (folder / "checkpoints").is_dir() else False, "its last step")
+    live.until(lambda: checkpoint.has_any(folder) and saved_steps(folder) >= STEPS, "its last step")
     code = live.end(signal.SIGKILL)
     assert not (folder / "summary.json").is_file(), "it was too late"
     return resumed("kill -9 between the last step and the summary", family, config, reference, 0, live, "^$", code)
@@ -229,7 +229,9 @@ def read_only(family: str, folder: Path) -> Row:
     name = "the run directory becomes read-only"
     reference, config = reference_of(family, folder), config_of(family, folder)
     user = {"user": 65534} if os.getuid() == 0 else {}
-    folder.parent.chmod(0o777)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for place in (folder.parent, folder.parent.parent, folder.parent.parent.parent):
+        place.chmod(0o777)
     live = Live(config, **user)
     live.until_steps(5 * STEP)
     for path in (folder, folder / "checkpoints", folder / "metrics.jsonl"):
@@ -276,7 +278,8 @@ _damaged("the newest checkpoint is empty", lambda data: b"")
 
 @fault("a second process is given the same run")
 def second(family: str, folder: Path) -> Row:
-    reference, config = reference_of(family, folder), config_of(family, folder)
+    keys = {"train__total_steps": 4 * STEPS}
+    reference, config = reference_of(family, folder, **keys), config_of(family, folder, **keys)
     live = Live(config)
     live.until_steps(STEP)
     begin = time.monotonic()
@@ -287,7 +290,8 @@ def second(family: str, folder: Path) -> Row:
     wrong = differences(reference, folder)
     return Row("a second process is given the same run", family, f"{seen:.1f} s, exit code {code}",
                told(other, "another process"), "nothing", "refused; the first " + (
-                   SAME if not wrong else LESS + ", ".join(wrong)), not wrong and code == 2 and first == 0)
+                   SAME if not wrong else LESS + ", ".join(wrong)), not wrong and code == 2 and first == 0 and
+               bool(other.said("another process")))
 
 
 @fault("killed, moved, and resumed from another working folder", "bc")
@@ -295,6 +299,7 @@ def resumed_elsewhere(family: str, folder: Path) -> Row:
     reference, config = reference_of(family, folder), config_of(family, folder)
     live = Live(config)
     live.until(lambda: live.steps > 0, "its beginning")
+    assert live.process.poll() is None, "it was too late"
     code = live.end(signal.SIGKILL)
     elsewhere = folder.parent / "elsewhere"
     elsewhere.mkdir()

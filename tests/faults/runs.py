@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,10 +24,7 @@ SAME = ("learner", "policy", "kept", "collector", "env_steps", "last_eval")
 
 
 class Live:
-    """`puffer-il train` as `config` says, or what `command` says instead; its output is kept in a file beside the run.
-
-    options of Popen go to it
-    """
+    """`puffer-il train` as `config` says, and what it has printed; `options` of Popen go to it."""
 
     def __init__(self, config: Config, resume: bool = False, **options: Any) -> None:
         self.folder = Path(config.train.run_dir)
@@ -34,14 +32,23 @@ class Live:
         said = self.folder.with_suffix(".toml")
         said.write_text(config.to_toml())
         what = ["--resume", str(self.folder)] if resume else [config.algo, config.env.name, "--config", str(said)]
-        self.log = self.folder.with_suffix(f".{len(list(self.folder.parent.glob(self.folder.name + '*.log')))}.log")
-        self._file = self.log.open("w")
-        self.process = subprocess.Popen([sys.executable, "-m", "puffer_il", "train", *what],
-                                        **{"stdout": self._file, "stderr": subprocess.STDOUT} | options)
+        ours, theirs = os.pipe()  # not a file, which may not grow where files may not
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "puffer_il", "train", *what], preexec_fn=_as_in_a_terminal,
+            **{"stdout": theirs, "stderr": theirs} | options)
+        os.close(theirs)
+        self._said: list[bytes] = []
+        self._reader = threading.Thread(target=self._listen, args=(ours,), daemon=True)
+        self._reader.start()
 
     @property
     def output(self) -> str:
-        return self.log.read_text(errors="replace")
+        return b"".join(self._said).decode(errors="replace")
+
+    def _listen(self, handle: int) -> None:
+        with open(handle, "rb", buffering=0) as file:
+            while part := file.read(4096):
+                self._said.append(part)
 
     @property
     def steps(self) -> int:
@@ -66,7 +73,7 @@ class Live:
         if number is not None and self.process.poll() is None:
             self.process.send_signal(number)
         code = self.process.wait(PATIENCE_S)
-        self._file.close()
+        self._reader.join(1.0)  # a stopped worker would hold the pipe for ever
         return code
 
     def children(self) -> list[int]:
@@ -80,6 +87,10 @@ class Live:
     def said(self, pattern: str) -> str:
         """The last line of its output that has `pattern`; "" if there is none."""
         return next((line.strip() for line in reversed(self.output.splitlines()) if re.search(pattern, line)), "")
+
+
+def _as_in_a_terminal() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup's children do not hear it
 
 
 def steps_of(folder: Path) -> int:

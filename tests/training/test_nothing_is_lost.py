@@ -9,11 +9,13 @@ import signal
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
 from puffer_il.core import checkpoint
-from puffer_il.core.errors import InputError
+from puffer_il.core.errors import EnvFailure, InputError
+from puffer_il.training import checkpoints
 from puffer_il.training import run_dir as run_dirs
 from puffer_il.training.run_dir import locked, prepare_run_dir, run_directory
 from puffer_il.training.trainer import train
@@ -125,3 +127,25 @@ def test_checkpoints_are_checked_before_they_take_the_place_of_others(tmp_path, 
     with pytest.raises(ValueError, match="more than its size"):
         checkpoint.save(tmp_path, 2, {"x": torch.zeros(3)}, keep=1)
     assert [path.name for path in tmp_path.iterdir()] == ["step_000000000001.pt"]
+
+
+class KillingAWorker(Recorder):
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        super().log(step, metrics)
+        if len(self.metrics) == 3:
+            psutil.Process().children()[-1].kill()  # the first are those of evaluations
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_what_a_killed_worker_did_is_repeated_unless_that_is_too_much(tmp_path, monkeypatch, exact):
+    if not exact:
+        monkeypatch.setattr(checkpoints, "REPEATED_S", 0.0)
+    keys = {"env__backend": "multiprocessing", "env__num_workers": 2, "train__checkpoint_steps": 512}
+    run(tiny("ppo", tmp_path / "whole", **keys))
+    config = tiny("ppo", tmp_path / "run", **keys)
+    prepare_run_dir(config)
+    with pytest.raises(EnvFailure, match="SIGKILL"):
+        train(config, [KillingAWorker()], tmp_path / "run")
+    assert final_state(tmp_path / "run")["env_steps"] == (512 if exact else 768)
+    run(config, resume=True)
+    assert ends_as(tmp_path / "whole", tmp_path / "run") == exact

@@ -169,6 +169,7 @@ int main(int argc, char **argv) {
         check_sharing(seconds / 8);
         check_resets(seconds / 8);
         check_states(seconds / 8);
+        check_idle(seconds / 8);
         check_walks(seconds / 3 > 0.15 ? seconds / 3 : 0.15);
         check_expert(seconds / 8);
         check_render(seconds / 8);

@@ -70,6 +70,8 @@ STEP_SEES = "    io.rewards[0] = (float)-env->x;\n    observe(env, io);\n"
 SET_PUSHED, SET_SEES = "    env->pushed = state[2];\n", "state[3];\n    observe(env, io);\n"
 HOOKS = HEADER[HEADER.index("static inline void c_get_state"):]
 NO_STATE = [("state = 4\n", "")]
+OWN_MEMORY = ("static inline void c_get_state", "static const char *c_open(Env *env, Io io) {\n    return NULL;\n}\n"
+              "static void c_close(Env *env) {\n}\nstatic inline void c_get_state")  # so that copying Env will not do
 Edits = list[tuple[str, str]]
 
 # name → edits of HEADER, edits of TOML, the check that fails, what it must say: the function first
@@ -108,8 +110,20 @@ FAULTS: dict[str, tuple[Edits, Edits, str, str]] = {
                                       "state",
                                       r"^c_get_state forgets env->seen: c_set_state writes other observations"),
 }
+FAULTS |= {
+    "step_never_writes_with_memory": ([(STEP_SEES, "    io.rewards[0] = 1;\n"), OWN_MEMORY],
+                                      *FAULTS["step_never_writes"][1:]),
+    "set_forgets_what_is_rare_with_memory": ([(SET_PUSHED, ""), OWN_MEMORY], [], "state",
+                                             r"^c_set_state does not set what c_get_state reads: state\[2\] is "),
+    "get_forgets_what_is_rare_with_memory": ([("= env->pushed;\n", "= 0;\n"), OWN_MEMORY], [], "state",
+                                             r"^c_get_state forgets something: after"),
+    "get_and_set_are_in_two_orders": ([("state[0] = env->x;\n    state[1] = env->v;", "state[1] = env->x;\n"
+                                        "    state[0] = env->v;")], [], "state",
+                                      r"^c_set_state forgets env->x, env->v: after"),
+}
 SOUND: dict[str, tuple[Edits, Edits]] = {
     "as_it_is": ([], []),
+    "with_memory": ([OWN_MEMORY], []),
     "without_states": ([(HOOKS, "")], NO_STATE),
     "only_what_has_changed": ([("    io.observations[0]", "    if (io.observations[0] != (float)env->x)\n"
                                 "        io.observations[0]")], []),

@@ -15,6 +15,8 @@ def check_states(records: Records, differs: tuple[str, ...] | None, fields: Mapp
                  checks: Checks) -> None:
     """What states lose on their way. `differs`: what went on differently and at which step, None if nothing did;
     `fields` by what they were found for."""
+    if any(record[:2] == ("unwritten", GET) for record in records):
+        return  # anything may come of what it has not written
     lost = {hook: list(dict.fromkeys(record[2] for record in records if record[:2] == ("lost", hook)))
             for hook in (GET, SET)}
     what, step = differs or ("", "0")
@@ -24,11 +26,12 @@ def check_states(records: Records, differs: tuple[str, ...] | None, fields: Mapp
     for hook, names in lost.items():
         if names and not left:
             checks["state"].add(f"{hook} forgets {', '.join(names)}: {how}", CURES[hook], compared=True)
-    if differs and not any(lost.values()):
-        checks["state"].add(f"c_get_state and c_set_state forget something: {how}", CURES[GET], compared=True)
-    for k, before, after in [record[1:] for record in records if record[0] == "identity"][:0 if lost[SET] else 1]:
-        checks["state"].add(f"state[{k}] is {before}, but {after} after c_set_state and c_get_state: not the identity",
-                            "c_set_state must set the fields that c_get_state reads, in the same order")
+    unlike = [record[1:] for record in records if record[0] == "identity"]
+    for k, before, after in unlike[:0 if lost[SET] else 1]:
+        checks["state"].add(f"c_set_state does not set what c_get_state reads: state[{k}] is {before}, but {after} "
+                            "after both", "set the fields that c_get_state reads, in the same order")
+    if differs and not unlike and not any(lost.values()):  # all that c_get_state reads was set
+        checks["state"].add(f"{GET} forgets something: {how}", CURES[GET], compared=True)
 
 
 def check_views(records: Records, observer: str, checks: Checks) -> None:
@@ -38,9 +41,10 @@ def check_views(records: Records, observer: str, checks: Checks) -> None:
     if idle is not None:
         checks["observations"].add(f"c_step never writes io.observations: {int(idle):,} steps, in which no episode "
                                    "ended, left every element as it was", SAME)
-    seen = {record[1]: record[2:] for record in reversed(records) if record[0] == "seen"}
-    if idle is not None:
-        seen.pop("c_step", None)
+    if any(record[0] in ("lost", "identity") for record in records):
+        return  # it was not the same state
+    told = {record[1] for record in records if record[0] in ("unwritten", "idle")}
+    seen = {record[1]: record[2:] for record in reversed(records) if record[0] == "seen" and record[1] not in told}
     if len(seen) == 2:  # what c_set_state writes is what neither of the others has written
         k, there, own, step = seen["c_step"]
         checks["state"].add(f"{observer} writes {own} into io.observations[{k}] of a state in which c_step has written "

@@ -100,7 +100,19 @@ def ranges(draw: st.DrawFn) -> spaces.Box:
     return spaces.Box(low, high, shape, np.dtype(dtype).type)
 
 
-CHOICES = nested(st.one_of(discretes(4), st.builds(spaces.MultiBinary, SMALL)), 3)
+@st.composite
+def whole_ranges(draw: st.DrawFn) -> spaces.Box:
+    """Of actions: whole numbers, each of which is one choice among a few."""
+    dtype = np.dtype(draw(st.sampled_from(["int8", "uint8", "int16", "uint16", "int32", "int64", "bool"])))
+    size = int(np.prod(shape := draw(st.lists(SMALL, max_size=2).map(tuple))))
+    least, widest = {"i": (-90, 3), "u": (0, 3), "b": (0, 1)}[dtype.kind]
+    low = np.zeros(size, int) if dtype.kind == "b" else np.array(draw(st.lists(st.integers(least, 90), min_size=size,
+                                                                              max_size=size)))
+    width = np.array(draw(st.lists(st.integers(0, widest), min_size=size, max_size=size)))
+    return spaces.Box(low.reshape(shape).astype(dtype), (low + width).reshape(shape).astype(dtype), shape, dtype.type)
+
+
+CHOICES = nested(st.one_of(discretes(4), st.builds(spaces.MultiBinary, SMALL), whole_ranges()), 3)
 ACTIONS = st.one_of(CHOICES, nested(ranges(), 3))
 
 
@@ -242,6 +254,8 @@ def choices_of(space: spaces.Space) -> list[int]:
     for _, leaf, _ in leaves(space):
         if isinstance(leaf, spaces.MultiBinary):
             found += [2] * int(np.prod(leaf.shape))
+        elif isinstance(leaf, spaces.Box):
+            found += np.ravel(leaf.high.astype(int) - leaf.low.astype(int) + 1).tolist()
         else:
             found += np.ravel(leaf.nvec if isinstance(leaf, spaces.MultiDiscrete) else leaf.n).tolist()
     return found
@@ -251,15 +265,20 @@ def flat_choices(space: spaces.Space, action: Any) -> list[int]:
     """Each part of a discrete action, counted from 0."""
     found: list[int] = []
     for _, leaf, value in leaves(space, action):
-        start = 0 if isinstance(leaf, spaces.MultiBinary) else leaf.start
-        found += np.ravel(np.asarray(value) - start).astype(int).tolist()
+        start = 0 if isinstance(leaf, spaces.MultiBinary) else np.asarray(
+            leaf.low if isinstance(leaf, spaces.Box) else leaf.start).astype(int)
+        found += np.ravel(np.asarray(value).astype(int) - start).tolist()
     return found
+
+
+def is_continuous(action: spaces.Space) -> bool:
+    return any(isinstance(leaf, spaces.Box) and leaf.dtype.kind == "f" for _, leaf, _ in leaves(action))
 
 
 @st.composite
 def plans(draw: st.DrawFn) -> Plan:
     action = draw(ACTIONS)
-    discrete = not any(isinstance(leaf, spaces.Box) for _, leaf, _ in leaves(action))
+    discrete = not is_continuous(action)
     ends = st.tuples(st.integers(1, 4), st.sampled_from(["terminated", "truncated", "both"]))
     return Plan(draw(OBSERVATIONS), action, draw(st.lists(ends, min_size=1, max_size=3)),
                 draw(st.sampled_from(["none", "info", "method"])) if discrete else "none", draw(st.booleans()),
@@ -281,8 +300,7 @@ def read(space: spaces.Space, value: Any) -> list[tuple[tuple, np.ndarray]]:
 def told_inside(plan: Plan) -> bool:
     """Whether the observation has a part "action_mask" that is one: a number from 0 to 1 for each choice."""
     leaf = plan.observation.spaces.get("action_mask") if isinstance(plan.observation, spaces.Dict) else None
-    if not isinstance(leaf, spaces.Box | spaces.MultiBinary) or any(
-            isinstance(part, spaces.Box) for _, part, _ in leaves(plan.action)):
+    if not isinstance(leaf, spaces.Box | spaces.MultiBinary) or is_continuous(plan.action):
         return False
     within = isinstance(leaf, spaces.MultiBinary) or (leaf.low.min() >= 0 and leaf.high.max() <= 1)
     return bool(within) and int(np.prod(leaf.shape)) == sum(choices_of(plan.action))

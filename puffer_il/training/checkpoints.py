@@ -12,6 +12,7 @@ from puffer_il.core import checkpoint
 from puffer_il.core.errors import EnvFailure, InputError, WorkerKilled
 from puffer_il.learners.common.learned_reward import FILE as REWARD_FILE
 from puffer_il.training.divergence import slow_down
+from puffer_il.training.machine import changed_sets, instruction_sets
 from puffer_il.training.run_dir import is_finished
 
 SHARE = 0.01  # of a run's time that its regular checkpoints may take
@@ -86,6 +87,7 @@ class Checkpoints:
             "spec": checkpoint.spec_to_state(run.spec), "torch_rng": torch.get_rng_state(),
             "wall_s": run.wall_s, **{name: getattr(run, name) for name in COUNTED},
             "status": run.status, "rollbacks": run.rollbacks, "total_steps": run.config.train.total_steps,
+            "instruction_sets": instruction_sets(),
         }
         checkpoint.save(run.run_dir / "checkpoints", run.env_steps, state, run.config.train.keep_checkpoints)
         if chosen.reward is not None:
@@ -105,6 +107,7 @@ class Checkpoints:
                 raise InputError(f"{run.run_dir}: its policy saw pictures with {seen}, and is to go on with "
                                  f"{run.spec.pictures}; leave these keys as they are")
             self.take_up(state)
+        notices += changed_sets(state.get("instruction_sets"))
         for newer in sorted(path.parent.glob("step_*.pt"), reverse=True):  # must not pass for the newest again
             if newer.name > path.name:
                 newer.replace(newer.with_suffix(".damaged"))

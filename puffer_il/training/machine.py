@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 import puffer_il.kernels._kernels as kernels
+from puffer_il.core.text import shown
 from puffer_il.kernels.threads import cores
 from puffer_il.vector.vec import Vec
 
@@ -35,6 +36,16 @@ def instruction_sets() -> dict[str, str]:
     found = np.show_config(mode="dicts")["SIMD Extensions"]
     return {"kernels": kernels.instruction_set(), "torch": torch.backends.cpu.get_cpu_capability(),
             "numpy": [*found.get("baseline", ()), *found.get("found", ())][-1]}
+
+
+def changed_sets(before: Any) -> list[str]:
+    """One line, if a run goes on with other sets than those of its checkpoint."""
+    if not isinstance(before, dict):
+        return []  # of an earlier version
+    changed = [f"{library} {name} instead of {shown(str(before[library]))}"
+               for library, name in instruction_sets().items() if before.get(library, name) != name]
+    return [f"this machine computes with {', '.join(changed)}: from here on the run rounds otherwise than it would "
+            "have there"] if changed else []
 
 
 def processor() -> str:

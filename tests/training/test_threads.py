@@ -162,3 +162,22 @@ def test_the_summary_says_what_rounded_its_numbers(tmp_path: Path) -> None:
     assert sets[""]["torch"] == torch.backends.cpu.get_cpu_capability() and sets[""]["numpy"]
     same = same_state(*weights)
     assert same == (sets[""]["kernels"] == "portable")
+
+
+def test_a_run_that_goes_on_elsewhere_says_that_it_rounds_otherwise(tmp_path: Path) -> None:
+    keys: dict[str, Any] = {"train__total_steps": 512}
+    run(tiny("ppo", tmp_path / "run", **keys), interrupt_after=1)
+    best = kernels.instruction_set()
+    if best == "portable":
+        pytest.skip("this processor has one instruction set only")
+    kernels.use_instruction_set("portable")
+    told = run(tiny("ppo", tmp_path / "run", **keys), resume=True).messages
+    assert [line for line in told if "rounds" in line] == [
+        f"this machine computes with kernels portable instead of {best}: from here on the run rounds otherwise than it "
+        "would have there"]
+
+
+def test_a_run_that_goes_on_where_it_began_does_not(tmp_path: Path) -> None:
+    keys: dict[str, Any] = {"train__total_steps": 512}
+    run(tiny("ppo", tmp_path / "run", **keys), interrupt_after=1)
+    assert not any("rounds" in line for line in run(tiny("ppo", tmp_path / "run", **keys), resume=True).messages)

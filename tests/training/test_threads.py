@@ -112,7 +112,7 @@ def test_by_default_the_number_of_cores_does_not_matter_where_workers_step(num_e
         weights.append(final_state(tmp_path / str(count))["policy"])
         assert recorder.summary is not None
         machines.append(recorder.summary["machine"])
-    assert [told["workers"] for told in machines] == [0, num_envs // 8]
+    assert [told["workers"] for told in machines] == [1, num_envs // 8]
     assert [told["groups"] for told in machines] == [1, 2 if num_envs == 48 else 1]
     same = same_state(*weights)
     assert same

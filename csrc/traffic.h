@@ -67,12 +67,13 @@ ALWAYS_INLINE void sort_vehicles(Traffic *t) {
     }
 }
 
-/* How far a lane's byte is shifted: 8 times the whole number, taken from a float's bits, which is vectorized. */
+/* How far a lane's byte is shifted: 8 times the whole number, taken from a float's bits, which is vectorized. Whole bytes
+ * for any other number too, so that what is found there is always a vehicle. */
 ALWAYS_INLINE uint32_t lane_shift(float lane) {
     const float shifted = 8 * lane + 0x1p23f;
     uint32_t bits;
     memcpy(&bits, &shifted, sizeof bits);
-    return bits & 63;
+    return bits & 56;
 }
 
 /* The next vehicle ahead on a lane. */

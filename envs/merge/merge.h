@@ -48,7 +48,7 @@ static inline void look(const Env *env, Traffic *t, const Model *m) {
         t->heading[i] = (float)env->heading[i];
         t->target_lane[i] = (float)env->target[i] / LANE_WIDTH;
         t->target_speed[i] = (float)env->wanted[i];
-        t->timer[i] = ((int64_t)env->step + i) % THINKING == 0;
+        t->timer[i] = ((int64_t)clip(env->step, 0, 0x1p52) + i) % THINKING == 0;
     }
     traffic_settle(t, m);
 }

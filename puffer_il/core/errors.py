@@ -2,12 +2,15 @@
 
 from difflib import get_close_matches
 
+LONGEST = 2_000  # characters of a line
+
 
 class InputError(Exception):
     """The user's input was wrong: one line that names the key or file, the value and the remedy (exit code 2)."""
 
     def __init__(self, text: object = "") -> None:
-        super().__init__(" ".join(line.strip() for line in str(text).splitlines()))  # names and values may have several
+        one = " ".join(line.strip() for line in str(text).splitlines())  # names and values may have several
+        super().__init__(one if len(one) <= LONGEST else f"{one[:LONGEST // 2]} … {one[-LONGEST // 2 + 3:]}")
 
 
 class Quit(Exception):

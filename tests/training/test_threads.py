@@ -22,7 +22,7 @@ from puffer_il.vector.vec import make_vec
 from tests.support.runs import CONTRACT, final_state, run, same_state, tiny
 
 ENVS, STEPS = 512, 72  # more rows than torch, the kernels and NumPy leave to one thread
-WIDE: dict[str, Any] = {"env__num_envs": ENVS, "train__num_steps": STEPS, "train__total_steps": ENVS * STEPS,
+WIDE: dict[str, Any] = {"env__num_envs": ENVS, "train__num_steps": STEPS,
                         "policy__hidden": [64, 64]}  # LAPACK makes their first weights, on its own threads
 REWARD = {"disc_updates": 1, "disc_batch_size": 9000, "disc_hidden": [64, 64]}
 OWN: dict[str, dict[str, Any]] = {  # what is wide for the learner, beside that
@@ -31,9 +31,10 @@ OWN: dict[str, dict[str, Any]] = {  # what is wide for the learner, beside that
        for algo in ("gail", "gaifo", "amp", "mm", "airl", "deep_maxent_irl")},
     "red": {"red__fit_updates": 2, "red__fit_batch_size": 9000},
     "bc": {"train__total_steps": 80_000, "bc__batch_size": 9000},
-    "sac": {"env__name": "pendulum", "sac__updates": 1, "sac__batch_size": 9000},
+    "sac": {"env__name": "pendulum", "env__num_envs": 128, "sac__updates": 1, "sac__batch_size": 9000},
     "sqil": {"sac__updates": 1, "sac__batch_size": 9000},
-    "csil": {"env__name": "pendulum", "sac__updates": 1, "sac__batch_size": 9000, "bc__batch_size": 9000},
+    "csil": {"env__name": "pendulum", "env__num_envs": 128, "sac__updates": 1, "sac__batch_size": 9000,
+             "bc__batch_size": 9000, "csil__bc_epochs": 1, "csil__critic_updates": 1},
     "dagger": {"dagger__epochs": 1, "bc__batch_size": 9000},
     "noise_bc": {"noise_bc__epochs": 1, "bc__batch_size": 9000},
     "transfer": {"transfer__reward": "{folder}/reward.pt"},
@@ -64,7 +65,8 @@ def settings(algo: str, folder: Path, **more: Any) -> dict[str, Any]:
     known = tiny(algo, folder).sections
     keys = {key: value.format(folder=folder) if isinstance(value, str) else value
             for key, value in (WIDE | OWN["ppo"] | OWN.get(algo, {}) | more).items() if key.split("__")[0] in known}
-    return {"demos__source": str(folder / f"{keys.get('env__name', 'cartpole')}.npz"), **keys}
+    return {"demos__source": str(folder / f"{keys.get('env__name', 'cartpole')}.npz"),
+            "train__total_steps": keys["env__num_envs"] * keys["train__num_steps"], **keys}  # one iteration
 
 
 def learned(algo: str, folder: Path, at: Path, threads: int, **more: Any) -> dict[str, Any]:
@@ -81,7 +83,8 @@ def test_any_number_of_threads_learns_the_same_bytes(algo: str, demos: Path, tmp
     assert [n for n in others if not same_state(first, learned(algo, demos, tmp_path, n))] == []
 
 
-@pytest.mark.parametrize("keys", [{"train__fused": False}, {"policy__lstm": 8}], ids=["without kernels", "lstm"])
+@pytest.mark.parametrize("keys", [{"train__fused": False, "env__num_envs": 128},
+                                  {"policy__lstm": 8, "env__num_envs": 64}], ids=["without kernels", "lstm"])
 def test_what_torch_computes_does_not_depend_on_the_threads_either(keys: dict[str, Any], demos: Path, tmp_path: Path
                                                                    ) -> None:
     same = same_state(*(learned("gail", demos, tmp_path, threads, **keys) for threads in (1, 3)))
@@ -89,7 +92,7 @@ def test_what_torch_computes_does_not_depend_on_the_threads_either(keys: dict[st
 
 
 def test_images_are_learned_from_alike_with_any_number_of_threads(tmp_path: Path) -> None:
-    keys = {"env__name": "breakout", "env__num_envs": 16, "train__num_steps": 8, "train__total_steps": 128,
+    keys = {"env__name": "breakout", "env__num_envs": 8, "train__num_steps": 8, "train__total_steps": 64,
             "policy__hidden": [64, 64]}
     weights = []
     for threads in (1, 3):
@@ -122,7 +125,8 @@ def test_the_number_of_torchs_threads_is_part_of_the_experiment(demos: Path, tmp
     """It rounds otherwise: who asks for it is given it, on any machine."""
     run(tiny("ppo", tmp_path / "run", train__threads=2, train__torch_threads=3))
     assert (torch.get_num_threads(), kernels.get_threads()) == (3, 2)
-    alike = [learned("gail", demos, tmp_path / str(n), 1, train__torch_threads=n)["policy"] for n in (1, 3)]
+    alike = [learned("gail", demos, tmp_path / str(n), 1, env__num_envs=64, train__torch_threads=n)["policy"]
+             for n in (1, 3)]
     same = same_state(*alike)
     assert not same
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from puffer_il.cli.parser import UsageError
 from puffer_il.core.errors import InputError
 from puffer_il.demos.formats import formats
 from tests.fuzz import corpus, engine
@@ -25,6 +26,10 @@ SEEDS = {"minari": "minari", "imitation_folder": "huggingface"}  # formats with 
 
 def refuse(text: str) -> Any:
     raise InputError(text)
+
+
+def misused(text: str) -> Any:
+    raise UsageError(text)
 
 
 def endless(_: Path) -> None:
@@ -44,7 +49,7 @@ def swallowed(_: Path) -> None:
     (lambda _: refuse("d.npz: holds nothing; give another"), True, ""),
     (lambda _: refuse("two\nlines"), True, ""),  # become one
     (lambda _: {}["a"], False, "KeyError"),
-    (lambda _: refuse("x" * 5000), True, "not one line"),
+    (lambda _: misused("x" * 5000), True, "not one line"),
     (lambda _: np.ones(2**23), False, "memory: 6"),
     (swallowed, True, "memory: more than there is"),
     (endless, False, "Hang"),

@@ -80,6 +80,17 @@ def test_choices_and_means_without_deviations_of_skrl(tmp_path):
         read_policy(path, spec())
 
 
+def test_a_q_network_of_skrl_takes_the_highest_value_and_is_not_sampled(tmp_path):
+    net = mlp(4, 8, 6, 3)
+    torch.save({"q_network": named(net, "net_container."), "target_q_network": {}, "optimizer": {}},
+               tmp_path / "agent_5.pt")
+    (tmp_path / "agent.yaml").write_text(agent_yaml(reads="OBSERVATIONS").replace("  policy:\n", "  q_network:\n"))
+    policy = read_policy(tmp_path / "agent_5.pt", spec(3, discrete=True))
+    np.testing.assert_array_equal(policy.predict(OBS, deterministic=True)[0][:, 0], given(net).argmax(1))
+    with pytest.raises(InputError, match="use its deterministic actions"):
+        policy.predict(OBS, deterministic=False)
+
+
 @pytest.mark.parametrize(("config", "message"), [
     (agent_yaml(activation="[elu, tanh]"), r"says for activations elu, tanh; trace one"),
     (agent_yaml(activation="''"), "says for activations none"),

@@ -263,6 +263,17 @@ def test_regularisation_keeps_weights_small():
     assert sizes[0] > 2 * sizes[1] > 4 * sizes[2] > 0
 
 
+def test_many_weights_are_not_summed_by_threads():
+    """BLAS cuts a sum of more than 10,000 products where its threads' shares end."""
+    soft = SoftMDP(random_mdp(1), 0.9)
+    evidence = likelihood_evidence(soft, episodes_of(soft.mdp, tabular.optimal_policy(soft.mdp, 0.9)[0], 1, 1))
+    rng = np.random.default_rng(0)
+    features, weights = 1e-9 * rng.normal(size=(soft.shape[0], 50_000)), rng.normal(size=50_000)
+    value = InverseProblem(soft, evidence, "state", features)(weights)[0]
+    penalised = InverseProblem(soft, evidence, "state", features, l2=1.0)(weights)[0]
+    assert penalised == value + 1 / 2 * (weights * weights).sum()
+
+
 def test_demonstrations_of_another_mdp_are_refused():
     mdp = random_mdp(4, density=0.3)
     demos = episodes_of(mdp, random_policy(mdp, 1), 10, 1)

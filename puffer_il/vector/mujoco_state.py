@@ -3,6 +3,9 @@
 Of data: the integration state, from which the next step follows, and every array that its model gives a size, because
 environments read what the last step has computed (positions of bodies, forces) before they take the next one. What
 depends on the contacts is computed anew. Of a model: the arrays that have been changed since it was first seen.
+
+MuJoCo goes where its whole numbers point to, and a checkpoint may come from anybody: whole numbers of data are MuJoCo's
+own, and of a model only those are read and put back that point nowhere.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from puffer_il.core.spec import Array
 
 STATE = "the integration state"
 OF_CONTACTS = re.compile("efc|island|contact|^map_|^i[A-Z]|^i(acc|frc)")  # arrays whose memory each step deals out anew
+POINTS_NOWHERE = re.compile("_(contype|conaffinity|group|priority)$|^eq_active0$|^tex_data$")
 Arrays = dict[str, Array]
 
 
@@ -48,9 +52,11 @@ class Models:
         """The arrays that have the same size for ever: views, as to ask for one takes longer than to copy it."""
         if data not in self._views:
             if data.model not in self._names:
+                if data.model.npluginstate or getattr(data.model, "nhistory", 0):
+                    raise ValueError("its MuJoCo model has plugins or delays, whose state is not plain numbers")
                 fresh = sys.modules["mujoco"].MjData(data.model)
                 self._names[data.model] = [name for name, array in _arrays(fresh)
-                                           if array.size and not OF_CONTACTS.search(name)]
+                                           if array.size and array.dtype.kind == "f" and not OF_CONTACTS.search(name)]
             self._views[data] = {name: getattr(data, name) for name in self._names[data.model]}
         return self._views[data]
 
@@ -58,7 +64,9 @@ class Models:
 def read(value: Any, models: Models) -> Arrays:
     """Arrays that `write` puts back, not all of them copies."""
     if kind(value) == "MjModel":
-        return {name: array for name, array, first in models.first(value) if array.tobytes() != first}
+        changed = {name: array for name, array, first in models.first(value) if array.tobytes() != first}
+        _demand_floats(changed)
+        return changed
     mujoco = sys.modules["mujoco"]
     which = mujoco.mjtState.mjSTATE_INTEGRATION
     state = np.empty(mujoco.mj_stateSize(value.model, which))
@@ -69,6 +77,7 @@ def read(value: Any, models: Models) -> Arrays:
 def write(value: Any, stored: Arrays, models: Models) -> None:
     """Put back what `read` gave; ValueError if it is of another model."""
     if kind(value) == "MjModel":
+        _demand_floats(stored)
         for name, array, first in models.first(value):
             _put(array, stored.get(name, np.frombuffer(first, array.dtype).reshape(array.shape)))
         return
@@ -81,6 +90,12 @@ def write(value: Any, stored: Arrays, models: Models) -> None:
     mujoco.mj_forward(value.model, value)  # contacts, and what depends on them
     for name, array in models.views(value).items():
         _put(array, stored[name])
+
+
+def _demand_floats(changed: Arrays) -> None:
+    for name, array in changed.items():
+        if array.dtype.kind != "f" and not POINTS_NOWHERE.search(name):
+            raise ValueError(f"{name} of its MuJoCo model is changed while it runs")
 
 
 def _put(live: Array, stored: Array) -> None:

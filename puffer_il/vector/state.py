@@ -1,4 +1,5 @@
-"""The state of the Python environments in one process, for checkpoints: what `snapshot` reads, and their rows."""
+"""The state of the Python environments in one process, for checkpoints: what `snapshot` reads and `put_back` puts back,
+and their rows."""
 
 from __future__ import annotations
 
@@ -11,9 +12,9 @@ import numpy as np
 from puffer_il.core.errors import one_line
 from puffer_il.core.spec import Array
 from puffer_il.vector.mujoco_state import Models
-from puffer_il.vector.snapshot import Reader, Tables, Unreadable, Writer, from_bytes, to_bytes
-
-DAMAGED = (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError)
+from puffer_il.vector.put_back import Writer
+from puffer_il.vector.snapshot import Reader, Tables, Unreadable
+from puffer_il.vector.state_bytes import from_bytes, to_bytes
 
 
 class State:
@@ -34,21 +35,36 @@ class State:
 
     def write(self, stored: Array) -> None:
         """Go on from what `read` gave, in environments that have been reset; Unreadable if that did not work, and they
-        must be reset again."""
+        are as they were."""
         node, arrays = from_bytes(stored)
         writer = Writer(arrays, self._read()[0])
+        rows = {name: array.copy() for name, array in self.rows.items()}
+        shared = random.getstate(), np.random.get_state(legacy=False)
         try:
-            envs = writer.write(node["envs"], self.envs)
-            if len(envs) != len(self.envs) or any(one is not other for one, other in zip(envs, self.envs, strict=True)):
-                raise Unreadable("it is of other environments")
-            for name, array in self.rows.items():
-                np.copyto(array, arrays[node["rows"][name]], casting="no")
-            random.setstate(writer.write(node["random"], None))
-            np.random.set_state(writer.write(node["numpy"], None))
-        except DAMAGED as error:
+            self._put_back(writer, node)
+            if not np.array_equal(again := self.read(), stored[:len(again)]):
+                raise Unreadable("it was not the same once it was put back")
+        except Exception as error:  # a state from anybody may have any fault
+            writer.undo()
+            random.setstate(shared[0])
+            np.random.set_state(shared[1])
+            for name, array in rows.items():
+                self.rows[name][...] = array
+            if isinstance(error, Unreadable):
+                raise
             raise Unreadable(f"the saved state does not fit ({type(error).__name__}: {one_line(error)})") from None
-        if not np.array_equal(again := self.read(), stored[:len(again)]):
-            raise Unreadable("it was not the same once it was put back")
+
+    def _put_back(self, writer: Writer, node: Any) -> None:
+        envs = writer.write(node["envs"], self.envs)
+        if len(envs) != len(self.envs) or any(one is not other for one, other in zip(envs, self.envs, strict=True)):
+            raise Unreadable("it is of other environments")
+        for name, array in self.rows.items():
+            stored = writer.arrays[node["rows"][name]]
+            if stored.shape != array.shape:
+                raise Unreadable(f"its {name} are {stored.shape}, not {array.shape}")
+            np.copyto(array, stored, casting="no")
+        random.setstate(writer.write(node["random"], None))
+        np.random.set_state(writer.legacy_state(node["numpy"], np.random.get_state(legacy=False)))
 
     def _read(self) -> tuple[Reader, dict[str, Any]]:
         reader = Reader(self._outside, self.models, self.tables)

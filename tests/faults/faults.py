@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,10 +65,10 @@ def fault(name: str, *families: str) -> Callable[[Callable[[str, Path], Row]], C
 def config_of(family: str, folder: Path, env: str = "", **keys: Any) -> Config:
     algo = family.rpartition(" ")[2]
     workers = {"env__backend": "multiprocessing", "env__num_workers": 2} if family.startswith("workers") else {}
-    slow = {"bc": 10_000 * 256}.get(algo, STEPS)
+    cloning = {"train__total_steps": 2_500_000, "bc__patience": 0} if algo == "bc" else {}
     return tiny(algo, folder, **{
         "env__name": env or FAMILIES[family], "env__num_envs": 16, "train__num_steps": STEP // 16,
-        "train__total_steps": slow, "train__checkpoint_minutes": 0.005, **workers, **keys})
+        "train__total_steps": STEPS, "train__checkpoint_minutes": 0.005, **workers, **cloning, **keys})
 
 
 def told(live: Live, pattern: str) -> str:
@@ -107,7 +108,7 @@ def killed(family: str, folder: Path) -> Row:
     live = Live(config)
     live.until(lambda: (folder / "checkpoints").is_dir() and live.steps > 0, "its beginning")
     time.sleep(random.Random(folder.name).uniform(0.0, 1.5))
-    assert live.process.poll() is None, "it was too late"
+    assert not (folder / "summary.json").is_file(), "it was too late"
     code = live.end(signal.SIGKILL)
     return resumed("kill -9 at a random moment", family, config, reference, 0, live, "^$", code)
 
@@ -204,14 +205,9 @@ def _replace(live: Live) -> Path:
     return live.folder
 
 
-def _fill(live: Live) -> Path:
-    """No file may grow any more: as on a full disk, each write fails."""
+def _no_file_may_grow(live: Live) -> Path:
+    """As on full disks, all of them: each write fails."""
     resource.prlimit(live.process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
-    return live.folder
-
-
-def _fill_for_a_second(live: Live) -> Path:
-    _fill(live)
     time.sleep(1.0)
     resource.prlimit(live.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     return live.folder
@@ -220,35 +216,57 @@ def _fill_for_a_second(live: Live) -> Path:
 _goes_on("the run directory is deleted", _delete, "was deleted")
 _goes_on("the run directory is moved", _move, "was moved")
 _goes_on("another directory takes its place", _replace, "taken the place")
-_goes_on("the disk is full until the end", _fill, "cannot be written")
-_goes_on("the disk is full for a second", _fill_for_a_second, "cannot be written")
+_goes_on("no file may grow for a second", _no_file_may_grow, "cannot be written")
 
 
-@fault("the run directory becomes read-only")
-def read_only(family: str, folder: Path) -> Row:
-    name = "the run directory becomes read-only"
-    reference, config = reference_of(family, folder), config_of(family, folder)
-    user = {"user": 65534} if os.getuid() == 0 else {}
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    for place in (folder.parent, folder.parent.parent, folder.parent.parent.parent):
-        place.chmod(0o777)
-    live = Live(config, **user)
-    live.until_steps(5 * STEP)
-    for path in (folder, folder / "checkpoints", folder / "metrics.jsonl"):
-        path.chmod(0o555)
-    begin = time.monotonic()
-    live.until(lambda: live.said("cannot be written"), "its message")
-    seen = time.monotonic() - begin
-    code = live.end()
-    found = re.search(r"they are in (\S+), so", live.output)
-    wrong = differences(reference, Path(found[1])) if found else ["everything"]
-    return Row(name, family, f"{seen:.1f} s, goes on, exit code {code}", told(live, "cannot be written"),
-               "nothing" if not wrong else "everything", SAME if not wrong else LESS + ", ".join(wrong), not wrong)
+def _on_a_disk_of_its_own(name: str, do: Callable[[Path], object]) -> None:
+    """Declare what happens to the disk of a run directory. Only root can do it, as it mounts one."""
+    def run(family: str, folder: Path) -> Row:
+        disk = folder.parent / "disk"
+        reference, config = reference_of(family, folder), config_of(family, disk / "run")
+        disk.mkdir(parents=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)], check=True)
+        try:
+            live = Live(config)
+            live.until_steps(5 * STEP)
+            do(disk)
+            begin = time.monotonic()
+            live.until(lambda: live.said("cannot be written"), "its message")
+            seen, code = time.monotonic() - begin, live.end()
+        finally:
+            while disk.is_mount():
+                subprocess.run(["umount", "-l", str(disk)], check=True)
+        found = re.search(r"they are in (\S+), so", live.output)
+        wrong = differences(reference, Path(found[1])) if found else ["everything"]
+        if found:
+            shutil.rmtree(found[1])
+        return Row(name, family, f"{seen:.1f} s, goes on, exit code {code}", told(live, "cannot be written"),
+                   "everything" if wrong else "nothing", LESS + ", ".join(wrong) if wrong else SAME + ", elsewhere",
+                   not wrong and code == 1)
+
+    FAULTS.append(Fault(name, run, ("ppo",)))
+
+
+def _fill(disk: Path) -> None:
+    with suppress(OSError), (disk / "filler").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
+def _write_protect(disk: Path) -> None:
+    """By a read-only mount above it, as the disk itself is busy."""
+    for options in (["--bind", str(disk), str(disk)], ["-o", "remount,bind,ro", str(disk)]):
+        subprocess.run(["mount", *options], check=True)
+
+
+_on_a_disk_of_its_own("the disk is full until the end", _fill)
+_on_a_disk_of_its_own("the disk becomes read-only until the end", _write_protect)
 
 
 def _damaged(name: str, damage: Callable[[bytes], bytes]) -> None:
     def run(family: str, folder: Path) -> Row:
-        reference, config = reference_of(family, folder), config_of(family, folder)
+        keys = {"train__total_steps": 4 * STEPS}
+        reference, config = reference_of(family, folder, **keys), config_of(family, folder, **keys)
         live = Live(config)
         live.until(lambda: len(list((folder / "checkpoints").glob("step_*[1-9]*.pt"))) > 1, "a second checkpoint")
         live.end(signal.SIGKILL)

@@ -104,8 +104,11 @@ def raced(folder: Path, scratch: Path) -> str:
 
 def whole_build() -> Path:
     """The package with every extension under both sanitizers, in build/sanitized."""
-    target = ROOT / "build" / "sanitized"
-    environment = os.environ | {"CFLAGS": FLAGGED, "LDFLAGS": FLAGGED}
+    target, compiler = ROOT / "build" / "sanitized", ROOT / "build" / "sanitized-cc"
+    compiler.parent.mkdir(exist_ok=True)
+    compiler.write_text(f'#!/bin/sh\nexec gcc "$@" {FLAGGED}\n')  # behind the flags that setup.py gives
+    compiler.chmod(0o755)
+    environment = os.environ | {"CC": str(compiler), "LDSHARED": f"{compiler} -shared"}
     subprocess.run([sys.executable, "setup.py", "-q", "build", "--build-base",
                     str(ROOT / "build" / "sanitized-objects"), "--build-lib", str(target)], cwd=ROOT, env=environment,
                    check=True)

@@ -173,8 +173,11 @@ def _made(path: Path, state: dict[str, Any], device: torch.device | str) -> Lear
     reward = KINDS[state["kind"]](checkpoint.spec_from_state(state["spec"]), state["algo"], state["absorbing"],
                                   **state["arguments"]).to(device)
     reward.load_state_dict(state["state"])
-    rows, action = reward.spec.blank(2), reward.spec.action  # whether it takes such rows
-    reward.eval().requires_grad_(False).predict(rows, np.zeros((2, action.dim), action.dtype), rows)
+    rows, action = reward.spec.blank(2), reward.spec.action
+    try:
+        reward.eval().requires_grad_(False).predict(rows, np.zeros((2, action.dim), action.dtype), rows)
+    except InputError as error:  # it does not take the rows of its own spaces
+        raise ValueError(str(error)) from None
     return reward
 
 

@@ -336,9 +336,9 @@ def worker_killed(family: str, folder: Path) -> Row:
     reference, config = reference_of(family, folder), config_of(family, folder)
     live = Live(config)
     live.until_steps(5 * STEP)
-    workers = live.children()
+    workers = live.workers()
     begin = time.monotonic()
-    stop(workers[0])
+    stop(workers[-1])
     code = live.end()
     left = orphans(workers)
     row = resumed("a worker is killed (kill -9)", family, config, reference, time.monotonic() - begin, live, "SIGKILL",
@@ -352,7 +352,7 @@ def _ends(name: str, env: str, pattern: str, code: int, **keys: Any) -> None:
         live = Live(config_of(family, folder, f"{ENVS}:{env}", **keys))
         begin = time.monotonic()
         ended = live.end()
-        workers = orphans(live.children())
+        workers = orphans(live.workers())
         left = saved_steps(folder) if (folder / "checkpoints").is_dir() else -1
         line, lost = told(live, pattern), max(0, steps_of(folder) - left)
         good = ended == code and bool(line) and left > 0 and not workers
@@ -398,7 +398,7 @@ _survives("evaluated episodes have no end", "endless", "do not end", eval__max_e
 def worker_stopped(family: str, folder: Path) -> Row:
     live = Live(config_of(family, folder, env__timeout_s=2.0, env__on_timeout="restart"))
     live.until_steps(5 * STEP)
-    begin, worker = time.monotonic(), live.children()[0]
+    begin, worker = time.monotonic(), live.workers()[-1]
     stop(worker, signal.SIGSTOP)
     live.until(lambda: live.said("answer"), "its message")
     seen, code = time.monotonic() - begin, live.end()
@@ -414,8 +414,8 @@ def killed_with_stopped_worker(family: str, folder: Path) -> Row:
     reference, config = reference_of(family, folder), config_of(family, folder)
     live = Live(config)
     live.until_steps(5 * STEP)
-    workers = live.children()
-    stop(workers[0], signal.SIGSTOP)
+    workers = live.workers()
+    stop(workers[-1], signal.SIGSTOP)
     begin = time.monotonic()
     code = live.end(signal.SIGKILL)
     left, seen = orphans(workers), time.monotonic() - begin

@@ -15,6 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from puffer_il.core import checkpoint
 from puffer_il.core.config import Config
 from tests.support.runs import final_state, same_state
@@ -76,13 +78,12 @@ class Live:
         self._reader.join(1.0)  # a stopped worker would hold the pipe for ever
         return code
 
-    def children(self) -> list[int]:
-        """The worker processes."""
-        try:
-            return [int(pid) for pid in
-                    Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()]
-        except OSError:
-            return []
+    def workers(self) -> list[int]:
+        """The worker processes, those of evaluations first: of its children, those that it has forked itself into."""
+        with suppress(psutil.Error):
+            own = psutil.Process(self.process.pid)
+            return [child.pid for child in own.children() if child.cmdline() == own.cmdline()]
+        return []
 
     def said(self, pattern: str) -> str:
         """The last line of its output that has `pattern`; "" if there is none."""

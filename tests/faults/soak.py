@@ -46,7 +46,7 @@ def disturbed(config: Config, until: float, chance: random.Random) -> dict[str, 
         if code is None and time.monotonic() >= until:
             assert live.end() == 0, live.output
             return done
-        workers = live.children()
+        workers = live.workers()
         if code is None and workers and chance.random() < 0.4:
             stop(chance.choice(workers))
             done["kills of a worker"] += 1
@@ -116,16 +116,16 @@ def main() -> int:
     say(f"\n## Soak of {args.minutes:g} minutes, begun {datetime.now(UTC):%Y-%m-%d %H:%M} UTC\n")
     say("| minute | run | kills of the trainer | of a worker | resumes | steps done twice | what differs in the end |\n"
         "|---|---|---|---|---|---|---|")
-    cases = [("gail", "cartpole", 40_000), ("ppo", "gymnasium:CartPole-v1", 60_000), ("sac", "pendulum", 20_000)]
-    turn = 0
+    cases = [("gail", "cartpole", 40_000), ("ppo", "gymnasium:CartPole-v1", 30_000), ("sac", "pendulum", 20_000)]
+    turn = args.seed - 1
     with tempfile.TemporaryDirectory(prefix="puffer_il-soak-") as folder:
         while time.monotonic() - begin < 60 * args.minutes:
             algo, env, steps = cases[turn % len(cases)]
             turn += 1
             place = Path(folder) / str(turn)
-            reference = whole(config_of(algo, env, place / "whole", steps, train__seed=args.seed + turn))
+            reference = whole(config_of(algo, env, place / "whole", steps, train__seed=turn))
             left = 60 * args.minutes - (time.monotonic() - begin)
-            config = config_of(algo, env, place / "run", steps, train__seed=args.seed + turn)
+            config = config_of(algo, env, place / "run", steps, train__seed=turn)
             done = disturbed(config, time.monotonic() + left, chance)
             wrong = differences(reference, place / "run")
             good &= not wrong

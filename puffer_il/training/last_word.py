@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import faulthandler
 import shlex
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+
+from puffer_il.vector import processes
 
 SHELL = "/bin/sh"
 SCRIPT = 'trap "" INT TERM HUP TSTP; read -r told || printf "%s\\n" "$1" >&2'
@@ -28,7 +32,8 @@ def last_word(run_dir: Path) -> Iterator[None]:
         if not faulthandler.is_enabled():
             faulthandler.enable()
     try:
-        shell = subprocess.Popen([SHELL, "-c", SCRIPT, SHELL, text], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        shell = subprocess.Popen([SHELL, "-c", SCRIPT, SHELL, text], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                                 preexec_fn=partial(processes.signalled, signal.SIGCONT))  # if it was stopped
     except OSError:
         yield
         return

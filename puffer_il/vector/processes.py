@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 
 PR_SET_PDEATHSIG = 1  # of prctl(2)
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def launch(process: Any) -> None:
@@ -36,12 +37,16 @@ def end_with_parent() -> None:
     """To be called in a worker: it ends as soon as its parent has, on Linux even if it is stopped (SIGSTOP)."""
     parent = multiprocessing.parent_process()
     assert parent is not None
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent.pid:  # it was quicker
-            os._exit(1)
+    signalled(signal.SIGKILL)
+    if os.getppid() != parent.pid:  # it was quicker
+        os._exit(1)
     threading.Thread(target=_leave_with_parent, args=(parent.sentinel,), daemon=True).start()
+
+
+def signalled(number: int) -> None:
+    """Have this process sent a signal when the thread that has started it ends; nothing of it where that cannot be."""
+    if _libc is not None:
+        _libc.prctl(PR_SET_PDEATHSIG, number)
 
 
 def kill(process: Any) -> None:

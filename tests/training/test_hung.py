@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import gymnasium
+import psutil
 import pytest
 
 from puffer_il.core.errors import EnvFailure
@@ -200,3 +201,26 @@ def test_a_process_that_is_gone_without_a_word_has_a_last_one(tmp_path):
     assert done.returncode == 0  # which is what the environment has left with
     assert f"continue from its last checkpoint by puffer-il train --resume {tmp_path / 'run'}" in done.stderr
     assert final_state(tmp_path / "run")["env_steps"] == 0
+
+
+SHELLED = """
+from pathlib import Path
+from puffer_il.training.last_word import last_word
+import psutil, time
+with last_word(Path("a run")):
+    print(psutil.Process().children()[0].pid, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_what_has_the_last_word_is_gone_with_its_process_though_it_was_stopped():
+    parent = subprocess.Popen([sys.executable, "-c", SHELLED], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              text=True)
+    shell = psutil.Process(int(parent.stdout.readline()))
+    shell.send_signal(signal.SIGSTOP)
+    parent.kill()
+    assert "puffer-il train --resume 'a run'" in parent.communicate(timeout=10)[1]
+    deadline = time.monotonic() + 2
+    while shell.is_running() and shell.status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -275,11 +275,14 @@ def changed_state(rng: random.Random, files: Files) -> Files:
 
 def changed_states(rng: random.Random, files: Files) -> Files:
     """Mostly the states themselves."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(files["d.npz"])) as given:
+            members = {name: given.read(name) for name in given.namelist()}
+        members |= mutated(rng, {"states.npy": members["states.npy"]})
+    except Exception:  # changed before
+        return files | mutated(rng, {"d.npz": files["d.npz"]})
     if rng.random() < 0.2:
         return files | mutated(rng, {"d.npz": files["d.npz"]})
-    with zipfile.ZipFile(io.BytesIO(files["d.npz"])) as given:
-        members = {name: given.read(name) for name in given.namelist()}
-    members |= mutated(rng, {"states.npy": members["states.npy"]})
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as made:
         for name, data in members.items():

@@ -172,8 +172,9 @@ def output_head(network: Network, spec: EnvSpec, refuse: Callable[[str], Any]) -
     obs = np.random.default_rng(0).random((rows, *spec.obs_shape)).astype(spec.obs_dtype)
     try:
         outputs, again = (network(obs, None, None)[0] for _ in range(2))
-    except Exception as error:  # other people's code, in whatever runs it
-        refuse(f"does not take observations of shape {spec.obs_shape} ({one_line(error)}); use a policy of {spec.name}")
+    except Exception as error:  # other people's code, in whatever runs it, whose last line says what was wrong
+        reason = one_line(RuntimeError(str(error).strip().rpartition("\n")[2] or type(error).__name__))
+        refuse(f"does not take observations of shape {spec.obs_shape} ({reason}); use a policy of {spec.name}")
     if not np.array_equal(outputs, again):
         refuse("gives different actions for the same observations: it samples, or keeps a state in itself; export its "
                "mean, and a recurrent one to ONNX, where the state is an input")

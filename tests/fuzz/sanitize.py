@@ -25,8 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
 COVERAGE = ("-O1", "-DCHECK_COVERAGE", "-fsanitize-coverage=trace-pc")
 OTHERS = {"tron": {"players": 3}, "merge": {"controlled": 2}, "highway": {"observation": "lidar"}}  # not the defaults
 ROOMS = ("tests/kernels", "tests/nn/test_fused.py", "tests/rollout/test_buffer.py", "tests/rollout/test_replay.py",
-         "tests/rollout/test_rollout.py", "tests/native/test_native_env.py", "tests/native/test_csrc.py",
-         "tests/learners/test_pwil.py", "tests/learners/common", "tests/envs/test_contract.py")
+         "tests/rollout/test_rollout.py", "tests/learners/test_pwil.py", "tests/learners/test_ppo_kernel.py",
+         "tests/learners/test_airl_kernel.py", "tests/learners/common")
 FLAGGED = "-fsanitize=address,undefined -fno-sanitize=alignment -fno-omit-frame-pointer -g1 -O1"
 RACE = r"""
 #include <stdio.h>

@@ -83,6 +83,14 @@ def leaves_of(space: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
         yield from leaves_of(part, (*path, key))
 
 
+def empty_part(space: Any, path: Path = ()) -> str:
+    """Where a Dict or Tuple has a part of nothing, of which rows do not tell that it is there; "" for nowhere."""
+    inner = parts_of(space)
+    if path and (not inner if inner is not None else 0 in (space.shape or ())):
+        return ".".join(map(str, path))
+    return next(filter(None, (empty_part(part, (*path, key)) for key, part in inner or ())), "")
+
+
 def choices_of(space: Any) -> tuple[Array, Array] | None:
     """How many values each number of a discrete action has, and the first of them, both (numbers,) int64: of a
     Discrete, MultiDiscrete or MultiBinary, or of a Box of whole numbers that are few enough. None for other leaves."""
@@ -107,6 +115,8 @@ def _leaves(space: Any, path: Path) -> Iterator[ObsField]:
     for key, part in inner:
         if kind_of(space) == "Dict" and not isinstance(key, str):
             raise InputError(f"the observation space has the key {key!r}, which is no text; name its parts by texts")
+        if kind_of(space) == "Tuple" and parts_of(part) == []:
+            raise InputError(f"the observation space has a part {key} that is empty; leave it out")
         yield from _leaves(part, (*path, key))
 
 

@@ -17,7 +17,7 @@ from gymnasium import spaces
 from puffer_il.core.actions import first_of
 from puffer_il.core.errors import InputError
 from puffer_il.core.rows import MASK_KEY, Layout, nested, put_masks
-from puffer_il.core.spaces import MOST_CHOICES, choices_of, lay_out, leaves_of, remarks
+from puffer_il.core.spaces import MOST_CHOICES, choices_of, empty_part, lay_out, leaves_of, remarks
 from puffer_il.core.spec import ActionSpec, Array
 from puffer_il.native.pufferlib import pufferlib
 from puffer_il.vector.gym_compat import OldGym, is_old, layers
@@ -103,6 +103,8 @@ def offered_mask(method: Callable[[], Any] | None, info: Any) -> Any:
 def plain_actions(space: spaces.Space) -> tuple[spaces.Space, Decode | None]:
     """A Discrete, MultiDiscrete or one-dimensional Box in place of `space`, and how rows of it become actions."""
     leaves = [leaf for _, leaf in leaves_of(space)]
+    if empty := empty_part(space):
+        raise InputError(f"action space {_line(space)} is not supported: its part {empty!r} is empty; leave it out")
     if leaves and all(isinstance(leaf, spaces.Box) and leaf.dtype.kind == "f" for leaf in leaves):
         if len(space.shape or ()) == 1:
             return space, None

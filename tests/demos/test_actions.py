@@ -7,6 +7,7 @@ from gymnasium import spaces
 import puffer_il
 from puffer_il.core.actions import ActionSpec
 from puffer_il.core.errors import InputError
+from puffer_il.core.spaces import lay_out
 from puffer_il.core.spec import EnvSpec
 from puffer_il.demos import load_demos, read_demos
 from puffer_il.vector.emulation import action_spec, plain_actions
@@ -75,6 +76,17 @@ def test_mixed_actions_of_an_environment_are_refused_with_the_remedy():
         plain_actions(spaces.Dict({"a": spaces.Discrete(2), "b": spaces.Box(0, 1)}))
     with pytest.raises(InputError, match="one choice among all its values, at most 4096; narrow its bounds"):
         plain_actions(spaces.Box(0, 70_000, (1,), np.int32))
+
+
+@pytest.mark.parametrize("space, part", [
+    (spaces.Dict(x=spaces.Dict(), y=spaces.Discrete(2)), "x"),
+    (spaces.Dict(x=spaces.Box(-1, 1, (0,)), y=spaces.Discrete(2)), "x"),
+    (spaces.Dict(x=spaces.Tuple((spaces.Tuple(()), spaces.Box(-1, 1, (2,))))), "x.0")])
+def test_spaces_with_a_part_of_nothing_are_refused_where_its_place_would_be_lost(space, part):
+    with pytest.raises(InputError, match=f"its part '{part}' is empty; leave it out"):
+        plain_actions(space)
+    with pytest.raises(InputError, match="has a part 0 that is empty; leave it out"):
+        lay_out(spaces.Tuple((spaces.Dict(), spaces.Box(-1, 1, (2,)))))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int64, bool])

@@ -147,8 +147,8 @@ static inline void c_set_state(Env *env, Io io, const double *state) {
     env->x = (int32_t)clip(rest[0], 0, (double)io.params->width - 1);
     env->y = (int32_t)clip(rest[1], 0, (double)io.params->height - 1);
     env->heading = (int32_t)clip(rest[2], 0, 3);
-    env->food = (int32_t)clip(rest[3], -1, CELLS - 1);
     env->length = (int32_t)clip(rest[4], 1, CELLS);
+    env->food = env->length < CELLS ? (int32_t)clip(rest[3], -1, CELLS - 1) : -1;
     env->fasted = (int32_t)clip(rest[5], 0, 0x1p30);
     for (int c = 0; c < CELLS; c++)
         env->body[c] = (uint16_t)clip(state[c], 0, env->length);

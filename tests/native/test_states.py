@@ -76,3 +76,16 @@ def test_a_checkpoint_goes_on_exactly(name: str):
             one.step(np.ones_like(one.actions))
         assert np.array_equal(env.observations, other.observations) and np.array_equal(env.rewards, other.rewards)
         assert np.array_equal(env.env_states(), other.env_states())
+
+
+def test_a_snake_that_fills_the_board_has_no_food():
+    env = played("snake", 1)
+    states, cells = env.env_states(), env.state_size - 6
+    states[0, cells + 4] = cells  # its length
+    with pytest.raises(InputError, match="cannot be in the demonstrations' state 0"):
+        env.begin_in(Starts(states, 1.0))
+    env.set_env_states(states)
+    assert env.env_states()[0, cells + 3] == -1
+    for action in range(4):
+        env.step(np.full_like(env.actions, action))
+        env.render()

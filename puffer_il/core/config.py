@@ -37,10 +37,10 @@ class EnvConfig:
     clip_actions: bool = setting(True, "clip continuous actions to their range before the environment is given them; "
                                        "without, it may charge for what is beyond")
     resize: tuple[int, ...] = setting((), "height and width that pictures are resized to, such as 84,84; empty keeps "
-                                      "theirs", low=1)
+                                      "theirs", low=1, high=8192)
     grey: bool = setting(False, "make colour pictures grey")
     stack: int = setting(1, "pictures of the last steps that an observation holds side by side as channels; before an "
-                            "episode's beginning, its first one", low=1)
+                            "episode's beginning, its first one", low=1, high=256)
     channels: str = setting("auto", "where pictures have their channels; auto decides by their shape and says so",
                             choices=("auto", "first", "last"))
     on_nan: str = setting("stop", "what to do when the environment gives a NaN or infinite observation or reward: stop "

@@ -24,6 +24,7 @@ from puffer_il.core.rows import Array, Layout, ObsField, channels_said
 
 LEAST_SIDE = 16  # pixels from which on bytes with two axes are taken for a picture
 FEW_LEVELS = 16  # of a pixel: fewer, and rounded means lose what a picture shows
+MOST_SIDE, MOST_STACKED = 8192, 256  # more is a slip, or a file that is to fill the memory
 ORDERS = ("auto", "first", "last")
 
 
@@ -41,12 +42,16 @@ class Pictures:
     channels: str = "auto"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "resize", tuple(self.resize))
-        if len(self.resize) not in (0, 2) or any(int(size) != size or size < 1 for size in self.resize):
-            raise InputError(f"env.resize = {','.join(map(str, self.resize))}: give two whole numbers, the height and "
-                             "the width, such as 84,84")
-        if int(self.stack) != self.stack or self.stack < 1:
-            raise InputError(f"env.stack = {self.stack}: must be at least 1")
+        sides = tuple(self.resize) if isinstance(self.resize, list | tuple | np.ndarray) else (self.resize,)
+        if len(sides) not in (0, 2) or not all(_is_whole(size, MOST_SIDE) for size in sides):
+            raise InputError(f"env.resize = {','.join(map(str, sides))}: give two whole numbers from 1 to {MOST_SIDE}, "
+                             "the height and the width, such as 84,84")
+        if not _is_whole(self.stack, MOST_STACKED):
+            raise InputError(f"env.stack = {self.stack}: must be a whole number from 1 to {MOST_STACKED}")
+        if not isinstance(self.grey, bool | np.bool_):
+            raise InputError(f"env.grey = {self.grey!r}: must be true or false")
+        for name, value in (("resize", tuple(map(int, sides))), ("stack", int(self.stack)), ("grey", bool(self.grey))):
+            object.__setattr__(self, name, value)
         if self.channels not in ORDERS:
             raise InputError(f"env.channels = {self.channels!r}: choose one of {', '.join(ORDERS)}")
 
@@ -232,6 +237,10 @@ def picture_notices(spec: Any) -> list[str]:
                 text += ", and the means are rounded to its few whole numbers"
         found.append(text)
     return found
+
+
+def _is_whole(number: Any, most: int) -> bool:
+    return isinstance(number, int | float | np.number) and 1 <= number <= most and int(number) == number
 
 
 def _sides(field: ObsField) -> tuple[int, int, int]:

@@ -148,6 +148,12 @@ def test_stacks_gathered_from_an_episode_are_those_made_step_by_step():
 
 @pytest.mark.parametrize("options, space, words", [
     ({"resize": (84,)}, spaces.Box(0, 255, (8, 8, 3), np.uint8), "env.resize = 84: give two whole numbers"),
+    ({"resize": 84}, spaces.Box(0, 255, (8, 8, 3), np.uint8), "env.resize = 84: give two whole numbers"),
+    ({"resize": (8.5, 8)}, spaces.Box(0, 255, (8, 8, 3), np.uint8), "env.resize = 8.5,8: give two whole numbers"),
+    ({"resize": (10**5, 8)}, spaces.Box(0, 255, (8, 8, 3), np.uint8), "100000,8: give two whole .* from 1 to 8192"),
+    ({"stack": "x"}, spaces.Box(0, 255, (8, 8, 3), np.uint8), "env.stack = x: must be a whole number from 1 to 256"),
+    ({"stack": 10**8}, spaces.Box(0, 255, (8, 8, 3), np.uint8), "env.stack = 100000000: must be a whole number from 1"),
+    ({"grey": "yes"}, spaces.Box(0, 255, (8, 8, 3), np.uint8), "env.grey = 'yes': must be true or false"),
     ({"stack": 2}, spaces.Box(-1, 1, (4,)), "env.stack = 2: it has no pictures"),
     ({"grey": True}, spaces.Box(0, 1, (8, 8, 3)), r"env.grey = true: it has no pictures.*'obs' is float32 \(8, 8, 3\)"),
     ({"grey": True}, spaces.Box(0, 255, (8, 8, 4), np.uint8), "has 4 channels where 3 are colours"),

@@ -240,7 +240,7 @@ def picture_notices(spec: Any) -> list[str]:
 
 
 def _is_whole(number: Any, most: int) -> bool:
-    return isinstance(number, int | float | np.number) and 1 <= number <= most and int(number) == number
+    return isinstance(number, int | float | np.integer) and bool(1 <= number <= most) and int(number) == number
 
 
 def _sides(field: ObsField) -> tuple[int, int, int]:

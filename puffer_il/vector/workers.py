@@ -192,7 +192,8 @@ class Workers(pufferlib.vector.Multiprocessing):
         while True:
             again = self.watch.on_timeout == "restart" and FAILED not in self._commands[:]
             if again and not self.processes[worker].is_alive():
-                self._restart(worker, f"{self._who(worker)}: its process {_ending(self.processes[worker])}")
+                ended = _ending(self.processes[worker])
+                self._restart(worker, f"{self._who(worker).rstrip(',')}: its process {ended}")
             elif not again and not all(process.is_alive() for process in self.processes):
                 raise self._failure()
             elif verdict := self._verdict(worker, wait):

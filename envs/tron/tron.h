@@ -19,7 +19,7 @@ enum { FREE = 0, WALL = 255 };             // what a cell holds, or 1 + 4 * play
 typedef struct {
     uint8_t board[MAX_CELLS];  // row by row, with a rim of walls as wide as the sight
     int32_t cell[MAX_PLAYERS], heading[MAX_PLAYERS];
-    bool alive[MAX_PLAYERS];
+    uint8_t alive[MAX_PLAYERS];
 } Env;
 
 static inline int32_t stride_of(const Params *p) {

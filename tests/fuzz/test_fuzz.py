@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 
-from puffer_il.cli.parser import UsageError
 from puffer_il.core.errors import InputError
 from puffer_il.demos.formats import formats
 from tests.fuzz import corpus, engine
@@ -28,8 +27,15 @@ def refuse(text: str) -> Any:
     raise InputError(text)
 
 
-def misused(text: str) -> Any:
-    raise UsageError(text)
+class Rude(InputError):
+    """Longer than any line."""
+
+    def __str__(self) -> str:
+        return "x" * 5000
+
+
+def misused() -> Any:
+    raise Rude
 
 
 def endless(_: Path) -> None:
@@ -49,7 +55,7 @@ def swallowed(_: Path) -> None:
     (lambda _: refuse("d.npz: holds nothing; give another"), True, ""),
     (lambda _: refuse("two\nlines"), True, ""),  # become one
     (lambda _: {}["a"], False, "KeyError"),
-    (lambda _: misused("x" * 5000), True, "not one line"),
+    (lambda _: misused(), True, "not one line"),
     (lambda _: np.ones(2**23), False, "memory: 6"),
     (swallowed, True, "memory: more than there is"),
     (endless, False, "Hang"),

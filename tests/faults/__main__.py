@@ -41,8 +41,9 @@ def main() -> int:
                               False)
                 rows.append(row)
                 print(f"{'ok  ' if row.good else 'BAD '} {time.monotonic() - begin:5.1f} s  {line_of(row)}", flush=True)
+    every = kept(args.rows, rows)
     if args.markdown:
-        write(args.markdown, kept(args.rows, rows))
+        write(args.markdown, every)
     return 0 if all(row.good for row in rows) else 1
 
 

@@ -365,11 +365,13 @@ def _ends(name: str, env: str, pattern: str, code: int, **keys: Any) -> None:
 
 _ends("the environment raises", "raising", "lost its licence", 1)
 _ends("the environment raises in workers", "raising", "lost its licence|worker", 1)
-_ends("the environment's process crashes in workers", "crashing", "SIGSEGV", 1)
+_ends("the environment crashes its process in workers", "crashing", "SIGSEGV", 1)
 _ends("an observation is NaN", "nan_observation", "NaN|nan", 1)
 _ends("a reward is NaN", "nan_reward", "NaN|nan", 1)
 _ends("a reward is infinite", "infinite_reward", "inf", 1)
-_ends("the environment's process crashes", "crashing", "SIGSEGV|crash|died", 1, env__backend="serial")
+_ends("the environment crashes its process (SIGSEGV), by default", "crashing", "SIGSEGV", 1)
+_ends("the environment crashes its process, env.backend = serial", "crashing", "without a word", -signal.SIGSEGV,
+      env__backend="serial")
 _ends("a step hangs in workers, env.on_timeout = stop", "hanging", "answer", 1, env__timeout_s=2.0,
       env__on_timeout="stop")
 
@@ -388,7 +390,7 @@ def _survives(name: str, env: str, pattern: str, families: tuple[str, ...] = ("p
     FAULTS.append(Fault(name, run, families))
 
 
-_survives("an observation is NaN, env.on_nan = mask", "nan_observation", "NaN|nan", env__on_nan="mask")
+_survives("an observation is NaN, env.on_nan = mask", "nan_observation", "is nan", env__on_nan="mask")
 _survives("a step hangs in workers, env.on_timeout = restart", "hanging", "answer", ("workers ppo",),
           env__timeout_s=2.0, env__on_timeout="restart")
 _survives("evaluated episodes have no end", "endless", "do not end", eval__max_episode_steps=500)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from puffer_il.core.checkpoint import check_alike
 from puffer_il.core.errors import InputError, NotFinite
 from puffer_il.core.spec import Batch, Metrics
 from puffer_il.nn import FusedPolicy, Noise, NumpyActorCritic, Policy
@@ -142,12 +143,15 @@ class Collector:
                 **({} if self.share is None else {"share": self.share.expert.state_dict()})}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        starts = state["episode_starts"].numpy()
+        check_alike({"starts": self.episode_starts, "memory": self.state, "step": self.noise.step},
+                    {"starts": starts, "memory": state["state"], "step": state["noise_step"]})
         self.noise.step = state["noise_step"]
         self.noise.generator.set_state(state["generator"].cpu())
         self.steps = 0
         if self.vec.set_state({k: v.numpy() for k, v in state["vec"].items()}):  # otherwise new episodes have begun
             self.steps = state.get("steps", 0)
-            self.episode_starts[:] = state["episode_starts"].numpy()
+            self.episode_starts[:] = starts
             self.state = None if state["state"] is None else state["state"].to(self.device)
             if self.labeller is not None:
                 self.labeller.expert.load_state_dict(state["expert"])

@@ -142,7 +142,7 @@ class Checkpoints:
 def check_counts(state: dict[str, Any]) -> None:
     """ValueError for counters that no run has: they decide how long it goes on."""
     if not all(type(state[name]) is int and state[name] >= 0 for name in ("env_steps", "updates")) or (
-            type(state.get("rollbacks", 0)) is not int):
+            type(rollbacks := state.get("rollbacks", 0)) is not int or not 0 <= rollbacks < 1000):
         raise ValueError("its counts of steps are none")
     seconds = [state[name] for name in ("train_s", "wall_s")]
     known = [state[name] for name in ("time_to_expert", "expert_return", "random_return") if state[name] is not None]

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from puffer_il.core.checkpoint import check_alike
 from puffer_il.core.errors import InputError
 from puffer_il.core.frames import Pictures
 from puffer_il.core.spec import Array, Batch, EnvSpec, Starts
@@ -330,6 +331,8 @@ class Vec:
         if saved.shape != own:
             raise InputError(f"environment {self.spec.name!r}: the saved state is {saved.shape} (workers, bytes), not "
                              f"{own}; keep env.num_envs, env.backend and env.num_workers")
+        known = {"returns": self._returns, "lengths": self._lengths}
+        check_alike(known, {name: state[name] for name in known})
         self._puffer.set_state(saved)
         self._returns[:], self._lengths[:] = state["returns"], state["lengths"]
 

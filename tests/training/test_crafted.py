@@ -28,10 +28,25 @@ def interrupted(tmp_path_factory):
 @pytest.mark.parametrize("change", [
     {"env_steps": -(10**18)}, {"env_steps": "many"}, {"env_steps": 1.5}, {"updates": None}, {"train_s": "long"},
     {"expert_return": "good"}, {"last_eval": 5}, {"shown": {"average": {"a": 1}}}, {"rollbacks": torch.ones(2)},
+    {"rollbacks": -2000},
     {"kept": [{"env_steps": 5, "policy": {}, "reward": None, "score": None, "return_mean": 1.0}]}])
 def test_a_run_of_odd_counts_is_not_resumed(interrupted, change):
     folder, path, state = interrupted
     checkpoint.write_tensors(path, state | change)
+    with pytest.raises(InputError, match="does not hold what it should") as refusal:
+        train(load_config(folder), [], folder, resume=True)
+    assert "\n" not in str(refusal.value)
+    checkpoint.write_tensors(path, state)
+
+
+@pytest.mark.parametrize("part, change", [
+    ("collector", {"episode_starts": torch.ones(1, dtype=torch.bool)}), ("collector", {"state": torch.ones(1, 1)}),
+    ("collector", {"noise_step": "x"}), ("vec", {"returns": torch.ones(1)}), ("vec", {"lengths": torch.ones(3)})])
+def test_rows_of_another_shape_are_not_spread_over_environments(interrupted, part, change):
+    folder, path, state = interrupted
+    collector = state["collector"]
+    crafted = collector | change if part == "collector" else collector | {"vec": collector["vec"] | change}
+    checkpoint.write_tensors(path, state | {"collector": crafted})
     with pytest.raises(InputError, match="does not hold what it should") as refusal:
         train(load_config(folder), [], folder, resume=True)
     assert "\n" not in str(refusal.value)

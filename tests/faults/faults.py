@@ -355,9 +355,10 @@ def _ends(name: str, env: str, pattern: str, code: int, **keys: Any) -> None:
         workers = orphans(live.workers())
         left = saved_steps(folder) if (folder / "checkpoints").is_dir() else -1
         line, lost = told(live, pattern), max(0, steps_of(folder) - left)
-        good = ended == code and bool(line) and left > 0 and not workers
+        good = ended == code and bool(line) and left >= 0 and not workers  # at least that of the start
         return Row(name, family, f"{time.monotonic() - begin:.1f} s after its start, exit code {ended}", line,
-                   f"{lost:,} steps", f"a checkpoint of step {left:,} is left" if left > 0 else "no checkpoint is left",
+                   f"{lost:,} steps",
+                   f"a checkpoint of step {left:,} is left" if left >= 0 else "no checkpoint is left",
                    good)
 
     FAULTS.append(Fault(name, run, ("workers ppo",) if "in workers" in name else ("ppo",)))

@@ -269,7 +269,8 @@ static void c_render(const Env *env, Io io, Canvas *canvas) {
         canvas_polygon(canvas, lane, 4, CANVAS_LIGHT);
     draw_line(canvas, camera, from, -2, to, -2, 1.5, CANVAS_GREY);
     draw_line(canvas, camera, end, RIGHT + 2, to, RIGHT + 2, 1.5, CANVAS_GREY);
-    for (double dash = 9 * floor(from / 9); dash < to; dash += 9) {
+    for (int k = 0; k < 20; k++) {  // a count, because very far away dash + 9 is dash
+        const double dash = 9 * (floor(from / 9) + k);
         draw_line(canvas, camera, dash, 2, dash + 3, 2, 1.5, CANVAS_PAPER);
         if (dash + 3 < end)
             draw_line(canvas, camera, dash, RIGHT + 2, dash + 3, RIGHT + 2, 1.5, CANVAS_PAPER);

@@ -154,7 +154,9 @@ class EnvSpec:
             rows, batched = (self.raw if raw else self).layout.pack(obs, masks)
             return rows, batched, raw
         except InputError as error:
-            raise InputError(f"{self.name}: {error}") from None
+            shape = self.frames is not None and str(error).startswith("observations of shape")
+            own = f", or pictures that are not prepared, {self.raw.obs_shape}" if shape else ""
+            raise InputError(f"{self.name}: {error}{own}") from None
 
     def unpack(self, rows: Array) -> Any:
         """Rows (n, *obs_shape) → a batch of n in the environment's own form: an array, or a dict or tuple of arrays."""

@@ -178,6 +178,8 @@ def test_single_pictures_are_stacked_by_what_came_before():
     assert np.array_equal(second[0], np.concatenate(seen[:2], -1))
     anew, *_ = spec.pack_next(seen[2], second, [True])
     assert np.array_equal(anew[0], np.tile(seen[2], 2))
+    with pytest.raises(InputError, match=r"has \(6, 8, 6\); .* or pictures that are not prepared, \(6, 8, 3\)"):
+        spec.pack_next(seen[0][:5], None, True)
     given, _, again = spec.pack_next(second[0], None)  # prepared by somebody else
     assert np.array_equal(given, second) and not again
     for obs, before, starts, words in ((seen[0], None, None, "sees 2 pictures at once"),

@@ -79,7 +79,7 @@ class Checkpoints:
         """Write everything that `restore` needs; without the environments' state if they have just failed."""
         begin = time.perf_counter()
         run = self.run
-        chosen = run.result or run.kept.best or run.snapshot()
+        chosen = run.result or run.kept.best or run.judge.snapshot()
         state = {
             "learner": run.learner.state_dict(), "policy": chosen.policy, "policy_steps": chosen.env_steps,
             "kept": run.kept.state_dict(), "shown": run.shown.state_dict(),

@@ -20,8 +20,7 @@ from puffer_il.core.config import Config
 from puffer_il.core.errors import Diverged, EnvFailure, NotFinite, Quit
 from puffer_il.core.spec import EnvSpec, Metrics
 from puffer_il.nn import fused
-from puffer_il.rollout.actors import Actor, RandomActor, policy_actor
-from puffer_il.rollout.evaluate import CHOICE_SEED, EVAL_SEED, FINAL_SEED, Scores, evaluate
+from puffer_il.rollout.actors import RandomActor
 from puffer_il.rollout.finite import all_finite
 from puffer_il.rollout.stats import unscored
 from puffer_il.training.assemble import Parts, assemble
@@ -31,17 +30,15 @@ from puffer_il.training.divergence import diverged, go_back
 from puffer_il.training.folder import Folder
 from puffer_il.training.health import Health
 from puffer_il.training.hung import watched
-from puffer_il.training.kept import Kept, Snapshot, copy_of, differs, is_kept, sign_of, told_choice
+from puffer_il.training.judge import Judge
+from puffer_il.training.kept import Kept, Snapshot, is_kept, sign_of
 from puffer_il.training.loggers import Logger, RunInfo
 from puffer_il.training.machine import machine
 from puffer_il.training.process import Interrupts, interruptible
-from puffer_il.training.slow import Slow
 
 Callback = Callable[[Metrics], bool | None]
 PHASES = ("collect", "reward", "advantages", "update", "eval")
 SCORES = ("eval", "eval_last", "eval_greedy", "eval_sampled")  # of the end, in summary.json
-SLOW_EVAL_S = 15.0  # of an evaluation, after which it says how far it is
-EXPERT_LEVEL = 0.95  # the normalised score from which `time_to_expert_s` counts
 
 
 @dataclass(frozen=True)
@@ -114,11 +111,10 @@ class Trainer:
         self.sound = True  # nothing that is not finite has been learned
         self.health = Health()
         self.folder = Folder(run_dir, parts.config.to_toml(), self.message, self._moved)
-        self.checkpoints = Checkpoints(self)
+        self.checkpoints, self.judge = Checkpoints(self), Judge(self)
         self.unwritten = ""
         self.expert_return = self.demos.return_mean if self.demos else None
         self.random_return: float | None = None
-        self.told: list[str] = []  # of the episodes of evaluations that are not complete
         self.introduced = False
         self.stopped: Callable[[], bool] = lambda: False
         self.rolling = False  # the environments step, and the learner does nothing
@@ -166,9 +162,10 @@ class Trainer:
         """Measure the random policy once, write the first checkpoint, and introduce the run to the loggers."""
         with suppress(Quit):
             if self.random_return is None:
-                self.random_return = self._return_of(RandomActor(self.spec, self.config.train.seed), "a random policy")
+                chance = RandomActor(self.spec, self.config.train.seed)
+                self.random_return = self.judge.measure(chance, "a random policy")
             if self.expert_return is None and (expert := self.parts.scale()):
-                self.expert_return = self._return_of(expert, "the expert")
+                self.expert_return = self.judge.measure(expert, "the expert")
         if self.stopped() and self.status == "running":
             self.status = "interrupted"
         self.kept.sign = sign_of(self.learner, self.random_return, self.expert_return)
@@ -186,8 +183,8 @@ class Trainer:
             logger.start(info)
         if (reason := unscored(self.random_return, self.expert_return)) and cfg.train.stop_at_expert:
             reason += "; train.stop_at_expert has no effect"
-        for note in (*(self.demos.notes if self.demos else ()), *(vec or self.parts.eval_vec).notices, *self.told,
-                     *([reason] if reason else ())):
+        for note in (*(self.demos.notes if self.demos else ()), *(vec or self.parts.eval_vec).notices,
+                     *self.judge.notices, *([reason] if reason else ())):
             self.message(note)
         self.introduced = True
 
@@ -219,18 +216,18 @@ class Trainer:
         learner, buffer = self.learner, None
         metrics: Metrics = {}
         if self.collector is not None:
-            with self._phase("collect"), self._rolling():
+            with self.phase("collect"), self._rolling():
                 self.collector.progress = self.progress
                 buffer = self.collector.collect()
             self.whole = False
-            with self._phase("reward"):
+            with self.phase("reward"):
                 metrics |= learner.relabel(buffer)
             if not all_finite(buffer.rewards):
                 raise Diverged(f"the reward that {self.config.algo} has learned is NaN or infinite")
-            with self._phase("advantages"):
+            with self.phase("advantages"):
                 learner.advantages(buffer)
         self.whole = False
-        with self._phase("update"):
+        with self.phase("update"):
             return metrics | learner.update(buffer, self.progress)
 
     def stop_for(self, error: NotFinite) -> None:
@@ -245,13 +242,12 @@ class Trainer:
         elif self.progress >= 1 or self.learner.done:
             self.status = "finished"
         if self.status == "running" and self._due(cfg.eval.interval_steps):
-            metrics |= self.evaluate()
-            if self._reaches(cfg.train.stop_at_expert):
+            metrics |= self.judge.evaluate()
+            if self.judge.reaches(cfg.train.stop_at_expert):
                 self.status = "finished"
         metrics |= self._times() | (self.collector.metrics() if self.collector else {})
         metrics |= {"SPS": self.steps_per_update / elapsed, "SPS_mean": self.env_steps / self.train_s,
-                    "env_steps": self.env_steps, "updates": self.updates, "wall_s": self.wall_s,
-                    "progress": self.progress}
+                    "updates": self.updates, **self._counts()}
         self._log(metrics)
         score = self.last_eval["normalized"] if self.last_eval else None
         guard = self.collector.guard.notices if self.collector else []
@@ -264,22 +260,6 @@ class Trainer:
         if self.callback and self.callback(metrics) is False and self.status == "running":
             self.status = "finished"
 
-    def _reaches(self, target: float) -> bool:
-        """Whether the evaluated policy has this normalised score, from other starting states too: one of many
-        evaluations is good by luck."""
-        if not target or not self.last_eval or (self.last_eval["normalized"] or 0) < target:
-            return False
-        again = self._play(self.config.eval.episodes, CHOICE_SEED)
-        return (again.summary(self.random_return, self.expert_return)["normalized"] or 0) >= target
-
-    def evaluate(self) -> Metrics:
-        """Play the policy that is shown on the true reward, always from the same starting states."""
-        metrics = self._report(self._play(self.config.eval.episodes, EVAL_SEED))
-        if self.keeps and self.last_eval:
-            with self.shown.in_place():
-                self.kept.offer(self.learner, self.env_steps, self.last_eval)
-        return metrics
-
     def finish(self) -> dict[str, Any]:
         """Last evaluations, checkpoint and summary; the learner is left with the policy that is the result. A diverged
         run keeps its last good checkpoint, and its policy; an interrupted one writes its own and does not keep the user
@@ -288,7 +268,9 @@ class Trainer:
             self.checkpoints.attempt()
             self.whole = False
             try:
-                self._conclude()
+                self.learner.finish()
+                self.phases = {"eval": 0.0}
+                self._log(self.judge.choose() | self._times() | self._counts())
             except Quit:
                 self.status = "interrupted"
             except NotFinite as error:
@@ -305,70 +287,6 @@ class Trainer:
         for logger in self.loggers:
             logger.finish(summary)
         return summary
-
-    def _conclude(self) -> None:
-        """The last evaluations, which the loggers hear of."""
-        self.learner.finish()
-        self.phases = {"eval": 0.0}
-        metrics = self._choose() | self._times()
-        self._log(metrics | {"env_steps": self.env_steps, "wall_s": self.wall_s, "progress": self.progress})
-
-    def _choose(self) -> Metrics:
-        """Score the last policy, and the one that is the result, on episodes that did not choose it; what the last
-        one's evaluation reports."""
-        cfg, last = self.config.eval, self.snapshot()
-        scores = self._play(cfg.final_episodes, FINAL_SEED)
-        metrics = self._report(scores)
-        self.scores |= {"eval": self.last_eval, "eval_last": self.last_eval}
-        if self.keeps:
-            self.result = self.kept.choose(
-                last, lambda one: float(self._play(cfg.episodes, CHOICE_SEED, one).returns.mean()))
-            if self.result.env_steps < last.env_steps:
-                scores = self._play(cfg.final_episodes, FINAL_SEED, self.result)
-                self.scores["eval"] = self._judged(scores)
-                self.message(told_choice(self.result, last, self.scores))
-        elif self.shown.averaged:
-            self.result = last
-        self._compare(scores)
-        return metrics
-
-    def _compare(self, scores: Scores) -> None:
-        """Score the result by its mode and by sampling too; `scores` are what it has by `eval.deterministic`."""
-        cfg = self.config.eval
-        other = self._play(cfg.final_episodes, FINAL_SEED, self.result, not cfg.deterministic)
-        greedy, sampled = (scores, other) if cfg.deterministic else (other, scores)
-        for name, played in (("eval_greedy", greedy), ("eval_sampled", sampled)):
-            self.scores[name] = played.summary(self.random_return, self.expert_return)
-        if notice := differs(greedy, sampled, cfg.deterministic, self.kept.sign, self.random_return):
-            self.message(notice)
-
-    def _play(self, episodes: int, seed: int, snapshot: Snapshot | None = None, greedy: bool | None = None) -> Scores:
-        """Complete episodes of the policy that is shown, or of an earlier one in its place; the same starting states
-        for the same seed."""
-        policy, vec, cfg = self.learner.policy, self.parts.eval_vec, self.config
-        with self._phase("eval"), self.shown.in_place() if snapshot is None else _in_place(policy, snapshot):
-            actor = policy_actor(policy, vec, cfg.eval.deterministic if greedy is None else greedy, cfg.train.seed)
-            return self._told(evaluate(vec, actor, episodes, seed + cfg.train.seed, cfg.eval.max_episode_steps,
-                                       self.stopped, Slow(self.message, "evaluating", episodes, SLOW_EVAL_S)))
-
-    def snapshot(self) -> Snapshot:
-        """The policy that is shown, and the reward of the same moment."""
-        with self.shown.in_place():
-            return Snapshot.of(self.learner, self.env_steps)
-
-    def _report(self, scores: Scores) -> Metrics:
-        """Metrics of an evaluation, which is now the latest."""
-        self.last_eval = self._judged(scores)
-        values = {k: v for k, v in self.last_eval.items() if isinstance(v, float)} | scores.log
-        values |= dict(zip(("ci_low", "ci_high"), self.last_eval["ci95"] or (), strict=False))
-        return {f"eval/{k}": v for k, v in values.items()}
-
-    def _judged(self, scores: Scores) -> dict[str, Any]:
-        """The `eval` part of summary.json, after a look whether it is the expert's level."""
-        found = scores.summary(self.random_return, self.expert_return)
-        if self.time_to_expert is None and found["normalized"] is not None and found["normalized"] >= EXPERT_LEVEL:
-            self.time_to_expert = self.wall_s
-        return found
 
     def summary(self) -> dict[str, Any]:
         cfg, demos = self.config, self.demos
@@ -419,10 +337,14 @@ class Trainer:
             self.rolling = False
 
     @contextmanager
-    def _phase(self, name: str) -> Iterator[None]:
+    def phase(self, name: str) -> Iterator[None]:
         begin = time.perf_counter()
         yield
         self.phases[name] += time.perf_counter() - begin
+
+    def _counts(self) -> Metrics:
+        """How far the run is."""
+        return {"env_steps": self.env_steps, "wall_s": self.wall_s, "progress": self.progress}
 
     def _times(self) -> Metrics:
         """Seconds per phase, and of the checkpoints since the last report."""
@@ -430,21 +352,6 @@ class Trainer:
         if self.checkpoints.seconds:
             times["time/checkpoint"], self.checkpoints.seconds = self.checkpoints.seconds, 0.0
         return times
-
-    def _return_of(self, actor: Actor, who: str) -> float:
-        """Mean return, for scores to be measured against."""
-        cfg = self.config.eval
-        scores = self._told(evaluate(self.parts.eval_vec, actor, cfg.final_episodes, EVAL_SEED, cfg.max_episode_steps,
-                                     self.stopped, Slow(self.message, f"measuring {who}", cfg.final_episodes)))
-        return float(scores.returns.mean())
-
-    def _told(self, scores: Scores) -> Scores:
-        """The first scores of a run that are not those of complete episodes are told as such."""
-        if scores.notices and not self.told:
-            self.told = scores.notices
-            for notice in self.told if self.introduced else ():
-                self.message(notice)
-        return scores
 
     def _describe_demos(self) -> str:
         if self.demos is None:
@@ -470,13 +377,3 @@ class Trainer:
         for logger in self.loggers:
             logger.message(text)
 
-
-@contextmanager
-def _in_place(policy: Any, snapshot: Snapshot) -> Iterator[None]:
-    """`policy` with the weights of the snapshot, and with its own again afterwards."""
-    own = copy_of(policy.state_dict())
-    policy.load_state_dict(snapshot.policy)
-    try:
-        yield
-    finally:
-        policy.load_state_dict(own)

@@ -207,7 +207,7 @@ def test_an_interrupt_ends_an_evaluation_at_once(moment, tmp_path, monkeypatch):
             os.kill(os.getpid(), signal.SIGINT)
         return evaluate(vec, actor, episodes, seed, limit, stopped, *more)
 
-    monkeypatch.setattr("puffer_il.training.trainer.evaluate", interrupted)
+    monkeypatch.setattr("puffer_il.training.judge.evaluate", interrupted)
     recorder = run(tiny("ppo", tmp_path / "run", train__total_steps=512,
                         eval__interval_steps=256 if moment == "during" else 0))
     assert recorder.summary["status"] == "interrupted" and recorder.summary["eval"] is None

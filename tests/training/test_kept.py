@@ -12,7 +12,7 @@ import torch
 from puffer_il.learners.common.learned_reward import load_reward
 from puffer_il.learners.experiment import replaced
 from puffer_il.rollout.evaluate import CHOICE_SEED, EVAL_SEED, FINAL_SEED, Scores
-from puffer_il.training import trainer
+from puffer_il.training import judge, trainer
 from puffer_il.training.kept import COUNT, copy_of, differs
 from puffer_il.training.run_dir import prepare_run_dir
 from puffer_il.training.saved_run import load_policy
@@ -45,7 +45,7 @@ def played(monkeypatch):
         value += seen.luck.get(during, 0.0) if seed - 1 == EVAL_SEED else 0.0
         return Scores(np.full(episodes, value + (0.0 if actor.deterministic else seen.sampled)), np.ones(episodes, int))
 
-    monkeypatch.setattr(trainer, "evaluate", evaluate)
+    monkeypatch.setattr(judge, "evaluate", evaluate)
     return seen
 
 
@@ -108,17 +108,17 @@ def test_an_imitator_of_an_expert_below_chance_is_best_where_it_returns_least(tm
     demos = scripted_cartpole_demos(tmp_path / "d.npz")
     for result, of in ((-1e9, max), (1e9, min)):  # what the random policy returns, and the best of the imitator's
         played.clear()
-        inner = trainer.evaluate
+        inner = judge.evaluate
 
         def chance(vec, actor, episodes, seed, *rest, inner=inner, result=result):
             scores = inner(vec, actor, episodes, seed, *rest)
             return scores if hasattr(actor, "policy") else Scores(np.full(episodes, result), scores.lengths)
 
-        trainer.evaluate = chance
+        judge.evaluate = chance
         try:
             run(tiny("gail", tmp_path / of.__name__, demos__source=str(demos), eval__interval_steps=256))
         finally:
-            trainer.evaluate = inner
+            judge.evaluate = inner
         again = values(played, CHOICE_SEED)
         assert len(set(again)) > 1 and worth(load_policy(tmp_path / of.__name__)[0]) == of(again)
 

@@ -24,7 +24,7 @@ from puffer_il.nn import fused
 from puffer_il.nn.fused_policy import FusedPolicy
 from puffer_il.rollout.actors import RandomActor
 from puffer_il.rollout.collector import Collector
-from puffer_il.training import checkpoints, trainer
+from puffer_il.training import checkpoints, judge
 from puffer_il.training.process import choose_device
 from tests.support.runs import final_state, run, same_state, scripted_cartpole_demos, tiny
 
@@ -56,13 +56,13 @@ def test_stops_at_the_experts_level_if_asked(tmp_path, demos):
 
 
 def test_one_lucky_evaluation_does_not_stop_a_run(tmp_path, demos, monkeypatch):
-    played = trainer.evaluate
+    played = judge.evaluate
 
     def lucky(vec, actor, episodes, seed, *rest):
         scores, luck = played(vec, actor, episodes, seed, *rest), not isinstance(actor, RandomActor)
-        return dataclasses.replace(scores, returns=scores.returns + 10**6 * (luck and seed == trainer.EVAL_SEED))
+        return dataclasses.replace(scores, returns=scores.returns + 10**6 * (luck and seed == judge.EVAL_SEED))
 
-    monkeypatch.setattr(trainer, "evaluate", lucky)
+    monkeypatch.setattr(judge, "evaluate", lucky)
     summary = run(tiny("gail", tmp_path / "run", demos__source=str(demos), eval__interval_steps=256, train__seed=0,
                        train__total_steps=1024, train__stop_at_expert=100.0)).summary
     assert summary["best"]["return_mean"] < 10**5 and summary["env_steps"] == 1024
@@ -78,7 +78,7 @@ def test_the_result_is_scored_on_episodes_that_did_not_decide_when_to_stop(tmp_p
 
         return noted
 
-    monkeypatch.setattr(trainer, "evaluate", noting(trainer.evaluate))
+    monkeypatch.setattr(judge, "evaluate", noting(judge.evaluate))
     run(tiny("ppo", tmp_path / "run", eval__interval_steps=256))
     random, *rest = starts
     between, last, choice = rest[:3], rest[3], rest[4:8]  # the last policy, then it and the three before
@@ -90,7 +90,7 @@ def test_the_result_is_scored_on_episodes_that_did_not_decide_when_to_stop(tmp_p
 
 
 def test_time_to_expert_counts_from_the_first_evaluation_at_that_level(tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "EXPERT_LEVEL", -10.0)  # any policy passes at once
+    monkeypatch.setattr(judge, "EXPERT_LEVEL", -10.0)  # any policy passes at once
     demos = scripted_cartpole_demos(tmp_path / "d.npz")
     recorder = run(tiny("gail", tmp_path / "run", demos__source=str(demos), eval__interval_steps=256))
     first = next(m for m in recorder.metrics if "eval/return_mean" in m)

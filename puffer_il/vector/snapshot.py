@@ -17,6 +17,7 @@ import types
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
+from pathlib import PurePath
 from typing import Any
 
 import gymnasium
@@ -33,7 +34,7 @@ MAPPINGS = (dict, OrderedDict, defaultdict)
 SEQUENCES = (list, tuple, set, frozenset, deque)
 FIXED: tuple[type, ...] = (
     type, types.ModuleType, types.BuiltinFunctionType, types.MethodWrapperType, types.WrapperDescriptorType,
-    np.dtype, np.ufunc, logging.Logger, property, type(Ellipsis), re.Pattern,
+    np.dtype, np.ufunc, logging.Logger, property, type(Ellipsis), re.Pattern, PurePath,
     gymnasium.envs.registration.EnvSpec)
 
 
@@ -234,7 +235,7 @@ def is_fixed(value: Any) -> bool:
 def fixed_name(value: Any) -> str:
     if isinstance(value, types.ModuleType):
         return f"module {value.__name__}"
-    if isinstance(value, np.dtype | re.Pattern):
+    if isinstance(value, np.dtype | re.Pattern | PurePath):
         return repr(value)
     qualified = getattr(value, "__qualname__", None)
     return f"{name_of(value)} {value.__module__}.{qualified}" if isinstance(qualified, str) else name_of(value)

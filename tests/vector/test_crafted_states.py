@@ -83,6 +83,7 @@ def doubler() -> Any:
     (Told(a=dict), Told(a=list)),
     (Told(a=json), Told(a=functools)),
     (Told(a=None), Told(a=print)),
+    (Told(a=Path("/")), Told(a=Path("/phase/red"))),  # as if by leaving out some of its parts
     (Told(), Told(act=print)),  # the method that it hid would be called
     (Told(a=(one := Told()), b=one.act), Told(a=Told(), b=Told().act)),
     (Told(a=functools.partial(print, 2)), Told(a=functools.partial(print, 1))),
@@ -101,7 +102,7 @@ def test_what_can_be_called_is_only_ever_what_stands_there(stored, live):
 def test_what_stands_there_remains_and_its_values_are_put_back():
     def make(x: int) -> Told:
         one = Told(a=print, b=x, c=Callback(x=x), d=functools.partial(print, np.ones(2)), e=Colour(x), f=range(x),
-                   g=slice(x, None), h=defaultdict(list, red=[x]), i=doubler())
+                   g=slice(x, None), h=defaultdict(list, red=[x]), i=doubler(), k=Path("/x"))
         one.j = one.act
         one.i.__closure__[0].cell_contents[0] = x
         return one

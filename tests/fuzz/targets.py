@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import io
 import json
@@ -319,6 +320,7 @@ def _targets() -> list[Target]:
     if have["pyarrow"]:
         targets.append(Target("huggingface", seeds.huggingface, huggingface, foreign=True))
     if have["stable_baselines3"]:
+        importlib.import_module("stable_baselines3")  # once, and not in each child
         targets.append(Target("sb3", seeds.stable_baselines, policy))
     return targets
 

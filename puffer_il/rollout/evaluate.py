@@ -227,13 +227,13 @@ def _scores(found: list[list[tuple[float, int]]], log: dict[str, float], cut: in
 
 def make_eval_vec(env: EnvConfig, episodes: int, creator: Creator | None = None, watch: Watch | None = None) -> Vec:
     """The environment of a run once more (made by `creator` if given), with no more rows than episodes to play; the
-    rows decide the workers. `watch`: see `make_vec`."""
+    rows decide the workers. `watch`: see `make_vec`; by default what `env` says, told to the standard error."""
     creator = creator or find_creator(env.name, env.kwargs, env.pictures)
     least = creator.facts().rows
     rows = max(least, min(episodes, MAX_ROWS, env.num_envs) // least * least)
     backend = "multiprocessing" if env.num_workers else env.backend
     return make_vec(creator, num_envs=rows, backend=backend, clip_actions=env.clip_actions, on_nan=env.on_nan,
-                    watch=watch)
+                    watch=watch or Watch(env.timeout_s, env.on_timeout))
 
 
 @torch.no_grad()

@@ -2,9 +2,9 @@
 
 Environments in worker processes are waited for by `vector.workers`, which needs none of this. Here the main thread is
 inside the environment. Its Python code and system calls are interrupted by an error that the main thread raises; C code
-that has given up the interpreter's lock is not, so that after GRACE_S this thread writes the checkpoint itself and ends
-the process. C code that never returns and keeps the lock stops this thread too: only kill -9 ends that, and what is
-left is the last regular checkpoint.
+that has given up the interpreter's lock is not, so that after GRACE_S or DEAF_S this thread writes the checkpoint and
+ends the process. C code that never returns and keeps the lock stops this thread too: only kill -9 ends that, and
+what is left is the last regular checkpoint.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from puffer_il.vector.watch import Wait
 
 LOOK_S = 0.25  # between two looks
 GRACE_S = 5.0  # for the main thread to be interrupted
+DEAF_S = 20.0  # the same where somebody wants the end: a long rollout in C may still come to its own
 LastWords = Callable[[BaseException], None]
 
 
@@ -32,19 +33,22 @@ def watched(vecs: list[Vec], interrupts: Interrupts, last_words: LastWords) -> I
     over = threading.Event()
     thread = threading.Thread(target=_look, args=(here, interrupts, last_words, over), name="puffer_il watch",
                               daemon=True)
-    if here and threading.current_thread() is threading.main_thread():
-        thread.start()
-    try:
+    if not here or threading.current_thread() is not threading.main_thread():
         yield
-    finally:
-        over.set()
-        if thread.ident is not None:
-            thread.join(4 * LOOK_S)
+        return
+    with interrupts.wakened():
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
 
 def _look(vecs: list[Vec], interrupts: Interrupts, last_words: LastWords, over: threading.Event) -> None:
     waits: list[tuple[int, Wait] | None] = [None] * len(vecs)
     while not over.wait(LOOK_S):
+        interrupts.look()
         for place, vec in enumerate(vecs):
             doing, before = vec.doing(), waits[place]
             if doing is None or before is None or before[0] != doing[0]:
@@ -53,12 +57,13 @@ def _look(vecs: list[Vec], interrupts: Interrupts, last_words: LastWords, over: 
             if (error := _error_of(before[1], doing[1])) is None:
                 continue
             still = partial(_still, vec, doing[0])
-            for _ in range(round(GRACE_S / LOOK_S)):
+            for _ in range(round((DEAF_S if isinstance(error, Quit) else GRACE_S) / LOOK_S)):
                 interrupts.raise_in_main(error, still)  # again, as an environment may catch it
                 if over.wait(LOOK_S) or not still():
                     break
             else:
                 last_words(error)
+            interrupts.look()  # away with those of our own
             waits[place] = None
 
 

@@ -20,6 +20,16 @@ from puffer_il.vector import processes
 SHELL = "/bin/sh"
 SCRIPT = 'trap "" INT TERM HUP TSTP; read -r told || printf "%s\\n" "$1" >&2'
 GRACE_S = 1.0
+_shells: list[subprocess.Popen] = []
+
+
+def told() -> None:
+    """What has ended this process is told already."""
+    for shell in _shells:
+        with suppress(OSError):
+            assert shell.stdin is not None
+            shell.stdin.write(b"told\n")
+            shell.stdin.close()
 
 
 @contextmanager
@@ -37,12 +47,11 @@ def last_word(run_dir: Path) -> Iterator[None]:
     except OSError:
         yield
         return
-    assert shell.stdin is not None
+    _shells.append(shell)
     try:
         yield
     finally:
-        with suppress(OSError):
-            shell.stdin.write(b"told\n")
-            shell.stdin.close()
+        told()
+        _shells.remove(shell)
         with suppress(subprocess.TimeoutExpired):
             shell.wait(GRACE_S)

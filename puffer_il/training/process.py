@@ -55,6 +55,9 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 class Interrupts(list[int]):
     """The signals that have asked a run to end."""
 
@@ -62,10 +65,34 @@ class Interrupts(list[int]):
         super().__init__()
         self.first = 0.0  # when the first of them came
         self._pending: tuple[BaseException, Callable[[], bool]] | None = None
+        self._pipe: tuple[int, int] | None = None  # into which the system's handler writes what arrives
 
     def asked_s(self) -> float:
         """Seconds since the first; 0 if there is none."""
-        return time.monotonic() - self.first if self else 0.0
+        return time.monotonic() - self.first if self.first else 0.0
+
+    def look(self) -> None:
+        """Note the time of signals that are there but kept from the main thread, by C code. Called by another one."""
+        arrived = b""
+        with suppress(BlockingIOError):
+            arrived = os.read(self._pipe[0], 4096) if self._pipe else b""
+        if not self and any(number in ENDING for number in arrived):
+            self.first = self.first or time.monotonic()
+
+    @contextmanager
+    def wakened(self) -> Iterator[None]:
+        """While signals are written into a pipe too. Only in the main thread."""
+        self._pipe = os.pipe()
+        for end in self._pipe:
+            os.set_blocking(end, False)
+        before = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+            pipe, self._pipe = self._pipe, None
+            for end in pipe:
+                os.close(end)
 
     def raise_in_main(self, error: BaseException, still: Callable[[], bool]) -> None:
         """Raise an error in the main thread, whatever Python code or system call it is in, provided that `still` says
@@ -94,7 +121,7 @@ def interruptible() -> Iterator[Interrupts]:
 
     previous = {}
     with suppress(ValueError):  # only the main thread may set handlers; elsewhere the caller handles signals
-        previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        previous = {number: signal.signal(number, note) for number in ENDING
                     if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN}  # nohup ignores it
     try:
         yield received

@@ -23,6 +23,7 @@ from puffer_il.nn import fused
 from puffer_il.rollout.actors import RandomActor
 from puffer_il.rollout.finite import all_finite
 from puffer_il.rollout.stats import unscored
+from puffer_il.training import last_word
 from puffer_il.training.assemble import Parts, assemble
 from puffer_il.training.averaged import ShownPolicy
 from puffer_il.training.checkpoints import Checkpoints
@@ -137,6 +138,7 @@ class Trainer:
                 logger.close()
         text = str(error) or "interrupted in an environment that does not come back"
         print(f"puffer-il: {text}", file=sys.stderr, flush=True)
+        last_word.told()
         os._exit(130 if isinstance(error, Quit) else 1)
 
     def run(self) -> None:

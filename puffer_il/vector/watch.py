@@ -39,7 +39,7 @@ class Watch:
     asked_s     seconds since somebody asked for the end, 0 if nobody has: waits end by Quit STOP_S later
     """
 
-    timeout_s: float = 0.0
+    timeout_s: float = 30.0
     on_timeout: str = "wait"
     guard: bool = False
     say: Callable[[str], None] = to_stderr

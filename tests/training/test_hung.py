@@ -56,6 +56,7 @@ class Sleepy(gymnasium.Env):
         if self.steps > self.after:
             if self.deaf:  # as C code is, which Python's signal handlers wait for
                 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            self.tells = self.tells if self.tells >= 0 else os.getpid()
             if self.tells and self.steps == self.after + 1:
                 os.kill(self.tells, signal.SIGINT)
                 if self.twice:
@@ -154,16 +155,20 @@ from tests.support.runs import run
 from tests.training.test_hung import SERIAL, sleepy
 from pathlib import Path
 import sys
-hung.GRACE_S = 0.5
-run(sleepy(Path(sys.argv[1]), after=40, kwargs={"deaf": True}, **SERIAL, env__timeout_s=0.3, env__on_timeout="stop"))
+hung.GRACE_S = hung.DEAF_S = 0.5
+how = {"tells": -1} if sys.argv[2] == "interrupt" else {}
+keys = {} if how else {"env__timeout_s": 0.3, "env__on_timeout": "stop"}
+run(sleepy(Path(sys.argv[1]), after=40, kwargs={"deaf": True} | how, **SERIAL, **keys))
 """
 
 
-def test_what_cannot_be_interrupted_is_ended_with_a_checkpoint_all_the_same(tmp_path):
+@pytest.mark.parametrize("how, code, told", [("stop", 1, "in step 45 since the seed"),
+                                             ("interrupt", 130, "interrupted in an environment")])
+def test_what_cannot_be_interrupted_is_ended_with_a_checkpoint_all_the_same(how, code, told, tmp_path):
     """As a loop in C that has given up the interpreter's lock."""
-    done = subprocess.run([sys.executable, "-c", DEAF, tmp_path / "run"], cwd=ROOT, capture_output=True, text=True,
+    done = subprocess.run([sys.executable, "-c", DEAF, tmp_path / "run", how], cwd=ROOT, capture_output=True, text=True,
                           timeout=60)
-    assert done.returncode == 1 and "in step 45 since the seed" in done.stderr, done.stderr
+    assert done.returncode == code and told in done.stderr, done.stderr
     assert final_state(tmp_path / "run")["env_steps"] == 2 * 64
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from functools import partial
 from typing import Any
@@ -87,7 +88,7 @@ class Checkpoints:
             "spec": checkpoint.spec_to_state(run.spec), "torch_rng": torch.get_rng_state(),
             "wall_s": run.wall_s, **{name: getattr(run, name) for name in COUNTED},
             "status": run.status, "rollbacks": run.rollbacks, "total_steps": run.config.train.total_steps,
-            "instruction_sets": instruction_sets(),
+            "instruction_sets": instruction_sets(), "parameters": _parameters(run),
         }
         checkpoint.save(run.run_dir / "checkpoints", run.env_steps, state, run.config.train.keep_checkpoints)
         if chosen.reward is not None:
@@ -118,6 +119,8 @@ class Checkpoints:
         if run.progress >= 1 or (ended and not is_finished(run.run_dir)):
             run.status = "finished"
         anew = run.collector.vec.began_anew if run.collector else ""
+        if anew and _other_parameters(run, state):
+            anew = "env.kwargs are others now"
         return [*notices, *([f"the environments begin new episodes, as their state cannot be put back ({anew})"]
                             if anew else [])]
 
@@ -126,8 +129,10 @@ class Checkpoints:
         run = self.run
         check_counts(state)
         run.learner.load_state_dict(state["learner"])
-        if run.collector is not None and state["collector"] is not None:
-            run.collector.load_state_dict(state["collector"])
+        if run.collector is not None and (collector := state["collector"]) is not None:
+            if _other_parameters(run, state):  # which the state would undo
+                collector = collector | {"vec": {"seed": collector["vec"]["seed"]}}
+            run.collector.load_state_dict(collector)
         torch.set_rng_state(state["torch_rng"])
         run.kept.load_state_dict(state["kept"])
         for one in run.kept.snapshots:
@@ -137,6 +142,17 @@ class Checkpoints:
         slow_down(run.learner, run.rollbacks, run.rollbacks)
         for name in COUNTED:
             setattr(run, name, state[name])
+        if _other_parameters(run, state):
+            run.random_return = None  # is measured again
+
+
+def _parameters(run: Any) -> str:
+    """env.kwargs, to be compared."""
+    return json.dumps(run.config.env.kwargs, sort_keys=True, default=repr)
+
+
+def _other_parameters(run: Any, state: dict[str, Any]) -> bool:
+    return state.get("parameters", _parameters(run)) != _parameters(run)
 
 
 def check_counts(state: dict[str, Any]) -> None:

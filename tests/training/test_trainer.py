@@ -192,6 +192,21 @@ def test_workers_resume_exactly_too(tmp_path):
     assert same_state(final_state(tmp_path / "whole")["policy"], final_state(tmp_path / "cut")["policy"])
 
 
+@pytest.mark.parametrize("name", ["pendulum", "gymnasium:Pendulum-v1"])
+def test_a_run_that_goes_on_with_other_parameters_has_them(tmp_path, name, monkeypatch):
+    """A saved state holds the parameters too, and would bring the earlier ones back without a word."""
+    def begun(folder, **more):
+        return run(tiny("ppo", tmp_path / folder, env__name=name, **more), interrupt_after=1).summary["random_return"]
+
+    first = begun("run", env__kwargs={"g": 10.0})
+    weightless = begun("other", env__kwargs={"g": 0.0})
+    told = []
+    monkeypatch.setattr("puffer_il.training.trainer.Trainer.message", lambda self, text: told.append(text))
+    resumed = run(tiny("ppo", tmp_path / "run", env__name=name, env__kwargs={"g": 0.0}), resume=True)
+    assert "the environments begin new episodes, as their state cannot be put back (env.kwargs are others now)" in told
+    assert resumed.summary["random_return"] == weightless != first
+
+
 def test_subsampled_demonstrations_have_no_sequences_for_an_lstm(tmp_path, demos):
     with pytest.raises(InputError, match=r"demos\.subsample = 3: an LSTM"):
         run(tiny("bc", tmp_path / "run", demos__source=str(demos), demos__subsample=3, policy__lstm=4))

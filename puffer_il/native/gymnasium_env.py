@@ -70,7 +70,8 @@ class GymnasiumEnv(_View, gymnasium.Env):
         obs, rewards, terminals, truncations, _ = self._env.step(action)
         self._begun = bool(terminals[0] or truncations[0])
         obs = self._env.final_observations if self._begun else obs
-        info = self._env.pop_log_means() if self._begun else {}
+        logged = self._env.pop_log_means() if self._begun else {}
+        info = {name: logged[name] for name in self._env.env_file.log if name in logged}
         return self._one(obs), float(rewards[0]), bool(terminals[0]), bool(truncations[0]), info | self._allowed()
 
     def _allowed(self) -> dict[str, Array]:

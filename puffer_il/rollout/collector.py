@@ -143,13 +143,14 @@ class Collector:
                 **({} if self.share is None else {"share": self.share.expert.state_dict()})}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        starts = state["episode_starts"].numpy()
-        check_alike({"starts": self.episode_starts, "memory": self.state, "step": self.noise.step},
-                    {"starts": starts, "memory": state["state"], "step": state["noise_step"]})
+        check_alike({"step": self.noise.step}, {"step": state["noise_step"]})
         self.noise.step = state["noise_step"]
         self.noise.generator.set_state(state["generator"].cpu())
         self.steps = 0
         if self.vec.set_state({k: v.numpy() for k, v in state["vec"].items()}):  # otherwise new episodes have begun
+            starts = state["episode_starts"].numpy()
+            check_alike({"starts": self.episode_starts, "memory": self.state},
+                        {"starts": starts, "memory": state["state"]})
             self.steps = state.get("steps", 0)
             self.episode_starts[:] = starts
             self.state = None if state["state"] is None else state["state"].to(self.device)

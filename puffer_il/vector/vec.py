@@ -326,6 +326,8 @@ class Vec:
     def _put_back(self, state: dict[str, Array]) -> None:
         if "environments" not in state:
             raise Unreadable("it could not be read when the checkpoint was written")
+        if not self._own_state and len(state["returns"]) != self.num_envs:
+            raise Unreadable(f"it is of {len(state['returns'])} environments, and there are {self.num_envs} now")
         saved = state["environments"]
         own = self._puffer.get_state().shape if self._own_state else (self.num_workers or 1, saved.shape[-1])
         if saved.shape != own:

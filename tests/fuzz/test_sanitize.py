@@ -55,7 +55,8 @@ def test_environments_share_nothing_but_what_they_only_read(tmp_path):
 
 
 def test_a_count_that_environments_share_is_a_race(tmp_path):
-    assert "data race" in race(written(tmp_path, step="steps++;"), tmp_path)
+    folder = written(tmp_path, step="steps++;")
+    assert any("data race" in race(folder, tmp_path) for _ in range(8))  # threads may miss each other in a short run
 
 
 @pytest.mark.parametrize(("how", "found"), [

@@ -146,7 +146,7 @@ def test_experiments_without_hidden_layers_are_shipped():
     ({"policy": {"hidden": [64]}}, r"policy.hidden = \(64,\): the policy of maxent_irl is a table"),
     ({"policy": {"lstm": 4}}, "neither lstm nor shared"),
     ({"features": "nowhere.npy"}, "maxent_irl.features = 'nowhere.npy': cannot be read"),
-    ({"features": "{folder}/features.npy", "reward": "state_action"}, r"array is float64 \(45, 3\).*must be \(45, 4, 'K'\)"),
+    ({"features": "{folder}/features.npy", "reward": "state_action"}, r"float64 \(45, 3\).*must be \(45, 4, 'K'\)"),
     ({"env": "cartpole"}, "cartpole has no table of transitions"),
     ({"env": "frozenlake"}, "there is a state 4., but environment frozenlake has 16 states"),
     ({"horizon": 2}, "maxent_irl.horizon = 2; set it to at least that"),

@@ -255,6 +255,15 @@ def test_the_real_rl_games_agrees(tmp_path):
     np.testing.assert_allclose(acted(tmp_path / "toy.pth"), wanted.numpy(), atol=1e-5)
 
 
+def test_a_bias_of_another_shape_is_not_spread_over_the_rows(tmp_path):
+    """A bias (2, 1) fits two rows of two choices, and would add its first number to all of the first row."""
+    weights = named(mlp(4, 8, 6, 2, activation=nn.ReLU), "network.")
+    last = list(weights)[-1]
+    torch.save(weights | {last: weights[last][:, None]}, tmp_path / "dqn.cleanrl_model")
+    with pytest.raises(InputError, match=r"has a bias of \(2, 1\)"):
+        read_policy(tmp_path / "dqn.cleanrl_model", spec(2, discrete=True))
+
+
 def test_cleanrls_networks_are_told_by_their_names(tmp_path):
     net = mlp(4, 8, 6, 3, activation=nn.ReLU)
     torch.save(named(net, "network."), tmp_path / "dqn.cleanrl_model")

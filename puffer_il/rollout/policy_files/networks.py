@@ -40,7 +40,7 @@ def under(weights: Weights, prefix: str) -> dict[str, Tensor]:
 
 def linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     if weight.ndim != 2 or (bias is not None and bias.shape != weight.shape[:1]):  # torch would spread it over rows
-        raise ValueError(f"a layer of {tuple(weight.shape)} has a bias of {bias if bias is None else tuple(bias.shape)}")
+        raise ValueError(f"a layer {tuple(weight.shape)} has a bias of {bias if bias is None else tuple(bias.shape)}")
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
     layer.weight = nn.Parameter(weight, requires_grad=False)
     if bias is not None:

@@ -25,8 +25,9 @@ class UsageError(Exception):
     """The command line itself is wrong: one line that says what to type instead."""
 
     def __init__(self, text: str) -> None:
-        one = " ".join(line.strip() for line in text.splitlines())  # what was typed may have several
-        super().__init__(one if len(one) <= 2_000 else f"{one[:1_000]} … {one[-990:]}")
+        from puffer_il.core.errors import joined
+
+        super().__init__(joined(text))
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):

@@ -9,8 +9,7 @@ class InputError(Exception):
     """The user's input was wrong: one line that names the key or file, the value and the remedy (exit code 2)."""
 
     def __init__(self, text: object = "") -> None:
-        one = " ".join(line.strip() for line in str(text).splitlines())  # names and values may have several
-        super().__init__(one if len(one) <= LONGEST else f"{one[:LONGEST // 2]} … {one[-LONGEST // 2 + 3:]}")
+        super().__init__(joined(str(text)))
 
 
 class Quit(Exception):
@@ -31,6 +30,12 @@ class NotFinite(EnvFailure):
 
 class Diverged(Exception):
     """What is learned has become NaN or infinite: one line that says what."""
+
+
+def joined(text: str) -> str:
+    """A message on one line of at most LONGEST characters, as the names and values in it may have several."""
+    one = " ".join(line.strip() for line in text.splitlines())
+    return one if len(one) <= LONGEST else f"{one[:LONGEST // 2]} … {one[-LONGEST // 2 + 3:]}"
 
 
 def one_line(error: BaseException) -> str:

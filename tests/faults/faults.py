@@ -107,7 +107,7 @@ def killed(family: str, folder: Path) -> Row:
     config = config_of(family, folder)
     live = Live(config)
     live.until(lambda: (folder / "checkpoints").is_dir() and live.steps > 0, "its beginning")
-    time.sleep(random.Random(folder.name).uniform(0.0, 1.5))
+    time.sleep(random.Random(family).uniform(0.0, 1.5))
     assert not (folder / "summary.json").is_file(), "it was too late"
     code = live.end(signal.SIGKILL)
     return resumed("kill -9 at a random moment", family, config, reference, 0, live, "^$", code)
@@ -351,11 +351,13 @@ def _ends(name: str, env: str, pattern: str, code: int, **keys: Any) -> None:
     def run(family: str, folder: Path) -> Row:
         live = Live(config_of(family, folder, f"{ENVS}:{env}", **keys))
         begin = time.monotonic()
+        live.until_steps(STEP)
+        workers = live.workers()
         ended = live.end()
-        workers = orphans(live.workers())
+        living = orphans(workers)
         left = saved_steps(folder) if (folder / "checkpoints").is_dir() else -1
         line, lost = told(live, pattern), max(0, steps_of(folder) - left)
-        good = ended == code and bool(line) and left >= 0 and not workers  # at least that of the start
+        good = ended == code and bool(line) and left >= 0 and not living  # at least that of the start
         return Row(name, family, f"{time.monotonic() - begin:.1f} s after its start, exit code {ended}", line,
                    f"{lost:,} steps",
                    f"a checkpoint of step {left:,} is left" if left >= 0 else "no checkpoint is left",

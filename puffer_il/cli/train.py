@@ -171,8 +171,9 @@ def result(summary: dict[str, Any], run_dir: Path) -> list[str]:
     then = {"finished": [("evaluate", f"puffer-il eval {run}"),
                          ("continue", f"puffer-il train --resume {run} --total-steps {2 * summary['env_steps']}")],
             "interrupted": [("evaluate", f"puffer-il eval {run}"), ("continue", f"puffer-il train --resume {run}")],
-            "diverged": [("cause", str(summary.get("cause"))), ("evaluate", f"puffer-il eval {run}"),
-                         ("continue", f"puffer-il train --resume {run}")]}
+            "diverged": [("evaluate", f"puffer-il eval {run}"), ("continue", f"puffer-il train --resume {run}")]}
+    cause = [("cause", str(summary.get("cause")))] if summary["status"] == "diverged" else []
     title = shown(f"{summary['status']}: {summary['algo']} on {summary['env']}, seed {summary['seed']}")
-    return ["", title, *scores(summary, summary["eval"]),
-            *facts([*kept, ("time", took), ("run", str(run_dir)), *then[summary["status"]]])]
+    told = [*scores(summary, summary["eval"]), *facts([*kept, ("time", took), *cause])]
+    return ["", title, *(parser.wrapped(line, parser.terminal_width()) for line in told),
+            *facts([("run", str(run_dir)), *then[summary["status"]]])]  # whole, to be copied

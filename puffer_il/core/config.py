@@ -260,9 +260,9 @@ def _in_words(wanted: Any) -> str:
 
 
 def _example(field: dataclasses.Field) -> str:
-    """The field's default as it would be typed."""
+    """The field's default as it would be typed; of a list that is empty, two numbers."""
     if isinstance(field.default, tuple):
-        return ",".join(map(str, field.default))
+        return ",".join(map(str, field.default or (84, 84)))
     if isinstance(field.default, str):
         return repr(field.default)
     return "{ name = 1.5 }" if field.default is MISSING else str(field.default).lower()

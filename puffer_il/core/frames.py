@@ -203,7 +203,7 @@ def arranged(name: str, layout: Layout, options: Pictures) -> tuple[Layout, Fram
     if not pictures_of(layout):
         found = "; ".join(f"{field.name!r} is {field.dtype} {field.shape}" for field in layout.own[:3])
         raise InputError(f"{options}: {name} has no pictures, which are uint8 with three axes, or with two of at least "
-                         f"{LEAST_SIDE} ({found}); leave it out")
+                         f"{LEAST_SIDE} pixels ({found}); leave it out")
     if options.channels != "auto":
         last = options.channels == "last"
         layout = replace(layout, fields=tuple(

@@ -114,13 +114,14 @@ class Checkpoints:
                 newer.replace(newer.with_suffix(".damaged"))
         total = run.config.train.total_steps
         if run.progress >= 1 and is_finished(run.run_dir):
-            raise InputError(f"{run.run_dir} has finished its {total:,} steps; raise --total-steps to continue")
+            raise InputError(f"{run.run_dir} has finished, with {run.env_steps:,} of {total:,} steps; raise "
+                             "--total-steps to continue")
         ended = state.get("status") == "finished" and state.get("total_steps") == total
         if run.progress >= 1 or (ended and not is_finished(run.run_dir)):
             run.status = "finished"
         anew = run.collector.vec.began_anew if run.collector else ""
         if anew and _other_parameters(run, state):
-            anew = "env.kwargs are others now"
+            anew = "env.kwargs have changed"
         return [*notices, *([f"the environments begin new episodes, as their state cannot be put back ({anew})"]
                             if anew else [])]
 

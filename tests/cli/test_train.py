@@ -283,6 +283,16 @@ def test_the_result_of_a_run(tmp_path):
         "  time        1:05 since the start, 1,000 steps"]
 
 
+def test_the_result_is_wrapped_between_words_and_what_is_copied_is_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(command.parser, "terminal_width", lambda: 60)
+    cause = "an observation is nan in column 0, after step 24 of the rollout, in row 0"
+    run_dir = tmp_path / ("x" * 60)
+    told = "\n".join(command.result(SUMMARY | {"status": "diverged", "cause": cause}, run_dir))
+    words, copied = told.split("  run  ")
+    assert max(map(len, words.splitlines())) <= 60 and " ".join(words.split()).endswith(f"cause {cause}")
+    assert f"  continue    puffer-il train --resume {run_dir}" in copied.splitlines()
+
+
 def hint(capsys) -> list[list[str]]:
     """The commands that the refusal of a run without demonstrations names."""
     return [words.split()[1:] for words in one_line(capsys).partition("record an expert first: ")[2].split(" && ")]

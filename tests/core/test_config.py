@@ -25,6 +25,7 @@ class Kinds:
     share: float = setting(0.5, "a float", low=0, high=1)
     word: str = setting("tanh", "a str", choices=("tanh", "relu"))
     sizes: tuple[int, ...] = setting((64, 64), "a tuple", low=1)
+    nothing: tuple[int, ...] = setting((), "a tuple", low=1)
     table: dict = setting({}, "a dict")
     plain: float = 1.0  # a learner of somebody else's may do without `setting`
 
@@ -68,6 +69,7 @@ def test_values_that_are_understood(name, value, result):
     ("share", False, "a number"),
     ("word", 5, "expected text, such as 'tanh'"), ("word", True, "expected text"),
     ("sizes", 64, "expected a list, each a whole number, such as 64,64"), ("sizes", "64,x", "a list"),
+    ("nothing", "x", "expected a list, each a whole number, such as 84,84"),
     ("sizes", [64, "x"], "a list"), ("sizes", [[64]], "a list"), ("sizes", True, "a list"),
     ("table", 5, "expected a table, such as { name = 1.5 }"), ("table", "5", "a table"), ("table", "{", "a table"),
     ("table", [1], "a table"), ("table", False, "a table"),

@@ -203,7 +203,7 @@ def test_a_run_that_goes_on_with_other_parameters_has_them(tmp_path, name, monke
     told = []
     monkeypatch.setattr("puffer_il.training.trainer.Trainer.message", lambda self, text: told.append(text))
     resumed = run(tiny("ppo", tmp_path / "run", env__name=name, env__kwargs={"g": 0.0}), resume=True)
-    assert "the environments begin new episodes, as their state cannot be put back (env.kwargs are others now)" in told
+    assert "the environments begin new episodes, as their state cannot be put back (env.kwargs have changed)" in told
     assert resumed.summary["random_return"] == weightless != first
 
 

@@ -56,10 +56,14 @@ class Collector:
 
     def begin(self) -> None:
         """New episodes everywhere."""
+        self._forget()
+        self.vec.reset(self._seed)
+
+    def _forget(self) -> None:
+        """What is known of the episodes that were under way: new ones begin."""
         self.steps = 0  # since then
         self.state = self.policy.initial_state(self.vec.num_envs)
         self.episode_starts[:] = True
-        self.vec.reset(self._seed)
 
     def collect(self) -> RolloutBuffer:
         """One rollout; true returns and lengths of the episodes that ended in it are in `episode_returns`, …
@@ -146,7 +150,7 @@ class Collector:
         check_alike({"step": self.noise.step}, {"step": state["noise_step"]})
         self.noise.step = state["noise_step"]
         self.noise.generator.set_state(state["generator"].cpu())
-        self.steps = 0
+        self._forget()
         if self.vec.set_state({k: v.numpy() for k, v in state["vec"].items()}):  # otherwise new episodes have begun
             starts = state["episode_starts"].numpy()
             check_alike({"starts": self.episode_starts, "memory": self.state},

@@ -18,7 +18,8 @@ from puffer_il.training.run_dir import is_finished
 
 SHARE = 0.01  # of a run's time that its regular checkpoints may take
 REPEATED_S = 60.0  # seconds of work that are rather repeated than gone on from with new episodes
-COUNTED = ("env_steps", "updates", "train_s", "time_to_expert", "last_eval", "expert_return", "random_return")
+COUNTED = ("env_steps", "updates", "train_s", "time_to_expert", "last_eval")
+MEASURED = ("expert_return", "random_return")  # of the environment
 
 
 def _write_summary(run: Any, summary: dict[str, Any]) -> None:
@@ -86,7 +87,7 @@ class Checkpoints:
             "kept": run.kept.state_dict(), "shown": run.shown.state_dict(),
             "collector": run.collector.state_dict() if run.collector and environments else None,
             "spec": checkpoint.spec_to_state(run.spec), "torch_rng": torch.get_rng_state(),
-            "wall_s": run.wall_s, **{name: getattr(run, name) for name in COUNTED},
+            "wall_s": run.wall_s, **{name: getattr(run, name) for name in (*COUNTED, *MEASURED)},
             "status": run.status, "rollbacks": run.rollbacks, "total_steps": run.config.train.total_steps,
             "instruction_sets": instruction_sets(), "parameters": _parameters(run),
         }
@@ -107,7 +108,7 @@ class Checkpoints:
             if seen != run.spec.pictures:  # which may well fit the weights
                 raise InputError(f"{run.run_dir}: its policy saw pictures with {seen}, and is to go on with "
                                  f"{run.spec.pictures}; leave these keys as they are")
-            self.take_up(state)
+            anew = self.take_up(state)
         notices += changed_sets(state.get("instruction_sets"))
         for newer in sorted(path.parent.glob("step_*.pt"), reverse=True):  # must not pass for the newest again
             if newer.name > path.name:
@@ -119,21 +120,23 @@ class Checkpoints:
         ended = state.get("status") == "finished" and state.get("total_steps") == total
         if run.progress >= 1 or (ended and not is_finished(run.run_dir)):
             run.status = "finished"
-        anew = run.collector.vec.began_anew if run.collector else ""
-        if anew and _other_parameters(run, state):
-            anew = "env.kwargs have changed"
-        return [*notices, *([f"the environments begin new episodes, as their state cannot be put back ({anew})"]
-                            if anew else [])]
+        if anew:
+            notices.append(f"the environments begin new episodes, as their state cannot be put back ({anew})")
+        return notices
 
-    def take_up(self, state: dict[str, Any]) -> None:
-        """Go on from what `write` wrote."""
-        run = self.run
+    def take_up(self, state: dict[str, Any]) -> str:
+        """Go on from what `write` wrote; why the environments begin new episodes although their state is exact, "" if
+        they do not. With other env.kwargs what was measured in them stays as the run has it."""
+        run, anew = self.run, ""
         check_counts(state)
+        others = state.get("parameters", _parameters(run)) != _parameters(run)
         run.learner.load_state_dict(state["learner"])
         if run.collector is not None and (collector := state["collector"]) is not None:
-            if _other_parameters(run, state):  # which the state would undo
+            if others:  # which the environments' state would undo
                 collector = collector | {"vec": {"seed": collector["vec"]["seed"]}}
             run.collector.load_state_dict(collector)
+            vec = run.collector.vec
+            anew = "env.kwargs have changed" if others and vec.exact_state else vec.began_anew
         torch.set_rng_state(state["torch_rng"])
         run.kept.load_state_dict(state["kept"])
         for one in run.kept.snapshots:
@@ -141,19 +144,14 @@ class Checkpoints:
         run.shown.load_state_dict(state["shown"])
         run.wall_before, run.rollbacks = state["wall_s"], state.get("rollbacks", 0)
         slow_down(run.learner, run.rollbacks, run.rollbacks)
-        for name in COUNTED:
+        for name in COUNTED if others else (*COUNTED, *MEASURED):
             setattr(run, name, state[name])
-        if _other_parameters(run, state):
-            run.random_return = None  # is measured again
+        return anew
 
 
 def _parameters(run: Any) -> str:
     """env.kwargs, to be compared."""
     return json.dumps(run.config.env.kwargs, sort_keys=True, default=repr)
-
-
-def _other_parameters(run: Any, state: dict[str, Any]) -> bool:
-    return state.get("parameters", _parameters(run)) != _parameters(run)
 
 
 def check_counts(state: dict[str, Any]) -> None:

@@ -52,7 +52,6 @@ def go_back(trainer: Any, cause: str) -> bool:
         with suppress(InputError, OSError):  # the directory may be gone
             state, _, _ = checkpoint.load_newest(trainer.run_dir, "cpu")
     if state is None:
-        trainer.sound = False
         return False
     trainer.checkpoints.take_up(state)
     slow_down(trainer.learner, times, trainer.rollbacks)

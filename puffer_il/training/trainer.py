@@ -206,7 +206,7 @@ class Trainer:
         self.cause = f"{cause}; lower the learning rates" if cause else None
         self.env_steps += self.steps_per_update
         self.updates += 1
-        self.whole = not cause
+        self.whole = self.sound = not cause
         if not cause:
             self.shown.follow(self.time_to_expert is not None, self.progress)
         elapsed = time.monotonic() - begin

@@ -101,3 +101,14 @@ def test_recurrent_rows_can_be_evaluated_again_from_the_state_that_was_stored(ki
         np.testing.assert_allclose(buffer.values.reshape(-1), values.detach(), atol=1e-5)
         assert (buffer.final_values[buffer.truncations] != 0).all()
     assert np.abs(buffer.initial_state).max() > 0
+
+
+def test_where_new_episodes_begin_from_a_state_nothing_of_the_old_ones_is_remembered():
+    """A run that has diverged goes back in the same process, with what its policy remembered."""
+    for collector in rollouts("serial", 1, lstm=4):
+        state = collector.state_dict()
+        collector.state.fill_(torch.nan)
+        assert not collector.vec.exact_state
+        collector.load_state_dict(state)
+        assert collector.episode_starts.all() and not collector.state.any()
+        assert np.isfinite(collector.collect().logprobs).all()

@@ -155,6 +155,16 @@ def test_a_resumed_run_keeps_its_smaller_steps(tmp_path, poisoned):
     assert recorder.summary["rollbacks"] == 1
 
 
+def test_a_run_that_went_on_with_other_parameters_and_goes_back_keeps_them(tmp_path, poisoned):
+    def go_on(g, **more):
+        return run(tiny("ppo", tmp_path / "run", env__name="pendulum", env__kwargs={"g": g}), **more)
+
+    earlier = go_on(10.0, interrupt_after=1).summary["random_return"]
+    poisoned(PPO, update=1)
+    summary = go_on(0.0, resume=True).summary
+    assert summary["rollbacks"] == 1 and summary["random_return"] not in (None, earlier)
+
+
 def test_a_policy_whose_actions_are_not_finite_goes_back(tmp_path, monkeypatch):
     inner, seen = trainer.Trainer.learn, []
 

@@ -20,22 +20,17 @@ from puffer_il.core.checkpoint import check_alike
 from puffer_il.core.errors import InputError
 from puffer_il.core.frames import Pictures
 from puffer_il.core.spec import Array, Batch, EnvSpec, Starts
-from puffer_il.kernels.threads import cores
 from puffer_il.native.native_env import NativeEnv, pop_log_means
 from puffer_il.vector.exact import why_inexact
 from puffer_il.vector.make import Creator, EnvFacts, env_seed, find_creator
+from puffer_il.vector.plan import make_plan
 from puffer_il.vector.processes import apart
 from puffer_il.vector.serial import Serial, allocate
 from puffer_il.vector.snapshot import Unreadable
 from puffer_il.vector.watch import Watch
 from puffer_il.vector.workers import START_METHOD, Workers
 
-BACKENDS = ("auto", "native", "vector", "serial", "multiprocessing")
-ENVS_PER_WORKER = 8  # fewer of the cheapest environments step faster in one process than they travel
 QUESTION_S = 20.0  # for an environment to show whether its state can be saved
-GROUPED_WORKERS = 4  # from so many on, one half of them steps while the other's actions are inferred
-GROUP_ROWS = 24  # of a group, or one that the cores' number makes would change what is learned: wide layers sum fewer
-# rows otherwise (FEW_ROWS of csrc/kernels/passes.h)
 NO_RETURNS, NO_LENGTHS = np.empty(0), np.empty(0, np.int64)
 
 
@@ -67,62 +62,20 @@ def make_vec(name: str | Callable, *, num_envs: int, backend: str = "auto", num_
     creator = replace(find_creator(name, kwargs, pictures), starts=starts)
     if backend == "vector" and creator.kind == "gymnasium":
         creator = replace(creator, vector=True)
-    facts, name = creator.facts(), creator.name
+    facts = creator.facts()
     if resumable and not facts.exact:
         why = _why_inexact(creator, facts, watch)
-        notice = f"{name}: a resumed run begins new episodes, as the state of this environment cannot be saved ({why})"
+        notice = (f"{creator.name}: a resumed run begins new episodes, as the state of this environment cannot be "
+                  f"saved ({why})")
         facts = replace(facts, exact=not why, notices=(*facts.notices, *([notice] if why else [])))
-    if num_envs < 1 or num_envs % facts.rows:
-        why = f"each agent of {name} is a row" if facts.each == 1 else f"{name} is a vector of {facts.each}"
-        raise InputError(f"env.num_envs = {num_envs}: must be a multiple of {facts.rows}, because {why}; use "
-                         f"{_multiples(num_envs, facts.rows)}")
-    count = num_envs // facts.rows
-    backend, workers = _plan(name, facts, count, backend, num_workers, watch, creator)
-    halves = workers >= GROUPED_WORKERS and workers % 2 == 0 and num_envs >= 2 * GROUP_ROWS
-    groups = num_groups or (2 if halves else 1)
-    if groups > 1 and backend != "multiprocessing":
-        raise InputError(f"env.num_groups = {groups}: groups are groups of workers but the backend is {backend}; set "
-                         "env.num_groups = 0, or env.backend = 'multiprocessing'")
-    if groups > 1 and workers % groups:
-        raise InputError(f"env.num_groups = {groups} does not divide {workers} workers; use "
-                         f"{_divisors(workers, groups)}")
+    plan = make_plan(creator, facts, watch, num_envs, backend, num_workers, num_groups)
     puffer: Serial | Workers
-    if backend == "multiprocessing":
-        puffer = Workers(creator, facts, 1 if facts.batched else count // workers, num_envs, workers, groups, seed,
-                         watch)
+    if plan.backend == "multiprocessing":
+        puffer = Workers(creator, facts, plan.instances, num_envs, plan.num_workers, plan.num_groups, seed, watch)
     else:
-        puffer = Serial(creator, facts, 1 if backend == "native" else count, allocate(facts, num_envs), seed)
-    return Vec(puffer, facts, backend, num_envs, workers, groups, seed, clip_actions, on_nan == "mask",
-               watch)
-
-
-def _plan(name: str, facts: EnvFacts, count: int, backend: str, num_workers: int, watch: Watch, creator: Creator
-          ) -> tuple[str, int]:
-    """The backend and its number of workers, 0 without processes, for `count` environments."""
-    if backend not in BACKENDS:
-        raise InputError(f"env.backend = {backend!r}: choose one of {', '.join(BACKENDS)}")
-    whole_batch = facts.native and (facts.batched or count == 1)
-    if backend == "auto":
-        several = _most_workers(count, count // ENVS_PER_WORKER) > 1 and not whole_batch
-        apart = watch.on_timeout == "restart" or (watch.guard and not facts.native and _travels(creator))
-        backend = "multiprocessing" if num_workers or several or apart else "native" if whole_batch else "serial"
-        num_workers = num_workers or _most_workers(count, count // ENVS_PER_WORKER)
-    elif backend in ("native", "vector") and not whole_batch:
-        raise InputError(f"env.backend = {backend!r}: {name} does not step {count} environments by itself; use 'auto', "
-                         "'serial' or 'multiprocessing'")
-    elif backend != "multiprocessing" and num_workers:
-        raise InputError(f"env.num_workers = {num_workers}: the {backend} backend has no workers; set it to 0, or "
-                         "env.backend = 'multiprocessing'")
-    if backend != "multiprocessing" and watch.on_timeout == "restart":
-        raise InputError(f"env.on_timeout = 'restart': the {backend} backend runs in this process, which cannot "
-                         "begin again; set env.backend = 'multiprocessing'")
-    if backend != "multiprocessing":
-        return "native" if backend == "vector" else backend, 0
-    workers = num_workers or _most_workers(count, count)
-    if count % workers:
-        raise InputError(f"env.num_workers = {workers} does not divide {count} environments; use "
-                         f"{_divisors(count, workers)}")
-    return backend, workers
+        puffer = Serial(creator, facts, plan.instances, allocate(facts, num_envs), seed)
+    return Vec(puffer, facts, plan.backend, num_envs, plan.num_workers, plan.num_groups, seed, clip_actions,
+               on_nan == "mask", watch)
 
 
 def _why_inexact(creator: Creator, facts: EnvFacts, watch: Watch) -> str:
@@ -130,28 +83,6 @@ def _why_inexact(creator: Creator, facts: EnvFacts, watch: Watch) -> str:
     ask = partial(why_inexact, creator, facts)
     guarded = watch.guard and START_METHOD == "fork"
     return apart(ask, multiprocessing.get_context(START_METHOD), QUESTION_S) if guarded else ask()
-
-
-def _travels(creator: Creator) -> bool:
-    """Whether another process can open it too, however its function was made."""
-    return START_METHOD == "fork" or isinstance(creator.target, str)
-
-
-def _most_workers(count: int, limit: int) -> int:
-    """The largest number of workers that divides `count`, no more than there are cores or than `limit`."""
-    return max(d for d in range(1, max(1, min(cores(), limit)) + 1) if count % d == 0)
-
-
-def _divisors(number: int, near: int) -> str:
-    """The divisors of `number` next to `near`."""
-    divisors = [d for d in range(1, number + 1) if number % d == 0]
-    below, above = [d for d in divisors if d < near], [d for d in divisors if d > near]
-    return " or ".join(map(str, below[-1:] + above[:1]))
-
-
-def _multiples(number: int, of: int) -> str:
-    below = number // of * of
-    return f"{below} or {below + of}" if below > 0 else str(of)
 
 
 @dataclass(frozen=True, slots=True)

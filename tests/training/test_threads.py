@@ -17,7 +17,7 @@ from puffer_il.learners.registry import learner_names
 from puffer_il.training import score
 from puffer_il.training.machine import instruction_sets
 from puffer_il.training.process import torch_threads
-from puffer_il.vector import vec
+from puffer_il.vector import plan
 from puffer_il.vector.vec import make_vec
 from tests.support.runs import CONTRACT, final_state, run, same_state, tiny
 
@@ -110,7 +110,7 @@ def test_by_default_the_number_of_cores_does_not_matter_where_workers_step(num_e
             "train__total_steps": 16 * num_envs}
     weights, machines = [], []
     for count in (1, 8):
-        monkeypatch.setattr(vec, "cores", lambda count=count: count)
+        monkeypatch.setattr(plan, "cores", lambda count=count: count)
         recorder = run(tiny("ppo", tmp_path / str(count), **keys))
         weights.append(final_state(tmp_path / str(count))["policy"])
         assert recorder.summary is not None

@@ -16,7 +16,7 @@ import pytest
 
 from puffer_il.core.errors import EnvFailure, InputError, Quit
 from puffer_il.rollout.evaluate import evaluate
-from puffer_il.vector import vec as vecs
+from puffer_il.vector import plan
 from puffer_il.vector.make import env_seed
 from puffer_il.vector.vec import make_vec
 from puffer_il.vector.watch import RESTARTS, STOP_S, Watch
@@ -184,7 +184,7 @@ def test_environments_that_could_crash_step_elsewhere_where_that_is_wanted(monke
     assert backend(Gymnasium, watch=guard, backend="serial") == ("serial", 0)
     assert backend("cartpole", watch=guard) == ("native", 0)
     assert backend("cartpole", watch=Watch(on_timeout="restart")) == ("multiprocessing", 1)
-    monkeypatch.setattr(vecs, "START_METHOD", "spawn")
+    monkeypatch.setattr(plan, "START_METHOD", "spawn")
     assert backend(lambda: Gymnasium(), watch=guard) == ("serial", 0)  # which another process could not open
 
 

@@ -126,17 +126,17 @@ class Checkpoints:
 
     def take_up(self, state: dict[str, Any]) -> str:
         """Go on from what `write` wrote; why the environments begin new episodes although their state is exact, "" if
-        they do not. With other env.kwargs what was measured in them stays as the run has it."""
+        they do not. If env.kwargs have changed, the run keeps its own measured returns."""
         run, anew = self.run, ""
         check_counts(state)
-        others = state.get("parameters", _parameters(run)) != _parameters(run)
+        changed = state.get("parameters", _parameters(run)) != _parameters(run)
         run.learner.load_state_dict(state["learner"])
         if run.collector is not None and (collector := state["collector"]) is not None:
-            if others:  # which the environments' state would undo
+            if changed:  # which the environments' state would undo
                 collector = collector | {"vec": {"seed": collector["vec"]["seed"]}}
             run.collector.load_state_dict(collector)
             vec = run.collector.vec
-            anew = "env.kwargs have changed" if others and vec.exact_state else vec.began_anew
+            anew = "env.kwargs have changed" if changed and vec.exact_state else vec.began_anew
         torch.set_rng_state(state["torch_rng"])
         run.kept.load_state_dict(state["kept"])
         for one in run.kept.snapshots:
@@ -144,7 +144,7 @@ class Checkpoints:
         run.shown.load_state_dict(state["shown"])
         run.wall_before, run.rollbacks = state["wall_s"], state.get("rollbacks", 0)
         slow_down(run.learner, run.rollbacks, run.rollbacks)
-        for name in COUNTED if others else (*COUNTED, *MEASURED):
+        for name in COUNTED if changed else (*COUNTED, *MEASURED):
             setattr(run, name, state[name])
         return anew
 

@@ -367,7 +367,7 @@ def _ends(name: str, env: str, pattern: str, code: int, **keys: Any) -> None:
 
 
 _ends("the environment raises", "raising", "lost its licence", 1)
-_ends("the environment raises in workers", "raising", "lost its licence|worker", 1)
+_ends("the environment raises in workers", "raising", "lost its licence", 1)
 _ends("the environment crashes its process in workers", "crashing", "SIGSEGV", 1)
 _ends("an observation is NaN", "nan_observation", "NaN|nan", 1)
 _ends("a reward is NaN", "nan_reward", "NaN|nan", 1)

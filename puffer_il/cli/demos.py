@@ -72,10 +72,11 @@ def info(args: Namespace) -> int:
                           f"{told['open']} without an end"),
              ("transitions", f"{told['transitions']:,}, {spread(told['lengths'])} an episode"),
              ("returns", spread(told["returns"]) if told["returns"] else "unknown: no rewards")]
-    for name in ("obs", "actions"):
-        array = told[name]
-        lines.append((name, "none: the file holds only observations" if array is None else
-                      f"{array['dtype']} {tuple(array['shape'])}, from {array['min']:.4g} to {array['max']:.4g}"))
+    for field in told["fields"]:
+        ends = "" if field["min"] is None else f", from {field['min']:.4g} to {field['max']:.4g}"
+        lines.append((field["name"], f"{field['dtype']} {tuple(field['shape'])}{ends}"))
+    if told["actions"] is None:
+        lines.append(("actions", "none: the file holds only observations"))
     if told["pictures"]:
         lines.append(("pictures", f"prepared with {told['pictures']}"))
     if told["weights"]:
@@ -195,9 +196,10 @@ def _spec(args: Namespace) -> EnvSpec | None:
 
 def _read(args: Namespace, spec: EnvSpec | None, time_limit: int | None = None) -> Demos:
     """The demonstrations, read as --demos.KEY says, their actions as rows of the environment."""
-    from puffer_il.demos import as_rows, clipped, first_episodes, read_demos, subsample_rows
+    from puffer_il.demos import as_rows, clipped, first_episodes, read_demos, subsample_rows, with_fields
 
     keys, demos = args.demo_keys, read_demos(args.file, time_limit)
+    demos = with_fields(demos, keys.get("fields", ()), spec)
     if spec is not None:
         demos = as_rows(demos, spec)
     if keys.get("episodes"):

@@ -8,7 +8,7 @@ from typing import Any
 
 from puffer_il.cli.parser import UsageError
 
-READING = ("episodes", "subsample", "clip_actions")  # keys of demos that a command without a learner takes
+READING = ("episodes", "subsample", "clip_actions", "fields")  # keys of demos that a command without a learner takes
 PREPARING = ("resize", "grey", "stack", "channels")  # keys of env likewise
 OVERRIDE = re.compile(r"--([A-Za-z_][\w-]*(?:\.[\w-]+)+)(?:=(.*))?", re.DOTALL)
 

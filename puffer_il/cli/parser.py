@@ -82,7 +82,8 @@ def takes_pictures(parser: Parser) -> None:
 def takes_demo_keys(parser: Parser) -> None:
     """The command takes how demonstrations are read, as `args.demo_keys`."""
     parser.add_argument(DEMOS, metavar="VALUE", help="how they are read, as in training: --demos.episodes N, "
-                                                     "--demos.subsample N, --demos.clip-actions true")
+                                                     "--demos.subsample N, --demos.clip-actions true, --demos.fields "
+                                                     "A,B")
 
 
 def takes_seed(parser: Parser) -> None:

@@ -17,9 +17,10 @@ from puffer_il.core.errors import InputError
 
 
 def setting(default: Any, help: str, *, choices: tuple[Any, ...] = (), low: float | None = None,
-            high: float | None = None) -> Any:
-    """A config field: its default, one sentence for --help, and what values are allowed."""
-    metadata = {"help": help, "choices": choices, "low": low, "high": high}
+            high: float | None = None, example: str = "84,84") -> Any:
+    """A config field: its default, one sentence for --help, and what values are allowed; an example of a list that is
+    empty by default."""
+    metadata = {"help": help, "choices": choices, "low": low, "high": high, "example": example}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -67,6 +68,8 @@ class DemosConfig:
     episodes: int = setting(0, "use only the first episodes; 0 uses all", low=0)
     clip_actions: bool = setting(False, "clip recorded continuous actions to the environment's range")
     subsample: int = setting(1, "keep every n-th transition, from a random offset per episode", low=1)
+    fields: tuple[str, ...] = setting((), "names of the observation's parts in the order of a recording's columns, "
+                                          "where these have no names", example="goal,position")
     weighting: str = setting("file", "weights of rows: those of the file (equal if it has none), all equal, by their "
                                      "episode's return or its rank, or by a classifier of good rows among mixed ones",
                              choices=("file", "none", "return", "rank", "classifier"))
@@ -260,9 +263,9 @@ def _in_words(wanted: Any) -> str:
 
 
 def _example(field: dataclasses.Field) -> str:
-    """The field's default as it would be typed; of a list that is empty, two numbers."""
+    """The field's default as it would be typed; of a list that is empty, an example."""
     if isinstance(field.default, tuple):
-        return ",".join(map(str, field.default or (84, 84)))
+        return ",".join(map(str, field.default)) or str(field.metadata["example"])
     if isinstance(field.default, str):
         return repr(field.default)
     return "{ name = 1.5 }" if field.default is MISSING else str(field.default).lower()

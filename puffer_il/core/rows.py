@@ -180,6 +180,13 @@ class Layout:
         return tuple(field for field in self.fields if field.path is not None)
 
     @functools.cached_property
+    def by_name(self) -> bool:
+        """Whether columns of rows are told apart by the names of a Dict alone: places in a Tuple are an order of their
+        own, and rows of bytes, for leaves of several dtypes, are made here only."""
+        keys = any(isinstance(key, str) for field in self.own for key in field.path or ())
+        return keys and len(self.own) > 1 and len({field.dtype for field in self.fields}) == 1
+
+    @functools.cached_property
     def mask(self) -> ObsField | None:
         """What says which actions may be taken."""
         return next((field for field in self.fields if field.mask), None)
@@ -197,6 +204,10 @@ class Layout:
         masks: which actions may be taken, instead of what the observation says; None: that, or any
         """
         if self._are_rows(obs):
+            if self.by_name:
+                raise InputError(f"rows of shape {np.shape(obs)} are given, whose columns have no names, where an "
+                                 f"observation has the parts {', '.join(field.name for field in self.own)}; give a "
+                                 "dict of them (spec.unpack makes one of rows)")
             return self._rows(np.asarray(obs))
         leaves = [(field, np.asarray(field.leaf(obs))) for field in self.own]
         batched = all(leaf.ndim > len(field.shape) for field, leaf in leaves)

@@ -23,21 +23,22 @@ MOST_CHOICES = 4096  # of a whole number in a Box, each of which has an output o
 PLAIN = {"f": "f4", "u2": "i4", "u4": "i8", "u8": "i8"}
 
 
-def lay_out(space: Any, masked: int = 0, choices: int = 0) -> Layout:
+def lay_out(space: Any, masked: int = 0, choices: int = 0, exact: bool = False) -> Layout:
     """The rows of a Box, Discrete, MultiDiscrete, MultiBinary, or of a Dict or Tuple of them to any depth. InputError
     for what has no fixed size.
 
     masked   how many actions a mask is about that lies beside the observation and is to be kept with it; 0 without one
     choices  how many choices there are, so that a Dict's "action_mask" of as many numbers from 0 to 1 is known for one
+    exact    whole numbers keep their dtype, as in a recording, whether or not networks know it
     """
-    leaves = list(_leaves(space, ()))
+    leaves = list(_leaves(space, (), exact))
     if not leaves or not sum(field.size for field in leaves):
         raise InputError("its observation space is empty; there is nothing to learn from")
     found = {field.dtype for field in leaves}
     dtype = found.pop() if len(found) == 1 else np.dtype(np.uint8)
     if len(leaves) == 1 and leaves[0].path == () and not masked and not leaves[0].categories:
         return Layout((leaves[0],), leaves[0].shape or (1,), dtype)
-    struct = _struct(space)
+    struct = _struct(space, exact)
     offsets = list(_offsets(space, struct))
     size = struct.itemsize
     if masked:  # beside the observation, in its dtype where it has one
@@ -107,20 +108,20 @@ def choices_of(space: Any) -> tuple[Array, Array] | None:
     return None
 
 
-def _leaves(space: Any, path: Path) -> Iterator[ObsField]:
+def _leaves(space: Any, path: Path, exact: bool) -> Iterator[ObsField]:
     inner = parts_of(space)
     if inner is None:
-        yield _leaf(space, path)
+        yield _leaf(space, path, exact)
         return
     for key, part in inner:
         if kind_of(space) == "Dict" and not isinstance(key, str):
             raise InputError(f"the observation space has the key {key!r}, which is no text; name its parts by texts")
         if kind_of(space) == "Tuple" and parts_of(part) == []:
             raise InputError(f"the observation space has a part {key} that is empty; leave it out")
-        yield from _leaves(part, (*path, key))
+        yield from _leaves(part, (*path, key), exact)
 
 
-def _leaf(space: Any, path: Path) -> ObsField:
+def _leaf(space: Any, path: Path, exact: bool) -> ObsField:
     name = ".".join(f"f{key}" if isinstance(key, int) else key for key in path) or "obs"
     kind, int32 = kind_of(space), np.dtype(np.int32)
     if kind == "Discrete":
@@ -134,7 +135,7 @@ def _leaf(space: Any, path: Path) -> ObsField:
     if kind == "MultiBinary":
         return ObsField(name, np.dtype(np.int8), tuple(space.shape), path=path)
     if kind == "Box" and np.dtype(space.dtype).kind in "biuf":
-        dtype = plain_dtype(space.dtype)
+        dtype = np.dtype(space.dtype) if exact and np.dtype(space.dtype).kind in "iu" else plain_dtype(space.dtype)
         low, high = (0.0, 255.0) if dtype != np.uint8 or not np.size(space.low) else (
             float(np.min(space.low)), float(np.max(space.high)))
         return ObsField(name, dtype, tuple(space.shape), path=path, low=low, high=high)
@@ -149,13 +150,13 @@ def plain_dtype(dtype: Any) -> np.dtype:
     return np.dtype(PLAIN.get(dtype.kind, PLAIN.get(f"{dtype.kind}{dtype.itemsize}", f"{dtype.kind}{dtype.itemsize}")))
 
 
-def _struct(space: Any) -> np.dtype:
+def _struct(space: Any, exact: bool) -> np.dtype:
     """The row as a struct that is aligned as in C, as PufferLib's emulation has it; its parts are named by place."""
     inner = parts_of(space)
     if inner is None:
-        field = _leaf(space, ())
+        field = _leaf(space, (), exact)
         return np.dtype((field.dtype, field.shape))
-    return np.dtype([(f"f{i}", _struct(part)) for i, (_, part) in enumerate(inner)], align=True)
+    return np.dtype([(f"f{i}", _struct(part, exact)) for i, (_, part) in enumerate(inner)], align=True)
 
 
 def _offsets(space: Any, struct: np.dtype, start: int = 0) -> Iterator[int]:

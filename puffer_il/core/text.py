@@ -58,7 +58,8 @@ def shown(text: str) -> str:
 
 def facts(pairs: Sequence[tuple[str, str]]) -> list[str]:
     """A line for each name and value, the values below one another."""
-    return [f"  {shown(name):<12}{shown(value)}" for name, value in pairs]
+    width = max([12, *(len(shown(name)) + 1 for name, _ in pairs)])
+    return [f"  {shown(name):<{width}}{shown(value)}" for name, value in pairs]
 
 
 @dataclass(frozen=True)

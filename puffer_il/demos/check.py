@@ -11,6 +11,7 @@ from puffer_il.core.spec import ActionSpec, Array, EnvSpec
 from puffer_il.demos.actions import is_one_hot, seems_one_hot
 from puffer_il.demos.angles import odd_angles
 from puffer_il.demos.dataset import Demos, kinds_of
+from puffer_il.demos.fields import fields_of
 from puffer_il.demos.timing import odd_timing
 
 TOLERANCE = 1e-5  # how far an action may lie outside its range, relative to it: float32 rounding of a recorder
@@ -31,7 +32,8 @@ def doubts(demos: Demos, spec: EnvSpec | None = None) -> list[str]:
 
 
 def describe(demos: Demos) -> dict[str, Any]:
-    """Numbers for people and JSON: episodes, transitions, lengths, returns, ends, arrays, notes.
+    """Numbers for people and JSON: episodes, transitions, lengths, returns, ends, arrays, the parts of observations and
+    actions ("fields"), notes.
 
     Lengths and returns are those of whole episodes, `sd` is the population's; `open` episodes have no end flag.
     """
@@ -45,6 +47,7 @@ def describe(demos: Demos) -> dict[str, Any]:
         **{name: None if array is None else {"shape": list(array.shape[1:]), "dtype": str(array.dtype),
                                              "min": array.min().item(), "max": array.max().item()}
            for name, array in arrays.items()},
+        "fields": fields_of(demos),
         "pictures": None if demos.pictures is None else str(demos.pictures), "notes": list(demos.notes),
     }
 

@@ -14,6 +14,7 @@ from puffer_il.core.spec import Array, EnvSpec
 from puffer_il.demos.actions import as_rows
 from puffer_il.demos.check import check_fit
 from puffer_il.demos.dataset import PER_ROW, WHOLE, Demos
+from puffer_il.demos.fields import check_named, left_out, with_fields
 from puffer_il.demos.good import Score, mark_good, weigh_by_score
 from puffer_il.demos.pictures import looks_prepared, prepared, turned
 from puffer_il.demos.read import Source, read_demos
@@ -25,8 +26,8 @@ from puffer_il.native.glue import hooks
 
 def load_demos(source: Source, spec: EnvSpec | None, *, episodes: int = 0, clip_actions: bool = False,
                subsample: int = 1, seed: int = 0, time_limit: int | None = None, weighting: str = "file",
-               temperature: float = 1.0, good: Source = "", good_share: float = 0.05, score: Score | None = None
-               ) -> Demos:
+               temperature: float = 1.0, good: Source = "", good_share: float = 0.05, score: Score | None = None,
+               fields: tuple[str, ...] = ()) -> Demos:
     """Demonstrations from `source` ("shipped", or as `read_demos` takes it) that fit `spec`, in its dtypes; without a
     spec as they were recorded.
 
@@ -36,16 +37,18 @@ def load_demos(source: Source, spec: EnvSpec | None, *, episodes: int = 0, clip_
     weighting     whether and how rows are weighted, and how sharply: see `weigh`; or "classifier", by `score`, which is
                   told which episodes are known to be good: those of `good`, or a share of the best (demos/good.py).
                   Without `score` nothing is weighted then
+    fields        the parts of the observation in the order of the columns, where rows have no names (demos/fields.py)
     time_limit    the recorder's, in steps, see `read_demos`; None takes the default of the environment `spec.name`
     Raises InputError for what cannot be read or does not fit.
     """
     demos = read_demos(_located(source, spec), time_limit or (_default_limit(spec.name) if spec else None))
+    demos = with_fields(demos, fields, spec)
     if episodes:
         demos = first_episodes(demos, episodes)
     if spec is not None:
         demos = fit(demos, spec, clip_actions=clip_actions)
     if weighting == "classifier":
-        others = load_demos(good, spec, clip_actions=clip_actions) if good else None
+        others = load_demos(good, spec, clip_actions=clip_actions, fields=fields) if good else None
         demos, known = mark_good(replace(demos, weights=None), others, good_share)
         demos = weigh_by_score(demos, known, score) if score is not None else demos
     else:
@@ -84,19 +87,20 @@ def fit(demos: Demos, spec: EnvSpec, *, clip_actions: bool = False) -> Demos:
 
 def relaid(demos: Demos, spec: EnvSpec) -> Demos:
     """Observations as rows of the environment, whatever order or dtypes the recorder's rows have: leaves are found by
-    their names. InputError for one that is missing, or of another shape. Where a recorder has not told which actions
-    might be taken, all might. Pictures become those of the environment (demos.pictures)."""
+    their names. InputError for one that is missing, or of another shape, and where there are no names. Where a recorder
+    has not told which actions might be taken, all might. Pictures become those of the environment (demos.pictures)."""
     if spec.frames is not None and demos.pictures is None and not looks_prepared(demos, spec):
         demos = relaid(demos, spec.raw)
     demos = prepared(turned(demos, spec), spec)
     own = demos.layout
+    check_named(demos, spec)
     if own is None and demos.obs.ndim == 1 and spec.obs_shape == (1,):
         return replace(demos, obs=demos.obs[:, None], next_obs=demos.next_obs[:, None])
     unmasked = own is None and not spec.layout.nested and len(spec.obs_fields) > 1 and (
         demos.obs.shape[1:] == spec.obs_fields[0].shape)
     if own == spec.layout or (own is None and not unmasked):
         return demos
-    made: dict[str, Any] = {}
+    made: dict[str, Any] = {"notes": demos.notes + left_out(demos, spec)}
     for name in ("obs", "next_obs"):
         rows = getattr(demos, name)
         try:

@@ -12,6 +12,7 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.spaces import lay_out
 from puffer_il.demos.actions import pack_actions
 from puffer_il.demos.dataset import Demos
+from puffer_il.demos.fields import gathered, is_parted
 from puffer_il.demos.formats import formats
 from puffer_il.demos.npz import SAVE_DEMOS, Arrays, Npz
 from puffer_il.demos.spaces import is_nested, space_of
@@ -48,24 +49,27 @@ def _demos(source: str | Path | Mapping[str, Any] | tuple, time_limit: int | Non
         if files and all((Path(source) / name).is_file() for name in files):
             return format.read(str(source), time_limit)
     with Npz(source) as file:
+        if is_parted(file.keys):
+            return _in_memory({name: file[name] for name in sorted(file.keys)}, time_limit, file.source)
         return _read(file, time_limit)
 
 
-def _in_memory(source: Mapping[str, Any], time_limit: int | None) -> Demos:
-    """Arrays, of which observations and actions may be dicts and tuples of them."""
-    made: dict[str, Any] = dict(source)
+def _in_memory(source: Mapping[str, Any], time_limit: int | None, named: str = "arrays") -> Demos:
+    """Arrays, of which observations and actions may be dicts and tuples of them, or named as "obs/goal"."""
     more: dict[str, Any] = {}
     try:
+        source = gathered(source)
+        made: dict[str, Any] = dict(source)
         if is_nested(source.get("obs")):
-            layout = more["layout"] = lay_out(space_of(source["obs"]))
+            layout = more["layout"] = lay_out(space_of(source["obs"]), exact=True)
             for name in ("obs", "next_obs", "final_obs"):
                 if name in made:
                     made[name] = layout.pack(made[name])[0]
         if _has_parts(source.get("actions"), len(made["obs"]) if "obs" in made else 0):
             made["actions"], more["action_parts"] = pack_actions(source["actions"])
     except InputError as error:
-        raise InputError(f"demos arrays: {error}") from None
-    return replace(_read(Arrays(made), time_limit), **more)
+        raise InputError(f"demos {named}: {error}") from None
+    return replace(_read(Arrays(made, named), time_limit), **more)
 
 
 def _has_parts(actions: Any, rows: int) -> bool:

@@ -98,7 +98,7 @@ def _sources(vec: Vec, run: Path, config: Config | None, reward: LearnedReward, 
         try:
             own = config.demos if config and not demos else None
             given = load_demos(source, vec.spec, episodes=own.episodes if own else 0,
-                               clip_actions=bool(own and own.clip_actions))
+                               clip_actions=bool(own and own.clip_actions), fields=own.fields if own else ())
             if given.actions is None and "actions" in reward.reads:
                 raise InputError(f"demos {source}: no actions are stored, and this reward reads them")
             yield "demonstrations", given

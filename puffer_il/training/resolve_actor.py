@@ -94,5 +94,7 @@ def _check_spaces(given: str, own: EnvSpec, spec: EnvSpec) -> None:
         if own.raw.same_spaces(spec.raw) and own.pictures != spec.pictures:
             raise InputError(f"{given}: a policy that saw pictures prepared with {own.pictures}, where those of "
                              f"{spec.name} are with {spec.pictures}; give the same, or another policy")
-        raise InputError(f"{given}: a policy for {own.name}, whose observations {own.obs_shape} or actions are not "
-                         f"those of {spec.name}; give a run on that")
+        parts = [", ".join(f"{field.name} {field.shape}" for field in one.layout.own) for one in (own, spec)]
+        named = f"observations ({parts[0]})" if parts[0] != parts[1] else f"observations {own.obs_shape} or actions"
+        raise InputError(f"{given}: a policy for {own.name}, whose {named} are not those of {spec.name}"
+                         f"{f' ({parts[1]})' if parts[0] != parts[1] else ''}; give a run on that")

@@ -228,6 +228,7 @@ ELSEWHERE = {
                     "tests/training/test_pictures.py"),
     "env.timeout_s": "tests/training/test_hung.py", "env.on_timeout": "tests/training/test_hung.py",
     "env.num_groups": "test_backend_and_workers_are_chosen", "demos.clip_actions": "tests/demos",
+    "demos.fields": "tests/demos/test_fields.py",
     "demos.temperature": "tests/demos/test_weights.py", "demos.good": "tests/demos/test_good.py",
     "demos.good_share": "tests/demos/test_good.py",
     **dict.fromkeys((f"policy.{key}" for key in ("head", "mixtures", "flow_steps", "chunk", "execute", "ensemble")),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array
 from puffer_il.demos.build import build_demos, shifted, trajectories
 from puffer_il.demos.dataset import Demos
@@ -50,6 +51,9 @@ def write(path: Path | str, demos: Demos) -> None:
     object array, so one of empty dicts is written. Raises InputError for demonstrations that are subsampled or have no
     actions.
     """
+    if (demos.layout is not None and demos.layout.nested) or demos.action_parts:
+        raise InputError(f"demos {demos.source}: observations or actions have parts with names, which imitation's "
+                         "files do not hold; write our .npz or a Minari dataset")
     obs, actions = trajectories(demos)
     infos = np.empty(len(demos), object)
     infos[:] = [{} for _ in range(len(demos))]

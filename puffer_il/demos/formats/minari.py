@@ -40,7 +40,7 @@ def read(source: str, time_limit: int | None) -> Demos:
     actions, parts, first = _actions(source, [e.actions for e in episodes], dataset.action_space)
     if not all(isinstance(part, np.ndarray) and part.dtype.kind in "biuf" for part in observations):
         try:
-            layout = lay_out(dataset.observation_space)
+            layout = lay_out(dataset.observation_space, exact=True)
             observations = [layout.pack(part)[0] for part in observations]
         except InputError as error:
             raise InputError(f"demos {source}: {error}") from None

@@ -207,22 +207,23 @@ def collect(policy: Any, env: Env | None = None, *, episodes: int, seed: int = 0
 
 def load_demos(source: Source, env: Env | None = None, *, episodes: int = 0, subsample: int = 1, seed: int = 0,
                clip_actions: bool = False, fields: tuple[str, ...] = (), time_limit: int | None = None,
-               pictures: Any = None, **kwargs: Any) -> Demos:
+               format: str = "auto", pictures: Any = None, **kwargs: Any) -> Demos:
     """Demonstrations, checked; with an environment also made to fit it, in its dtypes.
 
-    source        an .npz of ours, of `imitation` or of CS 285; "minari:ID"; "shipped" for those that come with `env`;
-                  a dict of arrays named as in an .npz; or a tuple of arrays (obs, actions, next_obs, terminations,
-                  truncations[, rewards]) of n rows each, in which an episode begins after each end
+    source        a file or folder of a format that docs/demonstrations.md names; "minari:ID"; "shipped" for those that
+                  come with `env`; a dict of arrays named as in an .npz; or a tuple of arrays (obs, actions, next_obs,
+                  terminations, truncations[, rewards]) of n rows each, in which an episode begins after each end
     episodes      how many of the first episodes to take; 0 takes all
     subsample     keep every n-th transition, from a random offset in each episode that `seed` draws
     clip_actions  clip continuous actions to the environment's range instead of refusing them
     fields        the names of the observation's parts in the order of the columns, where a recording has no names
     time_limit    the recorder's, in steps, for files that do not tell terminations from truncations
+    format        of a source that may be of several
     pictures      how those of the observations are prepared, as `make` takes it
     """
     spec = None if env is None else _creator(env, kwargs, pictures).facts().spec
     return demonstrations.load_demos(source, spec, episodes=episodes, subsample=subsample, seed=seed,
-                                     clip_actions=clip_actions, fields=fields, time_limit=time_limit)
+                                     clip_actions=clip_actions, fields=fields, time_limit=time_limit, format=format)
 
 
 def load_reward(run: str | Path | Run, device: str = "cpu") -> LearnedReward:

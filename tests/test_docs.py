@@ -14,6 +14,7 @@ import pytest
 
 from puffer_il.cli import main
 from puffer_il.demos import read_demos
+from puffer_il.demos.formats import formats
 from puffer_il.learners.experiment import section_types
 from puffer_il.learners.registry import usable_learners
 from tests.support.environments import FOLDERS
@@ -21,7 +22,7 @@ from tests.test_layers import HOUSE
 
 ROOT = Path(__file__).resolve().parents[1]
 README, DOCS = ROOT / "README.md", ROOT / "docs"
-PAGES = [README, *sorted(DOCS.glob("*.md"))]
+PAGES = [README, *sorted(DOCS.glob("*.md")), *sorted((DOCS / "formats").glob("*.md"))]
 FOLDER_NAMES = "puffer_il|tests|csrc|envs|configs|examples|docs"
 
 
@@ -38,6 +39,13 @@ def test_the_readme_has_at_most_1200_words():
 def test_the_index_lists_every_page_once():
     listed = re.findall(r"^- \[[^]]+\]\(([\w-]+\.md)\)", (DOCS / "README.md").read_text(), re.MULTILINE)
     assert sorted(listed) == sorted(page.name for page in DOCS.glob("*.md") if page.name != "README.md")
+
+
+def test_every_page_of_a_format_is_in_the_table_of_formats_and_named_as_the_format_is():
+    listed = re.findall(r"\(formats/(\w+)\.md\)", (DOCS / "demonstrations.md").read_text())
+    pages = {page.stem for page in (DOCS / "formats").glob("*.md")}
+    assert set(listed) == pages and pages <= set(formats())
+    assert {name for name, format in formats().items() if getattr(format, "KIND", "") == "hdf5"} <= pages
 
 
 def test_the_page_on_the_house_shows_the_rooms_that_there_are():

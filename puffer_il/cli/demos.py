@@ -35,6 +35,7 @@ def add(commands: Any) -> None:
     convert.add_argument("out", help="an .npz file")
     write.add_argument("out", help="an .npz file, or minari:ID for a local Minari dataset")
     about.add_argument("--json", action="store_true", help="print JSON instead of lines")
+    parser.takes_demo_keys(about)
     for one in (suspicious, convert, write):
         one.add_argument("--env", help="an environment, which the demonstrations have to fit")
         parser.takes_kwargs(one)
@@ -58,9 +59,9 @@ def add(commands: Any) -> None:
 
 def info(args: Namespace) -> int:
     from puffer_il.core.text import facts, number, shown
-    from puffer_il.demos import describe, read_demos
+    from puffer_il.demos import describe
 
-    told = describe(read_demos(args.file))
+    told = describe(_read(args, None))
     if args.json:
         print(json.dumps(told, indent=2))
         return 0
@@ -198,8 +199,8 @@ def _read(args: Namespace, spec: EnvSpec | None, time_limit: int | None = None) 
     """The demonstrations, read as --demos.KEY says, their actions as rows of the environment."""
     from puffer_il.demos import as_rows, clipped, first_episodes, read_demos, subsample_rows, with_fields
 
-    keys, demos = args.demo_keys, read_demos(args.file, time_limit)
-    demos = with_fields(demos, keys.get("fields", ()), spec)
+    keys = args.demo_keys
+    demos = with_fields(read_demos(args.file, time_limit, keys.get("format", "auto")), keys.get("fields", ()), spec)
     if spec is not None:
         demos = as_rows(demos, spec)
     if keys.get("episodes"):

@@ -8,7 +8,8 @@ from typing import Any
 
 from puffer_il.cli.parser import UsageError
 
-READING = ("episodes", "subsample", "clip_actions", "fields")  # keys of demos that a command without a learner takes
+# Keys of demos that a command without a learner takes.
+READING = ("episodes", "subsample", "clip_actions", "fields", "format")
 PREPARING = ("resize", "grey", "stack", "channels")  # keys of env likewise
 OVERRIDE = re.compile(r"--([A-Za-z_][\w-]*(?:\.[\w-]+)+)(?:=(.*))?", re.DOTALL)
 

@@ -83,7 +83,7 @@ def takes_demo_keys(parser: Parser) -> None:
     """The command takes how demonstrations are read, as `args.demo_keys`."""
     parser.add_argument(DEMOS, metavar="VALUE", help="how they are read, as in training: --demos.episodes N, "
                                                      "--demos.subsample N, --demos.clip-actions true, --demos.fields "
-                                                     "A,B")
+                                                     "A,B, --demos.format NAME")
 
 
 def takes_seed(parser: Parser) -> None:

@@ -65,6 +65,8 @@ class EnvConfig:
 @dataclass(frozen=True)
 class DemosConfig:
     source: str = setting("", "demonstrations: a file, or 'shipped' for those that come with the environment")
+    format: str = setting("auto", "format of a source that may be of several, as docs/demonstrations.md names them; "
+                                  "auto tells it from the content")
     episodes: int = setting(0, "use only the first episodes; 0 uses all", low=0)
     clip_actions: bool = setting(False, "clip recorded continuous actions to the environment's range")
     subsample: int = setting(1, "keep every n-th transition, from a random offset per episode", low=1)

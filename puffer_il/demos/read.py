@@ -14,6 +14,7 @@ from puffer_il.demos.actions import pack_actions
 from puffer_il.demos.dataset import Demos
 from puffer_il.demos.fields import gathered, is_parted
 from puffer_il.demos.formats import formats
+from puffer_il.demos.kinds import check_name, kind_of, kinds_of, of_kind, opened, which
 from puffer_il.demos.npz import SAVE_DEMOS, Arrays, Npz
 from puffer_il.demos.spaces import is_nested, space_of
 
@@ -21,40 +22,43 @@ Source = str | Path | Demos | Mapping[str, Any] | tuple
 COLUMNS = ("obs", "actions", "next_obs", "terminations", "truncations", "rewards")  # of a tuple of arrays
 
 
-def read_demos(source: Source, time_limit: int | None = None) -> Demos:
-    """Demonstrations of an .npz of any format that we know, of a data set ("minari:ID"), or of arrays in memory: named
-    as in a file, or a tuple of COLUMNS, of which the rewards may be missing. Observations and actions in memory may be
-    dicts and tuples of arrays, as the environment's are.
+def read_demos(source: Source, time_limit: int | None = None, format: str = "auto") -> Demos:
+    """Demonstrations of a file or folder of any format that we know, of a data set ("minari:ID"), or of arrays in
+    memory: named as in an .npz, or a tuple of COLUMNS, of which the rewards may be missing. Observations and actions in
+    memory may be dicts and tuples of arrays, as the environment's are.
 
-    `time_limit` is the environment's own, in steps; it matters only where the two ends are not told apart.
-    Nothing is ever unpickled. Raises InputError for what is missing, damaged, unknown or inconsistent.
+    `time_limit` is the environment's own, in steps; it matters only where the two ends are not told apart. `format`
+    names the format of a source that may be of several. Nothing is ever unpickled.
+    Raises InputError for what is missing, damaged, unknown or inconsistent.
     """
     if isinstance(source, Demos):
         return source
+    check_name(format)
     named = source if isinstance(source, str | Path) else "arrays"
     with fitting(f"demos {named}", SAVE_DEMOS):
-        return _demos(source, time_limit)
+        return _demos(source, time_limit, format)
 
 
-def _demos(source: str | Path | Mapping[str, Any] | tuple, time_limit: int | None) -> Demos:
+def _demos(source: str | Path | Mapping[str, Any] | tuple, time_limit: int | None, chosen: str) -> Demos:
     if isinstance(source, tuple):
         source = dict(zip(COLUMNS, source, strict=False))
     if isinstance(source, Mapping):
-        return _in_memory(source, time_limit)
+        return _in_memory(source, time_limit, chosen)
     named = formats().get(str(source).partition(":")[0])
-    if named is not None and not named.MARKS and ":" in str(source):
+    if named is not None and not kinds_of(named) and not named.MARKS and ":" in str(source):
         return named.read(str(source), time_limit)
-    for format in formats().values():
-        files = getattr(format, "FOLDER", ())
-        if files and all((Path(source) / name).is_file() for name in files):
-            return format.read(str(source), time_limit)
+    path = Path(source)
+    kind = kind_of(path)
+    if kind is not None and of_kind(kind):
+        with opened(path, kind) as what:
+            return which(what, path, kind, chosen).read(what, time_limit)
     with Npz(source) as file:
         if is_parted(file.keys):
-            return _in_memory({name: file[name] for name in sorted(file.keys)}, time_limit, file.source)
-        return _read(file, time_limit)
+            return _in_memory({name: file[name] for name in sorted(file.keys)}, time_limit, chosen, file.source)
+        return _read(file, time_limit, chosen)
 
 
-def _in_memory(source: Mapping[str, Any], time_limit: int | None, named: str = "arrays") -> Demos:
+def _in_memory(source: Mapping[str, Any], time_limit: int | None, chosen: str, named: str = "arrays") -> Demos:
     """Arrays, of which observations and actions may be dicts and tuples of them, or named as "obs/goal"."""
     more: dict[str, Any] = {}
     try:
@@ -69,7 +73,7 @@ def _in_memory(source: Mapping[str, Any], time_limit: int | None, named: str = "
             made["actions"], more["action_parts"] = pack_actions(source["actions"])
     except InputError as error:
         raise InputError(f"demos {named}: {error}") from None
-    return replace(_read(Arrays(made, named), time_limit), **more)
+    return replace(_read(Arrays(made, named), time_limit, chosen), **more)
 
 
 def _has_parts(actions: Any, rows: int) -> bool:
@@ -79,11 +83,17 @@ def _has_parts(actions: Any, rows: int) -> bool:
         for part in actions))
 
 
-def _read(file: Arrays, time_limit: int | None) -> Demos:
+def _read(file: Arrays, time_limit: int | None, chosen: str) -> Demos:
+    known = {name: format for name, format in formats().items() if format.MARKS}
     fitting = [(max(len(keys) for keys in format.MARKS if file.keys.issuperset(keys)), name)
-               for name, format in formats().items() if any(file.keys.issuperset(keys) for keys in format.MARKS)
+               for name, format in known.items() if any(file.keys.issuperset(keys) for keys in format.MARKS)
                and not file.keys.intersection(getattr(format, "NOT", ()))]
+    if chosen != "auto":
+        if chosen not in known:
+            file.refuse(f"holds named arrays, and demos.format = {chosen!r} is not a format of those; choose one of "
+                        f"{', '.join(known)}, or auto")
+        return known[chosen].read(file, time_limit)
     if fitting:  # the one that says most of the keys
-        return formats()[max(fitting)[1]].read(file, time_limit)
-    known = "; ".join(f"{name}: {' '.join(format.MARKS[0])} …" for name, format in formats().items() if format.MARKS)
-    file.refuse(f"holds {file.listing()}, which matches no known format ({known}); {file.remedy}")
+        return known[max(fitting)[1]].read(file, time_limit)
+    told = "; ".join(f"{name}: {' '.join(format.MARKS[0])} …" for name, format in known.items())
+    file.refuse(f"holds {file.listing()}, which matches no known format ({told}); {file.remedy}")

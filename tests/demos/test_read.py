@@ -6,12 +6,17 @@ import pytest
 from puffer_il.core.errors import InputError
 from puffer_il.demos import load_demos, read_demos
 from puffer_il.demos.formats import formats
+from puffer_il.demos.kinds import KINDS, kinds_of
 from tests.support.demos import make_demos, same_demos, write_cs285, write_imitation, write_ours
 
 
 def test_every_module_of_the_folder_is_a_format_with_keys_of_its_own():
-    assert set(formats()) == {"cs285", "d4rl", "imitation", "imitation_folder", "minari", "puffer_il",
+    assert set(formats()) >= {"cs285", "d4rl", "imitation", "imitation_folder", "minari", "puffer_il",
                               "stable_baselines2"}
+    assert not any(module.MARKS and kinds_of(module) for module in formats().values())
+    assert all(set(kinds_of(module)) <= set(KINDS) for module in formats().values())
+    assert all(hasattr(module, "fits") or hasattr(module, "FOLDER") for module in formats().values()
+               if kinds_of(module))
     marks = [(set(keys), module) for module in formats().values() for keys in module.MARKS]
     assert not any(a < b and not hasattr(module, "NOT") for a, _ in marks for b, module in marks)
     assert all(callable(module.read) for module in formats().values())

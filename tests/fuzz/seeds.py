@@ -71,6 +71,13 @@ def demos() -> list[Files]:
     return found + [_written(lambda path, arrays=arrays: np.savez(path, **arrays), "d.npz") for arrays in named]
 
 
+def hdf5() -> list[Files]:
+    """Files of every layout in HDF5. What they are is told from their content, not from this name."""
+    from tests.support import hdf5 as layouts
+
+    return [_written(lambda path, write=write: write(path), "d.npz") for write in layouts.EXAMPLES]
+
+
 def minari() -> list[Files]:
     import os
 

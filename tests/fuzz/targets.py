@@ -292,7 +292,8 @@ def changed_states(rng: random.Random, files: Files) -> Files:
 
 
 def _targets() -> list[Target]:
-    have = {name: importlib.util.find_spec(name) is not None for name in ("minari", "pyarrow", "stable_baselines3")}
+    have = {name: importlib.util.find_spec(name) is not None
+            for name in ("h5py", "minari", "pyarrow", "stable_baselines3")}
     targets = [
         Target("demos", seeds.demos, demos),
         Target("config", seeds.configs, config),
@@ -315,6 +316,8 @@ def _targets() -> list[Target]:
         Target("values", seeds.values, values, changed_words),
         Target("pictures", seeds.pictures, shown_pictures),
     ]
+    if have["h5py"]:
+        targets.append(Target("hdf5", seeds.hdf5, demos, foreign=True))
     if have["minari"]:
         targets.append(Target("minari", seeds.minari, minari, foreign=True))
     if have["pyarrow"]:

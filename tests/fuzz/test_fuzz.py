@@ -15,8 +15,10 @@ import torch
 
 from puffer_il.core.errors import InputError
 from puffer_il.demos.formats import formats
+from puffer_il.demos.hdf5 import Hdf5
+from puffer_il.demos.kinds import kinds_of
 from tests.fuzz import corpus, engine
-from tests.fuzz.engine import Target, in_child, judged
+from tests.fuzz.engine import Target, in_child, judged, lay
 from tests.fuzz.mutate import KINDS, Files, mutated
 from tests.fuzz.targets import TARGETS
 
@@ -106,14 +108,25 @@ def test_inputs_that_reach_new_lines_are_gone_on_from(tmp_path):
     assert any(name.startswith("ZeroDivisionError") for name in outcome.findings)
 
 
-def test_every_format_of_demonstrations_has_a_target():
+def test_every_format_of_demonstrations_has_a_target(tmp_path):
     inputs = [np.load(data, allow_pickle=False).files for data in map(_opened, TARGETS["demos"].seeds())]
     for name, format in formats().items():
         if name in SEEDS:
             assert SEEDS[name] in TARGETS or name == "imitation_folder", f"no target of tests/fuzz reads {name}"
+        elif "hdf5" in kinds_of(format):
+            assert any(_fits(format, files, tmp_path) for files in TARGETS["hdf5"].seeds()), (
+                f"no valid input of the target 'hdf5' is of the format {name}: add one to tests/support/hdf5.py")
+        elif kinds_of(format):
+            assert name in TARGETS or set(kinds_of(format)) <= TARGETS.keys(), f"no target of tests/fuzz reads {name}"
         else:
             assert any(set(marks) <= set(keys) for keys in inputs for marks in format.MARKS), (
                 f"no valid input of the target 'demos' is of the format {name}: add one to tests/fuzz/seeds.py")
+
+
+def _fits(format: Any, files: Files, folder: Path) -> bool:
+    lay(files, folder)
+    with Hdf5(folder / "d.npz") as file:
+        return format.fits(file)
 
 
 def _opened(files: Files) -> Any:

@@ -230,7 +230,7 @@ ELSEWHERE = {
     "env.num_groups": "test_backend_and_workers_are_chosen", "demos.clip_actions": "tests/demos",
     "demos.fields": "tests/demos/test_fields.py",
     "demos.temperature": "tests/demos/test_weights.py", "demos.good": "tests/demos/test_good.py",
-    "demos.good_share": "tests/demos/test_good.py",
+    "demos.good_share": "tests/demos/test_good.py", "demos.format": "tests/demos/test_kinds.py",
     **dict.fromkeys((f"policy.{key}" for key in ("head", "mixtures", "flow_steps", "chunk", "execute", "ensemble")),
                     "tests/learners/test_bc_heads.py"),
     "train.device": "test_cuda_is_refused_where_there_is_none", "train.threads": "test_threads_are_set",

@@ -2,11 +2,16 @@
 
 A module in this folder is a format, and no list names it. It has
     MARKS    alternatives of keys: named arrays are of this format if they have all keys of one alternative. () where
-             the data lies in no file; then its source is written "module:name"
+             it is none of named arrays
     NOT      keys that none of its files has (may be missing)
-    FOLDER   the files by which a folder of this format is known, where it is no single file; its source is the folder
-    read     (source, time_limit) → Demos. `source` is the Arrays (an open file, as a rule), or "module:name";
-             `time_limit` is the environment's own in steps, or None
+    KIND     what its sources are otherwise, told from their content: "hdf5", "folder", "parquet", "csv", "json" or
+             "npy" (see `kinds`), or a tuple of those. Without MARKS and KIND its source is written "module:name"
+    fits     (opened) → bool, of a source of this KIND: the open `Hdf5`, or the Path for any other. A folder's format
+             may name FOLDER instead, the files by which it is known
+    LOOKS    names that its sources hold, for the message when nothing fits: "data/demo_*/obs" of an HDF5 file,
+             "meta/info.json" of a folder (may be missing)
+    read     (source, time_limit) → Demos. `source` is the Arrays (an open file, as a rule), the opened source of this
+             KIND, or "module:name"; `time_limit` is the environment's own in steps, or None
     write    (target, demos, …), where we write the format
 """
 

@@ -20,17 +20,17 @@ FOLDER = ("dataset_info.json", "state.json")  # files by which it is known
 CONVERT = "pip install pyarrow, or convert it with `puffer-il demos import` where pyarrow is installed"
 
 
-def read(source: str, time_limit: int | None) -> Demos:
+def read(source: Path, time_limit: int | None) -> Demos:
     try:
         import pyarrow
     except ImportError:
         raise InputError(f"demos {source}: is a folder of Hugging Face's datasets, as imitation saves it, which "
                          f"needs pyarrow; {CONVERT}") from None
     try:
-        parts = [entry["filename"] for entry in json.loads((Path(source) / "state.json").read_text())["_data_files"]]
+        parts = [entry["filename"] for entry in json.loads((source / "state.json").read_text())["_data_files"]]
         tables = []
         for part in parts:
-            with pyarrow.memory_map(str(Path(source) / Path(part).name)) as file:
+            with pyarrow.memory_map(str(source / Path(part).name)) as file:
                 tables.append(pyarrow.ipc.open_stream(file).read_all())
         table = pyarrow.concat_tables(tables)
         columns = {name: table[name].combine_chunks() for name in ("obs", "acts", "rews", "terminal")
@@ -41,7 +41,7 @@ def read(source: str, time_limit: int | None) -> Demos:
                          "again") from None
     if "infos" in table.column_names:
         arrays["infos"] = np.zeros(0)
-    return imitation.read(Arrays(arrays, source), time_limit)
+    return imitation.read(Arrays(arrays, str(source)), time_limit)
 
 
 def _arrays(columns: dict[str, Any]) -> dict[str, Array]:

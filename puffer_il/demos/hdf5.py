@@ -1,0 +1,218 @@
+"""HDF5 files from outside: the one door to h5py.
+
+A file is opened for reading only. Nothing outside it is read: links, virtual datasets and datasets that lie in other
+files are refused. Nothing in it is decoded but numbers and single texts. Sizes are compared with the file's before
+memory is taken for them. Every defect is one line that names the file.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from puffer_il.core.errors import InputError, one_line
+from puffer_il.core.npz import LEAST_BOUND, MOST_PACKED
+from puffer_il.core.spec import Array
+
+MAGIC, USER_BLOCKS = b"\x89HDF\r\n\x1a\n", (0, 512, 1024, 2048)  # MATLAB's files begin with a block of its own
+MOST_MEMBERS, MOST_DEPTH, MOST_TEXT = 1_000_000, 16, 2**24  # of a group; groups in groups; bytes of a text
+DAMAGED = (OSError, ValueError, RuntimeError, KeyError, TypeError, MemoryError, NotImplementedError, LookupError,
+           ArithmeticError, AttributeError)  # of h5py, which turns what the C library says into any of these
+
+
+def is_hdf5(path: Path) -> bool:
+    """Whether a file's content says so, whatever its name is."""
+    with path.open("rb") as file:
+        return any(file.seek(place) == place and file.read(8) == MAGIC for place in USER_BLOCKS)
+
+
+class Hdf5:
+    """A file: `where` begins every message, `source` is its path. A context manager.
+
+    Members are named by paths, "data/demo_0/actions". Raises InputError for a file that cannot be opened, and where the
+    extra `hdf5` is missing.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.source, self.where = str(path), f"demos {path}"
+        try:
+            import h5py
+        except ImportError as error:
+            self.refuse(f"is an HDF5 file, which needs h5py ({one_line(error)}); pip install 'puffer-il[hdf5]'")
+        self._h5py, self._room = h5py, [LEAST_BOUND + MOST_PACKED * Path(path).stat().st_size]
+        try:
+            self._group = self._file = h5py.File(path, "r", locking="best-effort")
+        except DAMAGED as error:
+            self.refuse(f"cannot be opened ({one_line(error)}); copy it again, or close the program that writes it")
+
+    def __enter__(self) -> Hdf5:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def names(self, below: str = "") -> list[str]:
+        """The members of a group (of the file itself), with numbers in their names in order: demo_2 before demo_10."""
+        try:
+            group = self._item(below) if below else self._group
+            if not isinstance(group, self._h5py.Group) or len(group) > MOST_MEMBERS:
+                return []
+            return sorted(group, key=in_order)
+        except DAMAGED as error:
+            self._damaged(below or "the file", error)
+
+    def numbered(self, pattern: str, below: str = "") -> list[str]:
+        """The paths of a group's members that are called so: "demo_*" for demo_0, demo_1, … Gaps may be."""
+        parts = re.compile("(\\d+)".join(re.escape(part) for part in pattern.split("*")))
+        return [f"{below}/{name}".lstrip("/") for name in self.names(below) if parts.fullmatch(name)]
+
+    def find(self, pattern: str) -> str | None:
+        """The path of the first member that is called so ("data/demo_*/obs"), None for none."""
+        found = [""]
+        for part in pattern.split("/"):
+            found = [f"{below}/{name}".lstrip("/") for below in found[:1] for name in self.names(below)
+                     if fnmatchcase(name, part)]
+        return found[0] if found else None
+
+    def __contains__(self, key: str) -> bool:
+        *above, name = key.split("/")
+        group: Any = self._group
+        try:
+            for step in above:
+                group = group[step] if isinstance(self._link(group, step), self._h5py.HardLink) else None
+            return self._link(group, name) is not None
+        except DAMAGED as error:
+            self._damaged(key, error)
+
+    def is_group(self, key: str) -> bool:
+        return key in self and isinstance(self._item(key), self._h5py.Group)
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        """Of an array of numbers, of which nothing is read yet."""
+        return tuple(self._dataset(key).shape)
+
+    def rows(self, key: str) -> Array:
+        """A dataset of plain numbers with at least one axis."""
+        dataset = self._dataset(key)
+        if dataset.ndim == 0:
+            self.refuse(f"{key} is a single number; give one row per transition or episode")
+        return self._read(key, dataset)
+
+    def get(self, key: str) -> Array | None:
+        """The same, None where there is no such dataset."""
+        return self.rows(key) if key in self else None
+
+    def number(self, key: str) -> Any:
+        """A dataset of a single number."""
+        return self._read(key, self._dataset(key)).reshape(-1)[:1].tolist()[0]
+
+    def tree(self, key: str, depth: int = 0) -> Any:
+        """A dataset's numbers, or the dict of what a group holds, to any depth."""
+        if not self.is_group(key):
+            return self.rows(key)
+        if depth > MOST_DEPTH:
+            self.refuse(f"{key} is more than {MOST_DEPTH} groups deep; it is damaged, copy it again")
+        return {name: self.tree(f"{key}/{name}", depth + 1) for name in self.names(key)}
+
+    def attribute(self, key: str, name: str) -> Any:
+        """A number, a text or an array of numbers that is attached to a member ("" for the file); None for none."""
+        try:
+            attributes = (self._item(key) if key else self._group).attrs
+            if name not in attributes:
+                return None
+            kind = attributes.get_id(name)
+            if math.prod(kind.shape) * kind.dtype.itemsize > MOST_TEXT or (kind.dtype.kind == "O" and kind.shape != ()):
+                return None
+            value = attributes[name]
+        except DAMAGED as error:
+            self._damaged(f"attribute {name!r} of {key or 'the file'}", error)
+        if isinstance(value, bytes):
+            return value.decode("utf-8", "replace")
+        return value if isinstance(value, str | np.ndarray) else value.item() if isinstance(value, np.generic) else None
+
+    def listing(self, most: int = 12) -> str:
+        """What the file holds, for a message: every path without its numbers once."""
+        found = list(dict.fromkeys(self._paths()))
+        return ", ".join(found[:most]) + (f" and {len(found) - most} more" if len(found) > most else "") or "nothing"
+
+    def refuse(self, what: str) -> NoReturn:
+        raise InputError(f"{self.where}: {what}") from None
+
+    def _paths(self, below: str = "", depth: int = 0) -> Iterator[str]:
+        """Of what the first of all members that differ only by a number hold."""
+        shown: set[str] = set()
+        for name in self.names(below):
+            kind, path = re.sub(r"\d+", "*", name), f"{below}/{name}".lstrip("/")
+            if kind in shown:
+                continue
+            shown.add(kind)
+            group = depth < 3 and self._is_own_group(path)
+            yield from self._paths(path, depth + 1) if group else [re.sub(r"\d+", "*", path)]
+
+    def _is_own_group(self, path: str) -> bool:
+        try:
+            return self.is_group(path)
+        except InputError:  # a link, which is listed and not followed
+            return False
+
+    def _link(self, group: Any, name: str) -> Any:
+        """How a group leads to a member, None where it does not."""
+        return group.get(name, getlink=True) if isinstance(group, self._h5py.Group) and name else None
+
+    def _item(self, key: str) -> Any:
+        """What lies there, by hard links alone: others may lead out of the file."""
+        found: Any = self._group
+        try:
+            for name in key.split("/"):
+                link = self._link(found, name)
+                if link is None:
+                    self.refuse(f"has no {key!r}, only {self.listing()}")
+                if not isinstance(link, self._h5py.HardLink):
+                    self.refuse(f"{key} is a link, which is never followed; write the data itself there")
+                found = found[name]
+        except DAMAGED as error:
+            self._damaged(key, error)
+        return found
+
+    def _dataset(self, key: str) -> Any:
+        """One of plain numbers that lie in this file, and not more of them than it can hold."""
+        dataset = self._item(key)
+        try:
+            if not isinstance(dataset, self._h5py.Dataset):
+                self.refuse(f"{key} is a group, not an array; this file is damaged or of another format")
+            if dataset.is_virtual or dataset.external:
+                self.refuse(f"{key} lies in other files, which are never opened; copy the data into this one")
+            if dataset.dtype.kind not in "biuf" or dataset.shape is None:
+                self.refuse(f"{key} has dtype {dataset.dtype}; save plain numbers")
+            size = math.prod(dataset.shape) * dataset.dtype.itemsize
+        except DAMAGED as error:
+            self._damaged(key, error)
+        if size > self._room[0]:
+            self.refuse(f"{key} is {size:,} bytes by its header, more than {MOST_PACKED} times what the file holds; if "
+                        "that is right, save it without compression")
+        return dataset
+
+    def _read(self, key: str, dataset: Any) -> Array:
+        try:
+            array = np.empty(dataset.shape, dataset.dtype.newbyteorder("="))
+            if array.size:
+                dataset.read_direct(array)
+        except DAMAGED as error:
+            self._damaged(key, error)
+        self._room[0] -= array.nbytes
+        return array
+
+    def _damaged(self, key: str, error: BaseException) -> NoReturn:
+        self.refuse(f"{key} cannot be read ({one_line(error)}); copy or record the file again")
+
+
+def in_order(name: str) -> list[tuple[int, int | str]]:
+    """A key by which numbers in names count as numbers: episode_2, episode_10."""
+    return [(0, int(part)) if part.isdecimal() and len(part) < 20 else (1, part)
+            for part in re.split(r"(\d+)", name)]

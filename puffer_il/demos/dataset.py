@@ -95,6 +95,9 @@ class Demos:
         for name, array in self._given(("actions", "states")):
             if array.ndim != 2:
                 self._refuse(f"{name} has {array.ndim} axes instead of 2 (row, column)")
+        for name, array in self._given(("obs", "actions", "states")):
+            if array.size == 0:
+                self._refuse(f"{name} has shape {array.shape}: its rows hold no numbers; record them again")
         check_starts(f"demos {self.source}", self.episode_starts, len(self.obs))
         for name, array in self._given(WHOLE):
             if array.shape != self.episode_starts.shape:

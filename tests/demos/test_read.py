@@ -61,6 +61,7 @@ def test_demos_are_their_own_source(discrete_spec):
     (([[1.0]], [0], [[2.0]]), "demos arrays: has no array 'terminations', only actions, next_obs, obs"),
     (([[1.0]], [0], [[2.0]], [True, False], [False]), "terminations has 2 rows but obs has 1"),
     ({"obs": [[1, 2]], "episode_starts": ["a"]}, "episode_starts has dtype <U1"),
+    (([[]], [0], [[]], [True], [False]), r"obs has shape \(1, 0\): its rows hold no numbers"),
 ])
 def test_arrays_that_are_no_demonstrations_are_refused_by_name(arrays, message):
     with pytest.raises(InputError, match=message) as error:

@@ -210,7 +210,7 @@ def in_child(target: Target, seed: int, count: int, seconds: float, scratch: Pat
         folder, result = scratch / f"{target.name}-{attempt}", scratch / f"{target.name}-{attempt}.result"
         folder.mkdir(parents=True)
         beat(0)
-        child = os.fork()
+        begin, child = time.monotonic(), os.fork()
         if child == 0:
             code = 1
             try:
@@ -229,6 +229,7 @@ def in_child(target: Target, seed: int, count: int, seconds: float, scratch: Pat
             add(total, pickle.loads(result.read_bytes()))
         else:
             total.count += struct.unpack_from("q", life, 0)[0] + 1
+            total.seconds += time.monotonic() - begin
             total.findings.setdefault(died, read_back(folder))
         attempt += 1
     return total

@@ -1,5 +1,6 @@
 """Changes to valid inputs, aware of their structure: bytes, lines of text, trees of TOML and JSON, members of archives,
-arrays, tensors, pickles and XML. An input is a dict of files; all chance comes from the generator that is handed in.
+arrays, tensors, pickles, XML, protobuf and Arrow. An input is a dict of files; all chance comes from the generator that
+is handed in.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import struct
 import tomllib
 import xml.etree.ElementTree as ElementTree
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -188,6 +189,79 @@ def xml(rng: random.Random, data: bytes) -> bytes:
         return text(rng, data)
 
 
+def protobuf(rng: random.Random, data: bytes) -> bytes:
+    """A message, one field of which is removed, repeated, numbered anew or changed, at any depth; lengths are then
+    right again."""
+    fields = list(_fields(data))
+    if not fields or rng.random() < 0.1:
+        return raw(rng, data)
+    begin, inside, end, kind = rng.choice(fields)
+    change = rng.randrange(8)
+    if kind == 2 and change > 1 and end - inside > 1:
+        made = protobuf(rng, data[inside:end])
+        return data[:begin] + data[begin:begin + 1] + _varint(len(made)) + made + data[end:]
+    if change == 0:
+        return data[:begin] + data[end:]
+    if change == 1:
+        return data[:end] + data[begin:end] * rng.choice((1, 1, 20)) + data[end:]
+    if change == 2:
+        return data[:begin] + bytes((rng.randrange(1, 16) << 3 | kind,)) + data[begin + 1:]
+    if kind == 0:
+        return data[:inside] + _varint(rng.choice(INTEGERS) % 2**64) + data[end:]
+    made = rng.choice(TEXTS).encode("utf-8", "surrogatepass") if kind == 2 else raw(rng, data[inside:end])
+    return data[:begin + 1] + (_varint(len(made)) if kind == 2 else b"") + made + data[end:]
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Where each field begins, where its value does, where it ends, and its wire type; nothing of what is none."""
+    at, found = 0, []
+    while at < len(data):
+        kind, begin, at = data[at] & 7, at, at + 1
+        size = 8 if kind == 1 else 4 if kind == 5 else 0
+        inside = at
+        if kind in (0, 2) and data[begin] < 128:
+            value, shift = 0, 0
+            while at < len(data):
+                value |= (data[at] & 127) << shift
+                at, shift = at + 1, shift + 7
+                if data[at - 1] < 128:
+                    break
+            inside, size = (at, value) if kind == 2 else (inside, 0)
+        elif kind not in (1, 5) or data[begin] >= 128:
+            return
+        at += size
+        if at > len(data):
+            return
+        found.append((begin, inside, at, kind))
+    yield from found
+
+
+def _varint(value: int) -> bytes:
+    made = b""
+    while value > 127:
+        made, value = made + bytes((value & 127 | 128,)), value >> 7
+    return made + bytes((value,))
+
+
+def arrow(rng: random.Random, data: bytes) -> bytes:
+    """A table of Arrow, its values and columns changed as a tree, or its bytes."""
+    import pyarrow
+
+    if rng.random() < 0.5:
+        return raw(rng, data)
+    try:
+        given = pyarrow.ipc.open_stream(data).read_all()
+        given.validate(full=True)
+        rows = given.to_pylist()
+        table = pyarrow.Table.from_pylist(tree(rng, rows))
+        sink = pyarrow.BufferOutputStream()
+        with pyarrow.ipc.new_stream(sink, table.schema) as stream:
+            stream.write_table(table)
+        return sink.getvalue().to_pybytes()
+    except Exception:  # mutated before, or values that no column can hold
+        return raw(rng, data)
+
+
 def array(rng: random.Random, data: bytes) -> bytes:
     """An .npy: its header, its shape, its dtype or its numbers."""
     kind = rng.randrange(6)
@@ -319,7 +393,7 @@ def member(name: str) -> Callable[[random.Random, bytes], bytes]:
 KINDS: dict[str, Callable[[random.Random, bytes], bytes]] = {
     ".npz": archive, ".npy": array, ".toml": toml, ".json": as_json, ".jsonl": text, ".xml": xml, ".yaml": text,
     ".txt": text, "data.pkl": pickle, ".pkl": pickle, ".pth": tensors, ".pt": tensors, ".zip": archive, "/data": raw,
-    "data": as_json}
+    "data": as_json, ".onnx": protobuf, ".arrow": arrow}
 
 
 def mutated(rng: random.Random, files: Files) -> Files:

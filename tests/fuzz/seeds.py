@@ -79,18 +79,30 @@ def hdf5() -> list[Files]:
 
 
 def minari() -> list[Files]:
+    """A data set of choices and one of numbers, as HDF5; and the second as Arrow tables."""
     import os
+
+    import minari.data_collector
+    from gymnasium.spaces import Box
 
     from puffer_il.demos.formats import minari as format
 
     found = []
-    for continuous in (False, True):
+    for continuous, tables in ((False, False), (True, False), (True, True)):
         spec = EnvSpec("toy", (4,), np.dtype(np.float32), ActionSpec(
             low=np.full(1, -1, np.float32), high=np.ones(1, np.float32), shape=(1,)) if continuous else SPEC.action)
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             os.environ["MINARI_DATASETS_PATH"] = folder
-            format.write("minari:own/toy-v0", make_demos((3, 2), obs_shape=(4,), continuous=continuous), spec)
+            if tables:
+                buffers = [minari.data_collector.EpisodeBuffer(
+                    observations=np.zeros((n + 1, 4), np.float32), actions=np.zeros((n, 1), np.float32),
+                    rewards=np.ones(n), terminations=np.arange(n) == n - 1, truncations=np.zeros(n, bool))
+                    for n in (3, 2)]
+                minari.create_dataset_from_buffers("own/toy-v0", buffers, observation_space=Box(-1, 1, (4,)),
+                                                   action_space=Box(-1, 1, (1,)), data_format="arrow")
+            else:
+                format.write("minari:own/toy-v0", make_demos((3, 2), obs_shape=(4,), continuous=continuous), spec)
             found.append({str(path.relative_to(folder)): path.read_bytes()
                           for path in sorted(Path(folder).rglob("*")) if path.is_file()})
     return found
@@ -200,6 +212,43 @@ def policies() -> list[Files]:
 def torchscripts() -> list[Files]:
     made = torch.jit.trace(_net(4, 3, 2), torch.zeros(2, 4))
     return [_written(lambda path: made.save(str(path)), "p.pt")]
+
+
+def _field(number: int, value: int | bytes | str) -> bytes:
+    """One field of protobuf: a number below 128, or bytes of any length."""
+    if isinstance(value, int):
+        return bytes((number << 3, value))
+    data, size = value.encode() if isinstance(value, str) else value, b""
+    left = len(data)
+    while left > 127:
+        size, left = size + bytes((left & 127 | 128,)), left >> 7
+    return bytes((number << 3 | 2,)) + size + bytes((left,)) + data
+
+
+def _onnx(nodes: list[tuple[str, str, str]], numbers: dict[str, np.ndarray], inputs: dict[str, tuple[int | str, ...]],
+          outputs: dict[str, tuple[int | str, ...]]) -> bytes:
+    """A model of nodes (operation, inputs, output), as onnx.proto of the project ONNX lays it out, without its package:
+    the numbers of its messages' fields are from there."""
+    def values(number: int, named: dict[str, tuple[int | str, ...]]) -> bytes:
+        return b"".join(_field(number, _field(1, name) + _field(2, _field(1, _field(1, 1) + _field(2, b"".join(
+            _field(1, _field(1 if isinstance(size, int) else 2, size)) for size in shape))))) for name, shape in
+            named.items())
+
+    graph = b"".join(_field(1, b"".join(_field(1, name) for name in given.split()) + _field(2, made) + _field(4, kind))
+                     for kind, given, made in nodes) + _field(2, "g")
+    graph += b"".join(_field(5, b"".join(_field(1, size) for size in array.shape) + _field(2, 1) + _field(8, name)
+                             + _field(9, array.astype("<f4").tobytes())) for name, array in numbers.items())
+    return _field(1, 8) + _field(7, graph + values(11, inputs) + values(12, outputs)) + _field(8, _field(2, 17))
+
+
+def onnx() -> list[Files]:
+    """A network of two layers for any number of rows, for one, and one that remembers."""
+    numbers = {"w": np.ones((4, 3)), "v": np.ones((3, 2)), "b": np.zeros(2)}
+    nodes = [("MatMul", "obs w", "x"), ("Tanh", "x", "y"), ("MatMul", "y v", "z"), ("Add", "z b", "act")]
+    found = [_onnx(nodes, numbers, {"obs": (rows, 4)}, {"act": (rows, 2)}) for rows in ("n", 1)]
+    memory = [nodes[0], ("Add", "x h_in", "h_out"), ("Squeeze", "h_out", "s"), ("Add", "s x", "y"), *nodes[2:]]
+    return [{"p.onnx": one} for one in (*found, _onnx(memory, numbers, {"obs": (1, 4), "h_in": (1, 1, 3)},
+                                                      {"act": (1, 2), "h_out": (1, 1, 3)}))]
 
 
 def stable_baselines() -> list[Files]:

@@ -293,7 +293,7 @@ def changed_states(rng: random.Random, files: Files) -> Files:
 
 def _targets() -> list[Target]:
     have = {name: importlib.util.find_spec(name) is not None
-            for name in ("h5py", "minari", "pyarrow", "stable_baselines3")}
+            for name in ("h5py", "minari", "pyarrow", "onnxruntime", "stable_baselines3")}
     targets = [
         Target("demos", seeds.demos, demos),
         Target("config", seeds.configs, config),
@@ -322,6 +322,9 @@ def _targets() -> list[Target]:
         targets.append(Target("minari", seeds.minari, minari, foreign=True))
     if have["pyarrow"]:
         targets.append(Target("huggingface", seeds.huggingface, huggingface, foreign=True))
+    if have["onnxruntime"]:
+        importlib.import_module("onnxruntime").set_default_logger_severity(4)  # of each refused file it would write
+        targets.append(Target("onnx", seeds.onnx, policy, foreign=True))
     if have["stable_baselines3"]:
         importlib.import_module("stable_baselines3")  # once, and not in each child
         targets.append(Target("sb3", seeds.stable_baselines, policy))

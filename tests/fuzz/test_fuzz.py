@@ -112,7 +112,7 @@ def test_every_format_of_demonstrations_has_a_target(tmp_path):
     inputs = [np.load(data, allow_pickle=False).files for data in map(_opened, TARGETS["demos"].seeds())]
     for name, format in formats().items():
         if name in SEEDS:
-            assert SEEDS[name] in TARGETS or name == "imitation_folder", f"no target of tests/fuzz reads {name}"
+            assert SEEDS[name] in TARGETS, f"no target of tests/fuzz reads {name}"
         elif "hdf5" in kinds_of(format):
             assert any(_fits(format, files, tmp_path) for files in TARGETS["hdf5"].seeds()), (
                 f"no valid input of the target 'hdf5' is of the format {name}: add one to tests/support/hdf5.py")

@@ -33,6 +33,7 @@ def read(source: Path, time_limit: int | None) -> Demos:
             with pyarrow.memory_map(str(source / Path(part).name)) as file:
                 tables.append(pyarrow.ipc.open_stream(file).read_all())
         table = pyarrow.concat_tables(tables)
+        table.validate(full=True)  # offsets and lengths that point out of the file would be followed
         columns = {name: table[name].combine_chunks() for name in ("obs", "acts", "rews", "terminal")
                    if name in table.column_names}
         arrays = _arrays(columns)

@@ -1,6 +1,7 @@
 """The folder that imitation 1.0 writes: a table of Hugging Face's datasets, a row for each trajectory."""
 
 import json
+import struct
 
 import numpy as np
 import pytest
@@ -47,6 +48,17 @@ def test_trajectories_are_read_with_their_shapes_and_ends(saved):
 def test_a_damaged_table_is_refused(saved):
     folder, _ = saved
     (folder / "data-1.arrow").write_bytes(b"x" * 64)
+    with pytest.raises(InputError, match="cannot be read as trajectories of imitation"):
+        read_demos(folder)
+
+
+def test_lists_that_point_out_of_the_table_are_refused(saved):
+    """Arrow follows the offsets of lists wherever they lead: this one far behind the file."""
+    folder, _ = saved
+    table, offsets = folder / "data-0.arrow", struct.pack("<5i", 0, 2, 4, 6, 8)
+    data = table.read_bytes()
+    assert data.count(offsets) == 1
+    table.write_bytes(data.replace(offsets, struct.pack("<5i", 0, 2**18, 4, 6, 8)))
     with pytest.raises(InputError, match="cannot be read as trajectories of imitation"):
         read_demos(folder)
 

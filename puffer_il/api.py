@@ -207,7 +207,8 @@ def collect(policy: Any, env: Env | None = None, *, episodes: int, seed: int = 0
 
 def load_demos(source: Source, env: Env | None = None, *, episodes: int = 0, subsample: int = 1, seed: int = 0,
                clip_actions: bool = False, fields: tuple[str, ...] = (), time_limit: int | None = None,
-               format: str = "auto", pictures: Any = None, **kwargs: Any) -> Demos:
+               format: str = "auto", columns: str | Path = "", obs_columns: tuple[str, ...] = (),
+               pictures: Any = None, **kwargs: Any) -> Demos:
     """Demonstrations, checked; with an environment also made to fit it, in its dtypes.
 
     source        a file or folder of a format that docs/demonstrations.md names; "minari:ID"; "shipped" for those that
@@ -219,11 +220,14 @@ def load_demos(source: Source, env: Env | None = None, *, episodes: int = 0, sub
     fields        the names of the observation's parts in the order of the columns, where a recording has no names
     time_limit    the recorder's, in steps, for files that do not tell terminations from truncations
     format        of a source that may be of several
+    columns       of a table (CSV, Parquet): the TOML file that says which columns are what; by default that beside it
+    obs_columns   of a LeRobot data set: the columns that make up the observation; by default all of observation.*
     pictures      how those of the observations are prepared, as `make` takes it
     """
     spec = None if env is None else _creator(env, kwargs, pictures).facts().spec
     return demonstrations.load_demos(source, spec, episodes=episodes, subsample=subsample, seed=seed,
-                                     clip_actions=clip_actions, fields=fields, time_limit=time_limit, format=format)
+                                     clip_actions=clip_actions, fields=fields, time_limit=time_limit, format=format,
+                                     columns=str(columns), obs_columns=obs_columns)
 
 
 def load_reward(run: str | Path | Run, device: str = "cpu") -> LearnedReward:

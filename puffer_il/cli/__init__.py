@@ -50,6 +50,7 @@ def _run(arguments: list[str]) -> int:
         args.env = extra.pop(0)  # argparse gives up on a name that may be left out if an option stands before it
     if DEMOS[2:] in args:
         args.demo_keys, keys = overrides.demo_keys(keys)
+        args.demo_keys |= {"columns": args.columns} if args.columns else {}
     if PICTURES[2:] in args:
         args.pictures, keys = overrides.pictures(keys)
     if KWARGS[2:] in args:

@@ -29,11 +29,12 @@ def add(commands: Any) -> None:
     about = parser.command(group, "info", info, "show what a file of demonstrations holds")
     suspicious = parser.command(group, "check", check, "show what looks wrong with a file of demonstrations")
     convert = parser.command(group, "import", import_, "convert another package's file into ours")
-    write = parser.command(group, "export", export, "convert ours into a file of 'imitation' or a Minari dataset")
+    write = parser.command(group, "export", export, "convert them into another package's file")
     for one in (about, suspicious, convert, write):
         one.add_argument("file", help="a file or folder of a format that docs/demonstrations.md names, or minari:ID")
     convert.add_argument("out", help="an .npz file")
-    write.add_argument("out", help="an .npz file, or minari:ID for a local Minari dataset")
+    write.add_argument("out", help="a file, a folder for lerobot, or minari:ID for a local Minari dataset")
+    write.add_argument("--to", metavar="FORMAT", help="imitation (the default), lerobot, table, … or minari")
     about.add_argument("--json", action="store_true", help="print JSON instead of lines")
     parser.takes_demo_keys(about)
     for one in (suspicious, convert, write):
@@ -124,24 +125,30 @@ def import_(args: Namespace) -> int:
 
 
 def export(args: Namespace) -> int:
-    from puffer_il.core.errors import InputError
+    from puffer_il.core.errors import InputError, unknown
     from puffer_il.demos import fit, read_meta
-    from puffer_il.demos.formats import imitation, minari
+    from puffer_il.demos.formats import formats, minari
     from puffer_il.vector import trust
 
-    if args.out.startswith(minari.PREFIX) and not args.env:
+    to = args.to or ("minari" if args.out.startswith(minari.PREFIX) else "imitation")
+    written = [name for name, format in formats().items() if hasattr(format, "write") and name != "puffer_il"]
+    if to not in written:
+        raise InputError(unknown("--to", to, written))
+    if to == "minari" and not args.out.startswith(minari.PREFIX):
+        raise InputError(f"--to minari: OUT is {args.out}, but must name a local data set: minari:own/name-v0")
+    if to == "minari" and not args.env:
         args.env = read_meta(args.file)["env"]
         if not args.env:
             raise InputError(f"demos {args.file}: does not name its environment; give --env ENV")
         trust.check(args.env, args.kwargs, f"demos {args.file}", args.trust)
     spec = _spec(args)
     demos = _read(args, spec)
-    if args.out.startswith(minari.PREFIX):
+    if to == "minari":
         assert spec is not None
         demos = fit(demos, spec)
         minari.write(args.out, demos, spec)
     else:
-        imitation.write(args.out, demos)
+        formats()[to].write(args.out, demos)
     return _written(args.out, demos)
 
 
@@ -200,7 +207,9 @@ def _read(args: Namespace, spec: EnvSpec | None, time_limit: int | None = None) 
     from puffer_il.demos import as_rows, clipped, first_episodes, read_demos, subsample_rows, with_fields
 
     keys = args.demo_keys
-    demos = with_fields(read_demos(args.file, time_limit, keys.get("format", "auto")), keys.get("fields", ()), spec)
+    own = {key: keys[key] for key in ("columns", "obs_columns") if key in keys}
+    demos = read_demos(args.file, time_limit, keys.get("format", "auto"), **own)
+    demos = with_fields(demos, keys.get("fields", ()), spec)
     if spec is not None:
         demos = as_rows(demos, spec)
     if keys.get("episodes"):

@@ -9,7 +9,7 @@ from typing import Any
 from puffer_il.cli.parser import UsageError
 
 # Keys of demos that a command without a learner takes.
-READING = ("episodes", "subsample", "clip_actions", "fields", "format")
+READING = ("format", "episodes", "subsample", "clip_actions", "fields", "columns", "obs_columns")
 PREPARING = ("resize", "grey", "stack", "channels")  # keys of env likewise
 OVERRIDE = re.compile(r"--([A-Za-z_][\w-]*(?:\.[\w-]+)+)(?:=(.*))?", re.DOTALL)
 

@@ -83,7 +83,9 @@ def takes_demo_keys(parser: Parser) -> None:
     """The command takes how demonstrations are read, as `args.demo_keys`."""
     parser.add_argument(DEMOS, metavar="VALUE", help="how they are read, as in training: --demos.episodes N, "
                                                      "--demos.subsample N, --demos.clip-actions true, --demos.fields "
-                                                     "A,B, --demos.format NAME")
+                                                     "A,B, --demos.format NAME, --demos.obs-columns A,B")
+    parser.add_argument("--columns", metavar="TOML", help="of a table (CSV, Parquet): the file that says which columns "
+                                                          "are what; by default the one beside it (demos.columns)")
 
 
 def takes_seed(parser: Parser) -> None:

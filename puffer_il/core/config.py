@@ -67,6 +67,11 @@ class DemosConfig:
     source: str = setting("", "demonstrations: a file, or 'shipped' for those that come with the environment")
     format: str = setting("auto", "format of a source that may be of several, as docs/demonstrations.md names them; "
                                   "auto tells it from the content")
+    columns: str = setting("", "of a table (CSV, Parquet): a TOML file that says which columns are what; empty takes "
+                               "the one beside the table")
+    obs_columns: tuple[str, ...] = setting((), "of a LeRobot data set: the columns that make up the observation; empty "
+                                               "takes all of observation.* that are numbers",
+                                      example="observation.state")
     episodes: int = setting(0, "use only the first episodes; 0 uses all", low=0)
     clip_actions: bool = setting(False, "clip recorded continuous actions to the environment's range")
     subsample: int = setting(1, "keep every n-th transition, from a random offset per episode", low=1)

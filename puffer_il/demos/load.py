@@ -27,7 +27,8 @@ from puffer_il.native.glue import hooks
 def load_demos(source: Source, spec: EnvSpec | None, *, episodes: int = 0, clip_actions: bool = False,
                subsample: int = 1, seed: int = 0, time_limit: int | None = None, weighting: str = "file",
                temperature: float = 1.0, good: Source = "", good_share: float = 0.05, score: Score | None = None,
-               fields: tuple[str, ...] = (), format: str = "auto") -> Demos:
+               fields: tuple[str, ...] = (), format: str = "auto", columns: str = "",
+               obs_columns: tuple[str, ...] = ()) -> Demos:
     """Demonstrations from `source` ("shipped", or as `read_demos` takes it) that fit `spec`, in its dtypes; without a
     spec as they were recorded.
 
@@ -39,10 +40,11 @@ def load_demos(source: Source, spec: EnvSpec | None, *, episodes: int = 0, clip_
                   Without `score` nothing is weighted then
     fields        the parts of the observation in the order of the columns, where rows have no names (demos/fields.py)
     time_limit    the recorder's, in steps, see `read_demos`; None takes the default of the environment `spec.name`
-    format        of a source that may be of several, see `read_demos`
+    format, columns, obs_columns   see `read_demos`; of a source that may be of several, of a table, of LeRobot's
     Raises InputError for what cannot be read or does not fit.
     """
-    demos = read_demos(_located(source, spec), time_limit or (_default_limit(spec.name) if spec else None), format)
+    demos = read_demos(_located(source, spec), time_limit or (_default_limit(spec.name) if spec else None), format,
+                       columns=columns, obs_columns=obs_columns)
     demos = with_fields(demos, fields, spec)
     if episodes:
         demos = first_episodes(demos, episodes)

@@ -22,13 +22,14 @@ Source = str | Path | Demos | Mapping[str, Any] | tuple
 COLUMNS = ("obs", "actions", "next_obs", "terminations", "truncations", "rewards")  # of a tuple of arrays
 
 
-def read_demos(source: Source, time_limit: int | None = None, format: str = "auto") -> Demos:
+def read_demos(source: Source, time_limit: int | None = None, format: str = "auto", **keys: Any) -> Demos:
     """Demonstrations of a file or folder of any format that we know, of a data set ("minari:ID"), or of arrays in
     memory: named as in an .npz, or a tuple of COLUMNS, of which the rewards may be missing. Observations and actions in
     memory may be dicts and tuples of arrays, as the environment's are.
 
     `time_limit` is the environment's own, in steps; it matters only where the two ends are not told apart. `format`
-    names the format of a source that may be of several. Nothing is ever unpickled.
+    names the format of a source that may be of several. `keys` are those that one format alone takes (its KEYS), such
+    as `columns` of a table; empty ones say nothing. Nothing is ever unpickled.
     Raises InputError for what is missing, damaged, unknown or inconsistent.
     """
     if isinstance(source, Demos):
@@ -36,10 +37,11 @@ def read_demos(source: Source, time_limit: int | None = None, format: str = "aut
     check_name(format)
     named = source if isinstance(source, str | Path) else "arrays"
     with fitting(f"demos {named}", SAVE_DEMOS):
-        return _demos(source, time_limit, format)
+        return _demos(source, time_limit, format, {key: value for key, value in keys.items() if value})
 
 
-def _demos(source: str | Path | Mapping[str, Any] | tuple, time_limit: int | None, chosen: str) -> Demos:
+def _demos(source: str | Path | Mapping[str, Any] | tuple, time_limit: int | None, chosen: str, keys: dict[str, Any]
+           ) -> Demos:
     if isinstance(source, tuple):
         source = dict(zip(COLUMNS, source, strict=False))
     if isinstance(source, Mapping):
@@ -51,11 +53,23 @@ def _demos(source: str | Path | Mapping[str, Any] | tuple, time_limit: int | Non
     kind = kind_of(path)
     if kind is not None and of_kind(kind):
         with opened(path, kind) as what:
-            return which(what, path, kind, chosen).read(what, time_limit)
+            format = which(what, path, kind, chosen)
+            _check_taken(path, keys, getattr(format, "KEYS", ()))
+            return format.read(what, time_limit, **keys)
+    _check_taken(path, keys)
     with Npz(source) as file:
         if is_parted(file.keys):
             return _in_memory({name: file[name] for name in sorted(file.keys)}, time_limit, chosen, file.source)
         return _read(file, time_limit, chosen)
+
+
+def _check_taken(path: Path, keys: dict[str, Any], taken: tuple[str, ...] = ()) -> None:
+    """InputError for a key that the format of this source does not take."""
+    for key in keys:
+        if key not in taken:
+            takers = [name for name, format in formats().items() if key in getattr(format, "KEYS", ())]
+            raise InputError(f"demos {path}: demos.{key} is given, but only the format {', '.join(takers)} takes it; "
+                             "leave it out")
 
 
 def _in_memory(source: Mapping[str, Any], time_limit: int | None, chosen: str, named: str = "arrays") -> Demos:

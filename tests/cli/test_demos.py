@@ -169,7 +169,7 @@ def test_demonstrations_are_limited_and_subsampled_as_in_training(tmp_path, demo
     few = read_demos(out)
     assert few.num_episodes == 2 and few.whole_lengths.tolist() == read_demos(demos).lengths[:2].tolist()
     assert (few.lengths < few.whole_lengths / 5).all()
-    for words, says in ((["--demos.weighting", "rank"], "only --demos.episodes, --demos.subsample"),
+    for words, says in ((["--demos.weighting", "rank"], "only --demos.format, --demos.episodes, --demos.subsample"),
                         (["--demos.episodes", "x"], "demos.episodes = 'x': expected a whole number"),
                         (["--demos.clip-actions", "true"], "name it with --env ENV"),
                         (["--env.kwargs.gravity", "9"], "name it with --env ENV")):

@@ -70,7 +70,7 @@ def test_flipped_bytes_are_noticed(tmp_path, good):
 
 
 def test_a_text_file_is_refused(tmp_path):
-    (tmp_path / "x.npz").write_text("obs,actions\n1,2\n")
+    (tmp_path / "x.npz").write_text("obs actions\n1 2\n")
     assert "no .npz file" in refused(tmp_path / "x.npz")
 
 
@@ -111,9 +111,9 @@ def test_a_policys_file_is_called_one(tmp_path, discrete_spec):
         read_policy(tmp_path / "nowhere.npz", discrete_spec)
 
 
-@pytest.mark.parametrize("name", ["x.pkl", "x.npy", "x.csv", "x.npz"])
+@pytest.mark.parametrize("name", ["x.pkl", "x.npy", "x.txt", "x.npz"])
 def test_refusals_say_which_arrays_to_save(tmp_path, name):
-    write = {"x.pkl": lambda path: path.write_bytes(pickle.dumps([1])), "x.csv": lambda path: path.write_text("a,b"),
+    write = {"x.pkl": lambda path: path.write_bytes(pickle.dumps([1])), "x.txt": lambda path: path.write_text("a b"),
              "x.npy": lambda path: np.save(path, np.zeros(3)), "x.npz": lambda path: np.savez(path, states=np.zeros(3))}
     write[name](tmp_path / name)
     text = refused(tmp_path / name)

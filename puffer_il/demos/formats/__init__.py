@@ -10,6 +10,7 @@ A module in this folder is a format, and no list names it. It has
              may name FOLDER instead, the files by which it is known
     LOOKS    names that its sources hold, for the message when nothing fits: "data/demo_*/obs" of an HDF5 file,
              "meta/info.json" of a folder (may be missing)
+    KEYS     keys of `demos` that `read` takes as well, by name (may be missing)
     read     (source, time_limit) → Demos. `source` is the Arrays (an open file, as a rule), the opened source of this
              KIND, or "module:name"; `time_limit` is the environment's own in steps, or None
     write    (target, demos, …), where we write the format

@@ -1,0 +1,137 @@
+"""The one door to pyarrow's Parquet reader: files are compared with what they would unpack to before memory is taken,
+and columns become arrays, or are refused in one line that names the file, the column and the row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from puffer_il.core.errors import InputError, one_line
+from puffer_il.core.npz import LEAST_BOUND, MOST_PACKED
+from puffer_il.core.spec import Array
+
+MAGIC = b"PAR1"
+INSTALL = "pip install 'puffer-il[parquet]', or convert it with `puffer-il demos import` where pyarrow is installed"
+
+
+class Parquet:
+    """One file. Raises InputError for one that is missing, damaged, or claims to hold far more than it could."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, pyarrow = path, import_pyarrow(str(path))
+        self._lib = pyarrow
+        with self._refusing("cannot be read"):
+            self._file = pyarrow.parquet.ParquetFile(path, memory_map=False)
+            meta, size = self._file.metadata, path.stat().st_size
+            groups = [meta.row_group(k) for k in range(meta.num_row_groups)]
+            values = sum(group.column(k).num_values for group in groups for k in range(group.num_columns))
+            if 8 * max(values, meta.num_rows) > LEAST_BOUND + MOST_PACKED * size:
+                self.refuse(f"would unpack {size:,} bytes to {values:,} values; write it again without such a "
+                             "compression")
+            self.columns = tuple(self._file.schema_arrow.names)
+            self.rows = meta.num_rows
+            self.metadata = dict(self._file.schema_arrow.metadata or {})
+
+    def array(self, name: str) -> Array:
+        """(rows, …) of a column of numbers, or of lists of them that are all of the same length."""
+        with self._refusing(f"column {name!r} cannot be read"):
+            return array_of(self._column(name), name, str(self.path))
+
+    def numbers(self, name: str, optional: Array | None = None) -> Array:
+        """(rows, …) int64 or float64, as `CsvTable.numbers`; NaN is no value, except in the rows `optional`."""
+        array = self.array(name)
+        if array.dtype.kind != "f":
+            return array.astype(np.int64)
+        absent = ~np.isfinite(array).reshape(len(array), -1).all(1)
+        wrong = absent if optional is None else absent & ~optional
+        if wrong.any():
+            self.refuse(f"{self.place(int(np.argmax(wrong)))}, column {name!r}: holds NaN or infinity; fill it, or "
+                        "remove the row")
+        return array.astype(np.float64)
+
+    def flags(self, name: str) -> Array:
+        """(rows,) bool, True where the number is not 0."""
+        return self.array(name).reshape(-1) != 0
+
+    def texts(self, name: str) -> Array:
+        """(rows,) of a column as texts, "" for no value."""
+        with self._refusing(f"column {name!r} cannot be read"):
+            column = self._column(name)
+            return np.array(["" if cell is None else str(cell) for cell in column.to_pylist()])
+
+    def kind(self, name: str) -> str:
+        """Arrow's name for the type of a column."""
+        return str(self._file.schema_arrow.field(name).type).removeprefix("large_")
+
+    def place(self, row: int) -> str:
+        return f"row {row}"
+
+    def _column(self, name: str) -> Any:
+        return self._file.read(columns=[name])[name].combine_chunks()
+
+    def refuse(self, what: str) -> NoReturn:
+        raise InputError(f"demos {self.path}: {what}") from None
+
+    @contextmanager
+    def _refusing(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except InputError:
+            raise
+        except Exception as error:  # what a crafted file makes of pyarrow can raise anything
+            self.refuse(f"{what} ({one_line(error)}); copy or record it again")
+
+
+def joined(files: Sequence[Parquet], name: str) -> Array:
+    """A column of several files, end to end. InputError for one whose rows are made otherwise than the first's."""
+    parts = [file.array(name) for file in files]
+    for file, part in zip(files, parts, strict=True):
+        if part.shape[1:] != parts[0].shape[1:]:
+            raise InputError(f"demos {file.path}: column {name!r} has rows of {part.shape[1:]} but "
+                             f"{parts[0].shape[1:]} in {files[0].path.name}; rows must be alike")
+    return np.concatenate(parts)
+
+
+def import_pyarrow(source: str) -> Any:
+    """The package, or InputError with the way to install it."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise InputError(f"demos {source}: is Parquet, which needs pyarrow; {INSTALL}") from None
+    return pyarrow
+
+
+def array_of(column: Any, name: str, source: str) -> Array:
+    """An Arrow column as an array: its lists may be nested, and are all of the same length."""
+    shape = [len(column)]
+    while True:
+        if hasattr(column, "storage"):  # tensors of other packages, whose shape is told beside
+            column = column.storage
+        if hasattr(column, "dictionary_decode"):
+            column = column.dictionary_decode()
+        if column.null_count:
+            row = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False))) // max(int(np.prod(shape[1:])), 1)
+            raise InputError(f"demos {source}: column {name!r} has no value in row {row}; fill it, or remove the row")
+        if not hasattr(column.type, "value_type"):
+            break
+        inner = column.flatten()
+        width = getattr(column.type, "list_size", None)
+        if width is None:
+            lengths = np.diff(column.offsets.to_numpy(zero_copy_only=False))
+            width = int(lengths[0]) if len(lengths) else 0
+            if (wrong := lengths != width).any():
+                row = int(np.argmax(wrong)) // max(int(np.prod(shape[1:])), 1)
+                raise InputError(f"demos {source}: column {name!r} holds {lengths[np.argmax(wrong)]} values in row "
+                                 f"{row} but {width} in the first; rows must be alike")
+        shape.append(width)
+        column = inner
+    array = column.to_numpy(zero_copy_only=False).reshape(shape)
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"demos {source}: column {name!r} holds {column.type}, no numbers; choose another")
+    return array

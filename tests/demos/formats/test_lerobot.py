@@ -1,0 +1,162 @@
+"""LeRobot's folders, read and written; a real one of version 2.1, and its own reader where it is installed."""
+
+import json
+
+import numpy as np
+import pytest
+
+from puffer_il.core.errors import InputError
+from puffer_il.demos import read_demos
+from puffer_il.demos.formats import lerobot
+from tests.support.demos import make_demos, same_demos
+from tests.support.tables import write_lerobot, write_parquet
+
+pytest.importorskip("pyarrow")
+
+
+@pytest.mark.parametrize("version", ["v2.0", "v2.1", "v3.0"])
+def test_each_version_is_read_without_the_rows_that_have_no_successor(tmp_path, version):
+    demos = read_demos(write_lerobot(tmp_path / "d", version=version))
+    assert demos.obs.tolist() == [[0, 0], [0, 1], [1, 0], [1, 1], [1, 2]]
+    assert demos.next_obs.tolist() == [[0, 1], [0, 2], [1, 1], [1, 2], [1, 3]]
+    assert demos.actions.tolist() == [[0, 0], [1, -1], [0, 0], [1, -1], [2, -2]] and demos.rewards is None
+    assert demos.episode_starts.tolist() == [0, 2] and demos.truncated.all() and not demos.terminated.any()
+    assert demos.notes == (
+        "pictures are not read: observation.images.top",
+        "the last row of each of 2 episodes is left out: the observation after it is not stored",
+        "the file does not say how episodes end: each counts as cut off (truncated) after its last row")
+
+
+def test_episode_10_comes_after_episode_9(tmp_path):
+    demos = read_demos(write_lerobot(tmp_path / "d", (2,) * 12))
+    assert demos.obs[:, 0].tolist() == list(range(12))
+
+
+def test_rows_are_trusted_and_not_the_totals(tmp_path):
+    folder = write_lerobot(tmp_path / "d", total_episodes=100, total_frames=7)
+    (folder / "meta/episodes.jsonl").write_text('{"episode_index": 1, "length": 9}\n')
+    demos = read_demos(folder)
+    assert demos.lengths.tolist() == [2, 3]
+    assert demos.notes[1] == "meta/info.json counts 100 episodes, data/ holds 2: the rows are taken"
+    assert demos.notes[2] == ("1 episodes have another length than meta/ says, such as episode 1 with 4 rows instead "
+                              "of 9: the rows are taken")
+
+
+def test_several_columns_become_named_fields_and_one_is_taken_as_it_is(tmp_path):
+    more = {"observation.goal": lambda e, k: k * 0.0 + 7, "next.reward": lambda e, k: k * 0.0 + e,
+            "task_index": lambda e, k: k * 0 + e}
+    folder = write_lerobot(tmp_path / "d", columns=more)
+    demos = read_demos(folder)
+    assert [(field.path, field.shape) for field in demos.layout.fields] == [(("goal",), (1,)), (("state",), (2,))]
+    assert demos.layout.unpack(demos.obs)["state"].tolist() == [[0, 0], [0, 1], [1, 0], [1, 1], [1, 2]]
+    assert demos.rewards.tolist() == [0, 0, 1, 1, 1] and demos.returns.tolist() == [0, 4]
+    assert any("2 tasks are mixed" in note for note in demos.notes)
+    one = lerobot.read(folder, obs_columns=("observation.state",))
+    assert one.layout is None and one.obs.shape == (5, 2)
+
+
+@pytest.mark.parametrize(("break_it", "message"), [
+    (lambda folder: (folder / "meta/info.json").write_text("{"), "meta/info.json is none of LeRobot's"),
+    (lambda folder: write_lerobot(folder, version="v1.6"), "codebase_version v1.6, but 2.0 to 3.0 are read"),
+    (lambda folder: [one.unlink() for one in folder.glob("data/*/*")], "no table in data/; fetch"),
+    (lambda folder: write_lerobot(folder, names="old_"), "frame 0 of episode 0 is there twice; remove"),
+    (lambda folder: (folder / "data/chunk-000/episode_0.parquet").write_bytes(b"PAR1"), "episode_0.parquet: cannot be"),
+    (lambda folder: write_parquet(folder / "data/chunk-000/episode_0.parquet", {
+        "observation.state": [1.0], "action": [1.0], "episode_index": [0]}),
+     "episode_1.parquet: column 'action' has rows"),
+    (lambda folder: write_parquet(folder / "data/chunk-000/episode_0.parquet", {"action": [1.0]}),
+     "no column of numbers is called observation"),
+    (lambda folder: write_parquet(folder / "data/chunk-000/episode_0.parquet", {
+        "observation.state": [[1.0, 2.0], [3.0]], "action": [[1.0, 2.0]] * 2, "episode_index": [0, 0]}),
+     "column 'observation.state' holds 1 values in row 1 but 2 in the first"),
+    (lambda folder: write_parquet(folder / "data/chunk-000/episode_0.parquet", {
+        "observation.state": [[1.0, 2.0], None], "action": [[1.0, 2.0]] * 2, "episode_index": [0, 0]}),
+     "column 'observation.state' has no value in row 1"),
+])
+def test_damage_is_named_with_its_file_and_row(tmp_path, break_it, message):
+    folder = write_lerobot(tmp_path / "d")
+    break_it(folder)
+    with pytest.raises(InputError, match=message) as refused:
+        read_demos(folder)
+    assert "\n" not in str(refused.value) and str(folder) in str(refused.value)
+
+
+def test_a_column_that_is_not_there_is_named_with_those_that_are(tmp_path):
+    with pytest.raises(InputError, match=r"demos.obs_columns names 'qpos', but the tables hold observation.state, "):
+        lerobot.read(write_lerobot(tmp_path / "d"), obs_columns=("qpos",))
+
+
+def test_the_real_set_of_version_2_1_is_read(test_data):
+    folder = test_data / "lerobot_v21_g1"
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}")
+    demos = read_demos(folder)
+    assert demos.lengths.tolist() == [478, 392, 342, 458, 356]  # each one row less than its table
+    assert demos.obs.shape == (2026, 26) and demos.actions.dtype == np.float32 and demos.actions.shape == (2026, 26)
+    assert any("counts 100 episodes, data/ holds 5" in note for note in demos.notes)
+    np.testing.assert_array_equal(demos.next_obs[:477], demos.obs[1:478])
+
+
+@pytest.mark.parametrize("made", [{"continuous": True, "columns": 3}, {"columns": 2}, {"rewards": False}])
+def test_what_is_written_is_read_back_as_it_was(tmp_path, made):
+    demos = make_demos((3, 1, 4), **made)
+    lerobot.write(tmp_path / "out", demos)
+    same_demos(read_demos(tmp_path / "out"), demos)
+
+
+def nested_demos():
+    rng, n = np.random.default_rng(0), 6
+    obs, following = ({"state": rng.normal(size=(n, 3)).astype("f4"),
+                       "grip": {"open": rng.integers(0, 9, (n, 2), "u1")}} for _ in range(2))
+    return read_demos({"obs": obs, "next_obs": following, "actions": rng.normal(size=(n, 2)), "rewards": np.ones(n),
+                       "terminations": np.arange(n) == 5, "truncations": np.arange(n) == 2})
+
+
+def test_named_fields_are_written_and_read_back_by_name(tmp_path):
+    demos = nested_demos()
+    lerobot.write(tmp_path / "out", demos)
+    back = read_demos(tmp_path / "out")
+    same_demos(back, demos)
+    assert back.layout == demos.layout
+
+
+def test_the_folder_keeps_to_the_layouts_own_rules(tmp_path):
+    import pyarrow.parquet as parquet
+
+    lerobot.write(tmp_path / "out", make_demos((3, 1, 4), continuous=True), fps=10, task="balance")
+    info = json.loads((tmp_path / "out/meta/info.json").read_text())
+    assert (info["codebase_version"], info["total_episodes"], info["total_frames"], info["fps"]) == ("v3.0", 3, 8, 10)
+    data = parquet.read_table(tmp_path / "out" / info["data_path"].format(chunk_index=0, file_index=0))
+    assert set(data.column_names) == set(info["features"]) and data["index"].to_pylist() == list(range(8))
+    assert data["timestamp"].to_pylist() == pytest.approx([0, 0.1, 0.2, 0, 0, 0.1, 0.2, 0.3])
+    assert data["episode_index"].to_pylist() == [0, 0, 0, 1, 2, 2, 2, 2]
+    episodes = parquet.read_table(tmp_path / "out/meta/episodes/chunk-000/file-000.parquet").to_pylist()
+    assert [(one["dataset_from_index"], one["dataset_to_index"], one["length"]) for one in episodes] == [
+        (0, 3, 3), (3, 4, 1), (4, 8, 4)]
+    tasks = parquet.read_table(tmp_path / "out/meta/tasks.parquet")
+    assert tasks.to_pylist() == [{"task_index": 0, "task": "balance"}]
+    assert json.loads(tasks.schema.metadata[b"pandas"])["index_columns"] == ["task"]
+    stats = json.loads((tmp_path / "out/meta/stats.json").read_text())
+    assert set(stats) == set(info["features"]) and stats["index"]["mean"] == [3.5] and stats["index"]["count"] == [8]
+    assert episodes[1]["stats/index/min"] == [3.0]
+
+
+def test_lerobot_opens_what_is_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    package = pytest.importorskip("lerobot.datasets.lerobot_dataset", reason="needs lerobot")
+    demos = make_demos((3, 1, 4), continuous=True, columns=3)
+    lerobot.write(tmp_path / "out", demos)
+    dataset = package.LeRobotDataset("own/x", root=tmp_path / "out")
+    assert (len(dataset), dataset.num_episodes) == (8, 3)
+    np.testing.assert_array_equal(np.stack([dataset[k]["observation.state"].numpy() for k in range(8)]), demos.obs)
+    np.testing.assert_array_equal(np.stack([dataset[k]["action"].numpy() for k in range(8)]), demos.actions)
+
+
+def test_what_lerobot_cannot_hold_is_refused(tmp_path):
+    pictures = make_demos((2,), obs_shape=(4, 4, 3), obs_dtype="uint8")
+    with pytest.raises(InputError, match="hold pictures, which are not written for LeRobot"):
+        lerobot.write(tmp_path / "out", pictures)
+    (tmp_path / "there").mkdir()
+    with pytest.raises(InputError, match="is there already; choose another folder"):
+        lerobot.write(tmp_path / "there", make_demos())
+    assert not (tmp_path / "out").exists()

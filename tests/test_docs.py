@@ -15,6 +15,7 @@ import pytest
 from puffer_il.cli import main
 from puffer_il.demos import read_demos
 from puffer_il.demos.formats import formats
+from puffer_il.demos.kinds import kinds_of
 from puffer_il.learners.experiment import section_types
 from puffer_il.learners.registry import usable_learners
 from tests.support.environments import FOLDERS
@@ -45,7 +46,7 @@ def test_every_page_of_a_format_is_in_the_table_of_formats_and_named_as_the_form
     listed = re.findall(r"\(formats/(\w+)\.md\)", (DOCS / "demonstrations.md").read_text())
     pages = {page.stem for page in (DOCS / "formats").glob("*.md")}
     assert set(listed) == pages and pages <= set(formats())
-    assert {name for name, format in formats().items() if getattr(format, "KIND", "") == "hdf5"} <= pages
+    assert {name for name, format in formats().items() if "hdf5" in kinds_of(format)} <= pages
 
 
 def test_the_page_on_the_house_shows_the_rooms_that_there_are():

@@ -97,6 +97,35 @@ class Hdf5:
         """Of an array of numbers, of which nothing is read yet."""
         return tuple(self._dataset(key).shape)
 
+    def row_shape(self, key: str) -> tuple[int, ...] | None:
+        """The shape of a row, of which nothing is read yet; None where rows are bytes of different lengths."""
+        dataset = self._item(key)
+        ragged = self._is_ragged(dataset)
+        return None if ragged else tuple(self._dataset(key).shape[1:])
+
+    def pieces(self, key: str, unpacked: int) -> tuple[int, Iterator[bytes]]:
+        """Rows of bytes, of one length or of different ones, that stand for `unpacked` bytes each: how many, and each
+        as it is asked for."""
+        dataset = self._item(key)
+        if not self._is_ragged(dataset):
+            dataset = self._dataset(key)
+            if dataset.dtype != np.uint8 or dataset.ndim != 2:
+                self.refuse(f"{key} is {dataset.dtype} {dataset.shape}, neither pictures nor packed ones")
+        self._check_room(key, len(dataset) * unpacked)
+        self._room[0] -= len(dataset) * unpacked
+        return len(dataset), (self._piece(key, dataset, row) for row in range(len(dataset)))
+
+    def _piece(self, key: str, dataset: Any, row: int) -> bytes:
+        try:
+            return bytes(dataset[row])
+        except DAMAGED as error:
+            self._damaged(f"{key} row {row}", error)
+
+    def _is_ragged(self, dataset: Any) -> bool:
+        """Whether it holds rows of bytes of different lengths, in this file."""
+        return (isinstance(dataset, self._h5py.Dataset) and self._h5py.check_vlen_dtype(dataset.dtype) == np.uint8
+                and dataset.ndim == 1 and not dataset.is_virtual and not dataset.external)
+
     def rows(self, key: str) -> Array:
         """A dataset of plain numbers with at least one axis."""
         dataset = self._dataset(key)
@@ -193,10 +222,13 @@ class Hdf5:
             size = math.prod(dataset.shape) * dataset.dtype.itemsize
         except DAMAGED as error:
             self._damaged(key, error)
+        self._check_room(key, size)
+        return dataset
+
+    def _check_room(self, key: str, size: int) -> None:
         if size > self._room[0]:
             self.refuse(f"{key} is {size:,} bytes by its header, more than {MOST_PACKED} times what the file holds; if "
                         "that is right, save it without compression")
-        return dataset
 
     def _read(self, key: str, dataset: Any) -> Array:
         try:

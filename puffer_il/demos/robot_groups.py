@@ -27,10 +27,9 @@ def demo_paths(file: Hdf5) -> list[str]:
 
 def writer_of(file: Hdf5) -> str:
     """The format that wrote this layout: "robomimic", "mimicgen", "robosuite" or "isaac_lab"; "" for another layout."""
-    paths = demo_paths(file)
-    if not paths or f"{paths[0]}/actions" not in file:
+    first = next((path for path in demo_paths(file) if f"{path}/actions" in file), None)
+    if first is None:
         return ""
-    first = paths[0]
     if file.attribute(first, "success") is not None or file.is_group(f"{first}/states") or (
             f"{first}/initial_state" in file):
         return "isaac_lab"
@@ -43,8 +42,11 @@ def read_groups(file: Hdf5, notes: list[str], without: tuple[str, ...] = (), sta
     """The episodes, without their ends. Observations `without` are left out; states are those before the actions, and
     are taken if `states` and if they are one array."""
     paths = demo_paths(file)
-    rows, wrong, skipped = 0, [], set[str]()
+    rows, wrong, empty, skipped = 0, list[str](), list[str](), set[str]()
     for path in paths:
+        if f"{path}/actions" not in file:  # what was broken off before its first step
+            empty.append(path.removeprefix("data/"))
+            continue
         actions = file.rows(f"{path}/actions")
         rows += len(actions)
         if file.attribute(path, "num_samples") not in (None, len(actions)):
@@ -58,13 +60,17 @@ def read_groups(file: Hdf5, notes: list[str], without: tuple[str, ...] = (), sta
     if wrong or total not in (None, rows):
         said = f"{len(wrong)} of the attributes num_samples" if wrong else f"the attribute total, {total},"
         notes.append(f"{said} disagree{'' if wrong else 's'} with the {rows} actions there are, which are used")
+    if empty:
+        notes.append(f"skipped {', '.join(empty[:3])}{', …' if len(empty) > 3 else ''}: no actions")
     if skipped:
         notes.append(f"left out of the observations: {', '.join(sorted(skipped))}")
 
 
-def _parts(file: Hdf5, path: str, without: tuple[str, ...], skipped: set[str]) -> dict[str, Any] | None:
+def _parts(file: Hdf5, path: str, without: tuple[str, ...], skipped: set[str]) -> Any:
     if path not in file:
         return None
+    if not file.is_group(path):
+        return file.rows(path)
     names = file.names(path)
     skipped.update(name for name in names if name in without)
     found = {name: file.tree(f"{path}/{name}") for name in names if name not in without}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ def write_hdf5(path: Path, arrays: dict[str, Any], attributes: dict[str, dict[st
             if array is not None:
                 file[name] = array
         for name, more in (attributes or {}).items():
-            file.require_group(name).attrs.update(more)
+            (file[name or "/"] if not name or name in file else file.create_group(name)).attrs.update(more)
     return path
 
 
@@ -51,5 +52,106 @@ def write_d3rlpy1(path: Path, **changes: Any) -> Path:
     return write_hdf5(path, arrays | changes)
 
 
-EXAMPLES = [lambda path: write_robomimic(path, [3, 2]), lambda path: write_robomimic(path, [2, 2], next_obs=False),
-            write_d3rlpy1]  # one of each kind, which fuzzing changes
+def write_mimicgen(path: Path) -> Path:
+    """robomimic's layout without successors and rewards, and how each episode was made."""
+    arrays, attributes = robomimic([3, 2], next_obs=False)
+    more = {f"data/demo_{k}/{name}": array for k in range(2) for name, array in (
+        ("datagen_info/eef_pose", np.zeros((3 - k, 4, 4))), ("src_demo_inds", np.zeros(2, int)))}
+    kept = {name: array for name, array in arrays.items() if not name.endswith(("rewards", "dones"))}
+    return write_hdf5(path, kept | more, attributes)
+
+
+def write_robosuite(path: Path, obs: bool = False) -> Path:
+    arrays, _ = robomimic([3, 2], first=1)
+    kept = {name: array for name, array in arrays.items() if name.endswith(("states", "actions")) or (
+        obs and "/obs/" in name)}
+    return write_hdf5(path, kept, {"data": {"env": "Lift", "env_info": "{}", "repository_version": "1.4.1"}})
+
+
+def write_isaac_lab(path: Path, success: tuple[bool, ...] = (True, False), **changes: Any) -> Path:
+    """Episodes 0 and 2, nested observations, and a total that counts one more."""
+    arrays: dict[str, Any] = {}
+    attributes: dict[str, dict[str, Any]] = {"data": {"total": 9, "env_args": '{"env_name": "Isaac-Lift", "type": 2}'}}
+    for number, length, solved in zip((0, 2), (4, 3), success, strict=True):
+        below, rows = f"data/demo_{number}", np.arange(float(length))[:, None]
+        arrays |= {f"{below}/{name}": array for name, array in {
+            "actions": rows + 0.5, "obs/joint_pos": np.hstack([rows, rows + 10]), "obs/object/position": -rows,
+            "obs/datagen_info/eef": rows, "states/articulation/robot/joint_position": rows + 1,
+            "initial_state/articulation/robot/joint_position": rows[:1], "processed_actions": rows}.items()}
+        attributes[below] = {"num_samples": length, "success": solved, "seed": 7}
+    arrays |= {f"data/demo_0/{name}": array for name, array in changes.items()}
+    return write_hdf5(path, arrays, attributes)
+
+
+def write_maniskill(path: Path, told: bool = True, modes: tuple[str, ...] = ("pd_ee_delta_pose",) * 2,
+                    **changes: Any) -> Path:
+    """Episodes of four and two steps; the first is recorded on after its task has ended."""
+    arrays: dict[str, Any] = {}
+    for episode, length in enumerate((4, 2)):
+        below, rows = f"traj_{episode}", np.arange(length + 1.0)[:, None] + 10 * episode
+        arrays |= {f"{below}/{name}": array for name, array in {
+            "obs/agent/qpos": rows, "obs/extra/depth": rows[:, :, None, None].astype(np.uint16), "actions": rows[1:],
+            "terminated": np.arange(length) >= 2, "truncated": np.zeros(length, bool), "rewards": np.ones(length),
+            "success": np.arange(length) >= 2, "env_states/actors/cube": rows}.items()}
+    arrays |= {f"traj_0/{name}": array for name, array in changes.items()}
+    if told:
+        path.with_suffix(".json").write_text(json.dumps({"env_info": {"env_id": "PickCube-v1"}, "episodes": [
+            {"episode_id": k, "control_mode": mode} for k, mode in enumerate(modes)]}))
+    return write_hdf5(path, arrays)
+
+
+def write_d4rl(path: Path, **changes: Any) -> Path:
+    """Three episodes: one terminates, one is cut off, one is open."""
+    arrays = {"observations": np.arange(7.0)[:, None], "actions": np.arange(7.0)[:, None] / 7, "rewards": np.ones(7),
+              "terminals": np.eye(1, 7, 2, bool)[0], "timeouts": np.eye(1, 7, 4, bool)[0],
+              "infos/qpos": np.zeros((7, 3)), "metadata/algorithm": np.bytes_("SAC")}
+    return write_hdf5(path, arrays | changes)
+
+
+def write_d3rlpy2(path: Path, parts: bool = False, **changes: Any) -> Path:
+    """Eleven episodes of three steps, the first of which terminates; their observations may be tuples."""
+    arrays: dict[str, Any] = {"columns": ["observations", "actions", "rewards", "terminated"], "num_episodes": 11,
+                              "version": "2.1"}
+    for episode in range(11):
+        rows = np.arange(3.0)[:, None] + 100 * episode
+        obs = {f"observations_{episode}_{k}": rows + k for k in range(2)} if parts else {
+            f"observations_{episode}": rows}
+        arrays |= obs | {f"actions_{episode}": np.arange(3)[:, None] % 2, f"rewards_{episode}": np.ones((3, 1)),
+                         f"terminated_{episode}": episode == 0}
+    return write_hdf5(path, arrays | changes)
+
+
+def write_tianshou(path: Path, rings: bool = False, successors: bool = True, **changes: Any) -> Path:
+    """A full ring of six rows that begins at row 2 (episodes of rows 2 3 4 and 5 0 1), or two rings of four and two
+    rows, of which the first is full from row 1 on and the second holds one row."""
+    order = [1, 2, 3, 0, 4, 5] if rings else [2, 3, 4, 5, 0, 1]
+    step, ends, n = np.empty(6), np.zeros(6, bool), 6
+    step[order] = np.arange(6.0)
+    ends[[2, 4] if rings else [4]] = True
+    arrays: dict[str, Any] = {
+        "_meta/obs": step[:, None], "_meta/obs_next": step[:, None] + 1 if successors else None, "_meta/act": step % 2,
+        "_meta/rew": np.ones(n), "_meta/terminated": ends, "_meta/truncated": np.zeros(n, bool), "_meta/done": ends,
+        "_meta/info": np.frombuffer(b"\x80\x04N.", np.int8), "last_index": np.array([0, 4] if rings else [1])}
+    if rings:
+        arrays |= {"_offset": np.array([0, 4]), "_lengths": np.array([4, 1])}
+    return write_hdf5(path, arrays | changes, {
+        "": {"maxsize": n, "_size": 5 if rings else n, "_insertion_idx": 0 if rings else 2},
+        "_meta/info": {"__data_type__": "pickled_ndarray"}, "_meta/obs": {"__data_type__": "ndarray"}})
+
+
+def write_minari(path: Path, **changes: Any) -> Path:
+    """A Dict with a Tuple in it; episodes 0 and 10 of two and one steps."""
+    arrays: dict[str, Any] = {}
+    for number, length in ((10, 1), (0, 2)):
+        rows = np.arange(length + 1.0)[:, None] + number
+        arrays |= {f"episode_{number}/{name}": array for name, array in {
+            "observations/goal": rows, "observations/both/_index_0": np.hstack([rows, rows + 1]),
+            "observations/both/_index_1": -rows, "actions": np.arange(length), "rewards": np.ones(length), "terminations": np.arange(length) == length - 1,
+            "truncations": np.zeros(length, bool), "infos/success": np.ones(length + 1)}.items()}
+    return write_hdf5(path, arrays | {f"episode_0/{name}": array for name, array in changes.items()})
+
+
+EXAMPLES: list[Callable[[Path], Path]] = [  # one of each layout, which fuzzing changes
+    lambda path: write_robomimic(path, [3, 2]), lambda path: write_robomimic(path, [2, 2], next_obs=False),
+    write_d3rlpy1, write_mimicgen, lambda path: write_robosuite(path, obs=True), write_isaac_lab, write_maniskill,
+    write_d4rl, write_d3rlpy2, write_tianshou, lambda path: write_tianshou(path, rings=True), write_minari]

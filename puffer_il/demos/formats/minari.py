@@ -3,7 +3,7 @@ have a fixed size; needs the extra 'minari'."""
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,11 +36,17 @@ def read(source: str, time_limit: int | None) -> Demos:
         raise InputError(f"demos {source}: cannot be read ({one_line(error)}); delete it and fetch it again") from None
     if not episodes:
         raise InputError(f"demos {source}: holds no episodes; choose another dataset")
+    return from_episodes(source, episodes, dataset.observation_space, dataset.action_space)
+
+
+def from_episodes(source: str, episodes: Sequence[Any], observation_space: Any, action_space: Any) -> Demos:
+    """Demonstrations of Minari's episodes: objects with `id`, `observations`, `actions`, `rewards`, `terminations` and
+    `truncations`, in the form of these spaces. InputError for what does not fit them."""
     observations, layout = [e.observations for e in episodes], None
-    actions, parts, first = _actions(source, [e.actions for e in episodes], dataset.action_space)
+    actions, parts, first = _actions(source, [e.actions for e in episodes], action_space)
     if not all(isinstance(part, np.ndarray) and part.dtype.kind in "biuf" for part in observations):
         try:
-            layout = lay_out(dataset.observation_space, exact=True)
+            layout = lay_out(observation_space, exact=True)
             observations = [layout.pack(part)[0] for part in observations]
         except InputError as error:
             raise InputError(f"demos {source}: {error}") from None

@@ -1,0 +1,41 @@
+"""Isaac Lab's recordings (`HDF5DatasetFileHandler`), those of Isaac Lab Mimic too: robomimic's layout, see
+`demos.robot_groups`, and besides
+
+    data/demo_N   attributes success (the task was solved) and seed
+    …/obs         a table (T, …), or groups of groups; `datagen_info` in it says how Mimic made the episode
+    …/states      groups of groups (T, …), the state after each action
+    …/initial_state, processed_actions
+
+The observation after the last action is not stored, nor are rewards. We only read it.
+"""
+
+from puffer_il.demos import robot_groups
+from puffer_il.demos.dataset import Demos
+from puffer_il.demos.episodes import join_episodes
+from puffer_il.demos.formats.robomimic import check_observed
+from puffer_il.demos.hdf5 import Hdf5
+
+MARKS, KIND, LOOKS = (), "hdf5", (*robot_groups.LOOKS, "data/demo_*/initial_state")
+REPLAY = ("./isaaclab.sh -p scripts/tools/record_demos.py records observations; scripts/tools/replay_demos.py plays {} "
+          "again")
+SHOWN = 5  # names in a note
+
+
+def fits(file: Hdf5) -> bool:
+    return robot_groups.writer_of(file) == "isaac_lab"
+
+
+def read(file: Hdf5, time_limit: int | None) -> Demos:
+    check_observed(file, REPLAY)
+    notes: list[str] = []
+    episodes = list(robot_groups.read_groups(file, notes, without=("datagen_info",), states=False))
+    failed = []
+    for episode in episodes:
+        success = file.attribute(f"data/{episode.name}", "success")
+        episode.terminated, episode.truncated = bool(success), not success
+        failed += [episode.name] if success is not None and not success else []
+    if failed:
+        more = ", …" if len(failed) > SHOWN else ""
+        notes.append(f"{len(failed)} of {len(episodes)} episodes did not solve the task (success is false: "
+                     f"{', '.join(failed[:SHOWN])}{more}); they are learned from as well")
+    return join_episodes(file.source, episodes, notes)

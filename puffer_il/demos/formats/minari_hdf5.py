@@ -1,0 +1,109 @@
+"""Minari's data sets in HDF5 as a file or folder, read without minari: `main_data.hdf5` itself, the folder `data` that
+it lies in, or the data set's folder above that. `metadata.json` beside it declares the spaces; without it they are
+guessed.
+
+    episode_N/observations   (T + 1, …), for a Dict a group of its keys, for a Tuple one of _index_0, _index_1, …;
+                             pictures may be JPEGs, a row of bytes each
+    episode_N/actions        (T, …), likewise
+    episode_N/rewards, terminations, truncations   (T,)
+    episode_N/infos          not read
+
+`minari` writes this format.
+"""
+
+import io
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from puffer_il.core.spaces import kind_of, lay_out, parts_of
+from puffer_il.core.spec import Array
+from puffer_il.demos.dataset import Demos
+from puffer_il.demos.declared import declared_spaces, read_metadata
+from puffer_il.demos.formats import minari
+from puffer_il.demos.hdf5 import Hdf5
+from puffer_il.demos.spaces import space_of
+
+MARKS, KIND = (), ("hdf5", "folder")
+LOOKS = ("episode_*/observations", "episode_*/actions", "episode_*/rewards")
+FILES = ("main_data.hdf5", "data/main_data.hdf5")
+REQUIRED = ("observations", "actions", "rewards", "terminations", "truncations")
+
+
+def fits(opened: Hdf5 | Path) -> bool:
+    if isinstance(opened, Path):
+        return any((opened / name).is_file() for name in FILES)
+    return all(opened.find(name) is not None for name in LOOKS)
+
+
+def read(opened: Hdf5 | Path, time_limit: int | None) -> Demos:
+    if isinstance(opened, Path):
+        with Hdf5(next(path for name in FILES if (path := opened / name).is_file())) as file:
+            return _read(file)
+    return _read(opened)
+
+
+def _read(file: Hdf5) -> Demos:
+    beside = Path(file.source).with_name("metadata.json")
+    spaces = declared_spaces(beside, read_metadata(beside)) if beside.is_file() else (None, None)
+    if spaces[0] is not None:
+        lay_out(spaces[0])  # what has no fixed size is refused before anything is read
+    episodes = []
+    for path in file.numbered("episode_*"):
+        found = {name: _decoded(file, f"{path}/{name}", space) for name, space in zip(
+            REQUIRED, (*spaces, None, None, None), strict=True)}
+        if len(found["rewards"]):
+            episodes.append(SimpleNamespace(id=path.removeprefix("episode_"), **found))
+    if not episodes:
+        file.refuse("holds no episodes with a step; record it again")
+    if spaces[0] is None:
+        spaces = tuple(space_of(found) for found in (episodes[0].observations, episodes[0].actions))
+    return minari.from_episodes(file.source, episodes, *spaces)
+
+
+def _decoded(file: Hdf5, path: str, space: Any) -> Any:
+    """An episode's observations or actions, in the form that their space says, or else their groups' names."""
+    parts = parts_of(space) if space is not None else _named(file, path)
+    if parts is not None:
+        found = {key: _decoded(file, f"{path}/{f'_index_{key}' if isinstance(key, int) else key}", part)
+                 for key, part in parts}
+        return tuple(found.values()) if kind_of(space) == "Tuple" or (parts and isinstance(parts[0][0], int)) else found
+    if space is not None and _is_picture(space) and file.row_shape(path) != space.shape:
+        return _pictures(file, path, space.shape)
+    return file.rows(path)
+
+
+def _named(file: Hdf5, path: str) -> list[tuple[str | int, Any]] | None:
+    if not file.is_group(path):
+        return None
+    names = file.names(path)
+    numbered = [name for name in names if name.startswith("_index_") and name[7:].isdecimal()]
+    return [(k, None) for k in range(len(names))] if names and len(numbered) == len(names) else [
+        (name, None) for name in names]
+
+
+def _is_picture(space: Any) -> bool:
+    return kind_of(space) == "Box" and space.dtype == np.uint8 and len(space.shape) == 3
+
+
+def _pictures(file: Hdf5, path: str, shape: tuple[int, ...]) -> Array:
+    """(T, *shape) uint8 out of JPEGs, whose loss is theirs."""
+    try:
+        from PIL import Image
+    except ImportError:
+        file.refuse(f"{path} holds JPEGs, which need Pillow; pip install pillow, or write the data set again with "
+                    "jpeg_encoding=False")
+    count, pieces = file.pieces(path, math.prod(shape))
+    frames = np.empty((count, *shape), np.uint8)
+    for row, piece in enumerate(pieces):
+        try:
+            with Image.open(io.BytesIO(piece), formats=["JPEG"]) as picture:
+                if (picture.height, picture.width) != shape[:2]:
+                    raise ValueError(f"it is {picture.height} x {picture.width}, declared {shape[:2]}")
+                frames[row] = np.asarray(picture).reshape(shape)
+        except (OSError, ValueError, SyntaxError) as error:
+            file.refuse(f"{path} row {row} is no JPEG of {shape} ({str(error)[:80]}); copy the data set again")
+    return frames

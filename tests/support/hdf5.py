@@ -146,7 +146,8 @@ def write_minari(path: Path, **changes: Any) -> Path:
         rows = np.arange(length + 1.0)[:, None] + number
         arrays |= {f"episode_{number}/{name}": array for name, array in {
             "observations/goal": rows, "observations/both/_index_0": np.hstack([rows, rows + 1]),
-            "observations/both/_index_1": -rows, "actions": np.arange(length), "rewards": np.ones(length), "terminations": np.arange(length) == length - 1,
+            "observations/both/_index_1": -rows, "actions": np.arange(length),
+            "rewards": np.ones(length), "terminations": np.arange(length) == length - 1,
             "truncations": np.zeros(length, bool), "infos/success": np.ones(length + 1)}.items()}
     return write_hdf5(path, arrays | {f"episode_0/{name}": array for name, array in changes.items()})
 

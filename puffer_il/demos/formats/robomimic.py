@@ -6,6 +6,8 @@ recordings again to see the observations.
 has a successor only where `next_obs` is stored.
 """
 
+import shlex
+
 from puffer_il.demos import robot_groups
 from puffer_il.demos.dataset import Demos
 from puffer_il.demos.episodes import join_episodes
@@ -14,7 +16,8 @@ from puffer_il.demos.hdf5 import Hdf5
 MARKS, KIND, LOOKS = (), "hdf5", robot_groups.LOOKS
 NO_TERMINATIONS = ("episodes count as cut off (truncated): this format's dones mark success or the last row, not "
                    "terminations")
-REPLAY = "python -m robomimic.scripts.dataset_states_to_obs --dataset {} --output_name obs.hdf5 --done_mode 2"
+REPLAY = ("play it again in its simulator: "
+          "python -m robomimic.scripts.dataset_states_to_obs --dataset {0} --output_name obs.hdf5 --done_mode 2")
 
 
 def fits(file: Hdf5) -> bool:
@@ -36,7 +39,7 @@ def read_robomimic(file: Hdf5, without: tuple[str, ...] = ()) -> Demos:
 
 
 def check_observed(file: Hdf5, replay: str) -> None:
-    """InputError for a raw recording, which has states and no observations, with the command that plays it again."""
+    """InputError for a raw recording, which has states and no observations, with the way to play it again."""
     if file.find("data/demo_*/obs") is None:
-        file.refuse("is a raw recording, whose observations were not stored; play it again in its simulator: "
-                    f"{replay.format(file.source)}")
+        way = replay.format(shlex.quote(file.source))
+        file.refuse(f"is a raw recording, whose observations were not stored; {way}")

@@ -10,7 +10,8 @@ from puffer_il.demos.formats import robomimic
 from puffer_il.demos.hdf5 import Hdf5
 
 MARKS, KIND, LOOKS = (), "hdf5", robot_groups.LOOKS
-REPLAY = "python -m robomimic.scripts.conversion.convert_robosuite --dataset {0} && " + robomimic.REPLAY
+CONVERT = "python -m robomimic.scripts.conversion.convert_robosuite --dataset {0} && python"
+REPLAY = robomimic.REPLAY.replace("python", CONVERT, 1)
 
 
 def fits(file: Hdf5) -> bool:

@@ -195,6 +195,7 @@ def collect(policy: Any, env: Env | None = None, *, episodes: int, seed: int = 0
     """
     from puffer_il.training.process import torch_threads
     from puffer_il.training.resolve_actor import resolve_actor
+    from puffer_il.training.run_dir import limit_of
 
     _positive("episodes", episodes)
     source, creator = _scene(policy, env, kwargs, trust, pictures)
@@ -202,7 +203,8 @@ def collect(policy: Any, env: Env | None = None, *, episodes: int, seed: int = 0
     with torch_threads(1), vectors.make_vec(creator, num_envs=rows, seed=seed) as vec:
         vec.reset()
         actor = resolve_actor("policy", source, vec, deterministic=deterministic, seed=seed)
-        return demonstrations.collect(vec, actor, episodes, f"collected in {creator.name}", seed=seed)
+        return demonstrations.collect(vec, actor, episodes, f"collected in {creator.name}", seed=seed,
+                                      limit=limit_of(source))
 
 
 def load_demos(source: Source, env: Env | None = None, *, episodes: int = 0, subsample: int = 1, seed: int = 0,

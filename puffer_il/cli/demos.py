@@ -157,7 +157,7 @@ def collect(args: Namespace) -> int:
     from puffer_il.demos import collect
     from puffer_il.training.process import torch_threads
     from puffer_il.training.resolve_actor import flagged, resolve_actor
-    from puffer_il.training.run_dir import environment_of
+    from puffer_il.training.run_dir import environment_of, limit_of
     from puffer_il.vector.make import fastest_name, find_creator
     from puffer_il.vector.vec import make_vec
 
@@ -171,7 +171,7 @@ def collect(args: Namespace) -> int:
                               seed=args.seed)
         for line in vec.notices:
             parser.notice(line)
-        demos = collect(vec, actor, args.episodes, args.typed, seed=args.seed)
+        demos = collect(vec, actor, args.episodes, args.typed, seed=args.seed, limit=limit_of(args.policy))
     for line in demos.notes:
         parser.notice(line)
     demos.save(args.out, env=args.env, collected=args.typed)

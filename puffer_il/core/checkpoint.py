@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import torch
 
 FORMAT = 5
+LARGEST_ROW = 2**31  # bytes of an observation
 ARRAY = "numpy array"
 
 
@@ -267,6 +268,8 @@ def _check_spec(spec: EnvSpec) -> None:
                                                                    for key in path):
         raise ValueError("its spaces hold what are no names")
     size = math.prod(spec.obs_shape) * spec.obs_dtype.itemsize
+    if size > LARGEST_ROW:
+        raise ValueError(f"its observations take {size:.2g} bytes each")
     if spec.obs_dtype.kind not in "biuf" or min(spec.obs_shape, default=1) < 0 or spec.num_agents < 1 or not all(
             0 <= f.offset <= f.end <= size and f.dtype.kind in "biuf" and min(f.shape, default=1) >= 0 for f in fields):
         raise ValueError("its observation has parts outside its rows")

@@ -171,8 +171,9 @@ class EvalConfig:
     interval_steps: int = setting(0, "environment steps between evaluations; 0 evaluates at the end only", low=0)
     episodes: int = setting(20, "episodes of each evaluation during the run", low=1)
     final_episodes: int = setting(100, "episodes of the last evaluation", low=1)
-    max_episode_steps: int = setting(27_000, "steps after which an episode of an evaluation is cut, and counts as it "
-                                             "stands; 0 never cuts", low=0)  # Atari's limit is as long
+    max_episode_steps: int = setting(0, "steps after which an episode of an evaluation is cut and counts as it stands; "
+                                        "0 takes the environment's own limit, without one ten times the longest "
+                                        "demonstration (at least 1,000), and without any 27,000", low=0)
     deterministic: bool = setting(True, "act greedily (the mode) when evaluated")
 
 

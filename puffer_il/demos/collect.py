@@ -16,7 +16,8 @@ from puffer_il.demos.quota import Quota
 MAX_EPISODE_STEPS = 100_000  # an episode without an end would otherwise fill the memory
 
 
-def collect(vec: Any, actor: Callable[[Array, Array], Array], episodes: int, source: str, *, seed: int = 0) -> Demos:
+def collect(vec: Any, actor: Callable[[Array, Array], Array], episodes: int, source: str, *, seed: int = 0,
+            limit: int = 0) -> Demos:
     """`episodes` complete episodes of `actor` (an Actor) in `vec` (a Vec), which is reset with `seed` first.
 
     Every row contributes its first `episodes // num_envs` episodes (the first rows one more), however long they are:
@@ -25,13 +26,14 @@ def collect(vec: Any, actor: Callable[[Array, Array], Array], episodes: int, sou
     ones included; rows that are not valid are left out; successors are the true ones. The environment's state is kept
     beside each row where it can be told, with several agents the last one in which all of them took part, so that an
     episode can begin there.
-    Raises InputError if an episode does not end within MAX_EPISODE_STEPS.
+    Raises InputError if an episode does not end within the environment's own limit, or where it tells none within
+    `limit` steps; 0 takes MAX_EPISODE_STEPS.
     """
     if episodes < 1:
         raise InputError(f"{source}: {episodes} episodes asked for; collect at least one")
-    quota = Quota(vec.num_envs, episodes, vec.spec.num_agents)
+    quota, limit = Quota(vec.num_envs, episodes, vec.spec.num_agents), vec.time_limit or limit or MAX_EPISODE_STEPS
     obs, episode_start = vec.reset(seed), np.ones(vec.num_envs, bool)
-    steps = np.zeros(vec.num_envs, np.int64)
+    steps, idle = np.zeros((2, vec.num_envs), np.int64)
     states: Array | None = None
     parts: list[tuple[Array, ...]] = []
     while quota.left.any():
@@ -50,10 +52,10 @@ def collect(vec: Any, actor: Callable[[Array, Array], Array], episodes: int, sou
         parts.append((rows, before[kept], done, next_obs, batch.terminations[rows], batch.truncations[rows],
                       batch.rewards[rows], *(() if states is None else (states[rows],))))
         quota.follow(batch.valid, ended)
-        steps = np.where(ended, 0, steps + 1)
-        if steps[live].max() >= MAX_EPISODE_STEPS:
-            raise InputError(f"{source}: an episode has not ended after {MAX_EPISODE_STEPS} steps; "
-                             "give the environment a time limit")
+        steps, idle = np.where(ended, 0, steps + batch.valid), np.where(ended, 0, idle + ~batch.valid)
+        if max(steps[live].max(), idle[live].max()) >= limit:
+            raise InputError(f"{source}: an episode has not ended after {limit:,} steps; give the environment a time "
+                             "limit")
         obs, episode_start = batch.obs, ended | ~batch.valid
     layout = vec.spec.layout
     _check(parts, layout, source)

@@ -83,6 +83,7 @@ class NativeEnv(pufferlib.PufferEnv):
         self._envs = np.zeros(num_envs * self._api.env_bytes, np.uint8)
         self._clocks = np.zeros(num_envs * self._api.clock_bytes, np.uint8)
         numbers = env.numbers(values)
+        self.time_limit = int(values["max_episode_steps"] or 0) or None
         self._params = np.frombuffer(struct.pack("=" + "".join("d" if type(v) is float else "q" for v in numbers),
                                                  *numbers), np.uint8)
         self._data = np.array([x for array in data.values() for x in (array.ctypes.data, array.size)] or [0], np.int64)

@@ -1,6 +1,5 @@
 """A policy on the true reward, in a vector environment of its own, against the expert and a random policy."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from puffer_il.core.config import EnvConfig, EvalConfig
+from puffer_il.core.config import EnvConfig
 from puffer_il.core.errors import InputError, NotFinite, Quit
 from puffer_il.core.spec import Array
 from puffer_il.demos.dataset import Demos
@@ -18,6 +17,7 @@ from puffer_il.nn import Flow, FusedPolicy, Policy
 from puffer_il.rollout import stats
 from puffer_il.rollout.actors import PolicyActor
 from puffer_il.rollout.buffer import RolloutBuffer
+from puffer_il.rollout.episode_limit import episode_limit
 from puffer_il.rollout.finite import all_finite, check_rollout, wrong_rows
 from puffer_il.rollout.native_rollout import native_rollout
 from puffer_il.vector.make import Creator, find_creator
@@ -96,17 +96,17 @@ def unfinished(part: dict[str, Any]) -> list[str]:
 
 
 def evaluate(vec: Vec, actor: Callable[[Array, Array], Array], episodes: int, seed: int,
-             limit: int = EvalConfig.max_episode_steps, stopped: Callable[[], bool] = lambda: False,
+             limit: int = 0, stopped: Callable[[], bool] = lambda: False,
              played: Callable[[int], None] = lambda episodes: None) -> Scores:
     """Play `episodes` complete episodes of `actor` (an Actor), in whole rollouts where the kernels cover it and the
     environment. Each row plays its own fixed share (`Quota`), so short episodes are not favoured. A row whose episode
-    has not ended after `limit` steps plays no other; 0 waits for ever. An episode that is given up because its
-    worker was restarted is played again. `played` is told after every step how many episodes are over. InputError if
-    nobody ever acts, or the actor's actions are not finite; NotFinite if what the environment gives is not, unless
-    `vec.masks_nan`: then such a row's episode counts as it stood before, and it plays no other. Quit once `stopped`
-    says so."""
+    has not ended after `limit` steps plays no other; 0 chooses it (`episode_limit`). An episode that is given up
+    because its worker was restarted is played again. `played` is told after every step how many episodes are over.
+    InputError if nobody ever acts, or the actor's actions are not finite; NotFinite if what the environment gives is
+    not, unless `vec.masks_nan`: then such a row's episode counts as it stood before, and it plays no other. Quit once
+    `stopped` says so."""
     quota = Quota(vec.num_envs, episodes, vec.spec.num_agents)
-    limit = limit or sys.maxsize
+    limit = episode_limit(limit, vec.time_limit)
     if isinstance(actor, PolicyActor) and vec.backend == "native":
         vec.reset(seed)
         batch, fast = vec.native_batch(), FusedPolicy.of(actor.policy)

@@ -20,6 +20,7 @@ from puffer_il.learners.registry import get_learner, usable_learners
 from puffer_il.rollout.actors import Actor
 from puffer_il.rollout.buffer import RolloutBuffer
 from puffer_il.rollout.collector import Collector
+from puffer_il.rollout.episode_limit import with_limit
 from puffer_il.rollout.evaluate import make_eval_vec
 from puffer_il.rollout.labeller import Labeller
 from puffer_il.rollout.slices import ExpertSlice
@@ -93,6 +94,7 @@ def assemble(config: Config, stack: ExitStack, *, demos: Demos | None = None,
     spec = eval_vec.spec
     check_actions(config, cls, spec)
     demos = _demos(config, cls, spec, demos, device)
+    config = with_limit(config, eval_vec.time_limit, demos)
     learner = make_learner(config, spec, demos, device, creator)
     if not cls.needs_expert:
         expert = None

@@ -75,15 +75,18 @@ class Folder:
         """What has not been written since it could not be."""
         return list(self._said)
 
+    def write_config(self) -> None:
+        checkpoint.write_text(self.path / "config.toml", self._config)
+
     def elsewhere(self) -> None:
         """From now on another directory, for what the run's own does not take at the end, with the run's config."""
         self.path = Path(tempfile.mkdtemp(prefix="puffer_il-"))
         self._open()
-        checkpoint.write_text(self.path / "config.toml", self._config)
+        self.write_config()
 
     def _renew(self) -> None:
         self.path.mkdir(parents=True)
-        checkpoint.write_text(self.path / "config.toml", self._config)
+        self.write_config()
         self._open()
         with suppress(OSError):  # a file system without locks
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -115,6 +115,13 @@ def check_named(path: Path, tables: dict[str, Any]) -> None:
                              "train' wrote")
 
 
+def limit_of(policy: object) -> int:
+    """Steps after which an evaluated episode of a run's policy is cut, by its config; 0 where that leaves it to the
+    environment, and for other policies."""
+    is_run = isinstance(policy, Path) and (policy / "config.toml").is_file()
+    return load_config(policy).eval.max_episode_steps if is_run else 0  # type: ignore[arg-type]
+
+
 def environment_of(policy: Path | None, env: str | None, kwargs: dict[str, Any], trusted: bool = False
                    ) -> tuple[str, dict[str, Any], Pictures]:
     """Where a policy is to act: the environment as given, or else its run's; its parameters: under `kwargs` those of

@@ -4,12 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from puffer_il.core.config import EnvConfig, EvalConfig, TrainConfig
+from puffer_il.core.config import EnvConfig, TrainConfig
 from puffer_il.core.errors import InputError
 from puffer_il.demos import load_demos, shipped_path
 from puffer_il.demos.read import Source
 from puffer_il.nn.policy import Policy
 from puffer_il.rollout.actors import RandomActor
+from puffer_il.rollout.episode_limit import episode_limit
 from puffer_il.rollout.evaluate import EVAL_SEED, FINAL_SEED, evaluate, log_likelihood, make_eval_vec
 from puffer_il.training.kept import differs
 from puffer_il.training.process import torch_threads
@@ -32,7 +33,7 @@ def score(policy: Any, creator: Creator, episodes: int, seed: int = 0, *, determ
     clip_actions   clip continuous ones to their range; None: as the run does, and True where there is none
     InputError for what does not fit.
     """
-    env, known, limit, threads = EnvConfig(), None, EvalConfig.max_episode_steps, TrainConfig.torch_threads
+    env, known, limit, threads = EnvConfig(), None, 0, TrainConfig.torch_threads
     if isinstance(policy, Path) and policy.is_dir():
         run = policy
         policy, config, known = load_policy(run)
@@ -49,16 +50,18 @@ def score(policy: Any, creator: Creator, episodes: int, seed: int = 0, *, determ
         if known and creator.name == env.name and not spec.same_spaces(known["spec"]):
             raise InputError(f"{run}: the environment {env.name!r} has changed since the run (observations "
                              f"{spec.obs_shape} against {known['spec'].obs_shape}); train again")
+        section = demos if isinstance(demos, dict) and "source" in demos else {"source": demos}
+        shown = load_demos(spec=spec, **section) if demos is not None else None
+        expert = load_demos("shipped", spec) if not known and shown is None and shipped_path(spec.name).is_file() else (
+            shown)
+        limit = limit or episode_limit(0, vec.time_limit, expert)
         greedy = deterministic is not False
         played = {mode: evaluate(vec, resolve_actor("policy", policy, vec, deterministic=mode, seed=seed), episodes,
                                  FINAL_SEED + seed, limit) for mode in ((greedy, not greedy) if both else (greedy,))}
-        section = demos if isinstance(demos, dict) and "source" in demos else {"source": demos}
-        shown = load_demos(spec=spec, **section) if demos is not None else None
         if known:
             scale = {name: known[name] for name in ("expert_return", "random_return")}
             scale["env_steps"] = known["policy_steps"]
         else:
-            expert = load_demos("shipped", spec) if shown is None and shipped_path(spec.name).is_file() else shown
             chance = evaluate(vec, RandomActor(spec, seed), episodes, EVAL_SEED + seed, limit) if expert else None
             scale = {"expert_return": expert and expert.return_mean,
                      "random_return": chance and float(chance.returns.mean())}

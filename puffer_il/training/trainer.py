@@ -76,6 +76,8 @@ def train(config: Config, loggers: list[Logger], run_dir: Path, *, resume: bool 
         if resume and checkpoint.has_any(run_dir):  # a run may have been killed before its first
             for notice in trainer.checkpoints.restore():
                 trainer.message(notice)
+        if trainer.config != config:  # the demonstrations have decided something
+            trainer.folder.attempt("config.toml", trainer.folder.write_config)
         trainer.hear(stop := stack.enter_context(interruptible()))
         stack.enter_context(watched(trainer.vecs, stop, trainer.last_words))
         try:
@@ -85,7 +87,8 @@ def train(config: Config, loggers: list[Logger], run_dir: Path, *, resume: bool 
             if trainer.whole:
                 trainer.checkpoints.attempt()
             raise
-        return Outcome(trainer.learner.policy, trainer.spec, summary, config, trainer.run_dir, trainer.unwritten)
+        return Outcome(trainer.learner.policy, trainer.spec, summary, trainer.config, trainer.run_dir,
+                       trainer.unwritten)
 
 
 class Trainer:

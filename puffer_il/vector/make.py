@@ -66,6 +66,7 @@ class EnvFacts:
     masked: int = 0  # how many choices it says beside its observations may be taken or not; 0 if it does not
     notices: tuple[str, ...] = ()  # what the user should know of its observations
     each: int = 1  # environments of one instance: a vector's that has a size of its own
+    time_limit: int | None = None  # steps after which it truncates its episodes, where it tells
 
     @property
     def rows(self) -> int:
@@ -146,7 +147,7 @@ class Creator:
                           own_state=own,
                           log=env.env_file.log if isinstance(env, NativeEnv) else
                           LOGGED if isinstance(env, Single | Parallel | Vectorized) else (), masked=masked,
-                          notices=tuple(notices), each=each)
+                          notices=tuple(notices), each=each, time_limit=_time_limit(env))
         with suppress(Exception):
             env.close()
         return facts
@@ -337,6 +338,15 @@ def _spec(name: str, env: Any) -> EnvSpec:
     layout = lay_out(gymnasium.spaces.Discrete(choices[0]) if choices else rows)
     fields = layout.fields if (layout.shape, layout.dtype) == (rows.shape, rows.dtype) else ()
     return EnvSpec(name, rows.shape, rows.dtype, action, fields, env.num_agents)
+
+
+def _time_limit(env: Any) -> int | None:
+    """Steps after which an environment truncates its episodes, where it tells: C ones and Gymnasium's."""
+    if isinstance(env, NativeEnv):
+        return env.time_limit
+    own = env.env if isinstance(env, Vectorized) else getattr(env, "original", None)
+    limit = getattr(getattr(own, "spec", None), "max_episode_steps", None)
+    return limit if isinstance(limit, int) and limit > 0 else None
 
 
 def _unknown(name: str, folders: dict[str, Path]) -> str:

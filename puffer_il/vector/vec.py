@@ -112,6 +112,7 @@ class Vec:
     notices      what the user should be told about this environment
     exact_state  True if `get_state` holds everything; otherwise `set_state` begins new episodes
     began_anew   why the last `set_state` began new episodes although the state is exact; "" if it did not
+    time_limit   steps after which the environment truncates its episodes, None where it does not tell
     masks_nan    True if rows in which numbers are not finite are to be left out
     watch        what becomes of environments that do not answer
     """
@@ -124,7 +125,7 @@ class Vec:
         self.watch, self.native = watch or Watch(), facts.native
         self.backend, self.num_envs, self.num_workers, self.exact_state = backend, num_envs, num_workers, facts.exact
         self.began_anew, self._own_state = "", facts.own_state
-        self.log_names = facts.log
+        self.log_names, self.time_limit = facts.log, facts.time_limit
         self.logs: Array | None = puffer.logs  # (num_envs, 1 + names): episodes ended, sums of what they logged
         size = num_envs // num_groups
         self.groups = [slice(group * size, (group + 1) * size) for group in range(num_groups)]

@@ -21,6 +21,8 @@ class FakeVec:
     Episodes of even number terminate, the others are truncated. `absent` rows are never valid.
     """
 
+    time_limit = None
+
     def __init__(self, lengths, next_step, continuous=False, absent=()):
         bound = np.ones(2, np.float32)
         action = ActionSpec(low=-bound, high=bound, shape=(2,)) if continuous else ActionSpec(nvec=(1000,))
@@ -111,6 +113,12 @@ def test_an_episode_without_an_end_is_an_error(monkeypatch):
         collect(FakeVec([[30, 9]], False), number, 1, "x")
     with pytest.raises(InputError, match="has not ended"):
         collect(FakeVec([[5] * 50] * 2, False, absent=[1]), number, 2, "x")
+    with pytest.raises(InputError, match="has not ended after 9 steps"):
+        collect(FakeVec([[10] * 9], False), number, 5, "x", limit=9)
+    for next_step in (False, True):  # whose resets are steps in which nothing counts
+        known = FakeVec([[30] * 9], next_step)
+        known.time_limit = 30
+        assert collect(known, number, 5, "x", limit=9).num_episodes == 5, "its own limit goes first"
     assert collect(FakeVec([[10] * 9], False), number, 5, "x").num_episodes == 5
 
 

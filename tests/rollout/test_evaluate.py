@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 
 import gymnasium
 import numpy as np
@@ -16,17 +17,20 @@ from puffer_il.demos import collect
 from puffer_il.demos.quota import Quota
 from puffer_il.nn.policy import Policy
 from puffer_il.rollout.actors import PolicyActor, RandomActor, policy_actor
+from puffer_il.rollout.episode_limit import episode_limit
 from puffer_il.rollout.evaluate import Scores, evaluate, make_eval_vec
 from puffer_il.rollout.stats import bootstrap_ci
+from puffer_il.training.run_dir import load_config
 from puffer_il.training.saved_run import load_policy
 from puffer_il.vector.vec import make_vec
+from tests.support.demos import make_demos
 from tests.support.runs import run, tiny
 
 
 class LengthVec:
     """Row i plays episodes of exactly lengths[i] steps, reward 1 each; the step after an end is ignored if asked."""
 
-    logs, dropped = None, ()
+    logs, dropped, time_limit = None, (), None
 
     def __init__(self, lengths, next_step_reset):
         self.lengths, self.next_step = np.array(lengths), next_step_reset
@@ -180,9 +184,28 @@ def test_cut_in_c_as_step_by_step(limit, tmp_path):
     np.testing.assert_allclose(fast.returns, slow.returns, rtol=1e-4)
 
 
-def test_zero_never_cuts():
-    scores = evaluate(LengthVec([27_500], False), lambda obs, starts: np.zeros((1, 1), np.int32), 1, 0, 0)
+def test_without_a_number_the_environments_limit_counts_then_the_demonstrations_then_that_of_atari():
+    longest = make_demos((3, 250, 2))
+    assert episode_limit(0, None) == 27_000
+    assert episode_limit(0, None, longest) == 2_500 and episode_limit(0, None, make_demos((3, 1))) == 1_000
+    assert episode_limit(0, 50_000, longest) == 50_000 and episode_limit(70, 50_000, longest) == 70
+
+
+def test_an_environment_with_a_long_limit_of_its_own_is_not_cut_before():
+    never = LengthVec([27_500], False)
+    assert evaluate(never, lambda obs, starts: np.zeros((1, 1), np.int32), 1, 0).lengths.tolist() == [27_000]
+    never.time_limit = 30_000
+    scores = evaluate(never, lambda obs, starts: np.zeros((1, 1), np.int32), 1, 0)
     assert scores.lengths.tolist() == [27_500] and not scores.notices
+
+
+@pytest.mark.parametrize(("name", "kwargs", "limit"), [
+    ("cartpole", {}, 500), ("cartpole", {"max_episode_steps": 0}, None), ("taxi", {"max_episode_steps": 77}, 77),
+    ("CartPole-v1", {}, 500), ("CliffWalking-v1", {}, None), ("FrozenLake-v1", {"max_episode_steps": 9}, 9),
+    (f"{__name__}:Endless", {}, None)])
+def test_the_environments_own_limit_is_known_where_it_tells(name, kwargs, limit):
+    with make_vec(name, num_envs=2, kwargs=kwargs, backend="auto") as vec:
+        assert vec.time_limit == limit
 
 
 def test_a_run_whose_episodes_have_no_end_says_which_key_limits_them(tmp_path):
@@ -194,6 +217,22 @@ def test_a_run_whose_episodes_have_no_end_says_which_key_limits_them(tmp_path):
         told = [message for message in recorder.messages if "eval.max_episode_steps" in message]
         assert len(told) == 1 and f"after {limit} steps" in told[0]
         assert recorder.summary["eval"]["return_mean"] == limit and recorder.summary["eval"]["cut"] == 3
+
+
+def test_the_demonstrations_limit_is_kept_in_the_run_for_whoever_evaluates_or_records_it_later(tmp_path):
+    """Their expert never ends the 120 steps of its episode, and the clone of it does not either."""
+    shown = replace(make_demos((120,), obs_shape=(1,), ends="open"), actions=np.zeros((120, 1), np.int32))
+    shown.save(tmp_path / "d.npz")
+    config = tiny("bc", tmp_path / "run", env__name=f"{__name__}:Endless", env__num_envs=4, env__backend="serial",
+                  demos__source=str(tmp_path / "d.npz"))
+    recorder = run(config)
+    assert any("do not end: they count as they stood after 1,200 steps" in message for message in recorder.messages)
+    assert recorder.summary["eval"]["limit"] == 1200
+    (tmp_path / "d.npz").unlink()
+    assert load_config(tmp_path / "run").eval.max_episode_steps == 1200
+    assert puffer_il.evaluate(tmp_path / "run", episodes=2, trust=True)["limit"] == 1200
+    with pytest.raises(InputError, match="an episode has not ended after 1,200 steps"):
+        puffer_il.collect(tmp_path / "run", episodes=2, trust=True)
 
 
 @pytest.mark.parametrize("moment", ["during", "last"])

@@ -89,10 +89,15 @@ enum { MOMENT_ROWS = 4096 };
 
 typedef struct {
     Observations obs;
+    const int64_t *index;  // which rows of `obs` these are; NULL: the first ones
     const uint8_t *valid;  // NULL: all rows count
     int64_t rows, origin;  // the row that differences are taken from
     double *sums;          // (chunks, 2 * columns + 1): sums of x - x₀ and of its square, and how many rows
 } Moments;
+
+static inline const char *moments_row(const Moments *m, int64_t row) {
+    return (const char *)m->obs.data + (m->index ? m->index[row] : row) * m->obs.bytes;
+}
 
 static void moments_chunk(void *context, int64_t chunk, int thread) {
     (void)thread;
@@ -102,11 +107,11 @@ static void moments_chunk(void *context, int64_t chunk, int thread) {
     memset(sum, 0, sizeof(double) * (size_t)(2 * columns));
     const int64_t stop = least((chunk + 1) * MOMENT_ROWS, m->rows);
     float x[columns], origin[columns];
-    to_floats(m->obs.dtype, (const char *)m->obs.data + m->origin * m->obs.bytes, columns, origin);
+    to_floats(m->obs.dtype, moments_row(m, m->origin), columns, origin);
     for (int64_t row = chunk * MOMENT_ROWS; row < stop; row++) {
         if (m->valid && !m->valid[row])
             continue;
-        to_floats(m->obs.dtype, (const char *)m->obs.data + row * m->obs.bytes, columns, x);
+        to_floats(m->obs.dtype, moments_row(m, row), columns, x);
         counted += 1;
         for (int i = 0; i < columns; i++) {
             const double d = (double)x[i] - origin[i];  // differences from a row: no cancellation far from zero
@@ -117,13 +122,14 @@ static void moments_chunk(void *context, int64_t chunk, int thread) {
     sum[2 * columns] = counted;
 }
 
-/* Mean and variance of every column over the valid rows; returns how many those are, -1 if there is no memory. */
-static double column_moments(const Observations *obs, const uint8_t *valid, int64_t rows, float *mean, float *variance,
-                             int threads) {
+/* Mean and variance of every column over the valid rows of those that `index` (rows,) lists, of the first `rows` if it is
+ * NULL; returns how many those are, -1 if there is no memory. */
+static double column_moments(const Observations *obs, const int64_t *index, const uint8_t *valid, int64_t rows,
+                             float *mean, float *variance, int threads) {
     const int columns = obs->columns, width = 2 * columns + 1;
     const int64_t chunks = chunks_of(rows, MOMENT_ROWS);
     Work work = begin_work(threads, sizeof(double) * (size_t)(chunks * width));
-    Moments m = {*obs, valid, rows, 0, work.memory};
+    Moments m = {*obs, index, valid, rows, 0, work.memory};
     while (valid && m.origin < rows - 1 && !valid[m.origin])
         m.origin++;
     double counted = -1;
@@ -134,7 +140,7 @@ static double column_moments(const Observations *obs, const uint8_t *valid, int6
                 m.sums[i] += m.sums[chunk * width + i];
         counted = m.sums[2 * columns];
         float origin[columns];
-        to_floats(obs->dtype, (const char *)obs->data + m.origin * obs->bytes, columns, origin);
+        to_floats(obs->dtype, moments_row(&m, m.origin), columns, origin);
         for (int i = 0; i < columns; i++) {
             const double d = counted ? m.sums[i] / counted : 0;
             mean[i] = (float)(origin[i] + d);
@@ -416,7 +422,7 @@ static void score_chunk(void *context, int64_t chunk, int thread) {
         const int64_t count = least(BLOCK, stop - first);
         int64_t at[BLOCK];
         for (int64_t r = 0; r < count; r++)
-            at[r] = first + r;
+            at[r] = p->selection.index ? p->selection.index[first + r] : first + r;
         const int rows = gather_observations(&p->obs, at, count, s.x);
         gather_actions(&p->dist, p->actions, at, count, &block);
         for (int64_t r = 0; r < BLOCK; r++)
@@ -429,11 +435,12 @@ static void score_chunk(void *context, int64_t chunk, int thread) {
     }
 }
 
-/* Means over `rows` rows: negative log-likelihood, entropy, and what compare_modes counts. False if there is no memory. */
+/* Means over the rows that `index` (rows,) lists, over the first `rows` if it is NULL: negative log-likelihood, entropy,
+ * and what compare_modes counts. False if there is no memory. */
 static bool clone_score(const Kernels *kernels, const Network *net, const float *log_std, const Observations *obs,
-                        const Distribution *dist, const void *actions, int64_t rows, double means[SCORE_STATS],
-                        int threads) {
-    CloningPass p = {.obs = *obs, .dist = *dist, .actions = actions};
+                        const Distribution *dist, const void *actions, const int64_t *index, int64_t rows,
+                        double means[SCORE_STATS], int threads) {
+    CloningPass p = {.obs = *obs, .dist = *dist, .actions = actions, .selection = {index, rows, 0}};
     size_t bytes;
     p.pass = size_pass(kernels, net, rows, threads, true, &bytes);
     for (int k = 0; log_std && k < dist->dims; k++)

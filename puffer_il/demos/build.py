@@ -1,6 +1,7 @@
 """Raw arrays of any recorder → Demos, shapes and dtypes made uniform, what cannot be refused by name; and back."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.frames import Pictures
 from puffer_il.core.rows import Array, Layout
 from puffer_il.demos.dataset import WHOLE, Demos
+from puffer_il.demos.rows import Successors, successors
 
 FLAT = {"terminations": bool, "truncations": bool, "rewards": np.float32, "weights": np.float32}  # one number a row
 DTYPES = {**FLAT, **WHOLE, "episode_starts": np.int64, "states": np.float64}
@@ -17,7 +19,7 @@ LARGE = 1e4  # from which on float32 tells no thousandths apart
 
 def build_demos(source: str, *, notes: Sequence[str] = (), layout: Layout | None = None,
                 action_parts: Parts = (), action_first: tuple[int | None, ...] = (), pictures: Pictures | None = None,
-                **arrays: Array | None) -> Demos:
+                **arrays: Any) -> Demos:
     """Demos from numeric arrays of any dtype, named as its fields. `layout`, `action_parts`, `action_first` and
     `pictures` are as in `Demos`.
 
@@ -27,22 +29,39 @@ def build_demos(source: str, *, notes: Sequence[str] = (), layout: Layout | None
     """
     lost = [f"obs column {k} changes by less than float32 can tell near {value:.4g}; subtract its start"
             for k, value in _flattened(arrays.get("obs"))]
-    made = {name: None if array is None else _uniform(source, name, array) for name, array in arrays.items()}
+    made: dict[str, Any] = {name: None if array is None else _uniform(source, name, array)
+                            for name, array in arrays.items() if name != "next_obs"}
+    following: Any = arrays["next_obs"]
+    if isinstance(following, Successors):
+        made["next_obs"] = Successors(made["obs"], _uniform(source, "next_obs", following.finals), following.starts)
+    else:
+        made["next_obs"] = successors(made["obs"], _uniform(source, "next_obs", following), made["episode_starts"])
     return Demos(source=source, notes=(*notes, *lost), layout=layout, action_parts=action_parts,
-                 action_first=action_first, pictures=pictures, **made)  # type: ignore[arg-type]
+                 action_first=action_first, pictures=pictures, **made)
 
 
-def shifted(obs: Array, final_obs: Array, episode_starts: Array) -> Array:
+def shifted(obs: Array, final_obs: Array, episode_starts: Array) -> Successors:
     """True successors: the next row's observation, and `final_obs` (episodes, …) for the last row of each episode."""
-    following = np.empty_like(obs)
-    following[:-1] = obs[1:]
-    following[np.append(episode_starts[1:], len(obs)) - 1] = final_obs
-    return following
+    return Successors(obs, final_obs.astype(obs.dtype, copy=False), episode_starts)
+
+
+def split_off(obs: Array, lengths: Array) -> Successors:
+    """Of observations (n + episodes, …), one more in an episode than its `lengths` (episodes,) steps, the final ones
+    apart: the successors of all others, which are their `obs`. `obs` itself is written over, so that no second copy
+    takes memory; episodes without a step are left out."""
+    ends = np.cumsum(lengths + 1)
+    finals, to = obs[ends - 1], 0
+    for end, length in zip(ends, lengths, strict=True):
+        obs[to:to + length] = obs[end - 1 - length:end - 1]
+        to += length
+    real = lengths > 0
+    return Successors(obs[:to], finals[real], (np.cumsum(lengths) - lengths)[real])
 
 
 def follows_on(demos: Demos) -> bool:
     """True if every successor is the next row's observation, except at the episodes' ends."""
-    return np.array_equal(shifted(demos.obs, demos.final_obs, demos.episode_starts), demos.next_obs)
+    return isinstance(demos.next_obs, Successors) or np.array_equal(
+        shifted(demos.obs, demos.final_obs, demos.episode_starts), demos.next_obs)
 
 
 def trajectories(demos: Demos) -> tuple[Array, Array]:

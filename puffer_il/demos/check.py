@@ -12,6 +12,7 @@ from puffer_il.demos.actions import is_one_hot, seems_one_hot
 from puffer_il.demos.angles import odd_angles
 from puffer_il.demos.dataset import Demos, kinds_of
 from puffer_il.demos.fields import fields_of
+from puffer_il.demos.rows import Successors
 from puffer_il.demos.timing import odd_timing
 
 TOLERANCE = 1e-5  # how far an action may lie outside its range, relative to it: float32 rounding of a recorder
@@ -208,7 +209,7 @@ def _odd_ends(demos: Demos) -> Iterator[str]:
 
 def _odd_successors(demos: Demos) -> Iterator[str]:
     """Subsampled rows do not follow on one another, so they are left alone."""
-    if demos.episode_lengths is not None:
+    if demos.episode_lengths is not None or isinstance(demos.next_obs, Successors):
         return
     inner = np.setdiff1d(np.arange(len(demos)), demos.episode_ends - 1)
     differ = demos.next_obs[inner] != demos.obs[inner + 1]

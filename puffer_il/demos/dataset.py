@@ -1,10 +1,10 @@
 """`Demos`: demonstrations in memory, checked on construction."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.frames import Pictures
 from puffer_il.core.rows import Array, Layout
 from puffer_il.demos.formats import formats
+from puffer_il.demos.rows import Successors, blocks, is_mapped
 
 PER_ROW = ("obs", "actions", "next_obs", "terminations", "truncations", "rewards", "weights", "states")
 WHOLE = {"episode_returns": np.float64, "episode_lengths": np.int64, "episode_terminations": bool,
@@ -32,7 +33,8 @@ def check_starts(where: str, starts: Array, count: int) -> Array:
 class Demos:
     """Demonstrations: flat transitions plus episode offsets, checked on construction and read-only afterwards.
 
-    obs, next_obs   (n, *obs_shape); next_obs is the true successor, never the next episode's first observation
+    obs, next_obs   (n, *obs_shape); next_obs is the true successor, never the next episode's first observation. Where
+                    rows follow on one another it is `Successors`, which copies no observation that obs holds
     actions         (n, dim): int32 for discrete and multi-discrete ones, float32 otherwise; None where only the
                     observations were recorded
     terminations, truncations  (n,) bool, set on at most the last row of an episode, never both
@@ -47,11 +49,13 @@ class Demos:
     action_first    of each column which number of a Box its 0 stands for, None for choices without a meaning of their
                     own; () where there is no such column
     pictures        how the pictures in obs have been prepared, None where they are the environment's own
+
+    Arrays may be mapped from files larger than memory; the numbers of those were checked when they were written.
     """
 
     obs: Array
     actions: Array | None
-    next_obs: Array
+    next_obs: Array | Successors
     terminations: Array
     truncations: Array
     episode_starts: Array
@@ -81,7 +85,7 @@ class Demos:
     def _refuse(self, what: str) -> NoReturn:
         raise InputError(f"demos {self.source}: {what}")
 
-    def _given(self, names: Iterable[str]) -> Iterator[tuple[str, Array]]:
+    def _given(self, names: Iterable[str]) -> Iterator[tuple[str, Any]]:
         """Those of the arrays `names` that there are."""
         return ((name, array) for name in names if (array := getattr(self, name)) is not None)
 
@@ -106,15 +110,22 @@ class Demos:
 
     def _check_numbers(self) -> None:
         for name, array in self._given((*PER_ROW, *WHOLE)):
-            cut = name in ("obs", "next_obs") and self.layout is not None
-            for numbers in [f.of(array) for f in self.layout.fields] if cut else [array]:  # type: ignore[union-attr]
-                if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
-                    self._refuse(f"{name} is NaN or infinite in row {np.argwhere(~np.isfinite(numbers))[0][0]}; "
-                                 "remove that episode or repair the recording")
+            if isinstance(array, Successors):  # all others are those of obs
+                self._check_finite(name, array.finals, self.episode_ends - 1)
+            elif not is_mapped(array):
+                for part in blocks(array):
+                    self._check_finite(name, array[part], range(part.start, part.stop))
         weights = self.weights
         if weights is not None and (weights.ndim != 1 or weights.min() < 0 or weights.max() <= 0):
             self._refuse(f"weights have shape {weights.shape} and lie in [{weights.min():.4g}, {weights.max():.4g}]; "
                          "give one number per transition, none negative and not all zero")
+
+    def _check_finite(self, name: str, array: Array, rows: Sequence[int] | Array) -> None:
+        cut = name in ("obs", "next_obs") and self.layout is not None
+        for numbers in [f.of(array) for f in self.layout.fields] if cut else [array]:  # type: ignore[union-attr]
+            if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
+                self._refuse(f"{name} is NaN or infinite in row {rows[np.argwhere(~np.isfinite(numbers))[0][0]]}; "
+                             "remove that episode or repair the recording")
 
     def _check_ends(self) -> None:
         inner = np.setdiff1d(np.flatnonzero(self.terminations | self.truncations), self.episode_ends - 1)
@@ -134,6 +145,26 @@ class Demos:
         """
         formats()["puffer_il"].write(path, self, env, collected)
 
+    def with_obs(self, made: Callable[[Array], Array], **changes: Any) -> "Demos":
+        """The same with rows `made` of those of obs, each of its own, and with the successors made of theirs.
+
+        InputError for mapped rows that would have to be made.
+        """
+        one = made(self.obs[:1])
+        if not is_mapped(one):
+            self.refuse_to_make(one.shape[1:], one.dtype)
+        obs, following = made(self.obs), self.next_obs
+        following = (Successors(obs, made(following.finals), following.starts) if isinstance(following, Successors)
+                     else made(following))
+        return replace(self, obs=obs, next_obs=following, **changes)
+
+    def refuse_to_make(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        """InputError if obs is mapped: rows of this shape and dtype may be more than the memory takes."""
+        if is_mapped(self.obs):
+            self._refuse(f"its observations, {self.obs.dtype} {self.obs.shape[1:]}, are mapped from a file, and are "
+                         f"not made into {dtype} {shape} in memory; write them once as they are wanted: puffer-il "
+                         f"demos import {self.source} FOLDER/ --env ENV, with the same --env keys")
+
     def __len__(self) -> int:
         return len(self.obs)
 
@@ -152,7 +183,7 @@ class Demos:
     @property
     def final_obs(self) -> Array:
         """(episodes, *obs_shape) the last successor of each episode."""
-        return self.next_obs[self.episode_ends - 1]
+        return self.next_obs.finals if isinstance(self.next_obs, Successors) else self.next_obs[self.episode_ends - 1]
 
     @property
     def lengths(self) -> Array:
@@ -200,6 +231,10 @@ def kinds_of(demos: Demos) -> Array:
     """(episodes,) a number for each episode, the same for copies of one another."""
     arrays = [array for array in (demos.obs, demos.actions) if array is not None]
     known: dict[bytes, int] = {}
-    return np.array([known.setdefault(hashlib.sha256(b"".join(array[a:b].tobytes() for array in arrays)).digest(),
-                                      len(known))
-                     for a, b in zip(demos.episode_starts, demos.episode_ends, strict=True)])
+    kinds = []
+    for a, b in zip(demos.episode_starts, demos.episode_ends, strict=True):
+        digest = hashlib.sha256()
+        for array in arrays:
+            digest.update(np.ascontiguousarray(array[a:b]).reshape(-1).view(np.uint8).data)
+        kinds.append(known.setdefault(digest.digest(), len(known)))
+    return np.array(kinds)

@@ -81,11 +81,12 @@ def fit(demos: Demos, spec: EnvSpec, *, clip_actions: bool = False) -> Demos:
     if clip_actions:
         demos = clipped(demos, spec)
     check_fit(demos, spec)
-    actions = None if demos.actions is None else spec.action.chosen(demos.actions).astype(spec.action.dtype)
-    if actions is not None and not spec.action.discrete:
-        actions = np.clip(actions, spec.action.low, spec.action.high)  # what check_fit lets pass for rounding
-    return replace(demos, obs=demos.obs.astype(spec.obs_dtype), next_obs=demos.next_obs.astype(spec.obs_dtype),
-                   actions=actions)
+    actions = demos.actions
+    if actions is not None:
+        actions = spec.action.chosen(actions).astype(spec.action.dtype, copy=False)
+        if not spec.action.discrete and ((actions < spec.action.low) | (actions > spec.action.high)).any():
+            actions = np.clip(actions, spec.action.low, spec.action.high)  # what check_fit lets pass for rounding
+    return demos.with_obs(lambda rows: rows.astype(spec.obs_dtype, copy=False), actions=actions)
 
 
 def relaid(demos: Demos, spec: EnvSpec) -> Demos:
@@ -98,20 +99,20 @@ def relaid(demos: Demos, spec: EnvSpec) -> Demos:
     own = demos.layout
     check_named(demos, spec)
     if own is None and demos.obs.ndim == 1 and spec.obs_shape == (1,):
-        return replace(demos, obs=demos.obs[:, None], next_obs=demos.next_obs[:, None])
+        return demos.with_obs(lambda rows: rows[:, None])
     unmasked = own is None and not spec.layout.nested and len(spec.obs_fields) > 1 and (
         demos.obs.shape[1:] == spec.obs_fields[0].shape)
     if own == spec.layout or (own is None and not unmasked):
         return demos
-    made: dict[str, Any] = {"notes": demos.notes + left_out(demos, spec)}
-    for name in ("obs", "next_obs"):
-        rows = getattr(demos, name)
+
+    def packed(rows: Array) -> Array:
         try:
             masks = own.mask.of(rows) if own is not None and own.mask is not None else None
-            made[name] = spec.pack(rows if own is None else own.unpack(rows), masks)[0]
+            return spec.pack(rows if own is None else own.unpack(rows), masks)[0]
         except InputError as error:
-            raise InputError(f"demos {demos.source}: {name}: {error}") from None
-    return replace(demos, layout=spec.layout, **made)
+            raise InputError(f"demos {demos.source}: obs: {error}") from None
+
+    return demos.with_obs(packed, layout=spec.layout, notes=demos.notes + left_out(demos, spec))
 
 
 def subsample_rows(demos: Demos, every: int, seed: int = 0) -> Demos:

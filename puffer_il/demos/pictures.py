@@ -12,6 +12,7 @@ from puffer_il.core.spec import EnvSpec
 from puffer_il.demos.build import follows_on
 from puffer_il.demos.check import inexact
 from puffer_il.demos.dataset import Demos
+from puffer_il.demos.rows import Successors
 
 BLOCK = 256  # rows that are prepared together, so that their whole numbers fit the caches
 
@@ -40,8 +41,7 @@ def prepared(demos: Demos, spec: EnvSpec) -> Demos:
     if (bad := inexact(demos.obs, frames.raw.dtype)) is not None:
         raise InputError(f"demos {demos.source}: obs holds {bad} but {spec.name} has {frames.raw.dtype} observations; "
                          "record them as the environment gives them")
-    return _made(replace(demos, obs=demos.obs.astype(frames.raw.dtype), next_obs=demos.next_obs.astype(
-        frames.raw.dtype)), frames)
+    return _made(demos.with_obs(lambda rows: rows.astype(frames.raw.dtype, copy=False)), frames)
 
 
 def looks_prepared(demos: Demos, spec: EnvSpec) -> bool:
@@ -59,21 +59,23 @@ def _made(demos: Demos, frames: Frames) -> Demos:
     layout = frames.made if frames.made.nested or len(frames.made.fields) > 1 else None
     stack = frames.options.stack
     if stack == 1:
-        return replace(demos, obs=_begun(frames, demos.obs), next_obs=_begun(frames, demos.next_obs), layout=layout,
-                       pictures=frames.options)
+        return demos.with_obs(lambda rows: _begun(frames, rows), layout=layout, pictures=frames.options)
     if demos.episode_lengths is not None or not follows_on(demos):
         raise InputError(f"demos {demos.source}: rows are missing (they are subsampled), so that the pictures before "
                          f"them are not known; give whole episodes, or set env.stack to 1, not {stack}")
+    demos.refuse_to_make(frames.made.shape, frames.made.dtype)
     # Every episode with its final picture: row t of the k-th one lies at t + k.
     single = _begun(frames, np.insert(demos.obs, demos.episode_ends, demos.final_obs, axis=0))
     episode = np.repeat(np.arange(demos.num_episodes), demos.lengths)
     place, first = np.arange(len(demos)) + episode, demos.episode_starts[episode] + episode
     ages = np.arange(stack)[::-1]
 
-    def stacked(newest: Array) -> Array:
-        return frames.gathered(single, np.maximum(newest[:, None] - ages, first[:, None]))
+    def stacked(rows: Array, later: int = 0) -> Array:
+        return frames.gathered(single, np.maximum(place[rows, None] + later - ages, first[rows, None]))
 
-    return replace(demos, obs=stacked(place), next_obs=stacked(place + 1), layout=layout, pictures=frames.options)
+    obs = stacked(np.arange(len(demos)))
+    following = Successors(obs, stacked(demos.episode_ends - 1, 1), demos.episode_starts)
+    return replace(demos, obs=obs, next_obs=following, layout=layout, pictures=frames.options)
 
 
 def _begun(frames: Frames, rows: Array) -> Array:
@@ -91,11 +93,9 @@ def turned(demos: Demos, spec: EnvSpec) -> Demos:
     if shape == field.shape or len(shape) != 3 or (
             (shape[1], shape[2], shape[0]) if back else (shape[2], shape[0], shape[1])) != field.shape:
         return demos
-    obs, next_obs = (np.moveaxis(rows, 1, 3) if back else np.moveaxis(rows, 3, 1) for rows in (demos.obs,
-                                                                                               demos.next_obs))
     note = f"pictures are turned from {shape} to {field.shape}, which has the channels where {spec.name} has them"
-    return replace(demos, obs=np.ascontiguousarray(obs), next_obs=np.ascontiguousarray(next_obs),
-                   notes=(*demos.notes, note))
+    return demos.with_obs(lambda rows: np.ascontiguousarray(np.moveaxis(rows, 1, 3) if back else np.moveaxis(
+        rows, 3, 1)), notes=(*demos.notes, note))
 
 
 def picture_lines(demos: Demos, spec: EnvSpec | None) -> list[str]:

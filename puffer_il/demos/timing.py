@@ -13,6 +13,7 @@ import numpy as np
 
 from puffer_il.core.spec import Array
 from puffer_il.demos.dataset import Demos
+from puffer_il.demos.rows import Successors
 
 FEWEST, MOST = 100, 20_000  # rows that are looked at
 CHOICES, COLUMNS = 32, 512  # more choices count as a number; wider observations (images) are left alone
@@ -37,13 +38,15 @@ def odd_timing(demos: Demos) -> Iterator[str]:
                "own; observations come one row late, or actions take effect with a delay")
 
 
-def _errors(obs: Array, next_obs: Array, actions: Array, starts: Array) -> tuple[Array, Array]:
+def _errors(obs: Array, next_obs: Array | Successors, actions: Array, starts: Array) -> tuple[Array, Array]:
     """(columns that move,) mean squared errors of the change, from the row's own action and from the one before."""
+    if math.prod(obs.shape[1:]) > COLUMNS:
+        return np.zeros(0), np.zeros(0)
     rows = np.setdiff1d(np.arange(min(len(obs), MOST)), starts)
-    obs, next_obs = (array.reshape(len(array), -1)[rows].astype(np.float64) for array in (obs, next_obs))
+    obs, next_obs = (array[rows].reshape(len(rows), math.prod(array.shape[1:])).astype(np.float64) for array in (obs, next_obs))
     change, scale = next_obs - obs, (next_obs - obs).std(0) if len(rows) else np.zeros(obs.shape[1])
     moves = scale > 1e-6 * np.abs(obs).max(initial=0)
-    if len(rows) < FEWEST or obs.shape[1] > COLUMNS or not moves.any():
+    if len(rows) < FEWEST or not moves.any():
         return np.zeros(0), np.zeros(0)
     change = change[:, moves] / scale[moves]
     known = np.column_stack([np.ones(len(rows)), (obs - obs.mean(0)) / (obs.std(0) + 1e-9)])

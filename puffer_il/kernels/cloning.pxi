@@ -2,7 +2,7 @@
 
 cdef extern from "kernels/training.h" nogil:
     bint clone_score(const CKernels *, const CNetwork *, const float *, const CObservations *, const CDistribution *,
-                     const void *, int64_t, double *, int)
+                     const void *, const int64_t *, int64_t, double *, int)
     bint clone_epoch(const CKernels *, const CNetwork *, const Gradients *, const float *, float *,
                      const CObservations *, const CDistribution *, const void *, const int64_t *, int64_t, int64_t,
                      float, Optimizer *, double *, int)
@@ -25,12 +25,12 @@ def clone(Network network, tuple parameters, tuple gradients, Observations obs, 
 
 
 def score(Network network, tuple parameters, Observations obs, Distribution dist, uintptr_t log_std, uintptr_t data,
-          uintptr_t actions, int64_t rows, double[::1] means):
-    """Means over `rows` rows: negative log-likelihood, entropy, and rows whose likeliest action is the given one
-    (continuous: the squared distance to it)."""
+          uintptr_t actions, uintptr_t index, int64_t rows, double[::1] means):
+    """Means over the rows that `index` lists (0: over the first `rows`): negative log-likelihood, entropy, and rows
+    whose likeliest action is the given one (continuous: the squared distance to it)."""
     cdef CNetwork net = network._at(parameters)
     cdef CObservations seen = obs.at(data)
     cdef CDistribution actions_of = dist.at(log_std)
     with nogil:
-        _check(clone_score(kernels, &net, <const float *>log_std, &seen, &actions_of, <const void *>actions, rows,
-                           &means[0], threads))
+        _check(clone_score(kernels, &net, <const float *>log_std, &seen, &actions_of, <const void *>actions,
+                           <const int64_t *>index, rows, &means[0], threads))

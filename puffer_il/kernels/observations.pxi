@@ -9,7 +9,7 @@ cdef extern from "kernels/training.h" nogil:
         float clip
         const float *mean
         const float *scale
-    double column_moments(const CObservations *, const uint8_t *, int64_t, float *, float *, int)
+    double column_moments(const CObservations *, const int64_t *, const uint8_t *, int64_t, float *, float *, int)
 
 BLOCK_ROWS = BLOCK
 DTYPES = {"float32": 0, "float64": 1, "uint8": 2, "int8": 3, "int16": 4, "int32": 5, "int64": 6, "bool": 7}
@@ -41,11 +41,14 @@ cdef class Observations:
         return obs
 
 
-def moments(Observations obs, uintptr_t data, uintptr_t valid, int64_t rows, float[::1] mean, float[::1] variance):
-    """Mean and variance of every column over the valid rows (0: all); returns how many those are."""
+def moments(Observations obs, uintptr_t data, uintptr_t index, uintptr_t valid, int64_t rows, float[::1] mean,
+            float[::1] variance):
+    """Mean and variance of every column over the valid rows (0: all) of those that `index` lists (0: of the first
+    `rows`); returns how many those are."""
     cdef CObservations seen = obs.at(data)
     cdef double counted
     with nogil:
-        counted = column_moments(&seen, <const uint8_t *>valid, rows, &mean[0], &variance[0], threads)
+        counted = column_moments(&seen, <const int64_t *>index, <const uint8_t *>valid, rows, &mean[0], &variance[0],
+                                 threads)
     _check(counted >= 0)
     return counted

@@ -28,6 +28,7 @@ from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About
 from puffer_il.learners.bc import BC
 from puffer_il.learners.common.adversarial import Adversarial, RewardNetworkConfig, executed_logprobs
+from puffer_il.learners.common.demo_rows import on_device
 from puffer_il.learners.common.discriminator import Discriminator, Logit, Term
 from puffer_il.learners.common.inputs import paired_with, passes
 from puffer_il.learners.common.network_average import NetworkAverage
@@ -186,7 +187,7 @@ class AIRL(Adversarial):
 
     def _demo_paired(self, demos: Demos) -> Steps:
         arrays = (demos.actions, demos.next_obs, demos.terminations, np.zeros(len(demos), np.float32))
-        return Steps(*(torch.tensor(x, device=self.device) for x in arrays))
+        return Steps(*(on_device(x, self.device) for x in arrays))
 
     def _paired(self, rollout: Any) -> Any:
         actions, ended = (rollout[name].flatten(0, 1) for name in ("actions", "terminations"))

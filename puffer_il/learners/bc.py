@@ -22,6 +22,7 @@ from puffer_il.demos.dataset import Demos, kinds_of
 from puffer_il.learners.base import About, Learner
 from puffer_il.learners.common.cloning import clone_epoch, clone_score
 from puffer_il.learners.common.demo_rows import DemoRows, load_rows
+from puffer_il.learners.common.inputs import PASS_ROWS
 from puffer_il.learners.registry import register
 from puffer_il.nn import (
     Categorical,
@@ -32,10 +33,11 @@ from puffer_il.nn import (
     categorical_loss,
     make_shift,
     masked_mean,
-    obs_moments,
     total,
 )
 
+# Rows of one forward pass over all: as many numbers of observations, so that what is made of them fits the memory.
+LEAST_PASS, PASS_NUMBERS = 256, 2**24
 LEAST_VARIANCE = 1e-6  # of an action about the policy's mean, where the squared distance has gone to zero
 
 
@@ -91,8 +93,7 @@ class BC(Learner):
                                  "(they are subsampled); give whole episodes, or set policy.chunk to 1")
             episodes = np.repeat(np.arange(demos.num_episodes), demos.lengths)
             self.take(demos.obs, demos.actions, episodes, self._split(demos), demos.weights)
-            rows = self.train.obs.reshape(-1, *spec.obs_shape)
-            self.policy.encoder.update_norm(*obs_moments(self.policy.flatten, rows))
+            self.policy.encoder.update_norm(*self.train.moments(self.policy.flatten))
 
     def take(self, obs: Array, actions: Array, episodes: Array, held_out: Array, weights: Array | None = None) -> None:
         """Learn from these rows from now on, and measure progress from scratch.
@@ -103,10 +104,11 @@ class BC(Learner):
         mask = self.policy.spec.mask if self.policy.chunks.size > 1 else None
         allowed = None if mask is None else mask.of(obs).reshape(len(obs), -1) != 0
         self.train, self.held_out = (
-            load_rows(obs[rows], actions[rows], None if weights is None else weights[rows], episodes[rows],
+            load_rows(obs, actions, weights, episodes,
                       self.config.sequence_length if self.policy.lstm is not None else 0, self.device,
-                      self.policy.chunks.size, None if allowed is None else allowed[rows])
+                      self.policy.chunks.size, allowed, np.flatnonzero(rows))
             for rows in (~held_out, held_out))
+        self.pass_rows = max(LEAST_PASS, min(PASS_ROWS, PASS_NUMBERS // self.policy.flatten.dim))
         if isinstance(self.policy.dist, Flow):
             self.policy.dist.measure(self.train.chosen_actions(), self.train.chosen_counts())
         self.steps_per_update = len(self.train)
@@ -150,15 +152,20 @@ class BC(Learner):
         observations (n, *obs_shape)."""
         data = self.held_out if len(self.held_out) else self.train
         data.refresh(self.policy)
-        params, actions, *_ = data.evaluate(self.policy, torch.arange(len(data)))
-        return self.policy.dist.mode(params).cpu().numpy(), actions.cpu().numpy(), data.chosen_obs().cpu().numpy()
+        modes, actions = [], []
+        for index in data.parts(self.pass_rows):
+            params, shown, *_ = data.evaluate(self.policy, index)
+            modes.append(self.policy.dist.mode(params))
+            actions.append(shown)
+        seen = data.chosen_obs()
+        return torch.cat(modes).cpu().numpy(), torch.cat(actions).cpu().numpy(), seen.cpu().numpy()
 
     def _epoch(self) -> list[float]:
         """One pass over the training rows; the means of negative log-likelihood, entropy and gradient norm."""
         cfg, order = self.config, self.rng.permutation(self._drawn())
         if self._covered(self.train, drawn=True):
-            means = clone_epoch(self.policy, self.train.obs, self.train.actions, order, cfg.batch_size, cfg.ent_coef,
-                                self.optimizer)
+            means = clone_epoch(self.policy, self.train.obs, self.train.actions, self.train.numbers(order),
+                                cfg.batch_size, cfg.ent_coef, self.optimizer)
             if means is not None:
                 return means.tolist()
         self.train.refresh(self.policy)
@@ -171,7 +178,7 @@ class BC(Learner):
 
     def _drawn(self) -> Array:
         """(n,) numbers of an epoch's rows: each once or, of weighted ones, as often as its weight says."""
-        count, weights = len(self.train), self.train.weights
+        count, weights = len(self.train), self.train.example_weights()
         if weights is None or type(self.train) is not DemoRows:
             return np.arange(count)
         # Where few rows count, weighted losses would waste most of a minibatch.
@@ -183,7 +190,7 @@ class BC(Learner):
         return self.plain and self.policy.plain and type(data) is DemoRows and (drawn or data.weights is None)
 
     def _step(self, index: Array) -> Tensor:
-        params, actions, weight, counts = self.train.evaluate(self.policy, torch.from_numpy(index), self.shift)
+        params, actions, weight, counts = self.train.evaluate(self.policy, index, self.shift)
         weight = None if type(self.train) is DemoRows else weight  # by which single rows were drawn
         objective, logprobs, entropy = self._losses(params, actions, weight, counts)
         mean_entropy = entropy.mean()
@@ -218,23 +225,32 @@ class BC(Learner):
         continuous actions the share of their variance that it explains)."""
         discrete = self.policy.spec.action.discrete
         if self._covered(data):
-            means = clone_score(self.policy, data.obs, data.actions)
+            means = clone_score(self.policy, data.obs, data.actions, data.index)
             if means is not None:
                 return means[0], means[0], means[2] if discrete else data.explained(means[2])
         data.refresh(self.policy)
         self.noise = self._noise(0)  # always the same, so that epochs can be compared
-        params, actions, weight, counts = data.evaluate(self.policy, torch.arange(len(data)))
-        objective, logprobs, _ = self._losses(params, actions, weight, counts)
-        mode = self.policy.dist.mode(params)
-        right = (((mode == actions) | (False if counts is None else ~counts)).all(-1).float().mean() if discrete else
-                 data.explained(float(total((mode - actions).square(), counts).mean())))
-        return objective.mean(), -logprobs.mean(), right
+        rows = []
+        for index in data.parts(self.pass_rows):
+            params, actions, weight, counts = data.evaluate(self.policy, index)
+            objective, logprobs, _ = self._losses(params, actions, weight, counts)
+            mode = self.policy.dist.mode(params)
+            met = (((mode == actions) | (False if counts is None else ~counts)).all(-1).float() if discrete else
+                   total((mode - actions).square(), counts))
+            rows.append((objective, logprobs, met))
+        objective, logprobs, met = (torch.cat(column).mean() for column in zip(*rows, strict=True))
+        return objective, -logprobs, met if discrete else data.explained(float(met))
 
     def _fit_spread(self, dist: Gaussian) -> None:
         """The likeliest standard deviations about the present means: the squared distance does not learn them."""
         self.train.refresh(self.policy)
-        params, actions, weight, counts = self.train.evaluate(self.policy, torch.arange(len(self.train)))
-        square = (dist.unit(actions) - dist.moments(params)[0]).square()
+        parts = []
+        for index in self.train.parts(self.pass_rows):
+            params, actions, weight, counts = self.train.evaluate(self.policy, index)
+            parts.append(((dist.unit(actions) - dist.moments(params)[0]).square(), weight, counts))
+        square, weight, counts = (None if column[0] is None else torch.cat(column)
+                                  for column in zip(*parts, strict=True))
+        assert square is not None
         if counts is None:
             variance = torch.stack([masked_mean(x, weight) for x in square.T])
         else:

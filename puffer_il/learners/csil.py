@@ -30,7 +30,7 @@ from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About
 from puffer_il.learners.bc import BC
 from puffer_il.learners.common.anchor import Anchor
-from puffer_il.learners.common.demo_rows import DemoRows
+from puffer_il.learners.common.demo_rows import DemoRows, on_device
 from puffer_il.learners.common.learned_reward import LearnedReward
 from puffer_il.learners.common.off_policy import SoftActorCritic, SoftQ
 from puffer_il.learners.common.sac_on_demos import SACOnDemos
@@ -108,7 +108,7 @@ class CSIL(SACOnDemos):
         self.policy.load_state_dict(self.clone.state_dict())
         self.sac.engine.start_from_policy()
         self.anchor = self._hold(self.sac.engine)
-        obs, actions = torch.tensor(demos.obs, device=device), torch.tensor(demos.actions, device=device)
+        obs, actions = on_device(demos.obs, device), on_device(demos.actions, device)
         self.demos.append_demos(demos, self.reward.of_rows(obs, actions, None).cpu().numpy())
         self.demo_reward = float(self.demos.rows.rewards.mean())
         self.updates = 0
@@ -156,7 +156,7 @@ class CSIL(SACOnDemos):
     def _fit(self, spec: EnvSpec, demos: Demos, config: Config, seed: int) -> FlatAdam:
         """Behaviour cloning, with new rows of noise in every epoch; the optimiser, with which `refine` continues."""
         assert demos.actions is not None
-        actions = self.reward.within(torch.tensor(demos.actions, device=self.device)).cpu().numpy()
+        actions = self.reward.within(on_device(demos.actions, self.device)).cpu().numpy()
         bc = BC(spec, dataclasses.replace(demos, actions=actions), config, self.device, seed, policy=self.clone)
         rng, rows = np.random.default_rng([seed, 1]), bc.train
         noise = round(self.config.prior_share * len(rows)) if self.clone.flatten.plain else 0
@@ -199,7 +199,7 @@ class CSIL(SACOnDemos):
         return torch.from_numpy(array).to(self.device)
 
     def _with_noise(self, rows: DemoRows, count: int, rng: np.random.Generator) -> DemoRows:
-        obs, action, spec = rows.obs.cpu().numpy(), self.clone.spec.action, self.clone.spec
+        obs, action, spec = rows.chosen_obs().cpu().numpy(), self.clone.spec.action, self.clone.spec
         spread = self.config.prior_spread * obs.std(0)
         noise = (obs.mean(0) + spread * rng.standard_normal((count, *spec.obs_shape))).astype(spec.obs_dtype)
         if action.discrete:
@@ -207,6 +207,7 @@ class CSIL(SACOnDemos):
         else:
             assert action.low is not None and action.high is not None
             actions = rng.uniform(action.low, action.high, (count, action.dim)).astype(np.float32)
-        weights = None if rows.weights is None else np.append(rows.weights.cpu().numpy(), np.ones(count, np.float32))
-        return DemoRows(np.concatenate((obs, noise)), np.concatenate((rows.actions.cpu().numpy(), actions)),
+        given = rows.example_weights()
+        weights = None if given is None else np.append(given.cpu().numpy(), np.ones(count, np.float32))
+        return DemoRows(np.concatenate((obs, noise)), np.concatenate((rows.chosen_actions().cpu().numpy(), actions)),
                         self.device, weights)

@@ -22,6 +22,7 @@ from puffer_il.demos import spread
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About
 from puffer_il.learners.common.coupling import Coupling
+from puffer_il.learners.common.demo_rows import on_device
 from puffer_il.learners.common.inputs import Inputs
 from puffer_il.learners.common.ppo_on_reward import PPOOnReward
 from puffer_il.learners.registry import register
@@ -57,7 +58,7 @@ class PWIL(PPOOnReward):
         if self.inputs.encoder.convs:
             raise InputError(f"env.name = {spec.name}: distances between images say nothing about what they show; "
                              "choose gail, which learns what to look at")
-        obs, actions = (torch.tensor(array, device=device) for array in (demos.obs, demos.actions))
+        obs, actions = (on_device(array, device) for array in (demos.obs, demos.actions))
         self.inputs.update_norm(*obs_moments(self.inputs.flatten, obs))
         weights = np.ones(len(obs)) if demos.weights is None else demos.weights
         count = min(self.config.atoms, int(np.count_nonzero(weights)))

@@ -26,7 +26,7 @@ from puffer_il.core.config import Config, setting
 from puffer_il.core.spec import EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About
-from puffer_il.learners.common.demo_rows import RowSampler
+from puffer_il.learners.common.demo_rows import RowSampler, on_device
 from puffer_il.learners.common.inputs import Inputs
 from puffer_il.learners.common.learned_reward import LearnedReward
 from puffer_il.learners.common.ppo_on_reward import PPOOnReward, valid_rows
@@ -126,7 +126,7 @@ class RED(PPOOnReward):
     def _fit(self, demos: Demos, rng: np.random.Generator, generator: torch.Generator) -> None:
         """Train the predictor on most of the demonstrated rows, and find the reward's scale σ on the others."""
         cfg, reward, inputs = self.config, self.reward, self.reward.inputs
-        obs, actions = (torch.tensor(array, device=self.device) for array in (demos.obs, demos.actions))
+        obs, actions = (on_device(array, self.device) for array in (demos.obs, demos.actions))
         inputs.update_norm(*obs_moments(inputs.flatten, obs))
         weights = np.ones(len(obs), np.float32) if demos.weights is None else demos.weights
         order = rng.permutation(np.flatnonzero(weights))

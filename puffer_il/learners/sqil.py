@@ -19,6 +19,7 @@ from puffer_il.core.config import Config, setting
 from puffer_il.core.spec import EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About
+from puffer_il.learners.common.demo_rows import on_device
 from puffer_il.learners.common.off_policy import SoftActorCritic
 from puffer_il.learners.common.sac_on_demos import SACOnDemos
 from puffer_il.learners.registry import register
@@ -47,7 +48,7 @@ class SQIL(SACOnDemos):
     def __init__(self, spec: EnvSpec, demos: Demos, config: Config, device: torch.device, seed: int) -> None:
         super().__init__(spec, demos, config, device, seed)
         self.demos.append_demos(demos, np.ones(len(demos), np.float32))
-        self.policy.encoder.update_norm(*obs_moments(self.policy.flatten, torch.tensor(demos.obs, device=device)))
+        self.policy.encoder.update_norm(*obs_moments(self.policy.flatten, on_device(demos.obs, device)))
         if isinstance(self.sac.engine, SoftActorCritic):
             self.sac.engine.most = 1 / (1 - self.gamma)
 

@@ -73,6 +73,13 @@ class Flatten:
             parts.append(self.allowed(obs).float())
         return torch.cat(parts, dim=1)
 
+    def numbers(self, obs: Tensor) -> Tensor:
+        """The numeric columns alone (n, num_numeric), without floats of the pixels beside them."""
+        if not (self.spec.structured and self.images):
+            return self(obs)[:, :self.num_numeric]
+        raw = obs.reshape(-1, math.prod(self.spec.obs_shape)).contiguous().view(torch.uint8)
+        return torch.cat([self._leaf(raw, f).float() for f in self.numeric], dim=1)
+
     def allowed(self, obs: Tensor) -> Tensor:
         """(n, num_masked) bool, which choices raw rows say may be taken."""
         assert self.mask is not None
@@ -140,20 +147,23 @@ def moments(x: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
     return mean, (w * (x - mean).square()).sum(0)
 
 
-def obs_moments(flatten: Flatten, obs: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor, float | Tensor]:
+def obs_moments(flatten: Flatten, obs: Tensor, valid: Tensor | None = None, index: Tensor | None = None
+                ) -> tuple[Tensor, Tensor, float | Tensor]:
     """Mean and variance (num_numeric,) of the numeric columns of raw rows (n, *obs_shape), and how many rows count.
 
-    `valid` (n,) bool leaves rows out.
+    `valid` (n,) bool leaves rows out; `index` (m,) int64 takes these rows alone.
     """
     covered = fused.enabled() and flatten.covered and obs.device.type == "cpu"
     if covered and obs.is_contiguous() and obs.numel():
         mean, variance = torch.empty(flatten.dim), torch.empty(flatten.dim)
-        count = kernels.moments(flatten.for_kernels(), address(obs), address(valid), obs.numel() // flatten.dim,
-                                mean.numpy(), variance.numpy())
+        rows = obs.numel() // flatten.dim if index is None else len(index)
+        count = kernels.moments(flatten.for_kernels(), address(obs), address(index), address(valid), rows, mean.numpy(),
+                                variance.numpy())
         return mean, variance, count
     weight = None if valid is None else valid.float()
     if flatten.num_numeric == 0:  # images and categories: floats of all their pixels would fill the memory for nothing
-        numeric = torch.zeros((obs.numel() // math.prod(flatten.spec.obs_shape), 0), device=obs.device)
+        rows = obs.numel() // math.prod(flatten.spec.obs_shape) if index is None else len(index)
+        numeric = torch.zeros((rows, 0), device=obs.device)
     else:
-        numeric = flatten(obs)[:, :flatten.num_numeric]
+        numeric = flatten.numbers(obs if index is None else obs[index])
     return *moments(numeric, weight), len(numeric) if weight is None else weight.sum().double()

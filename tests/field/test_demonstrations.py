@@ -90,10 +90,11 @@ def test_copies_of_an_episode_are_held_out_together_and_statistics_are_of_the_ro
     sizes = set()
     for seed in range(30):
         learner = BC(spec, demos, config, torch.device("cpu"), seed)
-        held_out, learned = ({row.tobytes() for row in rows.obs.numpy()} for rows in (learner.held_out, learner.train))
+        held_out, learned = ({row.tobytes() for row in rows.chosen_obs().numpy()}
+                             for rows in (learner.held_out, learner.train))
         assert not held_out & learned
         sizes.add(len(learner.held_out))
-        np.testing.assert_allclose(learner.policy.encoder.norm.mean, learner.train.obs.mean(0), atol=1e-5)
+        np.testing.assert_allclose(learner.policy.encoder.norm.mean, learner.train.chosen_obs().mean(0), atol=1e-5)
     assert sizes == {20, 40}
 
 

@@ -84,7 +84,7 @@ def test_it_learns_every_label_so_far_and_says_how_far_it_was_off():
     assert metrics["bc/accuracy"] > 0.97
     obs, labels, *_ = learner.data.rows()
     np.testing.assert_array_equal(labels, obs[:, :1] > 0)  # rows that are not valid are not among them
-    rows = torch.cat((learner.bc.train.obs, learner.bc.held_out.obs))
+    rows = torch.cat((learner.bc.train.chosen_obs(), learner.bc.held_out.chosen_obs()))
     assert {row.numpy().tobytes() for row in rows} == {row.tobytes() for row in obs}
 
 

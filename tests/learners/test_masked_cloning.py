@@ -75,7 +75,7 @@ def test_cloning_counts_each_step_of_a_chunk_among_what_was_allowed_then(length)
     obs = policy.spec.pack({"observation": heights, "action_mask": allowed})[0]
     data = load_rows(obs, demos.actions, None, episodes, length, CPU, 3, allowed)
     data.refresh(policy)
-    params, actions, _, counts = data.evaluate(policy, torch.arange(len(data)))
+    params, actions, _, counts = data.evaluate(policy, np.arange(len(data)))
     rows = {row.tobytes(): k for k, row in enumerate(obs)}
     order = [rows[row.numpy().tobytes()] for row in data.chosen_obs()]
     last = np.repeat(demos.episode_ends - 1, demos.lengths)

@@ -14,7 +14,7 @@ import numpy as np
 
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array
-from puffer_il.demos.build import build_demos, shifted, trajectories
+from puffer_il.demos.build import build_demos, split_off, trajectories
 from puffer_il.demos.dataset import Demos
 from puffer_il.demos.ends import split_ends
 from puffer_il.demos.npz import Arrays, save_npz
@@ -28,19 +28,16 @@ def read(file: Arrays, time_limit: int | None) -> Demos:
     if len(obs) != len(actions) + len(lengths) or len(terminal) != len(lengths):
         file.refuse(f"obs has {len(obs)} rows and terminal {len(terminal)}, but {len(actions)} actions "
                     f"in {len(lengths)} episodes need {len(actions) + len(lengths)} and {len(lengths)}")
-    last = np.cumsum(lengths + 1) - 1  # where each episode's final observation lies in `obs`
     real = lengths > 0
     if not real.any():
         file.refuse("holds no transitions; record it again")
     notes = [] if real.all() else [f"skipped {np.sum(~real)} episodes without a step"]
     if "infos" in file:
         notes.append("skipped infos, which would need unpickling")
-    final_obs, first_obs = obs[last][real], np.delete(obs, last, axis=0)
-    lengths, terminal = lengths[real], terminal[real]
-    starts = np.cumsum(lengths) - lengths
-    terminations, truncations = split_ends(lengths, terminal, time_limit, notes)
-    return build_demos(file.source, obs=first_obs, actions=actions, next_obs=shifted(first_obs, final_obs, starts),
-                       terminations=terminations, truncations=truncations, episode_starts=starts,
+    following = split_off(obs, lengths)
+    terminations, truncations = split_ends(lengths[real], terminal[real], time_limit, notes)
+    return build_demos(file.source, obs=following.obs, actions=actions, next_obs=following,
+                       terminations=terminations, truncations=truncations, episode_starts=following.starts,
                        rewards=file.get("rews"), notes=notes)
 
 

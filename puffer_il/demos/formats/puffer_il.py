@@ -30,6 +30,7 @@ from puffer_il.core.rows import Array, Layout, field_from_list, field_to_list
 from puffer_il.demos.build import build_demos, follows_on, shifted
 from puffer_il.demos.dataset import WHOLE, Demos
 from puffer_il.demos.npz import Arrays, Npz, save_npz
+from puffer_il.demos.rows import Successors
 
 MARKS = (("obs", "actions"), ("obs", "episode_starts"))
 NAME, VERSION = "puffer_il demos", 1
@@ -75,7 +76,7 @@ def read_meta(path: Path | str) -> dict[str, Any]:
         return _meta(file)
 
 
-def _next_obs(file: Arrays, obs: Array, starts: Array) -> Array:
+def _next_obs(file: Arrays, obs: Array, starts: Array) -> Array | Successors:
     if "next_obs" in file or "final_obs" not in file:
         return file.rows("next_obs")
     finals = file.rows("final_obs")

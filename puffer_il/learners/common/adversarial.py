@@ -24,7 +24,7 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.spec import EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.common.absorbing import SCORES, UNSEEN, absorbing_share
-from puffer_il.learners.common.demo_rows import RowSampler
+from puffer_il.learners.common.demo_rows import RowSampler, on_device
 from puffer_il.learners.common.discriminator import Discriminator, discriminator_gradients
 from puffer_il.learners.common.inputs import PASS_ROWS, paired_with
 from puffer_il.learners.common.learned_reward import NetworkReward
@@ -149,7 +149,7 @@ class Adversarial(PPOOnReward):
         self.generator = torch.Generator(device).manual_seed(seed)
         # The demonstrations live on the device; their moments and their share of absorbing rows never change.
         self.draw_expert = RowSampler(len(demos), demos.weights, self.generator)
-        self.demo_obs = torch.tensor(demos.obs, device=device)
+        self.demo_obs = on_device(demos.obs, device)
         self.demo_paired = self._demo_paired(demos)
         self.replay = RowRing(self.config.replay_size, self.replay_keep, self.demo_obs, self.demo_paired,
                               self.replay_even)
@@ -194,7 +194,7 @@ class Adversarial(PPOOnReward):
     def _demo_paired(self, demos: Demos) -> Any:
         """What the demonstrated observations are paired with, as `_paired` says it of a rollout's."""
         paired = paired_with(self.config.inputs, demos.actions, demos.next_obs)
-        return None if paired is None else torch.tensor(paired, device=self.device)
+        return None if paired is None else on_device(paired, self.device)
 
     def _paired(self, rollout: Any) -> Any:
         """What the rollout's observations are paired with: (num_steps·num_envs, …), or None."""

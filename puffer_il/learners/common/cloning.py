@@ -12,15 +12,16 @@ from puffer_il.core.spec import Array
 from puffer_il.nn import FlatAdam, FusedPolicy, Policy, address
 
 
-def clone_score(policy: Policy, obs: Tensor, actions: Tensor) -> Array | None:
-    """How well the policy explains demonstrations: means of negative log-likelihood, of entropy, and of the rows whose
-    likeliest action is the demonstrated one (continuous: of the squared distance to it)."""
+def clone_score(policy: Policy, obs: Tensor, actions: Tensor, index: Array | None = None) -> Array | None:
+    """How well the policy explains demonstrations, or those that `index` (m,) int64 lists: means of negative
+    log-likelihood, of entropy, and of the rows whose likeliest action is the demonstrated one (continuous: of the
+    squared distance to it)."""
     fast = FusedPolicy.of(policy)
     if fast is None:
         return None
     layers, means = fast.actor(), np.zeros(3)
     kernels.score(layers.network, layers.addresses(), fast.observations(), fast.distribution, address(fast.log_std),
-                  address(obs), address(actions), len(obs), means)
+                  address(obs), address(actions), address(index), len(obs) if index is None else len(index), means)
     return means
 
 

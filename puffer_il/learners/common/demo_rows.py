@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
+import warnings
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from puffer_il.core.spec import Array
-from puffer_il.nn import Policy, RandomShift, targets
+from puffer_il.demos.rows import is_mapped, take
+from puffer_il.nn import Flatten, Policy, RandomShift, obs_moments, targets
 from puffer_il.nn.masks import mask_logits
 
 # Of each row: parameters of the distribution (n, num_params), actions (n, dim), weights (n,) or None, and which
@@ -18,16 +21,18 @@ Examples = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
 
 
 def load_rows(obs: Array, actions: Array, weights: Array | None, episodes: Array, length: int, device: torch.device,
-              chunk: int = 1, allowed: Array | None = None) -> DemoRows:
+              chunk: int = 1, allowed: Array | None = None, rows: Array | None = None) -> DemoRows:
     """Single rows or, with a `length`, sequences of that many steps; `weights` are brought to mean 1. With `chunk`, the
     actions of a row are that many, its own and those after it, as far as the episode goes; `allowed` are then the
     choices of each, which the policy itself knows of the first one only.
 
     obs (n, *obs_shape), actions (n, dim), weights (n,) or None, episodes (n,): what belongs together, in order;
-    allowed (n, choices) bool, or None
+    allowed (n, choices) bool, or None; rows (m,) int64: only these, whole episodes where steps belong together
     """
-    if weights is not None and len(weights) and weights.max() > 0:
-        weights = (weights / weights.mean()).astype(np.float32)
+    if weights is not None:
+        chosen = weights if rows is None else weights[rows]
+        if len(chosen) and chosen.max() > 0:
+            weights = (weights / chosen.mean()).astype(np.float32)
     counts = None
     if chunk > 1:
         dim = actions.shape[1]
@@ -35,24 +40,58 @@ def load_rows(obs: Array, actions: Array, weights: Array | None, episodes: Array
         counts = np.repeat(inside, dim, 1)
         allowed = None if allowed is None else targets(allowed, episodes, chunk)[0]
     if not length:
-        return DemoRows(obs, actions, device, weights, counts, allowed)
-    return DemoSequences(obs, actions, episodes, length, device, weights, counts, allowed)
+        return DemoRows(obs, actions, device, weights, counts, allowed, rows)
+    return DemoSequences(obs, actions, episodes, length, device, weights, counts, allowed, rows)
+
+
+def on_device(array: Any, device: torch.device) -> Tensor:
+    """An array of demonstrations, or what stands for one, as a tensor that nothing writes into: on the CPU the same
+    memory, or the same mapped file."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that it is read-only
+        return torch.from_numpy(np.ascontiguousarray(array)).to(device)
 
 
 class DemoRows:
-    """Demonstrated transitions, each an example of its own; `weights` (n,) float32 have mean 1, or are None; `counts`
-    (n, dim) bool tells which numbers of the actions do, None if all do; `allowed` (n, choices of a chunk) bool, None
-    where the policy itself knows or all may be taken."""
+    """Demonstrated transitions, each an example of its own. They are not copied, but drawn where they lie.
+
+    obs, actions  (n, …) of all rows that were given
+    index         (m,) int64 which of them these examples are, or None: all
+    weights       (n,) float32, of mean 1 over these; or None
+    counts        (n, dim) bool tells which numbers of the actions do, None if all do
+    allowed       (n, choices of a chunk) bool, None where the policy itself knows or all may be taken
+    """
 
     def __init__(self, obs: Array, actions: Array, device: torch.device, weights: Array | None = None,
-                 counts: Array | None = None, allowed: Array | None = None) -> None:
-        self.obs, self.actions = torch.tensor(obs, device=device), torch.tensor(actions, device=device)
-        self.weights = None if weights is None else torch.tensor(weights, device=device)
-        self.counts = None if counts is None else torch.tensor(counts, device=device)
-        self.allowed = None if allowed is None else torch.tensor(allowed, device=device)
+                 counts: Array | None = None, allowed: Array | None = None, rows: Array | None = None) -> None:
+        self.device, self.index = device, rows
+        # What is larger than memory is larger than a GPU's; minibatches are taken there.
+        self.obs = on_device(obs, torch.device("cpu") if is_mapped(obs) else device)
+        self.actions = on_device(actions, device)
+        self.weights = None if weights is None else on_device(weights, device)
+        self.counts = None if counts is None else on_device(counts, device)
+        self.allowed = None if allowed is None else on_device(allowed, device)
 
     def __len__(self) -> int:
-        return len(self.obs)
+        return len(self.obs) if self.index is None else len(self.index)
+
+    def numbers(self, index: Array) -> Array:
+        """Which of the rows that were given the examples `index` are."""
+        return index if self.index is None else self.index[index]
+
+    def chosen(self, values: Tensor | None) -> Tensor | None:
+        """Of a number or more for each of the rows that were given, those of these."""
+        return values if values is None or self.index is None else values[torch.from_numpy(self.index)]
+
+    def example_weights(self) -> Tensor | None:
+        """Of each example (m,), or of each step of its sequence (m, length), what pads it too."""
+        return self.chosen(self.weights)
+
+    def _seen(self, rows: Array) -> Tensor:
+        """(m, *obs_shape) observations of rows (m,), on the device."""
+        if self.obs.device.type == "cpu":
+            return torch.from_numpy(take(self.obs.numpy(), rows)).to(self.device)
+        return self.obs[torch.from_numpy(rows)]
 
     @functools.cached_property
     def variance(self) -> float:
@@ -72,21 +111,33 @@ class DemoRows:
 
     def chosen_actions(self) -> Tensor:
         """(rows, dim), in the order of `evaluate` for all of them."""
-        return self.actions
+        actions = self.chosen(self.actions)
+        assert actions is not None
+        return actions
 
     def chosen_counts(self) -> Tensor | None:
         """Which of these count."""
-        return self.counts
+        return self.chosen(self.counts)
 
     def chosen_obs(self) -> Tensor:
         """(rows, *obs_shape), in the same order."""
-        return self.obs
+        return self.obs if self.index is None else self._seen(self.index)
 
-    def evaluate(self, policy: Policy, index: Tensor, shift: RandomShift | None = None) -> Examples:
-        """The rows `index`, as the policy sees them, their pictures moved by `shift`."""
-        obs = self.obs[index] if shift is None else shift(self.obs[index])
-        weights, counts, allowed = (None if x is None else x[index] for x in (self.weights, self.counts, self.allowed))
-        return _masked(policy.action_params(obs), allowed, policy), self.actions[index], weights, counts
+    def moments(self, flatten: Flatten) -> tuple[Tensor, Tensor, float | Tensor]:
+        """Of their observations, see `obs_moments`."""
+        return obs_moments(flatten, self.obs, index=None if self.index is None else torch.from_numpy(self.index))
+
+    def parts(self, most: int) -> list[Array]:
+        """Numbers of all examples, in pieces of at most about `most` rows."""
+        return np.array_split(np.arange(len(self)), max(1, -(-len(self) // most)))
+
+    def evaluate(self, policy: Policy, index: Array, shift: RandomShift | None = None) -> Examples:
+        """The examples `index` (k,), as the policy sees them, their pictures moved by `shift`."""
+        rows = self.numbers(index)
+        obs = self._seen(rows) if shift is None else shift(self._seen(rows))
+        place = torch.from_numpy(rows).to(self.device)
+        weights, counts, allowed = (None if x is None else x[place] for x in (self.weights, self.counts, self.allowed))
+        return _masked(policy.action_params(obs), allowed, policy), self.actions[place], weights, counts
 
 
 def _masked(params: Tensor, allowed: Tensor | None, policy: Policy) -> Tensor:
@@ -98,52 +149,72 @@ class DemoSequences(DemoRows):
 
     `refresh` recomputes the recurrent state at every sequence's start with the present weights (stored-state training,
     Kapturowski et al. 2019), so that they can be shuffled and yet begin where a running policy would be.
+
+    table  (sequences, length) int64 which rows they are; what pads a sequence is not `valid`
     """
 
     def __init__(self, obs: Array, actions: Array, episodes: Array, length: int, device: torch.device,
-                 weights: Array | None = None, counts: Array | None = None, allowed: Array | None = None) -> None:
+                 weights: Array | None = None, counts: Array | None = None, allowed: Array | None = None,
+                 rows: Array | None = None) -> None:
+        super().__init__(obs, actions, device, weights, counts, allowed)
+        numbers = np.arange(len(obs)) if rows is None else rows
+        order = numbers[np.argsort(episodes[numbers], kind="stable")]
+        begins = np.flatnonzero(np.diff(episodes[order])) + 1
         index: list[Array] = []
         self.waves: list[list[int]] = []  # waves[k]: the k-th sequence of every episode that is long enough
-        for episode in np.unique(episodes):
-            rows = np.flatnonzero(episodes == episode)
-            for k, start in enumerate(range(0, len(rows), length)):
-                part = rows[start:start + length]
+        for episode in np.split(order, begins) if len(order) else ():
+            for k, start in enumerate(range(0, len(episode), length)):
+                part = episode[start:start + length]
                 if k == len(self.waves):
                     self.waves.append([])
                 self.waves[k].append(len(index))
                 index.append(np.pad(part, (0, length - len(part)), constant_values=-1))
         table = np.array(index, dtype=np.int64).reshape(-1, length)
-        super().__init__(obs[table], actions[table], device,
-                         *(None if x is None else x[table] for x in (weights, counts, allowed)))
         self.valid = torch.tensor(table >= 0, device=device)
+        self.table = np.where(table < 0, numbers[-1] if len(numbers) else 0, table)
+        self.flat = torch.from_numpy(table.T[table.T >= 0]).to(device)
         self.states = torch.empty(0)
 
-    def chosen_actions(self) -> Tensor:
-        return self.actions.transpose(0, 1)[self.valid.T]
+    def __len__(self) -> int:
+        return len(self.table)
 
-    def chosen_counts(self) -> Tensor | None:
-        return None if self.counts is None else self.counts.transpose(0, 1)[self.valid.T]
+    def chosen(self, values: Tensor | None) -> Tensor | None:
+        return None if values is None else values[self.flat]
+
+    def example_weights(self) -> Tensor | None:
+        return None if self.weights is None else self.weights[torch.from_numpy(self.table)]
 
     def chosen_obs(self) -> Tensor:
-        return self.obs.transpose(0, 1)[self.valid.T]
+        return self._seen(self.flat.cpu().numpy())
+
+    def moments(self, flatten: Flatten) -> tuple[Tensor, Tensor, float | Tensor]:
+        return obs_moments(flatten, self.obs, index=torch.from_numpy(self.table.reshape(-1)))
+
+    def parts(self, most: int) -> list[Array]:
+        return super().parts(max(1, most // self.table.shape[1]))
+
+    def _steps(self, index: Any) -> Tensor:
+        """(sequences, length, *obs_shape) observations of the sequences `index`."""
+        rows = self.table[index]
+        return self._seen(rows.reshape(-1)).reshape(*rows.shape, *self.obs.shape[1:])
 
     @torch.no_grad()
     def refresh(self, policy: Policy) -> None:
-        self.states = torch.zeros(len(self), policy.memory_dim, device=self.obs.device)
+        self.states = torch.zeros(len(self), policy.memory_dim, device=self.device)
         for wave, following in zip(self.waves[:-1], self.waves[1:], strict=True):
-            _, after = policy.unroll(self.obs[wave].transpose(0, 1), self.states[wave])
+            _, after = policy.unroll(self._steps(wave).transpose(0, 1), self.states[wave])
             # Only a full sequence has a successor, and both waves list the episodes in the same order.
             position = {number: i for i, number in enumerate(wave)}
             self.states[following] = after[[position[number - 1] for number in following]]
 
-    def evaluate(self, policy: Policy, index: Tensor, shift: RandomShift | None = None) -> Examples:
-        valid, obs = self.valid[index].T.reshape(-1), self.obs[index]
+    def evaluate(self, policy: Policy, index: Array, shift: RandomShift | None = None) -> Examples:
+        valid, obs = self.valid[index].T.reshape(-1), self._steps(index)
         if shift is not None:  # a sequence as a whole
             obs = shift(obs.flatten(0, 1), each=obs.shape[1]).reshape(obs.shape)
         features, _ = policy.unroll(obs.transpose(0, 1), self.states[index])
+        rows = torch.from_numpy(self.table[index].T.reshape(-1)).to(self.device)[valid]
         actions, weights, counts, allowed = (
-            None if x is None else x[index].transpose(0, 1).flatten(0, 1)[valid]
-            for x in (self.actions, self.weights, self.counts, self.allowed))
+            None if x is None else x[rows] for x in (self.actions, self.weights, self.counts, self.allowed))
         assert actions is not None
         return _masked(policy.params(features)[valid], allowed, policy), actions, weights, counts
 

@@ -17,6 +17,7 @@ import torch
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array
 from puffer_il.demos.dataset import Demos
+from puffer_il.demos.rows import Successors
 from puffer_il.learners.common._maxent import Model
 from puffer_il.native.tabular import MDP
 
@@ -280,7 +281,7 @@ def demo_steps(demos: Demos) -> Array:
     return np.arange(len(demos)) - np.repeat(demos.episode_starts, demos.lengths)
 
 
-def demo_states(obs: Array) -> Array:
+def demo_states(obs: Array | Successors) -> Array:
     """(n,) the states that observations (n, 1) of one category name."""
     return obs.reshape(-1).astype(np.int64)
 

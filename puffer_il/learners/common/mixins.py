@@ -100,7 +100,7 @@ class ExpertRows:
             mean = clone_gradients(self.policy, rows.obs, rows.actions, index)
             if mean is not None:
                 return self.gradient * weight, torch.tensor(mean, dtype=torch.float32)
-        params, actions, *_ = rows.evaluate(self.policy, torch.from_numpy(index).to(rows.obs.device))
+        params, actions, *_ = rows.evaluate(self.policy, index)
         loss = -self.policy.dist.log_prob(params, actions).mean()
         self.gradient.zero_()
         (weight * loss).backward()
@@ -136,9 +136,10 @@ class ExpertRows:
 
 def _limits(rows: DemoRows) -> Array | None:
     """(rows,) the upper end of each row's or chunk's part of [0, 1); None where all parts are equal."""
-    if rows.weights is None:
+    weights = rows.example_weights()
+    if weights is None:
         return None
-    weights = rows.weights.double().reshape(len(rows), -1)
+    weights = weights.double().reshape(len(rows), -1)
     if isinstance(rows, DemoSequences):  # of the rows that are there; padding has a weight that means nothing
         weights = weights * rows.valid / rows.valid.sum(1, keepdim=True)
     total = np.cumsum(weights.sum(1).cpu().numpy())

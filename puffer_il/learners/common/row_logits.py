@@ -12,8 +12,9 @@ from torch import Tensor
 
 from puffer_il.core.spec import Array, EnvSpec
 from puffer_il.demos.dataset import Demos
+from puffer_il.learners.common.demo_rows import on_device
 from puffer_il.learners.common.discriminator import Discriminator, discriminator_gradients
-from puffer_il.learners.common.inputs import paired_with
+from puffer_il.learners.common.inputs import PASS_ROWS, paired_with
 from puffer_il.nn import FlatAdam, discriminator_loss, obs_moments
 
 FOLDS = 3
@@ -27,7 +28,7 @@ def row_logits(demos: Demos, known: Array, spec: EnvSpec, seed: int, device: tor
     where no actions are stored, by state and successor."""
     kind = "state_next_state" if demos.actions is None else "state_action"
     paired = paired_with(kind, demos.actions, demos.next_obs)
-    obs, paired = torch.tensor(demos.obs, device=device), torch.tensor(paired, device=device)
+    obs, paired = on_device(demos.obs, device), on_device(paired, device)
     good, fold = np.repeat(known, demos.lengths), folds(demos, known, np.random.default_rng(seed))
     logits = np.empty(len(demos), np.float32)
     with torch.random.fork_rng([]):  # the policy begins as it would without
@@ -38,7 +39,8 @@ def row_logits(demos: Demos, known: Array, spec: EnvSpec, seed: int, device: tor
             learned, judged = fold != k, torch.from_numpy(np.flatnonzero(fold == k)).to(device)
             sides = [torch.from_numpy(np.flatnonzero(side & learned)).to(device) for side in (good, ~good)]
             _fit(network, obs, paired, sides, torch.Generator(device).manual_seed(seed + k))
-            logits[judged.cpu()] = network.logits(obs[judged], paired[judged]).cpu().numpy()
+            for part in judged.split(PASS_ROWS):
+                logits[part.cpu()] = network.logits(obs[part], paired[part]).cpu().numpy()
     return logits
 
 

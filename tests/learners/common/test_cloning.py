@@ -64,7 +64,8 @@ def test_cloning_score_matches_torch(action: str, shared: bool, isa: str) -> Non
         fused.enable(on)
         with torch.no_grad():
             scores.append([float(x) for x in learner._score(learner.train)])
-        assert (clone_score(learner.policy, learner.train.obs, learner.train.actions) is not None) == on
+        rows = learner.train
+        assert (clone_score(learner.policy, rows.obs, rows.actions, rows.index) is not None) == on
     np.testing.assert_allclose(scores[0], scores[1], rtol=2e-5, atol=1e-6)
 
 

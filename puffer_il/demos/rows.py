@@ -1,0 +1,128 @@
+"""Rows of observations: drawn by their numbers in C, and successors that are stored once, as the rows after them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from puffer_il.core.spec import Array
+from puffer_il.demos._rows import gather
+
+BLOCK_BYTES = 2**24  # of the rows that are looked at together: what is made of them does not fill the memory
+
+
+def take(rows: Array, index: Array, out: Array | None = None) -> Array:
+    """rows[index] for whole numbers (n,) from 0 on, into `out` (n, …) if it is given; (n, …).
+
+    Contiguous rows of any dtype are copied as bytes, mapped ones too. IndexError for a number that is no row.
+    """
+    index = np.ascontiguousarray(index, np.int64)
+    if not rows.flags.c_contiguous:
+        return np.take(rows, index, 0, out)
+    out = np.empty((len(index), *rows.shape[1:]), rows.dtype) if out is None else out
+    if out.dtype != rows.dtype or out.shape != (len(index), *rows.shape[1:]) or not out.flags.c_contiguous:
+        raise ValueError(f"out is {out.dtype} {out.shape} but {len(index)} rows are {rows.dtype} {rows.shape[1:]}")
+    wrong = gather(_as_bytes(rows), index, _as_bytes(out))
+    if wrong >= 0:
+        raise IndexError(f"row {index[wrong]} is asked for, but there are {len(rows)}")
+    return out
+
+
+def _as_bytes(rows: Array) -> Array:
+    width = math.prod(rows.shape[1:]) * rows.dtype.itemsize
+    return np.asarray(rows).reshape(-1).view(np.uint8).reshape(len(rows), width)
+
+
+def is_mapped(rows: Any) -> bool:
+    """Whether rows lie in a file that is mapped into memory."""
+    return isinstance(rows.obs if isinstance(rows, Successors) else rows, np.memmap)
+
+
+def blocks(rows: Any) -> Iterator[slice]:
+    """All rows, a block of them at a time."""
+    size = max(1, BLOCK_BYTES // max(1, math.prod(rows.shape[1:]) * rows.dtype.itemsize))
+    return (slice(first, min(first + size, len(rows))) for first in range(0, len(rows), size))
+
+
+class Successors(np.lib.mixins.NDArrayOperatorsMixin):
+    """The true successors of `obs` (n, …) without a copy of them: the next row or, at the last row of an episode, its
+    final observation. `starts` (episodes,) int64 are the episodes' first rows, `finals` is (episodes, …).
+
+    It can be used as an array (n, …) is. Runs of rows stay without a copy, rows by their numbers are copied, and what
+    asks for anything else of an array gets one that is made of all rows: np.asarray does.
+    """
+
+    def __init__(self, obs: Array, finals: Array, starts: Array) -> None:
+        self.obs, self.finals, self.starts = obs, finals, starts
+        self.shape, self.dtype, self.ndim, self.nbytes = obs.shape, obs.dtype, obs.ndim, obs.nbytes
+        self.ends = np.append(starts[1:], len(obs))
+
+    def __len__(self) -> int:
+        return len(self.obs)
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, slice):
+            first, stop, step = key.indices(len(self))
+            return self._run(first, stop) if step == 1 and stop > first else self[np.arange(first, stop, step)]
+        if isinstance(key, np.ndarray) and key.dtype == bool and key.shape == (len(self),):
+            return self.take(np.flatnonzero(key))
+        if isinstance(key, np.ndarray) and key.dtype.kind in "iu" and key.ndim == 1:
+            return self.take(np.where(key < 0, key + len(self), key))
+        return np.asarray(self)[key]
+
+    def take(self, index: Array) -> Array:
+        """The successors of rows (n,), numbered from 0."""
+        made = take(self.obs, np.minimum(index + 1, len(self) - 1))
+        episode = np.searchsorted(self.starts, index, side="right") - 1
+        last = self.ends[episode] == index + 1
+        made[last] = self.finals[episode[last]]
+        return made
+
+    def _run(self, first: int, stop: int) -> Successors:
+        inside = (self.starts < stop) & (self.ends > first)
+        finals, ends = self.finals[inside], self.ends[inside]
+        if ends[-1] > stop:  # cut off in the middle of an episode
+            finals = np.append(finals[:-1], self.obs[stop][None], 0)
+        return Successors(self.obs[first:stop], finals, np.maximum(self.starts[inside] - first, 0))
+
+    def astype(self, dtype: Any, copy: bool = True) -> Any:
+        """Of another dtype; the same without a copy where it is that."""
+        return self if dtype == self.dtype and not copy else np.asarray(self).astype(dtype, copy=False)
+
+    def setflags(self, write: bool) -> None:
+        """Read-only, as arrays of demonstrations become."""
+        self.finals.setflags(write=write)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        if copy is False:
+            raise ValueError("successors are stored as the rows after them; an array of them is a copy")
+        made = np.empty(self.shape, self.dtype if dtype is None else dtype)
+        made[:-1] = self.obs[1:]
+        made[self.ends - 1] = self.finals
+        return made
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        return getattr(ufunc, method)(*(np.asarray(x) if isinstance(x, Successors) else x for x in inputs), **options)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or "finals" not in self.__dict__:
+            raise AttributeError(name)
+        return getattr(np.asarray(self), name)
+
+
+def successors(obs: Array, next_obs: Array, starts: Array) -> Array | Successors:
+    """`next_obs` without a copy of `obs` where it is one: the same bytes, but for the last rows of episodes."""
+    like = next_obs.shape == obs.shape and next_obs.dtype == obs.dtype
+    cut = len(starts) and starts[0] == 0 and starts[-1] < len(obs) and (np.diff(starts) > 0).all()
+    if not (like and cut and obs.flags.c_contiguous and next_obs.flags.c_contiguous):
+        return next_obs
+    mine, theirs, inner = _as_bytes(obs), _as_bytes(next_obs), np.ones(len(obs), bool)
+    last = np.append(starts[1:], len(obs)) - 1
+    inner[last] = False
+    for part in blocks(obs[1:]):
+        if ((theirs[part] != mine[part.start + 1:part.stop + 1]).any(1) & inner[part]).any():
+            return next_obs
+    return Successors(obs, next_obs[last], starts)

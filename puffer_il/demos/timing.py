@@ -43,7 +43,8 @@ def _errors(obs: Array, next_obs: Array | Successors, actions: Array, starts: Ar
     if math.prod(obs.shape[1:]) > COLUMNS:
         return np.zeros(0), np.zeros(0)
     rows = np.setdiff1d(np.arange(min(len(obs), MOST)), starts)
-    obs, next_obs = (array[rows].reshape(len(rows), math.prod(array.shape[1:])).astype(np.float64) for array in (obs, next_obs))
+    width = math.prod(obs.shape[1:])
+    obs, next_obs = (array[rows].reshape(len(rows), width).astype(np.float64) for array in (obs, next_obs))
     change, scale = next_obs - obs, (next_obs - obs).std(0) if len(rows) else np.zeros(obs.shape[1])
     moves = scale > 1e-6 * np.abs(obs).max(initial=0)
     if len(rows) < FEWEST or not moves.any():

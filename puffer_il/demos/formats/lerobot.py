@@ -194,7 +194,7 @@ def write(target: Path | str, demos: Demos, fps: int = 30, task: str = "") -> No
         raise InputError(f"{source}: its observations {', '.join(names)} are a Tuple's, or their names hold dots; keep "
                          "our own .npz")
     rows: dict[str, Array] = {}
-    for prefix, obs in (("", demos.obs), (NEXT, demos.next_obs)):
+    for prefix, obs in (("", demos.obs), (NEXT, np.asarray(demos.next_obs))):
         rows |= {f"{prefix}{OBS}.{name}": field.of(obs).reshape(n, -1) for name, field in names.items()} or {
             f"{prefix}{OBS}.state": obs.reshape(n, -1)}
     chosen = demos.actions.dtype.kind == "i"

@@ -6,14 +6,29 @@ recordings again to see the observations.
 has a successor only where `next_obs` is stored.
 """
 
+import json
 import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from puffer_il.core.checkpoint import whole
+from puffer_il.core.errors import InputError, one_line
+from puffer_il.core.rows import nested
+from puffer_il.core.spec import Array
 from puffer_il.demos import robot_groups
+from puffer_il.demos.build import trajectories
 from puffer_il.demos.dataset import Demos
 from puffer_il.demos.episodes import join_episodes
 from puffer_il.demos.hdf5 import Hdf5
 
 MARKS, KIND, LOOKS = (), "hdf5", robot_groups.LOOKS
+FLAT = "flat"  # what robomimic calls observations without parts
+SPLIT = "split_names"  # attribute of data in files that we wrote: "." where "arm.angles" is in a Dict "arm"
+ENDS = ("terminated", "truncated")  # attributes of an episode in files that we wrote
+ENV_ARGS = {"env_name": "", "type": 2, "env_kwargs": {}}  # 2: an environment of Gym, of which nothing is known
 NO_TERMINATIONS = ("episodes count as cut off (truncated): this format's dones mark success or the last row, not "
                    "terminations")
 REPLAY = ("play it again in its simulator: "
@@ -28,14 +43,94 @@ def read(file: Hdf5, time_limit: int | None) -> Demos:
     return read_robomimic(file)
 
 
-def read_robomimic(file: Hdf5, without: tuple[str, ...] = ()) -> Demos:
-    """The same of any file of this layout; observations `without` are left out."""
+def read_robomimic(file: Hdf5) -> Demos:
+    """The same of any file of this layout."""
     check_observed(file, REPLAY)
-    notes = [NO_TERMINATIONS]
-    episodes = list(robot_groups.read_groups(file, notes, without))
-    for episode in episodes:
-        episode.terminated, episode.truncated = False, True
+    notes: list[str] = []
+    episodes = list(robot_groups.read_groups(file, notes))
+    told = [[file.attribute(f"data/{episode.name}", name) for name in ENDS] for episode in episodes]
+    if any(flag is None for flags in told for flag in flags):
+        notes.insert(0, NO_TERMINATIONS)
+        told = [[False, True]] * len(episodes)
+    split = file.attribute("data", SPLIT) == "."
+    for episode, (terminated, truncated) in zip(episodes, told, strict=True):
+        episode.terminated, episode.truncated = bool(terminated), bool(truncated)
+        episode.obs, episode.next_obs = (_unnamed(obs, split) for obs in (episode.obs, episode.next_obs))
     return join_episodes(file.source, episodes, notes)
+
+
+def _unnamed(obs: Any, split: bool) -> Any:
+    """Observations in the form that they had before they were written."""
+    if not isinstance(obs, dict):
+        return obs
+    return obs[FLAT] if obs.keys() == {FLAT} else nested(
+        [(tuple(name.split(".")), leaf) for name, leaf in obs.items()]) if split else obs
+
+
+def write(path: Path | str, demos: Demos) -> None:
+    """What robomimic's `SequenceDataset` reads: a group an episode with `next_obs`, dones set on its last row, and how
+    it ended as the attributes ENDS, which only we read.
+
+    Raises InputError where rows are subsampled, where there are no actions or they have parts, and for observations
+    that are no Dict or array.
+    """
+    trajectories(demos)  # refuses what has gaps, or no actions
+    if demos.action_parts:
+        raise InputError(f"demos {demos.source}: actions have parts, which robomimic's layout cannot hold; keep our "
+                         "own .npz")
+    path = Path(path)
+    try:
+        import h5py
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole(path) as temporary, h5py.File(temporary, "w") as file:
+            for number, (start, end) in enumerate(zip(demos.episode_starts, demos.episode_ends, strict=True)):
+                group = file.create_group(f"data/demo_{number}")
+                for name, array in _columns(demos, slice(start, end)):
+                    group[name] = array
+                group.attrs.update({"num_samples": end - start, ENDS[0]: bool(demos.terminated[number]),
+                                    ENDS[1]: bool(demos.truncated[number])})
+            if _is_deep(demos):
+                file["data"].attrs[SPLIT] = "."
+            file["data"].attrs.update({"total": len(demos), "env_args": json.dumps(ENV_ARGS)})
+    except ImportError as error:
+        raise InputError(f"robomimic {path}: writing HDF5 needs h5py ({one_line(error)}); pip install 'puffer-il[hdf5]'"
+                         ) from None
+    except OSError as error:
+        raise InputError(f"robomimic {path}: cannot be written ({one_line(error)}); choose another place") from None
+
+
+def _columns(demos: Demos, rows: slice) -> Iterator[tuple[str, Array]]:
+    """The datasets of an episode."""
+    for name in ("obs", "next_obs"):
+        for key, leaf in _parts(demos, getattr(demos, name)[rows]):
+            yield f"{name}/{key}", leaf
+    assert demos.actions is not None
+    last = np.zeros(rows.stop - rows.start, np.int64)
+    last[-1] = 1
+    yield from (("actions", demos.actions[rows]), ("dones", last))
+    yield from ((name, array[rows]) for name in ("rewards", "states")
+                if (array := getattr(demos, name)) is not None)
+
+
+def _parts(demos: Demos, obs: Array) -> Iterator[tuple[str, Array]]:
+    """The parts of observations by their names in the file: "goal", "arm.angles" (robomimic reads no groups of groups),
+    FLAT for an array."""
+    if demos.layout is None or not demos.layout.nested:
+        yield FLAT, obs
+        return
+    for field in demos.layout.own:
+        wrong = [key for key in field.path or () if not isinstance(key, str) or "/" in key or not key.strip(".")
+                 or ("." in key and _is_deep(demos))]
+        if wrong:
+            raise InputError(f"demos {demos.source}: the part {field.name!r} of its observations has no name that HDF5 "
+                             "can hold (parts of Tuples have none); keep our own .npz")
+        yield ".".join(map(str, field.path or ())), field.of(obs)
+
+
+def _is_deep(demos: Demos) -> bool:
+    """Whether a Dict is in another one."""
+    return demos.layout is not None and any(len(field.path or ()) > 1 for field in demos.layout.own)
 
 
 def check_observed(file: Hdf5, replay: str) -> None:

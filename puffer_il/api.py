@@ -193,18 +193,20 @@ def collect(policy: Any, env: Env | None = None, *, episodes: int, seed: int = 0
 
     `demos.save("d.npz")` keeps them, and `train(…, demos=demos)` learns from them.
     """
+    from puffer_il.training.hung import guarded
     from puffer_il.training.process import torch_threads
     from puffer_il.training.resolve_actor import resolve_actor
-    from puffer_il.training.run_dir import limit_of
+    from puffer_il.training.run_dir import patience_of
 
     _positive("episodes", episodes)
     source, creator = _scene(policy, env, kwargs, trust, pictures)
     rows = creator.facts().rows_for(min(episodes, MOST_ROWS))
-    with torch_threads(1), vectors.make_vec(creator, num_envs=rows, seed=seed) as vec:
+    limit, watch = patience_of(source)
+    with torch_threads(1), vectors.make_vec(creator, num_envs=rows, seed=seed, watch=watch) as vec, guarded(vec):
         vec.reset()
         actor = resolve_actor("policy", source, vec, deterministic=deterministic, seed=seed)
         return demonstrations.collect(vec, actor, episodes, f"collected in {creator.name}", seed=seed,
-                                      limit=limit_of(source))
+                                      limit=limit)
 
 
 def load_demos(source: Source, env: Env | None = None, *, episodes: int = 0, subsample: int = 1, seed: int = 0,

@@ -155,9 +155,10 @@ def export(args: Namespace) -> int:
 def collect(args: Namespace) -> int:
     """Record a run's policy in its own environment's parameters, an expert's file or script, or random actions."""
     from puffer_il.demos import collect
+    from puffer_il.training.hung import guarded
     from puffer_il.training.process import torch_threads
     from puffer_il.training.resolve_actor import flagged, resolve_actor
-    from puffer_il.training.run_dir import environment_of, limit_of
+    from puffer_il.training.run_dir import environment_of, patience_of
     from puffer_il.vector.make import fastest_name, find_creator
     from puffer_il.vector.vec import make_vec
 
@@ -165,13 +166,15 @@ def collect(args: Namespace) -> int:
     env, kwargs, pictures = environment_of(args.policy, args.env, args.kwargs, args.trust)
     pictures = args.pictures or pictures
     rows = find_creator(env, kwargs, pictures).facts().rows_for(min(args.episodes, 64))
-    with torch_threads(1), make_vec(env, num_envs=rows, kwargs=kwargs, seed=args.seed, pictures=pictures) as vec:
+    limit, watch = patience_of(args.policy)
+    with torch_threads(1), make_vec(env, num_envs=rows, kwargs=kwargs, seed=args.seed, pictures=pictures,
+                                    watch=watch) as vec, guarded(vec):
         vec.reset()
         actor = resolve_actor(*flagged(args.policy, args.expert), vec, deterministic=not args.stochastic,
                               seed=args.seed)
         for line in vec.notices:
             parser.notice(line)
-        demos = collect(vec, actor, args.episodes, args.typed, seed=args.seed, limit=limit_of(args.policy))
+        demos = collect(vec, actor, args.episodes, args.typed, seed=args.seed, limit=limit)
     for line in demos.notes:
         parser.notice(line)
     demos.save(args.out, env=args.env, collected=args.typed)

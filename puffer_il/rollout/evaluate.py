@@ -233,7 +233,7 @@ def make_eval_vec(env: EnvConfig, episodes: int, creator: Creator | None = None,
     rows = max(least, min(episodes, MAX_ROWS, env.num_envs) // least * least)
     backend = "multiprocessing" if env.num_workers else env.backend
     return make_vec(creator, num_envs=rows, backend=backend, clip_actions=env.clip_actions, on_nan=env.on_nan,
-                    watch=watch or Watch(env.timeout_s, env.on_timeout))
+                    watch=watch or Watch(env.timeout_s, env.on_timeout, guard=True))
 
 
 @torch.no_grad()

@@ -9,13 +9,15 @@ what is left is the last regular checkpoint.
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
 from puffer_il.core.errors import EnvFailure, Quit
-from puffer_il.training.process import Interrupts
+from puffer_il.training.process import Interrupts, reachable
 from puffer_il.vector.vec import Vec
 from puffer_il.vector.watch import Wait
 
@@ -43,6 +45,27 @@ def watched(vecs: list[Vec], interrupts: Interrupts, last_words: LastWords) -> I
         finally:
             over.set()
             thread.join()
+
+
+@contextmanager
+def guarded(vec: Vec) -> Iterator[Vec]:
+    """The same for a vector that no run steps: `eval` and `demos collect`, where there is no checkpoint to write."""
+    if vec.backend == "multiprocessing" or threading.current_thread() is not threading.main_thread():
+        yield vec
+        return
+    with reachable() as interrupts, watched([vec], interrupts, end_process):
+        vec.watch.asked_s = interrupts.asked_s
+        try:
+            yield vec
+        except Quit:  # said by a signal that C code kept from the main thread
+            raise KeyboardInterrupt from None
+
+
+def end_process(error: BaseException) -> None:
+    """Leave at once, with the error as the last word."""
+    text = str(error) or "interrupted in an environment that does not come back"
+    print(f"puffer-il: {text}", file=sys.stderr, flush=True)
+    os._exit(130 if isinstance(error, Quit) else 1)
 
 
 def _look(vecs: list[Vec], interrupts: Interrupts, last_words: LastWords, over: threading.Event) -> None:

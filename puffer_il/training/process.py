@@ -130,6 +130,26 @@ def interruptible() -> Iterator[Interrupts]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def reachable() -> Iterator[Interrupts]:
+    """Other threads can raise errors in the main one (`raise_in_main`), where no run hears of signals; the user's do
+    what they did. Only in the main thread."""
+    reached, before = Interrupts(), signal.getsignal(signal.SIGINT)
+
+    def note(number: int, frame: Any) -> None:
+        pending, reached._pending = reached._pending, None
+        if pending is None and callable(before):
+            before(number, frame)
+        elif pending is not None and pending[1]():
+            raise pending[0]
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield reached
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def allocator(device: torch.device) -> Any:
     """Zeroed arrays; page-locked where the learner is on a GPU, so that copies need not wait."""
     if device.type == "cpu":

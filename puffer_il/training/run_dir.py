@@ -18,6 +18,7 @@ from puffer_il.core.frames import Pictures
 from puffer_il.learners.experiment import build
 from puffer_il.vector import trust
 from puffer_il.vector.make import same_environment
+from puffer_il.vector.watch import Watch
 
 LOCK_TRIES, LOCK_WAIT_S = 20, 0.1
 
@@ -115,11 +116,13 @@ def check_named(path: Path, tables: dict[str, Any]) -> None:
                              "train' wrote")
 
 
-def limit_of(policy: object) -> int:
-    """Steps after which an evaluated episode of a run's policy is cut, by its config; 0 where that leaves it to the
-    environment, and for other policies."""
-    is_run = isinstance(policy, Path) and (policy / "config.toml").is_file()
-    return load_config(policy).eval.max_episode_steps if is_run else 0  # type: ignore[arg-type]
+def patience_of(policy: object) -> tuple[int, Watch]:
+    """How long whoever records a policy waits for it, as its run says: steps after which an episode that goes on is
+    given up, 0 where that is left to the environment; and what becomes of environments that do not answer."""
+    if not (isinstance(policy, Path) and (policy / "config.toml").is_file()):
+        return 0, Watch(guard=True)
+    config = load_config(policy)
+    return config.eval.max_episode_steps, Watch(config.env.timeout_s, config.env.on_timeout, guard=True)
 
 
 def environment_of(policy: Path | None, env: str | None, kwargs: dict[str, Any], trusted: bool = False

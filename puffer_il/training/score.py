@@ -12,6 +12,7 @@ from puffer_il.nn.policy import Policy
 from puffer_il.rollout.actors import RandomActor
 from puffer_il.rollout.episode_limit import episode_limit
 from puffer_il.rollout.evaluate import EVAL_SEED, FINAL_SEED, evaluate, log_likelihood, make_eval_vec
+from puffer_il.training.hung import guarded
 from puffer_il.training.kept import differs
 from puffer_il.training.process import torch_threads
 from puffer_il.training.resolve_actor import resolve_actor
@@ -41,7 +42,7 @@ def score(policy: Any, creator: Creator, episodes: int, seed: int = 0, *, determ
         deterministic = config.eval.deterministic if deterministic is None else deterministic
     if clip_actions is not None:
         env = replace(env, clip_actions=clip_actions)
-    with torch_threads(threads), make_eval_vec(env, episodes, creator) as vec:
+    with torch_threads(threads), make_eval_vec(env, episodes, creator) as vec, guarded(vec):
         vec.reset()
         spec = vec.spec
         if known and known["spec"].pictures != spec.pictures:

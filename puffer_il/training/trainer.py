@@ -1,8 +1,6 @@
 """The loop: collect → relabel → advantages → update → report."""
 
-import os
 import platform
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -30,7 +28,7 @@ from puffer_il.training.checkpoints import Checkpoints
 from puffer_il.training.divergence import diverged, go_back
 from puffer_il.training.folder import Folder
 from puffer_il.training.health import Health
-from puffer_il.training.hung import watched
+from puffer_il.training.hung import end_process, watched
 from puffer_il.training.judge import Judge
 from puffer_il.training.kept import Kept, Snapshot, is_kept, sign_of
 from puffer_il.training.loggers import Logger, RunInfo
@@ -139,10 +137,8 @@ class Trainer:
         for logger in self.loggers:
             with suppress(Exception):
                 logger.close()
-        text = str(error) or "interrupted in an environment that does not come back"
-        print(f"puffer-il: {text}", file=sys.stderr, flush=True)
         last_word.told()
-        os._exit(130 if isinstance(error, Quit) else 1)
+        end_process(error)
 
     def run(self) -> None:
         """Iterate until the status is another than "running"."""

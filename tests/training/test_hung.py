@@ -12,9 +12,11 @@ import time
 from pathlib import Path
 
 import gymnasium
+import numpy as np
 import psutil
 import pytest
 
+import puffer_il
 from puffer_il.core.errors import EnvFailure
 from puffer_il.training import hung
 from puffer_il.training.run_dir import prepare_run_dir
@@ -147,6 +149,38 @@ def test_the_second_interrupt_costs_no_finished_iteration(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(sleepy(tmp_path / "run", after=40, kwargs={"tells": os.getpid(), "twice": True}, **SERIAL))
     assert final_state(tmp_path / "run")["env_steps"] == 2 * 64
+
+
+OUTSIDE = {"one worker": "auto", "serial": "serial"}
+
+
+@pytest.mark.parametrize("place", OUTSIDE)
+def test_evaluations_and_recordings_report_a_hang_and_stop_if_that_is_wanted(place, tmp_path, capfd):
+    """Without a run around them, by the keys of the run whose policy plays."""
+    for choice in ("wait", "stop"):
+        folder = tmp_path / choice
+        config = tiny("ppo", folder, env__name=f"{__name__}:Sleepy", env__backend=OUTSIDE[place], env__timeout_s=0.3,
+                      env__on_timeout=choice, eval__final_episodes=1, **{**FEW, "train__total_steps": 64})
+        run(config)
+        for use in (puffer_il.evaluate, puffer_il.collect):
+            slow = {"after": 9, "seconds": 0.6 if choice == "wait" else 30.0, "episodes": 2, "trust": True}
+            if choice == "wait":
+                use(folder, **slow)
+                told = capfd.readouterr().err
+                assert "in step 10 since the seed" in told and "waiting on (env.on_timeout" in told, told
+                continue
+            begin = time.monotonic()
+            with pytest.raises(EnvFailure, match=r"in step 10 since the seed \d+, has not answered for .* 'stop'"):
+                use(folder, **slow)
+            assert time.monotonic() - begin < 10
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interrupt_ends_a_recording_that_hangs_at_once():
+    begin, here = time.monotonic(), os.getpid()
+    with pytest.raises(KeyboardInterrupt):
+        puffer_il.collect(lambda obs: np.zeros(len(obs), int), lambda: Sleepy(5, tells=here), episodes=1)
+    assert time.monotonic() - begin < 10
 
 
 DEAF = """

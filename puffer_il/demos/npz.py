@@ -14,7 +14,7 @@ import numpy as np
 
 from puffer_il.core.checkpoint import whole
 from puffer_il.core.errors import InputError, one_line
-from puffer_il.core.npz import DAMAGED, check_members, misfit
+from puffer_il.core.npz import DAMAGED, HEADERS, check_members, misfit
 from puffer_il.core.spec import Array
 from puffer_il.demos.dataset import check_starts
 
@@ -23,6 +23,14 @@ SAVE_DEMOS = (
     "episode_starts=…, rewards=…): n rows of numbers in obs and next_obs (n, …), actions int (n,) or float (n, dim), "
     "terminations and truncations bool (n,), rewards float (n,) if known, and the episodes' first rows in "
     "episode_starts int (episodes,)")
+
+# What to run where a pickle is trusted: each episode's arrays under names of their own, as formats/plain.py reads them.
+UNPICKLE = ("import pickle, numpy as np; d = {load}; d = d if isinstance(d, list) else [d]; flat = {{f'{{k}}_{{i}}': "
+            "np.asarray(v) for i, e in enumerate(d) for k, v in e.items()}}; np.savez('plain.npz', **{{k: v for k, v "
+            "in flat.items() if v.dtype != object}})")
+LOADS = {b"\x80": "pickle.load(open({!r}, 'rb'))", b"\x1f\x8b": "pickle.load(__import__('gzip').open({!r}))",
+         b"PK": "__import__('torch').load({!r}, weights_only=False)"}
+LOAD_ARRAYS = "[dict(zip(z, e)) for z in [np.load({!r}, allow_pickle=True)] for e in zip(*z.values())]"
 
 
 class Arrays:
@@ -73,6 +81,29 @@ class Arrays:
             starts = np.flatnonzero(starts)
         return check_starts(self.where, starts, count)
 
+    def shape(self, key: str) -> tuple[int, ...]:
+        """The shape of an array; () for what is none of plain numbers."""
+        try:
+            return np.shape(self._arrays[key])
+        except ValueError:
+            return ()
+
+    def flags(self, key: str, count: int) -> Array:
+        """(count,) bool, one for each row. InputError for another number of them."""
+        flags = self.rows(key).reshape(-1).astype(bool)
+        if len(flags) != count:
+            self.refuse(f"{key} has {len(flags)} rows but there are {count} observations; give one per transition")
+        return flags
+
+    def pickled(self, load: str = LOAD_ARRAYS) -> str:
+        """Why what is pickled is refused, and how to save it plainly; `load` is what reads it, with the place of its
+        path."""
+        remedy = self.remedy
+        if remedy is SAVE_DEMOS:
+            recipe = UNPICKLE.format(load=load.format(self.source))
+            remedy = f"where you trust the file, run this in the package that wrote it, and give plain.npz: {recipe}"
+        return f"holds pickled Python objects, which are never loaded (they can run code); {remedy}"
+
     def listing(self) -> str:
         return ", ".join(sorted(self.keys)) or "nothing"
 
@@ -110,11 +141,19 @@ class Npz(Arrays):
             raise
         except Exception as error:  # what a crafted header makes of numpy's parser can raise anything
             if "pickle" in str(error):
-                self.refuse(f"array {key!r} {self._pickled()}")
+                self.refuse(f"array {key!r} {self.pickled()}")
             self.refuse(f"array {key!r} is damaged ({one_line(error)}); copy or record the file again")
         if not isinstance(array, np.ndarray):
             self.refuse(f"member {key!r} is not an array; save the file with np.savez")
         return array
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        try:
+            with self._file.zip.open(f"{key}.npy") as file:
+                reader = HEADERS.get(np.lib.format.read_magic(file))
+                return () if reader is None else reader(file)[0]
+        except DAMAGED:
+            return ()  # which is told when it is read
 
     def raw(self, key: str) -> bytes:
         """A member that is not an array, undecoded."""
@@ -133,13 +172,21 @@ class Npz(Arrays):
         if not head:
             self.refuse("is empty; copy or record it again")
         if zipfile.is_zipfile(path):
+            self._check_torch(path)
             return
         if head.startswith(b"PK"):
             self.refuse("is cut off in the middle; copy or record it again")
-        if head.startswith(b"\x80"):
-            self.refuse(self._pickled())
+        for magic, load in LOADS.items():
+            if head.startswith(magic):
+                self.refuse(self.pickled(load))
         what = "a single array (.npy)" if head == b"\x93NUMPY" else "no .npz file"
         self.refuse(f"is {what}; {self.remedy}")
+
+    def _check_torch(self, path: Path) -> None:
+        """Refuse what torch.save wrote, which is a zip file too."""
+        with zipfile.ZipFile(path) as archive:
+            if any(name.endswith("/data.pkl") for name in archive.namelist()):
+                self.refuse(self.pickled(LOADS[b"PK"]))
 
     def _check_sizes(self, size: int) -> None:
         """Refuse what says of itself that it is far larger than the file, before any of it is unpacked."""
@@ -155,9 +202,6 @@ class Npz(Arrays):
             wrong = misfit(file, member.file_size)
         if wrong:
             self.refuse(f"array {key!r} is damaged ({wrong}); copy or record the file again")
-
-    def _pickled(self) -> str:
-        return f"holds pickled Python objects, which are never loaded (they can run code); {self.remedy}"
 
 
 def save_npz(path: Path | str, arrays: dict[str, Array]) -> None:

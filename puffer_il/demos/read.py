@@ -1,8 +1,9 @@
 """Files, data sets and arrays → Demos. A source is recognised by its content: see puffer_il.demos.formats."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from puffer_il.demos.actions import pack_actions
 from puffer_il.demos.dataset import Demos
 from puffer_il.demos.fields import gathered, is_parted
 from puffer_il.demos.formats import formats
+from puffer_il.demos.formats.plain import numbered_lists
 from puffer_il.demos.kinds import check_name, kind_of, kinds_of, of_kind, opened, which
 from puffer_il.demos.npz import SAVE_DEMOS, Arrays, Npz
 from puffer_il.demos.spaces import is_nested, space_of
@@ -76,7 +78,7 @@ def _in_memory(source: Mapping[str, Any], time_limit: int | None, chosen: str, n
     """Arrays, of which observations and actions may be dicts and tuples of them, or named as "obs/goal"."""
     more: dict[str, Any] = {}
     try:
-        source = gathered(source)
+        source = gathered(numbered_lists(source))
         made: dict[str, Any] = dict(source)
         if is_nested(source.get("obs")):
             layout = more["layout"] = lay_out(space_of(source["obs"]), exact=True)
@@ -98,16 +100,20 @@ def _has_parts(actions: Any, rows: int) -> bool:
 
 
 def _read(file: Arrays, time_limit: int | None, chosen: str) -> Demos:
-    known = {name: format for name, format in formats().items() if format.MARKS}
-    fitting = [(max(len(keys) for keys in format.MARKS if file.keys.issuperset(keys)), name)
-               for name, format in known.items() if any(file.keys.issuperset(keys) for keys in format.MARKS)
-               and not file.keys.intersection(getattr(format, "NOT", ()))]
+    known = {name: format for name, format in formats().items() if format.MARKS or hasattr(format, "marks")}
+    alike = {name: [keys for keys in _marks(format, file) if file.keys.issuperset(keys)]
+             for name, format in known.items() if not file.keys.intersection(getattr(format, "NOT", ()))}
+    fitting = [(max(map(len, found)), hasattr(known[name], "marks"), name) for name, found in alike.items() if found]
     if chosen != "auto":
         if chosen not in known:
             file.refuse(f"holds named arrays, and demos.format = {chosen!r} is not a format of those; choose one of "
                         f"{', '.join(known)}, or auto")
         return known[chosen].read(file, time_limit)
     if fitting:  # the one that says most of the keys
-        return known[max(fitting)[1]].read(file, time_limit)
-    told = "; ".join(f"{name}: {' '.join(format.MARKS[0])} …" for name, format in known.items())
+        return known[max(fitting)[-1]].read(file, time_limit)
+    told = "; ".join(f"{name}: {' '.join(format.MARKS[0])} …" for name, format in known.items() if format.MARKS)
     file.refuse(f"holds {file.listing()}, which matches no known format ({told}); {file.remedy}")
+
+
+def _marks(format: ModuleType, file: Arrays) -> Iterable[Collection[str]]:
+    return format.marks(file) if hasattr(format, "marks") else format.MARKS

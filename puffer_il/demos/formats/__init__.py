@@ -2,7 +2,7 @@
 
 A module in this folder is a format, and no list names it. It has
     MARKS    alternatives of keys: named arrays are of this format if they have all keys of one alternative. () where
-             it is none of named arrays
+             it is none of named arrays. A function marks(Arrays) may give them instead
     NOT      keys that none of its files has (may be missing)
     KIND     what its sources are otherwise, told from their content: "hdf5", "folder", "parquet", "csv", "json" or
              "npy" (see `kinds`), or a tuple of those. Without MARKS and KIND its source is written "module:name"

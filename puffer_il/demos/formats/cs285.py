@@ -9,7 +9,7 @@ from puffer_il.demos.dataset import Demos
 from puffer_il.demos.ends import split_ends
 from puffer_il.demos.npz import Arrays
 
-MARKS = (("observation", "action"),)
+MARKS = (("observation", "action", "terminal"),)
 
 
 def read(file: Arrays, time_limit: int | None) -> Demos:

@@ -16,17 +16,15 @@ from puffer_il.demos.dataset import Demos
 from puffer_il.demos.ends import split_ends
 from puffer_il.demos.npz import Arrays
 
-MARKS = (("observations", "actions"),)
 TERMINALS, TIMEOUTS = ("terminals", "terminations", "dones"), ("timeouts", "truncations")
+MARKS = tuple(("observations", "actions", flag) for flag in (*TERMINALS[1:], *TIMEOUTS, "episode_starts")) + tuple(
+    ("observations", "actions", "terminals", other) for other in (*TIMEOUTS, "rewards", "next_observations"))
 KNOWN = {"observations", "actions", "rewards", "next_observations", "episode_starts", *TERMINALS, *TIMEOUTS}
 
 
 def read(file: Arrays, time_limit: int | None) -> Demos:
     obs, notes = file.rows("observations"), list[str]()
     terminal, timeout = _flags(file, TERMINALS, len(obs)), _flags(file, TIMEOUTS, len(obs))
-    if terminal is None and timeout is None and "episode_starts" not in file:
-        file.refuse(f"has neither {TERMINALS[0]} nor {TIMEOUTS[0]}, so that episodes cannot be told apart; save them "
-                    "as bool (n,)")
     ends = np.zeros(len(obs), bool)
     for flags in (terminal, timeout):
         ends |= False if flags is None else flags
@@ -72,9 +70,4 @@ def without_last(file: Arrays, arrays: dict[str, Any], starts: Array, notes: lis
 def _flags(file: Arrays, names: tuple[str, ...], count: int) -> Array | None:
     """(count,) bool, of the first of these names that the file has."""
     name = next((name for name in names if name in file), None)
-    if name is None:
-        return None
-    flags = file.rows(name).reshape(-1).astype(bool)
-    if len(flags) != count:
-        file.refuse(f"{name} has {len(flags)} rows but there are {count} observations; give one per transition")
-    return flags
+    return None if name is None else file.flags(name, count)

@@ -19,7 +19,7 @@ from puffer_il.demos.dataset import Demos
 from puffer_il.demos.ends import split_ends
 from puffer_il.demos.npz import Arrays, save_npz
 
-MARKS = (("obs", "acts"),)
+MARKS = (("obs", "acts", "indices"), ("obs", "acts", "terminal"))
 
 
 def read(file: Arrays, time_limit: int | None) -> Demos:

@@ -32,7 +32,8 @@ from puffer_il.demos.dataset import WHOLE, Demos
 from puffer_il.demos.npz import Arrays, Npz, save_npz
 from puffer_il.demos.rows import Successors
 
-MARKS = (("obs", "actions"), ("obs", "episode_starts"))
+MARKS = (("obs", "actions", "terminations"), ("obs", "actions", "truncations"), ("obs", "actions", "meta"),
+         ("obs", "episode_starts"))
 NAME, VERSION = "puffer_il demos", 1
 OPTIONAL = ("actions", "rewards", "weights", "states")
 STORED = ("obs", "terminations", "truncations", "episode_starts", *OPTIONAL, *WHOLE)

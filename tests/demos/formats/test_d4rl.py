@@ -53,7 +53,7 @@ def test_without_successors_the_last_row_of_an_episode_is_left_out(tmp_path):
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"terminals": None, "timeouts": None}, "neither terminals nor timeouts"),
+    ({"terminals": None, "timeouts": None}, "its 8 rows cannot be told apart into episodes"),
     ({"terminals": flags(2)[:5]}, "terminals has 5 rows but there are 8 observations"),
     ({"next_observations": None, "rewards": np.ones(3)}, "rewards has 3 rows but there are 8"),
     ({"next_observations": None, "terminals": np.ones(N, bool)}, "every episode is one step long"),

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 from argparse import Namespace
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from puffer_il.cli import parser
+from puffer_il.cli import demos_check, demos_edit, parser
+from puffer_il.cli.demo_files import read, spec_of, written
 
 if TYPE_CHECKING:
-    from puffer_il.core.spec import EnvSpec
-    from puffer_il.demos.dataset import Demos
+    pass
 
 COLLECT_EXAMPLES = """\
 examples:
@@ -25,9 +23,9 @@ examples:
 
 
 def add(commands: Any) -> None:
-    group = parser.group(commands, "demos", "demonstrations: info, check, import, export, collect")
+    group = parser.group(commands, "demos", "demonstrations: info, check, edit, import, export, collect")
     about = parser.command(group, "info", info, "show what a file of demonstrations holds")
-    suspicious = parser.command(group, "check", check, "show what looks wrong with a file of demonstrations")
+    suspicious = demos_check.add(group)
     convert = parser.command(group, "import", import_, "convert another package's file into ours")
     write = parser.command(group, "export", export, "convert them into another package's file")
     for one in (about, suspicious, convert, write):
@@ -42,6 +40,7 @@ def add(commands: Any) -> None:
         parser.takes_kwargs(one)
         parser.takes_pictures(one)
         parser.takes_demo_keys(one)
+    demos_edit.add(group)
     parser.takes_trust(write)
     convert.add_argument("--time-limit", type=parser.count, metavar="STEPS", help="the environment's time limit, for a "
                                                                                   "file that marks it as a termination")
@@ -62,7 +61,7 @@ def info(args: Namespace) -> int:
     from puffer_il.core.text import facts, number, shown
     from puffer_il.demos import describe
 
-    told = describe(_read(args, None))
+    told = describe(read(args, None))
     if args.json:
         print(json.dumps(told, indent=2))
         return 0
@@ -89,39 +88,18 @@ def info(args: Namespace) -> int:
     return 0
 
 
-def check(args: Namespace) -> int:
-    """Print what looks wrong; demonstrations that cannot be used are wrong input."""
-    from puffer_il.core.frames import picture_notices
-    from puffer_il.core.text import shown
-    from puffer_il.demos import check_fit, doubts, picture_lines, relaid
-
-    spec = _spec(args)
-    demos = _read(args, spec)
-    found = doubts(demos, spec)
-    notes = [*demos.notes, *picture_lines(demos, spec), *(picture_notices(spec) if spec is not None else ())]
-    for line in (*(f"note: {note}" for note in notes), *(f"warning: {doubt}" for doubt in found)):
-        print(shown(line))
-    if spec is not None:
-        fitted = relaid(demos, spec)
-        check_fit(fitted, spec)
-        for note in fitted.notes[len(demos.notes):]:  # pictures that were turned, or taken for prepared ones
-            print(shown(f"note: {note}"))
-    print(f"{args.file}: {'usable' if found else 'nothing looks wrong'}")
-    return 0
-
-
 def import_(args: Namespace) -> int:
     from puffer_il.demos import check_fit, relaid
 
-    spec = _spec(args)
-    demos = _read(args, spec, args.time_limit)
+    spec = spec_of(args)
+    demos = read(args, spec, args.time_limit)
     if args.no_actions:
         demos = replace(demos, actions=None)
     if spec:
         demos = relaid(demos, spec)
         check_fit(demos, spec)
     demos.save(args.out, env=args.env or "", collected=args.typed)
-    return _written(args.out, demos)
+    return written(args.out, demos)
 
 
 def export(args: Namespace) -> int:
@@ -141,15 +119,15 @@ def export(args: Namespace) -> int:
         if not args.env:
             raise InputError(f"demos {args.file}: does not name its environment; give --env ENV")
         trust.check(args.env, args.kwargs, f"demos {args.file}", args.trust)
-    spec = _spec(args)
-    demos = _read(args, spec)
+    spec = spec_of(args)
+    demos = read(args, spec)
     if to == "minari":
         assert spec is not None
         demos = fit(demos, spec)
         minari.write(args.out, demos, spec)
     else:
         formats()[to].write(args.out, demos)
-    return _written(args.out, demos)
+    return written(args.out, demos)
 
 
 def collect(args: Namespace) -> int:
@@ -178,47 +156,4 @@ def collect(args: Namespace) -> int:
     for line in demos.notes:
         parser.notice(line)
     demos.save(args.out, env=args.env, collected=args.typed)
-    return _written(args.out, demos)
-
-
-def _written(path: str, demos: Demos) -> int:
-    from puffer_il.core.text import number
-
-    returns = "" if demos.returns is None else f", mean return {number(demos.returns.mean())}"
-    size = f", {math.ceil(Path(path).stat().st_size / 1000)} kB" if Path(path).is_file() else ""
-    print(f"{path}: {demos.num_episodes} episodes, {len(demos):,} transitions{returns}{size}")
-    return 0
-
-
-def _spec(args: Namespace) -> EnvSpec | None:
-    """What --env names, if it does."""
-    from puffer_il.vector import trust
-    from puffer_il.vector.make import find_creator
-
-    if not args.env and args.kwargs:
-        raise parser.UsageError("--env.kwargs.NAME sets a parameter of an environment; name it with --env ENV")
-    if not args.env and args.pictures:
-        raise parser.UsageError(f"{args.pictures}: prepares the pictures of an environment; name it with --env ENV")
-    if not args.env:
-        return None
-    trust.remember(args.env, args.kwargs)
-    return find_creator(args.env, args.kwargs, args.pictures).facts().spec
-
-
-def _read(args: Namespace, spec: EnvSpec | None, time_limit: int | None = None) -> Demos:
-    """The demonstrations, read as --demos.KEY says, their actions as rows of the environment."""
-    from puffer_il.demos import as_rows, clipped, first_episodes, read_demos, subsample_rows, with_fields
-
-    keys = args.demo_keys
-    own = {key: keys[key] for key in ("columns", "obs_columns") if key in keys}
-    demos = read_demos(args.file, time_limit, keys.get("format", "auto"), **own)
-    demos = with_fields(demos, keys.get("fields", ()), spec)
-    if spec is not None:
-        demos = as_rows(demos, spec)
-    if keys.get("episodes"):
-        demos = first_episodes(demos, keys["episodes"])
-    if keys.get("clip_actions"):
-        if spec is None:
-            raise parser.UsageError("--demos.clip-actions clips to the range of an environment; name it with --env ENV")
-        demos = clipped(demos, spec)
-    return subsample_rows(demos, keys["subsample"]) if keys.get("subsample", 1) > 1 else demos
+    return written(args.out, demos)

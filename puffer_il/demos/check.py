@@ -1,6 +1,5 @@
-"""What demonstrations are, whether they fit an environment, and what looks wrong with them."""
+"""What demonstrations are, and whether they fit an environment."""
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,27 +8,17 @@ import numpy as np
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ActionSpec, Array, EnvSpec
 from puffer_il.demos.actions import is_one_hot, seems_one_hot
-from puffer_il.demos.angles import odd_angles
-from puffer_il.demos.dataset import Demos, kinds_of
+from puffer_il.demos.dataset import Demos
 from puffer_il.demos.fields import fields_of
-from puffer_il.demos.rows import Successors
-from puffer_il.demos.timing import odd_timing
 
 TOLERANCE = 1e-5  # how far an action may lie outside its range, relative to it: float32 rounding of a recorder
-SMALL = 0.02  # of half the range of an action
-SHOWN = 5  # how many columns or episodes a line names
+SHOWN = 5  # how many columns a line names
 
 
 def check_fit(demos: Demos, spec: EnvSpec) -> None:
     """InputError, naming both sides, unless observations (once `relaid`) and actions are those of `spec`."""
     for misfit in misfits(demos, spec):
         raise InputError(f"demos {demos.source}: {misfit}")
-
-
-def doubts(demos: Demos, spec: EnvSpec | None = None) -> list[str]:
-    """Everything that looks wrong, a line each; [] if all is well. With `spec` also actions that are never taken."""
-    return [*_odd_columns(demos, spec), *_odd_episodes(demos), *_odd_ends(demos), *_odd_successors(demos),
-            *odd_timing(demos), *odd_angles(demos)]
 
 
 def describe(demos: Demos) -> dict[str, Any]:
@@ -148,76 +137,3 @@ def _range_misfits(actions: Array, action: ActionSpec, name: str) -> Iterator[st
         yield (f"actions in column {column} range over [{values.min():.4g}, {values.max():.4g}] but {name} takes "
                f"[{low[column]:.4g}, {high[column]:.4g}] ({wrong.any(1).sum()} of {len(actions)} rows lie outside); "
                "if the recorder's environment clipped them itself, give --demos.clip-actions true")
-
-
-def _odd_columns(demos: Demos, spec: EnvSpec | None) -> Iterator[str]:
-    obs = demos.obs.reshape(len(demos), -1)
-    constant = np.flatnonzero((obs == obs[0]).all(0)) if len(demos) > 1 else ()
-    if len(constant):
-        yield f"{len(constant)} of {obs.shape[1]} observation columns never change ({_some(constant)})"
-    if demos.actions is None:
-        yield "no actions are stored; only algorithms that learn from observations alone can use them"
-        return
-    constant = np.flatnonzero((demos.actions == demos.actions[0]).all(0)) if len(demos) > 1 else ()
-    if len(constant):
-        yield (f"{len(constant)} of {demos.actions.shape[1]} action columns never change ({_some(constant)}); "
-               "a demonstrator that does nothing teaches nothing")
-    elif spec is not None and spec.action.discrete and demos.actions.shape[1] == spec.action.dim:
-        for column, count in enumerate(spec.action.nvec):
-            unused = np.setdiff1d(np.arange(count), demos.actions[:, column])
-            unused += spec.action.start[column] if spec.action.start else 0
-            if len(unused):
-                yield f"{len(unused)} of {count} actions are never taken ({_some(unused)})"
-    elif spec is not None and not spec.action.discrete and demos.actions.shape[1] == spec.action.dim:
-        yield from _small_actions(demos.actions, spec)
-
-
-def _small_actions(actions: Array, spec: EnvSpec) -> Iterator[str]:
-    """Columns that stay in a corner of their range: actions in other units, such as shares of 1 in a range to 255."""
-    low, high = np.asarray(spec.action.low), np.asarray(spec.action.high)
-    spread, half = np.ptp(actions, axis=0), spec.action.half_range
-    small = np.flatnonzero(np.isfinite(low) & np.isfinite(high) & (spread < SMALL * half) & (spread > 0))
-    if len(small):
-        column = small[0]
-        yield (f"{len(small)} of {len(half)} action columns use less than 1% of their range ({_some(small)}): column "
-               f"{column} is in [{actions[:, column].min():.4g}, {actions[:, column].max():.4g}] of "
-               f"[{low[column]:.4g}, {high[column]:.4g}]; are they in the environment's units?")
-
-
-def _odd_episodes(demos: Demos) -> Iterator[str]:
-    kinds = kinds_of(demos)
-    copies = np.flatnonzero(np.bincount(kinds)[kinds] > 1)
-    if len(copies):
-        yield f"{len(copies)} episodes are copies of one another ({_some(copies)}); they count more than once"
-    short = np.flatnonzero(demos.whole_lengths == 1)
-    if len(short):
-        yield f"{len(short)} episodes are one step long ({_some(short)})"
-    if demos.returns is None:
-        yield "no rewards are stored; a policy cannot be compared with the demonstrator's return"
-
-
-def _odd_ends(demos: Demos) -> Iterator[str]:
-    cut_off = np.flatnonzero(~(demos.terminated | demos.truncated))
-    if len(cut_off):
-        yield (f"{len(cut_off)} of {demos.num_episodes} episodes neither terminate nor are truncated "
-               f"({_some(cut_off)}); they count as cut off")
-    lengths = demos.whole_lengths[demos.terminated]
-    if len(lengths) > 2 and len(set(lengths.tolist())) == 1:
-        yield (f"all {len(lengths)} terminated episodes are {lengths[0]} steps long; if that is a time limit, "
-               "they are truncations")
-
-
-def _odd_successors(demos: Demos) -> Iterator[str]:
-    """Subsampled rows do not follow on one another, so they are left alone."""
-    if demos.episode_lengths is not None or isinstance(demos.next_obs, Successors):
-        return
-    inner = np.setdiff1d(np.arange(len(demos)), demos.episode_ends - 1)
-    differ = demos.next_obs[inner] != demos.obs[inner + 1]
-    broken = inner[differ.reshape(len(inner), math.prod(differ.shape[1:])).any(1)]
-    if len(broken):
-        yield (f"next_obs differs from the next row's obs in {len(broken)} rows, first in row {broken[0]}; "
-               "episodes are split wrongly, or rows are missing")
-
-
-def _some(numbers: Any) -> str:
-    return ", ".join(str(int(x)) for x in numbers[:SHOWN]) + ("…" if len(numbers) > SHOWN else "")

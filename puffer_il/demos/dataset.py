@@ -124,8 +124,10 @@ class Demos:
         cut = name in ("obs", "next_obs") and self.layout is not None
         for numbers in [f.of(array) for f in self.layout.fields] if cut else [array]:  # type: ignore[union-attr]
             if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
-                self._refuse(f"{name} is NaN or infinite in row {rows[np.argwhere(~np.isfinite(numbers))[0][0]]}; "
-                             "remove that episode or repair the recording")
+                row = int(rows[np.argwhere(~np.isfinite(numbers))[0][0]])
+                episode = row if name in WHOLE else np.searchsorted(self.episode_starts, row, side="right") - 1
+                where = f"episode {row}" if name in WHOLE else f"row {row} (episode {episode})"
+                self._refuse(f"{name} is NaN or infinite in {where}; remove that episode or repair the recording")
 
     def _check_ends(self) -> None:
         inner = np.setdiff1d(np.flatnonzero(self.terminations | self.truncations), self.episode_ends - 1)

@@ -188,6 +188,11 @@ class NativeEnv(pufferlib.PufferEnv):
         """Numbers of one environment's state; 0 if its states can be neither read nor set one by one."""
         return int(self._api.state_size)
 
+    @property
+    def can_be_put(self) -> bool:
+        """Whether single environments can be put into a state (c_set_state)."""
+        return bool(self._api.set_state)
+
     def env_states(self) -> Array:
         """float64 (num_envs, state_size): where each episode stands, without its generator and its clock."""
         states = np.zeros((self.num_envs, self.state_size))
@@ -201,7 +206,7 @@ class NativeEnv(pufferlib.PufferEnv):
         ValueError if there is no such state, or if it has another shape.
         """
         which = np.arange(self.num_envs) if which is None else np.asarray(which)
-        if not self._api.set_state or states.shape != (len(which), self.state_size):
+        if not self.can_be_put or states.shape != (len(which), self.state_size):
             raise ValueError(f"environment {self.spec_name}: states have shape {states.shape}, but {len(which)} "
                              f"environments have ({len(which)}, {self.state_size})")
         whole = np.zeros((self.num_envs, self.state_size))
@@ -213,7 +218,7 @@ class NativeEnv(pufferlib.PufferEnv):
     def begin_in(self, starts: Starts) -> None:
         """From now on some episodes begin in one of these states; InputError if it cannot be put into them."""
         states, name = starts.states, self.spec_name
-        if not self._api.set_state:
+        if not self.can_be_put:
             raise InputError(f"environment {name} cannot be put into a demonstrated state: {name}.h defines no "
                              "c_set_state; set mix.expert_resets to 0")
         if not self.env_file.autoreset:

@@ -112,13 +112,25 @@ def choose(spec: EnvSpec, demos: Demos | None, learners: Mapping[str, type[Learn
     return Choice(name, (f"{seen}; {alike}", why, *_remarks(demos, spec, able[name])))
 
 
+def needed_of(demos: Demos, spec: EnvSpec) -> int | None:
+    """Transitions of such demonstrations from which on cloning is likely enough; None without actions."""
+    if demos.actions is None:
+        return None
+    images = any(field.image for field in spec.obs_fields)
+    return IMAGES if images else int(_needed(agreement_of(demos, spec)))
+
+
+def _needed(agreement: float | None) -> float:
+    credited = max(UNKNOWN if agreement is None else agreement, 0.1)
+    return max(LEAST, float(f"{CLONE * (1 - credited) / credited ** 2:.2g}"))
+
+
 Preference = tuple[tuple[str, ...], str, str]  # names in order, what was measured, and why these
 
 
 def _of_states(demos: Demos, spec: EnvSpec, cheap: bool) -> Preference:
     agreement = agreement_of(demos, spec)
-    credited = max(UNKNOWN if agreement is None else agreement, 0.1)
-    needed = max(LEAST, float(f"{CLONE * (1 - credited) / credited ** 2:.2g}"))
+    needed = _needed(agreement)
     alike = "a single episode cannot be compared with another" if agreement is None else (
         f"the nearest states of different episodes agree on {max(agreement, 0):.0%} of the action")
     short = f"cloning would need about {needed:,.0f}, and the environment steps in"

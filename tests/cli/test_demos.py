@@ -105,7 +105,8 @@ def test_demos_check_tells_doubts_from_what_does_not_fit(demos, tmp_path, capsys
     capsys.readouterr()
     assert main(["demos", "check", str(tmp_path / "idle.npz")]) == 0
     out = capsys.readouterr().out
-    assert "warning: 1 of 1 action columns never change" in out and out.splitlines()[-1].endswith("usable")
+    assert f"warning: {tmp_path / 'idle.npz'}: 1 of 1 action columns never change" in out
+    assert out.splitlines()[-1].endswith("usable")
 
 
 def test_demos_go_to_imitation_and_back(demos, tmp_path, capsys):

@@ -122,7 +122,8 @@ def test_copies_are_found():
 
 def test_actions_never_taken_are_found():
     spec = EnvSpec("x", (2,), FLOAT, ActionSpec(nvec=(9,)))
-    assert "7 of 9 actions are never taken (2, 3, 4, 5, 6…)" in doubts(make_demos([9, 8, 10]), spec)
+    found = doubts(make_demos([9, 8, 10]), spec)
+    assert any("7 of 9 actions are never taken (2, 3, 4, 5, 6…)" in line for line in found)
 
 
 def test_subsampled_rows_need_not_follow_on_one_another(discrete_spec):
@@ -150,4 +151,4 @@ def test_choices_are_named_as_the_environment_numbers_them():
                                          r"0\.\.2 counted from 0, in column 0"):
         check_fit(replace(make_demos(), actions=np.full((8, 1), 3, np.int32)), spec)
     ones = replace(make_demos(), actions=np.arange(8, dtype=np.int32)[:, None] % 2)
-    assert "1 of 3 actions are never taken (7)" in doubts(ones, spec)
+    assert any("1 of 3 actions are never taken (7)" in line for line in doubts(ones, spec))

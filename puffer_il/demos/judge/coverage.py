@@ -1,0 +1,78 @@
+"""Where episodes begin, against where those of the environment begin."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from puffer_il.core.rows import Array
+from puffer_il.demos.judge.finding import Finding
+from puffer_il.demos.judge.subject import Subject, some
+
+ASKED = 256  # starts of the environment
+DRAWS = 20  # as many sets of its own starts as the demonstrations have, to compare with
+WORSE = 1.3  # times the worst of these: further from the environment's starts than any such set is
+BEYOND = 0.5  # of the range of its starts that a start may lie outside, as ASKED do not show all of it
+UNITS = ((180 / np.pi, "degrees, not radians"), (np.pi / 180, "radians, not degrees"), (1000, "thousandths"),
+         (0.001, "in units of 1,000"), (100, "hundredths"), (0.01, "in units of 100"))
+
+
+def starts(s: Subject) -> Iterator[Finding]:
+    demos = s.demos
+    if s.world is None or not s.obs.shape[1] or demos.obs.shape[1:] != s.world.starts(1).shape[1:]:
+        return
+    own, theirs = s.numbers(s.world.starts(ASKED)), s.obs[demos.episode_starts]
+    if own.shape[1] != theirs.shape[1]:
+        return
+    low, high = own.min(0), own.max(0)
+    room = BEYOND * (high - low) + 1e-3 * np.maximum(1, np.abs(own).max(0))
+    beyond = (theirs < low - room) | (theirs > high + room)
+    if beyond.any():
+        yield _elsewhere(s, beyond, own, theirs)
+    elif s.whole and demos.num_episodes > 1 and np.ptp(own, axis=0).any():
+        yield from _holes(s, own, theirs)
+
+
+def _elsewhere(s: Subject, beyond: Array, own: Array, theirs: Array) -> Finding:
+    episodes = np.flatnonzero(beyond.any(1))
+    episode = int(episodes[0])
+    column = int(np.argmax(beyond[episode]))
+    low, high = own[:, column].min(), own[:, column].max()
+    return Finding("elsewhere",
+                   f"begins with {theirs[episode, column]:.4g} in observation column {s.named([column])}, where the "
+                   f"environment begins with {low:.4g} to {high:.4g}{_unit(own[:, column], theirs[:, column])} "
+                   f"({len(episodes)} of {len(theirs)} episodes: {some(episodes)})",
+                   "use demonstrations of whole episodes, of this environment and its parameters, in its units",
+                   episode=episode, row=int(s.demos.episode_starts[episode]), columns=(column,))
+
+
+def _unit(own: Array, theirs: Array) -> str:
+    sizes = np.median(np.abs(own)), np.median(np.abs(theirs))
+    if not min(sizes):
+        return ""
+    told = [what for factor, what in UNITS if 0.8 < sizes[1] / sizes[0] / factor < 1.25]
+    return f" ({sizes[1] / sizes[0]:.3g} times as large: {told[0]}?)" if told else ""
+
+
+def _holes(s: Subject, own: Array, theirs: Array) -> Iterator[Finding]:
+    """Starts of the environment that are further from any demonstrated one than they would be from as many of its own
+    starts, drawn by chance."""
+    rng, count = np.random.default_rng(0), min(len(theirs), ASKED // 2)
+    scale = own.std(0) + 1e-9
+    own, theirs = own / scale, theirs / scale
+    probes = own[::2]
+
+    def furthest(of: Array) -> tuple[float, int]:
+        near = np.sqrt(np.square(probes[:, None] - of[None]).sum(2)).min(1)
+        return float(np.quantile(near, 0.9)), int(near.argmax())
+
+    usual = max(furthest(rng.choice(own[1::2], count, replace=False))[0] for _ in range(DRAWS))
+    found, probe = furthest(theirs)
+    if found > WORSE * usual and found > 1e-6:
+        column = int(np.abs(probes[probe] - theirs[np.square(theirs - probes[probe]).sum(1).argmin()]).argmax())
+        value, unit = probes[probe, column], scale[column]
+        yield Finding("hole", f"no episode begins near some starts of the environment: observation column "
+                              f"{s.named([column])} is {value * unit:.4g} there, and "
+                              f"{theirs[:, column].min() * unit:.4g} to {theirs[:, column].max() * unit:.4g} in the "
+                              "demonstrations",
+                      "add episodes that begin there; a policy does not know what to do where it was never shown",
+                      columns=(column,))

@@ -1,0 +1,136 @@
+"""Do the recorded actions lead to the recorded observations, rewards and ends? The environment itself is asked, where
+it can be put into the recorded states: those of the file, or observations that are the whole state."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from puffer_il.core.rows import Array
+from puffer_il.demos.judge.finding import Finding
+from puffer_il.demos.judge.subject import Subject
+from puffer_il.demos.judge.world import Steps
+
+MOST = 20_000  # rows
+NEAR = 1e-2  # of the usual change of a number from row to row; float32 and other versions of a library stay below
+FEW = 0.01  # of the rows; more are the rule
+SHIFT = 0.9  # of the rows that another action, or another order, explains
+REWARD = 1e-3  # relative to the largest reward
+
+
+def reproduced(s: Subject) -> Iterator[Finding]:
+    demos, spec, world = s.demos, s.spec, s.world
+    if world is None or spec is None or demos.actions is None or not s.obs.shape[1] or not s.whole:
+        return
+    if demos.obs.shape[1:] != spec.obs_shape or demos.actions.shape[1] not in (spec.action.dim, spec.action.width):
+        return
+    rows = np.arange(min(len(demos), MOST))
+    states, stored = demos.states, True
+    if states is None:
+        states, stored = world.states_of(demos.obs[rows]), False
+    if states is None:
+        return
+    actions = spec.action.chosen(demos.actions)
+    played = world.replay(states[rows], actions[rows])
+    if played is None:
+        yield Finding("states", "the environment cannot be put into the stored states",
+                      "collect them in the same environment, with the same parameters")
+        return
+    differs = _differs(s, rows, played.next_obs)
+    shift = _shifted(s, rows, states, actions, differs) if differs.mean() > FEW else None
+    if shift is not None:
+        yield shift
+    elif stored and _differs(s, rows, played.obs, before=True).mean() > FEW:
+        wrong = rows[_differs(s, rows, played.obs, before=True)]
+        yield Finding("states", f"the stored state shows another observation than the recorded one ({len(wrong)} of "
+                                f"{len(rows)} rows)",
+                      "states and observations stand in different rows, or are of other parameters of the "
+                      "environment: record them together",
+                      **s.at(wrong[0]))
+    elif differs.any():
+        yield _unlike(s, rows, differs, played, stored)
+    else:
+        yield from _rewards(s, rows, played)
+        yield from _ends(s, rows, played)
+
+
+def _differs(s: Subject, rows: Array, seen: Array, before: bool = False) -> Array:
+    """(rows,) bool, where what the environment shows is not what was recorded."""
+    recorded, own = (s.obs if before else s.next_obs)[rows], s.numbers(seen)
+    usual = np.abs(s.next_obs - s.obs).mean(0)
+    slack = NEAR * usual + 1e-5 * np.abs(s.obs).max(0) + 1e-7
+    return (np.abs(own - recorded) > slack).any(1)
+
+
+def _shifted(s: Subject, rows: Array, states: Array, actions: Array, differs: Array) -> Finding | None:
+    """Whether actions of other rows, or others of the same row, lead to what was recorded."""
+    assert s.world is not None and s.spec is not None
+    inside = np.isin(rows, s.inner) & np.isin(rows - 1, s.inner)
+    some = rows[inside][:2_000]
+    if len(some) < 20:
+        return None
+    tries = [("late-frames", actions[some - 1], "the action of the row before leads to the recorded observations, not "
+              "the row's own: observations come one row late", "pair them anew with demos edit --shift 1"),
+             ("early-frames", actions[some + 1], "the action of the next row leads to the recorded observations, not "
+              "the row's own: actions come one row late", "pair them anew with demos edit --shift -1")]
+    spec = s.spec
+    if not spec.action.discrete and spec.action.bounded:
+        mirrored = (np.asarray(spec.action.low) + np.asarray(spec.action.high) - actions[some]).astype(np.float32)
+        tries.append(("mirrored-actions", mirrored, "actions with the opposite sign lead to the recorded observations",
+                      "turn them with demos edit --rescale-actions 1,-1 --env ENV"))
+    elif spec.action.discrete:
+        tries.append(("mirrored-actions", np.array(spec.action.nvec) - 1 - actions[some],
+                      "actions numbered in the opposite order lead to the recorded observations",
+                      "number them as the environment does"))
+    own = differs[some].mean()
+    for kind, tried, what, remedy in tries:
+        played = s.world.replay(states[some], tried)
+        if played is not None and own > 1 - SHIFT and (off := _differs(s, some, played.next_obs).mean()) <= min(
+                1 - SHIFT, own / 2):
+            return Finding(kind, f"{what} ({100 * (1 - off):.0f}% of the rows)", remedy, **s.at(rows[differs][0]))
+    return None
+
+
+def _unlike(s: Subject, rows: Array, differs: Array, played: Steps, stored: bool) -> Finding:
+    first = int(np.argmax(differs))
+    own, recorded = s.numbers(played.next_obs)[first], s.next_obs[rows[first]]
+    column = int(np.argmax(np.abs(own - recorded) / s.scale))
+    cause = ("those rows were altered, or rows are missing" if differs.mean() < 0.2 else
+             "the recording is of other parameters of the environment, or of another version of it")
+    kind = "state" if stored else "observation"
+    return Finding("unreproduced", f"the recorded action leads from the recorded {kind} to {own[column]:.4g} in "
+                                   f"observation column {s.named([column])}, but {recorded[column]:.4g} was recorded "
+                                   f"({differs.sum()} of {len(rows)} rows)",
+                   f"{cause}; give them with --env.kwargs, or leave those episodes out", **s.at(rows[first]),
+                   columns=(column,))
+
+
+def _rewards(s: Subject, rows: Array, played: Steps) -> Iterator[Finding]:
+    recorded = s.demos.rewards
+    if recorded is None:
+        return
+    slack = REWARD * max(np.abs(recorded).max(), np.abs(played.rewards).max())
+    wrong = np.abs(recorded[rows] - played.rewards) > slack
+    if not wrong.any():
+        return
+    row, late = rows[np.argmax(wrong)], ""
+    inner = np.setdiff1d(rows, s.demos.episode_starts)
+    if len(inner) and (np.abs(recorded[inner] - played.rewards[inner - 1]) <= slack).mean() > SHIFT > 1 - wrong.mean():
+        late = ", which is that of the row before: rewards come one row late"
+    yield Finding("rewards", f"the environment rewards this row with {played.rewards[row]:.4g}, but {recorded[row]:.4g}"
+                             f" was recorded{late} ({wrong.sum()} of {len(rows)} rows)",
+                  "take the environment's with demos edit --rewards env", **s.at(row))
+
+
+def _ends(s: Subject, rows: Array, played: Steps) -> Iterator[Finding]:
+    ends, cut = s.demos.terminations[rows], s.demos.truncations[rows]
+    for wrong, what, remedy in (
+            (ends & ~played.terminations, "a termination was recorded, but the environment goes on",
+             "a time limit is a truncation: name it with demos import --time-limit STEPS"),
+            (~ends & played.terminations, "the environment terminates here, but "
+             + "no termination was recorded", "mark it in terminations, or its value counts beyond the end")):
+        if wrong.any():
+            row = rows[np.argmax(wrong)]
+            also = "a truncation" if cut[row] else ""
+            yield Finding("ends", what.replace("no termination", also or "no termination") + f" ({wrong.sum()} rows)",
+                          remedy, **s.at(row))
+

@@ -1,0 +1,127 @@
+"""Single rows that do not belong: spikes, rows of zeros, jumps, rows in disorder."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from puffer_il.core.rows import Array
+from puffer_il.demos.judge.finding import Finding
+from puffer_il.demos.judge.subject import Subject, runs
+
+FEWEST = 100  # rows
+SPIKE = 10.0  # times what 95% of the rows stay below, there and back again
+JUMP = 4.0  # times what 99% of the steps stay below, in half of the numbers at once
+DISORDER = 0.7  # share of the variance that a shuffled recording would have from row to row
+IDLE = 20  # rows
+STILL = 0.02  # of the step that a tenth of the rows exceed
+PADDED = 2  # episodes, from which on zeros at their ends are filling
+
+
+def spikes(s: Subject) -> Iterator[Finding]:
+    """A number that leaves its neighbours for one row and comes back: a bad reading, or a code for "missing"."""
+    rows = s.inner[np.isin(s.inner + 1, s.inner)] + 1 if len(s.inner) else s.inner
+    if len(rows) < FEWEST or not s.obs.shape[1]:
+        return
+    before, here, after = s.obs[rows - 1], s.obs[rows], s.obs[rows + 1]
+    off, back = np.abs(here - (before + after) / 2), np.abs(after - before)
+    usual = np.quantile(off, 0.95, axis=0)
+    wrong = (off > SPIKE * usual) & (off > s.scale) & (back < off / 5) & (usual > 0)
+    for column in map(int, np.flatnonzero(wrong.any(0))):
+        found = np.flatnonzero(wrong[:, column])
+        row = rows[found[0]]
+        yield Finding("spike", f"observation column {s.named([column])} jumps to {s.obs[row, column]:.4g} between "
+                               f"{s.obs[row - 1, column]:.4g} and {s.obs[row + 1, column]:.4g} ({len(found)} rows)",
+                      "fill bad readings from their neighbours, or leave those episodes out (demos edit --drop)",
+                      **s.at(row), columns=(int(column),))
+
+
+def zeros(s: Subject) -> Iterator[Finding]:
+    """Rows in which all numbers are 0: a sensor that was off, or an array that was filled up to the longest episode."""
+    if s.obs.shape[1] < 2 or s.demos.obs.dtype.kind != "f" or s.moves.sum() < 2:
+        return
+    flags = (s.obs == 0).all(1)
+    flags[s.demos.episode_starts] = False
+    if not flags.any() or flags.mean() > 0.9:
+        return
+    stretches = runs(flags, s.episode)
+    at_end = np.isin(stretches[:, 1], s.demos.episode_ends) & (stretches[:, 1] - stretches[:, 0] >= PADDED)
+    first = stretches[0, 0]
+    if at_end.sum() >= PADDED or (at_end.all() and len(stretches)):
+        first = stretches[at_end][0, 0]
+        yield Finding("padding", f"{at_end.sum()} episodes end in rows of zeros ({flags.sum()} rows), as arrays do "
+                                 "that are filled up to the longest episode",
+                      "cut them off (demos edit --cut-idle), or give each episode's true length", **s.at(first))
+        return
+    yield Finding("zeros", f"all observation columns are 0 ({flags.sum()} rows)",
+                  "leave those episodes out (demos edit --drop), or repair the recording", **s.at(first))
+
+
+def jumps(s: Subject) -> Iterator[Finding]:
+    """Steps that are far larger than all others in many numbers at once: rows are missing, or two episodes are one."""
+    if len(s.inner) < FEWEST or s.moves.sum() < 2:
+        return
+    sizes = np.abs(s.steps[:, s.moves])
+    usual = np.quantile(sizes, 0.99, axis=0)
+    moving = usual > 0
+    if moving.sum() < 2:
+        return
+    far = (sizes[:, moving] > JUMP * usual[moving]).sum(1)
+    found = s.inner[far >= max(2, moving.sum() / 2)]  # one alone may hit a wall
+    if len(found):
+        yield Finding("jump", f"the observation jumps to the next row, by more than {JUMP:g} times the largest usual "
+                              f"step ({len(found)} rows)",
+                      "rows are missing there, or two episodes are taken for one: split them", **s.at(found[0]))
+
+
+def disorder(s: Subject) -> Iterator[Finding]:
+    """Rows that are no nearer to the next than to any other."""
+    if len(s.inner) < FEWEST or s.demos.obs.dtype.kind != "f" or s.moves.sum() < 2:
+        return
+    share = np.square(s.steps[:, s.moves]).mean(0) / 2
+    if np.median(share) < DISORDER or share.min() < DISORDER / 2 or _restless(s):
+        return
+    yield Finding("disorder", "rows are no nearer to the next row than to any other: the order of time is lost",
+                  "record the rows in their order; episode_starts gives the first row of each episode")
+
+
+def _restless(s: Subject) -> bool:
+    """Whether the environment itself is like that."""
+    if s.world is None:
+        return False
+    own = s.world.practice(500)
+    before, after = s.numbers(own.obs)[:, s.moves], s.numbers(own.next_obs)[:, s.moves]
+    return bool(np.median(np.square(after - before).mean(0) / (2 * before.var(0) + 1e-12)) >= DISORDER / 2)
+
+
+def idle(s: Subject) -> Iterator[Finding]:
+    """Stretches in which nothing moves and the action stays. Standing still that is rewarded is no idleness."""
+    flags = still(s)
+    if flags.sum() < IDLE:
+        return
+    found = [(a, b) for a, b in runs(flags, s.episode) if b - a >= IDLE and not _pays(s, a, b)]
+    if found:
+        total, longest = sum(b - a for a, b in found), max(b - a for a, b in found)
+        yield Finding("idle", f"nothing moves in {total} of {len(s.demos)} rows, in {len(found)} stretches of up to "
+                              f"{longest} rows, the first of {found[0][1] - found[0][0]}",
+                      "cut them off where episodes begin or end in them (demos edit --cut-idle): a clone that stands "
+                      "still once stays so", **s.at(found[0][0]))
+
+
+def still(s: Subject) -> Array:
+    """(n,) bool, rows after which nothing has moved, and the action is the same."""
+    actions, flags = s.demos.actions, np.zeros(len(s.demos), bool)
+    if len(s.inner) < FEWEST or not s.moves.any() or actions is None:
+        return flags
+    sizes = np.abs(s.steps[:, s.moves])
+    busy = np.quantile(sizes, 0.9, axis=0)
+    held = np.abs(actions[s.inner + 1] - actions[s.inner]).max(1) <= 1e-3 * (1 + np.ptp(actions))
+    flags[s.inner] = (sizes <= STILL * busy).all(1) & held
+    return flags
+
+
+def _pays(s: Subject, first: int, last: int) -> bool:
+    rewards = s.demos.rewards
+    if rewards is None or np.ptp(rewards) == 0:
+        return False
+    own = rewards[s.episode == s.episode[first]]
+    return bool(rewards[first:last].mean() >= own.mean() and np.ptp(own) > 0)

@@ -1,0 +1,41 @@
+"""What is asked of an environment to judge its demonstrations. `vector.world` answers; this room knows no vectors."""
+
+from typing import Protocol
+
+from puffer_il.core.rows import Array
+from puffer_il.core.spec import EnvSpec
+
+
+class Steps(Protocol):
+    """n transitions of the environment itself, named as in `Demos`."""
+
+    @property
+    def obs(self) -> Array: ...
+    @property
+    def actions(self) -> Array: ...
+    @property
+    def next_obs(self) -> Array: ...
+    @property
+    def rewards(self) -> Array: ...
+    @property
+    def terminations(self) -> Array: ...
+
+
+class World(Protocol):
+    """An environment that can be asked."""
+
+    @property
+    def spec(self) -> EnvSpec: ...
+
+    def starts(self, count: int) -> Array:
+        """(count, *obs_shape) first observations of as many episodes, or of somewhat more."""
+
+    def practice(self, count: int) -> Steps:
+        """At least `count` transitions under random actions."""
+
+    def replay(self, states: Array, actions: Array) -> Steps | None:
+        """One step from each of `states` (n, state size) with `actions` (n, dim); None where that cannot be done, or
+        where the environment cannot be put into these states."""
+
+    def states_of(self, obs: Array) -> Array | None:
+        """(n, state size) where observations `obs` (n, *obs_shape) are the whole state; None where they are not."""

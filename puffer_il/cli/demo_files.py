@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from puffer_il.demos.dataset import Demos
 
 
-def written(path: str, demos: Demos) -> int:
+def report_written(path: str, demos: Demos) -> int:
     from puffer_il.core.text import number
 
     returns = "" if demos.returns is None else f", mean return {number(demos.returns.mean())}"

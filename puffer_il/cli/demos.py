@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from puffer_il.cli import demos_check, demos_edit, parser
-from puffer_il.cli.demo_files import read, spec_of, written
+from puffer_il.cli.demo_files import read, report_written, spec_of
 
 if TYPE_CHECKING:
     pass
@@ -99,7 +99,7 @@ def import_(args: Namespace) -> int:
         demos = relaid(demos, spec)
         check_fit(demos, spec)
     demos.save(args.out, env=args.env or "", collected=args.typed)
-    return written(args.out, demos)
+    return report_written(args.out, demos)
 
 
 def export(args: Namespace) -> int:
@@ -127,7 +127,7 @@ def export(args: Namespace) -> int:
         minari.write(args.out, demos, spec)
     else:
         formats()[to].write(args.out, demos)
-    return written(args.out, demos)
+    return report_written(args.out, demos)
 
 
 def collect(args: Namespace) -> int:
@@ -156,4 +156,4 @@ def collect(args: Namespace) -> int:
     for line in demos.notes:
         parser.notice(line)
     demos.save(args.out, env=args.env, collected=args.typed)
-    return written(args.out, demos)
+    return report_written(args.out, demos)

@@ -147,7 +147,7 @@ def _edited(demos: Demos, name: str, value: Any, seed: int, world: World | None)
         "drop-copies": lambda: episodes.without_copies(demos), "cut-at": lambda: pieces.cut_at(demos, value),
         "cut-idle": lambda: pieces.without_idle(demos), "subsample": lambda: subsample_rows(demos, value, seed),
         "shift": lambda: pieces.shifted_by(demos, value), "drop-actions": lambda: values.without_actions(demos),
-        "rescale-actions": lambda: values.rescaled(demos, *value, None if world is None else world.spec),
+        "rescale-actions": lambda: values.rescaled(demos, value, None if world is None else world.spec),
         "rewards": lambda: values.rewarded(demos, value, world),
         "noise-obs": lambda: values.noisy(demos, "obs", value, seed),
         "noise-actions": lambda: values.noisy(demos, "actions", value, seed)}

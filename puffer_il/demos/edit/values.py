@@ -48,8 +48,9 @@ def _asked(demos: Demos, world: World | None) -> Array:
     return played.rewards.astype(np.float32)
 
 
-def rescaled(demos: Demos, low: float, high: float, spec: EnvSpec | None) -> Demos:
-    """Continuous actions mapped by a line, from `low` and `high` to the ends of the environment's range."""
+def rescaled(demos: Demos, ends: tuple[float, float], spec: EnvSpec | None) -> Demos:
+    """Continuous actions mapped by a line that takes `ends` to those of the environment's range."""
+    low, high = ends
     if spec is None:
         raise InputError("--rescale-actions: maps to the range of an environment; name it with --env ENV")
     action = spec.action

@@ -135,5 +135,18 @@ def _range_misfits(actions: Array, action: ActionSpec, name: str) -> Iterator[st
         column = int(np.argmax(wrong.any(0)))
         values = actions[:, column]
         yield (f"actions in column {column} range over [{values.min():.4g}, {values.max():.4g}] but {name} takes "
-               f"[{low[column]:.4g}, {high[column]:.4g}] ({wrong.any(1).sum()} of {len(actions)} rows lie outside); "
-               "if the recorder's environment clipped them itself, give --demos.clip-actions true")
+               f"[{low[column]:.4g}, {high[column]:.4g}] ({wrong.any(1).sum()} of {len(actions)} rows lie outside), "
+               f"first in row {np.argmax(wrong.any(1))}{_units(values, low[column], high[column])}; if the recorder's "
+               "environment clipped them itself, give --demos.clip-actions true, and if they are in other units, map "
+               "them with demos edit --rescale-actions LOW,HIGH")
+
+
+def _units(values: Array, low: float, high: float) -> str:
+    """A guess at what actions that lie outside the range of an environment are measured in; "" where there is none."""
+    bound = max(abs(low), abs(high))
+    ratio = float(np.abs(values).max()) / bound if 0 < bound < np.inf else 0.0
+    for factor, what in ((180 / np.pi, "degrees instead of radians"), (100, "percent"), (1000, "thousandths"),
+                         (255, "bytes")):
+        if 0.8 * factor < ratio <= 1.05 * factor:
+            return f", {ratio:.3g} times the range: {what}?"
+    return ""

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from puffer_il.core.spec import Array, EnvSpec
+from puffer_il.core.spec import Array
 from puffer_il.demos.judge.finding import Finding
 from puffer_il.demos.judge.likeness import neighbours
-from puffer_il.demos.judge.subject import Subject, one_hot, some
+from puffer_il.demos.judge.subject import Subject, some
 
 SMALL = 0.02  # of half the range of an action
 PILED = 0.01  # of the rows, from which on a value is an end of the recorder's own range
@@ -130,14 +130,3 @@ def _told_by_a_line(s: Subject, spread: float) -> float:
         return 1.0
     fitted = np.linalg.lstsq(known[half], s.acted[half], rcond=None)[0]
     return float(1 - np.square(s.acted[~half] - known[~half] @ fitted).sum(1).mean() / spread)
-
-
-def units(actions: Array, spec: EnvSpec) -> str:
-    """A guess at what actions that lie outside the range of an environment are measured in; "" where there is none."""
-    bound = max(float(np.abs(np.asarray(spec.action.high)).max()), 1e-9)
-    ratio = float(np.abs(one_hot(actions)).max()) / bound
-    for factor, what in ((180 / np.pi, "degrees instead of radians"), (100, "percent"), (1000, "thousandths"),
-                         (255, "bytes")):
-        if 0.8 * factor < ratio <= 1.05 * factor:
-            return f"; {ratio:.3g} times the range: {what}?"
-    return ""

@@ -36,21 +36,20 @@ def _elsewhere(s: Subject, beyond: Array, own: Array, theirs: Array) -> Finding:
     episodes = np.flatnonzero(beyond.any(1))
     episode = int(episodes[0])
     column = int(np.argmax(beyond[episode]))
-    low, high = own[:, column].min(), own[:, column].max()
+    low, high, where = own[:, column].min(), own[:, column].max(), beyond.any(0)
     return Finding("elsewhere",
                    f"begins with {theirs[episode, column]:.4g} in observation column {s.named([column])}, where the "
-                   f"environment begins with {low:.4g} to {high:.4g}{_unit(own[:, column], theirs[:, column])} "
+                   f"environment begins with {low:.4g} to {high:.4g}{_unit(own[:, where], theirs[:, where])} "
                    f"({len(episodes)} of {len(theirs)} episodes: {some(episodes)})",
                    "use demonstrations of whole episodes, of this environment and its parameters, in its units",
                    episode=episode, row=int(s.demos.episode_starts[episode]), columns=(column,))
 
 
 def _unit(own: Array, theirs: Array) -> str:
-    sizes = np.median(np.abs(own)), np.median(np.abs(theirs))
-    if not min(sizes):
-        return ""
-    told = [what for factor, what in UNITS if 0.8 < sizes[1] / sizes[0] / factor < 1.25]
-    return f" ({sizes[1] / sizes[0]:.3g} times as large: {told[0]}?)" if told else ""
+    """A guess at the units of columns (n, columns) that are larger, or smaller, than the environment's."""
+    ratio = np.sqrt(np.square(theirs).mean() / (np.square(own).mean() + 1e-30))
+    told = [what for factor, what in UNITS if 0.75 < ratio / factor < 1.33]
+    return f" ({ratio:.3g} times as large: {told[0]}?)" if told else ""
 
 
 def _holes(s: Subject, own: Array, theirs: Array) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ ALIKE = 0.05  # difference of the lengths of near copies
 MOST = 2_000  # episodes that are compared with each other
 REPEATED = 10  # rows in a row: fewer may be the same by chance, or at a start
 ENOUGH = 8  # episodes from which on there is a rest to be unlike
+MANY = 20  # the same for what hangs on where an episode happens to begin
 FENCE = 6.0  # quartile ranges beyond the quartiles: 1 in 3,000 even of an exponential distribution
 FAR = 15.0  # the same for where an episode is on average: a few wander off, and many columns are looked at
 
@@ -112,14 +113,14 @@ def unlike(s: Subject) -> Iterator[Finding]:
 def _features(s: Subject) -> Iterator[tuple[str, Array, float]]:
     """What episodes are compared by: a name, a number for each (episodes,), and how far is unlike."""
     demos = s.demos
-    if demos.returns is not None:
+    if demos.returns is not None and demos.num_episodes >= MANY:
         yield "return", demos.returns, FENCE
     yield "length", demos.whole_lengths.astype(np.float64), FENCE
     if s.whole and s.continuous and len(s.inner):
         change = np.zeros(len(demos))
         change[s.inner] = np.abs(s.acted[s.inner + 1] - s.acted[s.inner]).mean(1)
         yield "change of the action from row to row", _means(s, change), FENCE
-    if s.continuous:
+    if s.continuous and demos.num_episodes >= MANY:
         yield "size of the actions", _means(s, np.abs(s.acted).mean(1)), FENCE
     for column in map(int, np.flatnonzero(s.moves)):
         yield f"mean of observation column {s.named([column])}", _means(s, s.obs[:, column]), FAR

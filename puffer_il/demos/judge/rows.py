@@ -10,7 +10,8 @@ from puffer_il.demos.judge.subject import Subject, runs
 
 FEWEST = 100  # rows
 SPIKE = 10.0  # times what 95% of the rows stay below, there and back again
-JUMP = 4.0  # times what 99% of the steps stay below, in half of the numbers at once
+JUMP = 4.0  # times what 99% of the steps stay below
+SLOW = 0.2  # standard deviations that 99% of the steps of a slow number stay below
 DISORDER = 0.7  # share of the variance that a shuffled recording would have from row to row
 IDLE = 20  # rows
 STILL = 0.02  # of the step that a tenth of the rows exceed
@@ -57,20 +58,27 @@ def zeros(s: Subject) -> Iterator[Finding]:
 
 
 def jumps(s: Subject) -> Iterator[Finding]:
-    """Steps that are far larger than all others in many numbers at once: rows are missing, or two episodes are one."""
+    """Steps of slow numbers, such as positions, that are far larger than all others: in most of them at once, as where
+    rows are missing, or to where episodes begin, as where two of them are one. A wall stops a single number."""
     if len(s.inner) < FEWEST or s.moves.sum() < 2:
         return
-    sizes = np.abs(s.steps[:, s.moves])
+    sizes = np.abs(s.steps)
     usual = np.quantile(sizes, 0.99, axis=0)
-    moving = usual > 0
-    if moving.sum() < 2:
+    slow = (usual > 0) & (usual < SLOW)
+    if not slow.any():
         return
-    far = (sizes[:, moving] > JUMP * usual[moving]).sum(1)
-    found = s.inner[far >= max(2, moving.sum() / 2)]  # one alone may hit a wall
+    times = sizes[:, slow] / usual[slow]
+    firsts = s.obs[s.demos.episode_starts]
+    room = 0.1 * np.ptp(firsts, axis=0) + 1e-6 * s.scale
+    begins = ((s.obs[s.inner + 1] >= firsts.min(0) - room) & (s.obs[s.inner + 1] <= firsts.max(0) + room)).all(1)
+    far = times.max(1) > 3 * JUMP
+    most = ((times > JUMP).mean(1) > 0.5) | (far & ((times > JUMP / 2).mean(1) >= 0.75))
+    found = s.inner[(begins & far) | (most & (slow.sum() >= 2))]
     if len(found):
         yield Finding("jump", f"the observation jumps to the next row, by more than {JUMP:g} times the largest usual "
                               f"step ({len(found)} rows)",
-                      "rows are missing there, or two episodes are taken for one: split them", **s.at(found[0]))
+                      "rows are missing there, or two episodes are taken for one: split them (demos edit --cut-at "
+                      f"{found[0] + 1})", **s.at(found[0]))
 
 
 def disorder(s: Subject) -> Iterator[Finding]:

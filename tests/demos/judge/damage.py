@@ -177,16 +177,16 @@ def shuffled_actions(d):
 
 def glued(d):
     """Episodes 2 and 3 as one."""
+    row = d["episode_starts"][3] - 1
     d["episode_starts"] = np.delete(d["episode_starts"], 3)
-    row = 3 * 120 - 1
     d["terminations"][row], d["truncations"][row] = False, False
     d["next_obs"][row] = d["obs"][row + 1]
 
 
 def missing_rows(d):
-    kept = np.setdiff1d(np.arange(len(d["obs"])), np.arange(130, 190))
     starts = d["episode_starts"].copy()
-    starts[2:] -= 60
+    kept = np.setdiff1d(np.arange(len(d["obs"])), np.arange(starts[1] + 10, starts[1] + 50))
+    starts[2:] -= 40
     rows_of(d, kept, starts)
     follow(d)
 
@@ -235,7 +235,8 @@ def failed(d):
 
 def jerky(d):
     rng = np.random.default_rng(0)
-    d["actions"][600:720] = rng.uniform(-1, 1, d["actions"][600:720].shape)
+    a, b = d["episode_starts"][5], d["episode_starts"][6]
+    d["actions"][a:b] = rng.choice([-1, 1], d["actions"][a:b].shape)
 
 
 def two_ways(d):

@@ -60,6 +60,7 @@ def lines(d, world=None):
 
 
 N = len(SETS["cartpole"]["obs"])
+LIMIT = changed(terminations=lambda d: d["truncations"], truncations=lambda d: np.zeros(N, bool))
 REFUSED = {
     "NaN in an observation": ("cartpole", put("obs", (300, 2), np.nan), "obs is NaN .* row 300 .episode 2.; remove"),
     "NaN in a successor": ("cartpole", put("next_obs", (959, 1), np.nan), "next_obs is NaN .* row 959 .episode 7."),
@@ -117,8 +118,8 @@ WARNED = {
     "other dynamics": ("pendulum", changed(next_obs=lambda d: d["obs"] + 1.3 * (d["next_obs"] - d["obs"])),
                        "episode 0, row .* was recorded .*other parameters.*--env.kwargs"),
 
-           "a termination for a time limit": ("cartpole", changed(terminations=lambda d: d["truncations"], truncations=lambda d: d[
-        "truncations"] & False), "episode 0, row 119: a termination was recorded, but.*--time-limit"),
+    "a termination for a time limit": ("cartpole", LIMIT,
+                                       "episode 0, row 119: a termination was recorded, but.*--time-limit"),
     "actions normalised": ("pendulum", changed(actions=lambda d: d["actions"] / 2), "pile up at -1 and 1.*--rescale"),
     "actions far too small": ("pendulum", changed(actions=lambda d: d["actions"] / 200), "less than 1%.*--rescale"),
     "a choice never taken": ("cartpole", changed(actions=lambda d: d["actions"] * 0), "never change.*teaches nothing"),
@@ -163,8 +164,8 @@ ALONE = {  # without an environment
     "a quaternion that flips": ("cartpole", damage.flipped_quaternion, "quaternion that changes its sign.*keep"),
     "successors of other rows": ("cartpole", put("next_obs", 250, 9), "episode 2, row 250: next_obs differs .*missing"),
     "open ends": ("cartpole", changed(truncations=lambda d: d["truncations"] & False), "8 of 8 episodes neither term"),
-    "a limit taken for an end": ("cartpole", changed(terminations=lambda d: d["truncations"], truncations=lambda d: d[
-        "truncations"] & False), "episode 0: all 8 terminated episodes are 120 steps.*--time-limit 120"),
+    "a limit taken for an end": ("cartpole", LIMIT,
+                                "episode 0: all 8 terminated episodes are 120 steps.*--time-limit 120"),
     "episodes of one step": ("cartpole", changed(episode_starts=lambda d: np.array([0, 1, *d["episode_starts"][1:]])),
                              "1 episodes are one step long .0.; .*--min-length 2"),
     "no actions": ("cartpole", changed(actions=None), "no actions are stored; only algorithms"),

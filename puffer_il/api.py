@@ -193,6 +193,7 @@ def collect(policy: Any, env: Env | None = None, *, episodes: int, seed: int = 0
 
     `demos.save("d.npz")` keeps them, and `train(…, demos=demos)` learns from them.
     """
+    from puffer_il.demos.record import recorded
     from puffer_il.training.hung import guarded
     from puffer_il.training.process import torch_threads
     from puffer_il.training.resolve_actor import resolve_actor
@@ -205,8 +206,7 @@ def collect(policy: Any, env: Env | None = None, *, episodes: int, seed: int = 0
     with torch_threads(1), vectors.make_vec(creator, num_envs=rows, seed=seed, watch=watch) as vec, guarded(vec):
         vec.reset()
         actor = resolve_actor("policy", source, vec, deterministic=deterministic, seed=seed)
-        return demonstrations.collect(vec, actor, episodes, f"collected in {creator.name}", seed=seed,
-                                      limit=limit)
+        return recorded(vec, actor, episodes, f"collected in {creator.name}", seed, limit)
 
 
 def load_demos(source: Source, env: Env | None = None, *, episodes: int = 0, subsample: int = 1, seed: int = 0,

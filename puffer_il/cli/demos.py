@@ -5,21 +5,10 @@ from __future__ import annotations
 import json
 from argparse import Namespace
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from puffer_il.cli import demos_check, demos_edit, parser
+from puffer_il.cli import collect, demos_check, demos_edit, parser
 from puffer_il.cli.demo_files import read, report_written, spec_of
-
-if TYPE_CHECKING:
-    pass
-
-COLLECT_EXAMPLES = """\
-examples:
-  puffer-il demos collect my_env --expert --episodes 20 --out d.npz    its scripted expert
-  puffer-il demos collect acrobot --policy runs/x --episodes 10 --out d.npz
-  puffer-il demos collect cartpole --policy model.zip --episodes 10 --out d.npz
-  puffer-il demos collect cartpole --random --episodes 10 --out d.npz --env.kwargs.gravity 20
-"""
 
 
 def add(commands: Any) -> None:
@@ -45,23 +34,14 @@ def add(commands: Any) -> None:
     convert.add_argument("--time-limit", type=parser.count, metavar="STEPS", help="the environment's time limit, for a "
                                                                                   "file that marks it as a termination")
     convert.add_argument("--no-actions", action="store_true", help="keep only the observations")
-    record = parser.command(group, "collect", collect, "record whole episodes of a policy", epilog=COLLECT_EXAMPLES)
-    record.add_argument("env", help="as in 'puffer-il train'")
-    parser.takes_actor(record.add_mutually_exclusive_group(required=True))
-    record.add_argument("--episodes", type=parser.count, required=True, metavar="N")
-    record.add_argument("--out", required=True, metavar="FILE", help="an .npz file")
-    record.add_argument("--stochastic", action="store_true", help="sample actions instead of taking the likeliest")
-    parser.takes_seed(record)
-    parser.takes_trust(record)
-    parser.takes_kwargs(record)
-    parser.takes_pictures(record)
+    collect.add(group)
 
 
 def info(args: Namespace) -> int:
     from puffer_il.core.text import facts, number, shown
-    from puffer_il.demos import describe
+    from puffer_il.demos import describe, provenance
 
-    told = describe(read(args, None))
+    told = describe(read(args, None)) | provenance(args.file)
     if args.json:
         print(json.dumps(told, indent=2))
         return 0
@@ -84,6 +64,7 @@ def info(args: Namespace) -> int:
         lines.append(("weights", f"from {told['weights']['min']:.4g} to {told['weights']['max']:.4g}"))
     if told["states"]:
         lines.append(("states", f"{told['states']['shape'][0]} numbers each, so that episodes can begin in them"))
+    lines += [(name, told[name]) for name in ("env", "collected") if told[name]]
     print("\n".join([shown(told["source"]), *facts(lines + [("note", note) for note in told["notes"]])]))
     return 0
 
@@ -127,33 +108,4 @@ def export(args: Namespace) -> int:
         minari.write(args.out, demos, spec)
     else:
         formats()[to].write(args.out, demos)
-    return report_written(args.out, demos)
-
-
-def collect(args: Namespace) -> int:
-    """Record a run's policy in its own environment's parameters, an expert's file or script, or random actions."""
-    from puffer_il.demos import collect
-    from puffer_il.training.hung import guarded
-    from puffer_il.training.process import torch_threads
-    from puffer_il.training.resolve_actor import flagged, resolve_actor
-    from puffer_il.training.run_dir import environment_of, patience_of
-    from puffer_il.vector.make import fastest_name, find_creator
-    from puffer_il.vector.vec import make_vec
-
-    args.env = fastest_name(args.env, parser.notice)
-    env, kwargs, pictures = environment_of(args.policy, args.env, args.kwargs, args.trust)
-    pictures = args.pictures or pictures
-    rows = find_creator(env, kwargs, pictures).facts().rows_for(min(args.episodes, 64))
-    limit, watch = patience_of(args.policy)
-    with torch_threads(1), make_vec(env, num_envs=rows, kwargs=kwargs, seed=args.seed, pictures=pictures,
-                                    watch=watch) as vec, guarded(vec):
-        vec.reset()
-        actor = resolve_actor(*flagged(args.policy, args.expert), vec, deterministic=not args.stochastic,
-                              seed=args.seed)
-        for line in vec.notices:
-            parser.notice(line)
-        demos = collect(vec, actor, args.episodes, args.typed, seed=args.seed, limit=limit)
-    for line in demos.notes:
-        parser.notice(line)
-    demos.save(args.out, env=args.env, collected=args.typed)
     return report_written(args.out, demos)

@@ -99,7 +99,8 @@ def takes_trust(parser: Parser) -> None:
 
 def takes_actor(who: Any) -> None:
     who.add_argument("--policy", type=Path, metavar="RUN_OR_FILE",
-                     help="a run directory, or another package's: a zip of Stable-Baselines3, TorchScript, ONNX, …")
+                     help="a run directory; another package's file: a zip of Stable-Baselines3, TorchScript, ONNX, …; "
+                     "a folder of RL Zoo; or module:function, of n observations")
     who.add_argument("--expert", action="store_true", help="the environment's own scripted expert (c_expert)")
     who.add_argument("--random", action="store_true", help="uniformly random actions")
 

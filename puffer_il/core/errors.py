@@ -16,6 +16,10 @@ class Quit(Exception):
     """A person who is asked has had enough: the run ends here as if it had been interrupted."""
 
 
+class Discard(Exception):
+    """A person who is asked does not want the present episode to be kept."""
+
+
 class EnvFailure(RuntimeError):
     """An environment or its worker process died; the message holds its traceback or signal (exit code 1)."""
 

@@ -4,7 +4,7 @@ from puffer_il.demos.actions import as_rows
 from puffer_il.demos.check import check_fit, describe
 from puffer_il.demos.collect import collect
 from puffer_il.demos.fields import with_fields
-from puffer_il.demos.formats.puffer_il import read_meta
+from puffer_il.demos.formats.puffer_il import provenance, read_meta
 from puffer_il.demos.judge import doubts, judge
 from puffer_il.demos.load import (
     clipped,
@@ -21,5 +21,6 @@ from puffer_il.demos.read import read_demos
 from puffer_il.demos.weights import spread
 
 __all__ = ["as_rows", "check_fit", "clipped", "collect", "describe", "doubts", "first_episodes", "first_rows", "fit",
-           "judge", "load_demos", "picture_lines", "read_demos", "read_meta", "relaid", "shipped_path", "spread",
+           "judge", "load_demos", "picture_lines", "provenance", "read_demos", "read_meta", "relaid", "shipped_path",
+           "spread",
            "subsample_rows", "with_fields"]

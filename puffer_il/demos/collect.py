@@ -1,7 +1,7 @@
 """An expert acts in vector environments until every row has its share of complete episodes."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,31 @@ from puffer_il.demos.dataset import Demos
 from puffer_il.demos.quota import Quota
 
 MAX_EPISODE_STEPS = 100_000  # an episode without an end would otherwise fill the memory
+SUCCESS = "success_rate"  # what environments log of an episode that can succeed
+Act = Callable[[Array, Array], Array]
 
 
-def collect(vec: Any, actor: Callable[[Array, Array], Array], episodes: int, source: str, *, seed: int = 0,
-            limit: int = 0) -> Demos:
+@dataclass(frozen=True)
+class Played:
+    """What came of some episodes: `demos` (None: none was finished), whether each of them succeeded, (episodes,) int8
+    with −1 where the environment does not say; and how many were played by taking no part."""
+
+    demos: Demos | None
+    successes: Array
+    absent: int = 0
+
+
+def collect(vec: Any, actor: Act, episodes: int, source: str, *, seed: int = 0, limit: int = 0) -> Demos:
+    """`episodes` complete episodes of `actor` (an Actor) in `vec` (a Vec), as `play` plays them."""
+    if episodes < 1:
+        raise InputError(f"{source}: {episodes} episodes asked for; collect at least one")
+    played = play(vec, actor, episodes, source, seed=seed, limit=limit)
+    assert played.demos is not None
+    return played.demos
+
+
+def play(vec: Any, actor: Act, episodes: int, source: str, *, seed: int = 0, limit: int = 0,
+         noise: Callable[[Array, Array], Array] | None = None, stopped: Callable[[], bool] = lambda: False) -> Played:
     """`episodes` complete episodes of `actor` (an Actor) in `vec` (a Vec), which is reset with `seed` first.
 
     Every row contributes its first `episodes // num_envs` episodes (the first rows one more), however long they are:
@@ -26,20 +47,26 @@ def collect(vec: Any, actor: Callable[[Array, Array], Array], episodes: int, sou
     ones included; rows that are not valid are left out; successors are the true ones. The environment's state is kept
     beside each row where it can be told, with several agents the last one in which all of them took part, so that an
     episode can begin there.
+
+    noise    from observations and the actor's actions to those that are executed instead; the actor's are stored
+    stopped  once it says so, the episodes that are finished are all
     Raises InputError if an episode does not end within the environment's own limit, or where it tells none within
     `limit` steps; 0 takes MAX_EPISODE_STEPS.
     """
-    if episodes < 1:
-        raise InputError(f"{source}: {episodes} episodes asked for; collect at least one")
     quota, limit = Quota(vec.num_envs, episodes, vec.spec.num_agents), vec.time_limit or limit or MAX_EPISODE_STEPS
     obs, episode_start = vec.reset(seed), np.ones(vec.num_envs, bool)
     steps, idle = np.zeros((2, vec.num_envs), np.int64)
     states: Array | None = None
     parts: list[tuple[Array, ...]] = []
-    while quota.left.any():
+    successes: list[tuple[int, int]] = []  # row, success
+    hear = getattr(actor, "hear", None)
+    while quota.left.any() and not stopped():
         live = np.flatnonzero(quota.left)
         actions, before, here = vec.spec.action.executed(actor(obs, episode_start)), obs[live], vec.env_states()
-        batch = vec.step(actions)
+        logged = _logged(vec)
+        batch = vec.step(actions if noise is None else vec.spec.action.executed(noise(obs, actions)))
+        if hear is not None:
+            hear(batch)
         if here is not None:
             everyone = np.repeat(batch.valid.reshape(-1, vec.spec.num_agents).all(1), vec.spec.num_agents)
             states = here if states is None else np.where(everyone[:, None], here, states)
@@ -51,7 +78,8 @@ def collect(vec: Any, actor: Callable[[Array, Array], Array], episodes: int, sou
         done = vec.spec.action.whole(actions[rows])
         parts.append((rows, before[kept], done, next_obs, batch.terminations[rows], batch.truncations[rows],
                       batch.rewards[rows], *(() if states is None else (states[rows],))))
-        quota.follow(batch.valid, ended)
+        successes += [(row, _success(vec, logged, row))
+                      for row in np.flatnonzero(quota.follow(batch.valid, ended)).tolist()]
         steps, idle = np.where(ended, 0, steps + batch.valid), np.where(ended, 0, idle + ~batch.valid)
         if max(steps[live].max(), idle[live].max()) >= limit:
             raise InputError(f"{source}: an episode has not ended after {limit:,} steps; give the environment a time "
@@ -59,14 +87,42 @@ def collect(vec: Any, actor: Callable[[Array, Array], Array], episodes: int, sou
         obs, episode_start = batch.obs, ended | ~batch.valid
     layout = vec.spec.layout
     _check(parts, layout, source)
+    told = np.array([success for _, success in sorted(successes, key=lambda pair: pair[0])], np.int8)
+    if quota.left.any():
+        parts = _finished(parts)
+    if not parts:
+        return Played(None, told, quota.absent)
     demos = _ordered(parts, source, layout if len(layout.fields) > 1 or layout.nested else None,
                      vec.spec.action.parts if vec.spec.action.nested else ())
     if vec.spec.frames is not None:
         demos = replace(demos, pictures=vec.spec.frames.options)
-    if not quota.absent:
-        return demos
-    return replace(demos, notes=(*demos.notes, f"{demos.num_episodes} of {episodes} episodes: in the others an agent "
-                                               "took no part"))
+    if quota.absent:
+        demos = replace(demos, notes=(*demos.notes, f"{demos.num_episodes} of {episodes} episodes: in the others an "
+                                                    "agent took no part"))
+    return Played(demos, told, quota.absent)
+
+
+def _logged(vec: Any) -> Array | None:
+    """What episodes have logged so far, where they log whether they succeeded."""
+    names = getattr(vec, "log_names", ())
+    return vec.logs.copy() if SUCCESS in names and vec.logs is not None else None
+
+
+def _success(vec: Any, before: Array | None, row: int) -> int:
+    """1 or 0 of the episode that has just ended in a row, −1 where it does not say."""
+    if before is None:
+        return -1
+    episodes, *logged = vec.logs[row] - before[row]
+    return int(logged[vec.log_names.index(SUCCESS)] > 0) if episodes > 0 else -1
+
+
+def _finished(parts: list[tuple[Array, ...]]) -> list[tuple[Array, ...]]:
+    """Vector steps without those rows whose episode has no end."""
+    last: dict[int, int] = {}
+    for step, (rows, _, _, _, terminations, truncations, *_) in enumerate(parts):
+        last |= dict.fromkeys(rows[terminations | truncations].tolist(), step)
+    kept = [np.array([last.get(row, -1) >= step for row in part[0].tolist()], bool) for step, part in enumerate(parts)]
+    return [tuple(column[rows] for column in part) for part, rows in zip(parts, kept, strict=True) if rows.any()]
 
 
 def _check(parts: list[tuple[Array, ...]], layout: Layout, source: str) -> None:

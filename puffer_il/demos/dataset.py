@@ -139,13 +139,15 @@ class Demos:
             self._refuse(f"row {both[0]} is both a termination and a truncation; keep one (a time limit is a "
                          "truncation)")
 
-    def save(self, path: Path | str, *, env: str = "", collected: str = "") -> None:
+    def save(self, path: Path | str, *, env: str = "", collected: str = "", recording: dict[str, Any] | None = None
+             ) -> None:
         """Write our own file, all or nothing; the folder is made if it is missing.
 
-        `env` names the environment, `collected` says how they came about (a command). The same demonstrations give
+        `env` names the environment, `collected` says how they came about (a command), `recording` how far that has
+        come. The same demonstrations give
         the same bytes. Raises InputError if the file cannot be written.
         """
-        formats()["puffer_il"].write(path, self, env, collected)
+        formats()["puffer_il"].write(path, self, env, collected, recording)
 
     def with_obs(self, made: Callable[[Array], Array], **changes: Any) -> "Demos":
         """The same with rows `made` of those of obs, each of its own, and with the successors made of theirs.

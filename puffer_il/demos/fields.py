@@ -47,7 +47,7 @@ def with_fields(demos: Demos, fields: Sequence[str], spec: EnvSpec | None) -> De
         own = known[name]
         made.append(ObsField(name, rows.dtype, own.shape, offset, path=own.path))
         offset = made[-1].end
-    return replace(demos, obs=rows, next_obs=demos.next_obs.reshape(rows.shape),
+    return replace(demos, obs=rows, next_obs=np.asarray(demos.next_obs).reshape(rows.shape),
                    layout=Layout(tuple(made), (total,), rows.dtype))
 
 

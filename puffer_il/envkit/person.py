@@ -10,14 +10,18 @@ import numpy as np
 
 from puffer_il.core import terminal
 from puffer_il.core.config import Config
-from puffer_il.core.errors import InputError
-from puffer_il.core.spec import Array
+from puffer_il.core.errors import Discard, InputError
+from puffer_il.core.frames import Pictures
+from puffer_il.core.spec import Array, Batch
+from puffer_il.core.text import number
 from puffer_il.envkit.keys import Controls, Keyboard, keyboard
 from puffer_il.envkit.play import DIM, END, TURNS_FPS
 from puffer_il.envkit.viewer import Viewer
 from puffer_il.rollout.actors import EVERY, Actor
 from puffer_il.training.resolve_actor import asks_person
 from puffer_il.vector.vec import Vec
+
+DISCARD = "x"
 
 
 class Person(Actor):
@@ -26,11 +30,11 @@ class Person(Actor):
 
     stepwise = True
 
-    def __init__(self, vec: Vec, keys: Keyboard) -> None:
+    def __init__(self, vec: Vec, keys: Keyboard, viewer: Viewer | None = None) -> None:
         if not vec.envs:
             raise InputError("env.backend = 'multiprocessing': a person sees only environments of this process; set "
                              "env.backend = 'serial' and env.num_workers = 0")
-        self.viewer, self.controls, self.keys = Viewer.over(vec), Controls(vec.spec.action), keys
+        self.viewer, self.controls, self.keys = viewer or Viewer.over(vec), Controls(vec.spec.action), keys
         self.screen = terminal.Screen(sys.stdout, terminal.colors())
         self.turns = self.viewer.fps <= TURNS_FPS
         self.answers, self.due = 0, time.monotonic()
@@ -39,9 +43,12 @@ class Person(Actor):
         """(1, dim) the present answer; Quit if the person has had enough."""
         self.draw(bool(starts[0]))
         self.due = max(self.due + 1 / self.viewer.fps, time.monotonic())
-        self.keys.listen(self.controls.press, lambda: self.turns, self.due)
+        self.keys.listen(self.press, lambda: self.turns, self.due)
         self.answers += 1
         return self.controls.value[None].copy()
+
+    def press(self, key: str) -> bool:
+        return self.controls.press(key)
 
     def draw(self, begins: bool) -> None:
         value = " ".join(f"{x:g}" for x in np.asarray(self.controls.value, float)[:4])
@@ -50,6 +57,58 @@ class Person(Actor):
         self.screen.draw(self.viewer.view(*self.screen.room()),
                          [f"{name}{DIM} · {self.answers} answers · the last was {value} · {END}{asked}",
                           f"{DIM}{help} · q ends the run and keeps what was learned{END}"])
+
+
+class Player(Person):
+    """A person whose episodes are recorded: what they have done so far is shown, and DISCARD begins another episode, of
+    which nothing is kept."""
+
+    def __init__(self, viewer: Viewer, keys: Keyboard, episodes: int) -> None:
+        super().__init__(viewer.vec, keys, viewer)
+        self.episodes, self.done, self.steps, self.total = episodes, 0, 0, 0.0
+
+    def begin(self, seed: int) -> None:
+        self.controls.value[:] = self.controls.neutral
+        self.steps, self.total, self.due = 0, 0.0, time.monotonic()
+
+    def hear(self, batch: Batch) -> None:
+        """What a step came to."""
+        self.steps += int(batch.valid[0])
+        self.total += float(batch.rewards[0]) if batch.valid[0] else 0.0
+        if batch.valid[0] and (batch.terminations[0] or batch.truncations[0]):
+            self.done += 1
+
+    def press(self, key: str) -> bool:
+        if key == DISCARD:
+            raise Discard
+        return super().press(key)
+
+    def draw(self, begins: bool) -> None:
+        value = " ".join(f"{x:g}" for x in np.asarray(self.controls.value, float)[:4])
+        help = self.controls.help()
+        rate = "by turns" if self.turns else f"{self.viewer.fps:g} steps a second"
+        self.screen.draw(self.viewer.view(*self.screen.room()),
+                         [f"{self.viewer.vec.spec.name}{DIM} · episode{END} {self.done + 1} of {self.episodes}{DIM} · "
+                          f"step{END} {self.steps}{DIM} · return{END} {number(self.total)}{DIM} · action {value} · "
+                          f"{rate}{END}",
+                          f"{DIM}{help} · {DISCARD} discards the episode · q ends{END}"])
+
+
+@contextmanager
+def player(env: str, kwargs: dict[str, Any], seed: int, pictures: Pictures, episodes: int
+           ) -> Iterator[tuple[Vec, Player]]:
+    """The environment and the person who plays it while the terminal is theirs. InputError without a terminal, or with
+    several agents."""
+    if not (sys.stdin.isatty() and terminal.is_terminal()):
+        raise InputError("--keys: there is no terminal to read keys from; use --expert, --policy or --random")
+    viewer = Viewer(env, kwargs, seed, pictures)
+    try:
+        if viewer.vec.num_envs != 1:
+            raise InputError(f"--keys: {env} has {viewer.vec.num_envs} agents, and a person plays one; record a policy")
+        with terminal.alternate(sys.stdout), keyboard() as keys:
+            yield viewer.vec, Player(viewer, keys, episodes)
+    finally:
+        viewer.vec.close()
 
 
 @contextmanager

@@ -35,6 +35,10 @@ def main(args: Namespace) -> int:
     path = check_path(args.out) if args.out else None
     if args.keys and not (sys.stdin.isatty() and terminal.is_terminal()):
         raise InputError("--keys: there is no terminal to read keys from; use --expert, --policy or --random")
+    if args.policy:
+        from puffer_il.training.resolve_actor import given_policy
+
+        args.policy = given_policy(args.policy)
     env, kwargs, pictures = environment_of(args.policy, args.env, args.kwargs, args.trust)
     viewer = Viewer(env, kwargs, args.seed, args.pictures or pictures)
     try:

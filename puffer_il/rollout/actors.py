@@ -28,6 +28,9 @@ class Actor(Stateful):
 
     stepwise = False
 
+    def begin(self, seed: int) -> None:
+        """New episodes begin everywhere, with everything random from `seed`."""
+
     def __call__(self, obs: Array, starts: Array, rows: slice = EVERY) -> Array:
         """Actions (n, dim) for obs (n, *obs_shape) of the environments `rows`; starts (n,) bool is True where an
         episode begins. Without `stepwise`, obs may come from anywhere. Actions need not keep to their range."""
@@ -45,6 +48,10 @@ class PolicyActor(Actor):
         self.noise = Noise.on(self.device, seed)
         self.state = policy.initial_state(num_envs)
         self.stepwise = not deterministic or self.state is not None
+
+    def begin(self, seed: int) -> None:
+        self.noise = Noise.on(self.device, seed)
+        self.state = None if self.state is None else self.policy.initial_state(len(self.state))
 
     def __call__(self, obs: Array, starts: Array, rows: slice = EVERY) -> Array:
         state = None
@@ -70,8 +77,12 @@ class NumpyActor(Actor):
         self.states: dict[int | None, Any] = {}  # by the first of the rows
         parameters = inspect.signature(policy.predict).parameters
         self.masked = own_form and spec.mask is not None and "action_masks" in parameters
-        if not deterministic and hasattr(policy, "set_random_seed"):
-            policy.set_random_seed(seed)
+        self.begin(seed)
+
+    def begin(self, seed: int) -> None:
+        self.states.clear()
+        if not self.deterministic and hasattr(self.policy, "set_random_seed"):
+            self.policy.set_random_seed(seed)
 
     def __call__(self, obs: Array, starts: Array, rows: slice = EVERY) -> Array:
         state, spec = self.states.get(rows.start), self.spec
@@ -121,6 +132,9 @@ class RandomActor(Actor):
             self.bounded = np.isfinite(low) & np.isfinite(high)
             self.range = np.where(self.bounded, low, 0), np.where(self.bounded, high, 1)
             self.center = np.clip(0, low, high)
+
+    def begin(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
 
     def __call__(self, obs: Array, starts: Array, rows: slice = EVERY) -> Array:
         size = (len(obs), self.action.dim)

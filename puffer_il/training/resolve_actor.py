@@ -1,16 +1,18 @@
 """From the name of an actor, or an object, to the Actor: experts, `eval`, `demos collect` and `env play` call it."""
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from puffer_il.core.config import Config
-from puffer_il.core.errors import InputError
+from puffer_il.core.errors import InputError, one_line
 from puffer_il.core.spec import EnvSpec
 from puffer_il.nn.policy import Policy
 from puffer_il.rollout.actors import Actor, FunctionActor, NumpyActor, RandomActor, ScriptActor, policy_actor
-from puffer_il.rollout.policy_files import read_policy
+from puffer_il.rollout.policy_files import read_policy, rl_zoo
 from puffer_il.training.saved_run import load_policy
+from puffer_il.vector.make import import_found
 from puffer_il.vector.vec import Vec
 
 SCRIPT, PERSON, RANDOM = "script", "person", "random"
@@ -70,11 +72,35 @@ def asks_person(config: Config) -> bool:
     return config.get(f"{config.algo}.expert") == PERSON
 
 
+def given_policy(policy: Path | None) -> Path | None:
+    """--policy, of which a folder of RL Zoo stands for the model in it."""
+    return rl_zoo.model_in(policy) if policy is not None and rl_zoo.is_one(policy) else policy
+
+
 def flagged(policy: Path | None, expert: bool) -> tuple[str, Any]:
-    """`given` and `source` of what --policy, --expert or, without either, --random stand for."""
+    """`given` and `source` of what --policy, --expert or, without either, --random stand for. A policy may also be
+    module:function, of n observations, or module:object with Stable-Baselines3's `predict`; a class is called."""
     if policy is not None:
-        return f"--policy {policy}", policy
+        module, _, name = str(policy).partition(":")
+        code = bool(name) and not policy.exists()
+        return f"--policy {policy}", _actor_of(module, name) if code else policy
     return ("--expert", SCRIPT) if expert else ("--random", RANDOM)
+
+
+def _actor_of(module: str, name: str) -> Any:
+    given = f"--policy {module}:{name}"
+    try:
+        found = getattr(import_found(module), name, None)
+        found = found() if inspect.isclass(found) else found
+    except InputError as error:
+        raise InputError(f"{given}: {error}") from None
+    except Exception as error:  # whatever somebody's module does
+        raise InputError(f"{given}: cannot be imported ({type(error).__name__}: {one_line(error)}); correct it"
+                         ) from error
+    if not (callable(found) or hasattr(found, "predict")):
+        raise InputError(f"{given}: module {module} has no function {name}; give one of n observations, or an object "
+                         "with a method predict")
+    return found
 
 
 def _policy_at(given: str, source: str | Path, spec: EnvSpec) -> Any:

@@ -181,7 +181,7 @@ class Creator:
         if callable(self.target):
             return self.target
         module, _, attribute = self.target.partition(":")
-        check_callable(self.name, found := getattr(_import(module), attribute))
+        check_callable(self.name, found := getattr(import_found(module), attribute))
         return found
 
     def _weighted(self, make: Callable) -> tuple[Array | None, dict[str, Any]]:
@@ -267,9 +267,9 @@ def find_creator(name: str | Callable, kwargs: dict[str, Any] | None = None, pic
     if attribute:
         creator = Creator(name, "callable", name, kwargs)
         with creator._constructing():
-            if callable(getattr(_import(module), attribute, None)):
+            if callable(getattr(import_found(module), attribute, None)):
                 return creator
-        if module in OWN_IDS and hasattr(_import(module), "make"):
+        if module in OWN_IDS and hasattr(import_found(module), "make"):
             target, more = OWN_IDS[module]
             return Creator(name, "callable", target, {**more, "id": attribute, **kwargs})
         if attribute not in gymnasium.registry:  # Gymnasium writes "module:id" as well
@@ -356,7 +356,7 @@ def _unknown(name: str, folders: dict[str, Path]) -> str:
     return f"unknown environment {name!r}; {hint}"
 
 
-def _import(module: str) -> Any:
+def import_found(module: str) -> Any:
     """A module from the path or from the working directory, as `python -m` would find it."""
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.append(os.getcwd())

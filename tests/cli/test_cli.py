@@ -47,7 +47,7 @@ COLLECT = ["demos", "collect", "--episodes", "1", "--out", "x.npz"]
     (["eval", "x", "--seed", "-1"], "argument --seed: '-1' is not a whole number of at least 0"),
     (["demos"], "the following arguments are required: command"),
     (["demos", "info", "none.npz"], "demos none.npz: no such file"),
-    ([*COLLECT, "cartpole"], "one of the arguments --policy --expert --random is required"),
+    ([*COLLECT, "cartpole"], "one of the arguments --policy --expert --random --keys is required"),
     ([*COLLECT, "cartpole", "--policy", "a", "--random"], "not allowed with argument"),
     ([*COLLECT, "cartpol", "--random"], "did you mean 'cartpole'?"),
     ([*COLLECT, "cartpole", "--policy", "none.npz"], "--policy none.npz: there is no such file or run directory"),
@@ -164,7 +164,7 @@ def test_help_teaches_by_examples_that_are_understood(capsys, monkeypatch, comma
     examples = [shlex.split(line.partition("   ")[0]) for line in out.splitlines() if line.startswith("  puffer-il ")]
     taken = []
     for group, name in ((cli.env, "new"), (cli.env, "check"), (cli.env, "play"), (cli.env, "bench"),
-                        (cli.demos, "collect"), (cli.train, "train"), (cli.reward, "show")):
+                        (cli.collect, "collect"), (cli.train, "train"), (cli.reward, "show")):
         monkeypatch.setattr(group, name, lambda args: taken.append(args) or 0)
     assert len(examples) >= 3 and all(main(words[1:]) == 0 for words in examples), capsys.readouterr().err
     assert len(taken) == len(examples)

@@ -13,9 +13,11 @@ import time
 import numpy as np
 import pytest
 
+import puffer_il
 from puffer_il.cli import main
 from puffer_il.core import checkpoint
 from puffer_il.core.errors import InputError, Quit
+from puffer_il.demos import read_demos
 from puffer_il.envkit.person import Person
 from puffer_il.vector.vec import make_vec
 from tests.support.command_line import refused
@@ -110,3 +112,62 @@ def test_an_environment_in_another_process_cannot_be_seen():
 def test_it_is_offered_by_the_command_line(capsys):
     assert main(["train", "dagger", "cartpole", "--help"]) == 0
     assert "'person' (at the terminal)" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_person_records_episodes_in_a_real_terminal(tmp_path):
+    """One discarded episode, one whole one, and a third that is left: the second is kept."""
+    out = tmp_path / "d.npz"
+    (tmp_path / "steps.py").write_text(TWO_STEPS)
+    command = [sys.executable, "-m", "puffer_il", "demos", "collect", "steps:Steps", "--keys", "--episodes", "2",
+               "--out", str(out)]
+    text, code = in_terminal(command, tmp_path, [*"1x21", *"0q"])
+    assert code == 130, text[-2000:]
+    assert "episode\x1b[0m 1 of 2" in text and "step\x1b[0m 1" in text and "x discards" in text
+    assert "stopped after 1 of 2 episodes" in text
+    assert read_demos(out).actions[:, 0].tolist() == [2, 1]
+    assert main(command[3:]) == 2  # what a person did is not overwritten
+
+
+TWO_STEPS = """
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+class Steps(gymnasium.Env):
+    metadata = {"render_fps": 2}
+    observation_space = spaces.Box(0, 9, (1,), np.float32)
+    action_space = spaces.Discrete(3)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.t += 1
+        return np.full(1, self.t, np.float32), 1.0, self.t == 2, False, {}
+"""
+
+
+def in_terminal(command: list[str], folder, keys: list[str]) -> tuple[str, int]:
+    """What a command shows that somebody answers key by key, whenever it has drawn anew; and its exit code."""
+    leader, follower = pty.openpty()
+    root = os.path.dirname(os.path.dirname(puffer_il.__file__))
+    process = subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, start_new_session=True,
+                               preexec_fn=own_terminal, cwd=folder, env=os.environ | {
+                                   "TERM": "xterm", "COLORTERM": "truecolor", "PYTHONPATH": f"{folder}:{root}"})
+    seen, typed, deadline, drawn = b"", list(keys), time.monotonic() + 100, False
+    while time.monotonic() < deadline and process.poll() is None:
+        if select.select([leader], [], [], 0.2)[0]:
+            seen += os.read(leader, 65536)
+            drawn = True
+        elif typed and drawn and b"return" in seen:  # it waits
+            os.write(leader, typed.pop(0).encode())
+            drawn = False
+    while select.select([leader], [], [], 0.1)[0]:
+        seen += os.read(leader, 65536)
+    if process.poll() is None:
+        process.kill()
+    os.close(leader)
+    os.close(follower)
+    return seen.decode(), process.wait()

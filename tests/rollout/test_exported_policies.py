@@ -146,7 +146,7 @@ def test_the_real_rsl_rls_recurrent_networks_agree_in_onnx(tmp_path, kind):
 def test_an_onnx_file_without_its_package_names_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     (tmp_path / "policy.onnx").write_bytes(b"x")
-    with pytest.raises(InputError, match="pip install onnxruntime"):
+    with pytest.raises(InputError, match=r"pip install 'puffer-il\[onnx\]'"):
         read_policy(tmp_path / "policy.onnx", spec())
 
 

@@ -11,7 +11,8 @@
     meta      {"format": "puffer_il demos", "version": 1, "env": …, "collected": …, "notes": […]}, and "layout", the
               leaves in a row, where observations are Dicts or Tuples; "action_parts" [path, shape, dtype] where actions
               are; "action_first", see `Demos`; "pictures", how those in obs were prepared (env.resize, env.grey,
-              env.stack), where they were
+              env.stack), where they were; "recording", how far one of `demos collect` has
+              come (demos/record.py)
 
 `meta` may be missing: a recorder of one's own needs only `np.savez(path, obs=…, actions=…, next_obs=…, …)`.
 """
@@ -39,7 +40,7 @@ OPTIONAL = ("actions", "rewards", "weights", "states")
 STORED = ("obs", "terminations", "truncations", "episode_starts", *OPTIONAL, *WHOLE)
 
 
-def write(path: Path | str, demos: Demos, env: str, collected: str) -> None:
+def write(path: Path | str, demos: Demos, env: str, collected: str, recording: dict[str, Any] | None = None) -> None:
     """See `Demos.save`."""
     meta = {"format": NAME, "version": VERSION, "env": env, "collected": collected, "notes": list(demos.notes)}
     if demos.layout is not None:
@@ -50,6 +51,8 @@ def write(path: Path | str, demos: Demos, env: str, collected: str) -> None:
         meta["action_first"] = list(demos.action_first)
     if demos.pictures is not None:
         meta["pictures"] = demos.pictures.table()
+    if recording:
+        meta["recording"] = recording
     arrays = {name: getattr(demos, name) for name in STORED if getattr(demos, name) is not None}
     arrays |= {"final_obs": demos.final_obs} if follows_on(demos) else {"next_obs": demos.next_obs}
     save_npz(path, arrays | {"meta": np.array(json.dumps(meta))})
@@ -72,9 +75,22 @@ def read(file: Arrays, time_limit: int | None = None) -> Demos:
 
 
 def read_meta(path: Path | str) -> dict[str, Any]:
-    """What a file of ours says about itself: env, collected, notes, version. Empty strings where it says nothing."""
+    """What a file of ours says about itself: env, collected, notes, version, recording. Empty where it says
+    nothing."""
     with Npz(path) as file:
         return _meta(file)
+
+
+def provenance(source: Path | str) -> dict[str, str]:
+    """The environment that a file of ours names, and the command that made it; "" where nothing says so."""
+    told = {"env": "", "collected": ""}
+    if not Path(source).is_file():
+        return told
+    try:
+        with Npz(source) as file:
+            return {name: _meta(file)[name] for name in told}
+    except InputError:  # a file of another kind
+        return told
 
 
 def _next_obs(file: Arrays, obs: Array, starts: Array) -> Array | Successors:
@@ -147,7 +163,7 @@ def _totals(file: Arrays, name: str) -> Array | None:
 
 def _meta(file: Arrays) -> dict[str, Any]:
     blank: dict[str, Any] = {"version": VERSION, "env": "", "collected": "", "notes": [], "layout": [],
-                             "action_parts": [], "action_first": [], "pictures": {}}
+                             "action_parts": [], "action_first": [], "pictures": {}, "recording": {}}
     if "meta" not in file:
         return blank
     try:

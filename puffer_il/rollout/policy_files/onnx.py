@@ -22,7 +22,7 @@ def read(path: Path, spec: EnvSpec, refuse: Refuse) -> FilePolicy:
     try:
         import onnxruntime
     except ImportError:
-        refuse("needs the package onnxruntime: pip install onnxruntime")
+        refuse("needs the package onnxruntime: pip install 'puffer-il[onnx]'")
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has exceptions of its own for every kind of damage

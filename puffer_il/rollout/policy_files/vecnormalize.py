@@ -47,7 +47,9 @@ def beside(model: Path) -> Path | None:
     stem = model.stem
     names = [f"{stem}_vecnormalize.pkl", f"{stem}.pkl", re.sub(r"_(\d+_steps)$", r"_vecnormalize_\1.pkl", stem),
              "vecnormalize.pkl", "vec_normalize.pkl", f"{stem}/vecnormalize.pkl", "vec_normalize_stats.pkl"]
-    return next((path for name in names if name.endswith(".pkl") and (path := model.parent / name).is_file()), None)
+    found = next((path for name in names if name.endswith(".pkl") and (path := model.parent / name).is_file()), None)
+    below = [] if found else list(model.parent.glob("*/vecnormalize.pkl"))  # of best_model.zip in a folder of RL Zoo
+    return below[0] if len(below) == 1 else found
 
 
 def read_statistics(path: Path) -> Statistics | None:

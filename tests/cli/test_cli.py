@@ -25,7 +25,7 @@ COLLECT = ["demos", "collect", "--episodes", "1", "--out", "x.npz"]
 @pytest.mark.parametrize("arguments, words", [
     ([], "the following arguments are required: command; see 'puffer-il --help'"),
     (["trian"], "unknown command 'trian'; did you mean 'train'?"),
-    (["demos", "xyz"], "unknown command 'xyz'; known: info, check, import, export, collect"),
+    (["demos", "xyz"], "unknown command 'xyz'; known: info, check, import, export, edit, collect"),
     (["train"], "train needs an algorithm and an environment, such as 'puffer-il train gail cartpole'"),
     (["train", "gial", "cartpole"], "unknown algorithm 'gial'; did you mean 'gail'?"),
     (["train", "ppo", "cartpole", "extra"], "unexpected argument 'extra'"),

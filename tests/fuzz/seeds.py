@@ -71,6 +71,12 @@ def demos() -> list[Files]:
     return found + [_written(lambda path, arrays=arrays: np.savez(path, **arrays), "d.npz") for arrays in named]
 
 
+STRANGE: list[Any] = [  # that somebody might have written in an array's place
+    0, -1, 3.5, "x", np.bytes_("x"), np.zeros(0), np.zeros((0, 2)), np.zeros((3, 0)), np.arange(3), np.arange(300),
+    np.full(3, 2**63, np.uint64), np.full((3, 2), np.nan), np.full((3, 2), 1e300), np.ones((3, 2, 2), bool),
+    np.zeros(3, np.float16), np.array([b"a", b"b"]), np.zeros(3, [("a", "f4")]), np.zeros((2, 3, 2), np.uint8)]
+
+
 def hdf5() -> list[Files]:
     """Files of every layout in HDF5. What they are is told from their content, not from this name."""
     from tests.support import hdf5 as layouts

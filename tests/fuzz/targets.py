@@ -274,6 +274,48 @@ def changed_state(rng: random.Random, files: Files) -> Files:
     return files | mutated(rng, {"state": files["state"]})
 
 
+def changed_hdf5(rng: random.Random, files: Files) -> Files:
+    """Mostly a member or an attribute, so that the file itself still opens."""
+    if rng.random() < 0.2:
+        return mutated(rng, files)
+    import h5py
+
+    made = io.BytesIO(files["d.npz"])
+    try:
+        with h5py.File(made, "r+") as file:
+            names: list[str] = []
+            file.visit(names.append)
+            name = rng.choice(names)
+            if rng.random() < 0.15:
+                file[name].attrs[rng.choice([*file[name].attrs, "total", "success", "_size", "__data_type__"])] = (
+                    rng.choice(seeds.STRANGE))
+            else:
+                array = file[name][...] if isinstance(file[name], h5py.Dataset) else None
+                del file[name]
+                _put(rng, file, name, array)
+    except Exception:  # changed before
+        return mutated(rng, files)
+    return {"d.npz": made.getvalue()}
+
+
+def _put(rng: random.Random, file: Any, name: str, array: Any) -> None:
+    """Something else where a member was."""
+    import h5py
+
+    rest = [one for one in file if one != name] or [name]
+    links = [h5py.SoftLink(f"/{rng.choice(rest)}"), h5py.ExternalLink("d.npz", "/")]
+    choices: list[Any] = [None, *links, "group", "large", *seeds.STRANGE]
+    if array is not None and array.ndim:
+        choices += [array[:-1], array[::-1], np.repeat(array, 2, 0), array[..., None], array.reshape(-1)] * 3
+    chosen = choices[rng.randrange(len(choices))]
+    if isinstance(chosen, str) and chosen == "group":
+        file.create_group(f"{name}/{rng.choice(['0', 'a', '_index_0', 'obs'])}")
+    elif isinstance(chosen, str) and chosen == "large":
+        file.create_dataset(name, (2**rng.randrange(60), 3), "f4", chunks=(16, 3))
+    elif chosen is not None:
+        file[name] = chosen
+
+
 def changed_states(rng: random.Random, files: Files) -> Files:
     """Mostly the states themselves."""
     try:
@@ -317,7 +359,7 @@ def _targets() -> list[Target]:
         Target("pictures", seeds.pictures, shown_pictures),
     ]
     if have["h5py"]:
-        targets.append(Target("hdf5", seeds.hdf5, demos, foreign=True))
+        targets.append(Target("hdf5", seeds.hdf5, demos, changed_hdf5, foreign=True))
     if have["minari"]:
         targets.append(Target("minari", seeds.minari, minari, foreign=True))
     if have["pyarrow"]:

@@ -76,7 +76,9 @@ class DemosConfig:
     clip_actions: bool = setting(False, "clip recorded continuous actions to the environment's range")
     subsample: int = setting(1, "keep every n-th transition, from a random offset per episode", low=1)
     fields: tuple[str, ...] = setting((), "names of the observation's parts in the order of a recording's columns, "
-                                          "where these have no names", example="goal,position")
+                                          "where these have no names; where it has names and the environment an "
+                                          "array: those of the parts that it lays side by side",
+                                      example="goal,position")
     weighting: str = setting("file", "weights of rows: those of the file (equal if it has none), all equal, by their "
                                      "episode's return or its rank, or by a classifier of good rows among mixed ones",
                              choices=("file", "none", "return", "rank", "classifier"))

@@ -24,11 +24,14 @@ PARTED = ("obs", "next_obs", "final_obs", "actions")  # arrays that may be store
 
 def with_fields(demos: Demos, fields: Sequence[str], spec: EnvSpec | None) -> Demos:
     """The demonstrations with the names of `fields` for the columns of their rows, from left to right, as many columns
-    for each as the environment has (demos.fields). InputError where the columns have names, or other numbers of them.
+    for each as the environment has (demos.fields). Where the recording has names and the environment an array, or none
+    is given: those of its parts side by side. InputError for names that are not there, and other numbers of columns.
     """
     if not fields:
         return demos
     refuse = f"demos {demos.source}: demos.fields = {','.join(fields)}"
+    if demos.layout is not None and demos.layout.nested and (spec is None or not spec.layout.nested):
+        return _side_by_side(demos, fields, spec, refuse)
     if spec is None:
         raise InputError(f"{refuse}: names the parts of an environment's observations; name it with --env ENV")
     if demos.layout is not None:
@@ -51,14 +54,40 @@ def with_fields(demos: Demos, fields: Sequence[str], spec: EnvSpec | None) -> De
                    layout=Layout(tuple(made), (total,), rows.dtype))
 
 
+def _side_by_side(demos: Demos, fields: Sequence[str], spec: EnvSpec | None, refuse: str) -> Demos:
+    """Some parts of a recording as the array that an environment makes of them."""
+    assert demos.layout is not None
+    known = {field.name: field for field in demos.layout.own}
+    if not set(fields) <= known.keys():
+        raise InputError(f"{refuse}: its observations have the parts {_listed(known.values())}; name some of those, in "
+                         "the order in which the environment lays them side by side")
+    made: dict[str, Any] = {}
+    for name in ("obs", "next_obs"):
+        parts = [known[field].of(getattr(demos, name)) for field in fields]
+        flat = [part.reshape(len(demos), -1) for part in parts]
+        made[name] = parts[0] if len(parts) == 1 else np.concatenate(flat, 1)
+        if made[name].dtype.kind == "f":
+            made[name] = made[name].astype(np.float32)
+    rows = made["obs"]
+    if spec is not None and math.prod(rows.shape[1:]) != math.prod(spec.obs_shape):
+        raise InputError(f"{refuse}: these parts have {math.prod(rows.shape[1:])} numbers "
+                         f"({_listed(known[field] for field in fields)}), but the observations of {spec.name} "
+                         f"{math.prod(spec.obs_shape)}; name the parts that it consists of")
+    if spec is not None:
+        made = {name: array.reshape(len(array), *spec.obs_shape) for name, array in made.items()}
+    note = f"observations are the parts {', '.join(fields)}, side by side, as demos.fields says"
+    return replace(demos, layout=None, notes=(*demos.notes, note), **made)
+
+
 def check_named(demos: Demos, spec: EnvSpec) -> None:
     """InputError for rows without names where the environment's observations are a Dict of several parts, and for parts
     with names where they are a single array."""
     own, wanted = demos.layout, spec.layout
     if own is not None and own.nested and not wanted.nested:
         raise InputError(f"demos {demos.source}: observations have the parts {_listed(own.own)}, but those of "
-                         f"{spec.name} are an array {spec.obs_shape}; use demonstrations of this environment, or give "
-                         "the array that it makes of the parts")
+                         f"{spec.name} are an array {spec.obs_shape}; use demonstrations of this environment, or name "
+                         "the parts that it lays side by side, in its order: --demos.fields "
+                         f"{','.join(field.name for field in own.own[:2])}")
     if own is None and wanted.by_name:
         parts = ",".join(field.name for field in wanted.own)
         slashed = "/".join(("obs", *map(str, wanted.own[0].path or ())))

@@ -178,3 +178,36 @@ def test_formats_without_names_are_not_written():
     demos = read_demos({"obs": obs, "next_obs": following, **ENDS})
     with pytest.raises(InputError, match="have parts with names, which imitation's files do not hold"):
         imitation.write("d.npz", replace(demos))
+
+
+def parted():
+    """A recording with three parts, one of them a picture."""
+    shown = np.zeros((len(GOAL), 3, 4, 2), np.uint8) + np.arange(len(GOAL), dtype=np.uint8)[:, None, None, None]
+    parts = {"goal": GOAL, "image": shown, "position": POSITION}
+    return {"obs": {name: part[:-1] for name, part in parts.items()},
+            "next_obs": {name: part[1:] for name, part in parts.items()}, **ENDS}
+
+
+def array_spec():
+    return spec_of(spaces.Box(-9, 9, (4,), np.float32))
+
+
+def test_an_array_is_made_of_the_parts_that_are_named_in_their_order():
+    demos = load_demos(parted(), array_spec(), fields=("position", "goal"))
+    np.testing.assert_array_equal(demos.obs, np.hstack([POSITION, GOAL])[:-1].astype(np.float32))
+    np.testing.assert_array_equal(demos.next_obs, np.hstack([POSITION, GOAL])[1:].astype(np.float32))
+    assert demos.layout is None and "the parts position, goal, side by side" in demos.notes[-1]
+
+
+def test_a_picture_alone_stays_a_picture():
+    demos = load_demos(parted(), None, fields=("image",))
+    assert demos.obs.shape == (len(GOAL) - 1, 3, 4, 2) and demos.obs.dtype == np.uint8
+
+
+@pytest.mark.parametrize(("fields", "said"), [
+    (("position", "gaol"), r"have the parts goal \(2,\), image \(3, 4, 2\), position \(2,\); name some of those"),
+    (("position",), r"these parts have 2 numbers \(position \(2,\)\), but the observations of reach 4"),
+    ((), r"or name the parts that it lays side by side, in its order: --demos.fields goal,image")])
+def test_parts_that_make_no_such_array_are_refused(fields, said):
+    with pytest.raises(InputError, match=said):
+        load_demos(parted(), array_spec(), fields=fields)

@@ -23,6 +23,7 @@ examples:
   puffer-il demos edit d.npz --out few.npz --min-return 400 --subsample 20
   puffer-il demos edit d.npz --out train.npz --split 0.8                  the rest goes to train-rest.npz
   puffer-il demos edit late.npz --out mended.npz --shift 1
+  puffer-il demos edit d.npz --out e.npz --rescale-actions=-1,1 --env pendulum
 """
 
 
@@ -85,7 +86,7 @@ def add(group: Any) -> None:
         command.add_argument(f"--{name}", action=InOrder, dest=name, help=text, **more)
     command.set_defaults(edits=[])
     command.add_argument("--env", help="an environment, for --rescale-actions and --rewards env")
-    parser.takes_seed(command)
+    command.add_argument("--seed", type=parser.seed, default=0, metavar="N", help="draws what is drawn by chance")
     parser.takes_kwargs(command)
 
 

@@ -138,7 +138,7 @@ def _range_misfits(actions: Array, action: ActionSpec, name: str) -> Iterator[st
                f"[{low[column]:.4g}, {high[column]:.4g}] ({wrong.any(1).sum()} of {len(actions)} rows lie outside), "
                f"first in row {np.argmax(wrong.any(1))}{_units(values, low[column], high[column])}; if the recorder's "
                "environment clipped them itself, give --demos.clip-actions true, and if they are in other units, map "
-               "them with demos edit --rescale-actions LOW,HIGH")
+               "them with demos edit --rescale-actions=LOW,HIGH --env ENV")
 
 
 def _units(values: Array, low: float, high: float) -> str:

@@ -12,6 +12,7 @@ from puffer_il.demos.dataset import PER_ROW, Demos
 from puffer_il.demos.edit.episodes import numbers
 from puffer_il.demos.judge.rows import still
 from puffer_il.demos.judge.subject import Subject
+from puffer_il.demos.rows import successors
 
 
 def without_idle(demos: Demos) -> Demos:
@@ -36,8 +37,9 @@ def cut_at(demos: Demos, text: str) -> Demos:
     starts = np.union1d(demos.episode_starts, wanted)
     cuts = demos.truncations.copy()
     cuts[starts[1:] - 1] |= ~demos.terminations[starts[1:] - 1]
-    return replace(demos, next_obs=np.asarray(demos.next_obs), truncations=cuts, episode_starts=starts,
-                   **_ends(None), notes=(*demos.notes, f"episodes cut at rows {text}"))
+    following = successors(demos.obs, np.asarray(demos.next_obs), starts)
+    return replace(demos, next_obs=following, truncations=cuts, episode_starts=starts, **_ends(None),
+                   notes=(*demos.notes, f"episodes cut at rows {text}"))
 
 
 def shifted_by(demos: Demos, count: int) -> Demos:
@@ -53,7 +55,8 @@ def shifted_by(demos: Demos, count: int) -> Demos:
     short = _rows(demos, kept, f"shifted by {count} rows")
     own = np.flatnonzero(kept)
     if count > 0:
-        return replace(short, obs=demos.obs[own + step], next_obs=np.asarray(demos.next_obs)[own + step],
+        obs, following = demos.obs[own + step], np.asarray(demos.next_obs)[own + step]
+        return replace(short, obs=obs, next_obs=successors(obs, following, short.episode_starts),
                        states=None if demos.states is None else demos.states[own + step])
     return replace(short, actions=demos.actions[own + step])
 
@@ -77,6 +80,7 @@ def _rows(demos: Demos, kept: Array, note: str) -> Demos:
     cut = ~(arrays["terminations"][last] | arrays["truncations"][last]) & (
         demos.terminated | demos.truncated)[counts > 0]
     arrays["truncations"][last[cut]] = True
+    arrays["next_obs"] = successors(arrays["obs"], arrays["next_obs"], last + 1 - lengths)
     return replace(demos, **arrays, episode_starts=last + 1 - lengths, **_ends(None), notes=(*demos.notes, note))
 
 

@@ -8,6 +8,7 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array, EnvSpec
 from puffer_il.demos.dataset import Demos
 from puffer_il.demos.judge.world import World
+from puffer_il.demos.rows import successors
 
 
 def without_actions(demos: Demos) -> Demos:
@@ -78,4 +79,5 @@ def noisy(demos: Demos, name: str, size: float, seed: int) -> Demos:
 
     if name == "actions":
         return replace(demos, actions=made(array), notes=(*demos.notes, note))
-    return demos.with_obs(made, states=None, notes=(*demos.notes, note))
+    following = successors(demos.obs, np.asarray(demos.next_obs), demos.episode_starts)
+    return replace(demos, next_obs=following).with_obs(made, states=None, notes=(*demos.notes, note))

@@ -73,7 +73,7 @@ def small(s: Subject) -> Iterator[Finding]:
                       f"{len(tight)} of {len(half)} action columns use less than 1% of their range ({some(tight)}): "
                       f"column {column} is in [{actions[:, column].min():.4g}, {actions[:, column].max():.4g}] of "
                       f"[{low[column]:.4g}, {high[column]:.4g}]",
-                      "if they are in other units, map them with demos edit --rescale-actions LOW,HIGH",
+                      "if they are in other units, map them with demos edit --rescale-actions=LOW,HIGH",
                       columns=tuple(map(int, tight)))
 
 
@@ -92,7 +92,7 @@ def normalised(s: Subject) -> Iterator[Finding]:
         yield Finding("normalised-actions",
                       f"actions pile up at -1 and 1 in {len(columns)} columns ({some(columns)}), but the environment "
                       f"takes [{low[k]:.4g}, {high[k]:.4g}]: they look normalised",
-                      "map them with demos edit --rescale-actions -1,1 --env ENV", columns=tuple(map(int, columns)))
+                      "map them with demos edit --rescale-actions=-1,1 --env ENV", columns=tuple(map(int, columns)))
 
 
 def _ranges(s: Subject) -> tuple[Array, Array, Array] | None:

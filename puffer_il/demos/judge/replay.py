@@ -76,7 +76,7 @@ def _shifted(s: Subject, rows: Array, states: Array, actions: Array, differs: Ar
     if not spec.action.discrete and spec.action.bounded:
         mirrored = (np.asarray(spec.action.low) + np.asarray(spec.action.high) - actions[some]).astype(np.float32)
         tries.append(("mirrored-actions", mirrored, "actions with the opposite sign lead to the recorded observations",
-                      "turn them with demos edit --rescale-actions 1,-1 --env ENV"))
+                      "turn them with demos edit --rescale-actions=1,-1 --env ENV"))
     elif spec.action.discrete:
         tries.append(("mirrored-actions", np.array(spec.action.nvec) - 1 - actions[some],
                       "actions numbered in the opposite order lead to the recorded observations",

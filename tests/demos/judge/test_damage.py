@@ -221,7 +221,7 @@ def test_there_are_more_than_sixty_kinds():
 FILES = {"an empty file": (lambda whole: b"", "is empty; copy or record it again"),
          "half a file": (lambda whole: whole[:len(whole) // 2], "cut off in the middle"),
          "a pickle": (lambda whole: pickle.dumps([1]), "pickled Python objects, which are never loaded"),
-         "a text": (lambda whole: b"obs,actions\n", "")}
+         "a text": (lambda whole: b"obs,actions\n", "; ")}
 
 
 @pytest.mark.parametrize(("spoil", "said"), FILES.values(), ids=FILES)

@@ -90,7 +90,8 @@ def export(args: Namespace) -> int:
     from puffer_il.vector import trust
 
     to = args.to or ("minari" if args.out.startswith(minari.PREFIX) else "imitation")
-    written = [name for name, format in formats().items() if hasattr(format, "write") and name != "puffer_il"]
+    written = [name for name, format in formats().items()
+               if hasattr(format, "write") and not name.startswith("puffer_il")]
     if to not in written:
         raise InputError(unknown("--to", to, written))
     if to == "minari" and not args.out.startswith(minari.PREFIX):

@@ -10,7 +10,7 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.frames import Pictures
 from puffer_il.core.rows import Array, Layout
 from puffer_il.demos.dataset import WHOLE, Demos
-from puffer_il.demos.rows import Successors, successors
+from puffer_il.demos.rows import Successors, is_mapped, successors
 
 FLAT = {"terminations": bool, "truncations": bool, "rewards": np.float32, "weights": np.float32}  # one number a row
 DTYPES = {**FLAT, **WHOLE, "episode_starts": np.int64, "states": np.float64}
@@ -95,7 +95,7 @@ def _uniform(source: str, name: str, array: Array) -> Array:
 def _flattened(obs: Array | None) -> list[tuple[int, float]]:
     """Columns, with their largest value, of which float32 loses most of the changes from row to row, such as the time
     of day in seconds since 1970."""
-    if obs is None or obs.dtype.kind not in "fiu" or obs.dtype.itemsize < 8 or len(obs) < 2:
+    if obs is None or is_mapped(obs) or obs.dtype.kind not in "fiu" or obs.dtype.itemsize < 8 or len(obs) < 2:
         return []
     wide = obs.reshape(len(obs), -1)
     large = np.flatnonzero(np.abs(wide).max(0) > LARGE)

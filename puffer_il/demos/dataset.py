@@ -141,13 +141,14 @@ class Demos:
 
     def save(self, path: Path | str, *, env: str = "", collected: str = "", recording: dict[str, Any] | None = None
              ) -> None:
-        """Write our own file, all or nothing; the folder is made if it is missing.
+        """Write our own file, all or nothing; the folder is made if it is missing. A `path` that ends in "/" or in
+        ".shards" becomes a folder of arrays that are mapped and not read: formats/puffer_il_shards.py.
 
         `env` names the environment, `collected` says how they came about (a command), `recording` how far that has
-        come. The same demonstrations give
-        the same bytes. Raises InputError if the file cannot be written.
+        come. The same demonstrations give the same bytes. Raises InputError if the file cannot be written.
         """
-        formats()["puffer_il"].write(path, self, env, collected, recording)
+        own = "puffer_il_shards" if formats()["puffer_il_shards"].is_folder(path) else "puffer_il"
+        formats()[own].write(path, self, env, collected, recording)
 
     def with_obs(self, made: Callable[[Array], Array], **changes: Any) -> "Demos":
         """The same with rows `made` of those of obs, each of its own, and with the successors made of theirs.

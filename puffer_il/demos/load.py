@@ -64,8 +64,15 @@ def first_episodes(demos: Demos, count: int) -> Demos:
     if count >= demos.num_episodes:
         fewer = (f"asked for {count} episodes, found {demos.num_episodes}",) if count > demos.num_episodes else ()
         return replace(demos, notes=demos.notes + fewer)
-    end = demos.episode_starts[count]
-    return replace(demos, **_some(demos, PER_ROW, slice(end)), **_some(demos, ("episode_starts", *WHOLE), slice(count)))
+    return some_episodes(demos, 0, count)
+
+
+def some_episodes(demos: Demos, first: int, last: int) -> Demos:
+    """Those from number `first` to before number `last`."""
+    rows = slice(demos.episode_starts[first], demos.episode_ends[last - 1])
+    starts = demos.episode_starts[first:last] - rows.start
+    return replace(demos, **_some(demos, PER_ROW, rows), **_some(demos, tuple(WHOLE), slice(first, last)),
+                   episode_starts=starts)
 
 
 def first_rows(demos: Demos, count: int) -> Demos:

@@ -19,6 +19,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from puffer_il.core.frames import Pictures
 from puffer_il.core.rows import Array, Layout, field_from_list, field_to_list
 from puffer_il.demos.build import build_demos, follows_on, shifted
 from puffer_il.demos.dataset import WHOLE, Demos
+from puffer_il.demos.formats import formats
 from puffer_il.demos.npz import Arrays, Npz, save_npz
 from puffer_il.demos.rows import Successors
 
@@ -42,7 +44,17 @@ STORED = ("obs", "terminations", "truncations", "episode_starts", *OPTIONAL, *WH
 
 def write(path: Path | str, demos: Demos, env: str, collected: str, recording: dict[str, Any] | None = None) -> None:
     """See `Demos.save`."""
-    meta = {"format": NAME, "version": VERSION, "env": env, "collected": collected, "notes": list(demos.notes)}
+    meta = meta_of(demos, env, collected, demos.notes, recording)
+    arrays = {name: getattr(demos, name) for name in STORED if getattr(demos, name) is not None}
+    arrays |= {"final_obs": demos.final_obs} if follows_on(demos) else {"next_obs": demos.next_obs}
+    save_npz(path, arrays | {"meta": np.array(json.dumps(meta))})
+
+
+def meta_of(demos: Demos, env: str, collected: str, notes: Sequence[str], recording: dict[str, Any] | None = None
+            ) -> dict[str, Any]:
+    """What a file says about itself, see above."""
+    meta: dict[str, Any] = {"format": NAME, "version": VERSION, "env": env, "collected": collected,
+                            "notes": list(notes)}
     if demos.layout is not None:
         meta["layout"] = [field_to_list(field) for field in demos.layout.fields]
     if demos.actions is not None and _columns(demos.action_parts) == demos.actions.shape[1]:
@@ -53,15 +65,13 @@ def write(path: Path | str, demos: Demos, env: str, collected: str, recording: d
         meta["pictures"] = demos.pictures.table()
     if recording:
         meta["recording"] = recording
-    arrays = {name: getattr(demos, name) for name in STORED if getattr(demos, name) is not None}
-    arrays |= {"final_obs": demos.final_obs} if follows_on(demos) else {"next_obs": demos.next_obs}
-    save_npz(path, arrays | {"meta": np.array(json.dumps(meta))})
+    return meta
 
 
 def read(file: Arrays, time_limit: int | None = None) -> Demos:
     obs = file.rows("obs")
     starts = file.starts(len(obs)) if "episode_starts" in file else _after_ends(file)
-    meta = _meta(file)
+    meta = meta_in(file)
     notes = list(meta["notes"])
     others = sorted(file.keys - {*STORED, "next_obs", "final_obs", "meta"})
     if others:
@@ -77,8 +87,10 @@ def read(file: Arrays, time_limit: int | None = None) -> Demos:
 def read_meta(path: Path | str) -> dict[str, Any]:
     """What a file of ours says about itself: env, collected, notes, version, recording. Empty where it says
     nothing."""
+    if Path(path).is_dir():
+        return formats()["puffer_il_shards"].read_meta(path)
     with Npz(path) as file:
-        return _meta(file)
+        return meta_in(file)
 
 
 def provenance(source: Path | str) -> dict[str, str]:
@@ -88,7 +100,7 @@ def provenance(source: Path | str) -> dict[str, str]:
         return told
     try:
         with Npz(source) as file:
-            return {name: _meta(file)[name] for name in told}
+            return {name: meta_in(file)[name] for name in told}
     except InputError:  # a file of another kind
         return told
 
@@ -161,7 +173,7 @@ def _totals(file: Arrays, name: str) -> Array | None:
     return array
 
 
-def _meta(file: Arrays) -> dict[str, Any]:
+def meta_in(file: Arrays) -> dict[str, Any]:
     blank: dict[str, Any] = {"version": VERSION, "env": "", "collected": "", "notes": [], "layout": [],
                              "action_parts": [], "action_first": [], "pictures": {}, "recording": {}}
     if "meta" not in file:

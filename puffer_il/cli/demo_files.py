@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from puffer_il.cli import parser
 
@@ -40,21 +41,43 @@ def spec_of(args: Namespace) -> EnvSpec | None:
 
 def read(args: Namespace, spec: EnvSpec | None, time_limit: int | None = None) -> Demos:
     """The demonstrations, read as --demos.KEY says, their actions as rows of the environment."""
-    from puffer_il.demos import as_rows, clipped, first_episodes, read_demos, subsample_rows, with_fields
+    from puffer_il.demos import read_demos
+
+    return taken(read_demos(args.file, time_limit, **format_keys(args)), args, spec, args.demo_keys.get("episodes"))
+
+
+def format_keys(args: Namespace) -> dict[str, Any]:
+    """Those that `read_demos` takes."""
+    return {key: args.demo_keys[key] for key in ("format", "columns", "obs_columns") if key in args.demo_keys}
+
+
+def taken(demos: Demos, args: Namespace, spec: EnvSpec | None, episodes: int | None, seed: Any = 0) -> Demos:
+    """What --demos.KEY says of demonstrations that are read, their actions as rows of the environment."""
+    from puffer_il.demos import as_rows, clipped, first_episodes, subsample_rows, with_fields
 
     keys = args.demo_keys
-    own = {key: keys[key] for key in ("columns", "obs_columns") if key in keys}
-    demos = read_demos(args.file, time_limit, keys.get("format", "auto"), **own)
     demos = with_fields(demos, keys.get("fields", ()), spec)
     if spec is not None:
         demos = as_rows(demos, spec)
-    if keys.get("episodes"):
-        demos = first_episodes(demos, keys["episodes"])
+    if episodes:
+        demos = first_episodes(demos, episodes)
     if keys.get("clip_actions"):
         if spec is None:
             raise parser.UsageError("--demos.clip-actions clips to the range of an environment; name it with --env ENV")
         demos = clipped(demos, spec)
-    return subsample_rows(demos, keys["subsample"]) if keys.get("subsample", 1) > 1 else demos
+    return subsample_rows(demos, keys["subsample"], seed) if keys.get("subsample", 1) > 1 else demos
+
+
+def fitted(demos: Demos, args: Namespace, spec: EnvSpec | None) -> Demos:
+    """As `demos import` writes them."""
+    from puffer_il.demos import check_fit, relaid
+
+    if args.no_actions:
+        demos = replace(demos, actions=None)
+    if spec:
+        demos = relaid(demos, spec)
+        check_fit(demos, spec)
+    return demos
 
 
 def environment_in(file: str) -> tuple[str, str]:

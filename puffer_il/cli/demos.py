@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from dataclasses import replace
 from typing import Any
 
 from puffer_il.cli import collect, demos_check, demos_edit, parser
-from puffer_il.cli.demo_files import read, report_written, spec_of
+from puffer_il.cli.demo_files import fitted, format_keys, read, report_written, spec_of, taken
 
 
 def add(commands: Any) -> None:
@@ -19,7 +18,8 @@ def add(commands: Any) -> None:
     write = parser.command(group, "export", export, "convert them into another package's file")
     for one in (about, suspicious, convert, write):
         one.add_argument("file", help="a file or folder of a format that docs/demonstrations.md names, or minari:ID")
-    convert.add_argument("out", help="an .npz file")
+    convert.add_argument("out", help="an .npz file; or a folder, whose name ends in / or .shards, for demonstrations "
+                                     "that are larger than memory")
     write.add_argument("out", help="a file, a folder for lerobot, or minari:ID for a local Minari dataset")
     write.add_argument("--to", metavar="FORMAT", help="imitation (the default), lerobot, table, … or minari")
     about.add_argument("--json", action="store_true", help="print JSON instead of lines")
@@ -70,17 +70,24 @@ def info(args: Namespace) -> int:
 
 
 def import_(args: Namespace) -> int:
-    from puffer_il.demos import check_fit, relaid
+    import numpy as np
+
+    from puffer_il.demos import read_demos, read_parts
+    from puffer_il.demos.formats.puffer_il_shards import is_folder
+    from puffer_il.demos.shard_writer import ShardWriter
 
     spec = spec_of(args)
-    demos = read(args, spec, args.time_limit)
-    if args.no_actions:
-        demos = replace(demos, actions=None)
-    if spec:
-        demos = relaid(demos, spec)
-        check_fit(demos, spec)
-    demos.save(args.out, env=args.env or "", collected=args.typed)
-    return report_written(args.out, demos)
+    if not is_folder(args.out):
+        demos = fitted(read(args, spec, args.time_limit), args, spec)
+        demos.save(args.out, env=args.env or "", collected=args.typed)
+        return report_written(args.out, demos)
+    wanted, rng = args.demo_keys.get("episodes") or 2**62, np.random.default_rng(0)
+    with ShardWriter(args.out, env=args.env or "", collected=args.typed) as writer:
+        for part in read_parts(args.file, args.time_limit, **format_keys(args)):
+            episodes = min(wanted - writer.episodes, part.num_episodes)
+            if episodes:
+                writer.add(fitted(taken(part, args, spec, episodes, rng), args, spec))
+    return report_written(args.out, read_demos(args.out))
 
 
 def export(args: Namespace) -> int:

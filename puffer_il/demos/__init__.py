@@ -17,10 +17,9 @@ from puffer_il.demos.load import (
     subsample_rows,
 )
 from puffer_il.demos.pictures import picture_lines
-from puffer_il.demos.read import read_demos
+from puffer_il.demos.read import read_demos, read_parts
 from puffer_il.demos.weights import spread
 
 __all__ = ["as_rows", "check_fit", "clipped", "collect", "describe", "doubts", "first_episodes", "first_rows", "fit",
-           "judge", "load_demos", "picture_lines", "provenance", "read_demos", "read_meta", "relaid", "shipped_path",
-           "spread",
-           "subsample_rows", "with_fields"]
+           "judge", "load_demos", "picture_lines", "provenance", "read_demos", "read_meta", "read_parts", "relaid",
+           "shipped_path", "spread", "subsample_rows", "with_fields"]

@@ -122,7 +122,7 @@ def relaid(demos: Demos, spec: EnvSpec) -> Demos:
     return demos.with_obs(packed, layout=spec.layout, notes=demos.notes + left_out(demos, spec))
 
 
-def subsample_rows(demos: Demos, every: int, seed: int = 0) -> Demos:
+def subsample_rows(demos: Demos, every: int, seed: int | np.random.Generator = 0) -> Demos:
     """Every `every`-th transition of each episode from a random offset, as Ho & Ermon (2016) subsample theirs.
 
     A kept row stays a transition of its own with its true successor and its own end flag, so an end is flagged only

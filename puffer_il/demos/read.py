@@ -1,6 +1,6 @@
 """Files, data sets and arrays → Demos. A source is recognised by its content: see puffer_il.demos.formats."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -40,6 +40,21 @@ def read_demos(source: Source, time_limit: int | None = None, format: str = "aut
     named = source if isinstance(source, str | Path) else "arrays"
     with fitting(f"demos {named}", SAVE_DEMOS):
         return _demos(source, time_limit, format, {key: value for key, value in keys.items() if value})
+
+
+def read_parts(source: Source, time_limit: int | None = None, format: str = "auto", **keys: Any) -> Iterator[Demos]:
+    """The same, some whole episodes after the others, where the format can be read so (its `parts`): only those at hand
+    are in memory. All of them together from any other."""
+    path = Path(source) if isinstance(source, str | Path) else None
+    kind = None if path is None else kind_of(path)
+    if path is not None and kind is not None and of_kind(kind):
+        check_name(format)
+        with fitting(f"demos {path}", SAVE_DEMOS), opened(path, kind) as what:
+            one = which(what, path, kind, format)
+            if hasattr(one, "parts") and not any(keys.values()):
+                yield from one.parts(what, time_limit)
+                return
+    yield read_demos(source, time_limit, format, **keys)
 
 
 def _demos(source: str | Path | Mapping[str, Any] | tuple, time_limit: int | None, chosen: str, keys: dict[str, Any]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import psutil
 
+from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array
 from puffer_il.demos._rows import gather
 
@@ -38,7 +41,35 @@ def _as_bytes(rows: Array) -> Array:
 
 def is_mapped(rows: Any) -> bool:
     """Whether rows lie in a file that is mapped into memory."""
-    return isinstance(rows.obs if isinstance(rows, Successors) else rows, np.memmap)
+    rows = rows.obs if isinstance(rows, Successors) else rows
+    return getattr(rows, "_mmap", None) is not None  # NumPy's memmap has it, what is computed of one does not
+
+
+def check_room(rows: Any, copies: int = 1) -> None:
+    """InputError where rows are mapped from a file, and so many copies of all of them are more than the memory that is
+    free."""
+    if not is_mapped(rows):
+        return
+    wanted, free = copies * rows.nbytes, psutil.virtual_memory().available
+    if wanted > free:
+        raise InputError(f"demos: {len(rows):,} mapped observations would take {wanted / 1e9:.1f} GB of memory, of "
+                         f"which {free / 1e9:.1f} GB are free; bc and gail read them where they lie, others "
+                         "take fewer: set demos.episodes or demos.subsample")
+
+
+def advise(rows: Array, index: Array, needed: bool) -> None:
+    """Tell the system that the mapped rows from the lowest to the highest of `index` will be read, or no longer are: it
+    reads them ahead in one piece, or may forget them. Nothing for rows in memory."""
+    if not is_mapped(rows) or not len(index):
+        return
+    root: Any = rows
+    while isinstance(root.base, np.memmap):
+        root = root.base
+    width = rows.strides[0]
+    begin = rows.ctypes.data - root.ctypes.data + root.offset % mmap.ALLOCATIONGRANULARITY
+    first, end = begin + int(index.min()) * width, begin + (int(index.max()) + 1) * width
+    first -= first % mmap.PAGESIZE
+    root._mmap.madvise(mmap.MADV_WILLNEED if needed else mmap.MADV_DONTNEED, first, end - first)
 
 
 def blocks(rows: Any) -> Iterator[slice]:
@@ -99,6 +130,7 @@ class Successors(np.lib.mixins.NDArrayOperatorsMixin):
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         if copy is False:
             raise ValueError("successors are stored as the rows after them; an array of them is a copy")
+        check_room(self)
         made = np.empty(self.shape, self.dtype if dtype is None else dtype)
         made[:-1] = self.obs[1:]
         made[self.ends - 1] = self.finals

@@ -39,7 +39,7 @@ class ShardWriter:
         self.folder, self.told = Path(folder), (env, collected, recording)
         self.temporary = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.tmp")
         self.files: dict[str, _File] = {}
-        self.rows = 0
+        self.rows = self.episodes = 0
         self.meta: dict[str, Any] = {}  # of the first part, with the notes of all
 
     def __enter__(self) -> ShardWriter:
@@ -74,7 +74,7 @@ class ShardWriter:
         if self.meta:
             self._check_like_first(demos, arrays)
         else:
-            self.meta = puffer_il.meta_of(demos, self.env, self.collected, ())
+            self.meta = puffer_il.meta_of(demos, *self.told[:2], (), self.told[2])
         try:
             for name, array in arrays.items():
                 if name not in self.files:
@@ -82,7 +82,7 @@ class ShardWriter:
                 self.files[name].append(array)
         except OSError as error:
             self._refuse(f"cannot be written ({one_line(error)}); make room, or choose another place")
-        self.rows += len(demos)
+        self.rows, self.episodes = self.rows + len(demos), self.episodes + demos.num_episodes
         self.meta["notes"] += [note for note in demos.notes if note not in self.meta["notes"]]
 
     def _check_like_first(self, demos: Demos, arrays: dict[str, Any]) -> None:
@@ -95,7 +95,7 @@ class ShardWriter:
             if (array.dtype, array.shape[1:]) != (held.dtype, held.shape):
                 self._refuse(f"{name} is {array.dtype} {array.shape[1:]} from row {self.rows} on, but {held.dtype} "
                              f"{held.shape} before; give all parts the same")
-        if puffer_il.meta_of(demos, self.env, self.collected, self.meta["notes"]) != self.meta:
+        if puffer_il.meta_of(demos, *self.told[:2], self.meta["notes"], self.told[2]) != self.meta:
             self._refuse(f"the part from row {self.rows} on has other named parts or pictures than those before it; "
                          "give parts of the same recorder")
 

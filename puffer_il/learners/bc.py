@@ -6,6 +6,7 @@
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +39,7 @@ from puffer_il.nn import (
 
 # Rows of one forward pass over all: as many numbers of observations, so that what is made of them fits the memory.
 LEAST_PASS, PASS_NUMBERS = 256, 2**24
+WINDOW_RUNS = 256
 LEAST_VARIANCE = 1e-6  # of an action about the policy's mean, where the squared distance has gone to zero
 
 
@@ -56,6 +58,8 @@ class BCConfig:
     patience: int = setting(20, "stop after this many epochs without a better validation loss; 0 never stops", low=0)
     max_grad_norm: float = setting(1.0, "clip the gradient's norm; 0 does not clip", low=0)
     sequence_length: int = setting(16, "steps of a sequence that an LSTM is trained on", low=1)
+    window: int = setting(0, "rows that are shuffled together, in runs from all over the demonstrations; 0 shuffles "
+                             "all. Set it, to 250,000 say, where they are larger than memory", low=0)
     random_shift: int = setting(0, "pixels by which pictures are shifted at random each time they are learned from, "
                                    "edges repeated (DrQ: 4); 0 does not", low=0)
 
@@ -162,19 +166,55 @@ class BC(Learner):
 
     def _epoch(self) -> list[float]:
         """One pass over the training rows; the means of negative log-likelihood, entropy and gradient norm."""
-        cfg, order = self.config, self.rng.permutation(self._drawn())
-        if self._covered(self.train, drawn=True):
-            means = clone_epoch(self.policy, self.train.obs, self.train.actions, self.train.numbers(order),
-                                cfg.batch_size, cfg.ent_coef, self.optimizer)
-            if means is not None:
-                return means.tolist()
+        parts: list[Array] = []
+        counts: list[int] = []
+        for order in self._orders():
+            means = self._in_kernels(order)
+            if means is None:
+                if not parts:
+                    self._begin_epoch()
+                means = self._in_torch(order)
+            parts.append(means)
+            counts.append(-(-len(order) // self.config.batch_size))
+        return (parts[0] if len(parts) == 1 else np.average(parts, axis=0, weights=counts)).tolist()
+
+    def _in_kernels(self, order: Array) -> Array | None:
+        """The means of `_epoch` over minibatches of the training rows in this order, None where C does not cover it."""
+        if not self._covered(self.train, drawn=True):
+            return None
+        return clone_epoch(self.policy, self.train.obs, self.train.actions, self.train.numbers(order),
+                           self.config.batch_size, self.config.ent_coef, self.optimizer)
+
+    def _in_torch(self, order: Array) -> Array:
+        size = self.config.batch_size
+        batches = [order[i:i + size] for i in range(0, len(order), size)]
+        return torch.stack([self._step(index) for index in batches]).mean(0).cpu().numpy()
+
+    def _begin_epoch(self) -> None:
         self.train.refresh(self.policy)
         self.optimizer.prepare()
         if self.shift is not None:
             self.shift.begin(int(self.rng.integers(1 << 31)))
         self.noise = self._noise(int(self.rng.integers(1 << 31))) if isinstance(self.policy.dist, Flow) else None
-        batches = [order[i:i + cfg.batch_size] for i in range(0, len(order), cfg.batch_size)]
-        return torch.stack([self._step(index) for index in batches]).mean(0).tolist()
+
+    def _orders(self) -> Iterator[Array]:
+        """Numbers of an epoch's rows in the order in which they are learned from: all of them, or a window at a time of
+        WINDOW_RUNS runs from all over, the next of which are read ahead."""
+        drawn, size = self._drawn(), self.config.batch_size
+        run = max(1, self.config.window // WINDOW_RUNS // size) * size
+        if not self.config.window or len(drawn) <= run * WINDOW_RUNS:
+            yield self.rng.permutation(drawn)
+            return
+        drawn.sort()
+        runs = [drawn[i:i + run] for i in range(0, len(drawn), run)]
+        order = [runs[k] for k in self.rng.permutation(len(runs))]
+        windows = [order[i:i + WINDOW_RUNS] for i in range(0, len(order), WINDOW_RUNS)]
+        for k, window in enumerate(windows):
+            for rows in [*(window if k == 0 else ()), *(windows[k + 1] if k + 1 < len(windows) else ())]:
+                self.train.advise(rows, needed=True)
+            yield self.rng.permutation(np.concatenate(window))
+            for rows in window:
+                self.train.advise(rows, needed=False)
 
     def _drawn(self) -> Array:
         """(n,) numbers of an epoch's rows: each once or, of weighted ones, as often as its weight says."""

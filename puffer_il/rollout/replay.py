@@ -13,6 +13,7 @@ import puffer_il.rollout._replay as kernels
 from puffer_il.core.spec import Array, EnvSpec
 from puffer_il.demos import spread
 from puffer_il.demos.dataset import Demos
+from puffer_il.demos.rows import check_room
 from puffer_il.rollout._buffer import gather
 from puffer_il.rollout.buffer import RolloutBuffer
 
@@ -89,6 +90,7 @@ class ReplayBuffer:
         """All demonstrated transitions with rewards (n,) float32, or of weighted ones each as often as its weight says;
         how many those are."""
         assert demos.actions is not None
+        check_room(demos.obs, copies=4)  # those that are stored, and those of this call
         rows = np.arange(len(demos)) if demos.weights is None else spread(demos.weights, len(demos))
         return self.append(Transitions(*(array[rows] for array in (demos.obs, demos.actions, rewards, demos.next_obs,
                                                                    demos.terminations))))

@@ -13,6 +13,8 @@ A module in this folder is a format, and no list names it. It has
     KEYS     keys of `demos` that `read` takes as well, by name (may be missing)
     read     (source, time_limit) → Demos. `source` is the Arrays (an open file, as a rule), the opened source of this
              KIND, or "module:name"; `time_limit` is the environment's own in steps, or None
+    parts    (source, time_limit) → Demos, some episodes after the others, where not all need to be in memory (may be
+             missing)
     write    (target, demos, …), where we write the format
 """
 

@@ -10,6 +10,7 @@ from puffer_il.core.config import Config
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array, EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
+from puffer_il.demos.rows import check_room
 from puffer_il.learners.base import Learner
 from puffer_il.learners.bc import BC
 from puffer_il.nn.observations import obs_moments
@@ -77,6 +78,8 @@ class LabelledRollouts(Stateful):
     saved = ("rollouts", "begun")
 
     def __init__(self, demos: Demos | None, held_out: float, capacity: int = 0) -> None:
+        if demos is not None:
+            check_room(demos.obs)
         self.demos, self.share, self.capacity = demos, held_out, capacity
         self.rollouts: list[list[Array]] = []  # obs, labels, episode of the row or −1, (num_steps, …)
         self.begun = np.zeros(0, np.int32)  # (num_envs,) episodes

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from puffer_il.core.spec import Array
-from puffer_il.demos.rows import is_mapped, take
+from puffer_il.demos.rows import advise, is_mapped, take
 from puffer_il.nn import Flatten, Policy, RandomShift, obs_moments, targets
 from puffer_il.nn.masks import mask_logits
 
@@ -64,7 +64,7 @@ class DemoRows:
 
     def __init__(self, obs: Array, actions: Array, device: torch.device, weights: Array | None = None,
                  counts: Array | None = None, allowed: Array | None = None, rows: Array | None = None) -> None:
-        self.device, self.index = device, rows
+        self.device, self.index, self.mapped = device, rows, obs if is_mapped(obs) else None
         # What is larger than memory is larger than a GPU's; minibatches are taken there.
         self.obs = on_device(obs, torch.device("cpu") if is_mapped(obs) else device)
         self.actions = on_device(actions, device)
@@ -74,6 +74,12 @@ class DemoRows:
 
     def __len__(self) -> int:
         return len(self.obs) if self.index is None else len(self.index)
+
+    def advise(self, index: Array, needed: bool) -> None:
+        """Of a run of examples that follow one another: they are read soon, or not again for long. Matters where
+        observations are mapped from a file."""
+        if self.mapped is not None and len(index):
+            advise(self.mapped, self.numbers(index[[0, -1]]).reshape(-1), needed)
 
     def numbers(self, index: Array) -> Array:
         """Which of the rows that were given the examples `index` are."""
@@ -189,6 +195,9 @@ class DemoSequences(DemoRows):
 
     def moments(self, flatten: Flatten) -> tuple[Tensor, Tensor, float | Tensor]:
         return obs_moments(flatten, self.obs, index=torch.from_numpy(self.table.reshape(-1)))
+
+    def numbers(self, index: Array) -> Array:
+        return self.table[index]
 
     def parts(self, most: int) -> list[Array]:
         return super().parts(max(1, most // self.table.shape[1]))

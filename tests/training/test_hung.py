@@ -242,6 +242,16 @@ def test_a_process_that_is_gone_without_a_word_has_a_last_one(tmp_path):
     assert final_state(tmp_path / "run")["env_steps"] == 0
 
 
+@pytest.mark.parametrize(("name", "backend", "told"), [
+    (f"{__name__}:Sleepy", "serial", True), (f"{__name__}:Sleepy", "multiprocessing", False),
+    ("cartpole", "serial", False)])
+def test_a_run_says_at_its_start_where_a_crash_would_cost_work(name, backend, told, tmp_path):
+    recorder = run(tiny("ppo", tmp_path / "run", env__name=name, **FEW | {"env__backend": backend,
+                                                                         "train__total_steps": 64}))
+    lines = [text for text in recorder.messages if "since the last checkpoint is lost" in text]
+    assert len(lines) == told and all("env.backend = 'multiprocessing'" in line for line in lines)
+
+
 SHELLED = """
 from pathlib import Path
 from puffer_il.training.last_word import last_word

@@ -70,8 +70,8 @@ def make_vec(name: str | Callable, *, num_envs: int, backend: str = "auto", num_
         facts = replace(facts, exact=not why, notices=(*facts.notices, *([notice] if why else [])))
     plan = make_plan(creator, facts, watch, num_envs, backend, num_workers, num_groups)
     if watch.guard and plan.backend == "serial" and not facts.native:
-        notice = (f"{creator.name} steps in the process of the run (env.backend = 'serial'): if its C code crashes, what "
-                  "came since the last checkpoint is lost; with env.backend = 'multiprocessing' nothing is")
+        notice = (f"{creator.name} steps in the process of the run (env.backend = 'serial'): if its C code crashes, "
+                  "what came since the last checkpoint is lost; with env.backend = 'multiprocessing' nothing is")
         facts = replace(facts, notices=(*facts.notices, notice))
     puffer: Serial | Workers
     if plan.backend == "multiprocessing":

@@ -9,6 +9,9 @@ from typing import Any
 from puffer_il.cli import collect, demos_check, demos_edit, parser
 from puffer_il.cli.demo_files import fitted, format_keys, read, report_written, spec_of, taken
 
+WRITTEN = ("imitation", "imitation_folder", "lerobot", "minari", "robomimic", "table")  # --help names them without
+# importing them; a test holds this against demos/formats/
+
 
 def add(commands: Any) -> None:
     group = parser.group(commands, "demos", "demonstrations: info, check, edit, import, export, collect")
@@ -20,8 +23,10 @@ def add(commands: Any) -> None:
         one.add_argument("file", help="a file or folder of a format that docs/demonstrations.md names, or minari:ID")
     convert.add_argument("out", help="an .npz file; or a folder, whose name ends in / or .shards, for demonstrations "
                                      "that are larger than memory")
-    write.add_argument("out", help="a file, a folder for lerobot, or minari:ID for a local Minari dataset")
-    write.add_argument("--to", metavar="FORMAT", help="imitation (the default), lerobot, table, … or minari")
+    write.add_argument("out", help="a file, a folder for lerobot and imitation_folder, or minari:ID for a local "
+                       "Minari dataset")
+    write.add_argument("--to", metavar="FORMAT", help=f"{', '.join(WRITTEN)}; by default imitation, or minari "
+                       "for minari:ID")
     about.add_argument("--json", action="store_true", help="print JSON instead of lines")
     parser.takes_demo_keys(about)
     for one in (suspicious, convert, write):
@@ -97,10 +102,8 @@ def export(args: Namespace) -> int:
     from puffer_il.vector import trust
 
     to = args.to or ("minari" if args.out.startswith(minari.PREFIX) else "imitation")
-    written = [name for name, format in formats().items()
-               if hasattr(format, "write") and not name.startswith("puffer_il")]
-    if to not in written:
-        raise InputError(unknown("--to", to, written))
+    if to not in WRITTEN:
+        raise InputError(unknown("--to", to, list(WRITTEN)))
     if to == "minari" and not args.out.startswith(minari.PREFIX):
         raise InputError(f"--to minari: OUT is {args.out}, but must name a local data set: minari:own/name-v0")
     if to == "minari" and not args.env:

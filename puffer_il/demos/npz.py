@@ -172,7 +172,8 @@ class Npz(Arrays):
         if not head:
             self.refuse("is empty; copy or record it again")
         if zipfile.is_zipfile(path):
-            self._check_torch(path)
+            if self.remedy is SAVE_DEMOS:  # policies are such files, and read by their weights alone
+                self._check_torch(path)
             return
         if head.startswith(b"PK"):
             self.refuse("is cut off in the middle; copy or record it again")

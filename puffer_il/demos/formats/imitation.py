@@ -5,6 +5,7 @@
     rews      (n,), may be missing
     indices   (episodes - 1,)             the actions at which trajectories are split
     terminal  (episodes,) bool            one flag for both kinds of end
+    truncated (episodes,) bool            which of the others a time limit cut: in our files, and imitation ignores it
     infos     (n,) pickled objects, never loaded
 """
 
@@ -35,7 +36,15 @@ def read(file: Arrays, time_limit: int | None) -> Demos:
     if "infos" in file:
         notes.append("skipped infos, which would need unpickling")
     following = split_off(obs, lengths)
-    terminations, truncations = split_ends(lengths[real], terminal[real], time_limit, notes)
+    truncated = file.get("truncated")
+    if truncated is None:
+        terminations, truncations = split_ends(lengths[real], terminal[real], time_limit, notes)
+    elif truncated.shape != real.shape:
+        file.refuse(f"truncated has shape {truncated.shape} but there are {len(real)} episodes; give one flag for each")
+    else:
+        terminations, truncations = np.zeros((2, len(actions)), bool)
+        last = np.cumsum(lengths[real]) - 1
+        terminations[last], truncations[last] = terminal[real], truncated[real]
     return build_demos(file.source, obs=following.obs, actions=actions, next_obs=following,
                        terminations=terminations, truncations=truncations, episode_starts=following.starts,
                        rewards=file.get("rews"), notes=notes)
@@ -44,20 +53,27 @@ def read(file: Arrays, time_limit: int | None) -> Demos:
 def write(path: Path | str, demos: Demos) -> None:
     """What `imitation.data.serialize.load` reads.
 
-    `terminal` is set where an episode terminated and not where it was truncated. That reader insists on `infos`, an
-    object array, so one of empty dicts is written. Raises InputError for demonstrations that are subsampled or have no
-    actions.
+    `terminal` is set where an episode terminated and not where it was truncated, which `truncated` tells. That reader
+    insists on `infos`, an object array, so one of empty dicts is written. Raises InputError for
+    demonstrations that are subsampled or have no actions.
     """
+    obs, actions = trajectories_of(demos)
+    infos = np.empty(len(demos), object)
+    infos[:] = [{} for _ in range(len(demos))]
+    arrays = {"obs": obs, "acts": actions, "infos": infos,
+              "terminal": demos.terminated, "truncated": demos.truncated, "indices": demos.episode_starts[1:]}
+    save_npz(path, arrays if demos.rewards is None else arrays | {"rews": demos.rewards})
+
+
+def trajectories_of(demos: Demos) -> tuple[Array, Array]:
+    """Observations, final ones included, and actions as imitation has them: one choice is a bare int64. InputError for
+    what its files cannot hold."""
     if (demos.layout is not None and demos.layout.nested) or demos.action_parts:
         raise InputError(f"demos {demos.source}: observations or actions have parts with names, which imitation's "
                          "files do not hold; write our .npz or a Minari dataset")
     obs, actions = trajectories(demos)
-    infos = np.empty(len(demos), object)
-    infos[:] = [{} for _ in range(len(demos))]
     one_choice = actions.dtype == np.int32 and actions.shape[1] == 1
-    arrays = {"obs": obs, "acts": actions[:, 0].astype(np.int64) if one_choice else actions, "infos": infos,
-              "terminal": demos.terminated, "indices": demos.episode_starts[1:]}
-    save_npz(path, arrays if demos.rewards is None else arrays | {"rews": demos.rewards})
+    return obs, actions[:, 0].astype(np.int64) if one_choice else actions
 
 
 def _lengths(file: Arrays) -> Array:

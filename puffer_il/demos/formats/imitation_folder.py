@@ -1,14 +1,21 @@
 """What `imitation.data.serialize.save` writes since version 1.0: a folder of Hugging Face's datasets, one row for each
-trajectory. Its Arrow tables are read with pyarrow, its `infos` (JSON that would be decoded to objects) never. We only
-read it.
+trajectory, which `datasets.load_from_disk` opens too.
+
+    obs    (steps + 1, *obs_shape), acts (steps, …), rews (steps,), each a list of lists; rews may be missing
+    infos  (steps,) strings of JSON that would be decoded to objects: never read, and written as "{}"
+    terminal  one flag for both kinds of end; which of the others a time limit cut, our dataset_info.json says
+
+Its Arrow tables are read and written with pyarrow.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from puffer_il.core.checkpoint import whole
 from puffer_il.core.errors import InputError, one_line
 from puffer_il.core.spec import Array
 from puffer_il.demos.dataset import Demos
@@ -17,6 +24,8 @@ from puffer_il.demos.npz import Arrays
 
 MARKS = ()
 FOLDER = ("dataset_info.json", "state.json")  # files by which it is known
+OURS = "puffer_il"  # in dataset_info.json; datasets ignores keys that it does not know
+ARROW = ".arrow"
 CONVERT = "pip install pyarrow, or convert it with `puffer-il demos import` where pyarrow is installed"
 
 
@@ -37,12 +46,61 @@ def read(source: Path, time_limit: int | None) -> Demos:
         columns = {name: table[name].combine_chunks() for name in ("obs", "acts", "rews", "terminal")
                    if name in table.column_names}
         arrays = _arrays(columns)
+        info = json.loads((source / FOLDER[0]).read_text())
+        if OURS in info:
+            arrays["truncated"] = np.array(info[OURS]["truncated"], bool)
     except (OSError, ValueError, KeyError, TypeError, pyarrow.ArrowException) as error:
         raise InputError(f"demos {source}: cannot be read as trajectories of imitation ({one_line(error)}); save it "
                          "again") from None
     if "infos" in table.column_names:
         arrays["infos"] = np.zeros(0)
     return imitation.read(Arrays(arrays, str(source)), time_limit)
+
+
+def write(target: Path | str, demos: Demos) -> None:
+    """A folder that `imitation.data.serialize.load` and `datasets.load_from_disk` open, in one Arrow table.
+
+    InputError without pyarrow, and for what `imitation.trajectories_of` refuses.
+    """
+    obs, actions = imitation.trajectories_of(demos)
+    try:
+        import pyarrow
+    except ImportError:
+        raise InputError("imitation_folder: needs pyarrow; pip install 'puffer-il[parquet]'") from None
+    folder, table = Path(target), f"data-00000-of-00001{ARROW}"
+    starts, gaps = demos.episode_starts, np.arange(demos.num_episodes + 1)
+    bounds = np.append(starts, len(demos))
+    columns = {"obs": _lists(obs, bounds + gaps), "acts": _lists(actions, bounds),
+               "infos": _lists(np.full(len(demos), "{}"), bounds), "terminal": pyarrow.array(demos.terminated)}
+    if demos.rewards is not None:
+        columns["rews"] = _lists(demos.rewards, bounds)
+    rows = pyarrow.table(columns)
+    info = {"citation": "", "description": demos.source, OURS: {"truncated": demos.truncated.tolist()}}
+    state: dict[str, Any] = {
+        "_data_files": [{"filename": table}], "_fingerprint": hashlib.sha256(obs.tobytes()).hexdigest()[:16],
+        "_format_columns": None, "_format_kwargs": {}, "_format_type": None, "_output_all_columns": False,
+        "_split": None}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with whole(folder / table) as temporary, pyarrow.OSFile(str(temporary), "wb") as out, (
+                pyarrow.ipc.new_stream(out, rows.schema)) as writer:
+            writer.write_table(rows)
+        for name, content in zip(FOLDER, (info, state), strict=True):
+            with whole(folder / name) as temporary:
+                temporary.write_text(json.dumps(content))
+    except OSError as error:
+        raise InputError(f"demos {target}: cannot be written ({one_line(error)}); choose another place") from None
+
+
+def _lists(rows: Array, bounds: Array) -> Any:
+    """Rows (n, …) as lists of lists, cut at `bounds` (episodes + 1,)."""
+    import pyarrow
+
+    column = pyarrow.array(rows.reshape(-1))
+    for width in rows.shape[:0:-1]:
+        count = len(column) // width
+        column = pyarrow.ListArray.from_arrays(pyarrow.array(np.arange(count + 1) * width, pyarrow.int32()), column)
+    return pyarrow.ListArray.from_arrays(pyarrow.array(bounds, pyarrow.int32()), column)
 
 
 def _arrays(columns: dict[str, Any]) -> dict[str, Array]:

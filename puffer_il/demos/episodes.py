@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,17 +44,19 @@ class Episode:
     truncated: bool | None = None
 
 
-def join_episodes(source: str, episodes: Sequence[Episode], notes: Sequence[str] = (), layout: Layout | None = None
+def join_episodes(source: str, episodes: Iterable[Episode], notes: list[str] | None = None, layout: Layout | None = None
                   ) -> Demos:
     """Demonstrations of all episodes, in their order. `layout` is that of the file's own space, where it names one.
 
-    A last row without a successor is left out. Raises InputError for lengths that fit neither layout, and for episodes
-    whose observations or actions are made of other parts than the first one's.
+    Episodes may come one by one, so that no more than one is held beside what has been joined, and say in `notes` what
+    there is to say. A last row without a successor is left out.
+    Raises InputError for lengths that fit neither layout, and for episodes whose observations or actions are made of
+    other parts than the first one's.
     """
-    told = list(notes)
     joined = _Joined(source, layout)
     for episode in episodes:
         joined.add(episode)
+    told = list(notes or ())
     if not joined.lengths:
         raise InputError(f"demos {source}: holds no transitions; record it again")
     if joined.empty:
@@ -141,7 +143,8 @@ class _Joined:
 
     def demos(self, notes: list[str]) -> Demos:
         columns: dict[str, Any] = {}
-        for name, parts in self.columns.items():
+        for name in tuple(self.columns):
+            parts = self.columns.pop(name)  # let go of as soon as they are joined
             known = [part for part in parts if part is not None]
             if known and len(known) < len(parts):
                 notes.append(f"{name} are left out: only {len(known)} of {len(parts)} episodes have them")
@@ -149,6 +152,7 @@ class _Joined:
         last = np.cumsum(self.lengths) - 1
         flags = np.zeros((2, sum(self.lengths)), bool)
         flags[:, last] = np.array(self.ends, bool).T
+        del parts, known
         whole = columns["rewards"] is not None and bool(self.cut)
         return build_demos(self.source, notes=notes, layout=self.layout, action_parts=self.action_parts,
                            terminations=flags[0], truncations=flags[1], episode_starts=np.append(0, last[:-1] + 1),

@@ -22,6 +22,7 @@ from puffer_il.core.spec import Array
 
 MAGIC, USER_BLOCKS = b"\x89HDF\r\n\x1a\n", (0, 512, 1024, 2048)  # MATLAB's files begin with a block of its own
 MOST_MEMBERS, MOST_DEPTH, MOST_TEXT = 1_000_000, 16, 2**24  # of a group; groups in groups; bytes of a text
+MOST_OPEN = 64  # groups that are kept open
 DAMAGED = (OSError, ValueError, RuntimeError, KeyError, TypeError, MemoryError, NotImplementedError, LookupError,
            ArithmeticError, AttributeError)  # of h5py, which turns what the C library says into any of these
 
@@ -47,9 +48,10 @@ class Hdf5:
             self.refuse(f"is an HDF5 file, which needs h5py ({one_line(error)}); pip install 'puffer-il[hdf5]'")
         self._h5py, self._room = h5py, [LEAST_BOUND + MOST_PACKED * Path(path).stat().st_size]
         try:
-            self._group = self._file = h5py.File(path, "r", locking="best-effort")
+            self._file = h5py.File(path, "r", locking="best-effort")
         except DAMAGED as error:
             self.refuse(f"cannot be opened ({one_line(error)}); copy it again, or close the program that writes it")
+        self._groups: dict[str, Any] = {"": self._file}  # opened before, by their paths
 
     def __enter__(self) -> Hdf5:
         return self
@@ -60,7 +62,7 @@ class Hdf5:
     def names(self, below: str = "") -> list[str]:
         """The members of a group (of the file itself), with numbers in their names in order: demo_2 before demo_10."""
         try:
-            group = self._item(below) if below else self._group
+            group = self._item(below)
             if not isinstance(group, self._h5py.Group) or len(group) > MOST_MEMBERS:
                 return []
             return sorted(group, key=in_order)
@@ -81,12 +83,11 @@ class Hdf5:
         return found[0] if found else None
 
     def __contains__(self, key: str) -> bool:
-        *above, name = key.split("/")
-        group: Any = self._group
+        above, _, name = key.rpartition("/")
+        if above and above not in self._groups and (above not in self or not self.is_group(above)):
+            return False
         try:
-            for step in above:
-                group = group[step] if isinstance(self._link(group, step), self._h5py.HardLink) else None
-            return self._link(group, name) is not None
+            return self._link(self._item(above), name) is not None
         except DAMAGED as error:
             self._damaged(key, error)
 
@@ -95,20 +96,20 @@ class Hdf5:
 
     def shape(self, key: str) -> tuple[int, ...]:
         """Of an array of numbers, of which nothing is read yet."""
-        return tuple(self._dataset(key).shape)
+        return tuple(self._checked(key, self._item(key)).shape)
 
     def row_shape(self, key: str) -> tuple[int, ...] | None:
         """The shape of a row, of which nothing is read yet; None where rows are bytes of different lengths."""
         dataset = self._item(key)
         ragged = self._is_ragged(dataset)
-        return None if ragged else tuple(self._dataset(key).shape[1:])
+        return None if ragged else tuple(self._checked(key, dataset).shape[1:])
 
     def pieces(self, key: str, unpacked: int) -> tuple[int, Iterator[bytes]]:
         """Rows of bytes, of one length or of different ones, that stand for `unpacked` bytes each: how many, and each
         as it is asked for."""
         dataset = self._item(key)
         if not self._is_ragged(dataset):
-            dataset = self._dataset(key)
+            self._checked(key, dataset)
             if dataset.dtype != np.uint8 or dataset.ndim != 2:
                 self.refuse(f"{key} is {dataset.dtype} {dataset.shape}, neither pictures nor packed ones")
         self._check_room(key, len(dataset) * unpacked)
@@ -128,10 +129,7 @@ class Hdf5:
 
     def rows(self, key: str) -> Array:
         """A dataset of plain numbers with at least one axis."""
-        dataset = self._dataset(key)
-        if dataset.ndim == 0:
-            self.refuse(f"{key} is a single number; give one row per transition or episode")
-        return self._read(key, dataset)
+        return self._rows(key, self._item(key))
 
     def get(self, key: str) -> Array | None:
         """The same, None where there is no such dataset."""
@@ -139,12 +137,13 @@ class Hdf5:
 
     def number(self, key: str) -> Any:
         """A dataset of a single number."""
-        return self._read(key, self._dataset(key)).reshape(-1)[:1].tolist()[0]
+        return self._read(key, self._checked(key, self._item(key))).reshape(-1)[:1].tolist()[0]
 
     def tree(self, key: str, depth: int = 0) -> Any:
         """A dataset's numbers, or the dict of what a group holds, to any depth."""
-        if not self.is_group(key):
-            return self.rows(key)
+        found = self._item(key)
+        if not isinstance(found, self._h5py.Group):
+            return self._rows(key, found)
         if depth > MOST_DEPTH:
             self.refuse(f"{key} is more than {MOST_DEPTH} groups deep; it is damaged, copy it again")
         return {name: self.tree(f"{key}/{name}", depth + 1) for name in self.names(key)}
@@ -152,7 +151,7 @@ class Hdf5:
     def attribute(self, key: str, name: str) -> Any:
         """A number, a text or an array of numbers that is attached to a member ("" for the file); None for none."""
         try:
-            attributes = (self._item(key) if key else self._group).attrs
+            attributes = self._item(key).attrs
             if name not in attributes:
                 return None
             kind = attributes.get_id(name)
@@ -195,31 +194,43 @@ class Hdf5:
         return group.get(name, getlink=True) if isinstance(group, self._h5py.Group) and name else None
 
     def _item(self, key: str) -> Any:
-        """What lies there, by hard links alone: others may lead out of the file."""
-        found: Any = self._group
+        """What lies there, by hard links alone: others may lead out of the file. "" is the file itself."""
+        if key in self._groups:
+            return self._groups[key]
+        above, _, name = key.rpartition("/")
+        group = self._item(above)
         try:
-            for name in key.split("/"):
-                link = self._link(found, name)
-                if link is None:
-                    self.refuse(f"has no {key!r}, only {self.listing()}")
-                if not isinstance(link, self._h5py.HardLink):
-                    self.refuse(f"{key} is a link, which is never followed; write the data itself there")
-                found = found[name]
+            link = self._link(group, name)
+            if link is None:
+                self.refuse(f"has no {key!r}, only {self.listing()}")
+            if not isinstance(link, self._h5py.HardLink):
+                self.refuse(f"{key} is a link, which is never followed; write the data itself there")
+            found = group[name]
         except DAMAGED as error:
             self._damaged(key, error)
+        if isinstance(found, self._h5py.Group):
+            if len(self._groups) > MOST_OPEN:
+                self._groups = {"": self._file}
+            self._groups[key] = found
         return found
 
-    def _dataset(self, key: str) -> Any:
-        """One of plain numbers that lie in this file, and not more of them than it can hold."""
-        dataset = self._item(key)
+    def _rows(self, key: str, found: Any) -> Array:
+        dataset = self._checked(key, found)
+        if dataset.ndim == 0:
+            self.refuse(f"{key} is a single number; give one row per transition or episode")
+        return self._read(key, dataset)
+
+    def _checked(self, key: str, dataset: Any) -> Any:
+        """A dataset of plain numbers that lie in this file, and not more of them than it can hold."""
         try:
             if not isinstance(dataset, self._h5py.Dataset):
                 self.refuse(f"{key} is a group, not an array; this file is damaged or of another format")
             if dataset.is_virtual or dataset.external:
                 self.refuse(f"{key} lies in other files, which are never opened; copy the data into this one")
-            if dataset.dtype.kind not in "biuf" or dataset.shape is None:
-                self.refuse(f"{key} has dtype {dataset.dtype}; save plain numbers")
-            size = math.prod(dataset.shape) * dataset.dtype.itemsize
+            dtype, shape = dataset.dtype, dataset.shape
+            if dtype.kind not in "biuf" or shape is None:
+                self.refuse(f"{key} has dtype {dtype}; save plain numbers")
+            size = math.prod(shape) * dtype.itemsize
         except DAMAGED as error:
             self._damaged(key, error)
         self._check_room(key, size)

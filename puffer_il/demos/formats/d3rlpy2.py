@@ -23,18 +23,17 @@ def fits(file: Hdf5) -> bool:
 
 
 def read(file: Hdf5, time_limit: int | None) -> Demos:
-    names, episodes, notes = file.numbered("actions_*"), [], list[str]()
-    for path in names:
-        number = path.removeprefix("actions_")
-        episodes.append(Episode(f"episode {number}", _parts(file, f"observations_{number}"), _parts(file, path),
-                                rewards=file.get(f"rewards_{number}"),
-                                terminated=bool(file.number(f"terminated_{number}"))))
+    names, notes = file.numbered("actions_*"), list[str]()
     if "num_episodes" in file and file.number("num_episodes") != len(names):
         notes.append(f"num_episodes is {file.number('num_episodes')}, but there are {len(names)} episodes, which are "
                      "used")
-    for episode in episodes:
-        episode.truncated = not episode.terminated
-    return join_episodes(file.source, episodes, notes)
+    return join_episodes(file.source, (_episode(file, name.removeprefix("actions_")) for name in names), notes)
+
+
+def _episode(file: Hdf5, number: str) -> Episode:
+    ended = bool(file.number(f"terminated_{number}"))
+    return Episode(f"episode {number}", _parts(file, f"observations_{number}"), _parts(file, f"actions_{number}"),
+                   rewards=file.get(f"rewards_{number}"), terminated=ended, truncated=not ended)
 
 
 def _parts(file: Hdf5, name: str) -> Any:

@@ -9,9 +9,11 @@
 The observation after the last action is not stored, nor are rewards. We only read it.
 """
 
+from collections.abc import Iterator
+
 from puffer_il.demos import robot_groups
 from puffer_il.demos.dataset import Demos
-from puffer_il.demos.episodes import join_episodes
+from puffer_il.demos.episodes import Episode, join_episodes
 from puffer_il.demos.formats.robomimic import check_observed
 from puffer_il.demos.hdf5 import Hdf5
 
@@ -27,14 +29,18 @@ def fits(file: Hdf5) -> bool:
 def read(file: Hdf5, time_limit: int | None) -> Demos:
     check_observed(file, REPLAY)
     notes: list[str] = []
-    episodes = list(robot_groups.read_groups(file, notes, without=("datagen_info",), states=False))
-    failed = []
-    for episode in episodes:
+    return join_episodes(file.source, _episodes(file, notes), notes)
+
+
+def _episodes(file: Hdf5, notes: list[str]) -> Iterator[Episode]:
+    failed, count = [], 0
+    for episode in robot_groups.read_groups(file, notes, without=("datagen_info",), states=False):
         success = file.attribute(f"data/{episode.name}", "success")
         episode.terminated, episode.truncated = bool(success), not success
         failed += [episode.name] if success is not None and not success else []
+        count += 1
+        yield episode
     if failed:
         more = ", …" if len(failed) > SHOWN else ""
-        notes.append(f"{len(failed)} of {len(episodes)} episodes did not solve the task (success is false: "
+        notes.append(f"{len(failed)} of {count} episodes did not solve the task (success is false: "
                      f"{', '.join(failed[:SHOWN])}{more}); they are learned from as well")
-    return join_episodes(file.source, episodes, notes)

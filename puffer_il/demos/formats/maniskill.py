@@ -12,6 +12,7 @@ observations and are refused, with the way to play them again. We only read it.
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,21 +32,26 @@ def fits(file: Hdf5) -> bool:
 
 
 def read(file: Hdf5, time_limit: int | None) -> Demos:
-    notes, episodes, inner = _told(file), [], 0
+    notes = _told(file)
+    return join_episodes(file.source, _episodes(file, notes), notes)
+
+
+def _episodes(file: Hdf5, notes: list[str]) -> Iterator[Episode]:
+    inner = 0
     for path in file.numbered("traj_*"):
         if f"{path}/obs" not in file or (file.is_group(f"{path}/obs") and not file.names(f"{path}/obs")):
             file.refuse(f"{path} holds no observations, as in ManiSkill's downloads; play it again in its simulator: "
                         f"{REPLAY.format(file.source)}")
         ended, cut = (file.get(f"{path}/{name}") for name in ("terminated", "truncated"))
         inner += 0 if ended is None else int(np.count_nonzero(ended[:-1]))
-        episodes.append(Episode(path, file.tree(f"{path}/obs"), file.tree(f"{path}/actions"),
-                                rewards=file.get(f"{path}/rewards"), terminated=_last(ended), truncated=_last(cut)))
-        if episodes[-1].terminated is False and episodes[-1].truncated is False:
-            episodes[-1].truncated = True
+        episode = Episode(path, file.tree(f"{path}/obs"), file.tree(f"{path}/actions"),
+                          rewards=file.get(f"{path}/rewards"), terminated=_last(ended), truncated=_last(cut))
+        if episode.terminated is False and episode.truncated is False:
+            episode.truncated = True
+        yield episode
     if inner:
         notes.append(f"terminated is set in {inner} rows before the last of an episode: the recording went on there, "
                      "and so do the demonstrations")
-    return join_episodes(file.source, episodes, notes)
 
 
 def _last(flags: Any) -> bool | None:

@@ -21,7 +21,7 @@ from puffer_il.core.spec import Array
 from puffer_il.demos import robot_groups
 from puffer_il.demos.build import trajectories
 from puffer_il.demos.dataset import Demos
-from puffer_il.demos.episodes import join_episodes
+from puffer_il.demos.episodes import Episode, join_episodes
 from puffer_il.demos.hdf5 import Hdf5
 
 MARKS, KIND, LOOKS = (), "hdf5", robot_groups.LOOKS
@@ -46,17 +46,18 @@ def read(file: Hdf5, time_limit: int | None) -> Demos:
 def read_robomimic(file: Hdf5) -> Demos:
     """The same of any file of this layout."""
     check_observed(file, REPLAY)
-    notes: list[str] = []
-    episodes = list(robot_groups.read_groups(file, notes))
-    told = [[file.attribute(f"data/{episode.name}", name) for name in ENDS] for episode in episodes]
-    if any(flag is None for flags in told for flag in flags):
-        notes.insert(0, NO_TERMINATIONS)
-        told = [[False, True]] * len(episodes)
+    ours = all(file.attribute(path, name) is not None for path in robot_groups.demo_paths(file) for name in ENDS)
+    notes = [] if ours else [NO_TERMINATIONS]
+    return join_episodes(file.source, _episodes(file, notes, ours), notes)
+
+
+def _episodes(file: Hdf5, notes: list[str], ours: bool) -> Iterator[Episode]:
     split = file.attribute("data", SPLIT) == "."
-    for episode, (terminated, truncated) in zip(episodes, told, strict=True):
-        episode.terminated, episode.truncated = bool(terminated), bool(truncated)
+    for episode in robot_groups.read_groups(file, notes):
+        told = [bool(file.attribute(f"data/{episode.name}", name)) for name in ENDS] if ours else (False, True)
+        episode.terminated, episode.truncated = told
         episode.obs, episode.next_obs = (_unnamed(obs, split) for obs in (episode.obs, episode.next_obs))
-    return join_episodes(file.source, episodes, notes)
+        yield episode
 
 
 def _unnamed(obs: Any, split: bool) -> Any:

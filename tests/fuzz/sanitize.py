@@ -10,8 +10,12 @@ import argparse
 import os
 import subprocess
 import sys
+import sysconfig
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+
+import numpy
 
 from puffer_il.core.errors import InputError
 from puffer_il.envkit.check.child import write_input
@@ -27,6 +31,16 @@ OTHERS = {"tron": {"players": 3}, "merge": {"controlled": 2}, "highway": {"obser
 ROOMS = ("tests/kernels", "tests/nn/test_fused.py", "tests/rollout/test_buffer.py", "tests/rollout/test_replay.py",
          "tests/rollout/test_rollout.py", "tests/learners/test_pwil.py", "tests/learners/test_ppo_kernel.py",
          "tests/learners/test_airl_kernel.py", "tests/learners/common")
+IN_ITS_PLACE = """
+import importlib.util, sys
+import pytest
+name, library, tests = sys.argv[1:]
+__import__(name.rpartition(".")[0])
+spec = importlib.util.spec_from_file_location(name, library)
+sys.modules[name] = module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+sys.exit(pytest.main(["-q", "-x", "-s", "-m", "not slow", "-p", "no:cacheprovider", tests]))
+"""
 FLAGGED = "-fsanitize=address,undefined -fno-sanitize=alignment -fno-omit-frame-pointer -g1 -O1"
 RACE = r"""
 #include <stdio.h>
@@ -115,16 +129,36 @@ def whole_build() -> Path:
     return target
 
 
-def rooms(package: Path) -> int:
-    """The tests of what is compiled, against that build; other people's leaks are not looked at."""
+def environment() -> dict[str, str]:
+    """Of a Python that loads such builds; other people's leaks are not looked at."""
     preload = " ".join(subprocess.run(["gcc", f"-print-file-name={name}"], capture_output=True, text=True,
                                       check=True).stdout.strip() for name in ("libasan.so", "libubsan.so"))
-    environment = os.environ | {"LD_PRELOAD": preload, "PYTHONPATH": str(package), "PYTHONSAFEPATH": "1",
-                                "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
-                                "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1", "OPENBLAS_NUM_THREADS": "1"}
+    return os.environ | {"LD_PRELOAD": preload, "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
+                         "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+def file_tested(pyx: str, tests: str, scratch: Path, spoil: Callable[[str], str] = str) -> subprocess.CompletedProcess:
+    """The tests of one compiled file ("puffer_il/rollout/_buffer.pyx") against a build of that alone, which `make test`
+    has time for. `spoil` changes its text."""
+    name = pyx.removesuffix(".pyx").replace("/", ".")
+    source, library = scratch / Path(pyx).name, scratch / f"{name}.so"
+    source.write_text(spoil((ROOT / pyx).read_text()))
+    switches = [f"-X{switch}=False" for switch in ("boundscheck", "wraparound", "initializedcheck")]
+    subprocess.run([sys.executable, "-m", "cython", "-3", *switches, "-Xcdivision=True", "-I",
+                    str(Path(pyx).parent), "--module-name", name, str(source)], cwd=ROOT, check=True)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-w", *FLAGGED.split(), f"-I{CSRC}", f"-I{numpy.get_include()}",
+                    f"-I{sysconfig.get_path('include')}", str(source.with_suffix(".c")), "-o", str(library), "-lm"],
+                   check=True)
+    return subprocess.run([sys.executable, "-c", IN_ITS_PLACE, name, library, tests], cwd=ROOT, env=environment(),
+                          capture_output=True, text=True, timeout=300)
+
+
+def rooms(package: Path) -> int:
+    """The tests of what is compiled, against that build."""
     return subprocess.run([sys.executable, "-P", "-m", "pytest", "-q", "-p", "puffer_il", "-m", "not slow", "-x",
                            "--deselect", "tests/kernels/test_pool.py::test_the_pool_has_no_data_race",  # has its own
-                           *ROOMS], cwd=ROOT, env=environment).returncode
+                           *ROOMS], cwd=ROOT, env=environment() | {"PYTHONPATH": str(package), "PYTHONSAFEPATH": "1"}
+                          ).returncode
 
 
 def main() -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.sanitize import crafted, raced
+from tests.fuzz.sanitize import crafted, file_tested, raced
 from tests.support.environments import FOLDERS, write_env
 
 TOML = """
@@ -57,6 +57,21 @@ def test_environments_share_nothing_but_what_they_only_read(tmp_path):
 def test_a_count_that_environments_share_is_a_race(tmp_path):
     folder = written(tmp_path, step="steps++;")
     assert any("data race" in race(folder, tmp_path) for _ in range(8))  # threads may miss each other in a short run
+
+
+@pytest.mark.parametrize("spoiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_rollout_buffer_stays_within_its_memory(spoiled, tmp_path):
+    """Its own tests, under AddressSanitizer and UBSan; and they notice where it writes a byte too much."""
+    def spoil(text: str) -> str:
+        changed = text.replace("0, <size_t>n * sizeof(float)", "0, <size_t>(n + 1) * sizeof(float)")
+        assert changed != text
+        return changed
+
+    done = file_tested("puffer_il/rollout/_buffer.pyx", "tests/rollout/test_buffer.py", tmp_path,
+                       spoil if spoiled else str)
+    if "unexpected memory mapping" in done.stderr or "incompatible" in done.stderr:
+        pytest.skip("AddressSanitizer cannot run here")
+    assert ("heap-buffer-overflow" in done.stderr) == spoiled == (done.returncode != 0), done.stdout[-2000:]
 
 
 @pytest.mark.parametrize(("how", "found"), [

@@ -65,7 +65,7 @@ faults: setup
 
 # An hour of kills and resumes, then ten million steps in one process.
 soak: setup
-	$(BIN)/python -m tests.faults.soak --minutes 60 --flat 1e7 --log docs/reliability.md
+	$(BIN)/python -m tests.faults.soak --minutes 60 --flat 1e7 --log docs/soak.md
 
 # A picture of every environment, for docs/environments.md, and the three of the README.
 pictures: setup

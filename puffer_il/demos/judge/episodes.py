@@ -99,11 +99,12 @@ def unlike(s: Subject) -> Iterator[Finding]:
     for name, values, fence in _features(s):
         low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
         reach = fence * max(high - low, 0.1 * abs(middle), 1e-6 * float(np.abs(values).max()))
-        for e in np.flatnonzero((values < low - reach) | (values > high + reach)):
+        found = np.flatnonzero((values < low - reach) | (values > high + reach))
+        for e in found if len(found) <= max(1, s.demos.num_episodes // 10) else ():  # more are no exceptions
             told.setdefault(int(e), []).append(f"its {name} is {number(values[e])}, of most of the others "
                                                f"{number(low)} to {number(high)}")
-    if not told or len(told) > max(1, s.demos.num_episodes // 10):
-        return  # so many are no exceptions
+    if not told:
+        return
     worst = max(told, key=lambda e: len(told[e]))
     more = f" ({len(told)} such episodes: {some(sorted(told))})" if len(told) > 1 else ""
     yield Finding("unlike", f"unlike the rest: {told[worst][0]}{more}",

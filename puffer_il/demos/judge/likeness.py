@@ -7,7 +7,7 @@ import numpy as np
 from puffer_il.core.rows import Array
 from puffer_il.demos.judge.subject import Subject
 
-PROBES, KNOWN = 500, 20_000  # rows that are asked for, and rows that may be near
+PROBES, KNOWN = 1_000, 20_000  # rows that are asked for, and rows that may be near
 
 
 @dataclass(frozen=True)

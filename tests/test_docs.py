@@ -7,6 +7,9 @@ import dataclasses
 import json
 import pkgutil
 import re
+import runpy
+import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -138,12 +141,34 @@ def test_what_a_run_writes_is_in_the_reference(tmp_path):
 
 def test_demonstrations_are_written_from_arrays_as_the_page_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    block = re.search(r"^```python\n(.*?)^```$", (DOCS / "demonstrations.md").read_text(), re.MULTILINE | re.DOTALL)
-    assert block is not None
+    blocks = re.findall(r"^```python\n(.*?)^```$", (DOCS / "demonstrations.md").read_text(), re.MULTILINE | re.DOTALL)
+    (block,) = (block for block in blocks if "load_demos({" in block)
     n = 600
     truncations = np.zeros(n, bool)
     truncations[[199, 399, 599]] = True
-    exec(block[1], {"obs": np.zeros((n, 4), np.float32), "actions": np.zeros((n, 1), np.int32),
+    exec(block, {"obs": np.zeros((n, 4), np.float32), "actions": np.zeros((n, 1), np.int32),
                     "next_obs": np.zeros((n, 4), np.float32), "rewards": np.ones(n, np.float32),
                     "terminations": np.zeros(n, bool), "truncations": truncations})
     assert read_demos("mine.npz").returns.tolist() == [200.0, 200.0, 200.0]
+
+
+@pytest.mark.parametrize(("example", "run", "at_least"), [
+    ("A robot", "arm", -12), ("A car", "car", 90), ("A game", "taxi", -40), ("A patient record", "glucose", 260)])
+def test_a_log_becomes_a_policy_as_the_page_says(example, run, at_least, tmp_path, monkeypatch, capsys):
+    """The files of an example are written, its commands run, and the policy returns what a good one does."""
+    text = (DOCS / "demonstrations.md").read_text()
+    section = re.search(rf"^### {example}\n(.*?)^##", text, re.MULTILINE | re.DOTALL)
+    assert section is not None
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "arm", raising=False)
+    for name, content in re.findall(r"^```\w+\n# (\S+)\n(.*?)^```$", section[1], re.MULTILINE | re.DOTALL):
+        Path(name).write_text(content)
+    for command in re.findall(r"^((?:python|puffer-il) .*)$", section[1], re.MULTILINE):
+        program, *words = shlex.split(command)
+        if program == "python":
+            runpy.run_path(words[0])
+        else:
+            more = ["--eval.final-episodes", "20", "--train.threads", "1"] if words[0] == "train" else []
+            assert main([*words, *more]) == 0, capsys.readouterr().err
+    assert json.loads(Path("runs", run, "summary.json").read_text())["eval"]["return_mean"] > at_least

@@ -16,6 +16,7 @@ from puffer_il.core.npz import LEAST_BOUND, MOST_PACKED
 from puffer_il.core.spec import Array
 
 MAGIC = b"PAR1"
+PIECE = 2**14  # rows that are unpacked at once
 INSTALL = "pip install 'puffer-il[parquet]', or convert it with `puffer-il demos import` where pyarrow is installed"
 
 
@@ -27,14 +28,10 @@ class Parquet:
         self._lib = pyarrow
         with self._refusing("cannot be read"):
             self._file = pyarrow.parquet.ParquetFile(path, memory_map=False)
-            meta, size = self._file.metadata, path.stat().st_size
-            groups = [meta.row_group(k) for k in range(meta.num_row_groups)]
-            values = sum(group.column(k).num_values for group in groups for k in range(group.num_columns))
-            if 8 * max(values, meta.num_rows) > LEAST_BOUND + MOST_PACKED * size:
-                self.refuse(f"would unpack {size:,} bytes to {values:,} values; write it again without such a "
-                             "compression")
             self.columns = tuple(self._file.schema_arrow.names)
-            self.rows = meta.num_rows
+            self.rows = self._file.metadata.num_rows
+            self._bound = LEAST_BOUND + MOST_PACKED * path.stat().st_size
+            self._check_size(8 * self.rows)
             self.metadata = dict(self._file.schema_arrow.metadata or {})
 
     def array(self, name: str) -> Array:
@@ -72,7 +69,19 @@ class Parquet:
         return f"row {row}"
 
     def _column(self, name: str) -> Any:
-        return self._file.read(columns=[name])[name].combine_chunks()
+        """A column as one Arrow array. It is unpacked piece by piece: what the file says of the sizes may be wrong, and
+        pyarrow ends the process where its statistics are."""
+        pieces, size = [], 0
+        for piece in self._file.iter_batches(PIECE, columns=[name], use_threads=False):
+            self._check_size(size := size + piece.nbytes)
+            pieces.append(piece)
+        schema = pieces[0].schema if pieces else self._lib.schema([self._file.schema_arrow.field(name)])
+        return self._lib.Table.from_batches(pieces, schema)[0].combine_chunks()
+
+    def _check_size(self, size: int) -> None:
+        if size > self._bound:
+            self.refuse(f"would unpack to {size:,} bytes or more, over {MOST_PACKED} times what the file has; write it "
+                        "again without such a compression")
 
     def refuse(self, what: str) -> NoReturn:
         raise InputError(f"demos {self.path}: {what}") from None

@@ -38,7 +38,7 @@ from puffer_il.training.saved_run import load_policy
 from puffer_il.training.trainer import train
 from puffer_il.vector import trust
 from puffer_il.vector.vec import make_vec
-from tests.fuzz import seeds
+from tests.fuzz import logs, seeds
 from tests.fuzz.engine import Target
 from tests.fuzz.mutate import Files, as_json, member, mutated, tensors, text
 
@@ -63,6 +63,13 @@ def minari(folder: Path) -> None:
 
 def huggingface(folder: Path) -> None:
     json.dumps(describe(read_demos(folder / "d", 20)))
+
+
+def log(folder: Path) -> None:
+    """What `demos info` and `demos check` do with a table, a LeRobot folder or RLlib's files."""
+    found = read_demos(folder / "d", 20)
+    json.dumps(describe(found))
+    doubts(found, SPEC)
 
 
 def config(folder: Path) -> None:
@@ -338,6 +345,8 @@ def _targets() -> list[Target]:
             for name in ("h5py", "minari", "pyarrow", "onnxruntime", "stable_baselines3")}
     targets = [
         Target("demos", seeds.demos, demos),
+        Target("table", logs.tables, log),
+        Target("rllib", logs.rllibs, log),
         Target("config", seeds.configs, config),
         Target("run_files", seeds.run_files, run_files),
         Target("checkpoint", seeds.checkpoints, checkpoint),
@@ -364,6 +373,8 @@ def _targets() -> list[Target]:
         targets.append(Target("minari", seeds.minari, minari, foreign=True))
     if have["pyarrow"]:
         targets.append(Target("huggingface", seeds.huggingface, huggingface, foreign=True))
+        targets.append(Target("parquet", logs.parquets, log, foreign=True))
+        targets.append(Target("lerobot", logs.lerobots, log, foreign=True))
     if have["onnxruntime"]:
         importlib.import_module("onnxruntime").set_default_logger_severity(4)  # of each refused file it would write
         targets.append(Target("onnx", seeds.onnx, policy, foreign=True))

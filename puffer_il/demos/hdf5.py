@@ -63,8 +63,10 @@ class Hdf5:
         """The members of a group (of the file itself), with numbers in their names in order: demo_2 before demo_10."""
         try:
             group = self._item(below)
-            if not isinstance(group, self._h5py.Group) or len(group) > MOST_MEMBERS:
+            if not isinstance(group, self._h5py.Group):
                 return []
+            if len(group) > MOST_MEMBERS:
+                self.refuse(f"{below or 'the file'} has {len(group):,} members, more than {MOST_MEMBERS:,}; split it")
             return sorted(group, key=in_order)
         except DAMAGED as error:
             self._damaged(below or "the file", error)
@@ -247,9 +249,22 @@ class Hdf5:
             if array.size:
                 dataset.read_direct(array)
         except DAMAGED as error:
+            self._check_filters(key, dataset)
             self._damaged(key, error)
         self._room[0] -= array.nbytes
         return array
+
+    def _check_filters(self, key: str, dataset: Any) -> None:
+        """Refuse what is compressed in a way that this h5py does not know."""
+        try:
+            made = dataset.id.get_create_plist()
+            filters = [made.get_filter(k) for k in range(made.get_nfilters())]
+            missing = [(code, name) for code, _, _, name in filters if not self._h5py.h5z.filter_avail(code)]
+        except DAMAGED:
+            return
+        for code, name in missing:
+            self.refuse(f"{key} is compressed with filter {code} ({name.decode('utf-8', 'replace')[:40]}), which h5py "
+                        "does not have; where it can be read, write it again with gzip: h5repack -f GZIP=4 IN OUT")
 
     def _damaged(self, key: str, error: BaseException) -> NoReturn:
         self.refuse(f"{key} cannot be read ({one_line(error)}); copy or record the file again")

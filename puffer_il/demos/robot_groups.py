@@ -60,6 +60,8 @@ def read_groups(file: Hdf5, notes: list[str], without: tuple[str, ...] = (), sta
     if wrong or total not in (None, rows):
         said = f"{len(wrong)} of the attributes num_samples" if wrong else f"the attribute total, {total},"
         notes.append(f"{said} disagree{'' if wrong else 's'} with the {rows} actions there are, which are used")
+    if "mask" in file and (subsets := file.names("mask")):
+        notes.append(f"all episodes are read, whichever of the file's subsets they are in ({', '.join(subsets[:8])})")
     if empty:
         notes.append(f"skipped {', '.join(empty[:3])}{', …' if len(empty) > 3 else ''}: no actions")
     if skipped:

@@ -84,6 +84,19 @@ def test_what_are_no_rows_of_numbers_is_refused_by_name(tmp_path, name, array, s
     assert says in refused(write_d3rlpy1(tmp_path / "x.h5", **{name: array}))
 
 
+def test_a_filter_that_is_not_there_is_named_with_the_way_to_do_without(tmp_path):
+    path = write_d3rlpy1(tmp_path / "x.h5")
+    with h5py.File(path, "a") as file:
+        del file["observations"]
+        file.create_dataset("observations", data=np.arange(5.0)[:, None], compression="gzip")
+    data = bytearray(path.read_bytes())
+    at = data.index(b"deflate\0")
+    assert data[at - 8:at - 6] == b"\1\0", "the filter's number, which stands before its name"
+    data[at - 8:at - 6] = (32001).to_bytes(2, "little")
+    path.write_bytes(data)
+    assert "compressed with filter 32001 (deflate), which h5py does not have" in refused(path)
+
+
 @pytest.mark.parametrize("kept", [0.3, 0.6, 0.95])
 def test_a_file_that_is_cut_off_gives_one_line(tmp_path, kept):
     path = write_robomimic(tmp_path / "x.hdf5", [30, 40])

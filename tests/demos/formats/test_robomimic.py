@@ -49,6 +49,13 @@ def test_wrong_totals_and_gaps_in_numbering_are_said_and_rows_used(tmp_path):
     assert "the attribute total, 9, disagrees with the 6 actions there are" in demos.notes[1]
 
 
+def test_subsets_are_named_and_all_episodes_read(tmp_path):
+    arrays, attributes = robomimic([2, 3])
+    more = {"mask/train": np.array([b"demo_0"]), "mask/valid": np.array([b"demo_1"])}
+    demos = read_demos(write_hdf5(tmp_path / "x.hdf5", arrays | more, attributes))
+    assert demos.num_episodes == 2 and "whichever of the file's subsets they are in (train, valid)" in demos.notes[1]
+
+
 def test_pictures_stay_bytes_beside_vectors(tmp_path):
     pixels = np.arange(3 * 4 * 4 * 3, dtype=np.uint8).reshape(3, 4, 4, 3)
     arrays, attributes = robomimic([3])

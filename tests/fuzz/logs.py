@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tempfile
 from collections.abc import Callable
@@ -69,3 +70,19 @@ def rllibs() -> list[Files]:
               "rewards": [1.0] * 3, "dones": [False, False, True], "t": [0, 1, 2]} for e in (5, 6)]
     many = {"type": "MultiAgentBatch", "count": 3, "policy_batches": {"p": lines[0] | {"new_obs": lines[1]["obs"]}}}
     return [{"d": "\n".join(map(json.dumps, given)).encode()} for given in (lines, [many])]
+
+
+def structured() -> list[Files]:
+    """A structured .npy."""
+    rows = np.zeros(6, [("state", "f4", 2), ("action", "i4"), ("done", "?")])
+    rows["done"][[2, 5]] = True
+    made = io.BytesIO()
+    np.save(made, rows)
+    return [{"d": made.getvalue()}]
+
+
+def features() -> list[Files]:
+    """What is looked at of RLDS before its package is asked for."""
+    name = "tensorflow_datasets.core.features.dataset_feature.Dataset"
+    content = {"featuresDict": {"features": {"steps": {"pythonClassName": name, "sequence": [{"a": 1}]}}}}
+    return [{"d/features.json": json.dumps(content).encode(), "d/dataset_info.json": b"{}"}]

@@ -24,6 +24,7 @@ from puffer_il.core.errors import EnvFailure, InputError
 from puffer_il.core.spec import Starts
 from puffer_il.demos import describe, doubts, fit, load_demos, read_demos
 from puffer_il.demos.build import trajectories
+from puffer_il.demos.formats import rlds
 from puffer_il.learners.common.learned_reward import load_reward
 from puffer_il.learners.experiment import build, section_types
 from puffer_il.learners.maxent_irl import MaxEntIRL
@@ -70,6 +71,11 @@ def log(folder: Path) -> None:
     found = read_demos(folder / "d", 20)
     json.dumps(describe(found))
     doubts(found, SPEC)
+
+
+def steps(folder: Path) -> None:
+    """What is looked at of RLDS before its own package reads the rest."""
+    rlds.check_features(folder / "d")
 
 
 def config(folder: Path) -> None:
@@ -347,6 +353,8 @@ def _targets() -> list[Target]:
         Target("demos", seeds.demos, demos),
         Target("table", logs.tables, log),
         Target("rllib", logs.rllibs, log),
+        Target("plain", logs.structured, log),
+        Target("rlds", logs.features, steps),
         Target("config", seeds.configs, config),
         Target("run_files", seeds.run_files, run_files),
         Target("checkpoint", seeds.checkpoints, checkpoint),

@@ -32,7 +32,7 @@ def fits(path: Path) -> bool:
 
 def read(path: Path, time_limit: int | None = None) -> Demos:
     source = str(path)
-    _check_features(path)
+    check_features(path)
     try:
         import tensorflow_datasets
     except ImportError:
@@ -51,7 +51,7 @@ def read(path: Path, time_limit: int | None = None) -> Demos:
     return join_episodes(source, episodes, notes)
 
 
-def _check_features(path: Path) -> None:
+def check_features(path: Path) -> None:
     """InputError where features.json has no steps, or names classes of other packages."""
     try:
         features = json.loads((path / "features.json").read_text())

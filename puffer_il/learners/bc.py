@@ -200,15 +200,15 @@ class BC(Learner):
     def _orders(self) -> Iterator[Array]:
         """Numbers of an epoch's rows in the order in which they are learned from: all of them, or a window at a time of
         WINDOW_RUNS runs from all over, the next of which are read ahead."""
-        drawn, size = self._drawn(), self.config.batch_size
-        run = max(1, self.config.window // WINDOW_RUNS // size) * size
-        if not self.config.window or len(drawn) <= run * WINDOW_RUNS:
+        drawn, size = self._drawn(), self.config.window
+        if not 0 < size < len(drawn):
             yield self.rng.permutation(drawn)
             return
         drawn.sort()
+        run = max(1, size // WINDOW_RUNS)
         runs = [drawn[i:i + run] for i in range(0, len(drawn), run)]
         order = [runs[k] for k in self.rng.permutation(len(runs))]
-        windows = [order[i:i + WINDOW_RUNS] for i in range(0, len(order), WINDOW_RUNS)]
+        windows = [order[i:i + size // run] for i in range(0, len(order), size // run)]
         for k, window in enumerate(windows):
             for rows in [*(window if k == 0 else ()), *(windows[k + 1] if k + 1 < len(windows) else ())]:
                 self.train.advise(rows, needed=True)

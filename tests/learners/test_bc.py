@@ -86,6 +86,16 @@ def test_minibatches_of_any_size_cover_every_row_once(batch_size, monkeypatch):
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=2e-6)
 
 
+def test_a_window_is_made_of_runs_from_all_over_and_an_epoch_still_has_every_row_once():
+    learner = make(sign_demos(4000), validation=0.1, window=600)
+    windows = list(learner._orders())
+    assert [len(window) for window in windows] == [600] * 6
+    assert sorted(np.concatenate(windows)) == list(range(3600))
+    for window in windows:
+        assert np.ptp(window) > 3000 and (np.diff(np.sort(window)) == 1).mean() > 0.4 and (np.diff(window) != 1).any()
+    assert [len(window) for window in make(sign_demos(4000), validation=0.1, window=3600)._orders()] == [3600]
+
+
 def test_whole_episodes_are_held_out():
     demos = sign_demos(100)
     learner = make(demos, validation=0.2)

@@ -58,6 +58,9 @@ def info(args: Namespace) -> int:
                           f"{told['open']} without an end"),
              ("transitions", f"{told['transitions']:,}, {spread(told['lengths'])} an episode"),
              ("returns", spread(told["returns"]) if told["returns"] else "unknown: no rewards")]
+    parts = sum(field["name"].startswith("obs ") for field in told["fields"])
+    if parts:
+        lines.append(("obs", f"rows of {told['obs']['dtype']} {tuple(told['obs']['shape'])}, in {parts} parts"))
     for field in told["fields"]:
         ends = "" if field["min"] is None else f", from {field['min']:.4g} to {field['max']:.4g}"
         lines.append((field["name"], f"{field['dtype']} {tuple(field['shape'])}{ends}"))

@@ -157,7 +157,9 @@ def test_info_shows_each_part(tmp_path, capsys):
     obs, following = ({"position": POSITION[rows], "goal": GOAL[rows]} for rows in (slice(N), slice(1, N + 1)))
     read_demos({"obs": obs, "next_obs": following, **ENDS}).save(tmp_path / "d.npz")
     assert main(["demos", "info", str(tmp_path / "d.npz")]) == 0
-    assert f"obs goal     float32 (2,), from {GOAL[:-1].min():.4g} to {GOAL[:-1].max():.4g}" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"obs goal     float32 (2,), from {GOAL[:-1].min():.4g} to {GOAL[:-1].max():.4g}" in out
+    assert "obs          rows of float32 (4,), in 2 parts" in out
     assert main(["demos", "info", "--json", str(tmp_path / "d.npz")]) == 0
     assert [field["name"] for field in json.loads(capsys.readouterr().out)["fields"]] == [
         "obs goal", "obs position", "actions"]

@@ -5,7 +5,9 @@ not at all.
 
 from __future__ import annotations
 
+import gzip
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,7 +30,8 @@ SAVE_DEMOS = (
 UNPICKLE = ("import pickle, numpy as np; d = {load}; d = d if isinstance(d, list) else [d]; flat = {{f'{{k}}_{{i}}': "
             "np.asarray(v) for i, e in enumerate(d) for k, v in e.items()}}; np.savez('plain.npz', **{{k: v for k, v "
             "in flat.items() if v.dtype != object}})")
-LOADS = {b"\x80": "pickle.load(open({!r}, 'rb'))", b"\x1f\x8b": "pickle.load(__import__('gzip').open({!r}))",
+GZIP = b"\x1f\x8b"
+LOADS = {b"\x80": "pickle.load(open({!r}, 'rb'))", GZIP: "pickle.load(__import__('gzip').open({!r}))",
          b"PK": "__import__('torch').load({!r}, weights_only=False)"}
 LOAD_ARRAYS = "[dict(zip(z, e)) for z in [np.load({!r}, allow_pickle=True)] for e in zip(*z.values())]"
 
@@ -177,6 +180,8 @@ class Npz(Arrays):
             return
         if head.startswith(b"PK"):
             self.refuse("is cut off in the middle; copy or record it again")
+        if head.startswith(GZIP) and not _packed_head(path).startswith(b"\x80"):
+            self.refuse(f"is packed with gzip; unpack it with gunzip --keep {path}, and give what comes out")
         for magic, load in LOADS.items():
             if head.startswith(magic):
                 self.refuse(self.pickled(load))
@@ -203,6 +208,15 @@ class Npz(Arrays):
             wrong = misfit(file, member.file_size)
         if wrong:
             self.refuse(f"array {key!r} is damaged ({wrong}); copy or record the file again")
+
+
+def _packed_head(path: Path) -> bytes:
+    """The first byte of what a gzip file holds; nothing of one that is damaged."""
+    try:
+        with gzip.open(path) as file:
+            return file.read(1)
+    except (OSError, EOFError, zlib.error):
+        return b""
 
 
 def save_npz(path: Path | str, arrays: dict[str, Array]) -> None:

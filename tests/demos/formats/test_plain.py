@@ -123,6 +123,12 @@ def ragged(path):
     np.savez(path, **columns)
 
 
+def test_a_file_packed_with_gzip_that_is_no_pickle_is_to_be_unpacked(tmp_path):
+    (tmp_path / "log.jsonl.gz").write_bytes(gzip.compress(b'{"t": 0}'))
+    with pytest.raises(InputError, match=r"is packed with gzip; unpack it with gunzip --keep \S*log.jsonl.gz"):
+        read_demos(tmp_path / "log.jsonl.gz")
+
+
 @pytest.mark.parametrize(("name", "write"), [
     ("d.pkl", lambda path: path.write_bytes(pickle.dumps(EPISODES))),
     ("d.pkl.gz", lambda path: path.write_bytes(gzip.compress(pickle.dumps(EPISODES)))),

@@ -20,6 +20,7 @@ from torch import nn
 
 from puffer_il.core.checkpoint import FORMAT, latest, spec_to_state
 from puffer_il.core.spec import ActionSpec, EnvSpec
+from puffer_il.demos import subsample_rows
 from puffer_il.learners.common.discriminator import Discriminator
 from puffer_il.learners.common.learned_reward import NetworkReward, TableReward, save_reward
 from puffer_il.learners.experiment import build, make_policy
@@ -116,6 +117,16 @@ def minari() -> list[Files]:
             found.append({str(path.relative_to(folder)): path.read_bytes()
                           for path in sorted(Path(folder).rglob("*")) if path.is_file()})
     return found
+
+
+def shards() -> list[Files]:
+    made = []
+    for demos in (make_demos((3, 1, 4), obs_shape=(4,)), subsample_rows(make_demos((4, 3), obs_shape=(4,)), 2),
+                  make_demos((2, 2), obs_shape=(3, 4, 2), obs_dtype="uint8", rewards=False)):
+        with tempfile.TemporaryDirectory() as folder:
+            demos.save(f"{folder}/d/", env="toy")
+            made.append({f"d/{path.name}": path.read_bytes() for path in sorted(Path(folder, "d").iterdir())})
+    return made
 
 
 def huggingface() -> list[Files]:

@@ -24,7 +24,8 @@ from puffer_il.core.errors import EnvFailure, InputError
 from puffer_il.core.spec import Starts
 from puffer_il.demos import describe, doubts, fit, load_demos, read_demos
 from puffer_il.demos.build import trajectories
-from puffer_il.demos.formats import rlds
+from puffer_il.demos.formats import puffer_il_shards, rlds
+from puffer_il.demos.shard_writer import MANIFEST, seal
 from puffer_il.learners.common.learned_reward import load_reward
 from puffer_il.learners.experiment import build, section_types
 from puffer_il.learners.maxent_irl import MaxEntIRL
@@ -60,6 +61,16 @@ def demos(folder: Path) -> None:
 def minari(folder: Path) -> None:
     os.environ["MINARI_DATASETS_PATH"] = str(folder)
     json.dumps(describe(read_demos("minari:own/toy-v0")))
+
+
+def shards(folder: Path) -> None:
+    found = read_demos(folder / "d")
+    json.dumps(describe(found))
+    doubts(found, SPEC)
+    for more in (lambda: fit(found, SPEC), lambda: list(puffer_il_shards.parts(folder / "d")),
+                 lambda: puffer_il_shards.verify(folder / "d"),
+                 lambda: load_demos(folder / "d", SPEC, episodes=2, subsample=2, clip_actions=True)):
+        refusable(more)
 
 
 def huggingface(folder: Path) -> None:
@@ -277,6 +288,17 @@ def changed_words(rng: random.Random, files: Files) -> Files:
     return {name: as_json(rng, data)}
 
 
+def changed_shards(rng: random.Random, files: Files) -> Files:
+    """Mostly with a right checksum, so that what the manifest says is looked at."""
+    changed = mutated(rng, files)
+    name = f"d/{MANIFEST}"
+    with contextlib.suppress(Exception):
+        manifest = json.loads(changed[name])
+        if rng.random() < 0.8:
+            changed[name] = json.dumps(manifest | {"sha256": seal(manifest)}).encode()
+    return changed
+
+
 def changed_checkpoint(rng: random.Random, files: Files) -> Files:
     """Not its config, which may ask for any amount of work."""
     (name,) = (name for name in files if name.endswith(".pt"))
@@ -355,6 +377,7 @@ def _targets() -> list[Target]:
         Target("rllib", logs.rllibs, log),
         Target("plain", logs.structured, log),
         Target("rlds", logs.features, steps),
+        Target("puffer_il_shards", seeds.shards, shards, changed_shards),
         Target("config", seeds.configs, config),
         Target("run_files", seeds.run_files, run_files),
         Target("checkpoint", seeds.checkpoints, checkpoint),

@@ -38,7 +38,7 @@ from puffer_il.nn import (
 )
 
 # Rows of one forward pass over all: as many numbers of observations, so that what is made of them fits the memory.
-LEAST_PASS, PASS_NUMBERS = 256, 2**24
+LEAST_PASS, PASS_NUMBERS = 64, 2**22
 WINDOW_RUNS = 256
 LEAST_VARIANCE = 1e-6  # of an action about the policy's mean, where the squared distance has gone to zero
 

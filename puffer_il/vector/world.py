@@ -95,9 +95,9 @@ class World:
             self._practised = Played(*(np.concatenate(column) for column in zip(*parts, strict=True)))
         return self._practised
 
-    def replay(self, states: Array, actions: Array) -> Played | None:
-        """One step from each of `states` (n, state size) with `actions` (n, dim); None where the environment cannot be
-        put into them."""
+    def replay(self, states: Array, actions: Array, seed: int = 0) -> Played | None:
+        """One step from each of `states` (n, state size) with `actions` (n, dim), chance drawn with `seed`; None where
+        the environment cannot be put into them."""
         vec = self._many
         if vec is None or states.shape[1] != vec.envs[0].state_size or not np.isfinite(states).all():
             return None
@@ -110,7 +110,7 @@ class World:
             some = slice(first, first + vec.num_envs)
             wanted = np.resize(states[some], (vec.num_envs, states.shape[1]))
             sent = np.resize(actions[some], (vec.num_envs, actions.shape[1])).astype(self.spec.action.dtype)
-            vec.reset(0)
+            vec.reset(seed)
             env.set_env_states(wanted)
             obs = vec.obs.copy()
             seen = _seen(vec.step(sent), obs, sent, every=True)

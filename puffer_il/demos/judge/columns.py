@@ -106,7 +106,7 @@ def copycat(s: Subject) -> Iterator[Finding]:
     for kind, found, what, remedy in (
             ("copycat", before > SAME, "the action of the row before",
              "leave it out, or a clone learns to repeat itself"),
-            ("leak", own > SAME, "the action itself", "leave it out: it is not known before acting")):
+            ("leak", own > SAME, "the action itself", "leave it out, unless it is known before acting")):
         columns = np.flatnonzero(found.any(1) & seen)
         if len(columns):
             yield Finding(kind, f"observation column{'s' * (len(columns) > 1)} {s.named(columns)} repeat"

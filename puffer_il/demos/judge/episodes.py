@@ -14,7 +14,7 @@ NEARLY = 0.002  # standard deviations by which a near copy differs; two runs of 
 ALIKE = 0.05  # difference of the lengths of near copies
 MOST = 2_000  # episodes that are compared with each other
 REPEATED = 10  # rows in a row: fewer may be the same by chance, or at a start
-ENOUGH = 8  # episodes from which on there is a rest to be unlike
+ENOUGH = 8  # episodes from which on there is a rest to be unlike; below MANY it takes twice as much
 MANY = 20  # the same for what hangs on where an episode happens to begin
 FENCE = 6.0  # quartile ranges beyond the quartiles: 1 in 3,000 even of an exponential distribution
 FAR = 15.0  # the same for where an episode is on average: a few wander off, and many columns are looked at
@@ -96,9 +96,10 @@ def unlike(s: Subject) -> Iterator[Finding]:
     if s.demos.num_episodes < ENOUGH:
         return
     told: dict[int, list[str]] = {}
-    for name, values, fence in _features(s):
+    few = 1 if s.demos.num_episodes >= MANY else 2
+    for name, values, fence, least in _features(s):
         low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
-        reach = fence * max(high - low, 0.1 * abs(middle), 1e-6 * float(np.abs(values).max()))
+        reach = max(few * fence * (high - low), FENCE / 10 * abs(middle), least)
         found = np.flatnonzero((values < low - reach) | (values > high + reach))
         for e in found if len(found) <= max(1, s.demos.num_episodes // 10) else ():  # more are no exceptions
             told.setdefault(int(e), []).append(f"its {name} is {number(values[e])}, of most of the others "
@@ -111,20 +112,21 @@ def unlike(s: Subject) -> Iterator[Finding]:
                   "look at it, and leave it out if it failed (demos edit --drop)", episode=worst)
 
 
-def _features(s: Subject) -> Iterator[tuple[str, Array, float]]:
-    """What episodes are compared by: a name, a number for each (episodes,), and how far is unlike."""
+def _features(s: Subject) -> Iterator[tuple[str, Array, float, float]]:
+    """What episodes are compared by: a name, a number for each (episodes,), how far is unlike in quartile ranges, and
+    at least."""
     demos = s.demos
     if demos.returns is not None and demos.num_episodes >= MANY:
-        yield "return", demos.returns, FENCE
-    yield "length", demos.whole_lengths.astype(np.float64), FENCE
+        yield "return", demos.returns, FENCE, 1e-9
+    yield "length", demos.whole_lengths.astype(np.float64), FENCE, 1.0
     if s.whole and s.continuous and len(s.inner):
         change = np.zeros(len(demos))
         change[s.inner] = np.abs(s.acted[s.inner + 1] - s.acted[s.inner]).mean(1)
-        yield "change of the action from row to row", _means(s, change), FENCE
+        yield "change of the action from row to row", _means(s, change), FENCE, 1e-9
     if s.continuous and demos.num_episodes >= MANY:
-        yield "size of the actions", _means(s, np.abs(s.acted).mean(1)), FENCE
+        yield "size of the actions", _means(s, np.abs(s.acted).mean(1)), FENCE, 1e-9
     for column in map(int, np.flatnonzero(s.moves)):
-        yield f"mean of observation column {s.named([column])}", _means(s, s.obs[:, column]), FAR
+        yield f"mean of observation column {s.named([column])}", _means(s, s.obs[:, column]), FAR, s.scale[column]
 
 
 def _means(s: Subject, values: Array) -> Array:

@@ -28,7 +28,7 @@ def conflicting(s: Subject) -> Iterator[Finding]:
     if not s.continuous or not len(s.inner) or (pairs := neighbours(s, NEIGHBOURS)) is None:
         return
     actions = _ahead(s)
-    span = np.quantile(actions, 0.95, axis=0) - np.quantile(actions, 0.05, axis=0)
+    span = np.quantile(s.acted, 0.95, axis=0) - np.quantile(s.acted, 0.05, axis=0)
     if not (span > 0).any():
         return
     scaled = actions[:, span > 0] / span[span > 0]

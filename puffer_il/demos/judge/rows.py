@@ -27,6 +27,8 @@ def spikes(s: Subject) -> Iterator[Finding]:
     off, back = np.abs(here - (before + after) / 2), np.abs(after - before)
     usual = np.quantile(off, 0.95, axis=0)
     wrong = (off > SPIKE * usual) & (off > s.scale) & (back < off / 5) & (usual > 0)
+    low, high = (end(here, 0, where=~wrong, initial=start) for end, start in ((np.min, np.inf), (np.max, -np.inf)))
+    wrong &= (here < low) | (here > high)  # within its range it may well jump, such as to another car ahead
     for column in map(int, np.flatnonzero(wrong.any(0))):
         found = np.flatnonzero(wrong[:, column])
         row = rows[found[0]]

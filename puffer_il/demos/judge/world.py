@@ -33,9 +33,9 @@ class World(Protocol):
     def practice(self, count: int) -> Steps:
         """At least `count` transitions under random actions."""
 
-    def replay(self, states: Array, actions: Array) -> Steps | None:
-        """One step from each of `states` (n, state size) with `actions` (n, dim); None where that cannot be done, or
-        where the environment cannot be put into these states."""
+    def replay(self, states: Array, actions: Array, seed: int = 0) -> Steps | None:
+        """One step from each of `states` (n, state size) with `actions` (n, dim), chance drawn with `seed`; None where
+        that cannot be done, or where the environment cannot be put into these states."""
 
     def states_of(self, obs: Array) -> Array | None:
         """(n, state size) where observations `obs` (n, *obs_shape) are the whole state; None where they are not."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import enum
 import functools
 import json
+import random
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from gymnasium.spaces import Box, Discrete
 
 from puffer_il.vector.put_back import Writer
 from puffer_il.vector.snapshot import Reader, Unreadable
@@ -73,8 +75,17 @@ def doubler() -> Any:
     return lambda x: factor[0] * x
 
 
+def adder() -> Any:
+    term = [3]
+    return lambda x: term[0] + x
+
+
 @pytest.mark.parametrize("stored, live", [
     (Told(a=print), Told(a=len)),
+    (Told(a=doubler()), Told(a=adder())),  # another function with a variable of its own
+    (Told(a=doubler()), Told(a=Callback())),
+    (Told(a=(one := Told()), b=one.act), Told(a=(other := Callback()), b=other.act)),
+    (Told(a=Discrete(3)), Told(a=Box(0, 1, (3,)))),
     (Told(a=print, b=print), Told(a=print, b=len)),  # the second says "as the first"
     (Told(a=len, b=print), Told(a=print, b=len)),
     (Told(a=1, b=print), Told(a=print, b=1)),
@@ -97,6 +108,32 @@ def doubler() -> Any:
 def test_what_can_be_called_is_only_ever_what_stands_there(stored, live):
     with pytest.raises(Unreadable, match="another now"):
         put(stored, live)
+
+
+class Mimic:
+    """Somebody's object of the environment, no part of which is to be asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"{name} was asked for")
+
+
+@pytest.mark.parametrize("stored", [
+    np.random.PCG64(1), np.random.default_rng(1), np.random.RandomState(1), random.Random(1),
+    functools.partial(print, 1), Told().act, doubler(), Discrete(3)], ids=lambda stored: type(stored).__name__)
+def test_a_state_of_one_kind_is_only_put_into_an_object_of_that_kind(stored):
+    reader = Reader()
+    node = reader.read(Told(a=stored))[3]["a"]
+    with pytest.raises(Unreadable, match="another now"):
+        Writer(reader.arrays, Reader()).write(node, Mimic())
+
+
+@pytest.mark.parametrize("node, live", [
+    (["theirs", 1], [1, 2]), (["memory", 1, 0], np.zeros(3)), (["table", 1, "0" * 64], [1]),
+    (["slice", 1, [0.5, None, None]], slice(1, None)), (["space", 1, "gymnasium.spaces.discrete.Discrete", 5, []],
+                                                        Discrete(3))])
+def test_a_crafted_node_makes_nothing_that_its_place_does_not_have(node, live):
+    with pytest.raises(Unreadable, match="another now"):
+        write(node, [np.zeros(3)], live)
 
 
 def test_what_stands_there_remains_and_its_values_are_put_back():

@@ -8,6 +8,7 @@ from torch import distributions as D
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ActionSpec
 from puffer_il.nn.distributions import MAX_LOG_STD, MIN_LOG_STD, Categorical, Gaussian, Noise, make_distribution
+from puffer_il.rollout.policy_files.file_policy import Choices
 
 CPU = torch.device("cpu")
 NOISE = pytest.mark.parametrize("noise", [None, Noise.on(CPU, 0)], ids=["torch", "kernels"])
@@ -135,3 +136,11 @@ def test_reparametrised_samples_have_gradients_by_mean_and_spread():
     dist = Gaussian(box([-2, 0], [2, 10]), squash=True, init_log_std=-0.7, state_std=True).double()
     params, normal = torch.randn(5, 4, dtype=torch.float64, requires_grad=True), torch.randn(5, 2, dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda p: dist.sample_unit(p, normal), (params,))
+
+
+def test_of_equal_logits_the_first_is_the_likeliest():
+    """As NumPy and everybody else has it, so that a policy acts alike wherever it is loaded."""
+    tied = torch.tensor([[0.0, 0, 0, 1, 1, 1, 1], [1, 2, 2, 0, 3, 0, 3], [2, 1, 2, 5, 4, 5, 5]])
+    first = [[0, 0], [1, 1], [0, 0]]
+    assert Categorical(ActionSpec(nvec=(3, 4), shape=(2,))).mode(tied).tolist() == first
+    assert Choices((3, 4)).actions(tied.numpy(), None).tolist() == first

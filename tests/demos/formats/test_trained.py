@@ -1,4 +1,4 @@
-"""A learner trains on every layout in HDF5, in an environment of the spaces that the file shows."""
+"""A learner trains on every layout, in an environment of the spaces that the file shows."""
 
 import gymnasium
 import numpy as np
@@ -9,6 +9,7 @@ import puffer_il
 from puffer_il.demos import read_demos
 from puffer_il.demos.spaces import space_of
 from tests.support.hdf5 import EXAMPLES
+from tests.support.tables import write_lerobot
 
 
 class Shown(gymnasium.Env):
@@ -29,12 +30,49 @@ class Shown(gymnasium.Env):
         return self.observation_space.sample(), 1.0, False, self.t == 3, {}
 
 
-@pytest.mark.parametrize("write", EXAMPLES)
-def test_a_learner_trains_on_it(tmp_path, write):
-    demos = read_demos(write(tmp_path / "x.h5"))
-    run = puffer_il.train("bc", lambda: Shown(demos), demos=str(tmp_path / "x.h5"), total_steps=64, seed=1,
+def trains(path, **keys):
+    """What was read, after a learner has trained on it."""
+    demos = read_demos(path, **keys)
+    run = puffer_il.train("bc", lambda: Shown(demos), demos={"source": str(path)} | keys, total_steps=64, seed=1,
                           eval={"final_episodes": 2, "episodes": 2}, policy={"hidden": [8]}, env={"num_envs": 2})
     assert np.isfinite(run.summary["eval"]["return_mean"]) and run.summary["status"] == "finished"
+    return demos
+
+
+@pytest.mark.parametrize("write", EXAMPLES)
+def test_a_learner_trains_on_it(tmp_path, write):
+    trains(write(tmp_path / "x.h5"))
+
+
+def test_a_learner_trains_on_a_table_whose_columns_a_key_names(tmp_path):
+    (tmp_path / "log.csv").write_text("x,y,go\n" + "".join(f"{k},{-k},{'ab'[k % 2]}\n" for k in range(9)))
+    for name, columns in (("one", '["x"]'), ("two", '["x", "y"]')):
+        (tmp_path / f"{name}.toml").write_text(f'obs = {columns}\nactions = ["go"]\nchoices.go = ["a", "b"]\n')
+    shapes = [trains(tmp_path / "log.csv", columns=str(tmp_path / f"{name}.toml")).obs.shape for name in ("one", "two")]
+    assert shapes == [(8, 1), (8, 2)]
+
+
+def test_a_learner_trains_on_the_columns_of_a_lerobot_set_that_a_key_names(tmp_path):
+    pytest.importorskip("pyarrow")
+    folder = write_lerobot(tmp_path / "d", columns={"observation.goal": lambda e, k: k * 0.0 + 7})
+    assert trains(folder).layout is not None
+    assert trains(folder, obs_columns=("observation.state",)).obs.shape == (5, 2)
+
+
+def test_a_learner_trains_on_a_real_lerobot_set(test_data):
+    pytest.importorskip("pyarrow")
+    if not (test_data / "lerobot_v21_g1").is_dir():
+        pytest.skip("no lerobot_v21_g1")
+    assert trains(test_data / "lerobot_v21_g1").obs.shape == (2026, 26)
+
+
+@pytest.mark.parametrize("arrays", [
+    {"observations": np.eye(6), "actions": np.zeros((6, 2)), "terminals": np.arange(6) % 3 == 2},
+    {"states": np.zeros((2, 4, 3)), "acts": np.zeros((2, 3), int), "done": np.zeros((2, 3))},
+    {"obs_0": np.eye(3), "act_0": [0, 1, 0], "obs_1": np.eye(3), "act_1": [1, 1, 0]}])
+def test_a_learner_trains_on_arrays_under_the_usual_names(tmp_path, arrays):
+    np.savez(tmp_path / "d.npz", **arrays)
+    trains(tmp_path / "d.npz")
 
 
 def test_a_policy_that_learned_from_a_real_file_is_better_than_its_demonstrators(test_data):

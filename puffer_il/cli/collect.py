@@ -41,6 +41,8 @@ def add(group: Any) -> None:
     who = record.add_mutually_exclusive_group(required=True)
     parser.takes_actor(who)
     who.add_argument("--keys", action="store_true", help="you: the terminal shows the environment and reads your keys")
+    who.add_argument("--gamepad", action="store_true", help="you, in a window: keys while they are held, or a gamepad "
+                     "(needs pygame)")
     record.add_argument("--episodes", type=parser.count, required=True, metavar="N", help="how many are kept")
     record.add_argument("--out", required=True, metavar="FILE", help="an .npz file")
     record.add_argument("--resume", action="store_true", help="go on with the recording in --out, which the same "
@@ -74,7 +76,7 @@ def collect(args: Namespace) -> int:
     from puffer_il.demos.record import Recorded, Recorder, Recording, Wanted, best_of
     from puffer_il.vector.make import fastest_name
 
-    args.env = fastest_name(args.env, parser.notice)
+    args.env, args.person = fastest_name(args.env, parser.notice), args.keys or args.gamepad
     wanted = Wanted(args.min_return, args.successes_only, args.best)
     before = _before(args)
     rows = before.recording.rows if before else 0
@@ -88,7 +90,7 @@ def collect(args: Namespace) -> int:
             recorder = Recorder(vec, actor, args.typed, wanted, noise_of(vec.spec, args.epsilon, args.noise), stopped,
                                 limit)
             for at in recorder.record(args.episodes, before):
-                if at.parts and not at.finished and (args.keys or time.monotonic() - saved > SAVE_S):
+                if at.parts and not at.finished and (args.person or time.monotonic() - saved > SAVE_S):
                     _save(args, at)
                     saved = time.monotonic()
     except BaseException:  # whatever it was, what is finished is kept
@@ -119,10 +121,11 @@ def _playing(args: Namespace, rows: int) -> Iterator[tuple[Any, Any, int, Callab
     env, kwargs, pictures = environment_of(args.policy, args.env, args.kwargs, args.trust)
     pictures = args.pictures or pictures
     with ExitStack() as stack:
-        if args.keys:
+        if args.person:
             from puffer_il.envkit.person import player
 
-            yield *stack.enter_context(player(env, kwargs, args.seed, pictures, args.episodes)), 0, lambda: False
+            yield *stack.enter_context(player(env, kwargs, args.seed, pictures, args.episodes,
+                                             args.gamepad)), 0, lambda: False
             return
         rows = rows or find_creator(env, kwargs, pictures).facts().rows_for(min(args.episodes, MOST_ROWS))
         stack.enter_context(torch_threads(1))
@@ -146,7 +149,7 @@ def _before(args: Namespace) -> Recorded | None:
     if not Path(args.out).exists():
         return None
     if not args.resume:
-        if args.keys:
+        if args.person:
             raise InputError(f"--out {args.out}: is there already, and what a person did cannot be done again; add "
                              "--resume to go on with it, or give another name")
         return None

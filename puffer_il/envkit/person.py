@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from puffer_il.core.text import number
 from puffer_il.envkit.keys import Controls, Keyboard, keyboard
 from puffer_il.envkit.play import DIM, END, TURNS_FPS
 from puffer_il.envkit.viewer import Viewer
+from puffer_il.envkit.window import Window, window
 from puffer_il.rollout.actors import EVERY, Actor
 from puffer_il.training.resolve_actor import asks_person
 from puffer_il.vector.vec import Vec
@@ -35,7 +36,7 @@ class Person(Actor):
             raise InputError("env.backend = 'multiprocessing': a person sees only environments of this process; set "
                              "env.backend = 'serial' and env.num_workers = 0")
         self.viewer, self.controls, self.keys = viewer or Viewer.over(vec), Controls(vec.spec.action), keys
-        self.screen = terminal.Screen(sys.stdout, terminal.colors())
+        self.screen: terminal.Screen | Window = terminal.Screen(sys.stdout, terminal.colors())
         self.turns = self.viewer.fps <= TURNS_FPS
         self.answers, self.due = 0, time.monotonic()
 
@@ -65,11 +66,20 @@ class Player(Person):
 
     def __init__(self, viewer: Viewer, keys: Keyboard, episodes: int) -> None:
         super().__init__(viewer.vec, keys, viewer)
+        self.window = keys if isinstance(keys, Window) else None
+        self.screen = self.window or self.screen
         self.episodes, self.done, self.steps, self.total = episodes, 0, 0, 0.0
 
     def begin(self, seed: int) -> None:
         self.controls.value[:] = self.controls.neutral
         self.steps, self.total, self.due = 0, 0.0, time.monotonic()
+
+    def __call__(self, obs: Array, starts: Array, rows: slice = EVERY) -> Array:
+        answer = super().__call__(obs, starts, rows)
+        if self.window is None:
+            return answer
+        self.window.steer(self.controls)
+        return self.controls.value[None].copy()
 
     def hear(self, batch: Batch) -> None:
         """What a step came to."""
@@ -95,17 +105,21 @@ class Player(Person):
 
 
 @contextmanager
-def player(env: str, kwargs: dict[str, Any], seed: int, pictures: Pictures, episodes: int
+def player(env: str, kwargs: dict[str, Any], seed: int, pictures: Pictures, episodes: int, gamepad: bool = False
            ) -> Iterator[tuple[Vec, Player]]:
-    """The environment and the person who plays it while the terminal is theirs. InputError without a terminal, or with
-    several agents."""
-    if not (sys.stdin.isatty() and terminal.is_terminal()):
+    """The environment and the person who plays it while the terminal is theirs, or in a window if they have a
+    `gamepad`. InputError without a terminal or window, or with several agents."""
+    if not gamepad and not (sys.stdin.isatty() and terminal.is_terminal()):
         raise InputError("--keys: there is no terminal to read keys from; use --expert, --policy or --random")
     viewer = Viewer(env, kwargs, seed, pictures)
     try:
         if viewer.vec.num_envs != 1:
-            raise InputError(f"--keys: {env} has {viewer.vec.num_envs} agents, and a person plays one; record a policy")
-        with terminal.alternate(sys.stdout), keyboard() as keys:
+            raise InputError(f"--{'gamepad' if gamepad else 'keys'}: {env} has {viewer.vec.num_envs} agents, and a person "
+                             "plays one; record a policy")
+        with ExitStack() as stack:
+            if not gamepad:
+                stack.enter_context(terminal.alternate(sys.stdout))
+            keys = stack.enter_context(window(f"puffer-il: {env}") if gamepad else keyboard())
             yield viewer.vec, Player(viewer, keys, episodes)
     finally:
         viewer.vec.close()

@@ -47,7 +47,7 @@ COLLECT = ["demos", "collect", "--episodes", "1", "--out", "x.npz"]
     (["eval", "x", "--seed", "-1"], "argument --seed: '-1' is not a whole number of at least 0"),
     (["demos"], "the following arguments are required: command"),
     (["demos", "info", "none.npz"], "demos none.npz: no such file"),
-    ([*COLLECT, "cartpole"], "one of the arguments --policy --expert --random --keys is required"),
+    ([*COLLECT, "cartpole"], "one of the arguments --policy --expert --random --keys --gamepad is required"),
     ([*COLLECT, "cartpole", "--policy", "a", "--random"], "not allowed with argument"),
     ([*COLLECT, "cartpol", "--random"], "did you mean 'cartpole'?"),
     ([*COLLECT, "cartpole", "--policy", "none.npz"], "--policy none.npz: there is no such file or run directory"),

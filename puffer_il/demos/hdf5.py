@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NoReturn
@@ -51,6 +52,7 @@ class Hdf5:
             self._file = h5py.File(path, "r", locking="best-effort")
         except DAMAGED as error:
             self.refuse(f"cannot be opened ({one_line(error)}); copy it again, or close the program that writes it")
+        self._part: tuple[str, slice] | None = None
         self._groups: dict[str, Any] = {"": self._file}  # opened before, by their paths
 
     def __enter__(self) -> Hdf5:
@@ -74,7 +76,22 @@ class Hdf5:
     def numbered(self, pattern: str, below: str = "") -> list[str]:
         """The paths of a group's members that are called so: "demo_*" for demo_0, demo_1, … Gaps may be."""
         parts = re.compile("(\\d+)".join(re.escape(part) for part in pattern.split("*")))
-        return [f"{below}/{name}".lstrip("/") for name in self.names(below) if parts.fullmatch(name)]
+        found = [f"{below}/{name}".lstrip("/") for name in self.names(below) if parts.fullmatch(name)]
+        return found[self._part[1]] if self._part and self._part[0] == f"{below}/{pattern}".lstrip("/") else found
+
+    @contextmanager
+    def only(self, pattern: str, members: slice) -> Iterator[None]:
+        """Meanwhile the file has only some of the members that `numbered` finds by "data/demo_*"."""
+        self._part = pattern, members
+        try:
+            yield
+        finally:
+            self._part = None
+
+    @property
+    def partial(self) -> bool:
+        """Whether it has only some of them now, so that totals say nothing."""
+        return self._part is not None
 
     def find(self, pattern: str) -> str | None:
         """The path of the first member that is called so ("data/demo_*/obs"), None for none."""

@@ -21,6 +21,7 @@ from puffer_il.demos.npz import SAVE_DEMOS, Arrays, Npz
 from puffer_il.demos.spaces import is_nested, space_of
 
 Source = str | Path | Demos | Mapping[str, Any] | tuple
+PART_BYTES, FIRST_PART = 2**28, 16  # of observations that are read together, and the episodes that are read first
 COLUMNS = ("obs", "actions", "next_obs", "terminations", "truncations", "rewards")  # of a tuple of arrays
 
 
@@ -54,7 +55,21 @@ def read_parts(source: Source, time_limit: int | None = None, format: str = "aut
             if hasattr(one, "parts") and not any(keys.values()):
                 yield from one.parts(what, time_limit)
                 return
+            if hasattr(one, "EPISODES") and not any(keys.values()):
+                yield from _some_of(what, one, time_limit)
+                return
     yield read_demos(source, time_limit, format, **keys)
+
+
+def _some_of(file: Any, format: ModuleType, time_limit: int | None) -> Iterator[Demos]:
+    """The episodes of an HDF5 file, so many together as make about PART_BYTES of observations."""
+    below, _, name = format.EPISODES.rpartition("/")
+    first, count, many = 0, len(file.numbered(name, below)), FIRST_PART
+    while first < count:
+        with file.only(format.EPISODES, slice(first, first + many)):
+            demos = format.read(file, time_limit)
+        yield demos
+        first, many = first + many, max(1, int(PART_BYTES * demos.num_episodes / max(1, demos.obs.nbytes)))
 
 
 def _demos(source: str | Path | Mapping[str, Any] | tuple, time_limit: int | None, chosen: str, keys: dict[str, Any]

@@ -18,6 +18,7 @@ from puffer_il.core.spec import Array
 from puffer_il.demos.episodes import Episode
 from puffer_il.demos.hdf5 import Hdf5
 
+EPISODES = "data/demo_*"
 DEMOS, LOOKS = "demo_*", ("data/demo_*/actions", "data/demo_*/obs")
 
 
@@ -56,7 +57,7 @@ def read_groups(file: Hdf5, notes: list[str], without: tuple[str, ...] = (), sta
             file.refuse(f"{path} has no obs, only {', '.join(file.names(path))}; extract the observations first")
         yield Episode(path.removeprefix("data/"), obs, actions, following, file.get(f"{path}/rewards"),
                       _states(file, path) if states else None)
-    total = file.attribute("data", "total")
+    total = None if file.partial else file.attribute("data", "total")
     if wrong or total not in (None, rows):
         said = f"{len(wrong)} of the attributes num_samples" if wrong else f"the attribute total, {total},"
         notes.append(f"{said} disagree{'' if wrong else 's'} with the {rows} actions there are, which are used")

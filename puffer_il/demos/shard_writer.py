@@ -20,6 +20,7 @@ from puffer_il.demos.formats import puffer_il
 from puffer_il.demos.rows import blocks
 
 MANIFEST, NAME, VERSION = "puffer_il_shards.json", "puffer_il shards", 1
+MOST_NOTES = 50  # each part may have its own
 
 
 class ShardWriter:
@@ -102,6 +103,8 @@ class ShardWriter:
     def _finish(self) -> None:
         if not self.meta:
             self._refuse("no transitions were given; add at least one episode")
+        notes, most = self.meta["notes"], MOST_NOTES
+        self.meta["notes"] = notes if len(notes) <= most else [*notes[:most], f"and {len(notes) - most} more notes"]
         try:
             told = {name: file.finish() for name, file in self.files.items()}
             manifest: dict[str, Any] = {"format": NAME, "version": VERSION, "arrays": told, "meta": self.meta}

@@ -18,6 +18,7 @@ from puffer_il.demos.formats.robomimic import check_observed
 from puffer_il.demos.hdf5 import Hdf5
 
 MARKS, KIND, LOOKS = (), "hdf5", (*robot_groups.LOOKS, "data/demo_*/initial_state")
+EPISODES = robot_groups.EPISODES
 REPLAY = "record it again with the recorder term of the policy's observations, which Isaac Lab's own recorder has"
 SHOWN = 5  # names in a note
 

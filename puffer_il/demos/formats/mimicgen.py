@@ -9,6 +9,7 @@ from puffer_il.demos.formats.robomimic import read_robomimic
 from puffer_il.demos.hdf5 import Hdf5
 
 MARKS, KIND, LOOKS = (), "hdf5", (*robot_groups.LOOKS, "data/demo_*/datagen_info")
+EPISODES = robot_groups.EPISODES
 
 
 def fits(file: Hdf5) -> bool:

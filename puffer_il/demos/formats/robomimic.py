@@ -25,6 +25,7 @@ from puffer_il.demos.episodes import Episode, join_episodes
 from puffer_il.demos.hdf5 import Hdf5
 
 MARKS, KIND, LOOKS = (), "hdf5", robot_groups.LOOKS
+EPISODES = robot_groups.EPISODES
 FLAT = "flat"  # what robomimic calls observations without parts
 SPLIT = "split_names"  # attribute of data in files that we wrote: "." where "arm.angles" is in a Dict "arm"
 ENDS = ("terminated", "truncated")  # attributes of an episode in files that we wrote

@@ -10,6 +10,7 @@ from puffer_il.demos.formats import robomimic
 from puffer_il.demos.hdf5 import Hdf5
 
 MARKS, KIND, LOOKS = (), "hdf5", robot_groups.LOOKS
+EPISODES = robot_groups.EPISODES
 CONVERT = "python -m robomimic.scripts.conversion.convert_robosuite --dataset {0} && python"
 REPLAY = robomimic.REPLAY.replace("python", CONVERT, 1)
 

@@ -225,3 +225,21 @@ def test_resident_memory_is_bounded(tmp_path):
                          capture_output=True, text=True, check=True).stdout
     mapped, held = (float(part.split()[0]) * 1e6 / obs.nbytes for part in out.split("grew")[1:])
     assert mapped < 0.3 and held < 1.2
+
+
+def test_a_robots_file_is_converted_some_episodes_after_the_others(tmp_path, monkeypatch):
+    h5py = pytest.importorskip("h5py")
+    from tests.support.hdf5 import write_robomimic
+
+    path = write_robomimic(tmp_path / "r.hdf5", [3, 2, 4, 1, 2])
+    with h5py.File(path, "r+") as file:
+        file["data"].attrs["total"] = 12
+    whole, counts = read_demos(path), []
+    monkeypatch.setattr("puffer_il.demos.read.FIRST_PART", 2)
+    monkeypatch.setattr("puffer_il.demos.read.PART_BYTES", 1)
+    for part in read_parts(path):
+        counts.append(part.num_episodes)
+    assert counts == [2, 1, 1, 1]
+    assert main(["demos", "import", str(path), str(tmp_path / "r.shards")]) == 0
+    same_demos(whole, read := read_demos(tmp_path / "r.shards"))
+    assert read.notes == whole.notes and read.layout == whole.layout

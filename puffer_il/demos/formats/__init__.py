@@ -15,7 +15,7 @@ A module in this folder is a format, and no list names it. It has
              KIND, or "module:name"; `time_limit` is the environment's own in steps, or None
     parts    (source, time_limit) → Demos, some episodes after the others, where not all need to be in memory (may be
              missing)
-    EPISODES the same for an HDF5 format: what its episodes are called ("data/demo_*"), if `read` can do with some of them
+    EPISODES of an HDF5 format what its episodes are called ("data/demo_*"), if `read` can do with some of them
     write    (target, demos, …), where we write the format
 """
 

@@ -114,8 +114,8 @@ def player(env: str, kwargs: dict[str, Any], seed: int, pictures: Pictures, epis
     viewer = Viewer(env, kwargs, seed, pictures)
     try:
         if viewer.vec.num_envs != 1:
-            raise InputError(f"--{'gamepad' if gamepad else 'keys'}: {env} has {viewer.vec.num_envs} agents, and a person "
-                             "plays one; record a policy")
+            raise InputError(f"{'--gamepad' if gamepad else '--keys'}: {env} has {viewer.vec.num_envs} agents, and a "
+                             "person plays one; record a policy")
         with ExitStack() as stack:
             if not gamepad:
                 stack.enter_context(terminal.alternate(sys.stdout))

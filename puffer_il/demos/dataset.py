@@ -163,6 +163,13 @@ class Demos:
                      else made(following))
         return replace(self, obs=obs, next_obs=following, **changes)
 
+    def in_memory(self) -> "Demos":
+        """The same, of which nothing is mapped."""
+        held: dict[str, Any] = {name: np.array(array) for name, array in self._given(PER_ROW) if name != "next_obs"}
+        held["next_obs"] = (Successors(held["obs"], np.array(self.next_obs.finals), self.next_obs.starts)
+                            if isinstance(self.next_obs, Successors) else np.array(self.next_obs))
+        return replace(self, **held)
+
     def refuse_to_make(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
         """InputError if obs is mapped: rows of this shape and dtype may be more than the memory takes."""
         if is_mapped(self.obs):

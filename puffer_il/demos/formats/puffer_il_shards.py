@@ -57,7 +57,7 @@ def read_meta(folder: Path | str) -> dict[str, Any]:
 
 
 def parts(folder: Path, time_limit: int | None = None) -> Iterator[Demos]:
-    """All episodes in order, so many together as make about PART_BYTES of observations."""
+    """All episodes in order, in memory, so many together as make about PART_BYTES of observations."""
     from puffer_il.demos.load import some_episodes
 
     demos = read(folder)
@@ -67,7 +67,7 @@ def parts(folder: Path, time_limit: int | None = None) -> Iterator[Demos]:
         limit = demos.episode_starts[first] + max(1, PART_BYTES // max(1, row))
         last = max(first + 1, int(np.searchsorted(demos.episode_starts, limit, side="right")) - 1)
         last = demos.num_episodes if len(demos) <= limit else last
-        yield some_episodes(demos, first, last)
+        yield some_episodes(demos, first, last).in_memory()
         first = last
 
 

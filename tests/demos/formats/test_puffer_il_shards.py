@@ -19,6 +19,7 @@ from puffer_il.demos.formats import puffer_il_shards
 from puffer_il.demos.rows import Successors
 from puffer_il.demos.shard_writer import MANIFEST, ShardWriter
 from tests.support.demos import make_demos, same_demos
+from tests.support.pictures import MovingDot, dot_demos
 
 EXPERT = Path(__file__).parents[3] / "envs" / "cartpole" / "demos" / "expert.npz"
 
@@ -160,6 +161,20 @@ def test_weights_learned_from_a_folder_are_those_learned_from_the_same_set_in_me
                                                                               **options}, **keys, **more)
         weights.append(run.policy.state_dict())
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
+def test_stacked_and_shifted_pictures_are_learned_from_a_folder_that_was_written_so(tmp_path):
+    dot_demos(tmp_path / "dots.npz", 6)
+    stacked, raw = str(tmp_path / "stacked.shards"), str(tmp_path / "raw.shards")
+    assert main(["demos", "import", str(tmp_path / "dots.npz"), raw]) == 0
+    assert main(["demos", "import", raw, stacked, "--env", "tests.support.pictures:MovingDot", "--env.stack", "2"]) == 0
+    keys = {"env": {"stack": 2}, "bc": {"random_shift": 1}, "policy": {"hidden": (8,)}, "eval": {"episodes": 1},
+            "train": {"total_steps": 1, "threads": 1}, "seed": 3, "device": "cpu"}
+    weights = [puffer_il.train("bc", MovingDot, demos=source, **keys).policy.state_dict()
+               for source in (str(tmp_path / "dots.npz"), stacked)]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    with pytest.raises(InputError, match=r"are mapped from a file, and are not made into uint8 .* in memory; write"):
+        puffer_il.train("bc", MovingDot, demos=raw, **keys)
 
 
 def test_what_would_be_made_in_memory_is_refused_in_one_line(tmp_path):

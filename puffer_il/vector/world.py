@@ -1,5 +1,6 @@
 """An environment that is asked what it would do: to judge demonstrations of it (demos.judge)."""
 
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,7 +14,9 @@ from puffer_il.native.native_env import NativeEnv
 from puffer_il.vector.make import find_creator
 from puffer_il.vector.vec import Vec, make_vec
 
-ROWS = 32  # that practise side by side
+ROWS = 32, 4  # that practise side by side: of C environments, and of others, which take memory and time
+STARTS, STEPS = 256, 2_000  # that are asked for once, at least
+PATIENCE_S = 20.0  # for starts, and for practice: then what there is has to do
 REPLAYED = 1_024  # that step from states side by side
 
 
@@ -61,7 +64,7 @@ class World:
 
     @cached_property
     def _few(self) -> Vec:
-        return self._vec(ROWS, "auto" if self.native else "serial")
+        return self._vec(ROWS[0], "auto") if self.native else self._vec(ROWS[1], "serial")
 
     @cached_property
     def _many(self) -> Vec | None:
@@ -74,20 +77,23 @@ class World:
         return vec if isinstance(env, NativeEnv) and env.state_size and env.can_be_put else None
 
     def starts(self, count: int) -> Array:
-        """(count or somewhat more, *obs_shape) first observations of episodes."""
-        if len(self._begun) < count:
-            seeds = range(-(-count // self._few.num_envs))
-            self._begun = np.concatenate([self._few.reset(seed).copy() for seed in seeds])
+        """(count or somewhat more, *obs_shape) first observations of episodes; fewer where they take too long."""
+        if not len(self._begun):
+            begun, until = list[Array](), time.monotonic() + PATIENCE_S
+            while sum(map(len, begun)) < max(count, STARTS) and (not begun or time.monotonic() < until):
+                begun.append(self._few.reset(len(begun)).copy())
+            self._begun = np.concatenate(begun)
         return self._begun
 
     _begun: Array = np.zeros(0)
 
     def practice(self, count: int) -> Played:
-        """At least `count` transitions under uniformly random actions."""
-        if self._practised is None or len(self._practised.obs) < count:
+        """`count` transitions or more under uniformly random actions; fewer where they take too long."""
+        if self._practised is None:
+            until = time.monotonic() + PATIENCE_S
             vec, rng = self._few, np.random.default_rng(0)
             obs, parts = vec.reset(0).copy(), list[list[Array]]()
-            while sum(len(part[0]) for part in parts) < count:
+            while sum(len(part[0]) for part in parts) < max(count, STEPS) and (not parts or time.monotonic() < until):
                 actions = _random(rng, self.spec, obs)
                 batch = vec.step(actions)
                 parts.append(_seen(batch, obs, self.spec.action.executed(actions)))

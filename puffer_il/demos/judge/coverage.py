@@ -8,7 +8,7 @@ from puffer_il.core.rows import Array
 from puffer_il.demos.judge.finding import Finding
 from puffer_il.demos.judge.subject import Subject, some
 
-ASKED = 256  # starts of the environment
+ASKED, FEWEST = 256, 32  # starts of the environment, and from how many on they say something
 DRAWS = 20  # as many sets of its own starts as the demonstrations have, to compare with
 WORSE = 1.3  # times the worst of these: further from the environment's starts than any such set is
 BEYOND = 0.5  # of the range of its starts that a start may lie outside, as ASKED do not show all of it
@@ -21,7 +21,7 @@ def starts(s: Subject) -> Iterator[Finding]:
     if s.world is None or not s.obs.shape[1] or demos.obs.shape[1:] != s.world.starts(1).shape[1:]:
         return
     own, theirs = s.numbers(s.world.starts(ASKED)), s.obs[demos.episode_starts]
-    if own.shape[1] != theirs.shape[1]:
+    if own.shape[1] != theirs.shape[1] or len(own) < FEWEST:
         return
     low, high = own.min(0), own.max(0)
     room = BEYOND * (high - low) + 1e-3 * np.maximum(1, np.abs(own).max(0))

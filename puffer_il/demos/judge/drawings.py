@@ -15,19 +15,19 @@ BINS = 24
 
 def bars(title: str, values: Array, marked: Sequence[int], unit: str) -> str:
     """A bar for each of `values`, those `marked` in another colour."""
+    told = f"{len(values)} episodes, {number(float(values.min()))} to {number(float(values.max()))} {unit}"
     if len(values) > POINTS:  # the marked ones stay to be seen
-        kept = np.union1d(np.linspace(0, len(values) - 1, POINTS).astype(int), list(marked))
+        kept = np.union1d(np.linspace(0, len(values) - 1, POINTS), list(marked)).astype(np.int64)
         marked, values = np.flatnonzero(np.isin(kept, list(marked))).tolist(), values[kept]
     low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
     span, step = (high - low) or 1.0, WIDTH / len(values)
-    parts = []
+    parts, odd = [], set(marked)
     for k, value in enumerate(values):
         top, bottom = (HEIGHT * (1 - (x - low) / span) for x in (max(value, 0), min(value, 0)))
-        name = "bad" if k in set(marked) else "bar"
+        name = "bad" if k in odd else "bar"
         parts.append(f'<rect class="{name}" x="{k * step:.1f}" y="{top:.1f}" width="{max(0.7 * step, 0.6):.1f}" '
                      f'height="{max(bottom - top, 1):.1f}"/>')
-    return _figure(title, parts, f"{len(values)} episodes, {number(float(values.min()))} to "
-                                 f"{number(float(values.max()))} {unit}")
+    return _figure(title, parts, told)
 
 
 def strips(title: str, lengths: Array, places: Sequence[tuple[int, int]]) -> str:

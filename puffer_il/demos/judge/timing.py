@@ -64,6 +64,8 @@ def _against(s: Subject, rows: Array) -> Iterator[Finding]:
     """The same with a line through the environment's own steps."""
     assert s.world is not None
     own = s.world.practice(PRACTICE)
+    if len(own.obs) < FEWEST:
+        return
     obs, change = s.numbers(own.obs), s.numbers(own.next_obs) - s.numbers(own.obs)
     acted = one_hot(np.concatenate([own.actions, s.demos.actions]))
     theirs, acted = acted[len(own.actions):], acted[:len(own.actions)]

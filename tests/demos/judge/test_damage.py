@@ -9,9 +9,11 @@ import re
 import numpy as np
 import pytest
 
+import puffer_il
 from puffer_il.core.errors import InputError
 from puffer_il.demos import as_rows, judge, read_demos, relaid
 from puffer_il.demos.check import misfits
+from puffer_il.demos.judge import subject
 from puffer_il.vector.world import World
 from tests.demos.judge import damage
 from tests.demos.judge.damage import ends, good
@@ -237,3 +239,15 @@ def test_damaged_files_are_refused(spoil, said, tmp_path):
 def test_good_sets_end_where_their_episodes_do():
     for d in SETS.values():
         assert d["truncations"][ends(d) - 1].sum() + d["terminations"][ends(d) - 1].sum() == len(d["episode_starts"])
+
+
+def test_an_environment_that_draws_by_chance_contradicts_nobody():
+    demos = puffer_il.collect("random", "frozenlake", episodes=20)
+    with World("frozenlake") as world:
+        assert "unreproduced" not in {finding.kind for finding in judge(demos, world.spec, world)}
+
+
+def test_large_sets_are_judged_by_their_first_episodes(monkeypatch):
+    monkeypatch.setattr(subject, "ROWS", 250)
+    demos = read_demos(spoilt("cartpole", damage.sentinel))
+    assert subject.looked_at(demos).num_episodes == 2 and not judge(demos)

@@ -1,7 +1,8 @@
 """Behaviour cloning from demonstrations that are larger than memory, and what it takes: speed and resident memory.
 
     python examples/larger_than_memory.py FOLDER --gb 20             write them, rows of 1 kB, and clone them once
-    python examples/larger_than_memory.py FOLDER --gb 20 --npz       the same from memory, to compare with
+    python examples/larger_than_memory.py FOLDER --gb 2 --npz        from memory, to compare with
+    python examples/larger_than_memory.py FOLDER --draw         how fast rows are drawn, beside a memcpy of as many
 
 The demonstrator is a linear rule. Resident memory is RssAnon of /proc/self/status, without the pages of mapped files,
 which the system takes back when memory is short; its highest value is told, and that of all resident pages beside it.
@@ -19,9 +20,13 @@ import numpy as np
 
 import puffer_il
 from puffer_il.demos.dataset import Demos
+from puffer_il.demos.rows import take
 from puffer_il.demos.shard_writer import ShardWriter
 
 WIDTH, ACTIONS, LENGTH = 256, 8, 1000  # numbers of an observation and of an action, steps of an episode
+DRAWN = (((4,), "float32", 4_000_000, 65_536), ((17,), "float32", 2_000_000, 65_536),
+         ((256,), "float32", 200_000, 16_384), ((64, 64, 3), "uint8", 20_000, 2048), ((64, 64), "uint16", 20_000, 2048),
+         ((84, 84, 4), "uint8", 12_000, 1024))
 EPISODES = 100  # of a part that is written at once
 RULE = np.random.default_rng(0).standard_normal((WIDTH, ACTIONS)).astype(np.float32) / np.sqrt(np.float32(WIDTH))
 
@@ -70,6 +75,24 @@ class Peak(threading.Thread):
             time.sleep(0.02)
 
 
+def draw(shape: tuple[int, ...], dtype: str, rows: int, count: int) -> None:
+    """Draw `count` of `rows` in a random order, again and again, each time beside a copy of as many that lie together;
+    medians of the thread's own time, which other processes do not lengthen."""
+    source, rng = np.ones((rows, *shape), dtype), np.random.default_rng(0)
+    targets = np.empty((2, count, *shape), dtype)
+    times = np.empty((2, 201))
+    for k in range(times.shape[1]):
+        index, first = rng.integers(0, rows, count), int(rng.integers(rows - count))
+        start = time.thread_time()
+        take(source, index, targets[0])
+        middle = time.thread_time()
+        np.copyto(targets[1], source[first:first + count])
+        times[:, k] = middle - start, time.thread_time() - middle
+    drawn, copied = np.median(times, axis=1)
+    print(f"{dtype} {shape}: {count / drawn / 1e6:.2f} million rows/s, {targets[0].nbytes / drawn / 1e9:.1f} GB/s, "
+          f"{np.median(times[1] / times[0]):.2f} of memcpy ({targets[0].nbytes / copied / 1e9:.1f} GB/s)")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
@@ -77,7 +100,12 @@ def main() -> None:
     parser.add_argument("--npz", action="store_true")
     parser.add_argument("--window", type=int, default=262_144)
     parser.add_argument("--keep", action="store_true", help="leave the folder there")
+    parser.add_argument("--draw", action="store_true")
     args = parser.parse_args()
+    if args.draw:
+        for shape, dtype, rows, count in DRAWN:
+            draw(shape, dtype, rows, count)
+        return
     parts = max(1, round(args.gb * 1e9 / (EPISODES * LENGTH * (WIDTH + ACTIONS) * 4)))
     folder = args.folder / "wide.shards"
     if not folder.exists():

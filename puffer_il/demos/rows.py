@@ -45,13 +45,16 @@ def is_mapped(rows: Any) -> bool:
     return getattr(rows, "_mmap", None) is not None  # NumPy's memmap has it, what is computed of one does not
 
 
+def exceeds_memory(rows: Any) -> bool:
+    """Whether rows are mapped from a file that is larger than the memory that is free."""
+    return is_mapped(rows) and rows.nbytes > psutil.virtual_memory().available
+
+
 def check_room(rows: Any, copies: int = 1) -> None:
     """InputError where rows are mapped from a file, and so many copies of all of them are more than the memory that is
     free."""
-    if not is_mapped(rows):
-        return
     wanted, free = copies * rows.nbytes, psutil.virtual_memory().available
-    if wanted > free:
+    if is_mapped(rows) and wanted > free:
         raise InputError(f"demos: {len(rows):,} mapped observations would take {wanted / 1e9:.1f} GB of memory, of "
                          f"which {free / 1e9:.1f} GB are free; bc and gail read them where they lie, others "
                          "take fewer: set demos.episodes or demos.subsample")

@@ -20,6 +20,7 @@ from puffer_il.core.spec import Array, EnvSpec, Metrics
 from puffer_il.demos import spread
 from puffer_il.demos.build import follows_on
 from puffer_il.demos.dataset import Demos, kinds_of
+from puffer_il.demos.rows import exceeds_memory
 from puffer_il.learners.base import About, Learner
 from puffer_il.learners.common.cloning import clone_epoch, clone_score
 from puffer_il.learners.common.demo_rows import DemoRows, load_rows
@@ -95,6 +96,10 @@ class BC(Learner):
             if config.policy.chunk > 1 and not follows_on(demos):
                 raise InputError(f"demos {demos.source}: a chunk learns from consecutive steps, and rows are missing "
                                  "(they are subsampled); give whole episodes, or set policy.chunk to 1")
+            if exceeds_memory(demos.obs) and not self.config.window:
+                self.notices.append(f"the demonstrations, {demos.obs.nbytes / 1e9:.0f} GB, are more than the memory that"
+                                    " is free, and each row is read from the disk by itself: set bc.window, to 250000 "
+                                    "say")
             episodes = np.repeat(np.arange(demos.num_episodes), demos.lengths)
             self.take(demos.obs, demos.actions, episodes, self._split(demos), demos.weights)
             self.policy.encoder.update_norm(*self.train.moments(self.policy.flatten))

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -182,6 +183,21 @@ def test_what_would_be_made_in_memory_is_refused_in_one_line(tmp_path):
     with pytest.raises(InputError, match=r"int64 \(4,\), are mapped from a file, and are not made into float32 \(4,\) "
                                          r"in memory; write them once as they are wanted: puffer-il demos import .*"):
         puffer_il.train("bc", "cartpole", demos=saved(tmp_path, demos))
+
+
+@pytest.mark.parametrize(("algo", "window", "said"), [
+    ("bc", 0, "are more than the memory that is free"), ("bc", 300, ""), ("sqil", None, "would take")])
+def test_what_is_larger_than_memory_is_read_in_windows_or_refused(tmp_path, monkeypatch, capsys, algo, window, said):
+    read_demos(EXPERT).save(tmp_path / "d.shards")
+    monkeypatch.setattr("puffer_il.demos.rows.psutil.virtual_memory", lambda: SimpleNamespace(available=1000))
+    keys = {} if window is None else {"bc": {"window": window}}
+    try:
+        puffer_il.train(algo, "cartpole", demos=tmp_path / "d.shards", device="cpu", policy={"hidden": (8,)}, **keys,
+                        train={"total_steps": 1, "threads": 1}, eval={"episodes": 1})
+        told = "".join(capsys.readouterr())
+    except InputError as error:
+        told = str(error)
+    assert (said in told) if said else "more than the memory" not in told
 
 
 PROGRAM = """

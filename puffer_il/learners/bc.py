@@ -97,8 +97,8 @@ class BC(Learner):
                 raise InputError(f"demos {demos.source}: a chunk learns from consecutive steps, and rows are missing "
                                  "(they are subsampled); give whole episodes, or set policy.chunk to 1")
             if exceeds_memory(demos.obs) and not self.config.window:
-                self.notices.append(f"the demonstrations, {demos.obs.nbytes / 1e9:.0f} GB, are more than the memory that"
-                                    " is free, and each row is read from the disk by itself: set bc.window, to 250000 "
+                self.notices.append(f"the demonstrations, {demos.obs.nbytes / 1e9:.0f} GB, are more than the memory "
+                                    "that is free, and each row is read from the disk by itself: set bc.window, to 250000 "
                                     "say")
             episodes = np.repeat(np.arange(demos.num_episodes), demos.lengths)
             self.take(demos.obs, demos.actions, episodes, self._split(demos), demos.weights)

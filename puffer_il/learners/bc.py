@@ -98,8 +98,8 @@ class BC(Learner):
                                  "(they are subsampled); give whole episodes, or set policy.chunk to 1")
             if exceeds_memory(demos.obs) and not self.config.window:
                 size = f"{demos.obs.nbytes / 1e9:.0f} GB"
-                self.notices.append(f"the demonstrations, {size}, are more than the memory that is free, and each row is "
-                                    "read from the disk by itself: set bc.window, to 250000 say")
+                self.notices.append(f"the demonstrations, {size}, are more than the memory that is free, and each row "
+                                    "is read from the disk by itself: set bc.window, to 250000 say")
             episodes = np.repeat(np.arange(demos.num_episodes), demos.lengths)
             self.take(demos.obs, demos.actions, episodes, self._split(demos), demos.weights)
             self.policy.encoder.update_norm(*self.train.moments(self.policy.flatten))

@@ -16,6 +16,7 @@ from puffer_il.core.spec import Array
 CHUNK = 2**16  # rows that are taken apart at once
 LONGEST = 256  # characters of a cell that is used
 MISSING = ("", "nan", "na", "n/a", "null", "none", "-")  # cells that say that there is no value
+WHOLE = set("0123456789+- ")  # letters of whole numbers
 TRUTH = {"true": "1", "yes": "1", "false": "0", "no": "0"}
 
 
@@ -53,11 +54,26 @@ class CsvTable:
     def numbers(self, name: str, optional: Array | None = None) -> Array:
         """(rows,) int64 where all cells are whole numbers, float64 otherwise. A missing cell is NaN in the rows that
         `optional` (rows,) says; elsewhere it is refused."""
-        cells = self._cells(name)
+        plain = self._plain_numbers(name)
+        return plain if plain is not None else self._odd_numbers(name, optional)
+
+    def _plain_numbers(self, name: str) -> Array | None:
+        """The same of a column that is well throughout, None for any other."""
+        cells = self._parts[self.columns.index(name)]
+        letters = set("".join(cells))
         try:
-            return cells.astype(np.int64)
+            if letters <= WHOLE:
+                return np.array(list(map(int, cells)), np.int64)
+            if self.decimal == "." and "_" not in letters:  # which Python takes for a part of a number
+                found = np.array(list(map(float, cells)))
+                return found if np.isfinite(found).all() else None
         except (ValueError, OverflowError):
             pass
+        return None
+
+    def _odd_numbers(self, name: str, optional: Array | None) -> Array:
+        """The same of a column in which cells are missing or wrong, or numbers have another decimal."""
+        cells = self._cells(name)
         if self.decimal != ".":
             cells = np.char.replace(cells, self.decimal, ".")
         absent = np.isin(np.char.lower(np.char.strip(cells)), MISSING)
@@ -81,13 +97,13 @@ class CsvTable:
 
     def flags(self, name: str) -> Array:
         """(rows,) bool: true, yes and numbers that are not 0; an empty cell is false."""
-        cells = np.char.lower(np.char.strip(self._cells(name)))
-        found = [TRUTH.get(str(cell), str(cell) or "0") for cell in cells]
-        for row, cell in enumerate(found):
-            if not _is_number(cell):
-                self.refuse(f"{self.place(row)}, column {name!r}: {cell[:80]!r} is neither true nor false; write 1 "
-                            "or 0")
-        return np.array(found).astype(np.float64) != 0
+        texts, place = np.unique(self._cells(name), return_inverse=True)
+        known = [TRUTH.get(text, text or "0") for text in (str(text).strip().lower() for text in texts)]
+        for k, text in enumerate(known):
+            if not _is_number(text):
+                self.refuse(f"{self.place(int(np.argmax(place == k)))}, column {name!r}: {text[:80]!r} is neither true "
+                            "nor false; write 1 or 0")
+        return np.array(known).astype(np.float64)[place] != 0
 
     def texts(self, name: str) -> Array:
         """(rows,) cells as they are, without spaces around them."""

@@ -119,7 +119,7 @@ def test_several_columns_together_tell_episodes_apart(tmp_path):
     (DRIVE, "run,t,x,v,steer\n", r"holds no rows"),
     ('start', '"start', r"line \d+: .*; mend its quotes"),
     ("start", "x" * 9000, None),
-    ("0.5,", f"{'1' * 300},", r"line 2, column 'steer': the cell has 300 characters"),
+    ("0.5,", f"{'1' * 299}x,", r"line 2, column 'steer': the cell has 300 characters"),
 ])
 def test_what_is_wrong_with_a_cell_is_told_by_line_and_column(tmp_path, old, new, message):
     text = DRIVE.replace(old, new, 1)
@@ -148,6 +148,11 @@ def test_what_is_wrong_with_the_toml_is_told_by_key(tmp_path, toml, message):
     with pytest.raises(InputError, match=message) as refused:
         read(tmp_path, toml=toml)
     assert "\n" not in str(refused.value)
+
+
+def test_a_flag_that_is_neither_true_nor_false_is_named(tmp_path):
+    with pytest.raises(InputError, match="line 3, column 'done': 'maybe' is neither true nor false; write 1 or 0"):
+        read(tmp_path, "s,u,done\n1,.5,no\n2,.5,maybe\n", 'obs = ["s"]\nactions = ["u"]\nterminated = "done"\n')
 
 
 def test_rows_after_an_end_are_named_by_their_lines(tmp_path):

@@ -36,10 +36,12 @@ def kind_of(path: Path) -> str | None:
 
 
 def _kind_of_text(head: bytes) -> str | None:
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and b"\0" in head[2:4]:
+        return "csv"  # whose reader says what is to be done
     try:
         text = codecs.getincrementaldecoder("utf-8-sig")().decode(head).lstrip()
     except UnicodeDecodeError:
-        return None
+        text = head.decode("latin-1").lstrip()
     if not text or any(ord(letter) < 32 and letter not in "\t\r\n\f" for letter in text):
         return None
     if text[0] in "{[":

@@ -150,6 +150,14 @@ def test_what_is_wrong_with_the_toml_is_told_by_key(tmp_path, toml, message):
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_another_encoding_is_refused_with_the_remedy(tmp_path, encoding):
+    path, columns = given(tmp_path)
+    path.write_bytes(DRIVE.replace("start", "Straße").encode(encoding))
+    with pytest.raises(InputError, match=r"byte \d+ is not UTF-8; save it as CSV in UTF-8"):
+        read_demos(path, columns=columns)
+
+
 def test_a_flag_that_is_neither_true_nor_false_is_named(tmp_path):
     with pytest.raises(InputError, match="line 3, column 'done': 'maybe' is neither true nor false; write 1 or 0"):
         read(tmp_path, "s,u,done\n1,.5,no\n2,.5,maybe\n", 'obs = ["s"]\nactions = ["u"]\nterminated = "done"\n')

@@ -16,7 +16,7 @@ from tests.support.hdf5 import write_d3rlpy1, write_hdf5, write_robomimic
 @pytest.mark.parametrize(("content", "kind"), [
     (b"PAR1\x15\x00", "parquet"), (b"\x93NUMPY\x01\x00v", "npy"), (b"\xef\xbb\xbfx,y\n1,2\n", "csv"),
     (b"t\tx\n0\t1\n", "csv"), (b'\n {"type": "SampleBatch"}\n', "json"), (b"[1, 2]", "json"), (b"PK\x03\x04", None),
-    (b"\x80\x04\x95", None), (b"", None), (b"hello", None), ("é;x\n".encode("latin-1"), None), (b"a,b\x00\n", None),
+    (b"\x80\x04\x95", None), (b"", None), (b"hello", None), ("é;x\n".encode("latin-1"), "csv"), (b"a,b\x00\n", None),
 ])
 def test_the_content_tells_the_kind(tmp_path, content, kind):
     path = tmp_path / "x.hdf5"

@@ -113,6 +113,13 @@ class Hdf5:
     def is_group(self, key: str) -> bool:
         return key in self and isinstance(self._item(key), self._h5py.Group)
 
+    def links_to_group(self, key: str) -> bool:
+        """The same, False for a link, which is listed and not followed."""
+        try:
+            return self.is_group(key)
+        except InputError:
+            return False
+
     def shape(self, key: str) -> tuple[int, ...]:
         """Of an array of numbers, of which nothing is read yet."""
         return tuple(self._checked(key, self._item(key)).shape)
@@ -199,14 +206,8 @@ class Hdf5:
             if kind in shown:
                 continue
             shown.add(kind)
-            group = depth < 3 and self._is_own_group(path)
+            group = depth < 3 and self.links_to_group(path)
             yield from self._paths(path, depth + 1) if group else [re.sub(r"\d+", "*", path)]
-
-    def _is_own_group(self, path: str) -> bool:
-        try:
-            return self.is_group(path)
-        except InputError:  # a link, which is listed and not followed
-            return False
 
     def _link(self, group: Any, name: str) -> Any:
         """How a group leads to a member, None where it does not."""

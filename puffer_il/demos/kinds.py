@@ -72,7 +72,9 @@ def which(source: Any, path: Path, kind: str, chosen: str) -> ModuleType:
             raise InputError(f"demos {path}: is {KINDS[kind]}, and demos.format = {chosen!r} is not a format of those; "
                              f"choose one of {', '.join(known)}, or auto")
         return known[chosen]
-    fitting = [name for name, format in known.items() if _fits(format, source)]
+    general = [name for name, format in known.items() if hasattr(format, "GENERAL")]
+    fitting = [name for name, format in known.items() if name not in general and _fits(format, source)]
+    fitting = fitting or [name for name in general if _fits(known[name], source)]
     if len(fitting) == 1:
         return known[fitting[0]]
     if fitting:

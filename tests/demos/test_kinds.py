@@ -71,10 +71,10 @@ def test_a_named_format_of_arrays_is_taken_although_another_says_more_of_the_key
 
 
 def test_a_file_that_nothing_fits_says_what_it_holds_and_what_near_formats_miss(tmp_path):
-    path = write_hdf5(tmp_path / "x.h5", {"observations": np.zeros((3, 1)), "actions": np.zeros(3), "log/t": [1]})
-    with pytest.raises(InputError, match="holds actions, log/t, observations, which matches no known format") as error:
+    path = write_hdf5(tmp_path / "x.h5", {"rewards": np.zeros(3), "terminals": np.zeros(3), "log/t": [1]})
+    with pytest.raises(InputError, match="holds log/t, rewards, terminals, which matches no known format") as error:
         read_demos(path)
-    assert "d3rlpy1 also has rewards and terminals and episode_terminals" in str(error.value)
+    assert "d3rlpy1 also has observations and actions and episode_terminals" in str(error.value)
     assert "robomimic also" not in str(error.value)
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "state.json").write_text("{}")

@@ -152,7 +152,14 @@ def write_minari(path: Path, **changes: Any) -> Path:
     return write_hdf5(path, arrays | {f"episode_0/{name}": array for name, array in changes.items()})
 
 
+def write_plain(path: Path, **changes: Any) -> Path:
+    """A recorder's own names; two episodes of three and two steps."""
+    ends = np.array([0, 0, 1, 0, 1], bool)
+    return write_hdf5(path, {"state": np.arange(5.0)[:, None], "next_state": np.arange(5.0)[:, None] + 1,
+                             "act": np.arange(5) % 2, "reward": np.ones(5), "done": ends} | changes)
+
+
 EXAMPLES: list[Callable[[Path], Path]] = [  # one of each layout, which fuzzing changes
     lambda path: write_robomimic(path, [3, 2]), lambda path: write_robomimic(path, [2, 2], next_obs=False),
     write_d3rlpy1, write_mimicgen, lambda path: write_robosuite(path, obs=True), write_isaac_lab, write_maniskill,
-    write_d4rl, write_d3rlpy2, write_tianshou, lambda path: write_tianshou(path, rings=True), write_minari]
+    write_d4rl, write_d3rlpy2, write_tianshou, lambda path: write_tianshou(path, rings=True), write_minari, write_plain]

@@ -8,6 +8,7 @@ A module in this folder is a format, and no list names it. It has
              "npy" (see `kinds`), or a tuple of those. Without MARKS and KIND its source is written "module:name"
     fits     (opened) → bool, of a source of this KIND: the open `Hdf5`, or the Path for any other. A folder's format
              may name FOLDER instead, the files by which it is known
+    GENERAL  True for one that is asked only where no other of its KIND fits (may be missing)
     LOOKS    names that its sources hold, for the message when nothing fits: "data/demo_*/obs" of an HDF5 file,
              "meta/info.json" of a folder (may be missing)
     KEYS     keys of `demos` that `read` takes as well, by name (may be missing)

@@ -12,7 +12,8 @@ from tests.support import hdf5 as layouts
 WRITERS = {"robomimic": lambda path: layouts.write_robomimic(path, [2]), "mimicgen": layouts.write_mimicgen,
            "robosuite": layouts.write_robosuite, "isaac_lab": layouts.write_isaac_lab,
            "maniskill": layouts.write_maniskill, "d4rl_hdf5": layouts.write_d4rl, "d3rlpy1": layouts.write_d3rlpy1,
-           "d3rlpy2": layouts.write_d3rlpy2, "tianshou": layouts.write_tianshou, "minari_hdf5": layouts.write_minari}
+           "d3rlpy2": layouts.write_d3rlpy2, "tianshou": layouts.write_tianshou, "minari_hdf5": layouts.write_minari,
+           "plain_hdf5": layouts.write_plain}
 
 
 @pytest.mark.parametrize("name", WRITERS)

@@ -73,6 +73,8 @@ def from_episodes(source: str, episodes: Sequence[Any], observation_space: Any, 
 def _actions(source: str, given: list[Any], space: Any) -> tuple[list[Array], Parts, tuple[int | None, ...]]:
     """Each episode's actions as rows, their choices counted from 0; and what the columns are (see `Demos`)."""
     leaves = list(leaves_of(space))
+    if not leaves:
+        raise InputError(f"demos {source}: its actions have no parts; there is nothing to learn")
     first = {path: found[1] for path, leaf in leaves if (found := choices_of(leaf)) is not None}
     try:
         ordered = [nested([(path, leaf_of(actions, path)) for path, _ in leaves]) for actions in given]

@@ -79,6 +79,16 @@ def test_pictures_out_of_jpegs(tmp_path, ragged):
     assert np.abs(demos.next_obs.astype(int) - frames[1:]).max() <= 3, "JPEG loses a little"
 
 
+def test_actions_of_nothing_are_refused(tmp_path):
+    path = write_minari(tmp_path / "x")
+    with h5py.File(path, "a") as file:
+        for name in file:
+            del file[name]["actions"]
+            file[name].create_group("actions")
+    with pytest.raises(InputError, match="its actions have no parts"):
+        read_demos(path)
+
+
 @pytest.mark.parametrize(("space", "says"), [
     ({"type": "Text", "max_length": 3}, "Text is no space of numbers"),
     ({"type": "Box", "dtype": "float32", "shape": [10**9], "low": 0, "high": 1}, "Box of float32"),

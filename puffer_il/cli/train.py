@@ -174,6 +174,7 @@ def result(summary: dict[str, Any], run_dir: Path) -> list[str]:
             "diverged": [("evaluate", f"puffer-il eval {run}"), ("continue", f"puffer-il train --resume {run}")]}
     cause = [("cause", str(summary.get("cause")))] if summary["status"] == "diverged" else []
     title = shown(f"{summary['status']}: {summary['algo']} on {summary['env']}, seed {summary['seed']}")
-    told = [*scores(summary, summary["eval"]), *facts([*kept, ("time", took), *cause])]
-    return ["", title, *(parser.wrapped(line, parser.terminal_width()) for line in told),
-            *facts([("run", str(run_dir)), *then[summary["status"]]])]  # whole, to be copied
+    told, width = [*scores(summary, summary["eval"]), *facts([*kept, ("time", took)])], parser.terminal_width()
+    return ["", title, *(parser.wrapped(line, width) for line in told),
+            *facts([("run", str(run_dir)), *then[summary["status"]]]),  # whole, to be copied
+            *(parser.wrapped(line, width) for line in facts(cause))]

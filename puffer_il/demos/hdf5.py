@@ -23,6 +23,7 @@ from puffer_il.core.spec import Array
 
 MAGIC, USER_BLOCKS = b"\x89HDF\r\n\x1a\n", (0, 512, 1024, 2048)  # MATLAB's files begin with a block of its own
 MOST_MEMBERS, MOST_DEPTH, MOST_TEXT = 1_000_000, 16, 2**24  # of a group; groups in groups; bytes of a text
+FEW_PARTS = 4096  # chunks that any array may be cut into; HDF5 takes memory for each
 MOST_OPEN = 64  # groups that are kept open
 DAMAGED = (OSError, ValueError, RuntimeError, KeyError, TypeError, MemoryError, NotImplementedError, LookupError,
            ArithmeticError, AttributeError)  # of h5py, which turns what the C library says into any of these
@@ -47,7 +48,9 @@ class Hdf5:
             import h5py
         except ImportError as error:
             self.refuse(f"is an HDF5 file, which needs h5py ({one_line(error)}); pip install 'puffer-il[hdf5]'")
-        self._h5py, self._room = h5py, [LEAST_BOUND + MOST_PACKED * Path(path).stat().st_size]
+        size = Path(path).stat().st_size
+        self._h5py, self._room = h5py, [LEAST_BOUND + MOST_PACKED * size]
+        self._most_parts = max(FEW_PARTS, size // 8)  # a chunk that was written has an address of 8 bytes
         try:
             self._file = h5py.File(path, "r", locking="best-effort")
         except DAMAGED as error:
@@ -251,9 +254,13 @@ class Hdf5:
             if dtype.kind not in "biuf" or shape is None:
                 self.refuse(f"{key} has dtype {dtype}; save plain numbers")
             size = math.prod(shape) * dtype.itemsize
+            parts = math.prod(-(-n // m) for n, m in zip(shape, dataset.chunks or shape, strict=True) if m)
         except DAMAGED as error:
             self._damaged(key, error)
         self._check_room(key, size)
+        if parts > self._most_parts:
+            self.refuse(f"{key} is cut into {parts:,} chunks by its header, more than the file can hold; it is "
+                        "damaged, copy it again")
         return dataset
 
     def _check_room(self, key: str, size: int) -> None:

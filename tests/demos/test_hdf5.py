@@ -73,6 +73,14 @@ def test_what_is_far_larger_than_its_file_is_refused_before_memory_is_taken(tmp_
     assert "more than 100 times" in refused(path)
 
 
+def test_more_chunks_than_the_file_can_hold_are_refused_before_memory_is_taken(tmp_path):
+    path = write_d3rlpy1(tmp_path / "x.h5")
+    with h5py.File(path, "a") as file:
+        del file["observations"]
+        file.create_dataset("observations", (2**24, 3), "f4", chunks=(16, 3))
+    assert "cut into 1,048,576 chunks" in refused(path)
+
+
 @pytest.mark.parametrize(("name", "array", "says"), [
     ("observations", np.array(["a"] * 5, "O"), "has dtype object; save plain numbers"),
     ("observations", np.zeros(5, [("a", "f4")]), "save plain numbers"),

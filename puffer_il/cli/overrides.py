@@ -98,5 +98,5 @@ def _literal(text: str) -> Any:
     """The TOML value that `text` is, or `text` itself."""
     try:
         return tomllib.loads(f"x = {text}")["x"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text

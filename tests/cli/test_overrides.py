@@ -16,6 +16,7 @@ from tests.support.command_line import refused
     ("env.kwargs.flag", "true", {"env": {"kwargs": {"flag": True}}}),
     ("env.kwargs.names", "[1, 2]", {"env": {"kwargs": {"names": [1, 2]}}}),
     ("env.kwargs.mode", "human", {"env": {"kwargs": {"mode": "human"}}}),
+    ("env.kwargs.mode", "[" * 3000, {"env": {"kwargs": {"mode": "[" * 3000}}}),
     ("env.kwargs.mode", "'9'", {"env": {"kwargs": {"mode": "9"}}}),
     ("env.kwargs.a.b", "1", {"env": {"kwargs": {"a": {"b": 1}}}}),
 ])

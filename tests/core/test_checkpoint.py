@@ -205,3 +205,11 @@ def test_spaces_that_no_environment_has_are_refused(change):
     assert checkpoint.spec_from_state(state) == spec
     with pytest.raises((ValueError, TypeError)):
         checkpoint.spec_from_state(state | change)
+
+
+def test_observations_that_fit_into_no_memory_are_refused_before_any_is_taken():
+    spec = EnvSpec("toy", (4,), np.dtype(np.float32), ActionSpec(nvec=(2,)))
+    state = checkpoint.spec_to_state(spec)
+    assert checkpoint.spec_from_state(state) == spec
+    with pytest.raises(ValueError, match="its observations take 2e\\+31 bytes each"):
+        checkpoint.spec_from_state(state | {"obs_shape": [4] * 51})

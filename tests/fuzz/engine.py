@@ -8,6 +8,7 @@ parent of others (coverage guidance). Each target runs in a child process, so th
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import hashlib
 import mmap
 import os
@@ -254,7 +255,9 @@ def watch(child: int, life: mmap.mmap) -> str:
 
 
 def quieten() -> None:
-    """Nothing that is read may print here; no input takes more memory than the bound and what libraries reserve."""
+    """Nothing that is read may print here, not even of a crash, which the parent tells; no input takes more memory than
+    the bound and what libraries reserve."""
+    faulthandler.disable()
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 1)
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for good)

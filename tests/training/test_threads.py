@@ -10,8 +10,7 @@ import pytest
 import torch
 
 import puffer_il
-from puffer_il import demos as demonstrations
-from puffer_il.demos import collect
+from puffer_il.demos import collect, record
 from puffer_il.kernels import _kernels as kernels
 from puffer_il.learners.registry import learner_names
 from puffer_il.training import score
@@ -142,7 +141,7 @@ def test_evaluations_use_the_threads_of_the_run_and_give_the_callers_back(tmp_pa
     run(tiny("ppo", tmp_path / "run", train__torch_threads=3))
     torch.set_num_threads(2)
     seen = []
-    for module, name in ((score, "evaluate"), (demonstrations, "collect")):
+    for module, name in ((score, "evaluate"), (record, "recorded")):
         inner = getattr(module, name)
         monkeypatch.setattr(module, name,
                             lambda *a, inner=inner, **k: seen.append(torch.get_num_threads()) or inner(*a, **k))

@@ -20,6 +20,7 @@ import numpy as np
 from puffer_il.core.errors import InputError, one_line
 from puffer_il.core.npz import LEAST_BOUND, MOST_PACKED
 from puffer_il.core.spec import Array
+from puffer_il.demos.tried import check_hdf5
 
 MAGIC, USER_BLOCKS = b"\x89HDF\r\n\x1a\n", (0, 512, 1024, 2048)  # MATLAB's files begin with a block of its own
 MOST_MEMBERS, MOST_DEPTH, MOST_TEXT = 1_000_000, 16, 2**24  # of a group; groups in groups; bytes of a text
@@ -49,6 +50,7 @@ class Hdf5:
         except ImportError as error:
             self.refuse(f"is an HDF5 file, which needs h5py ({one_line(error)}); pip install 'puffer-il[hdf5]'")
         size = Path(path).stat().st_size
+        check_hdf5(path, self.where)
         self._h5py, self._room = h5py, [LEAST_BOUND + MOST_PACKED * size]
         self._most_parts = max(FEW_PARTS, size // 8)  # a chunk that was written has an address of 8 bytes
         try:

@@ -17,6 +17,7 @@ from puffer_il.demos.actions import pack_actions
 from puffer_il.demos.build import build_demos, trajectories
 from puffer_il.demos.dataset import Demos
 from puffer_il.demos.spaces import space_of, space_of_parts
+from puffer_il.demos.tried import check_hdf5
 
 MARKS = ()
 PREFIX = "minari:"
@@ -24,6 +25,9 @@ PREFIX = "minari:"
 
 def read(source: str, time_limit: int | None) -> Demos:
     minari, dataset_id = _minari(), source.removeprefix(PREFIX)
+    stored = minari.storage.get_dataset_path(dataset_id) / "data" / "main_data.hdf5"
+    if stored.is_file():
+        check_hdf5(stored, f"demos {source}")
     try:
         dataset = minari.load_dataset(dataset_id)
         episodes = [e for e in dataset.iterate_episodes() if len(e.rewards)]

@@ -19,11 +19,14 @@ from argparse import Namespace
 from collections.abc import Callable
 from typing import Any
 
-from puffer_il.bench import environment, limits, locomotion, loops, memory, networks, rows, stages
+from puffer_il.bench import against, environment, limits, locomotion, loops, memory, networks, rows, stages
 from puffer_il.bench.measure import Effort, Say
 from puffer_il.bench.peers import compare
+from puffer_il.bench.peers.install import PeerError
+from puffer_il.bench.peers.revisions import commit, ensure_revision
 from puffer_il.bench.session import Session
 from puffer_il.bench.tables import markdown, tables
+from puffer_il.core.errors import InputError
 from puffer_il.kernels.threads import cores
 from puffer_il.learners.registry import get_learner
 from puffer_il.native.catalogue import env_folders
@@ -51,6 +54,8 @@ def main(args: Namespace) -> int:
     args.algos, args.effort = algos, Effort(args.repeats, args.seconds)
     args.envs = args.num_envs or 4096
     session = Session(args, {"limits": {}, "results": {}}, markdown)
+    if args.against:
+        return beside(args.against, args, session)
 
     def work(say: Say) -> None:
         if WITH_LIMITS & set(steps):
@@ -63,6 +68,23 @@ def main(args: Namespace) -> int:
                 session.save()
 
     return session.run(work, tables)
+
+
+def beside(revision: str, args: Namespace, session: Session) -> int:
+    """`--against REV`: the exit code is 1 if a loop has lost speed. InputError if that commit is not there."""
+    sha, entries = commit(revision), session.data["results"].setdefault("against", [])
+    session.data["against"] = sha
+
+    def work(say: Say) -> None:
+        try:
+            python = ensure_revision(sha, lambda line: say(f"against: {line}"))
+        except PeerError as error:
+            raise InputError(f"--against {revision}: {error}") from None
+        for entry in against.against(against.rows(), python, args.effort, say):
+            entries.append(entry)
+            session.save()
+
+    return session.run(work, tables) or against.verdict(entries)
 
 
 def plan(what: str | None, peers: bool) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
 
+from puffer_il.bench.against import against_tables
 from puffer_il.bench.limits import KINDS
 from puffer_il.bench.locomotion_tables import locomotion_tables
 from puffer_il.bench.loops import STAGES
@@ -260,4 +261,4 @@ TABLES: dict[str, Callable[[Entries], list[Table]]] = {
     "throughput": throughput_tables, "memory": memory_tables, "stages": stage_tables, "buffer": buffer_tables,
     "scaling": scaling_tables, "env": env_tables, "learners": learner_tables, "rows": row_tables,
     "mlp": mlp_tables, "update": update_tables, "peers": peer_tables, "mujoco": peer_tables, "expert": expert_tables,
-    "locomotion": locomotion_tables}
+    "locomotion": locomotion_tables, "against": against_tables}

@@ -28,6 +28,8 @@ def add(commands: Any) -> None:
     option("--json", type=Path, metavar="FILE", help="write all figures to this file, after every step; 'scores' keeps "
                                                      "every run in it and does not repeat it")
     option("--markdown", type=Path, metavar="FILE", help="write the tables to this file as a page")
+    option("--against", metavar="REV", help="training loops of this tree beside those of an earlier commit, which is "
+           "built in PUFFER_IL_PEERS; the exit code is 1 if one has become slower than 0.97 times")
     option("--algos", type=_names, metavar="A,…", help="of throughput: ppo,gail (default both); of scores: default all")
     option("--seeds", type=parser.count, default=5, metavar="N", help="of scores, and of --peers' time to the expert: "
                                                                       "1 to N (default 5)")

@@ -40,14 +40,17 @@ class PeerError(Exception):
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is installed, step by step; then what `finish` builds."""
+    """What is installed, step by step; then what `finish` builds, whose source is part of the recipe unless `key` names
+    what it makes."""
 
     steps: tuple[tuple[str, ...], ...]
     finish: Callable[[Build], None] | None = None
+    key: str = ""
+    python: str = ""  # the one to build with; empty: one that the other packages can live in
 
     def digest(self) -> str:
         """Another recipe makes another environment."""
-        finish = inspect.getsource(self.finish) + SITECUSTOMIZE if self.finish else ""
+        finish = self.key or (inspect.getsource(self.finish) + SITECUSTOMIZE if self.finish else "")
         return hashlib.sha256(f"{self.steps}{finish}".encode()).hexdigest()
 
 
@@ -90,8 +93,13 @@ class Build:
 
 
 def ensure_environment(name: str, progress: Say) -> Path:
-    """The Python of a finished environment, built first if need be; PeerError if it cannot be."""
-    recipe, folder = RECIPES[name], cache_folder() / name
+    """The Python of a peer's finished environment, built first if need be; PeerError if it cannot be."""
+    return ensure(name, RECIPES[name], progress)
+
+
+def ensure(name: str, recipe: Recipe, progress: Say) -> Path:
+    """The same by a recipe."""
+    folder = cache_folder() / name
     stamp, python = folder / "complete", folder / "bin" / "python"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +127,7 @@ def _locked(path: Path) -> Iterator[None]:
 def _build(build: Build, recipe: Recipe) -> None:
     shutil.rmtree(build.folder, ignore_errors=True)
     build.folder.mkdir()
-    build.run("creating the virtual environment", [find_python(), "-m", "venv", str(build.folder)])
+    build.run("creating the virtual environment", [recipe.python or find_python(), "-m", "venv", str(build.folder)])
     for number, packages in enumerate(recipe.steps, 1):
         build.pip(f"installing {' '.join(p for p in packages if not p.startswith('-'))} (step {number} of "
                   f"{len(recipe.steps)})", *packages)

@@ -27,6 +27,8 @@ def add(commands: Any) -> None:
                        "Minari dataset")
     write.add_argument("--to", metavar="FORMAT", help=f"{', '.join(WRITTEN)}; by default imitation, or minari "
                        "for minari:ID")
+    write.add_argument("--drop", metavar="NAMES", default="", help="leave these out, which FORMAT may have no place "
+                       "for: rewards, weights, states, masks, episode_returns, …")
     about.add_argument("--json", action="store_true", help="print JSON instead of lines")
     parser.takes_demo_keys(about)
     for one in (suspicious, convert, write):
@@ -102,6 +104,7 @@ def export(args: Namespace) -> int:
     from puffer_il.core.errors import InputError, unknown
     from puffer_il.demos import fit, read_meta
     from puffer_il.demos.formats import formats, minari
+    from puffer_il.demos.kept import MASKS, without
     from puffer_il.vector import trust
 
     to = args.to or ("minari" if args.out.startswith(minari.PREFIX) else "imitation")
@@ -119,7 +122,11 @@ def export(args: Namespace) -> int:
     if to == "minari":
         assert spec is not None
         demos = fit(demos, spec)
-        minari.write(args.out, demos, spec)
+    dropped = [name for name in args.drop.split(",") if name]
+    if to == "minari":
+        assert spec is not None
+        minari.write(args.out, without(demos, [name for name in dropped if name != MASKS]), spec,
+                     masks=MASKS not in dropped)
     else:
-        formats()[to].write(args.out, demos)
+        formats()[to].write(args.out, without(demos, dropped))
     return report_written(args.out, demos)

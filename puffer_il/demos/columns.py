@@ -9,7 +9,12 @@
     gap = 1.0                   a longer step of time begins another episode
     terminated, truncated       columns that are true in the last row of an episode that ended by itself, or was cut off
     rewards, weights            columns of the reward of a row's action, and of how much it counts
+    states = ["q1", "q2"]       columns of the environment's whole state, to put it back there
+    episode_returns, episode_lengths, episode_terminations, episode_truncations
+                                of a table whose rows are only a part of each episode: columns that hold in each row
+                                what is so of the whole one
     final_rows = true           the last row of each episode is only its final observation
+    open_ends = true            an episode that is neither terminated nor truncated is open, instead of cut off
     choices.steer = ["left", "straight", "right"]      what texts mean, counted from 0
     units.steer = "deg"         brought to SI units, see UNITS; then times scale.steer, plus offset.steer
     decimal = ","               of numbers in a text file
@@ -28,11 +33,12 @@ import numpy as np
 
 from puffer_il.core.config import read_toml
 from puffer_il.core.errors import InputError, unknown
+from puffer_il.demos.dataset import WHOLE
 
 UNITS = {"deg": np.pi / 180, "rad": 1.0, "m": 1.0, "cm": 0.01, "mm": 0.001, "km": 1000.0, "ft": 0.3048, "m/s": 1.0,
          "km/h": 1 / 3.6, "mph": 0.44704, "kn": 1852 / 3600, "ft/s": 0.3048, "m/s2": 1.0, "g": 9.80665, "s": 1.0,
          "ms": 0.001, "min": 60.0, "h": 3600.0, "%": 0.01, "rpm": np.pi / 30}
-ONE = ("time", "terminated", "truncated", "rewards", "weights")
+ONE = ("time", "terminated", "truncated", "rewards", "weights", *WHOLE)
 NUMBERS = ("scale", "offset")
 LEAF = {"columns", "dtype", "shape"}
 
@@ -59,8 +65,14 @@ class Columns:
     truncated: str = ""
     rewards: str = ""
     weights: str = ""
+    states: tuple[str, ...] = ()
+    episode_returns: str = ""
+    episode_lengths: str = ""
+    episode_terminations: str = ""
+    episode_truncations: str = ""
     gap: float = 0.0
     final_rows: bool = False
+    open_ends: bool = False
     decimal: str = "."
     choices: Mapping[str, Sequence[str]] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
@@ -111,9 +123,10 @@ class _Reader:
             found["actions"] = self._leaves("actions", self.table["actions"])
         episode = self.table.get("episode", [])
         found["episode"] = self._texts("episode", [episode] if isinstance(episode, str) else episode)
+        found["states"] = self._texts("states", self.table.get("states", []))
         found |= {key: self._given(key, str, "") for key in ONE}
         found |= {"gap": float(self._given("gap", (int, float), 0)), "decimal": self._given("decimal", str, "."),
-                  "final_rows": self._given("final_rows", bool, False)}
+                  **{key: self._given(key, bool, False) for key in ("final_rows", "open_ends")}}
         for key in (*NUMBERS, "choices", "units"):
             found[key] = self._given(key, dict, {})
         for key in NUMBERS:

@@ -17,9 +17,11 @@ from puffer_il.core.errors import InputError, one_line
 from puffer_il.core.spec import Array
 from puffer_il.demos.build import trajectories
 from puffer_il.demos.dataset import Demos
+from puffer_il.demos.kept import PREFIX, ROWS, check_written, columns_beside
 
 MOST = 4096  # columns; what has more are pictures
 KEYS = {"rewards": "reward", "weights": "weight", "terminated": "terminated", "truncated": "truncated"}
+USUAL = {"obs": (np.float32,), "action": (np.float32, np.int32), "state": (np.float64,)}  # dtypes that readers take
 
 
 def write(target: Path | str, demos: Demos) -> None:
@@ -30,11 +32,12 @@ def write(target: Path | str, demos: Demos) -> None:
     """
     path = Path(target)
     obs, actions = trajectories(demos)
+    check_written(demos, "a table")
     steps, final = _places(demos)
     episode = np.repeat(np.arange(demos.num_episodes), demos.lengths + 1)
     cells: dict[str, list[str]] = {"episode": _texts(episode), "step": _texts(
         np.arange(len(obs)) - np.repeat(final - demos.lengths, demos.lengths + 1))}
-    told: dict[str, Any] = {"episode": "episode", "time": "step", "final_rows": True}
+    told: dict[str, Any] = {"episode": "episode", "time": "step", "final_rows": True, "open_ends": True}
     told["obs"] = _columns(demos, "obs", _leaves_of_obs(demos, obs), cells)
     told["actions"] = _columns(demos, "action", _leaves_of_actions(demos, actions), cells, steps)
     for name, array in (("rewards", demos.rewards), ("weights", demos.weights),
@@ -42,6 +45,11 @@ def write(target: Path | str, demos: Demos) -> None:
         if array is not None:
             told[name] = KEYS[name]
             cells[KEYS[name]] = _spread(_texts(array), steps, len(obs))
+    if demos.states is not None:
+        told["states"] = _columns(demos, "state", iter([((), demos.states)]), cells, steps)
+    for name, array in columns_beside(demos, held=ROWS).items():
+        told[name.removeprefix(PREFIX)] = name
+        cells[name] = _spread(_texts(array), steps, len(obs))
     text = io.StringIO(newline="")
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow(cells)
@@ -100,8 +108,7 @@ def _columns(demos: Demos, name: str, leaves: Iterator[tuple[tuple[str | int, ..
             texts = _texts(column)
             cells[one] = texts if steps is None else _spread(texts, steps, len(cells["episode"]))
         leaf: Any = names
-        usual = array.dtype in ((np.float32,) if name == "obs" else (np.float32, np.int32))
-        if path or array.ndim != 2 or not usual:
+        if path or array.ndim != 2 or array.dtype not in USUAL[name]:
             leaf = {"columns": names, "dtype": str(array.dtype), "shape": list(array.shape[1:])}
         if not path:
             return leaf

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from puffer_il.core.spaces import lay_out
 from puffer_il.demos.actions import pack_actions
 from puffer_il.demos.build import build_demos
 from puffer_il.demos.dataset import Demos
+from puffer_il.demos.kept import fields_of
 from puffer_il.demos.spaces import is_nested, space_of
 
 NO_ENDS = "the file does not say how episodes end: each counts as cut off (truncated) after its last row"
@@ -32,6 +33,7 @@ class Episode:
     rewards   (T,)
     states    (T, …) the environment's state before each action
     terminated, truncated   how it ended; both None where the file does not say
+    beside    what we wrote beside another format's columns, see `kept`
     """
 
     name: str
@@ -42,6 +44,7 @@ class Episode:
     states: Array | None = None
     terminated: bool | None = None
     truncated: bool | None = None
+    beside: Mapping[str, Array] = field(default_factory=dict)
 
 
 def join_episodes(source: str, episodes: Iterable[Episode], notes: list[str] | None = None, layout: Layout | None = None
@@ -77,6 +80,7 @@ class _Joined:
         self.lengths: list[int] = []
         self.returns: list[float] = []
         self.ends: list[tuple[bool, bool]] = []
+        self.beside: list[dict[str, Array]] = []
         self.empty: list[str] = []
         self.cut: list[str] = []
         self.endless = False
@@ -104,6 +108,8 @@ class _Joined:
             self.columns[name].append(None if rows is None else rows[:len(obs)].reshape(len(obs), -1))
         for name, rows in (("obs", obs), ("next_obs", following), ("actions", actions[:len(obs)])):
             self.columns[name].append(rows)
+        self.beside.append(fields_of(f"{self.source}: {episode.name}", {
+            name: rows[:len(obs)] for name, rows in episode.beside.items()}, np.zeros(1, np.int64), len(obs)))
         self.lengths.append(len(obs))
         self.returns.append(0.0 if episode.rewards is None else float(episode.rewards.sum(dtype=np.float64)))
         self._end(episode, whole)
@@ -153,10 +159,13 @@ class _Joined:
         flags = np.zeros((2, sum(self.lengths)), bool)
         flags[:, last] = np.array(self.ends, bool).T
         del parts, known
-        whole = columns["rewards"] is not None and bool(self.cut)
+        if columns["rewards"] is not None and self.cut:
+            columns["episode_returns"] = np.array(self.returns)
+        columns |= {name: np.concatenate([one[name] for one in self.beside]) for name in self.beside[0]
+                    if all(name in one for one in self.beside)}
         return build_demos(self.source, notes=notes, layout=self.layout, action_parts=self.action_parts,
                            terminations=flags[0], truncations=flags[1], episode_starts=np.append(0, last[:-1] + 1),
-                           episode_returns=np.array(self.returns) if whole else None, **columns)
+                           **columns)
 
 
 def _some(names: list[str], most: int = 3) -> str:

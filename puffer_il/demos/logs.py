@@ -12,19 +12,22 @@ from puffer_il.core.rows import Layout
 from puffer_il.core.spaces import lay_out
 from puffer_il.core.spec import Array
 from puffer_il.demos.build import build_demos
-from puffer_il.demos.dataset import Demos
+from puffer_il.demos.dataset import WHOLE, Demos
 from puffer_il.demos.episodes import NO_ENDS
+from puffer_il.demos.kept import PREFIX, fields_of
 from puffer_il.demos.spaces import space_of
 
 
 def demos_of_log(source: str, starts: Array, arrays: Mapping[str, Array | None], *, notes: Sequence[str] = (),
-                 layout: Layout | None = None, final_rows: bool = False, **more: Any) -> Demos:
-    """Demonstrations of `arrays`, named as the fields of Demos, (n, …) each, cut into episodes at `starts`.
+                 layout: Layout | None = None, final_rows: bool = False, open_ends: bool = False, **more: Any) -> Demos:
+    """Demonstrations of `arrays`, named as the fields of Demos, (n, …) each, cut into episodes at `starts`. Those that
+    are of whole episodes are the same in all of its rows.
 
     Without `next_obs` the successor of a row is the next row's observation; an episode's last row has none and is left
     out. An episode without a termination counts as cut off after its last row. Notes say both.
 
     final_rows   the last row of each episode is nothing but its final observation, so nothing is lost with it
+    open_ends    episodes without an end stay so, because whoever wrote them said both
     more         as in `build_demos`
     Raises InputError where arrays disagree in length, or where no episode has a successor.
     """
@@ -35,6 +38,8 @@ def demos_of_log(source: str, starts: Array, arrays: Mapping[str, Array | None],
         if len(array) != n:
             raise InputError(f"demos {source}: {name} has {len(array)} rows but there are {n} observations; every "
                              "array must hold one row per step")
+    if "states" in made:
+        made["states"] = made["states"].reshape(n, -1)
     known = "terminations" in made or "truncations" in made
     for name in ("terminations", "truncations"):
         made[name] = made[name].reshape(-1).astype(bool) if name in made else np.zeros(n, bool)
@@ -45,12 +50,14 @@ def demos_of_log(source: str, starts: Array, arrays: Mapping[str, Array | None],
                 made[name][np.maximum(last - 1, 0)] |= made[name][last]
         made, starts, returns = _with_successors(source, made, starts, last, final_rows, told)
         more["episode_returns"], last = returns, np.append(starts[1:], len(made["obs"])) - 1
-    is_open = ~(made["terminations"] | made["truncations"])[last]
+    is_open = ~(made["terminations"] | made["truncations"])[last] & (not open_ends)
     made["truncations"][last[is_open]] = True
     if not known:
         told.append(NO_ENDS)
     elif "next_obs" in arrays and is_open.any():
         told.append(f"{is_open.sum()} of {len(last)} episodes have no end: they count as cut off after their last row")
+    whole = {PREFIX + name: made.pop(name) for name in WHOLE if name in made}
+    more |= fields_of(source, whole, starts, len(made["obs"]))
     return build_demos(source, episode_starts=starts, notes=told, layout=layout, **made, **more)
 
 

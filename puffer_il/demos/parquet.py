@@ -4,7 +4,8 @@ and columns become arrays, or are refused in one line that names the file, the c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,6 +15,7 @@ import numpy as np
 from puffer_il.core.errors import InputError, one_line
 from puffer_il.core.npz import LEAST_BOUND, MOST_PACKED
 from puffer_il.core.spec import Array
+from puffer_il.demos.packed_pictures import picture_shape, unpack_pictures
 
 MAGIC = b"PAR1"
 PIECE = 2**14  # rows that are unpacked at once
@@ -61,6 +63,22 @@ class Parquet:
             column = self._column(name)
             return np.array(["" if cell is None else str(cell) for cell in column.to_pylist()])
 
+    def pictures(self, name: str) -> Array:
+        """(rows, height, width, channels) of a column of packed pictures: their bytes, or structs that have "bytes"."""
+        with self._refusing(f"column {name!r} cannot be read"):
+            column = self._column(name)
+            column = column.field("bytes") if hasattr(column, "field") else column
+            pieces = column.to_pylist()
+        what = f"column {name!r}"
+        if None in pieces:
+            self.refuse(f"{what} has no picture in row {pieces.index(None)}, only the path of one; save the data set "
+                        "with its pictures in it")
+        if not pieces or not all(isinstance(piece, bytes) for piece in pieces):
+            self.refuse(f"{what} holds {self.kind(name)}, no packed pictures; choose another")
+        shape = picture_shape(pieces[0], what, self.refuse)
+        self._check_size(len(pieces) * math.prod(shape))
+        return unpack_pictures(len(pieces), pieces, shape, what, self.refuse)
+
     def kind(self, name: str) -> str:
         """Arrow's name for the type of a column."""
         return str(self._file.schema_arrow.field(name).type).removeprefix("large_")
@@ -96,9 +114,10 @@ class Parquet:
             self.refuse(f"{what} ({one_line(error)}); copy or record it again")
 
 
-def joined(files: Sequence[Parquet], name: str) -> Array:
-    """A column of several files, end to end. InputError for one whose rows are made otherwise than the first's."""
-    parts = [file.array(name) for file in files]
+def joined(files: Sequence[Parquet], name: str, read: Callable[[Parquet, str], Array] = Parquet.array) -> Array:
+    """A column of several files, end to end, as `read` reads each. InputError for one whose rows are made otherwise
+    than the first's."""
+    parts = [read(file, name) for file in files]
     for file, part in zip(files, parts, strict=True):
         if part.shape[1:] != parts[0].shape[1:]:
             raise InputError(f"demos {file.path}: column {name!r} has rows of {part.shape[1:]} but "

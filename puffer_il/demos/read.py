@@ -52,10 +52,11 @@ def read_parts(source: Source, time_limit: int | None = None, format: str = "aut
         check_name(format)
         with fitting(f"demos {path}", SAVE_DEMOS), opened(path, kind) as what:
             one = which(what, path, kind, format)
-            if hasattr(one, "parts") and not any(keys.values()):
-                yield from one.parts(what, time_limit)
+            given = {key: value for key, value in keys.items() if value}
+            if hasattr(one, "parts") and set(given) <= set(getattr(one, "KEYS", ())):
+                yield from one.parts(what, time_limit, **given)
                 return
-            if hasattr(one, "EPISODES") and not any(keys.values()):
+            if hasattr(one, "EPISODES") and not given:
                 yield from _some_of(what, one, time_limit)
                 return
     yield read_demos(source, time_limit, format, **keys)

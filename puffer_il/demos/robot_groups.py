@@ -17,6 +17,7 @@ from typing import Any
 from puffer_il.core.spec import Array
 from puffer_il.demos.episodes import Episode
 from puffer_il.demos.hdf5 import Hdf5
+from puffer_il.demos.kept import known
 
 EPISODES = "data/demo_*"
 DEMOS, LOOKS = "demo_*", ("data/demo_*/actions", "data/demo_*/obs")
@@ -55,8 +56,9 @@ def read_groups(file: Hdf5, notes: list[str], without: tuple[str, ...] = (), sta
         obs, following = (_parts(file, f"{path}/{name}", without, skipped) for name in ("obs", "next_obs"))
         if obs is None:
             file.refuse(f"{path} has no obs, only {', '.join(file.names(path))}; extract the observations first")
+        beside = {name: file.rows(f"{path}/{name}") for name in known(file.names(path))}
         yield Episode(path.removeprefix("data/"), obs, actions, following, file.get(f"{path}/rewards"),
-                      _states(file, path) if states else None)
+                      _states(file, path) if states else None, beside=beside)
     total = None if file.partial else file.attribute("data", "total")
     if wrong or total not in (None, rows):
         said = f"{len(wrong)} of the attributes num_samples" if wrong else f"the attribute total, {total},"

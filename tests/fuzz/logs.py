@@ -65,6 +65,21 @@ def lerobots() -> list[Files]:
         _folder(lambda path: write_lerobot_v3(path / "d", make_demos((3, 2), obs_shape=(4,))))]
 
 
+def packed_pictures() -> list[Files]:
+    """A LeRobot set whose pictures are PNGs, and ALOHA's files, whose are JPEGs."""
+    from tests.support.hdf5 import packed_picture, write_aloha
+
+    def column(e: int, k: np.ndarray) -> list[dict[str, bytes]]:
+        return [{"bytes": packed_picture(np.full((4, 6, 3), 9 * j, np.uint8), "PNG")} for j in k]
+
+    def aloha(path: Path) -> None:
+        (path / "d").mkdir()
+        write_aloha(path / "d/episode_0.hdf5", packed=True)
+
+    return [_folder(lambda path: write_lerobot(path / "d", (3, 2), "v3.0", columns={"observation.image": column})),
+            _folder(aloha)]
+
+
 def rllibs() -> list[Files]:
     lines = [{"type": "SampleBatch", "obs": [[e, t, 0.5, 1] for t in range(3)], "actions": [0, 1, 0], "eps_id": [e] * 3,
               "rewards": [1.0] * 3, "dones": [False, False, True], "t": [0, 1, 2]} for e in (5, 6)]

@@ -84,6 +84,12 @@ def log(folder: Path) -> None:
     doubts(found, SPEC)
 
 
+def packed_pictures(folder: Path) -> None:
+    """JPEGs and PNGs in the tables of LeRobot and the files of ALOHA."""
+    for name in ("observation.image", "images/top"):
+        refusable(lambda name=name: json.dumps(describe(read_demos(folder / "d", obs_columns=(name,)))))
+
+
 def steps(folder: Path) -> None:
     """What is looked at of RLDS before its own package reads the rest."""
     rlds.check_features(folder / "d")
@@ -370,7 +376,7 @@ def changed_states(rng: random.Random, files: Files) -> Files:
 
 def _targets() -> list[Target]:
     have = {name: importlib.util.find_spec(name) is not None
-            for name in ("h5py", "minari", "pyarrow", "onnxruntime", "stable_baselines3")}
+            for name in ("h5py", "minari", "pyarrow", "onnxruntime", "stable_baselines3", "PIL")}
     targets = [
         Target("demos", seeds.demos, demos),
         Target("table", logs.tables, log),
@@ -406,6 +412,8 @@ def _targets() -> list[Target]:
         targets.append(Target("huggingface", seeds.huggingface, huggingface, foreign=True))
         targets.append(Target("parquet", logs.parquets, log, foreign=True))
         targets.append(Target("lerobot", logs.lerobots, log, foreign=True))
+    if have["pyarrow"] and have["h5py"] and have["PIL"]:
+        targets.append(Target("packed_pictures", logs.packed_pictures, packed_pictures, foreign=True))
     if have["onnxruntime"]:
         importlib.import_module("onnxruntime").set_default_logger_severity(4)  # of each refused file it would write
         targets.append(Target("onnx", seeds.onnx, policy, foreign=True))

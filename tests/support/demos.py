@@ -32,7 +32,8 @@ def make_demos(lengths: Sequence[int] = (3, 1, 4), *, obs_shape: tuple[int, ...]
 def same_demos(left: Demos, right: Demos) -> None:
     """Every array equal in value, dtype and presence."""
     for name in ("obs", "actions", "next_obs", "terminations", "truncations", "episode_starts", "rewards",
-                 "episode_returns", "episode_lengths", "episode_terminations", "episode_truncations"):
+                 "episode_returns", "episode_lengths", "episode_terminations", "episode_truncations", "weights",
+                 "states"):
         a, b = getattr(left, name), getattr(right, name)
         assert (a is None) == (b is None), name
         if a is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -152,6 +153,31 @@ def write_minari(path: Path, **changes: Any) -> Path:
     return write_hdf5(path, arrays | {f"episode_0/{name}": array for name, array in changes.items()})
 
 
+def write_aloha(path: Path, episode: int = 0, length: int = 4, sim: bool = True, packed: bool = False,
+                **changes: Any) -> Path:
+    """One episode whose qpos is (episode, row), and whose pictures are red, the more so the later. `packed` ones are
+    made as OpenCV makes JPEGs, and filled up with zeros."""
+    k = np.arange(float(length))
+    pictures = np.zeros((length, 8, 16, 3), np.uint8)
+    pictures[..., 0] = 60 * k[:, None, None]
+    arrays: dict[str, Any] = {"action": np.stack([k, -k], 1), "observations/qpos": np.stack([k * 0 + episode, k], 1),
+                              "observations/qvel": k[:, None], "observations/images/top": pictures}
+    if packed:
+        pieces = [packed_picture(picture[..., ::-1], "JPEG") for picture in pictures]
+        arrays["observations/images/top"] = np.stack([np.frombuffer(piece.ljust(900, b"\0"), np.uint8)
+                                                      for piece in pieces])
+    return write_hdf5(path, arrays | changes, {"": {"sim": sim, "compress": packed}})
+
+
+def packed_picture(picture: np.ndarray, format: str) -> bytes:
+    """(height, width, 3) uint8 as a JPEG or PNG."""
+    from PIL import Image
+
+    made = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(picture)).save(made, format=format)
+    return made.getvalue()
+
+
 def write_plain(path: Path, **changes: Any) -> Path:
     """A recorder's own names; two episodes of three and two steps."""
     ends = np.array([0, 0, 1, 0, 1], bool)
@@ -162,4 +188,5 @@ def write_plain(path: Path, **changes: Any) -> Path:
 EXAMPLES: list[Callable[[Path], Path]] = [  # one of each layout, which fuzzing changes
     lambda path: write_robomimic(path, [3, 2]), lambda path: write_robomimic(path, [2, 2], next_obs=False),
     write_d3rlpy1, write_mimicgen, lambda path: write_robosuite(path, obs=True), write_isaac_lab, write_maniskill,
-    write_d4rl, write_d3rlpy2, write_tianshou, lambda path: write_tianshou(path, rings=True), write_minari, write_plain]
+    write_d4rl, write_d3rlpy2, write_tianshou, lambda path: write_tianshou(path, rings=True), write_minari,
+    write_aloha, write_plain]

@@ -32,13 +32,13 @@ def write_lerobot(folder: Path, lengths: tuple[int, ...] = (3, 4), version: str 
             **{key: make(e, k) for key, make in (columns or {}).items()}})
     if version.startswith("v3"):
         write_parquet(folder / "data/chunk-000/file-000.parquet", {
-            key: np.concatenate([table[key] for table in tables]) for key in tables[0]})
+            key: [row for table in tables for row in table[key]] for key in tables[0]})
         write_parquet(folder / "meta/episodes/chunk-000/file-000.parquet", {
             "episode_index": list(range(len(lengths))), "length": list(lengths)})
     for e, table in enumerate(tables if version.startswith("v2") else []):
         write_parquet(folder / f"data/chunk-000/{names}episode_{e:d}.parquet", table)
-    features = {key: {"dtype": "float32", "shape": list(values.shape[1:]) or [1], "names": None}
-                for key, values in tables[0].items()}
+    features = {key: {"dtype": "image" if isinstance(values, list) else "float32",
+                      "shape": list(np.shape(values)[1:]) or [1], "names": None} for key, values in tables[0].items()}
     content = {"codebase_version": version, "fps": 10, "total_episodes": len(lengths), "total_frames": sum(lengths),
                "features": features | {"observation.images.top": {"dtype": "video", "shape": [4, 4, 3]}}} | info
     (folder / "meta").mkdir(exist_ok=True)

@@ -14,8 +14,8 @@ A module in this folder is a format, and no list names it. It has
     KEYS     keys of `demos` that `read` takes as well, by name (may be missing)
     read     (source, time_limit) → Demos. `source` is the Arrays (an open file, as a rule), the opened source of this
              KIND, or "module:name"; `time_limit` is the environment's own in steps, or None
-    parts    (source, time_limit) → Demos, some episodes after the others, where not all need to be in memory (may be
-             missing)
+    parts    (source, time_limit, KEYS) → Demos, some episodes after the others, where not all need to be in memory
+             (may be missing)
     EPISODES of an HDF5 format what its episodes are called ("data/demo_*"), if `read` can do with some of them
     write    (target, demos, …), where we write the format
 """

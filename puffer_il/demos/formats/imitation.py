@@ -7,6 +7,7 @@
     terminal  (episodes,) bool            one flag for both kinds of end
     truncated (episodes,) bool            which of the others a time limit cut: in our files, and imitation ignores it
     infos     (n,) pickled objects, never loaded
+    puffer_il_weights, …  (n, …)          what imitation has no place for: in our files, and imitation ignores it
 """
 
 from pathlib import Path
@@ -18,6 +19,7 @@ from puffer_il.core.spec import Array
 from puffer_il.demos.build import build_demos, split_off, trajectories
 from puffer_il.demos.dataset import Demos
 from puffer_il.demos.ends import split_ends
+from puffer_il.demos.kept import check_written, columns_beside, fields_of, known
 from puffer_il.demos.npz import Arrays, save_npz
 
 MARKS = (("obs", "acts", "indices"), ("obs", "acts", "terminal"))
@@ -45,9 +47,11 @@ def read(file: Arrays, time_limit: int | None) -> Demos:
         terminations, truncations = np.zeros((2, len(actions)), bool)
         last = np.cumsum(lengths[real]) - 1
         terminations[last], truncations[last] = terminal[real], truncated[real]
+    beside = {name: file.rows(name) for name in known(file.keys)}
     return build_demos(file.source, obs=following.obs, actions=actions, next_obs=following,
                        terminations=terminations, truncations=truncations, episode_starts=following.starts,
-                       rewards=file.get("rews"), notes=notes)
+                       rewards=file.get("rews"), notes=notes,
+                       **fields_of(file.source, beside, following.starts, len(actions)))
 
 
 def write(path: Path | str, demos: Demos) -> None:
@@ -60,8 +64,9 @@ def write(path: Path | str, demos: Demos) -> None:
     obs, actions = trajectories_of(demos)
     infos = np.empty(len(demos), object)
     infos[:] = [{} for _ in range(len(demos))]
-    arrays = {"obs": obs, "acts": actions, "infos": infos,
-              "terminal": demos.terminated, "truncated": demos.truncated, "indices": demos.episode_starts[1:]}
+    last = demos.episode_ends - 1
+    arrays = {"obs": obs, "acts": actions, "infos": infos, "terminal": demos.terminations[last],
+              "truncated": demos.truncations[last], "indices": demos.episode_starts[1:], **columns_beside(demos)}
     save_npz(path, arrays if demos.rewards is None else arrays | {"rews": demos.rewards})
 
 
@@ -71,6 +76,7 @@ def trajectories_of(demos: Demos) -> tuple[Array, Array]:
     if (demos.layout is not None and demos.layout.nested) or demos.action_parts:
         raise InputError(f"demos {demos.source}: observations or actions have parts with names, which imitation's "
                          "files do not hold; write our .npz or a Minari dataset")
+    check_written(demos, "imitation")
     obs, actions = trajectories(demos)
     one_choice = actions.dtype == np.int32 and actions.shape[1] == 1
     return obs, actions[:, 0].astype(np.int64) if one_choice else actions

@@ -4,6 +4,7 @@ trajectory, which `datasets.load_from_disk` opens too.
     obs    (steps + 1, *obs_shape), acts (steps, …), rews (steps,), each a list of lists; rews may be missing
     infos  (steps,) strings of JSON that would be decoded to objects: never read, and written as "{}"
     terminal  one flag for both kinds of end; which of the others a time limit cut, our dataset_info.json says
+    puffer_il.npz  what imitation has no place for, in folders that we wrote
 
 Its Arrow tables are read and written with pyarrow.
 """
@@ -20,11 +21,13 @@ from puffer_il.core.errors import InputError, one_line
 from puffer_il.core.spec import Array
 from puffer_il.demos.dataset import Demos
 from puffer_il.demos.formats import imitation
-from puffer_il.demos.npz import Arrays
+from puffer_il.demos.kept import columns_beside
+from puffer_il.demos.npz import Arrays, Npz, save_npz
 
 MARKS = ()
 FOLDER = ("dataset_info.json", "state.json")  # files by which it is known
-OURS = "puffer_il"  # in dataset_info.json; datasets ignores keys that it does not know
+OURS = "puffer_il"  # in dataset_info.json; datasets ignores keys and files that it does not know
+BESIDE = "puffer_il.npz"
 ARROW = ".arrow"
 CONVERT = "pip install pyarrow, or convert it with `puffer-il demos import` where pyarrow is installed"
 
@@ -54,6 +57,9 @@ def read(source: Path, time_limit: int | None) -> Demos:
                          "again") from None
     if "infos" in table.column_names:
         arrays["infos"] = np.zeros(0)
+    if (source / BESIDE).is_file():
+        with Npz(source / BESIDE) as file:
+            arrays |= {name: file.rows(name) for name in file.keys}
     return imitation.read(Arrays(arrays, str(source)), time_limit)
 
 
@@ -69,13 +75,13 @@ def write(target: Path | str, demos: Demos) -> None:
         raise InputError("imitation_folder: needs pyarrow; pip install 'puffer-il[parquet]'") from None
     folder, table = Path(target), f"data-00000-of-00001{ARROW}"
     starts, gaps = demos.episode_starts, np.arange(demos.num_episodes + 1)
-    bounds = np.append(starts, len(demos))
+    bounds, ends = np.append(starts, len(demos)), demos.episode_ends - 1
     columns = {"obs": _lists(obs, bounds + gaps), "acts": _lists(actions, bounds),
-               "infos": _lists(np.full(len(demos), "{}"), bounds), "terminal": pyarrow.array(demos.terminated)}
+               "infos": _lists(np.full(len(demos), "{}"), bounds), "terminal": pyarrow.array(demos.terminations[ends])}
     if demos.rewards is not None:
         columns["rews"] = _lists(demos.rewards, bounds)
     rows = pyarrow.table(columns)
-    info = {"citation": "", "description": demos.source, OURS: {"truncated": demos.truncated.tolist()}}
+    info = {"citation": "", "description": demos.source, OURS: {"truncated": demos.truncations[ends].tolist()}}
     state: dict[str, Any] = {
         "_data_files": [{"filename": table}], "_fingerprint": hashlib.sha256(obs.tobytes()).hexdigest()[:16],
         "_format_columns": None, "_format_kwargs": {}, "_format_type": None, "_output_all_columns": False,
@@ -88,8 +94,11 @@ def write(target: Path | str, demos: Demos) -> None:
         for name, content in zip(FOLDER, (info, state), strict=True):
             with whole(folder / name) as temporary:
                 temporary.write_text(json.dumps(content))
+        (folder / BESIDE).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"demos {target}: cannot be written ({one_line(error)}); choose another place") from None
+    if beside := columns_beside(demos):
+        save_npz(folder / BESIDE, beside)
 
 
 def _lists(rows: Array, bounds: Array) -> Any:

@@ -4,17 +4,18 @@
     meta/info.json     codebase_version, fps, and of each column its dtype, shape and names
     data/*/*.parquet   observation.state, perhaps more of observation.*, action, perhaps next.reward, next.done;
                        episode_index, frame_index, timestamp, index, task_index
-    videos/            pictures, which are not read
+                       pictures are a column too: structs whose "bytes" are a PNG or JPEG
+    videos/            pictures as MP4, which are not read
 
 A row holds an observation and the action chosen then. There is neither an observation after the last action nor, as a
 rule, an end, so each episode is read without its last row and counts as cut off. We write them beside, as
-`next.observation…`, `next.terminated` and `next.truncated`, and read these.
+`next.observation…`, `next.terminated` and `next.truncated`, and `puffer_il_…` for what else LeRobot has no place for,
+and read these. meta/puffer_il.json holds the shapes of observations, which LeRobot holds flat.
 
 Episodes are told by the rows themselves: totals, lengths and file indices in meta/ are wrong in partial copies and
 converted sets, and a note says where they disagree.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,17 +23,18 @@ from typing import Any
 
 import numpy as np
 
-from puffer_il.core.errors import InputError, one_line
+from puffer_il.core.errors import InputError
 from puffer_il.core.rows import nested
 from puffer_il.core.spec import Array
 from puffer_il.demos.dataset import Demos
+from puffer_il.demos.kept import check_written, columns_beside, known
 from puffer_il.demos.lerobot import write_folder
+from puffer_il.demos.lerobot_meta import as_told, compare, picture_notes, read_info, told_shapes
 from puffer_il.demos.logs import demos_of_log, packed, starts_of
 from puffer_il.demos.parquet import Parquet, joined
 
 KIND, MARKS, LOOKS, KEYS = "folder", (), ("meta/info.json", "data/*/*.parquet"), ("obs_columns",)
 OBS, ACTION, NEXT = "observation", "action", "next."
-OLD = re.compile(r"v?1\.")
 
 
 def fits(path: Path) -> bool:
@@ -40,9 +42,9 @@ def fits(path: Path) -> bool:
 
 
 def read(path: Path, time_limit: int | None = None, obs_columns: Sequence[str] = ()) -> Demos:
-    """`obs_columns` are the columns that make up the observation; by default all of `observation.*` that are numbers.
-    One column is the observation itself, several are a Dict's fields, named without the `observation.`."""
-    source, info, notes = str(path), _info(path), list[str]()
+    """`obs_columns` are the columns that make up the observation, pictures too; by default all of `observation.*` that
+    are numbers. One column is the observation itself, several are a Dict's fields, named without the `observation.`."""
+    source, info, notes = str(path), read_info(path), list[str]()
     files = [Parquet(one) for one in _files(path)]
     columns = [name for name in files[0].columns if all(name in file.columns for file in files)]
     chosen, action = _obs_columns(source, columns, info, obs_columns, notes), _action_column(source, columns)
@@ -51,34 +53,27 @@ def read(path: Path, time_limit: int | None = None, obs_columns: Sequence[str] =
     found = {name: name for name in (action, "episode_index", *chosen)} | {
         name: name for name in ("frame_index", "next.terminated", "next.truncated", "task_index") if name in columns}
     found |= {name: name for name in nexts if set(nexts) <= set(columns)} | ({"rewards": rewards} if rewards else {})
-    rows = {key: joined(files, name) for key, name in found.items()}
+    ours = known(columns)
+    found |= {name: name for name in ours}
+    rows = {key: joined(files, name, Parquet.pictures if name in chosen and _is_picture(info, name) else Parquet.array)
+            for key, name in found.items()}
     if not len(rows[action]):
         raise InputError(f"demos {source}: data/ holds no rows; fetch the files of data/ as well")
     _in_order(source, rows)
     starts = starts_of(rows["episode_index"])
-    _compare(path, info, rows["episode_index"][starts], np.diff(np.append(starts, len(rows[action]))), notes)
+    compare(path, info, rows["episode_index"][starts], np.diff(np.append(starts, len(rows[action]))), notes)
     if "task_index" in rows and len(tasks := np.unique(rows["task_index"])) > 1:
         notes.append(f"{len(tasks)} tasks are mixed, which the observations may not tell apart")
-    obs, layout = packed(source, _observation({name: rows[name] for name in chosen}))
+    shapes = told_shapes(path)
+    obs, layout = packed(source, _observation({name: as_told(rows[name], shapes.get(name)) for name in chosen}))
     arrays = {"obs": obs, "actions": rows[action], "rewards": rows.get("rewards"),
-              "terminations": rows.get("next.terminated"), "truncations": rows.get("next.truncated")}
+              "terminations": rows.get("next.terminated"), "truncations": rows.get("next.truncated"),
+              **{field: rows[name] for name, field in ours.items()}}
     if nexts[0] in rows:
-        arrays["next_obs"] = packed(source, _observation({name: rows[NEXT + name] for name in chosen}))[0]
-    return demos_of_log(source, starts, arrays, notes=notes, layout=layout)
-
-
-def _info(path: Path) -> dict[str, Any]:
-    try:
-        info = json.loads((path / "meta" / "info.json").read_text())
-        version, features = str(info["codebase_version"]), info["features"]
-        known = {str(name): (str(one["dtype"]), tuple(one["shape"])) for name, one in features.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"demos {path}: meta/info.json is none of LeRobot's ({one_line(error)}); fetch the data set "
-                         "again") from None
-    if OLD.match(version):
-        raise InputError(f"demos {path}: is LeRobot's codebase_version {version}, but 2.0 to 3.0 are read; convert it "
-                         "with lerobot's own scripts")
-    return {"features": known, "total_episodes": info.get("total_episodes"), "total_frames": info.get("total_frames")}
+        arrays["next_obs"] = packed(source, _observation(
+            {name: as_told(rows[NEXT + name], shapes.get(name)) for name in chosen}))[0]
+    return demos_of_log(source, starts, arrays, notes=notes, layout=layout,
+                        open_ends=bool(shapes))
 
 
 def _files(path: Path) -> list[Path]:
@@ -92,22 +87,27 @@ def _files(path: Path) -> list[Path]:
 
 def _obs_columns(source: str, columns: list[str], info: dict[str, Any], wanted: Sequence[str],
                  notes: list[str]) -> list[str]:
+    notes += picture_notes(info, list(wanted))
     for name in wanted:
+        if info["features"].get(name, ("",))[0] == "video":
+            raise InputError(f"demos {source}: demos.obs_columns names {name!r}, which lies in videos/, and videos are "
+                             "not read; export its frames, as by `ffmpeg -i FILE.mp4 %06d.png`, into a set of pictures")
         if name not in columns:
             raise InputError(f"demos {source}: demos.obs_columns names {name!r}, but the tables hold "
                              f"{', '.join(columns)}; choose of these")
     if wanted:
         return list(wanted)
-    own = [name for name in (*columns, *info["features"]) if name == OBS or name.startswith(f"{OBS}.")]
-    pictures = [name for name in dict.fromkeys(own) if info["features"].get(name, ("",))[0] in ("video", "image")]
-    chosen = [name for name in columns if name in own and name not in pictures
-              and info["features"].get(name, ("",))[0] != "string"]
-    if pictures:
-        notes.append(f"pictures are not read: {', '.join(pictures)}")
+    own = [name for name in columns if name == OBS or name.startswith(f"{OBS}.")]
+    chosen = [name for name in columns if name in own
+              and info["features"].get(name, ("",))[0] not in ("video", "image", "string")]
     if not chosen:
         raise InputError(f"demos {source}: no column of numbers is called observation.*, only {', '.join(columns)}; "
                          "name those that make up the observation with --demos.obs-columns A,B")
     return chosen
+
+
+def _is_picture(info: dict[str, Any], name: str) -> bool:
+    return info["features"].get(name, ("",))[0] == "image"
 
 
 def _action_column(source: str, columns: list[str]) -> str:
@@ -120,8 +120,8 @@ def _action_column(source: str, columns: list[str]) -> str:
 
 
 def _observation(parts: dict[str, Array]) -> Any:
-    """One column's array, or a dict of several, whose names are cut at the dots; bare numbers become rows of one."""
-    wide = {name.removeprefix(f"{OBS}."): part if part.ndim > 1 else part[:, None] for name, part in parts.items()}
+    """One column's array, or a dict of several, whose names are cut at the dots."""
+    wide = {name.removeprefix(f"{OBS}."): part for name, part in parts.items()}
     if len(wide) == 1:
         return next(iter(wide.values()))
     if any(other.startswith(f"{name}.") for name in wide for other in wide):
@@ -147,52 +147,31 @@ def _in_order(source: str, rows: dict[str, Array]) -> None:
             rows[name] = array[order]
 
 
-def _compare(path: Path, info: dict[str, Any], episodes: Array, lengths: Array, notes: list[str]) -> None:
-    """Notes where meta/ says otherwise."""
-    for what, said, there in (("episodes", info["total_episodes"], len(episodes)),
-                              ("rows", info["total_frames"], int(lengths.sum()))):
-        if isinstance(said, int) and said != there:
-            notes.append(f"meta/info.json counts {said} {what}, data/ holds {there}: the rows are taken")
-    told = _told_lengths(path)
-    own = dict(zip(episodes.tolist(), lengths.tolist(), strict=True))
-    wrong = [k for k, length in told.items() if own.get(k, length) != length]
-    if wrong:
-        notes.append(f"{len(wrong)} episodes have another length than meta/ says, such as episode {wrong[0]} with "
-                     f"{own[wrong[0]]} rows instead of {told[wrong[0]]}: the rows are taken")
-
-
-def _told_lengths(path: Path) -> dict[int, int]:
-    """Of each episode the length that meta/ gives."""
-    lines = path / "meta" / "episodes.jsonl"
-    try:
-        if lines.is_file():
-            told = [json.loads(line) for line in lines.read_text().splitlines() if line.strip()]
-            return {int(one["episode_index"]): int(one["length"]) for one in told}
-        tables = [Parquet(one) for one in sorted(path.glob("meta/episodes/*/*.parquet"))]
-        return {int(k): int(n) for table in tables if {"episode_index", "length"} <= set(table.columns)
-                for k, n in zip(table.array("episode_index"), table.array("length"), strict=True)}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, InputError):
-        return {}  # only compared with the rows, which say it all
-
-
 def write(target: Path | str, demos: Demos, fps: int = 30, task: str = "") -> None:
     """A folder of version 3.0, which LeRobotDataset opens with `root=target`, and `read` gives back as it was.
 
-    Beside LeRobot's own columns it has next.observation…, next.terminated and next.truncated, which its policies do not
-    look at. `fps` is how many steps are a second, `task` what they are to do. InputError for what has no actions, for
-    pictures, and for Tuples.
+    Beside LeRobot's own columns it has next.observation…, next.terminated, next.truncated and puffer_il_…, which its
+    policies do not look at. `fps` is how many steps are a second, `task` what they are to do. InputError for what has
+    no actions, for actions with parts, for pictures, and for Tuples.
     """
     source, n = f"demos {demos.source}", len(demos)
     if demos.actions is None:
         raise InputError(f"{source}: no actions are stored, which LeRobot requires; keep our own .npz")
+    if demos.action_parts:
+        raise InputError(f"{source}: actions have parts, which LeRobot's one column cannot hold; keep our own .npz")
+    check_written(demos, "LeRobot")
     fields = demos.layout.own if demos.layout is not None and demos.layout.nested else None
     names = {".".join(map(str, field.path or ())): field for field in fields or ()}
-    if any(len(field.shape) > 1 for field in fields or ()) or (fields is None and demos.obs.ndim > 2):
+    if any(field.image for field in fields or ()) or (
+            fields is None and demos.obs.ndim == 4 and demos.obs.dtype == np.uint8):
         raise InputError(f"{source}: its observations hold pictures, which are not written for LeRobot; keep our own "
                          ".npz")
     if any(not isinstance(key, str) or "/" in key or "." in key for field in fields or () for key in field.path or ()):
         raise InputError(f"{source}: its observations {', '.join(names)} are a Tuple's, or their names hold dots; keep "
                          "our own .npz")
+    if len(names) == 1:
+        raise InputError(f"{source}: its observations are a Dict of {next(iter(names))!r} alone, which its column "
+                         "does not tell from an array; keep our own .npz")
     rows: dict[str, Array] = {}
     for prefix, obs in (("", demos.obs), (NEXT, np.asarray(demos.next_obs))):
         rows |= {f"{prefix}{OBS}.{name}": field.of(obs).reshape(n, -1) for name, field in names.items()} or {
@@ -203,5 +182,6 @@ def write(target: Path | str, demos: Demos, fps: int = 30, task: str = "") -> No
              f"{NEXT}done": demos.terminations | demos.truncations}
     if demos.rewards is not None:
         rows[f"{NEXT}reward"] = demos.rewards
-    write_folder(Path(target), rows, demos.episode_starts, fps, task or "as demonstrated",
-                 {"source": demos.source, "notes": list(demos.notes)})
+    shapes = {f"{OBS}.{name}": field.shape for name, field in names.items()} or {f"{OBS}.state": demos.obs.shape[1:]}
+    write_folder(Path(target), rows | columns_beside(demos), demos.episode_starts, fps, task or "as demonstrated",
+                 {"source": demos.source, "notes": list(demos.notes), "shapes": shapes})

@@ -1,5 +1,5 @@
 """Minari's data sets on this machine, "minari:D4RL/door/human-v2", with observations and actions of any spaces that
-have a fixed size; needs the extra 'minari'."""
+have a fixed size; needs the extra 'minari'. What Minari has no place for, we write into `infos`, as `puffer_il_…`."""
 
 import math
 import warnings
@@ -16,6 +16,7 @@ from puffer_il.core.spec import ActionSpec, Array, EnvSpec
 from puffer_il.demos.actions import pack_actions
 from puffer_il.demos.build import build_demos, trajectories
 from puffer_il.demos.dataset import Demos
+from puffer_il.demos.kept import check_written, columns_beside, fields_of, known
 from puffer_il.demos.spaces import space_of, space_of_parts
 from puffer_il.demos.tried import check_hdf5
 
@@ -44,8 +45,8 @@ def read(source: str, time_limit: int | None) -> Demos:
 
 
 def from_episodes(source: str, episodes: Sequence[Any], observation_space: Any, action_space: Any) -> Demos:
-    """Demonstrations of Minari's episodes: objects with `id`, `observations`, `actions`, `rewards`, `terminations` and
-    `truncations`, in the form of these spaces. InputError for what does not fit them."""
+    """Demonstrations of Minari's episodes: objects with `id`, `observations`, `actions`, `rewards`, `terminations`,
+    `truncations` and perhaps `infos`, in the form of these spaces. InputError for what does not fit them."""
     observations, layout = [e.observations for e in episodes], None
     actions, parts, first = _actions(source, [e.actions for e in episodes], action_space)
     if not all(isinstance(part, np.ndarray) and part.dtype.kind in "biuf" for part in observations):
@@ -67,11 +68,20 @@ def from_episodes(source: str, episodes: Sequence[Any], observation_space: Any, 
     terminations, truncations = np.zeros((2, lengths.sum()), bool)
     terminations[last] = whole & [bool(e.terminations[-1]) for e in episodes]
     truncations[last] = whole & [bool(e.truncations[-1] and not e.terminations[-1]) for e in episodes]
+    starts = np.append(0, last[:-1] + 1)
     return build_demos(source, obs=np.concatenate([part[:-1] for part in observations]),
                        actions=_cut(actions, lengths), action_parts=parts, action_first=first,
                        next_obs=np.concatenate([part[1:] for part in observations]), terminations=terminations,
-                       truncations=truncations, episode_starts=np.append(0, last[:-1] + 1),
-                       rewards=_cut([e.rewards for e in episodes], lengths), layout=layout, notes=notes)
+                       truncations=truncations, episode_starts=starts,
+                       rewards=_cut([e.rewards for e in episodes], lengths), layout=layout, notes=notes,
+                       **fields_of(source, _beside(episodes, lengths), starts, int(lengths.sum())))
+
+
+def _beside(episodes: Sequence[Any], lengths: Array) -> dict[str, Array]:
+    """The infos that we have written, and that all episodes have."""
+    infos = [getattr(e, "infos", None) or {} for e in episodes]
+    return {name: _cut([np.asarray(one[name]) for one in infos], lengths) for name in known(infos[0])
+            if all(name in one for one in infos)}
 
 
 def _actions(source: str, given: list[Any], space: Any) -> tuple[list[Array], Parts, tuple[int | None, ...]]:
@@ -98,13 +108,15 @@ def _cut(parts: list[Array], lengths: Array) -> Array:
     return np.concatenate([part[:length] for part, length in zip(parts, lengths, strict=True)])
 
 
-def write(target: str, demos: Demos, spec: EnvSpec) -> None:
+def write(target: str, demos: Demos, spec: EnvSpec, masks: bool = True) -> None:
     """A local data set, such as "minari:own/cartpole-v0", with the spaces of `spec` (bounds of observations unknown).
+    Without `masks`, which actions may be taken is left out where it lies beside observations, and refused otherwise.
 
     Raises InputError without the extra, for a name that is taken or malformed, for demonstrations that are subsampled
     or have no actions or rewards.
     """
     minari, dataset_id = _minari(), target.removeprefix(PREFIX)
+    check_written(demos, "Minari", masks, counts=False)
     if demos.rewards is None:
         raise InputError(f"demos {demos.source}: no rewards are stored, which Minari requires; write an .npz")
     for key in _keys(spec):
@@ -112,12 +124,12 @@ def write(target: str, demos: Demos, spec: EnvSpec) -> None:
             raise InputError(f"minari {dataset_id}: the environment's key {key!r} cannot be a name in its HDF5 file; "
                              "write an .npz, or rename it in the environment")
     obs, rows = trajectories(demos)
-    gaps = np.arange(demos.num_episodes)
+    gaps, beside = np.arange(demos.num_episodes), columns_beside(demos)
     episodes = [
         minari.data_collector.EpisodeBuffer(
             observations=spec.unpack(obs[start + gap:end + gap + 1]), actions=spec.action.to_env(rows[start:end]),
             rewards=demos.rewards[start:end], terminations=demos.terminations[start:end],
-            truncations=demos.truncations[start:end])
+            truncations=demos.truncations[start:end], infos=_infos(beside, start, end))
         for start, end, gap in zip(demos.episode_starts, demos.episode_ends, gaps, strict=True)]
     try:
         with warnings.catch_warnings():  # it asks for authors and links
@@ -127,6 +139,11 @@ def write(target: str, demos: Demos, spec: EnvSpec) -> None:
                                                jpeg_encoding=False)
     except (ValueError, OSError, ImportError) as error:
         raise InputError(f"minari {dataset_id}: cannot be written ({one_line(error)}); choose another name") from None
+
+
+def _infos(beside: dict[str, Array], start: int, end: int) -> dict[str, Array] | None:
+    """Of an episode's rows, and zeros for its final observation, which has an info too."""
+    return {name: np.append(rows[start:end], np.zeros_like(rows[:1]), 0) for name, rows in beside.items()} or None
 
 
 def _minari() -> Any:

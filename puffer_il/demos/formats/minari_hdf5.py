@@ -6,12 +6,11 @@ guessed.
                              pictures may be JPEGs, a row of bytes each
     episode_N/actions        (T, …), likewise
     episode_N/rewards, terminations, truncations   (T,)
-    episode_N/infos          not read
+    episode_N/infos          only what we wrote there is read
 
 `minari` writes this format.
 """
 
-import io
 import math
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +24,8 @@ from puffer_il.demos.dataset import Demos
 from puffer_il.demos.declared import declared_spaces, read_metadata
 from puffer_il.demos.formats import minari
 from puffer_il.demos.hdf5 import Hdf5
+from puffer_il.demos.kept import known
+from puffer_il.demos.packed_pictures import unpack_pictures
 from puffer_il.demos.spaces import space_of
 
 MARKS, KIND = (), ("hdf5", "folder")
@@ -56,7 +57,9 @@ def _read(file: Hdf5) -> Demos:
         found = {name: _decoded(file, f"{path}/{name}", space) for name, space in zip(
             REQUIRED, (*spaces, None, None, None), strict=True)}
         if len(found["rewards"]):
-            episodes.append(SimpleNamespace(id=path.removeprefix("episode_"), **found))
+            infos = {name: file.rows(f"{path}/infos/{name}") for name in known(
+                file.names(f"{path}/infos"))} if f"{path}/infos" in file else {}
+            episodes.append(SimpleNamespace(id=path.removeprefix("episode_"), infos=infos, **found))
     if not episodes:
         file.refuse("holds no episodes with a step; record it again")
     if spaces[0] is None:
@@ -91,19 +94,5 @@ def _is_picture(space: Any) -> bool:
 
 def _pictures(file: Hdf5, path: str, shape: tuple[int, ...]) -> Array:
     """(T, *shape) uint8 out of JPEGs, whose loss is theirs."""
-    try:
-        from PIL import Image
-    except ImportError:
-        file.refuse(f"{path} holds JPEGs, which need Pillow; pip install pillow, or write the data set again with "
-                    "jpeg_encoding=False")
     count, pieces = file.pieces(path, math.prod(shape))
-    frames = np.empty((count, *shape), np.uint8)
-    for row, piece in enumerate(pieces):
-        try:
-            with Image.open(io.BytesIO(piece), formats=["JPEG"]) as picture:
-                if (picture.height, picture.width) != shape[:2]:
-                    raise ValueError(f"it is {picture.height} x {picture.width}, declared {shape[:2]}")
-                frames[row] = np.asarray(picture).reshape(shape)
-        except (OSError, ValueError, SyntaxError) as error:
-            file.refuse(f"{path} row {row} is no JPEG of {shape} ({str(error)[:80]}); copy the data set again")
-    return frames
+    return unpack_pictures(count, pieces, shape, path, file.refuse, ("JPEG",))

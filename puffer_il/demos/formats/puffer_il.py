@@ -32,6 +32,7 @@ from puffer_il.core.rows import Array, Layout, field_from_list, field_to_list
 from puffer_il.demos.build import build_demos, follows_on, shifted
 from puffer_il.demos.dataset import WHOLE, Demos
 from puffer_il.demos.formats import formats
+from puffer_il.demos.kept import check_rounding
 from puffer_il.demos.npz import Arrays, Npz, save_npz
 from puffer_il.demos.rows import Successors
 
@@ -44,6 +45,7 @@ STORED = ("obs", "terminations", "truncations", "episode_starts", *OPTIONAL, *WH
 
 def write(path: Path | str, demos: Demos, env: str, collected: str, recording: dict[str, Any] | None = None) -> None:
     """See `Demos.save`."""
+    check_rounding(demos)
     meta = meta_of(demos, env, collected, demos.notes, recording)
     arrays = {name: getattr(demos, name) for name in STORED if getattr(demos, name) is not None}
     arrays |= {"final_obs": demos.final_obs} if follows_on(demos) else {"next_obs": demos.next_obs}

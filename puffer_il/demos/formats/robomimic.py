@@ -23,6 +23,7 @@ from puffer_il.demos.build import trajectories
 from puffer_il.demos.dataset import Demos
 from puffer_il.demos.episodes import Episode, join_episodes
 from puffer_il.demos.hdf5 import Hdf5
+from puffer_il.demos.kept import check_written, columns_beside
 
 MARKS, KIND, LOOKS = (), "hdf5", robot_groups.LOOKS
 EPISODES = robot_groups.EPISODES
@@ -70,8 +71,8 @@ def _unnamed(obs: Any, split: bool) -> Any:
 
 
 def write(path: Path | str, demos: Demos) -> None:
-    """What robomimic's `SequenceDataset` reads: a group an episode with `next_obs`, dones set on its last row, and how
-    it ended as the attributes ENDS, which only we read.
+    """What robomimic's `SequenceDataset` reads: a group an episode with `next_obs`, dones set on its last row, and
+    beside them, which only we read, how it ended as the attributes ENDS, and what the layout has no place for.
 
     Raises InputError where rows are subsampled, where there are no actions or they have parts, and for observations
     that are no Dict or array.
@@ -80,18 +81,22 @@ def write(path: Path | str, demos: Demos) -> None:
     if demos.action_parts:
         raise InputError(f"demos {demos.source}: actions have parts, which robomimic's layout cannot hold; keep our "
                          "own .npz")
+    check_written(demos, "robomimic's layout")
     path = Path(path)
     try:
         import h5py
 
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole(path) as temporary, h5py.File(temporary, "w") as file:
+            beside = columns_beside(demos, held=("states",))
             for number, (start, end) in enumerate(zip(demos.episode_starts, demos.episode_ends, strict=True)):
                 group = file.create_group(f"data/demo_{number}")
                 for name, array in _columns(demos, slice(start, end)):
                     group[name] = array
-                group.attrs.update({"num_samples": end - start, ENDS[0]: bool(demos.terminated[number]),
-                                    ENDS[1]: bool(demos.truncated[number])})
+                for name, array in beside.items():
+                    group[name] = array[start:end]
+                group.attrs.update({"num_samples": end - start, ENDS[0]: bool(demos.terminations[end - 1]),
+                                    ENDS[1]: bool(demos.truncations[end - 1])})
             if _is_deep(demos):
                 file["data"].attrs[SPLIT] = "."
             file["data"].attrs.update({"total": len(demos), "env_args": json.dumps(ENV_ARGS)})

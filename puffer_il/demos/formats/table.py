@@ -18,7 +18,7 @@ from puffer_il.demos.actions import pack_actions
 from puffer_il.demos.columns import Columns, Leaf, expand, read_columns
 from puffer_il.demos.csv_text import CsvTable
 from puffer_il.demos.csv_writer import write as write
-from puffer_il.demos.dataset import Demos
+from puffer_il.demos.dataset import WHOLE, Demos
 from puffer_il.demos.formats import rllib
 from puffer_il.demos.logs import after_ends, demos_of_log, packed, starts_of
 from puffer_il.demos.parquet import MAGIC, Parquet
@@ -79,11 +79,14 @@ class _Rows:
             actions, more["action_parts"] = pack_actions(actions)
         arrays = {"obs": obs, "actions": actions, "terminations": self._flags(told.terminated),
                   "truncations": self._flags(told.truncated)}
-        for name in ("rewards", "weights"):
-            column = getattr(told, name)
-            arrays[name] = self._numbers(column, self.optional) if column else None
+        for name in ("rewards", "weights", *WHOLE):
+            if column := getattr(told, name):
+                flags = WHOLE.get(name) is bool
+                arrays[name] = self._flags(column) if flags else self._numbers(column, self.optional)
+        if told.states:
+            arrays["states"] = self._part(Leaf(told.states), self.optional)
         return demos_of_log(str(self.table.path), self.starts, arrays, notes=self.notes, layout=layout,
-                            final_rows=told.final_rows, **more)
+                            final_rows=told.final_rows, open_ends=told.open_ends, **more)
 
     def _starts(self) -> Array:
         """(episodes,) the first rows, once they are in order."""

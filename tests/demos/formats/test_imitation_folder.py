@@ -2,12 +2,15 @@
 
 import json
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from puffer_il.core.errors import InputError
 from puffer_il.demos import read_demos
+from puffer_il.demos.formats import formats
+from tests.support.demos import make_demos
 
 LENGTHS = (3, 1, 4)
 
@@ -69,3 +72,35 @@ def test_without_pyarrow_the_remedy_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(InputError, match="pip install pyarrow, or convert it"):
         read_demos(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "file"), [("imitation", "x.npz"), ("imitation_folder", "x")])
+def test_imitation_opens_what_we_write(tmp_path, name, file):
+    serialize = pytest.importorskip("imitation.data.serialize", reason="needs imitation")
+    demos = make_demos(LENGTHS, continuous=True, columns=2)
+    more = {"weights": np.ones(8, np.float32), "states": np.ones((8, 3)), "episode_returns": np.ones(3)}
+    formats()[name].write(tmp_path / file, replace(demos, **more))
+    found = list(serialize.load(tmp_path / file))
+    assert [len(one) for one in found] == list(LENGTHS)
+    obs = np.insert(np.asarray(demos.obs), demos.episode_ends, demos.final_obs, axis=0)
+    np.testing.assert_array_equal(np.concatenate([one.obs for one in found]), obs)
+    np.testing.assert_array_equal(np.concatenate([one.acts for one in found]), demos.actions)
+    np.testing.assert_array_equal(np.concatenate([one.rews for one in found]), demos.rewards)
+    assert [one.terminal for one in found] == demos.terminated.tolist()
+
+
+def test_what_imitation_saves_is_read(tmp_path):
+    serialize = pytest.importorskip("imitation.data.serialize", reason="needs imitation")
+    from imitation.data import types
+
+    rng = np.random.default_rng(0)
+    given = [types.TrajectoryWithRew(obs=rng.normal(size=(n + 1, 3)).astype(np.float32), acts=rng.integers(0, 2, n),
+                                     infos=np.array([{"t": k} for k in range(n)]), terminal=n == 3,
+                                     rews=rng.normal(size=n).astype(np.float32)) for n in LENGTHS]
+    serialize.save(tmp_path / "x", given)
+    demos = read_demos(tmp_path / "x")
+    np.testing.assert_array_equal(demos.obs, np.concatenate([one.obs[:-1] for one in given]))
+    np.testing.assert_array_equal(demos.next_obs, np.concatenate([one.obs[1:] for one in given]))
+    np.testing.assert_array_equal(demos.actions[:, 0], np.concatenate([one.acts for one in given]))
+    np.testing.assert_array_equal(demos.rewards, np.concatenate([one.rews for one in given]))
+    assert demos.terminated.tolist() == [True, False, False]

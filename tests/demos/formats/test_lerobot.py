@@ -1,6 +1,9 @@
 """LeRobot's folders, read and written; a real one of version 2.1, and its own reader where it is installed."""
 
 import json
+import struct
+import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from puffer_il.core.errors import InputError
 from puffer_il.demos import read_demos
 from puffer_il.demos.formats import lerobot
 from tests.support.demos import make_demos, same_demos
+from tests.support.hdf5 import packed_picture
 from tests.support.tables import write_lerobot, write_parquet
 
 pytest.importorskip("pyarrow")
@@ -22,7 +26,8 @@ def test_each_version_is_read_without_the_rows_that_have_no_successor(tmp_path, 
     assert demos.actions.tolist() == [[0, 0], [1, -1], [0, 0], [1, -1], [2, -2]] and demos.rewards is None
     assert demos.episode_starts.tolist() == [0, 2] and demos.truncated.all() and not demos.terminated.any()
     assert demos.notes == (
-        "pictures are not read: observation.images.top",
+        "videos are left out: observation.images.top; export their frames, as by `ffmpeg -i FILE.mp4 %06d.png`, to "
+        "learn from them",
         "the last row of each of 2 episodes is left out: the observation after it is not stored",
         "the file does not say how episodes end: each counts as cut off (truncated) after its last row")
 
@@ -53,6 +58,85 @@ def test_several_columns_become_named_fields_and_one_is_taken_as_it_is(tmp_path)
     assert any("2 tasks are mixed" in note for note in demos.notes)
     one = lerobot.read(folder, obs_columns=("observation.state",))
     assert one.layout is None and one.obs.shape == (5, 2)
+
+
+def pictures(format, **changes):
+    """A column of packed pictures: red, the more so the later."""
+    def column(e, k):
+        frames = np.zeros((len(k), 8, 16, 3), np.uint8)
+        frames[..., 0] = 60 * k[:, None, None]
+        return [{"bytes": packed_picture(frame, format), "path": "x.png"} | changes for frame in frames]
+
+    return column
+
+
+@pytest.mark.parametrize("version", ["v2.1", "v3.0"])
+@pytest.mark.parametrize("format", ["PNG", "JPEG"])
+def test_pictures_in_the_tables_are_read_where_they_are_chosen(tmp_path, version, format):
+    pytest.importorskip("PIL")
+    folder = write_lerobot(tmp_path / "d", version=version, columns={"observation.image": pictures(format)})
+    left_out = read_demos(folder)
+    assert left_out.obs.shape == (5, 2) and "images are left out: observation.image; --demos.obs-columns" in (
+        left_out.notes[1])
+    demos = read_demos(folder, obs_columns=("observation.state", "observation.image"))
+    seen, after = (demos.layout.unpack(rows) for rows in (demos.obs, demos.next_obs))
+    assert seen["image"].shape == (5, 8, 16, 3) and seen["image"].dtype == np.uint8
+    wanted = np.array([0, 1, 0, 1, 2])
+    assert np.abs(seen["image"].mean((1, 2)) - np.stack([60 * wanted, 0 * wanted, 0 * wanted], 1)).max() <= 3
+    assert np.abs(after["image"][..., 0].mean((1, 2)) - 60 * (wanted + 1)).max() <= 3
+    assert seen["state"].tolist() == left_out.obs.tolist()
+    alone = read_demos(folder, obs_columns=("observation.image",))
+    assert alone.layout is None and alone.obs.shape == (5, 8, 16, 3)
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"bytes": None}, "column 'observation.image' has no picture in row 0, only the path of one"),
+    ({"bytes": b"GIF89a"}, "column 'observation.image' row 0 is no JPEG or PNG"),
+    ({"bytes": b"\x89PNG\r\n\x1a\n"}, "column 'observation.image' row 0 is no JPEG or PNG")])
+def test_pictures_that_are_none_are_refused(tmp_path, changes, message):
+    pytest.importorskip("PIL")
+    folder = write_lerobot(tmp_path / "d", columns={"observation.image": pictures("PNG", **changes)})
+    with pytest.raises(InputError, match=message) as refused:
+        read_demos(folder, obs_columns=("observation.image",))
+    assert "\n" not in str(refused.value)
+
+
+def test_pictures_of_different_sizes_are_refused_with_the_row(tmp_path):
+    pytest.importorskip("PIL")
+
+    def column(e, k):
+        return [{"bytes": packed_picture(np.zeros((4, 4 + (j == 2), 3), np.uint8), "PNG")} for j in k]
+
+    folder = write_lerobot(tmp_path / "d", columns={"observation.image": column})
+    with pytest.raises(InputError, match=r"row 2 is no JPEG or PNG of \(4, 4, 3\) \(it is 4 x 5, not 4 x 4\)"):
+        read_demos(folder, obs_columns=("observation.image",))
+
+
+def test_a_picture_that_says_it_is_enormous_takes_no_memory(tmp_path):
+    pytest.importorskip("PIL")
+    header = bytearray(packed_picture(np.zeros((4, 4, 3), np.uint8), "PNG"))
+    header[16:24] = struct.pack(">II", 9000, 9000)
+    header[29:33] = struct.pack(">I", zlib.crc32(header[12:29]))
+
+    def column(e, k):
+        return [{"bytes": bytes(header)} for _ in k]
+
+    folder = write_lerobot(tmp_path / "d", columns={"observation.image": column})
+    with pytest.raises(InputError, match="would unpack to 729,000,000 bytes or more"):
+        read_demos(folder, obs_columns=("observation.image",))
+
+
+def test_without_pillow_it_is_named(tmp_path, monkeypatch):
+    pytest.importorskip("PIL")
+    folder = write_lerobot(tmp_path / "d", columns={"observation.image": pictures("PNG")})
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(InputError, match=r"column 'observation.image' holds packed pictures .* need Pillow; pip"):
+        read_demos(folder, obs_columns=("observation.image",))
+
+
+def test_a_video_that_is_chosen_is_refused_with_the_way_to_its_frames(tmp_path):
+    with pytest.raises(InputError, match=r"'observation.images.top', which lies in videos/.*ffmpeg -i FILE.mp4"):
+        read_demos(write_lerobot(tmp_path / "d"), obs_columns=("observation.images.top",))
 
 
 @pytest.mark.parametrize(("break_it", "message"), [

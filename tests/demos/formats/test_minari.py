@@ -67,6 +67,33 @@ def test_minari_reads_data_sets_of_others(minari_folder):
     assert [field.path for field in nested.layout.fields] == [("x",)]
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("stored", ["hdf5", "arrow", "parquet"])
+def test_every_storage_of_minari_is_read(minari_folder, stored):
+    if stored != "hdf5":
+        pytest.importorskip("pyarrow")
+    from minari.data_collector import EpisodeBuffer
+
+    space = spaces.Dict({"goal": spaces.Box(-9, 9, (2,), np.float32), "depth": spaces.Box(0, 65535, (3, 4), np.uint16)})
+    episodes = []
+    for k, n in enumerate((3, 1)):
+        rows = np.arange(n + 1)
+        ends = rows[1:] == n
+        episodes.append(EpisodeBuffer(
+            observations={"goal": np.stack([rows, rows + k], 1).astype(np.float32), "depth": np.full(
+                (n + 1, 3, 4), 1000 * k, np.uint16) + rows[:, None, None].astype(np.uint16)},
+            actions=rows[1:] + 4, rewards=rows[1:] / 4, terminations=ends & (k == 0), truncations=ends & (k == 1)))
+    minari_folder.create_dataset_from_buffers("own/x-v0", episodes, observation_space=space, data_format=stored,
+                                              action_space=spaces.Discrete(9, start=4))
+    demos = read_demos("minari:own/x-v0")
+    seen, after = (demos.layout.unpack(rows) for rows in (demos.obs, demos.next_obs))
+    assert demos.lengths.tolist() == [3, 1] and demos.terminated.tolist() == [True, False]
+    assert demos.truncated.tolist() == [False, True]
+    assert seen["goal"].tolist() == [[0, 0], [1, 1], [2, 2], [0, 1]] and after["goal"][:, 0].tolist() == [1, 2, 3, 1]
+    assert seen["depth"].dtype == np.uint16 and after["depth"][:, 2, 3].tolist() == [1, 2, 3, 1001]
+    assert demos.actions[:, 0].tolist() == [1, 2, 3, 1] and demos.rewards.tolist() == [0.25, 0.5, 0.75, 0.25]
+
+
 def test_minari_names_what_cannot_be_read_or_written(minari_folder, discrete_spec, tmp_path):
     with pytest.raises(InputError, match="not on this machine; fetch it with `minari download own/none-v0`"):
         read_demos("minari:own/none-v0")

@@ -1,48 +1,13 @@
 """RLDS through tensorflow_datasets: the real one where it is installed, and a stand-in that gives the same arrays."""
 
-import json
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from puffer_il.core.errors import InputError
 from puffer_il.demos import read_demos
-
-LENGTHS = (3, 4)  # steps, of which the last is the final observation
-
-
-def steps(episode, n):
-    k = np.arange(n)
-    return {"observation": {"state": np.stack([k * 0 + episode, k], 1).astype("f4"), "image": np.full((n, 4, 4, 3), k[
-        :, None, None, None], np.uint8), "text": np.array([b"x"] * n)}, "action": k[:, None].astype("f4"),
-        "reward": k.astype("f4"), "discount": np.ones(n, "f4"), "is_first": k == 0, "is_last": k == n - 1,
-        "is_terminal": (k == n - 1) & (episode == 1)}
-
-
-def folder(path, name="tensorflow_datasets.core.features.dataset_feature.Dataset"):
-    path.mkdir()
-    content = {"featuresDict": {"features": {"steps": {"pythonClassName": name}}}}
-    (path / "features.json").write_text(json.dumps(content))
-    (path / "dataset_info.json").write_text("{}")
-    return path
-
-
-def stand_in(monkeypatch):
-    """The package as far as it is used."""
-    class Batched:
-        def __init__(self, columns):
-            self.columns = columns
-
-        def batch(self, most):
-            return [self.columns]
-
-    examples = [{"steps": Batched(steps(e, n))} for e, n in enumerate(LENGTHS)]
-    builder = SimpleNamespace(info=SimpleNamespace(splits={"train": 1, "val": 1}),
-                              as_dataset=lambda split, shuffle_files: examples)
-    monkeypatch.setitem(sys.modules, "tensorflow_datasets", SimpleNamespace(
-        builder_from_directory=lambda path: builder, as_numpy=lambda given: given))
+from tests.support.rlds import LENGTHS, folder, stand_in, steps
 
 
 def same(demos):

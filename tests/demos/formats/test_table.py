@@ -225,6 +225,31 @@ def test_named_parts_are_written_and_read_back_by_name(tmp_path):
     assert back.layout == demos.layout and [path for path, *_ in back.action_parts] == [("a",), ("b",)]
 
 
+def test_states_and_facts_of_whole_episodes_may_be_columns(tmp_path):
+    (tmp_path / "d.csv").write_text("x,a,run,end,q1,q2,whole,steps,cut\n" + "".join(
+        f"{k},{k % 2},{k // 3},{int(k == 2)},{k}.5,-1,{7 + k // 3}.25,40,{k // 3}\n" for k in range(6)))
+    (tmp_path / "d.toml").write_text('''obs = ["x"]
+actions = ["a"]
+episode = "run"
+terminated = "end"
+states = ["q*"]
+episode_returns = "whole"
+episode_lengths = "steps"
+episode_truncations = "cut"
+final_rows = true
+''')
+    demos = read_demos(tmp_path / "d.csv")
+    assert demos.states.tolist() == [[0.5, -1], [1.5, -1], [3.5, -1], [4.5, -1]]
+    assert demos.returns.tolist() == [7.25, 8.25] and demos.whole_lengths.tolist() == [40, 40]
+    assert demos.truncated.tolist() == [False, True] and demos.truncations.tolist() == [False, False, False, True]
+    told = (tmp_path / "d.toml").read_text()
+    (tmp_path / "d.toml").write_text(f"{told}open_ends = true\n")
+    assert read_demos(tmp_path / "d.csv").truncations.tolist() == [False] * 4
+    (tmp_path / "d.toml").write_text(told.replace('"steps"', '"whole"'))
+    with pytest.raises(InputError, match=r"episode_lengths is float64 .* must be a whole number for each of 4 rows"):
+        read_demos(tmp_path / "d.csv")
+
+
 def test_what_a_table_cannot_hold_is_refused(tmp_path):
     with pytest.raises(InputError, match="has 12288 numbers, as pictures have, too many for columns"):
         table.write(tmp_path / "out.csv", make_demos((2,), obs_shape=(64, 64, 3), obs_dtype="uint8"))

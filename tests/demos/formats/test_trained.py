@@ -1,4 +1,4 @@
-"""A learner trains on every layout, in an environment of the spaces that the file shows."""
+"""A learner trains on every format that is read, in an environment of the spaces that the file shows."""
 
 import gymnasium
 import numpy as np
@@ -7,8 +7,10 @@ from gymnasium.spaces import Box, Discrete
 
 import puffer_il
 from puffer_il.demos import read_demos
+from puffer_il.demos.formats import formats
 from puffer_il.demos.spaces import space_of
-from tests.support.hdf5 import EXAMPLES
+from tests.support.demos import same_demos
+from tests.support.examples import EXAMPLES, missing
 from tests.support.tables import write_lerobot
 
 
@@ -39,9 +41,17 @@ def trains(path, **keys):
     return demos
 
 
-@pytest.mark.parametrize("write", EXAMPLES)
-def test_a_learner_trains_on_it(tmp_path, write):
-    trains(write(tmp_path / "x.h5"))
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_learner_trains_on_every_format(tmp_path, monkeypatch, name):
+    if need := missing(name):
+        pytest.skip(f"needs {need}")
+    source, keys = EXAMPLES[name](tmp_path, monkeypatch)
+    same_demos(trains(source, **keys), read_demos(source, format=name.partition(" ")[0], **keys))
+
+
+def test_there_is_an_example_of_every_format():
+    """Whoever adds a format adds one of it to tests/support/examples.py, so that a learner trains on it."""
+    assert {name.partition(" ")[0] for name in EXAMPLES} == set(formats())
 
 
 def test_a_learner_trains_on_a_table_whose_columns_a_key_names(tmp_path):
@@ -66,19 +76,8 @@ def test_a_learner_trains_on_a_real_lerobot_set(test_data):
     assert trains(test_data / "lerobot_v21_g1").obs.shape == (2026, 26)
 
 
-@pytest.mark.parametrize("arrays", [
-    {"observations": np.eye(6), "actions": np.zeros((6, 2)), "terminals": np.arange(6) % 3 == 2},
-    {"states": np.zeros((2, 4, 3)), "acts": np.zeros((2, 3), int), "done": np.zeros((2, 3))},
-    {"obs_0": np.eye(3), "act_0": [0, 1, 0], "obs_1": np.eye(3), "act_1": [1, 1, 0]}])
-def test_a_learner_trains_on_arrays_under_the_usual_names(tmp_path, arrays):
-    np.savez(tmp_path / "d.npz", **arrays)
-    trains(tmp_path / "d.npz")
-
-
 def test_a_policy_that_learned_from_a_real_file_is_better_than_its_demonstrators(test_data):
     path = test_data / "d3rlpy_v1_cartpole" / "cartpole_v1.1.0.h5"
     run = puffer_il.train("bc", "cartpole", demos={"source": str(path), "episodes": 100}, total_steps=20_000, seed=1,
                           eval={"final_episodes": 20})
     assert run.summary["eval"]["return_mean"] > 120 > read_demos(path).return_mean
-
-

@@ -16,6 +16,7 @@ from puffer_il.demos.parquet import Parquet
 OLD = re.compile(r"v?1\.")
 OURS = "puffer_il.json"  # beside LeRobot's own files, in sets that we wrote
 MOST_JSON = 2**26  # bytes
+FRAMES = "to learn from them, export their frames as docs/formats/lerobot.md shows"
 
 
 def read_info(path: Path) -> dict[str, Any]:
@@ -84,8 +85,7 @@ def _told_lengths(path: Path) -> dict[int, int]:
 def picture_notes(info: dict[str, Any], chosen: list[str]) -> list[str]:
     """What is said of the pictures of observations that are not read."""
     told = []
-    for kind, way in (("video", "export their frames, as by `ffmpeg -i FILE.mp4 %06d.png`, to learn from them"),
-                      ("image", "--demos.obs-columns names the columns to read, these too")):
+    for kind, way in (("video", FRAMES), ("image", "--demos.obs-columns names the columns to read, these too")):
         names = [name for name, (dtype, _) in info["features"].items() if dtype == kind and name not in chosen]
         if names:
             told.append(f"{kind}s are left out: {', '.join(names)}; {way}")

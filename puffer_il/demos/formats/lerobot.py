@@ -29,7 +29,7 @@ from puffer_il.core.spec import Array
 from puffer_il.demos.dataset import Demos
 from puffer_il.demos.kept import check_written, columns_beside, known
 from puffer_il.demos.lerobot import write_folder
-from puffer_il.demos.lerobot_meta import as_told, compare, picture_notes, read_info, told_shapes
+from puffer_il.demos.lerobot_meta import FRAMES, as_told, compare, picture_notes, read_info, told_shapes
 from puffer_il.demos.logs import demos_of_log, packed, starts_of
 from puffer_il.demos.parquet import Parquet, joined
 
@@ -91,7 +91,7 @@ def _obs_columns(source: str, columns: list[str], info: dict[str, Any], wanted: 
     for name in wanted:
         if info["features"].get(name, ("",))[0] == "video":
             raise InputError(f"demos {source}: demos.obs_columns names {name!r}, which lies in videos/, and videos are "
-                             "not read; export its frames, as by `ffmpeg -i FILE.mp4 %06d.png`, into a set of pictures")
+                             f"not read; {FRAMES}")
         if name not in columns:
             raise InputError(f"demos {source}: demos.obs_columns names {name!r}, but the tables hold "
                              f"{', '.join(columns)}; choose of these")

@@ -26,8 +26,8 @@ def test_each_version_is_read_without_the_rows_that_have_no_successor(tmp_path, 
     assert demos.actions.tolist() == [[0, 0], [1, -1], [0, 0], [1, -1], [2, -2]] and demos.rewards is None
     assert demos.episode_starts.tolist() == [0, 2] and demos.truncated.all() and not demos.terminated.any()
     assert demos.notes == (
-        "videos are left out: observation.images.top; export their frames, as by `ffmpeg -i FILE.mp4 %06d.png`, to "
-        "learn from them",
+        "videos are left out: observation.images.top; to learn from them, export their frames as "
+        "docs/formats/lerobot.md shows",
         "the last row of each of 2 episodes is left out: the observation after it is not stored",
         "the file does not say how episodes end: each counts as cut off (truncated) after its last row")
 
@@ -135,7 +135,7 @@ def test_without_pillow_it_is_named(tmp_path, monkeypatch):
 
 
 def test_a_video_that_is_chosen_is_refused_with_the_way_to_its_frames(tmp_path):
-    with pytest.raises(InputError, match=r"'observation.images.top', which lies in videos/.*ffmpeg -i FILE.mp4"):
+    with pytest.raises(InputError, match=r"'observation.images.top', which .*docs/formats/lerobot.md shows"):
         read_demos(write_lerobot(tmp_path / "d"), obs_columns=("observation.images.top",))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -39,10 +40,10 @@ def known(names: Collection[str]) -> dict[str, str]:
     return {PREFIX + name: name for name in (*ROWS, *WHOLE) if PREFIX + name in names}
 
 
-def fields_of(source: str, columns: Mapping[str, Array], starts: Array, rows: int) -> dict[str, Array]:
+def fields_of(source: str, columns: Mapping[str, Array], starts: Array, rows: int) -> dict[str, Any]:
     """The same columns as fields of Demos, whose episodes begin at `starts` of so many `rows`; other columns are left
     out. InputError for those that have another length, or numbers of another kind."""
-    found = {}
+    found: dict[str, Any] = {}
     for key, name in known(columns).items():
         column = columns[key]
         wide = column.ndim > 1 and (name != "states" or column.ndim > 2)
@@ -85,7 +86,8 @@ def without(demos: Demos, names: Collection[str]) -> Demos:
             raise InputError(unknown("--drop", name, list(DROPPED)))
     if MASKS in names and _masked(demos):
         demos = _unmasked(demos)
-    return replace(demos, **dict.fromkeys(set(names) - {MASKS}))
+    dropped: dict[str, Any] = dict.fromkeys(set(names) - {MASKS})
+    return replace(demos, **dropped)
 
 
 def _masked(demos: Demos) -> bool:

@@ -74,8 +74,10 @@ def share(text: str) -> float:
 def collect(args: Namespace) -> int:
     from puffer_il.demos.noise import noise_of
     from puffer_il.demos.record import Recorded, Recorder, Recording, Wanted, best_of
+    from puffer_il.training.policy_origin import digests
     from puffer_il.vector.make import fastest_name
 
+    args.policy_files = digests(args.policy)
     args.env, args.person = fastest_name(args.env, parser.notice), args.keys or args.gamepad
     wanted = Wanted(args.min_return, args.successes_only, args.best)
     before = _before(args)
@@ -145,6 +147,7 @@ def _before(args: Namespace) -> Recorded | None:
     from puffer_il.core.errors import InputError
     from puffer_il.demos import read_demos, read_meta
     from puffer_il.demos.record import Recorded, Recording, first_of
+    from puffer_il.training.policy_origin import changed
 
     if not Path(args.out).exists():
         return None
@@ -161,9 +164,13 @@ def _before(args: Namespace) -> Recorded | None:
                          "another --out")
     args.typed = _with_episodes(meta["collected"], args.episodes)
     try:
+        files = dict(meta["recording"].pop("policy_files", args.policy_files))
         state = Recording(**{name: int(value) for name, value in meta["recording"].items()})
     except (TypeError, ValueError):
         raise InputError(f"--resume: {args.out} has a damaged `recording` in its meta; give another --out") from None
+    if what := changed(files, args.policy_files):
+        raise InputError(f"--resume: {args.out}: its policy is no longer the same: {what}; put the old one back, or "
+                         "record to another --out")
     demos = read_demos(args.out)
     if demos.num_episodes < state.whole:
         raise InputError(f"--resume: {args.out} holds only the best of its episodes; record to another --out")
@@ -200,7 +207,8 @@ def _keep(args: Namespace, at: Recorded) -> None:
 def _save(args: Namespace, at: Recorded, show: bool = False) -> int:
     demos = at.demos(args.typed, tuple(_notes(args, at.finished)))
     assert demos is not None
-    demos.save(args.out, env=args.env, collected=args.typed, recording=asdict(at.recording))
+    recording = asdict(at.recording) | ({"policy_files": args.policy_files} if args.policy_files else {})
+    demos.save(args.out, env=args.env, collected=args.typed, recording=recording)
     if not show:
         return 0
     for line in demos.notes:

@@ -9,11 +9,11 @@ from puffer_il.core.actions import Parts
 from puffer_il.core.errors import InputError
 from puffer_il.core.frames import Pictures
 from puffer_il.core.rows import Array, Layout
-from puffer_il.demos.dataset import WHOLE, Demos
+from puffer_il.demos.dataset import PER_EPISODE, Demos
 from puffer_il.demos.rows import Successors, is_mapped, successors
 
 FLAT = {"terminations": bool, "truncations": bool, "rewards": np.float32, "weights": np.float32}  # one number a row
-DTYPES = {**FLAT, **WHOLE, "episode_starts": np.int64, "states": np.float64}
+DTYPES = {**FLAT, **PER_EPISODE, "episode_starts": np.int64, "states": np.float64}
 LARGE = 1e4  # from which on float32 tells no thousandths apart
 
 

@@ -18,6 +18,7 @@ from puffer_il.demos.rows import Successors, blocks, is_mapped
 PER_ROW = ("obs", "actions", "next_obs", "terminations", "truncations", "rewards", "weights", "states")
 WHOLE = {"episode_returns": np.float64, "episode_lengths": np.int64, "episode_terminations": bool,
          "episode_truncations": bool}  # of whole episodes, where the rows are not
+PER_EPISODE = {**WHOLE, "episode_seeds": np.uint64}
 
 
 def check_starts(where: str, starts: Array, count: int) -> Array:
@@ -42,6 +43,8 @@ class Demos:
     rewards         (n,) float32 or None, the true reward
     episode_returns, episode_lengths, episode_terminations, episode_truncations  (episodes,) float64, int64, bool, bool
                     of the whole episodes; given where the rows are only a part of each (subsampled), None otherwise
+    episode_seeds   (episodes,) uint64: what the environment was reset with, so that the actions lead to the rows again;
+                    None where that is not known
     weights         (n,) float32, at least 0: how much each row counts against the others; None where all count alike
     states          (n, state size) float64 or None: the environment's whole state at each obs, to put it back there
     layout          what the rows of obs are made of, where they are those of a Dict or Tuple and that is known
@@ -64,6 +67,7 @@ class Demos:
     episode_lengths: Array | None = None
     episode_terminations: Array | None = None
     episode_truncations: Array | None = None
+    episode_seeds: Array | None = None
     weights: Array | None = None
     states: Array | None = None
     layout: Layout | None = field(default=None, compare=False)
@@ -79,7 +83,7 @@ class Demos:
         self._check_shapes()
         self._check_numbers()
         self._check_ends()
-        for _, array in self._given((*PER_ROW, "episode_starts", *WHOLE)):
+        for _, array in self._given((*PER_ROW, "episode_starts", *PER_EPISODE)):
             array.setflags(write=False)
 
     def _refuse(self, what: str) -> NoReturn:
@@ -103,7 +107,7 @@ class Demos:
             if array.size == 0:
                 self._refuse(f"{name} has shape {array.shape}: its rows hold no numbers; record them again")
         check_starts(f"demos {self.source}", self.episode_starts, len(self.obs))
-        for name, array in self._given(WHOLE):
+        for name, array in self._given(PER_EPISODE):
             if array.shape != self.episode_starts.shape:
                 self._refuse(f"{name} has shape {array.shape} but there are {self.num_episodes} episodes; "
                              "give one number per episode")

@@ -15,7 +15,7 @@ import numpy as np
 
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array
-from puffer_il.demos.dataset import PER_ROW, WHOLE, Demos
+from puffer_il.demos.dataset import PER_EPISODE, PER_ROW, WHOLE, Demos
 
 WINDOW = 101  # steps; who acts, and how well, seldom changes within them
 Score = Callable[[Demos, Array], Array]  # demonstrations, (episodes,) bool: known to be good → logits (n,)
@@ -64,7 +64,7 @@ def take_episodes(demos: Demos, chosen: Array) -> Demos:
     """Only the episodes `chosen` (episodes,) bool."""
     rows, lengths = np.repeat(chosen, demos.lengths), demos.lengths[chosen]
     arrays = {name: array[rows] for name in PER_ROW if (array := getattr(demos, name)) is not None}
-    whole = {name: array[chosen] for name in WHOLE if (array := getattr(demos, name)) is not None}
+    whole = {name: array[chosen] for name in PER_EPISODE if (array := getattr(demos, name)) is not None}
     return replace(demos, **arrays, **whole, episode_starts=np.cumsum(lengths) - lengths)
 
 
@@ -81,6 +81,8 @@ def join(first: Demos, second: Demos) -> Demos:
         for name, whole in zip(WHOLE, ("returns", "whole_lengths", "terminated", "truncated"), strict=True):
             a, b = getattr(first, whole), getattr(second, whole)
             arrays[name] = None if a is None or b is None else np.concatenate((a, b))
+    if first.episode_seeds is not None and second.episode_seeds is not None:
+        arrays["episode_seeds"] = np.concatenate((first.episode_seeds, second.episode_seeds))
     starts = np.concatenate((first.episode_starts, second.episode_starts + len(first)))
     return Demos(**arrays, episode_starts=starts, source=f"{first.source} and {second.source}",
                  pictures=first.pictures, notes=(*first.notes, *second.notes))

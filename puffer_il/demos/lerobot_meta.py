@@ -9,6 +9,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from puffer_il.core.errors import InputError, one_line
 from puffer_il.core.spec import Array
 from puffer_il.demos.parquet import Parquet
@@ -16,15 +18,17 @@ from puffer_il.demos.parquet import Parquet
 OLD = re.compile(r"v?1\.")
 OURS = "puffer_il.json"  # beside LeRobot's own files, in sets that we wrote
 MOST_JSON = 2**26  # bytes
+HALF = 0.5  # of a frame that a timestamp may be off: clocks tremble, and float32 rounds
 FRAMES = "to learn from them, export their frames as docs/formats/lerobot.md shows"
 
 
 def read_info(path: Path) -> dict[str, Any]:
-    """Of meta/info.json the columns with their dtype and shape as "features", and the totals. InputError for what is
+    """Of meta/info.json the columns with their dtype and shape as "features", "fps", and the totals. InputError for what is
     none of versions 2.0 to 3.0."""
     try:
         info = json.loads((path / "meta" / "info.json").read_text())
         version, features = str(info["codebase_version"]), info["features"]
+        fps = float(info.get("fps") or 0)
         known = {str(name): (str(one["dtype"]), tuple(one["shape"])) for name, one in features.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"demos {path}: meta/info.json is none of LeRobot's ({one_line(error)}); fetch the data set "
@@ -32,7 +36,8 @@ def read_info(path: Path) -> dict[str, Any]:
     if OLD.match(version):
         raise InputError(f"demos {path}: is LeRobot's codebase_version {version}, but 2.0 to 3.0 are read; convert it "
                          "with lerobot's own scripts")
-    return {"features": known, "total_episodes": info.get("total_episodes"), "total_frames": info.get("total_frames")}
+    return {"features": known, "fps": fps, "total_episodes": info.get("total_episodes"),
+            "total_frames": info.get("total_frames")}
 
 
 def told_shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -66,6 +71,22 @@ def compare(path: Path, info: dict[str, Any], episodes: Array, lengths: Array, n
     if wrong:
         notes.append(f"{len(wrong)} episodes have another length than meta/ says, such as episode {wrong[0]} with "
                      f"{own[wrong[0]]} rows instead of {told[wrong[0]]}: the rows are taken")
+
+
+def compare_times(rows: dict[str, Array], starts: Array, fps: float, notes: list[str]) -> None:
+    """A note where `timestamp` does not go on by a frame: the recorder has lost frames, or written one twice."""
+    times = rows.get("timestamp")
+    if times is None or times.ndim != 1 or times.dtype.kind != "f" or not 0 < fps < np.inf:
+        return
+    steps = np.diff(times.astype(np.float64)) * fps
+    steps[starts[1:] - 1] = 1
+    odd = np.flatnonzero(~(np.abs(steps - 1) < HALF))
+    if len(odd):
+        row = int(odd[0])
+        first = int(starts[np.searchsorted(starts, row, side="right") - 1])
+        notes.append(f"episode {rows['episode_index'][row]}, frame {row - first}: the time to the next frame is "
+                     f"{steps[row] / fps:.3g} s instead of {1 / fps:.3g} s ({len(odd)} frames): frames were lost or "
+                     "recorded twice; split the episode there (demos edit --cut-at), or record it again")
 
 
 def _told_lengths(path: Path) -> dict[int, int]:

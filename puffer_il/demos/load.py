@@ -13,7 +13,7 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array, EnvSpec
 from puffer_il.demos.actions import as_rows
 from puffer_il.demos.check import check_fit
-from puffer_il.demos.dataset import PER_ROW, WHOLE, Demos
+from puffer_il.demos.dataset import PER_EPISODE, PER_ROW, Demos
 from puffer_il.demos.fields import check_named, left_out, with_fields
 from puffer_il.demos.good import Score, mark_good, weigh_by_score
 from puffer_il.demos.pictures import looks_prepared, prepared, turned
@@ -71,7 +71,7 @@ def some_episodes(demos: Demos, first: int, last: int) -> Demos:
     """Those from number `first` to before number `last`."""
     rows = slice(demos.episode_starts[first], demos.episode_ends[last - 1])
     starts = demos.episode_starts[first:last] - rows.start
-    return replace(demos, **_some(demos, PER_ROW, rows), **_some(demos, tuple(WHOLE), slice(first, last)),
+    return replace(demos, **_some(demos, PER_ROW, rows), **_some(demos, tuple(PER_EPISODE), slice(first, last)),
                    episode_starts=starts)
 
 
@@ -79,7 +79,7 @@ def first_rows(demos: Demos, count: int) -> Demos:
     """The first `count` transitions, unweighted, the last of them wherever its episode then is."""
     begun = demos.episode_starts < count
     return replace(demos, **{**_some(demos, PER_ROW, slice(count)), "weights": None},
-                   **_some(demos, ("episode_starts", *WHOLE), begun))
+                   **_some(demos, ("episode_starts", *PER_EPISODE), begun))
 
 
 def fit(demos: Demos, spec: EnvSpec, *, clip_actions: bool = False) -> Demos:

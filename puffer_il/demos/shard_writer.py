@@ -15,7 +15,7 @@ import numpy as np
 
 from puffer_il.core.errors import InputError, one_line
 from puffer_il.demos.build import follows_on
-from puffer_il.demos.dataset import PER_ROW, WHOLE, Demos
+from puffer_il.demos.dataset import PER_EPISODE, PER_ROW, Demos
 from puffer_il.demos.formats import puffer_il
 from puffer_il.demos.kept import check_rounding
 from puffer_il.demos.rows import blocks
@@ -66,7 +66,7 @@ class ShardWriter:
     def add(self, demos: Demos) -> None:
         """Append whole episodes."""
         check_rounding(demos)
-        arrays: dict[str, Any] = {name: getattr(demos, name) for name in (*PER_ROW, *WHOLE)
+        arrays: dict[str, Any] = {name: getattr(demos, name) for name in (*PER_ROW, *PER_EPISODE)
                                   if name != "next_obs" and getattr(demos, name) is not None}
         arrays["episode_starts"] = demos.episode_starts + self.rows
         follows = follows_on(demos)

@@ -18,6 +18,7 @@ import pytest
 import puffer_il
 from puffer_il.cli import main
 from puffer_il.demos import read_demos, read_meta
+from puffer_il.training.policy_origin import changed, digests
 from tests.support.command_line import one_line
 
 ACTING = """
@@ -186,3 +187,27 @@ def test_a_folder_of_rl_zoo_is_played_with_its_statistics(here, capsys):
     shutil.rmtree(inner)
     assert collect(*words, folder) == 2
     assert "holds 2 models (CartPole-v1.zip, best_model.zip); give the file of one" in one_line(capsys)
+
+
+def test_a_policy_that_has_changed_since_is_not_gone_on_with(here, capsys):
+    words = ["cartpole", "--policy", "acting:lean", "--out", "d.npz"]
+    assert collect(*words, "--episodes", 64) == 0
+    assert collect(*words, "--episodes", 65, "--resume") == 0
+    Path("acting.py").write_text(ACTING.replace("> 0", "> 0.01"))
+    capsys.readouterr()
+    assert collect(*words, "--episodes", 66, "--resume") == 2
+    line = one_line(capsys)
+    assert "--resume: d.npz: its policy is no longer the same: acting.py has changed since (SHA-256 " in line
+    assert line.rstrip().endswith("put the old one back, or record to another --out")
+
+
+def test_statistics_that_are_new_or_gone_change_a_policy(tmp_path):
+    model = tmp_path / "model.zip"
+    model.write_bytes(b"weights")
+    alone = digests(model)
+    assert [Path(name).name for name in alone] == ["model.zip"] and not changed(alone, digests(model))
+    (tmp_path / "vecnormalize.pkl").write_bytes(b"numbers")
+    both = digests(model)
+    assert changed(alone, both).endswith("vecnormalize.pkl is new since")
+    assert changed(both, alone).endswith("vecnormalize.pkl has been there, and is not now")
+    assert digests(None) == digests(tmp_path / "none.zip") == {}

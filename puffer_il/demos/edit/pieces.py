@@ -1,6 +1,5 @@
 """Rows of episodes: cut off where nothing happens, cut in two, paired anew with the observations of other rows."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +7,7 @@ import numpy as np
 
 from puffer_il.core.errors import InputError
 from puffer_il.core.rows import Array
-from puffer_il.demos.dataset import PER_ROW, Demos
+from puffer_il.demos.dataset import PER_EPISODE, PER_ROW, Demos
 from puffer_il.demos.edit.episodes import numbers
 from puffer_il.demos.judge.rows import still
 from puffer_il.demos.judge.subject import Subject
@@ -86,5 +85,4 @@ def _rows(demos: Demos, kept: Array, note: str) -> Demos:
 
 def _ends(value: None) -> dict[str, Any]:
     """What is told of whole episodes no longer holds."""
-    names: Sequence[str] = ("episode_returns", "episode_lengths", "episode_terminations", "episode_truncations")
-    return dict.fromkeys(names, value)
+    return dict.fromkeys(PER_EPISODE, value)

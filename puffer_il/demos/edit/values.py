@@ -7,6 +7,7 @@ import numpy as np
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array, EnvSpec
 from puffer_il.demos.dataset import Demos
+from puffer_il.demos.judge.replay import together
 from puffer_il.demos.judge.world import World
 from puffer_il.demos.rows import successors
 
@@ -41,12 +42,15 @@ def _asked(demos: Demos, world: World | None) -> Array:
     if demos.actions is None:
         raise InputError(f"demos {demos.source}: no actions are stored, so the environment cannot tell what they are "
                          "worth; give a number, or none")
-    states = demos.states if demos.states is not None else world.states_of(demos.obs)
-    played = None if states is None else world.replay(states, world.spec.action.chosen(demos.actions))
-    if played is None:
+    states, played, rows = demos.states if demos.states is not None else world.states_of(demos.obs), None, None
+    if states is not None and len(rows := together(states, world.spec.num_agents)) == len(demos):
+        played = world.replay(states[rows], world.spec.action.chosen(demos.actions)[rows])
+    if played is None or not np.isfinite(played.rewards).all():
         raise InputError(f"demos {demos.source}: holds no states that {world.spec.name} can be put into, so its "
                          "rewards are not known; record them with demos collect, or give a number")
-    return played.rewards.astype(np.float32)
+    rewards = np.empty(len(demos), np.float32)
+    rewards[rows] = played.rewards
+    return rewards
 
 
 def rescaled(demos: Demos, ends: tuple[float, float], spec: EnvSpec | None) -> Demos:

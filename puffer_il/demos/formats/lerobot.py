@@ -29,7 +29,7 @@ from puffer_il.core.spec import Array
 from puffer_il.demos.dataset import Demos
 from puffer_il.demos.kept import check_written, columns_beside, known
 from puffer_il.demos.lerobot import write_folder
-from puffer_il.demos.lerobot_meta import FRAMES, as_told, compare, picture_notes, read_info, told_shapes
+from puffer_il.demos.lerobot_meta import FRAMES, as_told, compare, compare_times, picture_notes, read_info, told_shapes
 from puffer_il.demos.logs import demos_of_log, packed, starts_of
 from puffer_il.demos.parquet import Parquet, joined
 
@@ -51,7 +51,8 @@ def read(path: Path, time_limit: int | None = None, obs_columns: Sequence[str] =
     rewards = next((name for name in ("next.reward", "reward") if name in columns), None)
     nexts = [NEXT + name for name in chosen]
     found = {name: name for name in (action, "episode_index", *chosen)} | {
-        name: name for name in ("frame_index", "next.terminated", "next.truncated", "task_index") if name in columns}
+        name: name for name in ("frame_index", "timestamp", "next.terminated", "next.truncated", "task_index")
+        if name in columns}
     found |= {name: name for name in nexts if set(nexts) <= set(columns)} | ({"rewards": rewards} if rewards else {})
     ours = known(columns)
     found |= {name: name for name in ours}
@@ -62,6 +63,7 @@ def read(path: Path, time_limit: int | None = None, obs_columns: Sequence[str] =
     _in_order(source, rows)
     starts = starts_of(rows["episode_index"])
     compare(path, info, rows["episode_index"][starts], np.diff(np.append(starts, len(rows[action]))), notes)
+    compare_times(rows, starts, info["fps"], notes)
     if "task_index" in rows and len(tasks := np.unique(rows["task_index"])) > 1:
         notes.append(f"{len(tasks)} tasks are mixed, which the observations may not tell apart")
     shapes = told_shapes(path)

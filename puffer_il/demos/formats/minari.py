@@ -32,6 +32,7 @@ def read(source: str, time_limit: int | None) -> Demos:
     try:
         dataset = minari.load_dataset(dataset_id)
         episodes = [e for e in dataset.iterate_episodes() if len(e.rewards)]
+        told = [dict(one) for one in dataset.storage.get_episode_metadata([e.id for e in episodes])]
     except FileNotFoundError:
         raise InputError(f"demos {source}: not on this machine; fetch it with `minari download {dataset_id}`") from None
     except ImportError as error:
@@ -41,12 +42,15 @@ def read(source: str, time_limit: int | None) -> Demos:
         raise InputError(f"demos {source}: cannot be read ({one_line(error)}); delete it and fetch it again") from None
     if not episodes:
         raise InputError(f"demos {source}: holds no episodes; choose another dataset")
-    return from_episodes(source, episodes, dataset.observation_space, dataset.action_space)
+    return from_episodes(source, episodes, dataset.observation_space, dataset.action_space,
+                         [one.get("seed") for one in told])
 
 
-def from_episodes(source: str, episodes: Sequence[Any], observation_space: Any, action_space: Any) -> Demos:
+def from_episodes(source: str, episodes: Sequence[Any], observation_space: Any, action_space: Any,
+                  seeds: Sequence[Any]) -> Demos:
     """Demonstrations of Minari's episodes: objects with `id`, `observations`, `actions`, `rewards`, `terminations`,
-    `truncations` and perhaps `infos`, in the form of these spaces. InputError for what does not fit them."""
+    `truncations` and perhaps `infos`, in the form of these spaces; and what each was reset with. InputError for what
+    does not fit them."""
     observations, layout = [e.observations for e in episodes], None
     actions, parts, first = _actions(source, [e.actions for e in episodes], action_space)
     if not all(isinstance(part, np.ndarray) and part.dtype.kind in "biuf" for part in observations):
@@ -74,7 +78,15 @@ def from_episodes(source: str, episodes: Sequence[Any], observation_space: Any, 
                        next_obs=np.concatenate([part[1:] for part in observations]), terminations=terminations,
                        truncations=truncations, episode_starts=starts,
                        rewards=_cut([e.rewards for e in episodes], lengths), layout=layout, notes=notes,
+                       episode_seeds=_seeds(seeds),
                        **fields_of(source, _beside(episodes, lengths), starts, int(lengths.sum())))
+
+
+def _seeds(given: Sequence[Any]) -> Array | None:
+    """(episodes,) uint64, None where one has none, or none that could be one."""
+    if not all(isinstance(seed, int | np.integer) and 0 <= seed < 2**64 for seed in given):
+        return None
+    return np.array([int(seed) for seed in given], np.uint64)
 
 
 def _beside(episodes: Sequence[Any], lengths: Array) -> dict[str, Array]:
@@ -125,12 +137,13 @@ def write(target: str, demos: Demos, spec: EnvSpec, masks: bool = True) -> None:
                              "write an .npz, or rename it in the environment")
     obs, rows = trajectories(demos)
     gaps, beside = np.arange(demos.num_episodes), columns_beside(demos)
+    seeds = [None] * len(gaps) if demos.episode_seeds is None else demos.episode_seeds.tolist()
     episodes = [
         minari.data_collector.EpisodeBuffer(
             observations=spec.unpack(obs[start + gap:end + gap + 1]), actions=spec.action.to_env(rows[start:end]),
             rewards=demos.rewards[start:end], terminations=demos.terminations[start:end],
-            truncations=demos.truncations[start:end], infos=_infos(beside, start, end))
-        for start, end, gap in zip(demos.episode_starts, demos.episode_ends, gaps, strict=True)]
+            truncations=demos.truncations[start:end], infos=_infos(beside, start, end), seed=seed)
+        for start, end, gap, seed in zip(demos.episode_starts, demos.episode_ends, gaps, seeds, strict=True)]
     try:
         with warnings.catch_warnings():  # it asks for authors and links
             warnings.simplefilter("ignore")

@@ -6,7 +6,7 @@ guessed.
                              pictures may be JPEGs, a row of bytes each
     episode_N/actions        (T, …), likewise
     episode_N/rewards, terminations, truncations   (T,)
-    episode_N/infos          only what we wrote there is read
+    episode_N/infos          only what we wrote there is read; and the attribute `seed` of episode_N
 
 `minari` writes this format.
 """
@@ -59,12 +59,13 @@ def _read(file: Hdf5) -> Demos:
         if len(found["rewards"]):
             infos = {name: file.rows(f"{path}/infos/{name}") for name in known(
                 file.names(f"{path}/infos"))} if f"{path}/infos" in file else {}
-            episodes.append(SimpleNamespace(id=path.removeprefix("episode_"), infos=infos, **found))
+            episodes.append(SimpleNamespace(id=path.removeprefix("episode_"), infos=infos,
+                                            seed=file.attribute(path, "seed"), **found))
     if not episodes:
         file.refuse("holds no episodes with a step; record it again")
     if spaces[0] is None:
         spaces = tuple(space_of(found) for found in (episodes[0].observations, episodes[0].actions))
-    return minari.from_episodes(file.source, episodes, *spaces)
+    return minari.from_episodes(file.source, episodes, spaces[0], spaces[1], [e.seed for e in episodes])
 
 
 def _decoded(file: Hdf5, path: str, space: Any) -> Any:

@@ -4,6 +4,7 @@
     episode_starts                     as there; without it an episode begins after each end
     actions                            where they were recorded
     rewards, episode_returns, episode_lengths, episode_terminations, episode_truncations     where there are any
+    episode_seeds (episodes,)          what the environment was reset with, where that is known
     weights   (n,)                     how much each row counts, where not all count alike
     states    (n, state size)          the environment's state at each obs, where it could be told
     final_obs (episodes, *obs_shape)   the last successor of each episode; the others are the next row's obs
@@ -30,7 +31,7 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.frames import Pictures
 from puffer_il.core.rows import Array, Layout, field_from_list, field_to_list
 from puffer_il.demos.build import build_demos, follows_on, shifted
-from puffer_il.demos.dataset import WHOLE, Demos
+from puffer_il.demos.dataset import PER_EPISODE, Demos
 from puffer_il.demos.formats import formats
 from puffer_il.demos.kept import check_rounding
 from puffer_il.demos.npz import Arrays, Npz, save_npz
@@ -40,7 +41,7 @@ MARKS = (("obs", "actions", "terminations"), ("obs", "actions", "truncations"), 
          ("obs", "episode_starts"))
 NAME, VERSION = "puffer_il demos", 1
 OPTIONAL = ("actions", "rewards", "weights", "states")
-STORED = ("obs", "terminations", "truncations", "episode_starts", *OPTIONAL, *WHOLE)
+STORED = ("obs", "terminations", "truncations", "episode_starts", *OPTIONAL, *PER_EPISODE)
 
 
 def write(path: Path | str, demos: Demos, env: str, collected: str, recording: dict[str, Any] | None = None) -> None:
@@ -83,7 +84,7 @@ def read(file: Arrays, time_limit: int | None = None) -> Demos:
         truncations=file.rows("truncations"), episode_starts=starts, notes=notes,
         layout=_layout(file, meta["layout"], obs), action_parts=_action_parts(file, meta["action_parts"]),
         action_first=_action_first(file, meta["action_first"]), pictures=_pictures(file, meta["pictures"]),
-        **{name: file.get(name) for name in OPTIONAL}, **{name: _totals(file, name) for name in WHOLE})
+        **{name: file.get(name) for name in OPTIONAL}, **{name: _totals(file, name) for name in PER_EPISODE})
 
 
 def read_meta(path: Path | str) -> dict[str, Any]:
@@ -170,8 +171,8 @@ def _after_ends(file: Arrays) -> Array:
 
 def _totals(file: Arrays, name: str) -> Array | None:
     array = file.get(name)
-    if array is not None and not np.can_cast(array.dtype, WHOLE[name], "same_kind"):
-        file.refuse(f"{name} has dtype {array.dtype}, not {np.dtype(WHOLE[name])}; save it as that")
+    if array is not None and not np.can_cast(array.dtype, PER_EPISODE[name], "same_kind"):
+        file.refuse(f"{name} has dtype {array.dtype}, not {np.dtype(PER_EPISODE[name])}; save it as that")
     return array
 
 

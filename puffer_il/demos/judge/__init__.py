@@ -10,7 +10,23 @@ import numpy as np
 
 from puffer_il.core.spec import EnvSpec
 from puffer_il.demos.dataset import Demos
-from puffer_il.demos.judge import actions, angles, columns, coverage, ends, episodes, modes, replay, rows, timing
+from puffer_il.demos.judge import (
+    actions,
+    angles,
+    columns,
+    coverage,
+    ends,
+    episodes,
+    modes,
+    motion,
+    numb,
+    replay,
+    rows,
+    seeds,
+    sessions,
+    timing,
+    ways,
+)
 from puffer_il.demos.judge.finding import Finding
 from puffer_il.demos.judge.subject import Subject, looked_at
 from puffer_il.demos.judge.world import World
@@ -18,13 +34,15 @@ from puffer_il.demos.judge.world import World
 DETECTORS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     columns.constant, actions.stored, actions.constant, actions.unused, actions.small, actions.normalised,
     actions.twins, episodes.copies, episodes.short, ends.rewards, ends.weights, ends.flags, ends.totals,
-    ends.successors, ends.finals, timing.carried, replay.reproduced, timing.odd_timing, coverage.starts,
-    columns.clocks, columns.copycat, columns.frozen, angles.odd_angles, rows.spikes, rows.zeros, rows.jumps,
-    rows.disorder, rows.idle, episodes.unlike, modes.conflicting, actions.unrelated)
+    ends.successors, ends.finals, timing.carried, replay.reproduced, seeds.repeated, timing.odd_timing, coverage.starts,
+    coverage.gaps, columns.clocks, columns.copycat, columns.frozen, columns.dead, sessions.sessions, angles.odd_angles,
+    rows.spikes, rows.zeros, rows.jumps, rows.disorder, rows.idle, numb.numb, motion.trembling, motion.hesitating,
+    episodes.unlike, modes.conflicting, ways.two_ways,
+    actions.unrelated)
 ALSO = {"late-frames": ("elsewhere", "unrelated"), "early-frames": ("unrelated",),
         "padding": ("idle", "jump", "zeros"), "time-gap": ("jump",), "spike": ("jump", "unreproduced"),
         "zeros": ("jump", "unreproduced", "spike"), "disorder": ("jump", "successors", "unreproduced", "unrelated"),
-        "reset-leak": ("carried", "unreproduced")}  # what follows from what is said already
+        "reset-leak": ("carried", "unreproduced"), "modes": ("ways",)}  # what follows from what is said already
 
 
 def judge(demos: Demos, spec: EnvSpec | None = None, world: World | None = None) -> list[Finding]:

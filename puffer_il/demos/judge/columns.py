@@ -6,13 +6,14 @@ import numpy as np
 
 from puffer_il.core.rows import Array
 from puffer_il.demos.judge.finding import Finding
-from puffer_il.demos.judge.subject import Subject, runs
+from puffer_il.demos.judge.subject import Subject, runs, some
 
 FEWEST = 50  # rows that follow on one another; fewer rise by chance
 REGULAR = 0.01  # how far a clock's tick, or an episode's pace, may be from the others, relative to it
 MOSTLY = 0.95  # of the rows
 EPS = 4 * float(np.finfo(np.float32).eps)  # of the largest value: what a float32 is rounded by, twice
 FROZEN = 20  # rows without any change of a number that else changes in most rows
+EPISODES = 5  # from which on there are others to compare with
 SAME = 0.999  # correlation from which on two columns are the same, up to their units
 
 
@@ -93,6 +94,26 @@ def frozen(s: Subject) -> Iterator[Finding]:
                                         f"change ({len(found)} times)",
                               "leave those episodes out (demos edit --drop), or look after that sensor", **s.at(a),
                               columns=(int(column),))
+
+
+def dead(s: Subject) -> Iterator[Finding]:
+    """A number that never changes in a few episodes, and in all others in most rows: a sensor that was off."""
+    demos = s.demos
+    if not s.whole or demos.num_episodes < EPISODES or demos.obs.dtype.kind != "f" or not len(s.inner):
+        return
+    changed = np.zeros(s.obs.shape, np.int64)
+    changed[s.inner] = s.steps != 0
+    rates = np.add.reduceat(changed, demos.episode_starts) / np.maximum(demos.lengths - 1, 1)[:, None]
+    still = (rates == 0) & (demos.lengths >= FROZEN)[:, None]
+    few = max(1, demos.num_episodes // 10)
+    for column in map(int, np.flatnonzero(still.any(0))):
+        off = np.flatnonzero(still[:, column])
+        if len(off) <= few and np.delete(rates[:, column], off).min() > 0.5:
+            row = demos.episode_starts[off[0]]
+            yield Finding("frozen", f"observation column {s.named([column])} never changes in {len(off)} of "
+                                    f"{demos.num_episodes} episodes ({some(off)}), and always in the others",
+                          "leave those episodes out (demos edit --drop), or look after that sensor", **s.at(row),
+                          columns=(column,))
 
 
 def copycat(s: Subject) -> Iterator[Finding]:

@@ -6,12 +6,17 @@ import numpy as np
 
 from puffer_il.core.rows import Array
 from puffer_il.demos.judge.finding import Finding
+from puffer_il.demos.judge.sessions import split_by
 from puffer_il.demos.judge.subject import Subject, some
 
 ASKED, FEWEST = 256, 32  # starts of the environment, and from how many on they say something
 DRAWS = 20  # as many sets of its own starts as the demonstrations have, to compare with
 WORSE = 1.3  # times the worst of these: further from the environment's starts than any such set is
 BEYOND = 0.5  # of the range of its starts that a start may lie outside, as ASKED do not show all of it
+BY_CHANCE = 1e-3  # how seldom starts that are spread evenly leave such a gap, over all columns
+FEWEST_EPISODES = 20
+SIDES = 0.05, 3  # share of the episodes, and how many, that must begin on either side: an outlier makes no gap
+PLACES = 0.9  # of the starts must differ: a few fixed places are meant
 UNITS = ((180 / np.pi, "degrees, not radians"), (np.pi / 180, "radians, not degrees"), (1000, "thousandths"),
          (0.001, "in units of 1,000"), (100, "hundredths"), (0.01, "in units of 100"))
 
@@ -30,6 +35,33 @@ def starts(s: Subject) -> Iterator[Finding]:
         yield _elsewhere(s, beyond, own, theirs)
     elif s.whole and demos.num_episodes > 1 and np.ptp(own, axis=0).any():
         yield from _holes(s, own, theirs)
+
+
+def gaps(s: Subject) -> Iterator[Finding]:
+    """A range in which no episode begins, in the middle of those in which they do; where no environment tells where its
+    own episodes begin. Of n points spread evenly over a range, the chance that some two neighbours are apart by a share
+    g of it is at most (n − 1)(1 − g)^(n − 2)."""
+    demos = s.demos
+    firsts, count = s.obs[demos.episode_starts], demos.num_episodes
+    known = s.world is not None and s.spec is not None and demos.obs.shape[1:] == s.spec.obs_shape
+    if known or not s.whole or not firsts.shape[1] or count < FEWEST_EPISODES:
+        return
+    fewest = max(SIDES[1], SIDES[0] * count)
+    found = []
+    elsewhere = split_by(s)[0]  # which a camera may have been moved for
+    for column in map(int, np.setdiff1d(np.flatnonzero(np.ptp(firsts, axis=0) > 0), elsewhere)):
+        values = np.unique(firsts[:, column])
+        if len(values) < PLACES * count:
+            continue
+        widths = np.diff(values) / (values[-1] - values[0])
+        k = int(widths.argmax())
+        chance = (count - 1) * (1 - widths[k]) ** (count - 2) if min(k + 1, len(values) - k - 1) >= fewest else 1.0
+        found.append((chance, column, values[k], values[k + 1]))
+    if found and min(found)[0] * len(found) < BY_CHANCE:
+        _, column, low, high = min(found)
+        yield Finding("gap", f"no episode begins with observation column {s.named([column])} between {low:.4g} and "
+                             f"{high:.4g}, though they do on both sides",
+                      "add episodes that begin there, unless the task never does", columns=(column,))
 
 
 def _elsewhere(s: Subject, beyond: Array, own: Array, theirs: Array) -> Finding:

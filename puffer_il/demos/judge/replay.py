@@ -19,17 +19,22 @@ REWARD = 1e-3  # relative to the largest reward
 
 def reproduced(s: Subject) -> Iterator[Finding]:
     demos, spec, world = s.demos, s.spec, s.world
-    if world is None or spec is None or demos.actions is None or not s.obs.shape[1] or not s.whole:
+    if world is None or spec is None or demos.actions is None or not s.whole:
         return
     if demos.obs.shape[1:] != spec.obs_shape or demos.actions.shape[1] not in (spec.action.dim, spec.action.width):
         return
-    rows = np.arange(min(len(demos), MOST))
+    rows = np.arange(min(len(demos), world.most))
     states, stored = demos.states, True
     if states is None:
         states, stored = world.states_of(demos.obs[rows]), False
     if states is None:
         return
-    actions = spec.action.chosen(demos.actions)
+    rows = rows[together(states[rows], spec.num_agents)]
+    if not stored:
+        rows = rows[np.isfinite(states[rows]).all(1)]
+    if not len(rows):
+        return
+    actions, unsure = spec.action.chosen(demos.actions), 0.0 if stored else world.unsure
     played = world.replay(states[rows], actions[rows])
     if played is None:
         yield Finding("states", "the environment cannot be put into the stored states",
@@ -49,20 +54,36 @@ def reproduced(s: Subject) -> Iterator[Finding]:
                       "states and observations stand in different rows, or are of other parameters of the "
                       "environment: record them together",
                       **s.at(wrong[0]))
-    elif differs.any():
+    elif differs.mean() > unsure:
         yield _unlike(s, rows, differs, played, stored)
     else:
-        yield from _rewards(s, rows, played)
-        yield from _ends(s, rows, played)
+        yield from _rewards(s, rows, played, unsure)
+        yield from _ends(s, rows, played, unsure)
+
+
+def together(states: Array, agents: int) -> Array:
+    """(k * agents,) the numbers of those rows of `states` (n, state size) whose state so many rows share as there are
+    agents in an environment, side by side: they took part in the same step. Agents are in the order of their rows, as
+    recordings have them."""
+    if agents == 1:
+        return np.arange(len(states))
+    _, kind, counts = np.unique(states, axis=0, return_inverse=True, return_counts=True)
+    kind = kind.reshape(-1)
+    rows = np.flatnonzero(counts[kind] == agents)
+    steps = rows[np.argsort(kind[rows], kind="stable")].reshape(-1, agents)
+    return steps[np.argsort(steps[:, 0])].reshape(-1)
 
 
 def _same(one: Steps, other: Steps) -> bool:
-    return all(np.array_equal(getattr(one, name), getattr(other, name))
+    return all(np.array_equal(getattr(one, name), getattr(other, name), equal_nan=True)
                for name in ("next_obs", "rewards", "terminations"))
 
 
 def _differs(s: Subject, rows: Array, seen: Array, before: bool = False) -> Array:
-    """(rows,) bool, where what the environment shows is not what was recorded."""
+    """(rows,) bool, where what the environment shows is not what was recorded; pictures to the last pixel."""
+    if not s.obs.shape[1]:
+        told = np.asarray((s.demos.obs if before else s.demos.next_obs)[rows])
+        return (seen != told).reshape(len(rows), -1).any(1)
     recorded, own = (s.obs if before else s.next_obs)[rows], s.numbers(seen)
     usual = np.abs(s.next_obs - s.obs).mean(0)
     slack = NEAR * usual + 1e-5 * np.abs(s.obs).max(0) + 1e-7
@@ -72,8 +93,11 @@ def _differs(s: Subject, rows: Array, seen: Array, before: bool = False) -> Arra
 def _shifted(s: Subject, rows: Array, states: Array, actions: Array, differs: Array) -> Finding | None:
     """Whether actions of other rows, or others of the same row, lead to what was recorded."""
     assert s.world is not None and s.spec is not None
+    agents = s.spec.num_agents
     inside = np.isin(rows, s.inner) & np.isin(rows - 1, s.inner)
-    some = rows[inside][:2_000]
+    inside = np.repeat(inside.reshape(-1, agents).all(1), agents)  # steps of which every agent knows the next ones
+    chosen = np.flatnonzero(inside)[:2_000 // agents * agents]
+    some, own = rows[chosen], differs[chosen].mean() if len(chosen) else 0.0
     if len(some) < 20:
         return None
     tries = [("late-frames", actions[some - 1], "the action of the row before leads to the recorded observations, not "
@@ -89,7 +113,6 @@ def _shifted(s: Subject, rows: Array, states: Array, actions: Array, differs: Ar
         tries.append(("mirrored-actions", np.array(spec.action.nvec) - 1 - actions[some],
                       "actions numbered in the opposite order lead to the recorded observations",
                       "number them as the environment does"))
-    own = differs[some].mean()
     for kind, tried, what, remedy in tries:
         played = s.world.replay(states[some], tried)
         if played is not None and own > 1 - SHIFT and (off := _differs(s, some, played.next_obs).mean()) <= min(
@@ -99,44 +122,47 @@ def _shifted(s: Subject, rows: Array, states: Array, actions: Array, differs: Ar
 
 
 def _unlike(s: Subject, rows: Array, differs: Array, played: Steps, stored: bool) -> Finding:
-    first = int(np.argmax(differs))
-    own, recorded = s.numbers(played.next_obs)[first], s.next_obs[rows[first]]
-    column = int(np.argmax(np.abs(own - recorded) / s.scale))
+    first, kind = int(np.argmax(differs)), "state" if stored else "observation"
     cause = ("those rows were altered, or rows are missing" if differs.mean() < 0.2 else
              "the recording is of other parameters of the environment, or of another version of it")
-    kind = "state" if stored else "observation"
+    remedy, count = f"{cause}; give them with --env.kwargs, or leave those episodes out", (
+        f"({differs.sum()} of {len(rows)} rows)")
+    if not s.obs.shape[1]:
+        return Finding("unreproduced", f"the recorded action leads from the recorded {kind} to another picture than "
+                                       f"the recorded one {count}", remedy, **s.at(rows[first]))
+    own, recorded = s.numbers(played.next_obs)[first], s.next_obs[rows[first]]
+    column = int(np.argmax(np.abs(own - recorded) / s.scale))
     return Finding("unreproduced", f"the recorded action leads from the recorded {kind} to {own[column]:.4g} in "
                                    f"observation column {s.named([column])}, but {recorded[column]:.4g} was recorded "
-                                   f"({differs.sum()} of {len(rows)} rows)",
-                   f"{cause}; give them with --env.kwargs, or leave those episodes out", **s.at(rows[first]),
-                   columns=(column,))
+                                   f"{count}", remedy, **s.at(rows[first]), columns=(column,))
 
 
-def _rewards(s: Subject, rows: Array, played: Steps) -> Iterator[Finding]:
+def _rewards(s: Subject, rows: Array, played: Steps, unsure: float) -> Iterator[Finding]:
     recorded = s.demos.rewards
     if recorded is None:
         return
     slack = REWARD * max(np.abs(recorded).max(), np.abs(played.rewards).max())
     wrong = np.abs(recorded[rows] - played.rewards) > slack
-    if not wrong.any():
+    if not wrong.any() or wrong.mean() <= unsure:
         return
-    row, late = rows[np.argmax(wrong)], ""
-    inner = np.setdiff1d(rows, s.demos.episode_starts)
-    if len(inner) and (np.abs(recorded[inner] - played.rewards[inner - 1]) <= slack).mean() > SHIFT > 1 - wrong.mean():
+    first, late = int(np.argmax(wrong)), ""
+    inner = np.isin(rows, s.inner)
+    if inner.any() and (np.abs(recorded[rows[inner] + 1] - played.rewards[inner]) <= slack).mean() > SHIFT > (
+            1 - wrong.mean()):
         late = ", which is that of the row before: rewards come one row late"
-    yield Finding("rewards", f"the environment rewards this row with {played.rewards[row]:.4g}, but {recorded[row]:.4g}"
-                             f" was recorded{late} ({wrong.sum()} of {len(rows)} rows)",
-                  "take the environment's with demos edit --rewards env", **s.at(row))
+    yield Finding("rewards", f"the environment rewards this row with {played.rewards[first]:.4g}, but "
+                             f"{recorded[rows[first]]:.4g} was recorded{late} ({wrong.sum()} of {len(rows)} rows)",
+                  "take the environment's with demos edit --rewards env", **s.at(rows[first]))
 
 
-def _ends(s: Subject, rows: Array, played: Steps) -> Iterator[Finding]:
+def _ends(s: Subject, rows: Array, played: Steps, unsure: float) -> Iterator[Finding]:
     ends, cut = s.demos.terminations[rows], s.demos.truncations[rows]
     for wrong, what, remedy in (
             (ends & ~played.terminations, "a termination was recorded, but the environment goes on",
              "a time limit is a truncation: name it with demos import --time-limit STEPS"),
             (~ends & played.terminations, "the environment terminates here, but "
              + "no termination was recorded", "mark it in terminations, or its value counts beyond the end")):
-        if wrong.any():
+        if wrong.any() and wrong.mean() > unsure:
             row = rows[np.argmax(wrong)]
             also = "a truncation" if cut[row] else ""
             yield Finding("ends", what.replace("no termination", also or "no termination") + f" ({wrong.sum()} rows)",

@@ -1,5 +1,6 @@
 """A folder of RL Baselines3 Zoo, logs/ppo/CartPole-v1_1: `CartPole-v1.zip` and `best_model.zip`, beside them a folder
-`CartPole-v1` with `config.yml`, the hyperparameters, and `vecnormalize.pkl` where observations were normalised.
+`CartPole-v1` with `config.yml`, the hyperparameters, and `vecnormalize.pkl` where observations were normalised. In what
+the Zoo puts on the Hub, and in copies, both lie beside the model itself.
 
 Only one line of the YAML is looked at, as text: whether it says `normalize`.
 """
@@ -8,6 +9,7 @@ import re
 from pathlib import Path
 
 from puffer_il.core.errors import InputError
+from puffer_il.rollout.policy_files import vecnormalize
 
 
 def is_one(folder: Path) -> bool:
@@ -24,13 +26,13 @@ def model_in(folder: Path) -> Path:
         raise InputError(f"policy {folder}: holds {len(models)} models ({', '.join(path.name for path in models)}); "
                          "give the file of one of them")
     model = models[0]
-    config = folder / model.stem / "config.yml"
-    text = config.read_text(errors="replace") if config.is_file() else ""
+    places = (folder / model.stem / "config.yml", folder / "config.yml")
+    config = next((path for path in places if path.is_file()), None)
+    text = config.read_text(errors="replace") if config is not None else ""
     said = re.search(r"""\bnormalize\b['"]?:?\s*-?\s*(.*)""", text)  # "normalize: true", "- - normalize\n    - true"
     how = said[1].strip() if said is not None else ""
     normalised = re.match(r"""true|['"]?(dict\(|\{)""", how) and not re.search(r"norm_obs\W{1,4}False", how)
-    statistics = folder / model.stem / "vecnormalize.pkl"
-    if normalised and not statistics.is_file():
-        raise InputError(f"policy {folder}: {config.name} says that observations were normalised ({how}), "
-                         f"but there is no {model.stem}/{statistics.name}; copy the whole folder")
+    if normalised and vecnormalize.beside(model) is None:
+        raise InputError(f"policy {folder}: config.yml says that observations were normalised ({how}), "
+                         f"but there is no {model.stem}/vecnormalize.pkl; copy the whole folder")
     return model

@@ -3,8 +3,9 @@
     python -m tests.demos.judge.side_by_side FOLDER BIN
 
 FOLDER is where the recordings are written, as LeRobot 3.0 data sets; BIN the folder of the programs `rrc` and `raftaar`
-(pip install robot-report-card[score] raftaar[lerobot], in an environment of its own). Printed is, for each kind of
-damage, what each of them says that it does not say of the recording before it was damaged.
+(pip install robot-report-card[score,sim] raftaar[lerobot], in an environment of its own). Printed is, for each kind of
+damage, what each of them says that it does not say of the recording before it was damaged: of our own kinds, and of the
+faults that the other two invent.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.demos.judge import damage
+from tests.demos.judge import damage, peer_faults
 
 EPISODES = 24  # of detour, 2,141 rows
 
@@ -37,13 +38,17 @@ KINDS = {"frames a row late": damage.late, "actions a row late": damage.late_act
          "an actuator recorded twice": swapped, "actions of other rows": damage.shuffled_actions}
 
 
-def ours(folder: Path) -> dict[str, str]:
+def ours(folder: Path, env: str = "") -> dict[str, str]:
     """Alone, and against the environment where its observations are those of the environment."""
     found = {}
-    for words in ([], ["--env", "detour"]):
+    for words in ([], ["--env", env]) if env else ([],):
         said = subprocess.run([sys.executable, "-m", "puffer_il", "demos", "check", folder, "--json", *words],
                               capture_output=True, text=True, check=False)
-        found |= {one["kind"]: one["line"] for one in json.loads(said.stdout)["findings"] if not one["refused"]}
+        if not said.stdout:
+            return {"refused": said.stderr.strip()}
+        told = json.loads(said.stdout)
+        found |= {one["kind"]: one["line"] for one in told["findings"] if not one["refused"]}
+        found |= {note: note for note in told["notes"] if "frame" in note}
     return found
 
 
@@ -71,14 +76,32 @@ def main(target: Path, programs: Path) -> None:
         np.savez(file, **d)
         subprocess.run([sys.executable, "-m", "puffer_il", "demos", "export", file, folder, "--to", "lerobot"],
                        capture_output=True, check=True)
+        said = {"puffer_il": ours(folder, "detour"), "robot-report-card": report_card(folder, programs),
+                "raftaar": raftaar(folder, programs)}
+        before = before or said
+        show(name, said, before if said is not before else {})
+    own, sound = target / "raftaar-synth", target / "rrc-bench"
+    before = {}
+    for name, folder, same in peer_faults.of_raftaar(own, programs):
+        said = {"puffer_il": ours(same), "robot-report-card": report_card(same, programs),
+                "raftaar": raftaar(folder, programs)}
+        before = before or said
+        show(f"raftaar's {name}", said, before if said is not before else {})
+    before = {}
+    for name, folder in (*peer_faults.of_report_card(sound, programs),
+                         *peer_faults.corrupted(sound / "sound.lerobot", target / "rrc-corrupt", programs)):
         said = {"puffer_il": ours(folder), "robot-report-card": report_card(folder, programs),
                 "raftaar": raftaar(folder, programs)}
-        print(f"== {name}")
-        for who, lines in said.items():
-            for key, line in lines.items():
-                if key not in before.get(who, {}):
-                    print(f"   {who}: {key}: {line}")
         before = before or said
+        show(f"robot-report-card's {name}", said, before if said is not before else {})
+
+
+def show(name: str, said: dict[str, dict[str, str]], before: dict[str, dict[str, str]]) -> None:
+    print(f"== {name}")
+    for who, lines in said.items():
+        for key, line in lines.items():
+            if before.get(who, {}).get(key) is None:
+                print(f"   {who}: {key}: {line}", flush=True)
 
 
 if __name__ == "__main__":

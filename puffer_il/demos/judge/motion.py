@@ -1,0 +1,88 @@
+"""How episodes move: those whose actions tremble far more than the others', and those that hesitate on their way.
+
+Up to a third of a recording may be such, as where one of three operators had an unsteady hand; what sets them apart is
+that nothing lies between them and the others.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from puffer_il.core.rows import Array
+from puffer_il.core.text import number
+from puffer_il.demos.judge.finding import Finding
+from puffer_il.demos.judge.subject import Subject, some
+
+FEWEST, MOST = 15, 0.4  # episodes, and the share of them that may be unlike the others
+LONG = 20  # rows, below which an episode says little of how it moves
+MORE = 3.0  # times as much as the middle one of the others trembles
+BETWEEN = 1.6  # times as much as the shakiest of the others: nothing lies between
+AHEAD = 15  # rows over which it is looked how far something has come, so that trembling on the spot is none
+SLOW, FAST = 0.2, 0.5  # of how far it comes when it is fast
+SHARE = 0.13  # of the rows, by which an episode must stand still more than four fifths of the others
+
+
+def trembling(s: Subject) -> Iterator[Finding]:
+    """A second difference is little where a hand moves steadily, however fast, and large where it shakes."""
+    demos = s.demos
+    long = demos.lengths >= LONG
+    if not s.continuous or not s.whole or long.sum() < FEWEST:
+        return
+    shake = np.zeros(len(demos))
+    middle = s.inner[np.isin(s.inner + 1, s.inner)]
+    spread = s.acted.std(0) + 1e-12
+    bends = (s.acted[middle] - 2 * s.acted[middle + 1] + s.acted[middle + 2]) / spread
+    shake[middle] = np.square(bends).mean(1)
+    values = np.sqrt(np.add.reduceat(shake, demos.episode_starts) / np.maximum(demos.lengths - 2, 1))[long]
+    order = np.sort(values)
+    first = int((1 - MOST) * len(order))
+    ratios = order[first + 1:] / np.maximum(order[first:-1], 1e-9)
+    if not len(ratios) or ratios.max() < BETWEEN:
+        return
+    others = first + 1 + int(np.argmax(ratios >= BETWEEN))
+    least, usual = float(order[others]), float(np.median(order[:others]))
+    if not 0 < MORE * usual < least:
+        return
+    episodes = np.flatnonzero(long)[values >= least]
+    yield Finding("trembling", f"the actions of {len(episodes)} of {demos.num_episodes} episodes ({some(episodes)}) "
+                               f"tremble {least / usual:.2g} times as much as the others', or more",
+                  "look whether the hand or the wire was loose, and leave them out (demos edit --drop)",
+                  episode=int(episodes[0]), row=int(demos.episode_starts[episodes[0]]))
+
+
+def hesitating(s: Subject) -> Iterator[Finding]:
+    """Rows in which an episode hardly gets anywhere before it moves on; coming to rest where episodes end, or balancing
+    there, is none of these."""
+    demos = s.demos
+    long = np.flatnonzero(demos.lengths >= 3 * AHEAD)
+    if not s.whole or demos.obs.dtype.kind != "f" or len(long) < FEWEST or not s.moves.any():
+        return
+    points = s.obs[:, s.moves] / s.scale[s.moves]
+    finals = points[demos.episode_ends[long] - 1]
+    shares, firsts = np.zeros(len(long)), np.zeros(len(long), np.int64)
+    for k, e in enumerate(long):
+        shares[k], firsts[k] = _still(points[demos.episode_starts[e]:demos.episode_ends[e]], finals)
+    low, high = np.quantile(shares, (0.5, 0.8))
+    found = np.flatnonzero(shares > high + SHARE + 2 * (high - low))
+    if len(found):
+        e = long[found[0]]
+        yield Finding("hesitating", f"stands still in {100 * shares[found[0]]:.0f}% of its rows before it moves on, "
+                                    f"most others in {number(100 * low)}% ({len(found)} such episodes: "
+                                    f"{some(long[found])})",
+                      "a clone that hesitates in a state stays there: cut those rows out, or leave the episodes out",
+                      episode=int(e), row=int(demos.episode_starts[e] + firsts[found[0]]))
+
+
+def _still(points: Array, finals: Array) -> tuple[float, int]:
+    """The share of rows that get nowhere, before the last that do, and far from where any episode ends; and the first
+    of them."""
+    away = np.sqrt(np.square(points[AHEAD:] - points[:-AHEAD]).sum(1))
+    fast = np.quantile(away, 0.95)
+    if fast <= 0:
+        return 0.0, 0
+    slow = np.flatnonzero(away[:int(np.flatnonzero(away >= FAST * fast)[-1])] < SLOW * fast)
+    if len(slow):
+        there, ends = points[slow], np.square(finals).sum(1)
+        rest = (np.square(there).sum(1)[:, None] + ends - 2 * there @ finals.T).min(1)
+        slow = slow[rest > fast**2 / 4]
+    return float(len(slow) / len(points)), int(slow[0]) if len(slow) else 0

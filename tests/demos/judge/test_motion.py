@@ -1,0 +1,124 @@
+"""How episodes move, where they begin and which way they take: an arm that reaches for a goal, sound and spoilt."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from puffer_il.demos import judge, read_demos
+
+EPISODES, STEPS = 40, 60
+CAMERA = np.random.default_rng(9).normal(size=(4, 6))
+
+
+class Arm:
+    """A hand that goes from near the origin to a goal, about which a camera says six numbers."""
+
+    def __init__(self, tremble=0.003, seed=0):
+        self.rng = np.random.default_rng(seed)
+        self.goals = self.rng.uniform([0.6, -0.3], [0.8, 0.3], (EPISODES, 2))
+        self.via = np.tile([0.4, 0.2], (EPISODES, 1))
+        self.tremble = np.full(EPISODES, tremble)
+        self.pause = np.zeros(EPISODES, int)
+        self.light = np.zeros(EPISODES)
+
+    def played(self):
+        """The arrays of all episodes."""
+        at, steps = 0.003 * self.rng.normal(size=(EPISODES, 2)), np.zeros(EPISODES, int)
+        seen, done = [], []
+        for _ in range(STEPS + 1):
+            target = np.where((steps < STEPS // 3)[:, None], self.via, self.goals)
+            action = np.clip(0.5 * (target - at), -0.035, 0.035)
+            waits = (steps == STEPS // 6) & (self.pause > 0)
+            action = np.where(waits[:, None], 0, action) + self.tremble[:, None] * self.rng.normal(size=(EPISODES, 2))
+            eyes = np.tanh(np.concatenate([at, self.goals], 1) @ CAMERA) + self.light[:, None]
+            seen.append(np.concatenate([at, self.goals, eyes], 1))
+            done.append(action)
+            at = at + action + 0.001 * self.rng.normal(size=at.shape)
+            self.pause, steps = self.pause - waits, steps + ~waits
+        obs, actions = np.array(seen).swapaxes(0, 1), np.array(done).swapaxes(0, 1)
+        cut = np.zeros((EPISODES, STEPS), bool)
+        cut[:, -1] = True
+        return {"obs": obs[:, :-1].reshape(-1, 10).astype(np.float32),
+                "next_obs": obs[:, 1:].reshape(-1, 10).astype(np.float32),
+                "actions": actions[:, :-1].reshape(-1, 2).astype(np.float32), "terminations": np.zeros(cut.size, bool),
+                "truncations": cut.reshape(-1), "rewards": np.ones(cut.size),
+                "episode_starts": np.arange(0, cut.size, STEPS)}
+
+
+def trembles(arm):
+    arm.tremble[[3, 4, 11, 12, 30]] *= 10
+
+
+def hesitates(arm):
+    arm.pause[[5, 17]] = 25
+
+
+def two_ways(arm):
+    arm.via[arm.rng.random(EPISODES) < 0.4, 1] *= -1
+
+
+def hole(arm):
+    arm.goals[:, 1] = np.where(np.abs(arm.goals[:, 1]) < 0.12, 0.25 * np.sign(arm.goals[:, 1]), arm.goals[:, 1])
+    arm.goals += 0.01 * arm.rng.normal(size=arm.goals.shape)
+
+
+def other_light(arm):
+    arm.light[[2, 9, 10, 21, 33, 38]] = 1.2
+
+
+KINDS = {
+    "hands that shake": (trembles, "trembling", r"of 5 of 40 episodes \(3, 4, 11, 12, 30\) tremble .* times.*--drop"),
+    "hesitation": (hesitates, "hesitating", r"episode 5, row 3..: stands still in .*\(2 such episodes: 5, 17\); .*cut"),
+    "two ways round": (two_ways, "ways", r"rows after the start observation column 1 is around .*--policy.head mix"),
+    "a hole in the goals": (hole, "gap", r"no episode begins with observation column 3 between -0.* and 0.*; add"),
+    "another light": (other_light, "sessions", r"episode 2, row 120: \d .*\(4, 5, 6, .*\) read otherwise in 6 ep"),
+}
+
+
+def found(arm, change=lambda d: None):
+    d = arm.played()
+    change(d)
+    return {finding.kind: finding.line for finding in judge(read_demos(d))}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_sound_arm_is_not_blamed(seed):
+    assert not found(Arm(seed=seed))
+
+
+@pytest.mark.parametrize(("spoil", "kind", "said"), KINDS.values(), ids=KINDS)
+def test_what_is_wrong_with_the_arm_is_told(spoil, kind, said):
+    arm = Arm()
+    spoil(arm)
+    lines = found(arm)
+    assert lines.keys() - {"unlike"} == {kind} and re.search(said, lines[kind]), lines
+
+
+def test_an_actuator_that_goes_numb_is_told():
+    def numb(d):
+        rows = np.arange(len(d["obs"])) % STEPS
+        part = (rows >= 20) & (rows < 40)
+        d["actions"][part, 0] = 1e-4 * np.random.default_rng(0).normal(size=part.sum())
+
+    line = found(Arm(), numb)["numb-action"]
+    assert re.search(r"episode 0, row \d+: action column 0 hardly moves in 27% of the rows.*stuck", line), line
+
+
+def test_what_is_held_still_or_comes_to_rest_is_not_numb():
+    def held(d):
+        d["actions"] = np.column_stack([d["actions"], np.arange(len(d["obs"])) % STEPS > 30]).astype(np.float32)
+
+    assert "numb-action" not in found(Arm(), held)
+    assert "numb-action" not in found(Arm(tremble=0.0))
+
+
+def test_a_sensor_that_is_off_for_an_episode_is_told():
+    def off(d):
+        d["obs"][5 * STEPS:6 * STEPS, 0] = d["obs"][5 * STEPS, 0]
+        d["next_obs"][5 * STEPS:6 * STEPS, 0] = d["obs"][5 * STEPS, 0]
+
+    line = found(Arm(), off)["frozen"]
+    assert re.search(r"episode 5, row 300: observation column 0 never changes in 1 of 40 episodes \(5\)", line), line

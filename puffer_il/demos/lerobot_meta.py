@@ -23,8 +23,8 @@ FRAMES = "to learn from them, export their frames as docs/formats/lerobot.md sho
 
 
 def read_info(path: Path) -> dict[str, Any]:
-    """Of meta/info.json the columns with their dtype and shape as "features", "fps", and the totals. InputError for what is
-    none of versions 2.0 to 3.0."""
+    """Of meta/info.json the columns with their dtype and shape as "features", "fps", and the totals. InputError for
+    what is none of versions 2.0 to 3.0."""
     try:
         info = json.loads((path / "meta" / "info.json").read_text())
         version, features = str(info["codebase_version"]), info["features"]

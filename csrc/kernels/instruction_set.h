@@ -2,6 +2,7 @@
 #include "simd.h"
 #include "mlp.h"
 #include "losses.h"
+#include "cloning_block.h"
 #include "sampling.h"
 
 #define NAME_(isa) #isa

@@ -43,6 +43,14 @@ typedef struct {
     float share;                            // 1 / sum of the weights
 } PpoSettings;
 
+/* Behaviour cloning's loss: negative log-likelihood, or squared distances (losses.py has both); `class_weights`
+ * (num_params,) multiply a discrete dimension's by that of the action taken, NULL: none. */
+typedef struct {
+    float ent_coef, label_smoothing;
+    int32_t squares;
+    const float *class_weights;
+} CloningLoss;
+
 /* Adam with decoupled weight decay (Kingma and Ba 2015; Loshchilov and Hutter 2019) after clipping the gradient's norm. */
 typedef struct {
     float learning_rate, beta1, beta2, eps, weight_decay, max_grad_norm;  // 0: not clipped
@@ -50,10 +58,12 @@ typedef struct {
 
 enum { CROSS_ENTROPY, LEAST_SQUARES, WASSERSTEIN };  // losses of a discriminator
 enum { PPO_POLICY, PPO_VALUE, PPO_ENTROPY, PPO_KL, PPO_CLIPPED, PPO_STATS };
+enum { CLONING_LOSS, CLONING_NLL, CLONING_ENTROPY, CLONING_STATS };
 
-/* One block's rows beside their observations; rows that do not count have weight 0. */
+/* One block's rows beside their observations; rows that do not count have weight 0. `present` is 1 for rows of whatever
+ * weight, 0 for what fills the block behind them. */
 typedef struct {
-    float logprobs[BLOCK], values[BLOCK], advantages[BLOCK], returns[BLOCK], weights[BLOCK];
+    float logprobs[BLOCK], values[BLOCK], advantages[BLOCK], returns[BLOCK], weights[BLOCK], present[BLOCK];
     union {
         int32_t chosen[MAX_DIMS][BLOCK];
         float actions[MAX_DIMS][BLOCK];

@@ -31,8 +31,8 @@ typedef struct {
     void (*mode_block)(const Distribution *, const float *params, RowBlock *out);
     void (*ppo_block)(const Distribution *, const PpoSettings *, const float *params, const float *values,
                       const RowBlock *, float *params_gradient, float *values_gradient, double *stats, float *log_std);
-    void (*cloning_block)(const Distribution *, float ent_coef, float share, const float *params, const RowBlock *,
-                          float *params_gradient, double *stats, float *log_std);
+    void (*cloning_block)(const Distribution *, const CloningLoss *, float share, const float *params,
+                          const RowBlock *, float *params_gradient, double *stats, float *log_std);
     void (*verdict_block)(int loss, const float *scores, float side, float label, const float *weights, float ent_coef,
                           float *gradient, double *stats);
     void (*adam)(const AdamSettings *, double step, float factor, int64_t n, float *p, const float *g, float *m,

@@ -133,22 +133,6 @@ static void V(ppo_block)(const Distribution *dist, const PpoSettings *ppo, const
         stats[k] += V(sum)(sums[k]);
 }
 
-/* Behaviour cloning: L = sum share * weight * (-log π - ent_coef * entropy). stats: sums of weight * -log π, weight *
- * entropy, both times share. */
-static void V(cloning_block)(const Distribution *dist, float ent_coef, float share, const float *params,
-                             const RowBlock *rows, float *params_gradient, double *stats, float *log_std) {
-    F loss = V(all)(0), total_entropy = V(all)(0);
-    EACH_VECTOR(r) {
-        const F weight = V(load)(rows->weights + r) * share;
-        F entropy;
-        loss -= weight * V(log_prob)(dist, params, rows, r, &entropy);
-        total_entropy += weight * entropy;
-        V(distribution_gradient)(dist, params, rows, r, -weight, -weight * ent_coef, params_gradient, log_std);
-    }
-    stats[0] += V(sum)(loss);
-    stats[1] += V(sum)(total_entropy);
-}
-
 /* Loss of scores of one side (1 the expert's, -1 the policy's) with their label, less ent_coef times the entropy of
  * sigmoid(score); rows weigh `weights`. Cross-entropy; squares of the distance to 2 label - 1; -side * score. stats: sums
  * of the loss and of the scores, and how many scores are on their side, all weighted. */

@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { MAX_HIDDEN = 3, MAX_HEADS = 2, BLOCK = 48, PAD = 16, TILE_ROWS = 6, NARROW_HEAD = 8 };
+enum { MAX_HIDDEN = 8, MAX_HEADS = 2, BLOCK = 48, PAD = 16, TILE_ROWS = 6, NARROW_HEAD = 8 };
 enum { IDENTITY, TANH, RELU, SILU, ELU };
 
 typedef struct {

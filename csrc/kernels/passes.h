@@ -11,7 +11,8 @@
 #include "pool.h"
 
 enum {
-    MOST_CHUNKS = 64,
+    MOST_CHUNKS = 64, LEAST_CHUNKS = 4,
+    MOST_SUMS = 1 << 25,    // floats that the gradient sums of all chunks take
     CHUNK_WORK = 1 << 19,   // multiplications worth the handing over
     GRADIENT_ROWS = 240,    // rows of a chunk below which its gradient sums cost too much to clear and to add
     FEW_ROWS = 24,          // rows for which packing a wide layer costs more than it saves
@@ -30,7 +31,9 @@ static inline int64_t chunk_rows(const Plan *plan, int64_t rows, bool gradients)
     int64_t worth = round_up(CHUNK_WORK / (plan->parameters + 1) + 1, BLOCK);
     if (gradients && worth < GRADIENT_ROWS)
         worth = GRADIENT_ROWS;
-    const int64_t few = round_up((rows + MOST_CHUNKS - 1) / MOST_CHUNKS, BLOCK);
+    int64_t most = gradients ? least(MOST_CHUNKS, MOST_SUMS / plan->sums) : MOST_CHUNKS;
+    most = most < LEAST_CHUNKS ? LEAST_CHUNKS : most;
+    const int64_t few = round_up((rows + most - 1) / most, BLOCK);
     return worth > few ? worth : few;
 }
 

@@ -232,6 +232,7 @@ static bool run_rollout(const Kernels *kernels, const ActorCritic *ac, Rollout *
     size_t bytes = 0, part;
     for (int i = 0; i < ac->networks; i++) {
         r->pass[i] = size_pass(kernels, &ac->net[i], r->rows, threads, false, &part);
+        read_directly(&r->pass[i], &ac->net[i], false);  // so that it rounds as a pass of all rows does
         bytes += part;
     }
     Work work = begin_work(threads, bytes);

@@ -41,12 +41,15 @@ class Loop:
 
     The seconds are those of whole iterations, with the trainer's own bookkeeping but without evaluations and
     checkpoints.
+
+    heard  the run's notices so far
     """
 
     def __init__(self, algo: str, keys: Keys, stack: ExitStack, seconds: float = 0.0) -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         config = build(algo, [("bench", tables(algo, keys))])
-        self.run = Trainer(assemble(config, stack), [Logger()], folder)
+        self.heard: list[str] = []
+        self.run = Trainer(assemble(config, stack), [_Heard(self.heard)], folder)
         self.keys, self.rows = keys, config.env.num_envs * config.train.num_steps
         for _ in range(WARM_UP):
             begin = time.perf_counter()
@@ -62,6 +65,16 @@ class Loop:
             for stage in STAGES:
                 stages[stage] += self.run.phases[stage]
         return {"steps": self.run.env_steps - steps, "seconds": time.perf_counter() - begin, "stages": stages}
+
+
+class _Heard(Logger):
+    """Keeps notices in a list."""
+
+    def __init__(self, heard: list[str]) -> None:
+        self.heard = heard
+
+    def message(self, text: str) -> None:
+        self.heard.append(text)
 
 
 def tables(algo: str, keys: Keys) -> dict[str, dict[str, Any]]:

@@ -19,7 +19,18 @@ from argparse import Namespace
 from collections.abc import Callable
 from typing import Any
 
-from puffer_il.bench import against, environment, limits, locomotion, loops, memory, networks, rows, stages
+from puffer_il.bench import (
+    against,
+    cliffs,
+    environment,
+    limits,
+    locomotion,
+    loops,
+    memory,
+    networks,
+    rows,
+    stages,
+)
 from puffer_il.bench.measure import Effort, Say
 from puffer_il.bench.peers import compare
 from puffer_il.bench.peers.install import PeerError
@@ -37,13 +48,15 @@ PLANS = {  # bench → steps, each of which fills a list of results under its na
     "buffer": ("buffer",), "learners": ("learners",), "rows": ("rows",), "mlp": ("mlp", "update")}
 PEERS = ("peers", "expert")
 ALL = tuple(step for steps in PLANS.values() for step in steps)
+PLANS["cliffs"] = ("cliffs",)
 PLANS["mujoco"] = ("mujoco",)
 PLANS["locomotion"] = ("locomotion",)
 WITH_LIMITS = {"stages", "buffer", "mlp"}
 
 
 def main(args: Namespace) -> int:
-    """Measure what `args`, those of cli/bench.py, ask for. InputError before anything is measured."""
+    """Measure what `args`, those of cli/bench.py, ask for; 1 if a key costs too much (cliffs.py). InputError before
+    anything is measured."""
     steps, algos = plan(args.what, args.peers), args.algos or ["ppo", "gail"]
     for algo in algos:
         get_learner(algo)
@@ -67,7 +80,8 @@ def main(args: Namespace) -> int:
             finally:
                 session.save()
 
-    return session.run(work, tables)
+    code = session.run(work, tables)
+    return code or int(any(entry["steep"] for entry in session.data["results"].get("cliffs", ())))
 
 
 def beside(revision: str, args: Namespace, session: Session) -> int:
@@ -134,6 +148,7 @@ STEPS: dict[str, Callable[[Namespace, Entries, Say], None]] = {
     "memory": lambda args, entries, say: loops.peak_memory(entries, args.envs, args.num_steps, say),
     "stages": lambda args, entries, say: stages.stages(entries, args.envs, args.num_steps, args.hidden, args.effort,
                                                        say),
+    "cliffs": lambda args, entries, say: cliffs.run(entries, args.repeats, args.seconds, say),
     "rows": lambda args, entries, say: rows.rows(
         entries, {"env.num_envs": args.num_envs or rows.NUM_ENVS, "train.num_steps": args.num_steps}, args.repeats,
         args.seconds, say),

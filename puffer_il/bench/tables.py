@@ -5,6 +5,7 @@ from itertools import groupby
 from typing import Any
 
 from puffer_il.bench.against import against_tables
+from puffer_il.bench.cliffs import STEEP
 from puffer_il.bench.limits import KINDS
 from puffer_il.bench.locomotion_tables import locomotion_tables
 from puffer_il.bench.loops import STAGES
@@ -194,6 +195,23 @@ def row_tables(entries: Entries) -> list[Table]:
         "dtype run in the C kernels; those with masks, or with parts of several dtypes, in torch.", *failed(entries)))]
 
 
+def cliff_tables(entries: Entries) -> list[Table]:
+    found = [[e["algo"], e["name"], *both(e.get("steps_per_s")), *both(e["cost"], _times), _times(e["growth"]),
+              _times(e["cost"]["median"] / e["growth"]) if e["cost"] else "–",
+              f"up to {e['told']:g}×" if e["told"] > 1 else ""] for e in entries]
+    steep = [f"{e['algo']}, {e['walk']}: {e['name']}" for e in entries if e["steep"]]
+    columns = ("algorithm", "key", "rows/s", "range", "cost", "range", "growth", "cost over growth", "told")
+    return [Table("Cliffs: one key more", columns, found, (
+        "Whole loops on one thread; the cost is the time of a step or sample over that of the plain experiment above "
+        "it, pair by pair. 'growth' is how many more multiply-adds an iteration has, where a key changes the size of a "
+        f"network. What costs more than {STEEP} times as much is a cliff, unless a notice of the run tells its cost.",
+        f"Cliffs: {'; '.join(steep) or 'none'}."))]
+
+
+def _times(value: float) -> str:
+    return f"{value:.2f}×"
+
+
 def mlp_tables(entries: Entries) -> list[Table]:
     made = []
     for key, name in (("forward", "forward"), ("forward_backward", "forward and backward")):
@@ -260,5 +278,5 @@ def expert_tables(entries: Entries) -> list[Table]:
 TABLES: dict[str, Callable[[Entries], list[Table]]] = {
     "throughput": throughput_tables, "memory": memory_tables, "stages": stage_tables, "buffer": buffer_tables,
     "scaling": scaling_tables, "env": env_tables, "learners": learner_tables, "rows": row_tables,
-    "mlp": mlp_tables, "update": update_tables, "peers": peer_tables, "mujoco": peer_tables, "expert": expert_tables,
-    "locomotion": locomotion_tables, "against": against_tables}
+    "cliffs": cliff_tables, "mlp": mlp_tables, "update": update_tables, "peers": peer_tables, "mujoco": peer_tables,
+    "expert": expert_tables, "locomotion": locomotion_tables, "against": against_tables}

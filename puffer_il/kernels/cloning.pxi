@@ -1,36 +1,68 @@
-"""Maximum likelihood of demonstrated actions."""
+"""Behaviour cloning: its loss on demonstrated rows, by the minibatch and over all of them."""
 
-cdef extern from "kernels/training.h" nogil:
-    bint clone_score(const CKernels *, const CNetwork *, const float *, const CObservations *, const CDistribution *,
-                     const void *, const int64_t *, int64_t, double *, int)
-    bint clone_epoch(const CKernels *, const CNetwork *, const Gradients *, const float *, float *,
-                     const CObservations *, const CDistribution *, const void *, const int64_t *, int64_t, int64_t,
-                     float, Optimizer *, double *, int)
+cdef extern from "kernels/cloning.h" nogil:
+    ctypedef struct CloningLoss:
+        float ent_coef, label_smoothing
+        int32_t squares
+        const float *class_weights
+    ctypedef struct CloningRows:
+        CObservations obs
+        const void *actions
+        const int64_t *index
+        const float *weights
+    bint clone_epoch(const CKernels *, const CNetwork *, const Gradients *, const float *, float *, const CloningRows *,
+                     const CDistribution *, const CloningLoss *, int64_t, int64_t, Optimizer *, double *, int)
+    bint clone_score(const CKernels *, const CNetwork *, const float *, const CloningRows *, const CDistribution *,
+                     const CloningLoss *, int64_t, double *, int)
+    bint clone_spread(const CKernels *, const CNetwork *, const CloningRows *, const CDistribution *, int64_t, double *,
+                      int)
+
+
+cdef CloningRows _cloning_rows(Observations obs, tuple rows):
+    """`rows` are the addresses of observations, actions, row numbers (0: the first rows) and weights (0: all alike)."""
+    return CloningRows(obs.at(rows[0]), <const void *><uintptr_t>rows[1], <const int64_t *><uintptr_t>rows[2],
+                       <const float *><uintptr_t>rows[3])
+
+
+cdef CloningLoss _cloning_loss(tuple loss):
+    """`loss`: ent_coef, label_smoothing, whether it is a squared distance, the address of class weights (0: none)."""
+    return CloningLoss(loss[0], loss[1], loss[2], <const float *><uintptr_t>loss[3])
 
 
 def clone(Network network, tuple parameters, tuple gradients, Observations obs, Distribution dist, uintptr_t log_std,
-          uintptr_t log_std_gradient, uintptr_t data, uintptr_t actions, const int64_t[::1] order, int64_t batch,
-          float ent_coef, Adam adam, double[::1] means):
-    """An epoch of maximum likelihood in minibatches of `order`; means of loss, entropy and gradient norm. Without an
-    optimiser (None) nothing is stepped, and the gradients are the last minibatch's."""
+          uintptr_t log_std_gradient, tuple rows, int64_t count, int64_t batch, tuple loss, Adam adam,
+          double[::1] means):
+    """An epoch in minibatches of the `count` listed rows; means of negative log-likelihood, entropy and gradient norm.
+    Without an optimiser (None) nothing is stepped, and the gradients are the last minibatch's."""
     cdef Optimizer *optimizer = NULL if adam is None else &adam.optimizer
     cdef CNetwork net = network._at(parameters)
     cdef Gradients to = network._to(gradients)
-    cdef CObservations seen = obs.at(data)
-    cdef CDistribution actions_of = dist.at(log_std)
-    cdef int64_t rows = order.shape[0]
+    cdef CloningRows seen = _cloning_rows(obs, rows)
+    cdef CloningLoss how = _cloning_loss(loss)
+    cdef CDistribution actions = dist.at(log_std)
     with nogil:
-        _check(clone_epoch(kernels, &net, &to, <const float *>log_std, <float *>log_std_gradient, &seen, &actions_of,
-                           <const void *>actions, &order[0], rows, batch, ent_coef, optimizer, &means[0], threads))
+        _check(clone_epoch(kernels, &net, &to, <const float *>log_std, <float *>log_std_gradient, &seen, &actions, &how,
+                           count, batch, optimizer, &means[0], threads))
 
 
-def score(Network network, tuple parameters, Observations obs, Distribution dist, uintptr_t log_std, uintptr_t data,
-          uintptr_t actions, uintptr_t index, int64_t rows, double[::1] means):
-    """Means over the rows that `index` lists (0: over the first `rows`): negative log-likelihood, entropy, and rows
-    whose likeliest action is the given one (continuous: the squared distance to it)."""
+def score(Network network, tuple parameters, Observations obs, Distribution dist, uintptr_t log_std, tuple rows,
+          int64_t count, tuple loss, double[::1] means):
+    """Means over `count` rows: the weighted loss, negative log-likelihood, entropy, and rows whose likeliest action is
+    the given one (continuous: the squared distance to it)."""
     cdef CNetwork net = network._at(parameters)
-    cdef CObservations seen = obs.at(data)
-    cdef CDistribution actions_of = dist.at(log_std)
+    cdef CloningRows seen = _cloning_rows(obs, rows)
+    cdef CloningLoss how = _cloning_loss(loss)
+    cdef CDistribution actions = dist.at(log_std)
     with nogil:
-        _check(clone_score(kernels, &net, <const float *>log_std, &seen, &actions_of, <const void *>actions,
-                           <const int64_t *>index, rows, &means[0], threads))
+        _check(clone_score(kernels, &net, <const float *>log_std, &seen, &actions, &how, count, &means[0], threads))
+
+
+def spread(Network network, tuple parameters, Observations obs, Distribution dist, tuple rows, int64_t count,
+           double[::1] squares):
+    """Weighted mean squares (dims,) of what continuous actions are off their means, in units of the range, into
+    `squares` (dims + 1,), whose last number is the sum of the weights."""
+    cdef CNetwork net = network._at(parameters)
+    cdef CloningRows seen = _cloning_rows(obs, rows)
+    cdef CDistribution actions = dist.at(0)
+    with nogil:
+        _check(clone_spread(kernels, &net, &seen, &actions, count, &squares[0], threads))

@@ -22,7 +22,7 @@ from puffer_il.demos.build import follows_on
 from puffer_il.demos.dataset import Demos, kinds_of
 from puffer_il.demos.rows import exceeds_memory
 from puffer_il.learners.base import About, Learner
-from puffer_il.learners.common.cloning import clone_epoch, clone_score
+from puffer_il.learners.common.cloning import CloningLoss, clone_epoch, clone_score, clone_spread
 from puffer_il.learners.common.demo_rows import DemoRows, load_rows
 from puffer_il.learners.common.inputs import PASS_ROWS
 from puffer_il.learners.registry import register
@@ -123,6 +123,8 @@ class BC(Learner):
         self.steps_per_update = len(self.train)
         self.balance = _rarity(self.train, self.policy.dist) if self.config.class_balanced else None
         self.plain = self.config.loss == "nll" and not self.config.label_smoothing and self.balance is None
+        self.loss = CloningLoss(self.config.ent_coef, self.config.label_smoothing, self.config.loss == "mse",
+                                None if self.balance is None else torch.cat(self.balance))
         self.epochs_without_gain, self.best_loss, self.done = 0, math.inf, False
 
     def update(self, buffer: Any, progress: float) -> Metrics:
@@ -185,10 +187,10 @@ class BC(Learner):
 
     def _in_kernels(self, order: Array) -> Array | None:
         """The means of `_epoch` over minibatches of the training rows in this order, None where C does not cover it."""
-        if not self._covered(self.train, drawn=True):
+        if not self._covered(self.train):
             return None
         return clone_epoch(self.policy, self.train.obs, self.train.actions, self.train.numbers(order),
-                           self.config.batch_size, self.config.ent_coef, self.optimizer)
+                           self.config.batch_size, self.loss, self.optimizer)
 
     def _in_torch(self, order: Array) -> Array:
         size = self.config.batch_size
@@ -230,9 +232,12 @@ class BC(Learner):
         order = self.rng.permutation(count)  # weights that alternate must not fall in with the even steps of `spread`
         return order[spread(weights.cpu().numpy()[order], count, self.rng.random())]
 
-    def _covered(self, data: DemoRows, drawn: bool = False) -> bool:
-        """True for what the C kernels cover: single rows of equal weight, or drawn by it, by their likelihood."""
-        return self.plain and self.policy.plain and type(data) is DemoRows and (drawn or data.weights is None)
+    def _covered(self, data: DemoRows) -> bool:
+        """True for what the C kernels cover: single rows and actions. They know the squared distance of a plain
+        Gaussian alone."""
+        dist, squares = self.policy.dist, self.config.loss == "mse"
+        bent = squares and isinstance(dist, Gaussian) and (dist.squash or dist.state_std)
+        return self.policy.plain and type(data) is DemoRows and not bent
 
     def _step(self, index: Array) -> Tensor:
         params, actions, weight, counts = self.train.evaluate(self.policy, index, self.shift)
@@ -270,9 +275,9 @@ class BC(Learner):
         continuous actions the share of their variance that it explains)."""
         discrete = self.policy.spec.action.discrete
         if self._covered(data):
-            means = clone_score(self.policy, data.obs, data.actions, data.index)
+            means = clone_score(self.policy, data.obs, data.actions, data.index, data.weights, self.loss)
             if means is not None:
-                return means[0], means[0], means[2] if discrete else data.explained(means[2])
+                return means[0], means[1], means[3] if discrete else data.explained(means[3])
         data.refresh(self.policy)
         self.noise = self._noise(0)  # always the same, so that epochs can be compared
         rows = []
@@ -288,6 +293,16 @@ class BC(Learner):
 
     def _fit_spread(self, dist: Gaussian) -> None:
         """The likeliest standard deviations about the present means: the squared distance does not learn them."""
+        variance = self._spread(dist)
+        dist.log_std.copy_(0.5 * variance.clamp_min(LEAST_VARIANCE).log())
+
+    def _spread(self, dist: Gaussian) -> Tensor:
+        """(dim,) weighted mean squares of what actions are off the means, in units of half the range."""
+        if self._covered(self.train):
+            squares = clone_spread(self.policy, self.train.obs, self.train.actions, self.train.index,
+                                   self.train.weights)
+            if squares is not None:
+                return squares
         self.train.refresh(self.policy)
         parts = []
         for index in self.train.parts(self.pass_rows):
@@ -297,11 +312,9 @@ class BC(Learner):
                                   for column in zip(*parts, strict=True))
         assert square is not None
         if counts is None:
-            variance = torch.stack([masked_mean(x, weight) for x in square.T])
-        else:
-            weights = counts if weight is None else counts * weight[:, None]
-            variance = torch.stack([masked_mean(x, w.float()) for x, w in zip(square.T, weights.T, strict=True)])
-        dist.log_std.copy_(0.5 * variance.clamp_min(LEAST_VARIANCE).log())
+            return torch.stack([masked_mean(x, weight) for x in square.T])
+        weights = counts if weight is None else counts * weight[:, None]
+        return torch.stack([masked_mean(x, w.float()) for x, w in zip(square.T, weights.T, strict=True)])
 
     def _keep_best(self, loss: float) -> None:
         if loss < self.best_loss:

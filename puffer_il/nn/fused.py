@@ -1,8 +1,8 @@
 """The CPU's fast path: an MLP whose forward, backward and double-backward passes are C kernels (csrc/kernels).
 
 `FusedMLP` is an `nn.Sequential` with the same parameters, state dict and results. What the kernels do not cover
-(another device or dtype, more than three hidden layers or 512 units, autocast, tracing) goes through torch, and
-`take_notices` says so once.
+(another device or dtype, more than MAX_HIDDEN hidden layers or MAX_UNITS units, autocast, tracing) goes through torch,
+and `take_notices` says so once.
 """
 
 from collections.abc import Sequence
@@ -15,9 +15,12 @@ from torch import Tensor, nn
 import puffer_il.kernels._kernels as kernels
 from puffer_il.core.spec import Array
 
-MAX_HIDDEN, MAX_UNITS = 3, 512
+MAX_HIDDEN, MAX_UNITS = 8, 2048
 FEW_ROWS, WIDE_UNITS = 4, 256
 MOST_SAVED = 4 << 20  # floats of activations; beyond, computing them again is faster than fetching new memory
+
+IN_TORCH = "torch computes this"
+TORCH_TIMES = 7  # as long as the kernels a training loop with 2×64 networks takes
 
 _enabled = True
 _said: set[str] = set()
@@ -40,11 +43,16 @@ def readable(module: nn.Module) -> bool:
     return first.device.type == "cpu" and first.dtype == torch.float32
 
 
-def fall_back(reason: str) -> None:
-    """Note, once per reason, that torch does what the kernels do not cover."""
+def fall_back(reason: str, times: float) -> None:
+    """Note, once per reason, that torch does what the kernels do not cover, and how many times as long it takes."""
     if reason not in _said:
         _said.add(reason)
-        _notices.append(f"{reason}: torch computes this, more slowly than the C kernels")
+        _notices.append(f"{reason}: {IN_TORCH}, which takes up to {times:g} times as long as the C kernels")
+
+
+def forget() -> None:
+    """Let a new run in this process be told again."""
+    _said.clear()
 
 
 def take_notices() -> list[str]:
@@ -99,7 +107,7 @@ class Layers:
         if not _enabled or x.dim() != 2 or x.shape[0] == 0 or x.shape[1] != self.hidden[0].in_features:
             return False
         if self.refusal:
-            fall_back(self.refusal)
+            fall_back(self.refusal, TORCH_TIMES)
             return False
         if len(x) < FEW_ROWS and max(self.units) > WIDE_UNITS and torch.is_grad_enabled():
             return False  # torch's matrix times vector is faster there

@@ -22,8 +22,6 @@ from puffer_il.rollout.slices import ExpertSlice
 from puffer_il.rollout.tensors import rollout_on
 from puffer_il.vector.vec import Vec
 
-FEW_ROWS = 24  # a rollout of fewer rows is not worth the kernels' blocks, and wide layers sum those otherwise
-
 
 class Collector:
     """Fills the buffer with `num_steps` steps of every environment, group by group.
@@ -167,7 +165,7 @@ class Collector:
         """The same rollout as one call without Python, for a C batch and a policy that the kernels cover."""
         batch, stepwise = self.vec.native_batch(), self.driven and not (self.labeller and self.labeller.afterwards)
         policy = FusedPolicy.of(self.policy) if isinstance(self.policy, Policy) else None
-        if batch is None or policy is None or self.vec.num_envs < FEW_ROWS or stepwise:
+        if batch is None or policy is None or stepwise:
             return False
         with self.vec.rollout(self.buffer.num_steps):
             returns, lengths, _ = native_rollout(policy, batch, self.buffer, self.episode_starts, self.noise,

@@ -10,7 +10,7 @@ from puffer_il.core.config import Config
 from puffer_il.core.spec import Metrics
 from puffer_il.core.text import Table, number, quantity
 from puffer_il.kernels.threads import cores
-from puffer_il.nn.fused import MAX_HIDDEN, MAX_UNITS
+from puffer_il.nn.fused import IN_TORCH, MAX_HIDDEN, MAX_UNITS
 from puffer_il.training.loggers import Clock, Logger, RunInfo
 
 FEW_ROWS = 8192  # of an iteration, below which its fixed costs show
@@ -70,7 +70,7 @@ class Profile(Logger):
             self._rows = round(metrics["env_steps"] / metrics["updates"])
 
     def message(self, text: str) -> None:
-        self._in_torch |= "slower than the C kernels" in text
+        self._in_torch |= IN_TORCH in text
 
     def finish(self, summary: dict[str, Any]) -> None:
         self._end = self._clock()
@@ -224,10 +224,11 @@ def _kernels(times: Timings) -> Iterator[Tip]:
 
 
 def _within_kernels(times: Timings) -> str:
-    """The key of the network that they do not cover, with a value that they do."""
-    hidden = times.get("policy.hidden")
-    covered = len(hidden) <= MAX_HIDDEN and max(hidden) <= MAX_UNITS
-    return f"--{'gail.disc-hidden' if covered else 'policy.hidden'} {MAX_UNITS // 2},{MAX_UNITS // 2}"
+    """The key of the network that they do not cover, with the next value that they do."""
+    hidden, key = times.get("policy.hidden"), "policy.hidden"
+    if len(hidden) <= MAX_HIDDEN and max(hidden) <= MAX_UNITS and times.get("gail.disc_hidden"):
+        hidden, key = times.get("gail.disc_hidden"), "gail.disc-hidden"
+    return f"--{key} {','.join(str(min(units, MAX_UNITS)) for units in hidden[:MAX_HIDDEN])}"
 
 
 def _threads(times: Timings) -> Iterator[Tip]:

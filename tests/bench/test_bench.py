@@ -7,12 +7,13 @@ import numpy as np
 import puffer_il.bench._limits as yardstick
 import pytest
 
-from puffer_il.bench import environment, limits, loops, measure, memory, networks, rows, speed, stages
+from puffer_il.bench import cliffs, environment, limits, loops, measure, memory, networks, rows, speed, stages
 from puffer_il.bench.measure import Effort
 from puffer_il.bench.peers import compare
 from puffer_il.bench.peers.run import Entry, EntryResult
 from puffer_il.bench.tables import TABLES, both, markdown, tables
 from puffer_il.cli import main
+from puffer_il.learners.experiment import build, section_types
 from puffer_il.learners.registry import learner_names
 from puffer_il.native.catalogue import env_folders
 from puffer_il.nn.networks import mlp
@@ -176,6 +177,49 @@ def test_rows_of_other_kinds_have_a_cost():
     assert [form for form, spec in specs.items() if not spec.structured] == ["plain", "dict"]
 
 
+def tiny_walk(*turned):
+    return cliffs.Walk("small", "ppo", {"env.num_envs": 8, "train.num_steps": 16}, {
+        name: keys for part in turned for name, keys in part.items()})
+
+
+def test_one_key_more_has_a_cost_and_a_growth():
+    results = []
+    walk = tiny_walk(cliffs.keys("policy", "hidden", [128, 128], [8] * 9), cliffs.keys("ppo", "ent_coef", 0.01))
+    cliffs.cliffs(results, [walk], 2, 0.0, quiet)
+    plain, wide, deep, entropy = results
+    assert [r["name"] for r in results] == ["plain: small", "policy.hidden = 128,128",
+                                            "policy.hidden = 8,8,8,8,8,8,8,8,8", "ppo.ent_coef = 0.01"]
+    assert all(is_figure(r["cost"]) and not r["error"] for r in results) and plain["cost"]["median"] == 1
+    weights = [4 * n + n * n + 2 * n + 4 * n + n * n + n for n in (64, 128)]
+    assert wide["growth"] == pytest.approx(weights[1] / weights[0]) and deep["growth"] == entropy["growth"] == 1
+    assert deep["told"] > 1 and "9 hidden layers" in deep["notices"][0] and wide["told"] == plain["told"] == 1
+    page = page_of(cliffs=results)
+    assert "| ppo | policy.hidden = 128,128 |" in page and f"up to {deep['told']:g}×" in page
+
+
+def test_a_cliff_is_what_costs_much_and_is_not_told(monkeypatch, capsys):
+    assert cliffs.is_steep(1.6, 1.0) and not cliffs.is_steep(1.4, 1.0) and not cliffs.is_steep(4.0, 3.0)
+    assert cliffs.told(["slow", "x: torch computes this, which takes up to 2.5 times as long as the C kernels"]) == 2.5
+    monkeypatch.setattr(cliffs, "standard_walks", lambda folder: [tiny_walk(cliffs.keys("ppo", "ent_coef", 0.01))])
+    monkeypatch.setattr(cliffs, "is_steep", lambda cost, told: cost != 1)
+    assert main(["bench", "cliffs", "--repeats", "1", "--seconds", "0"]) == 1
+    assert "Cliffs: ppo, small: ppo.ent_coef = 0.01." in " ".join(capsys.readouterr().out.split())
+    monkeypatch.setattr(cliffs, "is_steep", lambda cost, told: False)
+    assert main(["bench", "cliffs", "--repeats", "1", "--seconds", "0"]) == 0
+
+
+def test_every_turned_key_is_a_key_of_its_algorithm(tmp_path):
+    for walk in cliffs.standard_walks(tmp_path):
+        for turned in walk.turned.values():
+            build(walk.algo, [("test", loops.tables(walk.algo, walk.plain | turned))])
+            assert {key.partition(".")[0] for key in turned} <= section_types(walk.algo).keys()
+
+
+def test_an_environment_has_as_many_actions_as_a_walk_wants(tmp_path):
+    spec = find_creator(cliffs.write_env(tmp_path, 12)).facts().spec
+    assert spec.action.dim == 12 and spec.obs_shape == (8,)
+
+
 def test_learners_are_compared_on_the_same_work():
     found = loops.same_work("airl", {"gail.disc_batch_size": 64})
     assert (found["airl.disc_updates"], found["airl.disc_batch_size"], found["airl.disc_hidden"]) == (8, 64, (64, 64))
@@ -307,7 +351,7 @@ def test_bad_input_is_one_line_before_anything_runs(arguments, said, monkeypatch
 def test_plans():
     assert speed.plan(None, False) == ("throughput", "memory")
     assert speed.plan("buffer", True) == ("buffer", "peers", "expert")
-    assert {*speed.plan("all", True), "mujoco", "locomotion"} == set(TABLES) == set(speed.STEPS)
+    assert {*speed.plan("all", True), "cliffs", "mujoco", "locomotion"} == set(TABLES) - {"against"} == set(speed.STEPS)
     assert {"stages", "buffer", "update", "peers", "expert"} <= set(speed.plan(None, True))
 
 

@@ -27,7 +27,7 @@ from tests.support.kernels import (
     second_order,
 )
 
-PARTS = st.tuples(st.integers(1, 40), st.lists(st.integers(1, 130), min_size=1, max_size=3), st.integers(1, 30))
+PARTS = st.tuples(st.integers(1, 40), st.lists(st.integers(1, 130), min_size=1, max_size=5), st.integers(1, 30))
 ROWS = st.one_of(st.integers(1, 200), st.sampled_from([1000, 2881]))
 
 
@@ -77,7 +77,7 @@ def test_second_derivatives_match_float64(parts: Any, rows: int, activation: str
 
 @EACH_SET
 @ACTIVATIONS
-@pytest.mark.parametrize("hidden", [(16,), (64, 64), (256, 256), (512, 512), (16, 512, 64)])
+@pytest.mark.parametrize("hidden", [(16,), (64, 64), (256, 256), (512, 512), (16, 512, 64), (33,) * 8, (1100, 40)])
 def test_usual_widths_match_float64(hidden: tuple[int, ...], activation: str, isa: str) -> None:
     kernels.use_instruction_set(isa)
     net = make_net(17, hidden, 9, activation)

@@ -130,7 +130,7 @@ def test_airl_kernel_forgets_a_nan_of_an_earlier_step(isa: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(after, before, strict=True))
 
 
-@pytest.mark.parametrize("changes", [{"disc_hidden": [8] * 4}, {"shaping_hidden": [8] * 4}])
+@pytest.mark.parametrize("changes", [{"disc_hidden": [8] * 9}, {"shaping_hidden": [8] * 9}])
 def test_airl_networks_that_the_kernels_do_not_cover_learn_by_torch(changes: dict[str, Any]) -> None:
     learner = airl_learner(make_spec(), **changes)
     check_that_torch_steps(learner, learner.demo_paired)

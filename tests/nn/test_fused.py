@@ -239,7 +239,7 @@ def test_tracing_sees_torchs_operations() -> None:
     torch.testing.assert_close(traced(random(20, 4, seed=1)), net(random(20, 4, seed=1)), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("hidden", "reason"), [((8,) * 4, "4 hidden layers"), ((8, 1024), "1024 units")])
+@pytest.mark.parametrize(("hidden", "reason"), [((8,) * 9, "9 hidden layers"), ((8, 2049), "2049 units")])
 def test_what_the_kernels_do_not_cover_goes_through_torch_and_is_said_once(hidden: tuple[int, ...], reason: str,
                                                                notices: Callable[[], list[str]]) -> None:
     nets = [make_net(4, hidden, 2, "tanh", seed) for seed in (0, 1)]
@@ -252,7 +252,7 @@ def test_what_the_kernels_do_not_cover_goes_through_torch_and_is_said_once(hidde
 
 
 def test_networks_that_the_kernels_cover_give_no_notice(notices: Callable[[], list[str]]) -> None:
-    make_net(40, (512, 512, 512), 30, "tanh")(random(3, 40))
+    make_net(40, (2048, *(8,) * 7), 30, "tanh")(random(3, 40))
     fused.enable(False)
-    make_net(4, (8,) * 4, 2, "tanh")(random(5, 4))  # everything is torch's now, by the user's own choice
+    make_net(4, (8,) * 9, 2, "tanh")(random(5, 4))  # everything is torch's now, by the user's own choice
     assert notices() == []

@@ -65,10 +65,10 @@ ENVS = {"collect": 80.0, "env": 70.0, "act": 5.0}
     (times({"reward": 60.0}, gail__disc_updates=1, gail__gp_coef=0.0), ["no stage stands out; --autotune"]),
     (times({"update": 30.0}, train__fused=False), ["--train.fused true lets the C", "--train.torch-threads 4 "]),
     (times({"update": 30.0}, train__compile=True, train__torch_threads=4), ["--train.compile false "]),
-    (times({"update": 30.0}, in_torch=True, policy__hidden=(64,) * 4, train__torch_threads=4),
-     ["--policy.hidden 256,256 "]),
-    (times({"reward": 30.0}, in_torch=True, gail__disc_hidden=(1024,), train__torch_threads=4),
-     ["--gail.disc-hidden 256,"]),
+    (times({"update": 30.0}, in_torch=True, policy__hidden=(64,) * 9, train__torch_threads=4),
+     ["--policy.hidden 64,64,64,64,64,64,64,64 "]),
+    (times({"reward": 30.0}, in_torch=True, gail__disc_hidden=(4096, 64), train__torch_threads=4),
+     ["--gail.disc-hidden 2048,64 "]),
     (times({"update": 30.0}, policy__lstm=8, train__torch_threads=4), ["--policy.lstm 0 "]),
     (times({"update": 30.0}, train__fused=False, run={"device": "cuda"}), ["no stage stands out"]),
     (times({"update": 30.0}, train__threads=1), ["train.threads = 1 of 4 cores: --train.threads 0 "]),
@@ -118,6 +118,14 @@ def test_stages_add_up_to_the_wall_time():
         ("collect", "1,000", "33%"), ("  environments", "600.0", "20%"), ("  policy", "300.0", "10%"),
         ("update", "500.0", "17%"), ("eval", "250.0", "8%"), ("final eval", "500.0", "17%"),
         ("checkpoint", "125.0", "4%"), ("own", "250.0", "8%"), ("other", "375.0", "12%"), ("all", "3,000", "100%")]
+
+
+def test_a_network_that_torch_computes_is_heard_of():
+    profile = profiled([{"update": 1.0}], 1.0)
+    profile.message("one notice")
+    assert not profile.timings().in_torch
+    profile.message("9 hidden layers (the kernels cover 1 to 8): torch computes this, which takes long")
+    assert profile.timings().in_torch
 
 
 def test_without_an_iteration_nothing_is_printed(capsys):

@@ -1,10 +1,13 @@
 """Behaviour cloning in single calls of the C kernels: each is None where they do not cover the policy, and torch's form
-of it is in bc.py (epochs, scores) and mixins.py (gradients).
+of it is in bc.py (epochs, scores, spreads) and mixins.py (gradients).
 
 Everywhere obs (n, *obs_shape) are in the environment's dtype, actions (n, dim).
 """
 
+from typing import NamedTuple
+
 import numpy as np
+import torch
 from torch import Tensor
 
 import puffer_il.kernels._kernels as kernels
@@ -12,27 +15,60 @@ from puffer_il.core.spec import Array
 from puffer_il.nn import FlatAdam, FusedPolicy, Policy, address
 
 
-def clone_score(policy: Policy, obs: Tensor, actions: Tensor, index: Array | None = None) -> Array | None:
-    """How well the policy explains demonstrations, or those that `index` (m,) int64 lists: means of negative
-    log-likelihood, of entropy, and of the rows whose likeliest action is the demonstrated one (continuous: of the
-    squared distance to it)."""
+class CloningLoss(NamedTuple):
+    """What is minimised: the negative log-likelihood, or with `squares` a squared distance (losses.categorical_loss;
+    continuous: of the mean, in units of half the range), less ent_coef times the entropy.
+
+    class_weights  (Σ nvec,) float32, one dimension's behind the other's, or None
+    """
+
+    ent_coef: float = 0.0
+    label_smoothing: float = 0.0
+    squares: bool = False
+    class_weights: Tensor | None = None
+
+    def for_kernels(self) -> tuple[float, float, bool, int]:
+        return self.ent_coef, self.label_smoothing, self.squares, address(self.class_weights)
+
+
+LIKELIHOOD = CloningLoss()
+
+
+def clone_score(policy: Policy, obs: Tensor, actions: Tensor, index: Array | None = None,
+                weights: Tensor | None = None, loss: CloningLoss = LIKELIHOOD) -> Array | None:
+    """How well the policy explains demonstrations, or those that `index` (m,) int64 lists: means of the loss without
+    its entropy, which `weights` (n,) float32 weigh, of the negative log-likelihood, of the entropy, and of the rows
+    whose likeliest action is the demonstrated one (continuous: of the squared distance to it)."""
     fast = FusedPolicy.of(policy)
     if fast is None:
         return None
-    layers, means = fast.actor(), np.zeros(3)
+    layers, means = fast.actor(), np.zeros(4)
     kernels.score(layers.network, layers.addresses(), fast.observations(), fast.distribution, address(fast.log_std),
-                  address(obs), address(actions), address(index), len(obs) if index is None else len(index), means)
+                  _rows(obs, actions, index, weights), _count(obs, index), loss.for_kernels(), means)
     return means
 
 
-def clone_epoch(policy: Policy, obs: Tensor, actions: Tensor, order: Array, batch_size: int, ent_coef: float,
+def clone_spread(policy: Policy, obs: Tensor, actions: Tensor, index: Array | None = None,
+                 weights: Tensor | None = None) -> Tensor | None:
+    """The weighted mean squares (dim,) of what continuous actions are off the policy's means, in units of half the
+    range."""
+    fast = FusedPolicy.of(policy)
+    if fast is None:
+        return None
+    layers, squares = fast.actor(), np.zeros(actions.shape[1] + 1)
+    kernels.spread(layers.network, layers.addresses(), fast.observations(), fast.distribution,
+                   _rows(obs, actions, index, weights), _count(obs, index), squares)
+    return torch.tensor(squares[:-1], dtype=torch.float32)
+
+
+def clone_epoch(policy: Policy, obs: Tensor, actions: Tensor, order: Array, batch_size: int, loss: CloningLoss,
                 optimizer: FlatAdam) -> Array | None:
-    """An epoch in the given order: means of loss, entropy and gradient norm."""
+    """An epoch in the given order: means of negative log-likelihood, entropy and gradient norm."""
     fast = FusedPolicy.of(policy)
     if fast is None or optimizer.kernel is None:
         return None
     optimizer.prepare()
-    means = _clone(fast, obs, actions, order, batch_size, ent_coef, optimizer.kernel)
+    means = _clone(fast, obs, actions, order, batch_size, loss, optimizer.kernel)
     optimizer.steps += -(-len(order) // batch_size)
     return means
 
@@ -41,13 +77,22 @@ def clone_gradients(policy: Policy, obs: Tensor, actions: Tensor, index: Array) 
     """Put the gradients of the mean negative log-likelihood of the rows `index` into the `.grad` of all parameters but
     the critic's, and return it."""
     fast = FusedPolicy.of(policy)
-    return None if fast is None else float(_clone(fast, obs, actions, index, len(index), 0.0, None)[0])
+    return None if fast is None else float(_clone(fast, obs, actions, index, len(index), LIKELIHOOD, None)[0])
 
 
-def _clone(fast: FusedPolicy, obs: Tensor, actions: Tensor, order: Array, batch_size: int, ent_coef: float,
+def _clone(fast: FusedPolicy, obs: Tensor, actions: Tensor, order: Array, batch_size: int, loss: CloningLoss,
            adam: kernels.Adam | None) -> Array:
     layers, log_std, means = fast.actor(), fast.log_std, np.zeros(3)
+    order = np.ascontiguousarray(order, np.int64)
     kernels.clone(layers.network, layers.addresses(), layers.gradients(), fast.observations(), fast.distribution,
-                  address(log_std), 0 if log_std is None else address(log_std.grad), address(obs), address(actions),
-                  np.ascontiguousarray(order, np.int64), batch_size, ent_coef, adam, means)
+                  address(log_std), 0 if log_std is None else address(log_std.grad), _rows(obs, actions, order, None),
+                  len(order), batch_size, loss.for_kernels(), adam, means)
     return means
+
+
+def _rows(obs: Tensor, actions: Tensor, index: Array | None, weights: Tensor | None) -> tuple[int, ...]:
+    return tuple(map(address, (obs, actions, index, weights)))
+
+
+def _count(obs: Tensor, index: Array | None) -> int:
+    return len(obs) if index is None else len(index)

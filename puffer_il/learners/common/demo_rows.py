@@ -31,8 +31,8 @@ def load_rows(obs: Array, actions: Array, weights: Array | None, episodes: Array
     """
     if weights is not None:
         chosen = weights if rows is None else weights[rows]
-        if len(chosen) and chosen.max() > 0:
-            weights = (weights / chosen.mean()).astype(np.float32)
+        mean = chosen.mean() if len(chosen) and chosen.max() > 0 else 1.0
+        weights = (weights / mean).astype(np.float32)
     counts = None
     if chunk > 1:
         dim = actions.shape[1]

@@ -152,7 +152,7 @@ def test_discriminator_kernel_forgets_a_nan_of_an_earlier_call(isa: str) -> None
     assert all(torch.equal(a, b) for a, b in zip(after, before, strict=True))
 
 
-@pytest.mark.parametrize("changes", [{"spectral_norm": True}, {"disc_hidden": [8] * 4}])
+@pytest.mark.parametrize("changes", [{"spectral_norm": True}, {"disc_hidden": [8] * 9}])
 def test_discriminators_that_the_kernels_do_not_cover_learn_by_torch(changes: dict[str, Any]) -> None:
     learner = gail_learner(make_spec(), **changes)
     check_that_torch_steps(learner, learner.demo_paired)

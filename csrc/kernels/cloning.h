@@ -109,6 +109,8 @@ static inline void compare_modes(const Distribution *dist, const RowBlock *shown
                                  double *stats) {
     for (int64_t r = 0; r < count; r++) {
         bool same = true;
+        if (!shown->present[r])
+            continue;
         double square = 0;
         for (int k = 0; k < dist->dims; k++) {
             same &= shown->chosen[k][r] == modes->chosen[k][r];

@@ -1,6 +1,7 @@
 /* Everything that is compiled once per instruction set, and the table that offers it. Has no include guard. */
 #include "simd.h"
 #include "mlp.h"
+#include "lstm.h"
 #include "losses.h"
 #include "cloning_block.h"
 #include "sampling.h"
@@ -17,6 +18,12 @@ static const Kernels V(kernels) = {
     .block_double_backward = V(block_double_backward),
     .backward_data = V(backward_data),
     .input_gradient = V(input_gradient),
+    .pack_memory = V(pack_memory),
+    .unpack_memory = V(unpack_memory),
+    .memory_forward = V(memory_forward),
+    .memory_backward = V(memory_backward),
+    .memory_inputs = V(memory_inputs),
+    .memory_gradients = V(memory_gradients),
     .sample_block = V(sample_block),
     .mode_block = V(mode_block),
     .ppo_block = V(ppo_block),

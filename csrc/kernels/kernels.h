@@ -13,6 +13,7 @@
 #endif
 
 #include "jobs.h"
+#include "memory.h"
 #include "network.h"
 
 typedef struct {
@@ -27,6 +28,13 @@ typedef struct {
                                   float *sums, bool input_gradient, bool output_gradient, int rows);
     void (*backward_data)(const Plan *, const float *packed, Tape, Scratch *, int rows);
     void (*input_gradient)(const Plan *, const float *packed, const float *d, float *dx, int rows);
+    void (*pack_memory)(const Memory *, const MemoryPlan *, bool backward, float *packed);
+    void (*unpack_memory)(const Memory *, const MemoryPlan *, const float *sums, float *joined, const MemoryGradients *);
+    void (*memory_forward)(const MemoryPlan *, const float *packed, const MemoryStep *, float *z);
+    void (*memory_backward)(const MemoryPlan *, const float *packed, const MemoryStep *, const uint8_t *cut,
+                            float *later, float *carry, bool further);
+    void (*memory_inputs)(const MemoryPlan *, const float *packed, const float *by_gates, float *by_inputs, int rows);
+    void (*memory_gradients)(const MemoryPlan *, const float *read, const float *by_gates, float *sums, int rows);
     void (*sample_block)(const Distribution *, const float *params, Noise, uint32_t row, RowBlock *out);
     void (*mode_block)(const Distribution *, const float *params, RowBlock *out);
     void (*ppo_block)(const Distribution *, const PpoSettings *, const float *params, const float *values,

@@ -221,7 +221,7 @@ static void V(pack_network)(const Network *net, const Plan *plan, int use, float
                     packed + plan->backward[l]);
         inputs = outputs;
     }
-    const int last = plan->width[net->num_hidden - 1];
+    const int last = last_width(plan);
     memset(packed + plan->head_bias, 0, sizeof(float) * (size_t)plan->output_width);
     if (plan->outputs > NARROW_HEAD)
         memset(packed + plan->head_forward, 0, sizeof(float) * (size_t)last * plan->output_width);
@@ -257,7 +257,7 @@ static void V(unpack_gradients)(const Network *net, const Plan *plan, const floa
         memcpy(to->biases[l], sums + plan->bias_sum[l], sizeof(float) * (size_t)outputs);
         inputs = outputs;
     }
-    const int last = plan->width[net->num_hidden - 1];
+    const int last = last_width(plan);
     for (int head = 0, first = 0; head < net->num_heads; first += net->head_outputs[head++]) {
         memcpy(to->head_biases[head], sums + plan->head_bias_sum + first,
                sizeof(float) * (size_t)net->head_outputs[head]);
@@ -296,7 +296,7 @@ static void V(narrow_head)(const float *h, int width, const float *panels, int o
 
 static void V(head)(const Plan *plan, const float *packed, const float *h, bool biased, Scratch *s, float *out,
                     int rows) {
-    const int last = plan->width[plan->num_hidden - 1];
+    const int last = last_width(plan);
     const float *bias = biased ? packed + plan->head_bias : NULL;
     if (plan->outputs <= NARROW_HEAD) {
         V(narrow_head)(h, last, packed + plan->head_backward, plan->outputs, bias, out, rows);
@@ -357,7 +357,7 @@ static void V(block_forward)(const Plan *plan, const float *packed, const float 
             V(dense)(l ? tape.h[l - 1] : x, n, 1, n, packed + plan->forward[l], packed + plan->bias[l], tape.h[l],
                      plan->width[l], rows, (Epilogue){ACTIVATE, plan->activation, z, NULL, NULL});
     }
-    V(head)(plan, packed, tape.h[plan->num_hidden - 1], true, s, s->outputs, rows);
+    V(head)(plan, packed, last_rows(plan, x, tape), true, s, s->outputs, rows);
 }
 
 /* From s->output_gradients (outputs, BLOCK) to s->d, whose d[l] is the gradient before layer l's activation. */
@@ -379,7 +379,7 @@ static void V(input_gradient)(const Plan *plan, const float *packed, const float
 }
 
 static void V(add_head_gradients)(const Plan *plan, const float *g, const float *h, float *sums, int rows) {
-    const int last = plan->width[plan->num_hidden - 1];
+    const int last = last_width(plan);
     V(outer)(g, 1, BLOCK, plan->outputs, h, last, sums + plan->head_sum, rows);
 }
 
@@ -388,11 +388,14 @@ static void V(add_head_gradients)(const Plan *plan, const float *g, const float 
 static void V(block_backward)(const Plan *plan, const float *packed, const float *x, Tape tape, Scratch *s, float *sums,
                               bool input_gradient, int rows) {
     V(backward_data)(plan, packed, tape, s, rows);
-    if (input_gradient)
+    if (input_gradient && plan->num_hidden)
         V(input_gradient)(plan, packed, s->d[0], s->input_gradient, rows);
+    else if (input_gradient)
+        V(dense)(s->output_gradients, 1, BLOCK, plan->outputs, packed + plan->head_backward, NULL, s->input_gradient,
+                 plan->input_width, rows, (Epilogue){.kind = STORE});
     if (!sums)
         return;
-    V(add_head_gradients)(plan, s->output_gradients, tape.h[plan->num_hidden - 1], sums, rows);
+    V(add_head_gradients)(plan, s->output_gradients, last_rows(plan, x, tape), sums, rows);
     for (int o = 0; o < plan->outputs; o++) {
         F sum = V(all)(0);
         for (int r = 0; r < rows; r += LANES)

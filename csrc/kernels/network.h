@@ -1,4 +1,5 @@
-/* A multilayer perceptron as the kernels see it: torch's own parameters, and where their packed copies lie.
+/* A multilayer perceptron as the kernels see it: torch's own parameters, and where their packed copies lie. Over rows that
+ * are padded there may be heads alone, without a hidden layer.
  *
  * Work goes by blocks of BLOCK rows, whose activations stay in the first two cache levels. Inside a block, hidden
  * layers are row-major, (BLOCK, width), with the width padded to a multiple of PAD; outputs lie the other way round,
@@ -17,6 +18,7 @@ enum { IDENTITY, TANH, RELU, SILU, ELU };
 
 typedef struct {
     int32_t activation, num_hidden, num_heads, inputs;
+    int32_t padded;  // the rows of inputs that it reads are padded as hidden layers are
     int32_t hidden[MAX_HIDDEN], head_outputs[MAX_HEADS];
     const float *weights[MAX_HIDDEN], *biases[MAX_HIDDEN];  // (hidden, inputs) row-major, (hidden,)
     const float *head_weights[MAX_HEADS], *head_biases[MAX_HEADS];  // outputs of all heads stand side by side
@@ -77,9 +79,19 @@ static inline int32_t inputs_of(const Plan *plan, int layer) {
     return layer ? plan->width[layer - 1] : plan->inputs;
 }
 
+/* Width of what the heads read: the last hidden layer or, without one, the inputs, whose rows must then be padded. */
+static inline int32_t last_width(const Plan *plan) {
+    return plan->num_hidden ? plan->width[plan->num_hidden - 1] : plan->input_width;
+}
+
+/* The same rows themselves. */
+static inline const float *last_rows(const Plan *plan, const float *x, Tape tape) {
+    return plan->num_hidden ? tape.h[plan->num_hidden - 1] : x;
+}
+
 static inline Plan plan_network(const Network *net) {
-    Plan plan = {.activation = net->activation, .num_hidden = net->num_hidden, .inputs = net->inputs,
-                 .input_width = padded(net->inputs)};
+    Plan plan = {.activation = net->activation, .num_hidden = net->num_hidden, .input_width = padded(net->inputs)};
+    plan.inputs = net->padded ? plan.input_width : net->inputs;
     for (int head = 0; head < net->num_heads; head++)
         plan.outputs += net->head_outputs[head];
     plan.output_width = padded(plan.outputs);
@@ -98,7 +110,7 @@ static inline Plan plan_network(const Network *net) {
         plan.weight_sum[l] = place(&plan.sums, floats);
         plan.bias_sum[l] = place(&plan.sums, plan.width[l]);
     }
-    const int32_t last = plan.width[plan.num_hidden - 1];
+    const int32_t last = last_width(&plan);
     plan.head_backward = place(&plan.packed, (ptrdiff_t)plan.outputs * last);
     plan.head_forward = place(&plan.packed, plan.outputs > NARROW_HEAD ? (ptrdiff_t)last * plan.output_width : 0);
     plan.head_bias = place(&plan.packed, plan.output_width);

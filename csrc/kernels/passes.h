@@ -172,29 +172,33 @@ static inline float *lay_pass(Pass *pass, const Network *net, int threads, int u
 }
 
 typedef struct {
-    Pass *pass;
-    int64_t pieces;
+    float *total;  // (chunks, floats)
+    int64_t floats, chunks, pieces;
 } Reduction;
 
 static void add_piece(void *context, int64_t piece, int thread) {
     (void)thread;
     const Reduction *r = context;
-    const int64_t floats = r->pass->plan.sums, size = round_up((floats + r->pieces - 1) / r->pieces, 16);
-    const int64_t start = piece * size, stop = least(start + size, floats);
-    float *total = r->pass->sums;
-    for (int64_t chunk = 1; chunk < r->pass->chunks; chunk++) {
-        const float *other = total + chunk * floats;
+    const int64_t size = round_up((r->floats + r->pieces - 1) / r->pieces, 16);
+    const int64_t start = piece * size, stop = least(start + size, r->floats);
+    float *total = r->total;
+    for (int64_t chunk = 1; chunk < r->chunks; chunk++) {
+        const float *other = total + chunk * r->floats;
         for (int64_t i = start; i < stop; i++)
             total[i] += other[i];
     }
 }
 
+/* Sums the chunks' floats, in their order, into those of the first. */
+static inline void add_chunks(const Work *work, float *sums, int64_t floats, int64_t chunks) {
+    const Reduction reduction = {sums, floats, chunks, chunks * floats > CHUNK_WORK ? 16 : 1};
+    run_tasks(work, reduction.pieces, add_piece, (void *)&reduction);
+}
+
 /* Sums the chunks in their order and writes the gradients out. */
 static inline void finish_gradients(Pass *pass, const Work *work, const Network *net, const Gradients *to) {
-    const Plan *plan = &pass->plan;
-    const Reduction reduction = {pass, pass->chunks * plan->sums > CHUNK_WORK ? 16 : 1};
-    run_tasks(work, reduction.pieces, add_piece, (void *)&reduction);
-    pass->kernels->unpack_gradients(net, plan, pass->sums, to);
+    add_chunks(work, pass->sums, pass->plan.sums, pass->chunks);
+    pass->kernels->unpack_gradients(net, &pass->plan, pass->sums, to);
 }
 
 /* ---- forward ---- */

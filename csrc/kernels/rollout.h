@@ -8,6 +8,7 @@
 
 #include "../vec_api.h"
 #include "chunks.h"
+#include "recall.h"
 
 enum { SLICE_ROWS = 4 * BLOCK };
 
@@ -29,6 +30,7 @@ typedef struct {
     int64_t *lengths;
     char *final_obs;    // obs.bytes each
     double *logs;       // 1 + log_size each, if there are some: the environment's `vec.logs` thereafter
+    float *states;      // 2 * units each, of a policy with a memory: what it remembered then
 } Ends;
 
 typedef struct {
@@ -37,6 +39,7 @@ typedef struct {
     Observations obs;  // `data` is not used
     Distribution dist;
     Noise noise;
+    Recall memory;     // without a state: the policy has none
     Chunks *chunks;    // of a policy that predicts by a mixture, a flow, or several steps; its likelihoods and values
                        // are written as 0. NULL: `dist` is all there is
     int32_t dims;      // numbers of an action
@@ -54,13 +57,13 @@ typedef struct {
 } Rollout;
 
 /* Room for twice as many ends; false if there is no memory, and then nothing is lost. */
-static inline bool more_room(Ends *ends, size_t obs_bytes, size_t log_bytes) {
+static inline bool more_room(Ends *ends, size_t obs_bytes, size_t log_bytes, size_t state_bytes) {
     const size_t room = ends->room ? 2 * (size_t)ends->room : 64;
     void *more;
 #define GROW(field, bytes) ((more = realloc(ends->field, room * (bytes))) != NULL && (ends->field = more, true))
     const bool grown = GROW(index, sizeof *ends->index) && GROW(returns, sizeof *ends->returns) &&
                        GROW(lengths, sizeof *ends->lengths) && GROW(final_obs, obs_bytes) &&
-                       (log_bytes == 0 || GROW(logs, log_bytes));
+                       (log_bytes == 0 || GROW(logs, log_bytes)) && (state_bytes == 0 || GROW(states, state_bytes));
 #undef GROW
     ends->room = grown ? (int64_t)room : ends->room;
     return grown;
@@ -69,8 +72,11 @@ static inline bool more_room(Ends *ends, size_t obs_bytes, size_t log_bytes) {
 static inline bool keep_end(Ends *ends, const Rollout *r, int64_t t, int64_t row) {
     const size_t bytes = (size_t)r->obs.bytes;
     const size_t logged = r->log_size ? (size_t)(1 + r->log_size) : 0;
-    if (ends->count == ends->room && !more_room(ends, bytes, sizeof(double) * logged))
+    const size_t kept = r->memory.state ? 2 * (size_t)r->memory.plan.units : 0;
+    if (ends->count == ends->room && !more_room(ends, bytes, sizeof(double) * logged, sizeof(float) * kept))
         return false;
+    if (kept)
+        memcpy(ends->states + (size_t)ends->count * kept, r->memory.state + (size_t)row * kept, sizeof(float) * kept);
     if (logged)
         memcpy(ends->logs + (size_t)ends->count * logged,
                r->vec.logs + (size_t)(row / r->agents * r->agents) * logged, sizeof(double) * logged);
@@ -84,7 +90,7 @@ static inline bool keep_end(Ends *ends, const Rollout *r, int64_t t, int64_t row
 }
 
 /* Step t of rows [lo, hi): what is done there, how likely it was, what it is worth. */
-static inline void act_rows(const Rollout *r, Scratch scratch[2], int64_t t, int64_t lo, int64_t hi) {
+static inline void act_rows(const Rollout *r, Scratch scratch[2], int64_t t, int64_t lo, int64_t hi, int thread) {
     const Kernels *kernels = r->pass[0].kernels;
     Scratch *actor = &scratch[0];
     const float *values = r->networks == 1 ? actor->outputs + (ptrdiff_t)r->dist.num_params * BLOCK
@@ -95,9 +101,14 @@ static inline void act_rows(const Rollout *r, Scratch scratch[2], int64_t t, int
     RowBlock block;
     for (int64_t first = lo; first < hi; first += BLOCK) {
         const int64_t count = least(BLOCK, hi - first), at = t * r->rows + first;
-        const int rows = read_observations(&obs, first, count, actor->x);
+        const float *x = actor->x;
+        int rows;
+        if (r->memory.state)
+            x = recall(&r->memory, kernels, &obs, r->starts, first, count, thread, &rows);
+        else
+            rows = read_observations(&obs, first, count, actor->x);
         for (int i = 0; i < r->networks; i++)
-            kernels->block_forward(&r->pass[i].plan, r->pass[i].packed, actor->x, scratch[i].tape, &scratch[i], rows);
+            kernels->block_forward(&r->pass[i].plan, r->pass[i].packed, x, scratch[i].tape, &scratch[i], rows);
         if (r->greedy)
             kernels->mode_block(&r->dist, actor->outputs, &block);
         else
@@ -198,7 +209,7 @@ static void rollout_slice(void *context, int64_t slice, int thread) {
         if (r->chunks)
             act_on_chunks(r, scratch, t, lo, hi);
         else
-            act_rows(r, scratch, t, lo, hi);
+            act_rows(r, scratch, t, lo, hi, thread);
         step_rows(r, t, lo, hi);
         if (!keep_outcome(r, &r->ends[slice], t, lo, hi)) {
             atomic_store(&r->failed, true);
@@ -220,27 +231,31 @@ static void free_ends(Ends *ends, int64_t slices) {
         free(ends[i].lengths);
         free(ends[i].final_obs);
         free(ends[i].logs);
+        free(ends[i].states);
     }
 }
 
-/* Fills the arrays; `ends` (one per slice, zeroed) tells which episodes ended. False if there is no memory. */
-static bool run_rollout(const Kernels *kernels, const ActorCritic *ac, Rollout *r, int threads) {
+/* Fills the arrays; `ends` (one per slice, zeroed) tells which episodes ended. `memory` is what the networks stand on, or
+ * NULL. False if there is no memory. */
+static bool run_rollout(const Kernels *kernels, const ActorCritic *ac, const Memory *memory, Rollout *r, int threads) {
     prepare_distribution(&r->dist);
     if (r->chunks)
         prepare_chunks(r->chunks);
     r->networks = ac->networks;
-    size_t bytes = 0, part;
+    size_t bytes = memory ? size_recall(&r->memory, memory, threads) : 0, part;
     for (int i = 0; i < ac->networks; i++) {
-        r->pass[i] = size_pass(kernels, &ac->net[i], r->rows, threads, false, &part);
-        read_directly(&r->pass[i], &ac->net[i], false);  // so that it rounds as a pass of all rows does
+        Network net = ac->net[i];
+        net.padded = memory != NULL;
+        r->pass[i] = size_pass(kernels, &net, r->rows, threads, false, &part);
+        read_directly(&r->pass[i], &net, false);  // so that it rounds as a pass of all rows does
         bytes += part;
     }
     Work work = begin_work(threads, bytes);
     bool done = work.memory != NULL;
     if (done) {
-        float *memory = work.memory;
+        float *at = memory ? begin_recall(&r->memory, kernels, memory, threads, work.memory) : work.memory;
         for (int i = 0; i < ac->networks; i++)
-            memory = lay_pass(&r->pass[i], &ac->net[i], threads, FOR_FORWARD, false, memory);
+            at = lay_pass(&r->pass[i], &ac->net[i], threads, FOR_FORWARD, false, at);
         run_tasks(&work, chunks_of(r->rows, r->slice), rollout_slice, r);
         done = !atomic_load(&r->failed);
     }

@@ -16,6 +16,11 @@ typedef struct {
     const float *mean, *scale;  // (BLOCK, columns): the same for every row
 } Observations;
 
+/* Rows of floats as they are. */
+static inline Observations plain_rows(const float *x, int32_t columns) {
+    return (Observations){.data = x, .dtype = FLOAT32, .bytes = columns * (int32_t)sizeof(float), .columns = columns};
+}
+
 /* Which rows of a rollout are meant: row i is (i / count) * stride + index[i % count]. */
 typedef struct {
     const int64_t *index;
@@ -183,6 +188,35 @@ typedef struct {
     int64_t rows;
 } PpoRows;
 
+/* What PPO needs of the rows `at`; beyond `count` they weigh nothing. */
+static inline void gather_ppo(const PpoRows *rows, const Distribution *dist, const int64_t *at, int64_t count,
+                              RowBlock *block) {
+    memset(block, 0, offsetof(RowBlock, chosen));
+    for (int64_t r = 0; r < count; r++) {
+        const int64_t row = at[r];
+        block->logprobs[r] = rows->logprobs[row];
+        block->values[r] = rows->values[row];
+        block->advantages[r] = rows->advantages[row];
+        block->returns[r] = rows->returns[row];
+        block->weights[r] = rows->valid ? (float)(rows->valid[row] != 0) : 1;
+    }
+    gather_actions(dist, rows->actions, at, count, block);
+}
+
+/* 1 / how many of the rows count, 0 if none does. */
+static inline float share_of(const PpoRows *rows) {
+    int64_t counted = 0, at[BLOCK];
+    if (!rows->valid)
+        return 1.0f / (float)rows->rows;
+    for (int64_t first = 0; first < rows->rows; first += BLOCK) {
+        const int64_t count = least(BLOCK, rows->rows - first);
+        select_rows(&rows->selection, first, count, at);
+        for (int64_t r = 0; r < count; r++)
+            counted += rows->valid[at[r]] != 0;
+    }
+    return counted ? 1.0f / (float)counted : 0;
+}
+
 typedef struct {
     int networks;
     Pass pass[2];
@@ -215,16 +249,7 @@ static void ppo_chunk(void *context, int64_t chunk, int thread) {
         int64_t at[BLOCK];
         select_rows(&p->rows.selection, first, count, at);
         const int rows = gather_observations(&p->obs, at, count, actor->x);
-        memset(&block, 0, offsetof(RowBlock, chosen));
-        for (int64_t r = 0; r < count; r++) {
-            const int64_t row = at[r];
-            block.logprobs[r] = p->rows.logprobs[row];
-            block.values[r] = p->rows.values[row];
-            block.advantages[r] = p->rows.advantages[row];
-            block.returns[r] = p->rows.returns[row];
-            block.weights[r] = p->rows.valid ? (float)(p->rows.valid[row] != 0) : 1;
-        }
-        gather_actions(&p->dist, p->rows.actions, at, count, &block);
+        gather_ppo(&p->rows, &p->dist, at, count, &block);
         for (int i = 0; i < p->networks; i++) {
             k->block_forward(&p->pass[i].plan, p->pass[i].packed, actor->x, scratch[i].tape, &scratch[i], rows);
             clear_tail(scratch[i].outputs, p->pass[i].plan.outputs, count);
@@ -255,18 +280,7 @@ static bool ppo_gradients(const Kernels *kernels, const ActorCritic *ac, const O
             memory = lay_pass(&p.pass[i], &ac->net[i], threads, FOR_FORWARD | FOR_BACKWARD, true, memory);
         p.stats = (double *)memory;
         p.log_std = (float *)(p.stats + chunks * PPO_STATS);
-        if (rows->valid) {
-            int64_t counted = 0, at[BLOCK];
-            for (int64_t first = 0; first < rows->rows; first += BLOCK) {
-                const int64_t count = least(BLOCK, rows->rows - first);
-                select_rows(&rows->selection, first, count, at);
-                for (int64_t r = 0; r < count; r++)
-                    counted += rows->valid[at[r]] != 0;
-            }
-            p.settings.share = counted ? 1.0f / (float)counted : 0;
-        } else {
-            p.settings.share = 1.0f / (float)rows->rows;
-        }
+        p.settings.share = share_of(rows);
         run_tasks(&work, chunks, ppo_chunk, &p);
         for (int i = 0; i < ac->networks; i++)
             finish_gradients(&p.pass[i], &work, &ac->net[i], &ac->gradients[i]);

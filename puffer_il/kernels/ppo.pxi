@@ -28,14 +28,24 @@ def ppo_step(tuple networks, Observations obs, Distribution dist, uintptr_t log_
     cdef ActorCritic ac = _actor_critic(networks)
     cdef CObservations seen = obs.at(arrays[0])
     cdef CDistribution actions = dist.at(log_std)
+    cdef PpoSettings ppo = _ppo_settings(settings)
+    cdef PpoRows job = _ppo_rows(arrays, <const int64_t *>index, count, stride, rows)
+    with nogil:
+        _check(ppo_gradients(kernels, &ac, &seen, &actions, ppo, &job, &stats[0], &log_std_gradient[0], threads))
+
+
+cdef PpoSettings _ppo_settings(tuple settings):
     cdef PpoSettings ppo
-    cdef PpoRows job
     (ppo.clip_coef, ppo.vf_clip_coef, ppo.ent_coef, ppo.vf_coef, ppo.advantage_mean, ppo.advantage_scale) = settings
+    return ppo
+
+
+cdef PpoRows _ppo_rows(tuple arrays, const int64_t *index, int64_t count, int64_t stride, int64_t rows):
+    cdef PpoRows job
     job.actions = <const void *><uintptr_t>arrays[1]
     job.logprobs, job.values = <const float *><uintptr_t>arrays[2], <const float *><uintptr_t>arrays[3]
     job.advantages, job.returns = <const float *><uintptr_t>arrays[4], <const float *><uintptr_t>arrays[5]
     job.valid = <const uint8_t *><uintptr_t>arrays[6]
-    job.selection.index, job.selection.count, job.selection.stride = <const int64_t *>index, count, stride
+    job.selection.index, job.selection.count, job.selection.stride = index, count, stride
     job.rows = rows
-    with nogil:
-        _check(ppo_gradients(kernels, &ac, &seen, &actions, ppo, &job, &stats[0], &log_std_gradient[0], threads))
+    return job

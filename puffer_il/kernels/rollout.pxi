@@ -40,10 +40,14 @@ cdef extern from "kernels/rollout.h" nogil:
         int64_t *lengths
         char *final_obs
         double *logs
+        float *states
+    ctypedef struct Recall:
+        float *state
     ctypedef struct CRollout "Rollout":
         CObservations obs
         CDistribution dist
         Noise noise
+        Recall memory
         CChunks *chunks
         int32_t dims, log_size
         cbool greedy
@@ -59,7 +63,7 @@ cdef extern from "kernels/rollout.h" nogil:
     void step_on_threads(const VecEnv *, StepFunction, int64_t, int)
     int64_t chunks_of(int64_t, int64_t)
     void free_ends(Ends *, int64_t)
-    bint run_rollout(const CKernels *, const ActorCritic *, CRollout *, int)
+    bint run_rollout(const CKernels *, const ActorCritic *, const CMemory *, CRollout *, int)
 
 
 cdef class Chunks:
@@ -97,13 +101,14 @@ def step_envs(uintptr_t vec, uintptr_t step, int64_t envs, int count):
 def rollout(tuple networks, Observations obs, Distribution dist, uintptr_t log_std, uintptr_t vec, uintptr_t step,
             tuple arrays, int64_t steps, int64_t rows, int64_t agents, uintptr_t starts, uintptr_t returns,
             uintptr_t lengths, uint64_t seed, uint64_t first_step, bint greedy, int action_dims, int log_size=0,
-            Chunks chunks=None):
+            Chunks chunks=None, Memory memory=None, uintptr_t state=0):
     """A whole rollout, of samples or of the likeliest actions.
 
     `vec` is the address of a VecEnv, `step` of its step function; `arrays` are addresses in the order of RolloutArrays.
     Returns, of the episodes that ended, in the order of their ends: flat row numbers (k,), returns (k,), lengths (k,),
-    final observations as bytes (k, bytes of a row), and the sums of their environments' logs thereafter
-    (k, 1 + log_size), (k, 0) without a log.
+    final observations as bytes (k, bytes of a row), the sums of their environments' logs thereafter
+    (k, 1 + log_size), (k, 0) without a log, and what a `memory` then remembered, (k, 2 units) float32, (k, 0) without
+    one. Its `state` (rows, 2 units) is carried on.
     """
     cdef ActorCritic ac = _actor_critic(networks)
     cdef CRollout r
@@ -112,6 +117,9 @@ def rollout(tuple networks, Observations obs, Distribution dist, uintptr_t log_s
     memcpy(&r.vec, <const void *>vec, sizeof(VecEnv))
     r.step, r.greedy, r.dims, r.log_size = <StepFunction>step, greedy, action_dims, log_size
     r.chunks = NULL if chunks is None else &chunks.chunks
+    cdef const CMemory *remembers = NULL
+    if memory is not None:
+        remembers, r.memory.state = &memory.memory, <float *>state
     r.to.obs, r.to.actions = <char *><uintptr_t>arrays[0], <void *><uintptr_t>arrays[1]
     r.to.rewards, r.to.env_rewards = <float *><uintptr_t>arrays[2], <float *><uintptr_t>arrays[3]
     r.to.logprobs, r.to.values = <float *><uintptr_t>arrays[4], <float *><uintptr_t>arrays[5]
@@ -125,24 +133,27 @@ def rollout(tuple networks, Observations obs, Distribution dist, uintptr_t log_s
     _check(r.ends != NULL)
     try:
         with nogil:
-            _check(run_rollout(kernels, &ac, &r, threads))
-        return _collect(r.ends, slices, r.obs.bytes, 1 + log_size if log_size else 0)
+            _check(run_rollout(kernels, &ac, remembers, &r, threads))
+        return _collect(r.ends, slices, r.obs.bytes, 1 + log_size if log_size else 0,
+                        0 if memory is None else 2 * memory.units)
     finally:
         free_ends(r.ends, slices)
         free(r.ends)
 
 
-cdef tuple _collect(Ends *ends, int64_t slices, int64_t bytes_, int64_t logged):
+cdef tuple _collect(Ends *ends, int64_t slices, int64_t bytes_, int64_t logged, int64_t kept):
     """What all slices kept, sorted by step and row."""
     cdef int64_t i, total = 0, at = 0, n
     for i in range(slices):
         total += ends[i].count
     index, returns, lengths = np.empty(total, np.int64), np.empty(total), np.empty(total, np.int64)
     final_obs, logs = np.empty((total, bytes_), np.uint8), np.empty((total, logged))
+    states = np.empty((total, kept), np.float32)
     cdef int64_t[::1] to_index = index, to_lengths = lengths
     cdef double[::1] to_returns = returns
     cdef uint8_t[:, ::1] to_obs = final_obs
     cdef double[:, ::1] to_logs = logs
+    cdef float[:, ::1] to_states = states
     for i in range(slices):
         n = ends[i].count
         if n:
@@ -152,6 +163,8 @@ cdef tuple _collect(Ends *ends, int64_t slices, int64_t bytes_, int64_t logged):
             memcpy(&to_obs[at, 0], ends[i].final_obs, n * bytes_)
             if logged:
                 memcpy(&to_logs[at, 0], ends[i].logs, n * logged * sizeof(double))
+            if kept:
+                memcpy(&to_states[at, 0], ends[i].states, n * kept * sizeof(float))
             at += n
     order = np.argsort(index)
-    return index[order], returns[order], lengths[order], final_obs[order], logs[order]
+    return index[order], returns[order], lengths[order], final_obs[order], logs[order], states[order]

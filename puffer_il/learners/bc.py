@@ -22,14 +22,22 @@ from puffer_il.demos.build import follows_on
 from puffer_il.demos.dataset import Demos, kinds_of
 from puffer_il.demos.rows import exceeds_memory
 from puffer_il.learners.base import About, Learner
-from puffer_il.learners.common.cloning import CloningLoss, clone_epoch, clone_score, clone_spread
-from puffer_il.learners.common.demo_rows import DemoRows, load_rows
+from puffer_il.learners.common.cloning import (
+    CloningLoss,
+    clone_epoch,
+    clone_score,
+    clone_sequences,
+    clone_spread,
+    score_sequences,
+)
+from puffer_il.learners.common.demo_rows import DemoRows, DemoSequences, load_rows
 from puffer_il.learners.common.inputs import PASS_ROWS
 from puffer_il.learners.registry import register
 from puffer_il.nn import (
     Categorical,
     FlatAdam,
     Flow,
+    FusedPolicy,
     Gaussian,
     Policy,
     categorical_loss,
@@ -176,7 +184,7 @@ class BC(Learner):
         parts: list[Array] = []
         counts: list[int] = []
         for order in self._orders():
-            means = self._in_kernels(order)
+            means = self._in_kernels(order, first=not parts)
             if means is None:
                 if not parts:
                     self._begin_epoch()
@@ -185,12 +193,17 @@ class BC(Learner):
             counts.append(-(-len(order) // self.config.batch_size))
         return (parts[0] if len(parts) == 1 else np.average(parts, axis=0, weights=counts)).tolist()
 
-    def _in_kernels(self, order: Array) -> Array | None:
-        """The means of `_epoch` over minibatches of the training rows in this order, None where C does not cover it."""
-        if not self._covered(self.train):
+    def _in_kernels(self, order: Array, first: bool) -> Array | None:
+        """The means of `_epoch` over minibatches of the training rows in this order, None where C does not cover it.
+        Before the `first` order of an epoch, what precedes sequences is brought up to date."""
+        data, size = self.train, self.config.batch_size
+        if not self._covered(data):
             return None
-        return clone_epoch(self.policy, self.train.obs, self.train.actions, self.train.numbers(order),
-                           self.config.batch_size, self.loss, self.optimizer)
+        if isinstance(data, DemoSequences):
+            if first:
+                data.refresh(self.policy)
+            return clone_sequences(self.policy, data.shown(), order, size, self.loss, self.optimizer)
+        return clone_epoch(self.policy, data.obs, data.actions, data.numbers(order), size, self.loss, self.optimizer)
 
     def _in_torch(self, order: Array) -> Array:
         size = self.config.batch_size
@@ -233,11 +246,16 @@ class BC(Learner):
         return order[spread(weights.cpu().numpy()[order], count, self.rng.random())]
 
     def _covered(self, data: DemoRows) -> bool:
-        """True for what the C kernels cover: single rows and actions. They know the squared distance of a plain
-        Gaussian alone."""
+        """True for what the C kernels cover: single actions. They know the squared distance of a plain Gaussian alone,
+        and weigh a row's entropy as its loss."""
         dist, squares = self.policy.dist, self.config.loss == "mse"
         bent = squares and isinstance(dist, Gaussian) and (dist.squash or dist.state_std)
-        return self.policy.plain and type(data) is DemoRows and not bent
+        if not self.policy.plain or bent:
+            return False
+        if isinstance(data, DemoSequences):
+            uneven = data.weights is not None and self.config.ent_coef != 0
+            return not uneven and FusedPolicy.of(self.policy, recurrent=True) is not None
+        return type(data) is DemoRows
 
     def _step(self, index: Array) -> Tensor:
         params, actions, weight, counts = self.train.evaluate(self.policy, index, self.shift)
@@ -275,7 +293,11 @@ class BC(Learner):
         continuous actions the share of their variance that it explains)."""
         discrete = self.policy.spec.action.discrete
         if self._covered(data):
-            means = clone_score(self.policy, data.obs, data.actions, data.index, data.weights, self.loss)
+            if isinstance(data, DemoSequences):
+                data.refresh(self.policy)
+                means = score_sequences(self.policy, data.shown(), self.loss)
+            else:
+                means = clone_score(self.policy, data.obs, data.actions, data.index, data.weights, self.loss)
             if means is not None:
                 return means[0], means[1], means[3] if discrete else data.explained(means[3])
         data.refresh(self.policy)

@@ -63,6 +63,9 @@ class PPO(Learner):
 
     def __init__(self, spec: EnvSpec, demos: Demos | None, config: Config, device: torch.device, seed: int) -> None:
         super().__init__(spec, demos, config, device, seed)
+        if config.policy.lstm and self.config.minibatch == "rows":
+            raise InputError("ppo.minibatch = 'rows': an LSTM learns from consecutive steps; set it to 'columns', or "
+                             "policy.lstm to 0")
         self.policy = Policy(spec, config.policy).to(device)
         self.optimizer = FlatAdam(self.policy.parameters(), learning_rate=self.config.learning_rate, eps=1e-5,
                                   max_grad_norm=self.config.max_grad_norm)
@@ -114,7 +117,7 @@ class PPO(Learner):
 
     def _fused_step(self, buffer: RolloutBuffer) -> Step | None:
         """An Adam step on part of the rollout, a single call of the C kernels; None if they do not cover the policy."""
-        fast = FusedPolicy.of(self.policy)
+        fast = FusedPolicy.of(self.policy, recurrent=True)
         if fast is None or self.compiled:
             return None
         cfg, seen, all_valid = self.config, fast.observations(), bool(buffer.valid.all())
@@ -204,11 +207,18 @@ def ppo_gradients(fast: FusedPolicy, buffer: RolloutBuffer, seen: kernels.Observ
     stride, steps = (buffer.num_envs, buffer.num_steps) if columns else (0, 1)
     arrays = tuple(address(getattr(buffer, name)) for name in
                    ("obs", "actions", "logprobs", "values", "advantages", "returns"))
+    arrays = (*arrays, 0 if all_valid else address(buffer.valid))
     log_std, stats = fast.log_std, np.zeros(5)
     log_std_gradient = np.zeros(kernels.MAX_ACTION_DIMS, np.float32)
-    kernels.ppo_step(fast.networks(True), seen, fast.distribution, address(log_std),
-                     (*arrays, 0 if all_valid else address(buffer.valid)), address(index), len(index), stride,
-                     steps * len(index), coefficients, stats, log_std_gradient)
+    memory = fast.memory(True)
+    if memory is None:
+        kernels.ppo_step(fast.networks(True), seen, fast.distribution, address(log_std), arrays, address(index),
+                         len(index), stride, steps * len(index), coefficients, stats, log_std_gradient)
+    else:
+        sequences = kernels.Sequences(index, steps, stride, None, address(buffer.episode_starts),
+                                      address(buffer.initial_state))
+        kernels.ppo_sequences(memory, fast.networks(True), sequences, seen, fast.distribution, address(log_std), arrays,
+                              coefficients, stats, log_std_gradient)
     if log_std is not None and log_std.grad is not None:
         log_std.grad.copy_(torch.from_numpy(log_std_gradient[:len(log_std)]))
     return torch.tensor(stats, dtype=torch.float32)

@@ -66,15 +66,17 @@ class Layers:
     """The linear layers of one MLP as the kernels take them: hidden ones, then one or two heads side by side.
 
     Calling it maps x (n, inputs) float32 to (n, sum of the heads' outputs), differentiable twice. `refusal` says why
-    the kernels cannot do it at all, and is empty if they can.
+    the kernels cannot do it at all, and is empty if they can. With `heads_alone` there are no hidden layers, which they
+    can do on top of a memory.
     """
 
-    def __init__(self, hidden: Sequence[nn.Linear], heads: Sequence[nn.Linear], activation: str) -> None:
-        self.hidden, self.heads, self.activation = list(hidden), list(heads), activation
+    def __init__(self, hidden: Sequence[nn.Linear], heads: Sequence[nn.Linear], activation: str,
+                 heads_alone: bool = False) -> None:
+        self.hidden, self.heads, self.activation, self.heads_alone = list(hidden), list(heads), activation, heads_alone
         self.units = tuple(layer.out_features for layer in hidden)
         self.refusal = self._refusal()
         self.network: Any = None if self.refusal else kernels.Network(
-            hidden[0].in_features, self.units, tuple(layer.out_features for layer in heads), activation)
+            (*hidden, *heads)[0].in_features, self.units, tuple(layer.out_features for layer in heads), activation)
 
     def __call__(self, x: Tensor) -> Tensor:
         parameters = self.parameters()
@@ -124,6 +126,8 @@ class Layers:
         return torch.cat([nn.functional.linear(x, weight, bias) for weight, bias in pairs[len(self.hidden):]], 1)
 
     def _refusal(self) -> str:
+        if self.heads_alone:
+            return ""
         if not 1 <= len(self.hidden) <= MAX_HIDDEN:
             return f"{len(self.hidden)} hidden layers (the kernels cover 1 to {MAX_HIDDEN})"
         if max(self.units) > MAX_UNITS:

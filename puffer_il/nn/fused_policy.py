@@ -1,8 +1,9 @@
 """A policy's networks as the C kernels take them, for whole rollouts and whole minibatches in single calls.
 
 A policy is covered if it is an MLP on the CPU over flat observations of one dtype with unsquashed actions whose spread
-does not depend on the observation; mixtures, flows and chunks of actions are covered in rollouts alone. What the
-kernels do for it has its general counterpart in torch (`Policy`, losses.py), with the same results up to rounding.
+does not depend on the observation; mixtures, flows and chunks of actions are covered in rollouts alone. An LSTM before
+single actions is covered where the caller knows what to do with its memory. What the kernels do for a policy has its
+general counterpart in torch (`Policy`, losses.py), with the same results up to rounding.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import puffer_il.kernels._kernels as kernels
 from puffer_il.nn import fused
 from puffer_il.nn.flow import Flow
 from puffer_il.nn.fused import FusedMLP, Layers, address
+from puffer_il.nn.fused_memory import memory_fits, memory_of
 from puffer_il.nn.mixture import Mixture
 from puffer_il.nn.policy import Policy
 
@@ -28,9 +30,11 @@ class FusedPolicy:
         self.distribution = policy.dist.kernel
 
     @classmethod
-    def of(cls, policy: Policy) -> FusedPolicy | None:
-        """None if the policy is not covered."""
-        if not fused.enabled() or torch.is_autocast_enabled("cpu") or policy.lstm is not None:
+    def of(cls, policy: Policy, recurrent: bool = False) -> FusedPolicy | None:
+        """None if the policy is not covered; one with an LSTM is only if the caller is ready for it (`recurrent`)."""
+        if not fused.enabled() or torch.is_autocast_enabled("cpu"):
+            return None
+        if policy.lstm is not None and not (recurrent and policy.plain and memory_fits(policy.lstm)):
             return None
         if policy.dist.kernel is None or not policy.flatten.covered or not fused.readable(policy):
             return None
@@ -42,6 +46,8 @@ class FusedPolicy:
             layers = [policy.actor.layers]
         elif isinstance(policy.actor, FusedMLP) and isinstance(policy.critic, FusedMLP):
             layers = [policy.actor.layers, policy.critic.layers]
+        elif policy.lstm is not None and (heads := [*_single(policy.actor), *_single(policy.critic)])[1:]:
+            layers = [Layers([], heads, "tanh", heads_alone=True)]
         else:
             return None
         return None if not layers or any(part.refusal for part in layers) else cls(policy, layers)
@@ -70,8 +76,20 @@ class FusedPolicy:
     def actor(self) -> Layers:
         """The network that learns from actions: of a shared one only the trunk and the actor."""
         layers = self.layers[0]
-        return layers if self.policy.joint is None else Layers(layers.hidden, layers.heads[:1], layers.activation)
+        if len(layers.heads) == 1:
+            return layers
+        return Layers(layers.hidden, layers.heads[:1], layers.activation, heads_alone=not layers.hidden)
 
     def networks(self, gradients: bool = False) -> tuple[Any, ...]:
         """Of each its shape, its parameters' addresses and, if asked for, those of their gradients."""
         return tuple((part.network, part.addresses(), part.gradients() if gradients else None) for part in self.layers)
+
+    def memory(self, gradients: bool = False) -> kernels.Memory | None:
+        """The LSTM, if there is one, and, if asked for, where its gradients go."""
+        return None if self.policy.lstm is None else memory_of(self.policy.lstm, gradients)
+
+
+def _single(network: nn.Module) -> list[nn.Linear]:
+    """The only layer of a network, if it is linear."""
+    return [layer for layer in network if isinstance(layer, nn.Linear)] if (
+        isinstance(network, nn.Sequential) and len(network) == 1) else []

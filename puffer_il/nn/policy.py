@@ -14,6 +14,7 @@ from puffer_il.nn.chunks import Chunks, chunked
 from puffer_il.nn.distributions import Noise
 from puffer_il.nn.flow import Flow
 from puffer_il.nn.fused import Layers
+from puffer_il.nn.fused_memory import remember, unroll
 from puffer_il.nn.heads import make_head
 from puffer_il.nn.masks import mask_logits
 from puffer_il.nn.mixture import Mixture
@@ -206,6 +207,8 @@ class Policy(nn.Module):
         steps, m = obs.shape[:2]
         seen, allowed = self._seen(obs.reshape(-1, *self.spec.obs_shape))
         features = seen.reshape(steps, m, -1)
+        if (done := unroll(self.lstm, features, state, episode_starts)) is not None:
+            return torch.cat((done[0], *allowed), 1), done[1]
         hidden, cell = state.chunk(2, dim=1)
         keep = None if episode_starts is None else 1 - episode_starts.float().unsqueeze(-1)
         outputs = []
@@ -269,8 +272,12 @@ class Policy(nn.Module):
         if self.lstm is None:
             return self.encoder(self.flatten(obs)), state
         seen, allowed = self._seen(obs)
-        hidden, cell = self.lstm(seen, tuple(state[:, :self.memory_dim].chunk(2, dim=1)))
-        return torch.cat((hidden, *allowed), 1), torch.cat((hidden, cell), 1)
+        state = state[:, :self.memory_dim]
+        after = remember(self.lstm, seen, state)
+        if after is None:
+            after = torch.cat(self.lstm(seen, tuple(state.chunk(2, dim=1))), 1)
+        hidden = after[:, :self.lstm.hidden_size]
+        return torch.cat((hidden, *allowed), 1), after
 
     @property
     def num_parameters(self) -> int:

@@ -164,16 +164,17 @@ class Collector:
     def _collect_natively(self) -> bool:
         """The same rollout as one call without Python, for a C batch and a policy that the kernels cover."""
         batch, stepwise = self.vec.native_batch(), self.driven and not (self.labeller and self.labeller.afterwards)
-        policy = FusedPolicy.of(self.policy) if isinstance(self.policy, Policy) else None
+        policy = FusedPolicy.of(self.policy, recurrent=True) if isinstance(self.policy, Policy) else None
         if batch is None or policy is None or stepwise:
             return False
+        if self.state is not None:
+            self.buffer.initial_state[:] = self.state.numpy()
         with self.vec.rollout(self.buffer.num_steps):
-            returns, lengths, _ = native_rollout(policy, batch, self.buffer, self.episode_starts, self.noise,
-                                                 self.greedy)
-        if len(returns):
-            self.episode_returns.append(returns)
-            self.episode_lengths.append(lengths)
-        self._bootstrap()
+            ended = native_rollout(policy, batch, self.buffer, self.episode_starts, self.noise, self.greedy, self.state)
+        if len(ended.returns):
+            self.episode_returns.append(ended.returns)
+            self.episode_lengths.append(ended.lengths)
+        self._bootstrap(None if self.state is None else torch.from_numpy(ended.states))
         self.noise.step += self.buffer.num_steps
         return True
 
@@ -277,15 +278,17 @@ class Collector:
         if self.state is not None and batch.truncations.any():
             self._bootstrap_recurrent(t, batch)
 
-    def _bootstrap(self) -> None:
-        """Values of the observations at which truncated episodes and the rollout itself were cut."""
+    def _bootstrap(self, states: Tensor | None = None) -> None:
+        """Values of the observations at which truncated episodes and the rollout itself were cut. `states`
+        (k, state_dim) are what an LSTM remembered at the ends of episodes, None if those values are there already."""
         buffer = self.buffer
         buffer.last_obs[:] = self.vec.obs
         buffer.last_values[:] = self.policy.value(self._tensor(buffer.last_obs), self.state).cpu().numpy()
-        if self.state is None and len(buffer.final_index):
+        if (self.state is None or states is not None) and len(buffer.final_index):
             truncated = buffer.truncations.reshape(-1)[buffer.final_index]
             if truncated.any():
-                values = self.policy.value(self._tensor(buffer.final_obs[truncated])).cpu().numpy()
+                memory = None if states is None else states[torch.from_numpy(truncated)]
+                values = self.policy.value(self._tensor(buffer.final_obs[truncated]), memory).cpu().numpy()
                 buffer.final_values.reshape(-1)[buffer.final_index[truncated]] = values
 
     def _bootstrap_recurrent(self, t: int, batch: Batch) -> None:

@@ -109,7 +109,7 @@ def evaluate(vec: Vec, actor: Callable[[Array, Array], Array], episodes: int, se
     limit = episode_limit(limit, vec.time_limit)
     if isinstance(actor, PolicyActor) and vec.backend == "native":
         vec.reset(seed)
-        batch, fast = vec.native_batch(), FusedPolicy.of(actor.policy)
+        batch, fast = vec.native_batch(), FusedPolicy.of(actor.policy, recurrent=True)
         if batch is not None and fast is not None:
             try:
                 return _in_rollouts(vec, batch, fast, actor, quota, limit, stopped, played)
@@ -188,8 +188,8 @@ def _in_rollouts(vec: Vec, batch: NativeBatch, fast: FusedPolicy, actor: PolicyA
             raise Quit
         buffer.start()
         with vec.rollout(ROLLOUT_STEPS):
-            returns, lengths, sums = native_rollout(fast, batch, buffer, starts, actor.noise, actor.deterministic,
-                                                    actor.state)
+            returns, lengths, sums, _ = native_rollout(fast, batch, buffer, starts, actor.noise, actor.deterministic,
+                                                       actor.state)
         actor.noise.step += ROLLOUT_STEPS
         _finite_actions(vec, buffer.actions)
         check_rollout(vec, buffer, quota.left > 0, rollouts * ROLLOUT_STEPS)

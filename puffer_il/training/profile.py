@@ -207,7 +207,6 @@ def _kernels(times: Timings) -> Iterator[Tip]:
     reasons = {"train.fused = false": ("--train.fused true", times.get("train.fused") is False),
                "train.precision = bfloat16": ("--train.precision float32", times.get("train.precision") == "bfloat16"),
                "train.compile = true": ("--train.compile false", bool(times.get("train.compile"))),
-               "an LSTM": ("--policy.lstm 0", bool(times.get("policy.lstm"))),
                "policy.squash = true": ("--policy.squash false", bool(times.get("policy.squash"))),
                "gail.spectral_norm = true": ("--gail.spectral-norm false", bool(times.get("gail.spectral_norm"))),
                "a network deeper or wider than the C kernels cover": (_within_kernels(times), times.in_torch)}
@@ -226,7 +225,7 @@ def _kernels(times: Timings) -> Iterator[Tip]:
 def _within_kernels(times: Timings) -> str:
     """The key of the network that they do not cover, with the next value that they do."""
     hidden, key = times.get("policy.hidden"), "policy.hidden"
-    if len(hidden) <= MAX_HIDDEN and max(hidden) <= MAX_UNITS and times.get("gail.disc_hidden"):
+    if len(hidden) <= MAX_HIDDEN and max(hidden, default=0) <= MAX_UNITS and times.get("gail.disc_hidden"):
         hidden, key = times.get("gail.disc_hidden"), "gail.disc-hidden"
     return f"--{key} {','.join(str(min(units, MAX_UNITS)) for units in hidden[:MAX_HIDDEN])}"
 

@@ -134,7 +134,7 @@ def collect(folders: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Callabl
         with make_vec(folders.get(env, env), num_envs=num_envs, kwargs=ENVS[env]) as vec:
             assert vec.backend == "native"
             learner = Policy(vec.spec, PolicyConfig(**({"hidden": (20, 33)} | policy)))
-            buffer = RolloutBuffer(vec.spec, num_steps, num_envs)
+            buffer = RolloutBuffer(vec.spec, num_steps, num_envs, state_dim=learner.state_dim)
             collector = Collector(vec, learner, buffer, CPU, seed=5)
             for way in ways:
                 with torch.no_grad():  # between rollouts a policy learns
@@ -152,8 +152,10 @@ def collect(folders: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Callabl
 
 def everything(collector: Collector) -> dict[str, Array]:
     buffer, state = collector.buffer, collector.vec.get_state()
-    arrays = {name: getattr(buffer, name) for name in (*ARRAYS, "final_index", "final_obs", "last_obs", "last_values")}
+    arrays = {name: getattr(buffer, name) for name in (*ARRAYS, "final_index", "final_obs", "last_obs", "last_values",
+                                                    "initial_state")}
     arrays |= {"next_obs": buffer.next_obs(), "starts": collector.episode_starts, "obs to act on": collector.vec.obs,
+               "memory": np.array(0) if collector.state is None else collector.state.numpy(),
                "step": np.array(collector.noise.step), **{f"vec {name}": array for name, array in state.items()}}
     for name in ("episode_returns", "episode_lengths"):
         arrays[name] = np.concatenate([np.empty(0), *getattr(collector, name)])
@@ -184,7 +186,8 @@ def test_rollouts_in_one_call_are_those_that_python_steps(env: str, num_envs: in
 @pytest.mark.parametrize("policy", [
     {"shared": True}, {"activation": "silu", "hidden": (64, 64)}, {"obs_norm": False},
     {"hidden": (128,), "activation": "relu"}, {"hidden": (9, 8, 7), "activation": "elu"},
-], ids=["shared", "silu", "raw", "wide", "deep"])
+    {"lstm": 19}, {"lstm": 64, "shared": True, "obs_norm": False},
+], ids=["shared", "silu", "raw", "wide", "deep", "lstm", "lstm and shared"])
 @pytest.mark.parametrize("env", ["cartpole", "pendulum", "troop"])
 def test_whatever_the_policy(env: str, policy: dict[str, Any], collect: Callable[..., Any]) -> None:
     assert_same(collect(env, [True] * 2, **policy), collect(env, [False] * 2, **policy))
@@ -230,18 +233,34 @@ def test_many_ends_are_all_kept(collect: Callable[..., Any], monkeypatch: pytest
         assert (rows["episode_lengths"] == 1).all() and rows["episode_starts"].all()
 
 
+@pytest.mark.parametrize("num_envs", [1, 8, 401])
+def test_what_an_lstm_remembers_goes_along_whoever_steps(num_envs: int, collect: Callable[..., Any]) -> None:
+    keys = {"num_envs": num_envs, "lstm": 12}
+    expected = collect("cartpole", [False] * 5, **keys)
+    assert_same(collect("cartpole", [True, False, True, True, False], **keys), expected)
+    assert_same(collect("cartpole", [True] * 5, threads=1, **keys), expected)
+    assert all(rows["memory"].any() for rows in expected) and any(rows["final_values"].any() for rows in expected)
+
+
+@EACH_SET
+def test_an_lstm_acts_alike_whatever_the_instruction_set(isa: str, collect: Callable[..., Any]) -> None:
+    kernels.use_instruction_set(isa)
+    assert_same(collect("crowd", [True] * 2, lstm=40), collect("crowd", [False] * 2, lstm=40))
+
+
 def test_what_is_not_covered_is_left_to_python(collect: Callable[..., Any]) -> None:
     with pytest.raises(AssertionError, match="0 == 1"):
         collect("pendulum", [True], squash=True)
 
 
+@pytest.mark.parametrize("lstm", [0, 12])
 @pytest.mark.parametrize("deterministic", [True, False])
 @EACH_ENV
-def test_evaluations_in_whole_rollouts_give_the_scores_of_single_steps(env: str, deterministic: bool,
+def test_evaluations_in_whole_rollouts_give_the_scores_of_single_steps(env: str, deterministic: bool, lstm: int,
                                                                        folders: dict[str, str]) -> None:
     torch.manual_seed(3)
     with make_vec(folders.get(env, env), num_envs=30, kwargs=ENVS[env]) as vec:
-        policy = Policy(vec.spec, PolicyConfig(hidden=(16,)))
+        policy = Policy(vec.spec, PolicyConfig(hidden=(16,), lstm=lstm))
         with torch.no_grad():
             for p in policy.parameters():
                 p += 0.2 * torch.randn(p.shape)

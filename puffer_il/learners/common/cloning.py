@@ -96,3 +96,75 @@ def _rows(obs: Tensor, actions: Tensor, index: Array | None, weights: Tensor | N
 
 def _count(obs: Tensor, index: Array | None) -> int:
     return len(obs) if index is None else len(index)
+
+
+class ShownSequences(NamedTuple):
+    """Demonstrations as an LSTM learns from them: a table (sequences, length) int64 of rows, -1 for what pads them, the
+    states (sequences, state_dim) before them, and weights (n,) of the rows, or None."""
+
+    obs: Tensor
+    actions: Tensor
+    weights: Tensor | None
+    table: Array
+    states: Tensor
+
+    def chosen(self, index: Array) -> kernels.Sequences:
+        """Those of these numbers, in this order."""
+        return kernels.Sequences(np.ascontiguousarray(index, np.int64), self.table.shape[1], 0, self.table, 0,
+                                 address(self.states))
+
+    def rows(self) -> tuple[int, ...]:
+        return _rows(self.obs, self.actions, None, self.weights)
+
+
+def clone_sequences(policy: Policy, shown: ShownSequences, order: Array, batch_size: int, loss: CloningLoss,
+                    optimizer: FlatAdam) -> Array | None:
+    """As `clone_epoch`, an epoch of the sequences `order`."""
+    fast = FusedPolicy.of(policy, recurrent=True)
+    if fast is None or optimizer.kernel is None:
+        return None
+    optimizer.prepare()
+    means = _clone_sequences(fast, shown, order, batch_size, loss, optimizer.kernel)
+    optimizer.steps += -(-len(order) // batch_size)
+    return means
+
+
+def sequence_gradients(policy: Policy, shown: ShownSequences, index: Array) -> float | None:
+    """As `clone_gradients`, of the sequences `index`, whatever their weights."""
+    fast = FusedPolicy.of(policy, recurrent=True)
+    if fast is None:
+        return None
+    return float(_clone_sequences(fast, shown._replace(weights=None), index, len(index), LIKELIHOOD, None)[0])
+
+
+def score_sequences(policy: Policy, shown: ShownSequences, loss: CloningLoss) -> Array | None:
+    """As `clone_score`, of all sequences."""
+    fast = FusedPolicy.of(policy, recurrent=True)
+    if fast is None:
+        return None
+    layers, means = fast.actor(), np.zeros(4)
+    network = (layers.network, layers.addresses(), None)
+    kernels.score_sequences(fast.memory(), (network,), shown.chosen(np.arange(len(shown.table))), fast.observations(),
+                            fast.distribution, address(fast.log_std), shown.rows(), loss.for_kernels(), means)
+    return means
+
+
+def follow_sequences(policy: Policy, shown: ShownSequences, index: Array) -> bool:
+    """Write the states after the sequences `index` to those that go on where they end, which are the next ones of the
+    table; False if the kernels do not cover the policy."""
+    fast = FusedPolicy.of(policy, recurrent=True)
+    if fast is None:
+        return False
+    kernels.sequence_states(fast.memory(), shown.chosen(index), fast.observations(), address(shown.obs),
+                            address(shown.states))
+    return True
+
+
+def _clone_sequences(fast: FusedPolicy, shown: ShownSequences, order: Array, batch_size: int, loss: CloningLoss,
+                     adam: kernels.Adam | None) -> Array:
+    layers, log_std, means = fast.actor(), fast.log_std, np.zeros(3)
+    network = (layers.network, layers.addresses(), layers.gradients())
+    kernels.clone_sequences(fast.memory(True), (network,), shown.chosen(order), fast.observations(), fast.distribution,
+                            address(log_std), 0 if log_std is None else address(log_std.grad), shown.rows(), batch_size,
+                            loss.for_kernels(), adam, means)
+    return means

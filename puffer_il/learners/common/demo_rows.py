@@ -12,6 +12,7 @@ from torch import Tensor
 
 from puffer_il.core.spec import Array
 from puffer_il.demos.rows import advise, is_mapped, take
+from puffer_il.learners.common.cloning import ShownSequences, follow_sequences
 from puffer_il.nn import Flatten, Policy, RandomShift, obs_moments, targets
 from puffer_il.nn.masks import mask_logits
 
@@ -156,7 +157,8 @@ class DemoSequences(DemoRows):
     `refresh` recomputes the recurrent state at every sequence's start with the present weights (stored-state training,
     Kapturowski et al. 2019), so that they can be shuffled and yet begin where a running policy would be.
 
-    table  (sequences, length) int64 which rows they are; what pads a sequence is not `valid`
+    table   (sequences, length) int64 which rows they are; what pads a sequence is not `valid`
+    padded  the same, -1 for what pads a sequence
     """
 
     def __init__(self, obs: Array, actions: Array, episodes: Array, length: int, device: torch.device,
@@ -177,6 +179,7 @@ class DemoSequences(DemoRows):
                 index.append(np.pad(part, (0, length - len(part)), constant_values=-1))
         table = np.array(index, dtype=np.int64).reshape(-1, length)
         self.valid = torch.tensor(table >= 0, device=device)
+        self.padded = table
         self.table = np.where(table < 0, numbers[-1] if len(numbers) else 0, table)
         self.flat = torch.from_numpy(table.T[table.T >= 0]).to(device)
         self.states = torch.empty(0)
@@ -194,13 +197,17 @@ class DemoSequences(DemoRows):
         return self._seen(self.flat.cpu().numpy())
 
     def moments(self, flatten: Flatten) -> tuple[Tensor, Tensor, float | Tensor]:
-        return obs_moments(flatten, self.obs, index=torch.from_numpy(self.table.reshape(-1)))
+        return obs_moments(flatten, self.obs, index=self.flat)
 
     def numbers(self, index: Array) -> Array:
         return self.table[index]
 
     def parts(self, most: int) -> list[Array]:
         return super().parts(max(1, most // self.table.shape[1]))
+
+    def shown(self) -> ShownSequences:
+        """The same for the kernels; valid until the next `refresh`."""
+        return ShownSequences(self.obs, self.actions, self.weights, self.padded, self.states)
 
     def _steps(self, index: Any) -> Tensor:
         """(sequences, length, *obs_shape) observations of the sequences `index`."""
@@ -211,6 +218,8 @@ class DemoSequences(DemoRows):
     def refresh(self, policy: Policy) -> None:
         self.states = torch.zeros(len(self), policy.memory_dim, device=self.device)
         for wave, following in zip(self.waves[:-1], self.waves[1:], strict=True):
+            if follow_sequences(policy, self.shown(), np.asarray(following) - 1):
+                continue
             _, after = policy.unroll(self._steps(wave).transpose(0, 1), self.states[wave])
             # Only a full sequence has a successor, and both waves list the episodes in the same order.
             position = {number: i for i, number in enumerate(wave)}

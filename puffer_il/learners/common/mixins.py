@@ -23,7 +23,7 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array, Starts
 from puffer_il.demos import spread
 from puffer_il.demos.dataset import Demos
-from puffer_il.learners.common.cloning import clone_gradients
+from puffer_il.learners.common.cloning import clone_gradients, sequence_gradients
 from puffer_il.learners.common.demo_rows import DemoRows, DemoSequences, load_rows
 from puffer_il.nn import FlatAdam, Policy
 from puffer_il.rollout.buffer import RolloutBuffer
@@ -96,10 +96,12 @@ class ExpertRows:
 
     def _of(self, rows: DemoRows, index: Array, weight: float) -> tuple[Tensor, Tensor]:
         """The weighted gradient and the loss of the rows `index`."""
-        if type(rows) is DemoRows:
+        if isinstance(rows, DemoSequences):
+            mean = sequence_gradients(self.policy, rows.shown(), index)
+        else:
             mean = clone_gradients(self.policy, rows.obs, rows.actions, index)
-            if mean is not None:
-                return self.gradient * weight, torch.tensor(mean, dtype=torch.float32)
+        if mean is not None:
+            return self.gradient * weight, torch.tensor(mean, dtype=torch.float32)
         params, actions, *_ = rows.evaluate(self.policy, index)
         loss = -self.policy.dist.log_prob(params, actions).mean()
         self.gradient.zero_()

@@ -16,7 +16,9 @@ from puffer_il.core.spec import ActionSpec, Array
 ARROWS = {"A": "up", "B": "down", "C": "right", "D": "left"}  # as ESC [ A or ESC O A
 SIGNS = {"left": "←", "right": "→", "up": "↑", "down": "↓", " ": "space"}
 PAIRS = (("left", "right"), ("down", "up"), ("a", "d"), ("s", "w"), ("j", "l"), ("k", "i"))  # less, more
-FOUR = ("left", "down", "right", "up")  # as Gymnasium's grid worlds number them
+FOUR = ("left", "down", "right", "up")  # as Gymnasium's FrozenLake numbers them
+NAMED = {"taxi": ("down", "up", "right", "left"), "cliffwalking": ("up", "right", "down", "left"),
+         "snake": ("up", "right", "down", "left"), "tron": ("up", "left", "right")}  # what each choice is, in others
 QUIT, PAUSE, STEP = "q", " ", "."
 
 
@@ -93,11 +95,12 @@ class Controls:
     """What keys do to an action: it stays until another key changes it, and space lets go.
 
     One choice: the digits, and the arrows for up to four. Several choices: a pair of keys goes through each. Numbers: a
-    pair of keys for each sets it to its bounds (or to ±1).
+    pair of keys for each sets it to its bounds (or to ±1). The environment's `name` tells which arrow is which choice,
+    where that is known: Taxi-v3 and taxi are the same.
     """
 
-    def __init__(self, action: ActionSpec) -> None:
-        self.action = action
+    def __init__(self, action: ActionSpec, name: str = "") -> None:
+        self.action, self.named = action, NAMED.get(name.rpartition("/")[2].partition("-")[0].lower(), ())
         if action.discrete:
             self.neutral: Array = np.array([1 if n == 3 else 0 for n in action.nvec], np.int32)
         else:
@@ -110,7 +113,8 @@ class Controls:
 
     def _choices(self) -> dict[str, int]:
         n = self.action.nvec[0]
-        arrows = {2: ("left", "right"), 3: ("left", "", "right"), 4: FOUR}.get(n, FOUR if n > 4 else ())
+        arrows = self.named if len(self.named) <= n and self.named else {
+            2: ("left", "right"), 3: ("left", "", "right"), 4: FOUR}.get(n, FOUR if n > 4 else ())
         digits = {str(i): i for i in range(min(n, 10))}
         return {key: i for i, key in enumerate(arrows) if key} | digits
 
@@ -136,9 +140,9 @@ class Controls:
         """One line: which key does what."""
         if self.choices:
             n = self.action.nvec[0]
-            arrows = [f"{SIGNS[key]} is {i}" for key, i in self.choices.items() if key in SIGNS]
-            digits = [f"or the digits 0 to {min(n, 10) - 1}"] if n > 1 else []
-            return " · ".join([*arrows, f"space is {self.neutral[0]}", *digits])
+            arrows = " ".join(f"{SIGNS[key]}{i}" for key, i in self.choices.items() if key in SIGNS)
+            digits = [f"digits 0 to {min(n, 10) - 1}"] if n > 1 else []
+            return " · ".join([*([arrows] if arrows else []), f"space {self.neutral[0]}", *digits])
         pairs = " ".join(f"{SIGNS.get(less, less)}{SIGNS.get(more, more)}" for less, more in PAIRS[:self.action.dim])
         what = "a choice down or up" if self.action.discrete else "a number to its lowest or highest"
         rest = self.action.dim - len(PAIRS)

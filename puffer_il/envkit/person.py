@@ -35,7 +35,8 @@ class Person(Actor):
         if not vec.envs:
             raise InputError("env.backend = 'multiprocessing': a person sees only environments of this process; set "
                              "env.backend = 'serial' and env.num_workers = 0")
-        self.viewer, self.controls, self.keys = viewer or Viewer.over(vec), Controls(vec.spec.action), keys
+        self.viewer, self.keys = viewer or Viewer.over(vec), keys
+        self.controls = Controls(vec.spec.action, vec.spec.name)
         self.screen: terminal.Screen | Window = terminal.Screen(sys.stdout, terminal.colors())
         self.turns = self.viewer.fps <= TURNS_FPS
         self.answers, self.due = 0, time.monotonic()
@@ -57,7 +58,7 @@ class Person(Actor):
         name, help = self.viewer.vec.spec.name, self.controls.help()
         self.screen.draw(self.viewer.view(*self.screen.room()),
                          [f"{name}{DIM} · {self.answers} answers · the last was {value} · {END}{asked}",
-                          f"{DIM}{help} · q ends the run and keeps what was learned{END}"])
+                          f"{DIM}q ends the run and keeps what was learned · {help}{END}"])
 
 
 class Player(Person):
@@ -101,7 +102,7 @@ class Player(Person):
                          [f"{self.viewer.vec.spec.name}{DIM} · episode{END} {self.done + 1} of {self.episodes}{DIM} · "
                           f"step{END} {self.steps}{DIM} · return{END} {number(self.total)}{DIM} · action {value} · "
                           f"{rate}{END}",
-                          f"{DIM}{help} · {DISCARD} discards the episode · q ends{END}"])
+                          f"{DIM}q ends · {DISCARD} discards the episode · {help}{END}"])
 
 
 @contextmanager

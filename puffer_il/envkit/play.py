@@ -163,7 +163,7 @@ class Theatre:
     def __init__(self, play: Play, keys: Keyboard) -> None:
         self.play, self.keys = play, keys
         self.screen = terminal.Screen(sys.stdout, terminal.colors())
-        self.controls = Controls(play.viewer.vec.spec.action) if play.actor is None else None
+        self.controls = Controls(play.viewer.vec.spec.action, play.viewer.vec.spec.name) if play.actor is None else None
         self.paused = False
 
     def run(self) -> None:
@@ -207,7 +207,7 @@ class Theatre:
                  f"{DIM} · step{END} {episode.steps}{DIM} · return{END} {number(float(episode.returns.mean()))}"
                  f"{DIM}{f' · {episode.ending}' if over else action}{END}")
         keys = self.controls.help() if self.controls else f"space {'goes on' if self.paused else 'pauses'} · . one step"
-        return [first, f"{DIM}{keys} · q quits{END}"]
+        return [first, f"{DIM}q quits · {keys}{END}"]
 
 
 def _action(action: Array) -> str:

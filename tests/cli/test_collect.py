@@ -180,6 +180,17 @@ def test_a_folder_of_rl_zoo_is_played_with_its_statistics(here, capsys):
     assert (demos.actions[:, 0] == expected).all()
     assert collect(*words, folder / "best_model.zip") == 0
     assert (read_demos("d.npz").actions == demos.actions).all()
+    flat = Path("ppo-CartPole-v1")  # as the Zoo's repositories on the Hub are, and copies without folders
+    flat.mkdir()
+    for path in (folder / "CartPole-v1.zip", inner / "vecnormalize.pkl", inner / "config.yml"):
+        shutil.copy(path, flat)
+    (flat / "args.yml").write_text("!!python/object/apply:collections.OrderedDict\n- - - algo\n    - ppo\n")
+    assert collect(*words, flat) == 0
+    assert (read_demos("d.npz").actions == demos.actions).all()
+    (flat / "vecnormalize.pkl").unlink()
+    capsys.readouterr()
+    assert collect(*words, flat) == 2
+    assert "config.yml says that observations were normalised" in one_line(capsys)
     (inner / "vecnormalize.pkl").unlink()
     capsys.readouterr()
     assert collect(*words, folder) == 2

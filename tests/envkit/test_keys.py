@@ -43,10 +43,19 @@ def test_several_choices_and_numbers_by_pairs_of_keys():
 
 
 def test_the_help_says_which_key_does_what():
-    assert discrete(3).help() == "← is 0 · → is 2 · space is 1 · or the digits 0 to 2"
+    assert discrete(3).help() == "←0 →2 · space 1 · digits 0 to 2"
     assert "←→ ↓↑ a choice down or up" in discrete(2, 2).help()
     many = Controls(ActionSpec(low=-np.ones(8, np.float32), high=np.ones(8, np.float32), shape=(8,)))
     assert many.help() == "←→ ↓↑ ad sw jl ki a number to its lowest or highest (the other 2 stay) · space lets go"
+
+
+@pytest.mark.parametrize(("name", "count", "up", "left"), [
+    ("Taxi-v3", 6, 1, 3), ("taxi", 6, 1, 3), ("CliffWalking-v1", 4, 0, 3), ("snake", 4, 0, 3),
+    ("FrozenLake-v1", 4, 3, 0)])
+def test_arrows_go_where_they_point(name, count, up, left):
+    controls = Controls(ActionSpec(nvec=(count,)), name)
+    assert controls.press("up") and controls.value[0] == up
+    assert controls.press("left") and controls.value[0] == left
 
 
 def test_keys_come_one_by_one_and_in_time():

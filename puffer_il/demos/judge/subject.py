@@ -57,9 +57,12 @@ class Subject:
         layout = self.demos.layout
         if layout is None:
             return some(columns)
-        names = [f"{field.name}[{k}]" if field.size > 1 else field.name
-                 for field in _fields(layout) for k in range(field.size)]
-        return ", ".join(names[k] for k in columns[:SHOWN]) + ("…" if len(columns) > SHOWN else "")
+        places = [(field, k) for field in _fields(layout) for k in range(field.size)]
+        told: dict[str, list[str]] = {}
+        for field, k in (places[column] for column in columns[:SHOWN]):
+            told.setdefault(field.name, []).append(str(k) if field.size > 1 else "")
+        shown = [f"{name}[{', '.join(numbers)}]" if numbers[0] else name for name, numbers in told.items()]
+        return ", ".join(shown) + ("…" if len(columns) > SHOWN else "")
 
     @cached_property
     def moves(self) -> Array:

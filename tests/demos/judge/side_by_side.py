@@ -63,7 +63,7 @@ def report_card(folder: Path, programs: Path) -> dict[str, str]:
 def raftaar(folder: Path, programs: Path) -> dict[str, str]:
     out = folder.with_suffix(".raftaar")
     subprocess.run([programs / "raftaar", "scan", folder, "--out", out], capture_output=True, check=True)
-    return {found["id"]: f"{found['severity']} {found['where']}: {found['what']}"
+    return {f"{found['id']} {found['where']}": f"{found['severity']} {found['where']}: {found['what']}"
             for found in json.loads((out / "report.json").read_text())["findings"]}
 
 

@@ -25,8 +25,11 @@ def check_starts(where: str, starts: Array, count: int) -> Array:
     """`starts` as int64; InputError, which begins with `where`, unless they cut `count` transitions into episodes."""
     rows = starts.astype(np.int64) if starts.dtype.kind in "iu" else np.empty(0, np.int64)
     if rows.ndim != 1 or not len(rows) or rows[0] != 0 or rows[-1] >= count or np.any(np.diff(rows) <= 0):
-        raise InputError(f"{where}: episode_starts must rise from 0 and stay below {count} transitions, got "
-                         f"{starts.reshape(-1)[:5].tolist()}; give the row that each episode begins in")
+        told = rows.ravel()
+        wrong = [k for k in range(len(told)) if told[k] >= count or (told[k] <= told[k - 1] if k else told[k] != 0)]
+        got = f"{told[wrong[0]]} for episode {wrong[0]}" if wrong else f"{starts.dtype} {starts.shape}"
+        raise InputError(f"{where}: episode_starts must rise from 0 and stay below {count} transitions, got {got}; "
+                         "give the row that each episode begins in")
     return rows
 
 

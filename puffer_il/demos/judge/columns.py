@@ -57,7 +57,7 @@ def _gaps(s: Subject, column: int, ticks: Array, odd: Array) -> Iterator[Finding
         if len(found):
             what = {"time-back": "goes back", "time-still": "stands still"}.get(
                 kind, f"jumps by {ticks[found[0]]:.3g} ticks: rows are missing")
-            yield Finding(kind, f"the clock in observation column {s.named([column])} {what} ({len(found)} rows)",
+            yield Finding(kind, f"the clock in observation column {s.named([column])} {what} (rows: {len(found)})",
                           remedy, **s.at(s.inner[found[0]]), columns=(int(column),))
 
 
@@ -91,7 +91,7 @@ def frozen(s: Subject) -> Iterator[Finding]:
             (a, b), rest = found[0], changed[:, column].sum() + sum(y - x for x, y in found)
             if rest >= MOSTLY * len(s.inner):
                 yield Finding("frozen", f"observation column {s.named([column])} hangs for {b - a} rows while others "
-                                        f"change ({len(found)} times)",
+                                        f"change{f' ({len(found)} times)' * (len(found) > 1)}",
                               "leave those episodes out (demos edit --drop), or look after that sensor", **s.at(a),
                               columns=(int(column),))
 

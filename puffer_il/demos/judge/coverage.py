@@ -73,7 +73,7 @@ def _elsewhere(s: Subject, beyond: Array, own: Array, theirs: Array) -> Finding:
                    f"begins with {theirs[episode, column]:.4g} in observation column {s.named([column])}, where the "
                    f"environment begins with {low:.4g} to {high:.4g}{_unit(own[:, where], theirs[:, where])} "
                    f"({len(episodes)} of {len(theirs)} episodes: {some(episodes)})",
-                   "use demonstrations of whole episodes, of this environment and its parameters, in its units",
+                   "give whole episodes of this environment and its parameters, in its units",
                    episode=episode, row=int(s.demos.episode_starts[episode]), columns=(column,))
 
 
@@ -102,8 +102,7 @@ def _holes(s: Subject, own: Array, theirs: Array) -> Iterator[Finding]:
         column = int(np.abs(probes[probe] - theirs[np.square(theirs - probes[probe]).sum(1).argmin()]).argmax())
         value, unit = probes[probe, column], scale[column]
         yield Finding("hole", f"no episode begins near some starts of the environment: observation column "
-                              f"{s.named([column])} is {value * unit:.4g} there, and "
-                              f"{theirs[:, column].min() * unit:.4g} to {theirs[:, column].max() * unit:.4g} in the "
-                              "demonstrations",
-                      "add episodes that begin there; a policy does not know what to do where it was never shown",
+                              f"{s.named([column])} is {value * unit:.4g} there, here "
+                              f"{theirs[:, column].min() * unit:.4g} to {theirs[:, column].max() * unit:.4g}",
+                      "add episodes that begin there",
                       columns=(column,))

@@ -15,7 +15,8 @@ BINS = 24
 
 def bars(title: str, values: Array, marked: Sequence[int], unit: str) -> str:
     """A bar for each of `values`, those `marked` in another colour."""
-    told = f"{len(values)} episodes, {number(float(values.min()))} to {number(float(values.max()))} {unit}"
+    ends = [f"{x:,}" if values.dtype.kind == "i" else number(float(x)) for x in (values.min(), values.max())]
+    told = f"{len(values)} episodes, {' to '.join(dict.fromkeys(ends))} {unit}"
     if len(values) > POINTS:  # the marked ones stay to be seen
         kept = np.union1d(np.linspace(0, len(values) - 1, POINTS), list(marked)).astype(np.int64)
         marked, values = np.flatnonzero(np.isin(kept, list(marked))).tolist(), values[kept]

@@ -85,7 +85,7 @@ def _overlaps(s: Subject, kinds: Array) -> Iterator[Finding]:
 
 
 def short(s: Subject) -> Iterator[Finding]:
-    found = np.flatnonzero(s.demos.whole_lengths == 1)
+    found = np.flatnonzero((s.demos.whole_lengths == 1) & ~s.demos.terminated)  # a goal may be reached at once
     if len(found):
         yield Finding("one-step", f"{len(found)} episodes are one step long ({some(found)})",
                       "are episode_starts right? leave them out with demos edit --min-length 2")

@@ -49,7 +49,7 @@ def conflicting(s: Subject) -> Iterator[Finding]:
     yield Finding("modes", f"goes on with actions around [{mine}], but episode {s.episode[other]} from row {other} "
                            f"with [{theirs}] in nearly the same state ({100 * split / len(pairs.rows):.0f}% of the "
                            "rows are so)",
-                  "clone with a head that holds several modes (--policy.head mixture), or keep one way of doing it",
+                  "clone with --policy.head mixture, or keep one way",
                   **s.at(row))
 
 

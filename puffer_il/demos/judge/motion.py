@@ -46,7 +46,7 @@ def trembling(s: Subject) -> Iterator[Finding]:
     episodes = np.flatnonzero(long)[values >= least]
     yield Finding("trembling", f"the actions of {len(episodes)} of {demos.num_episodes} episodes ({some(episodes)}) "
                                f"tremble {least / usual:.2g} times as much as the others', or more",
-                  "look whether the hand or the wire was loose, and leave them out (demos edit --drop)",
+                  "leave them out (demos edit --drop) unless that is meant",
                   episode=int(episodes[0]), row=int(demos.episode_starts[episodes[0]]))
 
 
@@ -69,7 +69,7 @@ def hesitating(s: Subject) -> Iterator[Finding]:
         yield Finding("hesitating", f"stands still in {100 * shares[found[0]]:.0f}% of its rows before it moves on, "
                                     f"most others in {number(100 * low)}% ({len(found)} such episodes: "
                                     f"{some(long[found])})",
-                      "a clone that hesitates in a state stays there: cut those rows out, or leave the episodes out",
+                      "a clone that hesitates stays there: cut those rows out",
                       episode=int(e), row=int(demos.episode_starts[e] + firsts[found[0]]))
 
 

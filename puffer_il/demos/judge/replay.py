@@ -51,8 +51,7 @@ def reproduced(s: Subject) -> Iterator[Finding]:
         wrong = rows[_differs(s, rows, played.obs, before=True)]
         yield Finding("states", f"the stored state shows another observation than the recorded one ({len(wrong)} of "
                                 f"{len(rows)} rows)",
-                      "states and observations stand in different rows, or are of other parameters of the "
-                      "environment: record them together",
+                      "they stand in different rows, or are of other parameters: record them together",
                       **s.at(wrong[0]))
     elif differs.mean() > unsure:
         yield _unlike(s, rows, differs, played, stored)
@@ -100,10 +99,10 @@ def _shifted(s: Subject, rows: Array, states: Array, actions: Array, differs: Ar
     some, own = rows[chosen], differs[chosen].mean() if len(chosen) else 0.0
     if len(some) < 20:
         return None
-    tries = [("late-frames", actions[some - 1], "the action of the row before leads to the recorded observations, not "
-              "the row's own: observations come one row late", "pair them anew with demos edit --shift 1"),
-             ("early-frames", actions[some + 1], "the action of the next row leads to the recorded observations, not "
-              "the row's own: actions come one row late", "pair them anew with demos edit --shift -1")]
+    tries = [("late-frames", actions[some - 1], "the action of the row before leads to the recorded observations: "
+              "observations come one row late", "pair them anew with demos edit --shift 1"),
+             ("early-frames", actions[some + 1], "the action of the next row leads to the recorded observations: "
+              "actions come one row late", "pair them anew with demos edit --shift -1")]
     spec = s.spec
     if not spec.action.discrete and spec.action.bounded:
         mirrored = (np.asarray(spec.action.low) + np.asarray(spec.action.high) - actions[some]).astype(np.float32)
@@ -123,18 +122,17 @@ def _shifted(s: Subject, rows: Array, states: Array, actions: Array, differs: Ar
 
 def _unlike(s: Subject, rows: Array, differs: Array, played: Steps, stored: bool) -> Finding:
     first, kind = int(np.argmax(differs)), "state" if stored else "observation"
-    cause = ("those rows were altered, or rows are missing" if differs.mean() < 0.2 else
-             "the recording is of other parameters of the environment, or of another version of it")
-    remedy, count = f"{cause}; give them with --env.kwargs, or leave those episodes out", (
-        f"({differs.sum()} of {len(rows)} rows)")
+    remedy = ("those rows were altered, or rows are missing: repair them, or leave those episodes out"
+              if differs.mean() < 0.2 else "it is of other parameters, which --env.kwargs gives, or of another version")
+    count = f"({differs.sum()} of {len(rows)} rows)"
     if not s.obs.shape[1]:
-        return Finding("unreproduced", f"the recorded action leads from the recorded {kind} to another picture than "
-                                       f"the recorded one {count}", remedy, **s.at(rows[first]))
+        return Finding("unreproduced", f"the action leads from the recorded {kind} to another picture than the "
+                                       f"recorded one {count}", remedy, **s.at(rows[first]))
     own, recorded = s.numbers(played.next_obs)[first], s.next_obs[rows[first]]
     column = int(np.argmax(np.abs(own - recorded) / s.scale))
-    return Finding("unreproduced", f"the recorded action leads from the recorded {kind} to {own[column]:.4g} in "
-                                   f"observation column {s.named([column])}, but {recorded[column]:.4g} was recorded "
-                                   f"{count}", remedy, **s.at(rows[first]), columns=(column,))
+    return Finding("unreproduced", f"the action leads from the recorded {kind} to {own[column]:.4g} in observation "
+                                   f"column {s.named([column])}, but {recorded[column]:.4g} was recorded {count}",
+                   remedy, **s.at(rows[first]), columns=(column,))
 
 
 def _rewards(s: Subject, rows: Array, played: Steps, unsure: float) -> Iterator[Finding]:

@@ -33,8 +33,8 @@ def spikes(s: Subject) -> Iterator[Finding]:
         found = np.flatnonzero(wrong[:, column])
         row = rows[found[0]]
         yield Finding("spike", f"observation column {s.named([column])} jumps to {s.obs[row, column]:.4g} between "
-                               f"{s.obs[row - 1, column]:.4g} and {s.obs[row + 1, column]:.4g} ({len(found)} rows)",
-                      "fill bad readings from their neighbours, or leave those episodes out (demos edit --drop)",
+                               f"{s.obs[row - 1, column]:.4g} and {s.obs[row + 1, column]:.4g} (rows: {len(found)})",
+                      "fill it from its neighbours, or leave those episodes out (demos edit --drop)",
                       **s.at(row), columns=(int(column),))
 
 
@@ -55,7 +55,7 @@ def zeros(s: Subject) -> Iterator[Finding]:
                                  "that are filled up to the longest episode",
                       "cut them off (demos edit --cut-idle), or give each episode's true length", **s.at(first))
         return
-    yield Finding("zeros", f"all observation columns are 0 ({flags.sum()} rows)",
+    yield Finding("zeros", f"all observation columns are 0 (rows: {flags.sum()})",
                   "leave those episodes out (demos edit --drop), or repair the recording", **s.at(first))
 
 
@@ -77,10 +77,10 @@ def jumps(s: Subject) -> Iterator[Finding]:
     most = ((times > JUMP).mean(1) > 0.5) | (far & ((times > JUMP / 2).mean(1) >= 0.75))
     found = s.inner[(begins & far) | (most & (slow.sum() >= 2))]
     if len(found):
-        yield Finding("jump", f"the observation jumps to the next row, by more than {JUMP:g} times the largest usual "
-                              f"step ({len(found)} rows)",
-                      "rows are missing there, or two episodes are taken for one: split them (demos edit --cut-at "
-                      f"{found[0] + 1})", **s.at(found[0]))
+        yield Finding("jump", f"the observation jumps by more than {JUMP:g} times the largest usual step "
+                              f"(rows: {len(found)})",
+                      f"rows are missing, or two episodes are one: split them (demos edit --cut-at {found[0] + 1})",
+                      **s.at(found[0]))
 
 
 def disorder(s: Subject) -> Iterator[Finding]:

@@ -26,7 +26,7 @@ def sessions(s: Subject) -> Iterator[Finding]:
     if len(columns):
         yield Finding("sessions", f"{len(columns)} observation columns ({s.named(columns)}) read otherwise in "
                                   f"{len(episodes)} episodes ({some(episodes)}), from their first row on",
-                      "look whether a camera, a light or a calibration was changed between them, and keep one kind",
+                      "look whether a camera, a light or a calibration was changed",
                       episode=int(episodes[0]), row=int(s.demos.episode_starts[episodes[0]]),
                       columns=tuple(map(int, columns)))
 

@@ -53,9 +53,9 @@ def odd_timing(s: Subject) -> Iterator[Finding]:
     before, own = error(rows - 1), error(rows)
     place = s.at(rows[0])
     if (late := before < CLEARLY * own).any() and not (own < CLEARLY * before).any():
-        yield Finding("late-frames", f"the change of {late.sum()} observation columns follows the action of the row "
-                                     "before, not the row's own", "observations come one row late (pair them anew with "
-                      "demos edit --shift 1), or actions take effect with a delay", **place)
+        yield Finding("late-frames", f"observations follow the action of the row before, not the row's own "
+                                     f"(columns: {late.sum()})", "observations come one row late (pair them anew with "
+                      "demos edit --shift 1), or actions take effect late", **place)
     elif s.world is not None and s.spec is not None and s.demos.obs.shape[1:] == s.spec.obs_shape:
         yield from _against(s, rows)
 

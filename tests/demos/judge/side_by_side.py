@@ -2,10 +2,10 @@
 
     python -m tests.demos.judge.side_by_side FOLDER BIN
 
-FOLDER is where the recordings are written, as LeRobot 3.0 data sets; BIN the folder of the programs `rrc` and `raftaar`
-(pip install robot-report-card[score,sim] raftaar[lerobot], in an environment of its own). Printed is, for each kind of
-damage, what each of them says that it does not say of the recording before it was damaged: of our own kinds, and of the
-faults that the other two invent.
+FOLDER is where the recordings are written, as LeRobot 3.0 data sets; BIN the folder of the programs `rrc` and
+`raftaar` (pip install robot-report-card[score,sim] raftaar[lerobot] pandas, in an environment of its own). Printed is,
+for each kind of damage, what each of them says that it does not say of the recording before it was damaged: of our own
+kinds, and of the faults that the other two invent.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ WARNED = {
     "twin columns of actions": ("detour", changed(actions=lambda d: d["actions"][:, [0, 0]]), "0, 1 are the same"),
 }
 ALONE = {  # without an environment
-    "frames late, no environment": ("cartpole", damage.late, "follows the action of the row before.*--shift 1"),
+    "frames late, no environment": ("cartpole", damage.late, "follow the action of the row before.*--shift 1"),
     "a clock": ("cartpole", damage.clock, "column 4 is a clock: .*leave it out"),
     "a clock that jitters": ("cartpole", damage.jittered_clock, "column 4 is a clock: .*same pace"),
     "a gap in time": ("cartpole", damage.clock_gap, "episode 2, row 299: .*rows are missing.*split"),
@@ -145,8 +145,8 @@ ALONE = {  # without an environment
     "constant actions": ("pendulum", changed(actions=lambda d: d["actions"] * 0), "1 of 1 action columns never change"),
     "a sensor that hangs": ("cartpole", damage.hung_sensor, "episode 2, row 300: .*column 0 hangs for 39 rows.*--drop"),
     "a spike": ("cartpole", damage.spike, "episode 2, row 300: .*column 0 jumps to .*neighbours.*--drop"),
-    "a code for missing": ("cartpole", damage.sentinel, r"episode 2, row 300: .*-999 .*\(3 rows\).*fill"),
-    "rows of zeros": ("cartpole", damage.zero_rows, r"episode 2, row 300: .*are 0 \(3 rows\).*--drop"),
+    "a code for missing": ("cartpole", damage.sentinel, r"episode 2, row 300: .*-999 .*\(rows: 3\).*fill"),
+    "rows of zeros": ("cartpole", damage.zero_rows, r"episode 2, row 300: .*are 0 \(rows: 3\).*--drop"),
     "padding": ("cartpole", damage.padding, "episode 0, row 80: 8 episodes end in rows of zeros.*--cut-idle"),
     "idle stretches": ("detour", damage.idle_start, "episode 0, row 0: nothing moves in .*--cut-idle"),
     "rows in disorder": ("pendulum", damage.shuffled_rows, "order of time is lost; record"),

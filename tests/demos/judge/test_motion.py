@@ -72,7 +72,8 @@ def other_light(arm):
 KINDS = {
     "hands that shake": (trembles, "trembling", r"of 5 of 40 episodes \(3, 4, 11, 12, 30\) tremble .* times.*--drop"),
     "hesitation": (hesitates, "hesitating", r"episode 5, row 3..: stands still in .*\(2 such episodes: 5, 17\); .*cut"),
-    "two ways round": (two_ways, "ways", r"rows after the start observation column 1 is around .*--policy.head mix"),
+    "two ways round": (two_ways, "ways",
+                       r"two ways from the same start: observation column 1 is around .*--policy.head mix"),
     "a hole in the goals": (hole, "gap", r"no episode begins with observation column 3 between -0.* and 0.*; add"),
     "another light": (other_light, "sessions", r"episode 2, row 120: \d .*\(4, 5, 6, .*\) read otherwise in 6 ep"),
 }
@@ -122,3 +123,11 @@ def test_a_sensor_that_is_off_for_an_episode_is_told():
 
     line = found(Arm(), off)["frozen"]
     assert re.search(r"episode 5, row 300: observation column 0 never changes in 1 of 40 episodes \(5\)", line), line
+
+
+def test_a_log_that_lost_its_last_rewards_contradicts_no_total():
+    d = Arm().played()
+    d["rewards"] = np.random.default_rng(0).uniform(0, 1, len(d["obs"]))
+    told = np.add.reduceat(d["rewards"], d["episode_starts"])
+    assert "totals" not in found(Arm(), lambda made: made.update(rewards=d["rewards"], episode_returns=told + 0.9))
+    assert "totals" in found(Arm(), lambda made: made.update(rewards=d["rewards"], episode_returns=told + 3))

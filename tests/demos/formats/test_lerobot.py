@@ -4,6 +4,7 @@ import json
 import struct
 import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -244,3 +245,32 @@ def test_what_lerobot_cannot_hold_is_refused(tmp_path):
     with pytest.raises(InputError, match="is there already; choose another folder"):
         lerobot.write(tmp_path / "there", make_demos())
     assert not (tmp_path / "out").exists()
+
+
+def test_pictures_that_lerobot_writes_are_read_and_are_what_it_shows(tmp_path, monkeypatch):
+    """With the lines of docs/formats/lerobot.md, which write its frames into an .npz."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    package = pytest.importorskip("lerobot.datasets.lerobot_dataset", reason="needs lerobot")
+    rng = np.random.default_rng(0)
+    pictures, states = rng.integers(0, 256, (5, 8, 16, 3), dtype=np.uint8), rng.normal(size=(5, 2)).astype(np.float32)
+    made = package.LeRobotDataset.create("own/x", fps=10, root=tmp_path / "set", use_videos=False, features={
+        "observation.image": {"dtype": "image", "shape": (8, 16, 3), "names": ["height", "width", "channels"]},
+        **{name: {"dtype": "float32", "shape": (2,), "names": ["a", "b"]} for name in ("observation.state", "action")}})
+    for k in range(5):
+        made.add_frame({"observation.image": pictures[k], "observation.state": states[k], "action": -states[k],
+                        "task": "x"})
+        if k in (2, 4):
+            made.save_episode()
+    made.finalize()
+    demos = read_demos(tmp_path / "set", obs_columns=("observation.image", "observation.state"))
+    seen, kept = demos.layout.unpack(demos.obs), [0, 1, 3]
+    np.testing.assert_array_equal(seen["image"], pictures[kept])
+    np.testing.assert_array_equal(seen["state"], states[kept])
+    np.testing.assert_array_equal(demos.actions, -states[kept])
+    page = (Path(__file__).parents[3] / "docs/formats/lerobot.md").read_text()
+    lines = page.split("```python")[1].split("```")[0].replace('"lerobot/pusht"', f'"own/x", root={str(made.root)!r}')
+    monkeypatch.chdir(tmp_path)
+    exec(lines, {})
+    frames = read_demos(tmp_path / "frames.npz")
+    np.testing.assert_array_equal(frames.layout.unpack(frames.obs)["image"], pictures[kept])
+    np.testing.assert_array_equal(frames.actions, demos.actions)

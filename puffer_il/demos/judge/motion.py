@@ -19,7 +19,7 @@ MORE = 3.0  # times as much as the middle one of the others trembles
 BETWEEN = 1.6  # times as much as the shakiest of the others: nothing lies between
 AHEAD = 15  # rows over which it is looked how far something has come, so that trembling on the spot is none
 SLOW, FAST = 0.2, 0.5  # of how far it comes when it is fast
-SHARE = 0.13  # of the rows, by which an episode must stand still more than four fifths of the others
+SHARE = 0.09  # of the rows, by which an episode must stand still more than four fifths of the others
 
 
 def trembling(s: Subject) -> Iterator[Finding]:

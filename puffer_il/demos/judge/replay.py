@@ -137,8 +137,8 @@ def _unlike(s: Subject, rows: Array, differs: Array, played: Steps, stored: bool
 
 def _rewards(s: Subject, rows: Array, played: Steps, unsure: float) -> Iterator[Finding]:
     recorded = s.demos.rewards
-    if recorded is None:
-        return
+    if recorded is None or any(note.startswith("clipped ") for note in s.demos.notes):
+        return  # tasks of MuJoCo charge for what was asked for, and not for what was done
     slack = REWARD * max(np.abs(recorded).max(), np.abs(played.rewards).max())
     wrong = np.abs(recorded[rows] - played.rewards) > slack
     if not wrong.any() or wrong.mean() <= unsure:

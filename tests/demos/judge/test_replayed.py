@@ -12,6 +12,7 @@ import puffer_il
 from puffer_il.demos import as_rows, judge, read_demos, relaid
 from puffer_il.demos.edit.pieces import shifted_by
 from puffer_il.demos.judge.replay import together
+from puffer_il.demos.load import clipped
 from puffer_il.vector.world import World
 from tests.demos.judge import damage
 
@@ -87,6 +88,14 @@ def test_other_parameters_and_other_rewards_are_told(sets):
     assert "rewards this row with" in said(d | {"rewards": d["rewards"] + 1}, world)["rewards"]
     heavy = recorded(lambda: gymnasium.make("Pendulum-v1", g=4.0))
     assert "--env.kwargs" in said(heavy, sets["Pendulum-v1"][1])["unreproduced"]
+
+
+def test_real_recordings_of_mujoco_are_reproduced(test_data):
+    """Two episodes of somebody else's expert, recorded years ago with another MuJoCo."""
+    pytest.importorskip("mujoco", reason="the extra 'mujoco' is not installed")
+    with World("Hopper-v4") as world:
+        demos = clipped(read_demos(test_data / "cs285_mujoco_v4" / "Hopper-v4.npz"), world.spec)
+        assert world.states_of(demos.obs) is not None and not REPLAYED & said(demos, world).keys()
 
 
 class Walker(gymnasium.Env):

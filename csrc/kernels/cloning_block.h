@@ -56,7 +56,7 @@ INLINE V(Cloned) V(clone_categorical)(const Distribution *dist, const CloningLos
     return sum;
 }
 
-/* The same for a Gaussian; its squared distance is that of the mean in units of the range, and of the spread it says
+/* The same for a Gaussian; its squared distance is that of its mode in units of the range, and of the spread it says
  * nothing. Gradients of log_std (dims,) are added to `log_std`. */
 INLINE V(Cloned) V(clone_gaussian)(const Distribution *dist, const CloningLoss *how, const float *params,
                                    const RowBlock *rows, int r, F weight, F by_entropy, float *gradient,
@@ -67,12 +67,17 @@ INLINE V(Cloned) V(clone_gaussian)(const Distribution *dist, const CloningLoss *
         V(distribution_gradient)(dist, params, rows, r, -weight, by_entropy, gradient, log_std);
         return (V(Cloned)){-log_prob, log_prob, entropy};
     }
+    V(distribution_gradient)(dist, params, rows, r, V(all)(0), by_entropy, gradient, log_std);
     for (int k = 0; k < dist->dims; k++) {
         const F unit = (V(load)(rows->actions[k] + r) - dist->center[k]) / dist->scale[k];
-        const F off = V(load)(params + k * BLOCK + r) - unit;
+        F mode = V(load)(params + k * BLOCK + r), slope = V(all)(1);
+        if (dist->squash) {
+            mode = V(vtanh)(mode);
+            slope -= mode * mode;
+        }
+        const F off = mode - unit;
         square += off * off;
-        V(store)(gradient + k * BLOCK + r, weight * 2 * off);
-        log_std[k] += V(sum)(by_entropy);
+        V(store)(gradient + k * BLOCK + r, V(load)(gradient + k * BLOCK + r) + weight * 2 * off * slope);
     }
     return (V(Cloned)){square, log_prob, entropy};
 }

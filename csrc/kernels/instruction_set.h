@@ -2,9 +2,12 @@
 #include "simd.h"
 #include "mlp.h"
 #include "lstm.h"
+#include "gaussian.h"
 #include "losses.h"
 #include "cloning_block.h"
 #include "sampling.h"
+#include "layer_norm.h"
+#include "squash.h"
 
 #define NAME_(isa) #isa
 #define NAME(isa) NAME_(isa)
@@ -30,6 +33,16 @@ static const Kernels V(kernels) = {
     .cloning_block = V(cloning_block),
     .verdict_block = V(verdict_block),
     .adam = V(adam),
+    .adam_followed = V(adam_followed),
+    .square_sum = V(square_sum),
+    .add_gradients = V(add_gradients),
+    .pack_last_inputs = V(pack_last_inputs),
+    .last_inputs_gradient = V(last_inputs_gradient),
+    .normed_forward = V(normed_forward),
+    .normed_backward = V(normed_backward),
+    .squash_block = V(squash_block),
+    .squash_gradient_block = V(squash_gradient_block),
+    .anchor_block = V(anchor_block),
 };
 
 #undef NAME

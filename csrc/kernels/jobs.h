@@ -8,15 +8,18 @@
 
 #include "network.h"
 
-enum { MAX_DIMS = 256, MAX_PARAMS = 1024, MAX_LOG_RATIO = 20 };
+enum { MAX_DIMS = 256, MAX_PARAMS = 1024, MAX_LOG_RATIO = 20, MIN_LOG_STD = -5, MAX_LOG_STD = 2 };
+
+#define SQUASH_LIMIT (1 - 1e-6f)  // float cannot tell tanh(u) from 1 beyond |u| of about 8
 
 /* Action distribution: a softmax per dimension (`choices` gives their sizes) or a diagonal Gaussian in units of the
- * action range, action = center + scale * unit. */
+ * action range, action = center + scale * unit, where `squash` unit = tanh(Gaussian). With `state_std` the parameters are
+ * the means and, beside them, what is added to log_std, which is then held between MIN_LOG_STD and MAX_LOG_STD. */
 typedef struct {
-    int32_t gaussian, dims, num_params;
+    int32_t gaussian, squash, state_std, dims, num_params;
     int32_t choices[MAX_DIMS];
     float center[MAX_DIMS], scale[MAX_DIMS], log_std[MAX_DIMS];
-    float std[MAX_DIMS], inverse_std[MAX_DIMS], log_norm[MAX_DIMS], entropy;  // by prepare_distribution
+    float std[MAX_DIMS], inverse_std[MAX_DIMS], log_norm[MAX_DIMS], log_scale[MAX_DIMS], entropy;  // by prepare_distribution
 } Distribution;
 
 /* What follows from log_std and scale, which change only between passes. */
@@ -26,7 +29,8 @@ static inline void prepare_distribution(Distribution *dist) {
     for (int k = 0; dist->gaussian && k < dist->dims; k++) {
         dist->std[k] = expf(dist->log_std[k]);
         dist->inverse_std[k] = expf(-dist->log_std[k]);
-        dist->log_norm[k] = dist->log_std[k] + half_log_2pi + logf(dist->scale[k]);
+        dist->log_scale[k] = logf(dist->scale[k]);
+        dist->log_norm[k] = dist->log_std[k] + half_log_2pi + dist->log_scale[k];
         dist->entropy += dist->log_norm[k] + 0.5f;
     }
 }

@@ -45,6 +45,23 @@ typedef struct {
                           float *gradient, double *stats);
     void (*adam)(const AdamSettings *, double step, float factor, int64_t n, float *p, const float *g, float *m,
                  float *v);
+    void (*adam_followed)(const AdamSettings *, double step, float factor, int64_t n, float *p, const float *g,
+                          float *m, float *v, float *followers, float tau);
+    double (*square_sum)(const float *, int64_t n);
+    void (*add_gradients)(const Plan *, const float *x, Tape, const Scratch *, float *sums, int rows);
+    void (*pack_last_inputs)(const Network *, const Plan *, int count, float *panels);
+    void (*last_inputs_gradient)(const Plan *, const float *panels, int count, const float *d, float *gradient,
+                                 int rows);
+    void (*normed_forward)(const Plan *, const int32_t *units, const float *packed, const float *affine,
+                           const float *x, Tape, NormTape, Scratch *, int rows);
+    void (*normed_backward)(const Plan *, const int32_t *units, const float *packed, const float *affine, Tape,
+                            NormTape, Scratch *, float *sums, int rows);
+    void (*squash_block)(const Distribution *, const float *params, const float *noise, float *actions, float *negentropy);
+    void (*squash_gradient_block)(const Distribution *, float alpha, const float *params, const float *noise,
+                                  const float *actions, const float *by_actions, const float *weights, float *gradient,
+                                  float *log_std);
+    double (*anchor_block)(const Distribution *, const Distribution *origin, float price, const float *params,
+                           const float *origin_params, const float *weights, float *gradient, float *log_std);
 } Kernels;
 
 /* clang and gcc set the instruction set of a stretch of code in ways of their own. */

@@ -53,38 +53,20 @@ INLINE void V(categorical_gradient)(const Distribution *dist, const float *param
     }
 }
 
-INLINE F V(gaussian_log_prob)(const Distribution *dist, const float *params, const RowBlock *rows, int r) {
-    F log_prob = V(all)(0);
-    for (int k = 0; k < dist->dims; k++) {
-        const F unit = (V(load)(rows->actions[k] + r) - dist->center[k]) / dist->scale[k];
-        const F z = (unit - V(load)(params + k * BLOCK + r)) * dist->inverse_std[k];
-        log_prob += V(all)(-0.5f) * z * z - dist->log_norm[k];
-    }
-    return log_prob;
-}
-
-/* The same for a Gaussian; gradients of log_std (dims,) are added to `log_std`. */
-INLINE void V(gaussian_gradient)(const Distribution *dist, const float *params, const RowBlock *rows, int r,
-                                 F by_log_prob, F by_entropy, float *gradient, float *log_std) {
-    for (int k = 0; k < dist->dims; k++) {
-        const float inverse = dist->inverse_std[k];
-        const F unit = (V(load)(rows->actions[k] + r) - dist->center[k]) / dist->scale[k];
-        const F z = (unit - V(load)(params + k * BLOCK + r)) * inverse;
-        V(store)(gradient + k * BLOCK + r, by_log_prob * z * inverse);
-        log_std[k] += V(sum)(by_log_prob * (z * z - 1) + by_entropy);
-    }
-}
-
 INLINE F V(log_prob)(const Distribution *dist, const float *params, const RowBlock *rows, int r, F *entropy) {
     if (!dist->gaussian)
         return V(categorical_log_prob)(dist, params, rows, r, entropy);
+    if (dist->squash || dist->state_std)
+        return V(bent_log_prob)(dist, params, rows, r, entropy);
     *entropy = V(all)(dist->entropy);
     return V(gaussian_log_prob)(dist, params, rows, r);
 }
 
 INLINE void V(distribution_gradient)(const Distribution *dist, const float *params, const RowBlock *rows, int r,
                                      F by_log_prob, F by_entropy, float *gradient, float *log_std) {
-    if (dist->gaussian)
+    if (dist->gaussian && (dist->squash || dist->state_std))
+        V(bent_gradient)(dist, params, rows, r, by_log_prob, by_entropy, gradient, log_std);
+    else if (dist->gaussian)
         V(gaussian_gradient)(dist, params, rows, r, by_log_prob, by_entropy, gradient, log_std);
     else
         V(categorical_gradient)(dist, params, rows, r, by_log_prob, by_entropy, gradient);
@@ -164,9 +146,11 @@ static void V(verdict_block)(int kind, const float *scores, float side, float la
     stats[2] += V(sum)(right);
 }
 
-/* One step of Adam on parameters [0, n), the gradient being scaled by `factor` before; step counts from 1. */
-static void V(adam)(const AdamSettings *adam, double step, float factor, int64_t n, float *p, const float *g, float *m,
-                    float *v) {
+/* One step of Adam on parameters [0, n), the gradient being scaled by `factor` before; step counts from 1. `followers`
+ * go the share `tau` of the way to what the parameters become. */
+INLINE void V(adam_step)(const AdamSettings *adam, double step, float factor, int64_t n, float *restrict p,
+                         const float *restrict g, float *restrict m, float *restrict v, const bool followed,
+                         float *restrict followers, float tau) {
     const float rate = (float)(adam->learning_rate / (1 - pow(adam->beta1, step)));
     const float correction = (float)(1 / sqrt(1 - pow(adam->beta2, step)));
     const float decay = 1 - adam->learning_rate * adam->weight_decay;
@@ -175,7 +159,39 @@ static void V(adam)(const AdamSettings *adam, double step, float factor, int64_t
         m[i] += (1 - adam->beta1) * (gradient - m[i]);
         v[i] = adam->beta2 * v[i] + (1 - adam->beta2) * gradient * gradient;
         p[i] = p[i] * decay - rate * m[i] / (sqrtf(v[i]) * correction + adam->eps);
+        if (followed)
+            followers[i] += tau * (p[i] - followers[i]);
     }
+}
+
+static void V(adam)(const AdamSettings *adam, double step, float factor, int64_t n, float *p, const float *g, float *m,
+                    float *v) {
+    V(adam_step)(adam, step, factor, n, p, g, m, v, false, NULL, 0);
+}
+
+static void V(adam_followed)(const AdamSettings *adam, double step, float factor, int64_t n, float *p, const float *g,
+                             float *m, float *v, float *followers, float tau) {
+    V(adam_step)(adam, step, factor, n, p, g, m, v, true, followers, tau);
+}
+
+/* Σ x², of many numbers in pieces that float still adds well. */
+static double V(square_sum)(const float *x, int64_t n) {
+    enum { STEP = 4 * LANES, MOST = 1024 };
+    double total = 0;
+    int64_t i = 0;
+    while (n - i >= STEP) {
+        const int64_t left = (n - i) / STEP * STEP, stop = i + (left < MOST ? left : MOST);
+        F sum[4] = {V(all)(0), V(all)(0), V(all)(0), V(all)(0)};
+        for (; i < stop; i += STEP)
+            for (int k = 0; k < 4; k++) {
+                const F part = V(load)(x + i + k * LANES);
+                sum[k] += part * part;
+            }
+        total += V(sum)((sum[0] + sum[1]) + (sum[2] + sum[3]));
+    }
+    for (; i < n; i++)
+        total += x[i] * x[i];
+    return total;
 }
 
 #undef EACH_VECTOR

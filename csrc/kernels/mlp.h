@@ -383,18 +383,8 @@ static void V(add_head_gradients)(const Plan *plan, const float *g, const float 
     V(outer)(g, 1, BLOCK, plan->outputs, h, last, sums + plan->head_sum, rows);
 }
 
-/* Adds the block's gradients to `sums`, which may be NULL; s->input_gradient (rows, input_width) if wanted. Rows that
- * do not count have output gradients of zero and a finite tape. */
-static void V(block_backward)(const Plan *plan, const float *packed, const float *x, Tape tape, Scratch *s, float *sums,
-                              bool input_gradient, int rows) {
-    V(backward_data)(plan, packed, tape, s, rows);
-    if (input_gradient && plan->num_hidden)
-        V(input_gradient)(plan, packed, s->d[0], s->input_gradient, rows);
-    else if (input_gradient)
-        V(dense)(s->output_gradients, 1, BLOCK, plan->outputs, packed + plan->head_backward, NULL, s->input_gradient,
-                 plan->input_width, rows, (Epilogue){.kind = STORE});
-    if (!sums)
-        return;
+/* Adds to `sums` the block's gradients by the parameters, once s->d is that of backward_data. */
+static void V(add_gradients)(const Plan *plan, const float *x, Tape tape, const Scratch *s, float *sums, int rows) {
     V(add_head_gradients)(plan, s->output_gradients, last_rows(plan, x, tape), sums, rows);
     for (int o = 0; o < plan->outputs; o++) {
         F sum = V(all)(0);
@@ -407,6 +397,37 @@ static void V(block_backward)(const Plan *plan, const float *packed, const float
         V(outer)(l ? tape.h[l - 1] : x, n, 1, n, s->d[l], plan->width[l], sums + plan->weight_sum[l], rows);
         V(add_columns)(s->d[l], plan->width[l], sums + plan->bias_sum[l], rows);
     }
+}
+
+/* Adds the block's gradients to `sums`, which may be NULL; s->input_gradient (rows, input_width) if wanted. Rows that
+ * do not count have output gradients of zero and a finite tape. */
+static void V(block_backward)(const Plan *plan, const float *packed, const float *x, Tape tape, Scratch *s, float *sums,
+                              bool input_gradient, int rows) {
+    V(backward_data)(plan, packed, tape, s, rows);
+    if (input_gradient && plan->num_hidden)
+        V(input_gradient)(plan, packed, s->d[0], s->input_gradient, rows);
+    else if (input_gradient)
+        V(dense)(s->output_gradients, 1, BLOCK, plan->outputs, packed + plan->head_backward, NULL, s->input_gradient,
+                 plan->input_width, rows, (Epilogue){.kind = STORE});
+    if (sums)
+        V(add_gradients)(plan, x, tape, s, sums, rows);
+}
+
+/* The first layer's weights of the last `count` inputs, for `last_inputs_gradient`: (count, width) in panels. */
+static void V(pack_last_inputs)(const Network *net, const Plan *plan, int count, float *panels) {
+    for (int j = 0; j < plan->width[0]; j += TILE * LANES) {
+        int filled;
+        const int panel = V(panel_at)(j, plan->width[0], net->hidden[0], &filled);
+        for (int k = 0; k < count; k++, panels += panel)
+            for (int i = 0; i < panel; i++)
+                panels[i] = i < filled ? net->weights[0][(ptrdiff_t)(j + i + 1) * net->inputs - count + k] : 0;
+    }
+}
+
+/* The gradient by the last `count` inputs alone, (count, BLOCK), from d = s->d[0]. */
+static void V(last_inputs_gradient)(const Plan *plan, const float *panels, int count, const float *d, float *gradient,
+                                    int rows) {
+    V(narrow_head)(d, plan->width[0], panels, count, NULL, gradient, rows);
 }
 
 /* Gradients of c · ∂(g · y)/∂x, where y are the outputs, g = s->output_gradients and c (rows, inputs) is given, with

@@ -49,6 +49,11 @@ typedef struct {
     float *h[MAX_HIDDEN], *z[MAX_HIDDEN];
 } Tape;
 
+/* Of layers that are normalised before their activation: the normalised sums (BLOCK, width), and 1 / std (BLOCK,). */
+typedef struct {
+    float *n[MAX_HIDDEN], *inverse[MAX_HIDDEN];
+} NormTape;
+
 /* Work space of one thread, for one block. */
 typedef struct {
     float *x, *tangent, *wide, *outputs, *output_gradients, *input_gradient;

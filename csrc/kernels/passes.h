@@ -171,6 +171,11 @@ static inline float *lay_pass(Pass *pass, const Network *net, int threads, int u
     return memory + (gradients ? pass->chunks * pass->plan.sums : 0);
 }
 
+static inline void add_sums(float *total, const float *other, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        total[i] += other[i];
+}
+
 typedef struct {
     float *total;  // (chunks, floats)
     int64_t floats, chunks, pieces;
@@ -181,12 +186,9 @@ static void add_piece(void *context, int64_t piece, int thread) {
     const Reduction *r = context;
     const int64_t size = round_up((r->floats + r->pieces - 1) / r->pieces, 16);
     const int64_t start = piece * size, stop = least(start + size, r->floats);
-    float *total = r->total;
-    for (int64_t chunk = 1; chunk < r->chunks; chunk++) {
-        const float *other = total + chunk * r->floats;
-        for (int64_t i = start; i < stop; i++)
-            total[i] += other[i];
-    }
+    float *total = r->total + start;
+    for (int64_t chunk = 1; chunk < r->chunks; chunk++)
+        add_sums(total, total + chunk * r->floats, stop - start);
 }
 
 /* Sums the chunks' floats, in their order, into those of the first. */

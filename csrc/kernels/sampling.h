@@ -73,8 +73,11 @@ static void V(sample_gaussian)(const Distribution *dist, const float *params, No
             V(philox)(noise, row + (uint32_t)r, (uint32_t)k / 4, words);
         if (k % 2 == 0)
             V(normals)(V(uniform)(words[k % 4]), V(uniform)(words[k % 4 + 1]), &pair[0], &pair[1]);
-        const F unit = V(load)(params + k * BLOCK + r) + dist->std[k] * pair[k % 2];
-        V(store)(out->actions[k] + r, dist->center[k] + dist->scale[k] * unit);
+        F std = V(all)(dist->std[k]), free;
+        if (dist->state_std)
+            std = V(vexp)(V(log_std_of)(dist, params, k, r, &free));
+        const F unit = V(load)(params + k * BLOCK + r) + std * pair[k % 2];
+        V(store)(out->actions[k] + r, V(action_of)(dist, k, unit));
     }
 }
 
@@ -84,7 +87,7 @@ static void V(mode_block)(const Distribution *dist, const float *params, RowBloc
         const float *logits = params + r;
         for (int k = 0; k < dist->dims; logits += (dist->gaussian ? 1 : dist->choices[k]) * BLOCK, k++) {
             if (dist->gaussian) {
-                V(store)(out->actions[k] + r, dist->center[k] + dist->scale[k] * V(load)(logits));
+                V(store)(out->actions[k] + r, V(action_of)(dist, k, V(load)(logits)));
                 continue;
             }
             F best = V(load)(logits), chosen = V(all)(0);

@@ -307,19 +307,18 @@ typedef struct {
     double step;
 } Optimizer;
 
+/* What a gradient of this norm is multiplied by. */
+static inline float clipping_factor(const Optimizer *o, double norm) {
+    const double most = o->settings.max_grad_norm;
+    return (float)(most > 0 && !(norm + 1e-6 <= most) ? most / (norm + 1e-6) : 1);
+}
+
 /* One step; returns the gradient's norm before it was clipped. */
 static inline double optimizer_step(const Kernels *kernels, Optimizer *o) {
-    double square = 0;
-    for (int64_t first = 0; first < o->count; first += 1024) {
-        float part = 0;
-        for (int64_t i = first; i < least(first + 1024, o->count); i++)
-            part += o->gradient[i] * o->gradient[i];
-        square += part;
-    }
-    const double norm = sqrt(square), most = o->settings.max_grad_norm;
-    const double factor = most > 0 && !(norm + 1e-6 <= most) ? most / (norm + 1e-6) : 1;
+    const double norm = sqrt(kernels->square_sum(o->gradient, o->count));
     o->step += 1;
-    kernels->adam(&o->settings, o->step, (float)factor, o->count, o->parameters, o->gradient, o->mean, o->square);
+    kernels->adam(&o->settings, o->step, clipping_factor(o, norm), o->count, o->parameters, o->gradient, o->mean,
+                  o->square);
     return norm;
 }
 

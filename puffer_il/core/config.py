@@ -100,7 +100,7 @@ class PolicyConfig:
     lstm: int = setting(0, "units of an LSTM between encoder and heads; 0 for none", low=0)
     squash: bool = setting(False, "tanh-squash continuous actions into the environment's range")
     init_log_std: float = setting(-0.5, "initial log standard deviation of continuous actions")
-    state_std: bool = setting(False, "let the spread of continuous actions depend on the observation (torch only)")
+    state_std: bool = setting(False, "let the spread of continuous actions depend on the observation")
     head: str = setting("plain", "distribution of actions: plain (a softmax, or a Gaussian), or for continuous ones of "
                                  "which several are right a mixture of Gaussians or a flow; for cloning",
                         choices=("plain", "mixture", "flow"))

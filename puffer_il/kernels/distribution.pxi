@@ -5,7 +5,7 @@ cdef extern from "kernels/jobs.h" nogil:
         MAX_DIMS
         MAX_PARAMS
     ctypedef struct CDistribution "Distribution":
-        int32_t gaussian, dims, num_params
+        int32_t gaussian, squash, state_std, dims, num_params
         int32_t *choices
         float *center
         float *scale
@@ -28,18 +28,20 @@ MAX_ACTION_DIMS, MAX_ACTION_PARAMS = MAX_DIMS, MAX_PARAMS
 
 
 cdef class Distribution:
-    """Categorical with the numbers of choices given, or Gaussian with center and scale per dimension."""
+    """Categorical with the numbers of choices given, or Gaussian with center and scale per dimension, squashed or not;
+    with `state_std` the network gives its spread too."""
     cdef CDistribution dist
     cdef readonly int dims
     cdef tuple arguments
 
-    def __init__(self, tuple choices, tuple center, tuple scale):
+    def __init__(self, tuple choices, tuple center, tuple scale, bint squash=False, bint state_std=False):
         cdef int k
-        self.arguments = (choices, center, scale)
+        self.arguments = (choices, center, scale, squash, state_std)
         memset(&self.dist, 0, sizeof(CDistribution))
         self.dist.gaussian = not choices
         self.dist.dims = len(choices) or len(center)
-        self.dist.num_params = sum(choices) or len(center)
+        self.dist.squash, self.dist.state_std = squash, state_std
+        self.dist.num_params = sum(choices) or len(center) * (1 + state_std)
         for k in range(self.dist.dims):
             if choices:
                 self.dist.choices[k] = choices[k]

@@ -30,8 +30,8 @@ class Noise:
     """Where the noise of actions comes from.
 
     On the CPU it is a function of (seed, step, row, dimension), Philox4x32-10 (Salmon et al. 2011), so that it does not
-    matter who draws it, in which order or beside which rows; `step` counts vector steps. Elsewhere, and for squashed
-    actions, it is torch's `generator`.
+    matter who draws it, in which order or beside which rows; `step` counts vector steps. Elsewhere it is torch's
+    `generator`.
     """
 
     seed: int
@@ -152,7 +152,7 @@ class Gaussian(Continuous):
         self.log_std = nn.Parameter(torch.full((action.dim,), init_log_std))
         # log-density of uniform actions, in the units of `log_prob_executed`
         self.log_chance = -action.dim * math.log(2) - (float(self.scale.log().sum()) if squash else 0.0)
-        self.kernel = None if squash or state_std else make_kernel((), self.center.tolist(), self.scale.tolist())
+        self.kernel = make_kernel((), self.center.tolist(), self.scale.tolist(), squash, state_std)
         nodes, weights = np.polynomial.hermite_e.hermegauss(7)  # ∫ f(x) N(x; 0, 1) dx by quadrature
         self.keep(nodes=nodes, weights=weights / weights.sum())
 
@@ -244,12 +244,13 @@ def total(terms: Tensor, counts: Tensor | None) -> Tensor:
     return terms.sum(-1) if counts is None else (terms * counts).sum(-1)
 
 
-def make_kernel(choices: tuple[int, ...], center: Sequence[float] = (), scale: Sequence[float] = ()) -> Any:
+def make_kernel(choices: tuple[int, ...], center: Sequence[float] = (), scale: Sequence[float] = (),
+                squash: bool = False, state_std: bool = False) -> Any:
     """The C kernels' form of a distribution, None if it is larger than they are made for."""
     dims = len(choices) or len(center)
     if dims > kernels.MAX_ACTION_DIMS or sum(choices) > kernels.MAX_ACTION_PARAMS:
         return None
-    return kernels.Distribution(choices, tuple(center), tuple(scale))
+    return kernels.Distribution(choices, tuple(center), tuple(scale), squash, state_std)
 
 
 def draw(kernel: Any, log_std: Tensor | None, params: Tensor, noise: Noise, first_row: int,

@@ -1,9 +1,9 @@
 """A policy's networks as the C kernels take them, for whole rollouts and whole minibatches in single calls.
 
-A policy is covered if it is an MLP on the CPU over flat observations of one dtype with unsquashed actions whose spread
-does not depend on the observation; mixtures, flows and chunks of actions are covered in rollouts alone. An LSTM before
-single actions is covered where the caller knows what to do with its memory. What the kernels do for a policy has its
-general counterpart in torch (`Policy`, losses.py), with the same results up to rounding.
+A policy is covered if it is an MLP on the CPU over flat observations of one dtype; mixtures, flows and chunks of
+actions are covered in rollouts alone. An LSTM before single actions is covered where the caller knows what to do with
+its memory. What the kernels do for a policy has its general counterpart in torch (`Policy`, losses.py), with the same
+results up to rounding.
 """
 
 from __future__ import annotations

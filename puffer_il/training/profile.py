@@ -207,11 +207,8 @@ def _kernels(times: Timings) -> Iterator[Tip]:
     reasons = {"train.fused = false": ("--train.fused true", times.get("train.fused") is False),
                "train.precision = bfloat16": ("--train.precision float32", times.get("train.precision") == "bfloat16"),
                "train.compile = true": ("--train.compile false", bool(times.get("train.compile"))),
-               "policy.squash = true": ("--policy.squash false", bool(times.get("policy.squash"))),
                "gail.spectral_norm = true": ("--gail.spectral-norm false", bool(times.get("gail.spectral_norm"))),
                "a network deeper or wider than the C kernels cover": (_within_kernels(times), times.in_torch)}
-    if times.get("sac.alpha") is not None:  # it needs bounded actions
-        del reasons["policy.squash = true"]
     share = times.share("collect", "reward", "update") - times.share("env")
     for reason, (flag, holds) in reasons.items():
         if holds:

@@ -18,6 +18,7 @@ from puffer_il.nn.observations import obs_moments
 from puffer_il.rollout.buffer import RolloutBuffer
 from tests.support.kernel_learners import (
     ACTIONS,
+    BENT,
     CPU,
     DTYPES,
     actions_for,
@@ -109,6 +110,26 @@ def test_ppo_kernel_matches_torch_with_every_activation(action: str, activation:
         ours, expected = both_steps(learner, rollout_of(learner, spec), slice(0, 37), True)
         assert error(ours[1:], expected[1:]) < 1e-5
         torch.testing.assert_close(ours[0], expected[0], rtol=2e-5, atol=2e-6)
+
+
+@EACH_SET
+@pytest.mark.parametrize("shared", [False, True], ids=["separate", "shared"])
+@pytest.mark.parametrize("bent", BENT, ids=str)
+def test_ppo_kernel_matches_torch_of_squashed_actions_and_spreads_of_each_state(bent: dict[str, bool], shared: bool,
+                                                                                isa: str) -> None:
+    kernels.use_instruction_set(isa)
+    spec = make_spec("box")
+    learner = ppo_learner(spec, bent | {"shared": shared, "init_log_std": 0.3})
+    buffer = rollout_of(learner, spec)
+    flat, rng = buffer.flat(), np.random.default_rng(1)
+    obs = torch.from_numpy(flat.obs)
+    with torch.no_grad():  # actions that the policy may well take, in range: else log π is in the hundreds
+        flat.actions[:] = learner.policy.dist.sample(learner.policy.action_params(obs))[0]
+        logprobs, *_ = learner.policy.evaluate(obs, torch.from_numpy(flat.actions))
+    flat.logprobs[:] = logprobs.numpy() + 0.3 * rng.normal(size=len(logprobs))
+    ours, expected = both_steps(learner, buffer, slice(0, 37), True)
+    assert error(ours[1:], expected[1:]) < 1e-4
+    torch.testing.assert_close(ours[0], expected[0], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

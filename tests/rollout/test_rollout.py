@@ -22,6 +22,7 @@ from puffer_il.rollout.evaluate import evaluate
 from puffer_il.rollout.native_rollout import ARRAYS, native_rollout
 from puffer_il.vector.vec import make_vec
 from tests.support.environments import write_env
+from tests.support.kernel_learners import BENT
 from tests.support.kernels import EACH_SET
 from tests.support.runs import final_state, run, same_state, scripted_cartpole_demos, tiny
 
@@ -193,6 +194,15 @@ def test_whatever_the_policy(env: str, policy: dict[str, Any], collect: Callable
     assert_same(collect(env, [True] * 2, **policy), collect(env, [False] * 2, **policy))
 
 
+@EACH_SET
+@pytest.mark.parametrize("policy", BENT, ids=str)
+def test_squashed_actions_and_spreads_of_each_state(policy: dict[str, bool], isa: str,
+                                                    collect: Callable[..., Any]) -> None:
+    kernels.use_instruction_set(isa)
+    for keys in (policy, policy | {"shared": True}):
+        assert_same(collect("pendulum", [True] * 2, **keys), collect("pendulum", [False] * 2, **keys))
+
+
 @pytest.mark.parametrize("activation", ["tanh", "silu"])
 @pytest.mark.parametrize("num_envs", [1, 2, 3, 8, 23, 24, 30])
 def test_few_rows_of_wide_layers(num_envs: int, activation: str, collect: Callable[..., Any]) -> None:
@@ -250,7 +260,7 @@ def test_an_lstm_acts_alike_whatever_the_instruction_set(isa: str, collect: Call
 
 def test_what_is_not_covered_is_left_to_python(collect: Callable[..., Any]) -> None:
     with pytest.raises(AssertionError, match="0 == 1"):
-        collect("pendulum", [True], squash=True)
+        collect("pendulum", [True], head="mixture", state_std=True)
 
 
 @pytest.mark.parametrize("lstm", [0, 12])

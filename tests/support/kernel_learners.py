@@ -25,6 +25,7 @@ ACTIONS = {
     "box": ActionSpec(low=np.float32([-2, 0, -1]), high=np.float32([1, 4, 1]), shape=(3,)),
     "unbounded": ActionSpec(low=np.float32([-np.inf] * 2), high=np.float32([np.inf] * 2), shape=(2,)),
 }
+BENT = [{"squash": True}, {"state_std": True}, {"squash": True, "state_std": True}]  # of policies over a box
 DTYPES = ("float32", "float64", "uint8", "int8", "int16", "int32", "int64", "bool")
 
 

@@ -24,6 +24,7 @@ from puffer_il.core.checkpoint import Stateful
 from puffer_il.core.config import setting
 from puffer_il.core.errors import InputError
 from puffer_il.learners.common.anchor import Anchor
+from puffer_il.learners.common.fused_sac import FusedSAC, anchor_arguments
 from puffer_il.nn import (
     Encoder,
     FlatAdam,
@@ -265,23 +266,55 @@ class SoftActorCritic(Stateful):
         self.most = math.inf  # that a value can be; whoever knows the rewards' bound sets it
         self.anchor: Anchor | None = None
         self.log_volume = policy.spec.action.dim * math.log(2)  # of the range, in its own units
+        self.fused = FusedSAC(policy, self.critics.nets, self.target.nets, activation)
 
     def learn(self, rows: Transitions, end_value: float, move: bool = True) -> Tensor:
         """A step on the critics for each minibatch of rows (updates, n, …), and on the policy if it is to `move`; the
         means of STATS, on the device."""
         for optimizer in (self.critic_optimizer, self.actor_optimizer, self.temperature.optimizer):
             optimizer.prepare()
+        noise = self._noise(*rows.actions.shape)
+        stats = self._in_kernels(rows, noise, end_value, move)
+        if stats is not None:
+            return stats
         batch = load(self.policy, rows, self.device)
         if self.shift is not None:
             self.shift.begin(int(self.critic_optimizer.steps))
-        parts = minibatches(self.policy, batch, self.shift)
-        return torch.stack([self.update(part, end_value, move) for part in parts]).mean(0)
+        parts = zip(minibatches(self.policy, batch, self.shift), noise, strict=True)
+        return torch.stack([self.update(part, normal, end_value, move) for part, normal in parts]).mean(0)
 
-    def update(self, batch: TransitionBatch, end_value: float, move: bool = True) -> Tensor:
+    def _noise(self, updates: int, rows: int, dims: int) -> Tensor:
+        """Standard normal numbers (updates, 2, rows, dims): those of the successors' actions, then the policy's."""
+        noise = torch.empty((updates, 2, rows, dims), device=self.device)
+        for part in noise:
+            part.normal_(generator=self.generator)
+        return noise
+
+    def _in_kernels(self, rows: Transitions, noise: Tensor, end_value: float, move: bool) -> Tensor | None:
+        """All updates in one call of the C kernels; None where they do not cover it."""
+        adams = tuple(optimizer.kernel for optimizer in (self.critic_optimizer, self.actor_optimizer,
+                                                         self.temperature.optimizer))
+        if None in adams or not self.fused.usable():
+            return None
+        seen, obs, next_obs = self.fused.observations(rows)
+        actions = self.dist.features(torch.from_numpy(rows.actions)).contiguous()
+        stats = np.zeros(len(STATS))
+        critics = tuple(net.arguments(learns=True) for net in self.fused.critics)
+        targets = tuple(net.arguments(learns=False) for net in self.fused.targets)
+        kernels.sac(critics, targets, address(self.followers), self.fused.actor(), self.fused.dist(),
+                    anchor_arguments(self.anchor), adams, seen,
+                    tuple(map(address, (obs, next_obs, actions, rows.rewards, noise, rows.terminations))),
+                    (self.cfg.gamma, self.cfg.tau, end_value, self.most, self.temperature.target), move,
+                    *rows.rewards.shape, stats)
+        for optimizer, moved in ((self.critic_optimizer, True), (self.actor_optimizer, move),
+                                 (self.temperature.optimizer, move and bool(self.temperature.target))):
+            optimizer.steps += len(noise) * moved
+        return torch.from_numpy(stats).float()
+
+    def update(self, batch: TransitionBatch, noise: Tensor, end_value: float, move: bool = True) -> Tensor:
         """One step on the critics, then one on the policy if it is to `move`; STATS as a tensor on the device."""
         alpha = self.temperature.value
         actions = self.dist.features(batch.actions)
-        noise = torch.randn((2, *actions.shape), generator=self.generator, device=actions.device)
         with torch.no_grad():
             next_actions, negentropy = self._act(batch.next_obs, noise[0])
             following = self.target(batch.next_obs, next_actions).amin(0) - alpha * negentropy

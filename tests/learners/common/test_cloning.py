@@ -18,7 +18,7 @@ from puffer_il.kernels import _kernels as kernels
 from puffer_il.learners.bc import BC
 from puffer_il.learners.common.cloning import CloningLoss, clone_score, clone_spread
 from puffer_il.nn import fused
-from tests.support.kernel_learners import ACTIONS, CPU, config, make_spec, random_demos, shake, spoil_memory
+from tests.support.kernel_learners import ACTIONS, BENT, CPU, config, make_spec, random_demos, shake, spoil_memory
 from tests.support.kernels import ACTIVATIONS, EACH_SET, error
 
 DISCRETE, CONTINUOUS = ("discrete", "multidiscrete"), ("box", "unbounded")
@@ -146,6 +146,26 @@ def test_cloning_score_matches_torch(action: str, shared: bool, isa: str) -> Non
         rows = learner.train
         assert (clone_score(learner.policy, rows.obs, rows.actions, rows.index) is not None) == on
     np.testing.assert_allclose(scores[0], scores[1], rtol=2e-5, atol=1e-6)
+
+
+@EACH_SET
+@pytest.mark.parametrize("loss", ["nll", "mse"])
+@pytest.mark.parametrize("bent", BENT, ids=str)
+def test_cloning_of_squashed_actions_and_spreads_of_each_state_matches_torch(bent: dict[str, bool], loss: str,
+                                                                             isa: str) -> None:
+    kernels.use_instruction_set(isa)
+    spec, scores = make_spec("box"), []
+    (losses, ours), (expected_losses, expected) = (cloned(spec, on, policy=bent, ent_coef=0.05, loss=loss)
+                                                   for on in (True, False))
+    np.testing.assert_allclose(losses, expected_losses, rtol=1e-4)
+    for a, b in zip(ours, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+    learner = cloning_learner(spec, policy=bent, loss=loss)
+    for on in (True, False):
+        fused.enable(on)
+        with torch.no_grad():
+            scores.append([float(x) for x in learner._score(learner.train)])
+    np.testing.assert_allclose(scores[0], scores[1], rtol=1e-4, atol=1e-6)
 
 
 @ACTIVATIONS

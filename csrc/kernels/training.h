@@ -14,6 +14,8 @@ typedef struct {
     int32_t dtype, bytes, columns;  // bytes of one row
     float clip;
     const float *mean, *scale;  // (BLOCK, columns): the same for every row
+    const void *more;           // rows that are gathered lie there from row `split` on; NULL: all lie at `data`
+    int64_t split;
 } Observations;
 
 /* Rows of floats as they are. */
@@ -83,8 +85,12 @@ static inline int read_observations(const Observations *obs, int64_t first, int6
 }
 
 static inline int gather_observations(const Observations *obs, const int64_t *rows, int64_t count, float *x) {
-    for (int64_t r = 0; r < count; r++)
-        to_floats(obs->dtype, (const char *)obs->data + rows[r] * obs->bytes, obs->columns, x + r * obs->columns);
+    for (int64_t r = 0; r < count; r++) {
+        const bool behind = obs->more && rows[r] >= obs->split;
+        const char *from = behind ? (const char *)obs->more + (rows[r] - obs->split) * obs->bytes
+                                  : (const char *)obs->data + rows[r] * obs->bytes;
+        to_floats(obs->dtype, from, obs->columns, x + r * obs->columns);
+    }
     return finish_observations(obs, count, x);
 }
 

@@ -81,10 +81,14 @@ def _looked_at(args: Namespace, found: Verdict, opened: ExitStack) -> tuple[Demo
     from puffer_il.core.frames import picture_notices
     from puffer_il.demos import judge, picture_lines, relaid
     from puffer_il.demos.check import misfits
+    from puffer_il.demos.formats import puffer_il_shards
     from puffer_il.demos.judge.finding import Finding
     from puffer_il.demos.judge.subject import looked_at
+    from puffer_il.demos.shard_writer import MANIFEST
     from puffer_il.vector.world import World
 
+    if (Path(args.file) / MANIFEST).is_file():
+        puffer_il_shards.verify(args.file)
     spec = spec_of(args)
     demos = read(args, spec)
     world = None

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from puffer_il.cli import parser
-from puffer_il.cli.demo_files import environment_in, report_written
+from puffer_il.cli.demo_files import environment_in, format_keys, report_written, taken
 
 if TYPE_CHECKING:
     from puffer_il.demos.dataset import Demos
+    from puffer_il.demos.edit.by_number import ByNumber
     from puffer_il.vector.world import World
 
 EXAMPLES = """\
@@ -80,7 +81,8 @@ def add(group: Any) -> None:
     command = parser.command(group, "edit", edit, "make other demonstrations of them: choose, cut, merge, mend",
                              epilog=EXAMPLES)
     command.add_argument("file", nargs="+", help="one file, or several that are taken as one")
-    command.add_argument("--out", required=True, type=Path, metavar="NEW", help="an .npz file")
+    command.add_argument("--out", required=True, metavar="NEW", help="an .npz file; or a folder, whose name ends in / "
+                                                                     "or .shards, for what is larger than memory")
     for name, kind, value, text in OPTIONS:
         more = {"nargs": 0} if kind is None else {"type": kind, "metavar": value}
         command.add_argument(f"--{name}", action=InOrder, dest=name, help=text, **more)
@@ -88,33 +90,51 @@ def add(group: Any) -> None:
     command.add_argument("--env", help="an environment, for --rescale-actions and --rewards env")
     command.add_argument("--seed", type=parser.seed, default=0, metavar="N", help="draws what is drawn by chance")
     parser.takes_kwargs(command)
+    parser.takes_demo_keys(command)
 
 
 def edit(args: Namespace) -> int:
     """Read, edit in order, write; a note in the file tells the command and the sources' hashes."""
     from puffer_il.core.errors import InputError
-    from puffer_il.demos import as_rows, read_demos
+    from puffer_il.demos import read_demos
     from puffer_il.demos.edit import episodes, history
+    from puffer_il.demos.edit.by_number import by_number
 
-    outs = [args.out, args.out.with_name(f"{args.out.stem}-rest{args.out.suffix}")]
+    out = Path(args.out)
+    outs = [args.out, f"{out.with_name(f'{out.stem}-rest{out.suffix}')}{'/' * args.out.endswith('/')}"]
     splits = sum(name == "split" for name, _ in args.edits)
     if splits > 1:
         raise InputError("--split: is given twice; split once, and the parts with further commands")
-    if any(out.resolve() == Path(file).expanduser().resolve() for out in outs[:1 + splits] for file in args.file):
+    if any(Path(out).resolve() == Path(file).expanduser().resolve() for out in outs[:1 + splits] for file in args.file):
         raise InputError(f"--out {args.out}: is the file that is read; choose another name")
     with ExitStack() as opened:
         world = _world(args, opened)
-        sets = [read_demos(file) for file in args.file]
-        if world is not None:
-            sets = [as_rows(demos, world.spec) for demos in sets]
+        spec, keys = None if world is None else world.spec, args.demo_keys
+        sets = [read_demos(file, **format_keys(args)) for file in args.file]
+        rows = None if keys.get("fields") else by_number(sets, args.edits)
+        sets = [taken(demos, args, spec, keys.get("episodes"), args.seed)
+                for demos in (sets if rows is None else rows.stand_ins)]
         found = [history.with_history(episodes.merged(sets), args.typed, args.file)]
         for name, value in args.edits:
-            found = [made for demos in found for made in _edited(demos, name, value, args.seed, world)]
+            found = [made for demos in found for made in _edited(demos, name, value, args.seed, world, rows)]
     env, collected = environment_in(args.file[0])
-    for out, demos in zip(outs, found, strict=False):
-        demos.save(out, env=args.env or env, collected=collected)
-        report_written(str(out), demos)
+    for file, demos in zip(outs, found, strict=False):
+        _save(file, demos, rows, args.env or env, collected)
+        report_written(file, demos)
     return 0
+
+
+def _save(file: str, demos: Demos, rows: ByNumber | None, env: str, collected: str) -> None:
+    """What has been edited; where `rows` are given, with the observations that its numbers stand for."""
+    from puffer_il.demos.formats.puffer_il_shards import is_folder
+    from puffer_il.demos.shard_writer import ShardWriter
+
+    if rows is None or not is_folder(file):
+        (demos if rows is None else rows.whole(demos)).save(file, env=env, collected=collected)
+        return
+    with ShardWriter(file, env=env, collected=collected) as writer:
+        for part in rows.parts(demos):
+            writer.add(part)
 
 
 def _world(args: Namespace, opened: ExitStack) -> World | None:
@@ -129,7 +149,8 @@ def _world(args: Namespace, opened: ExitStack) -> World | None:
     return opened.enter_context(World(args.env, args.kwargs))
 
 
-def _edited(demos: Demos, name: str, value: Any, seed: int, world: World | None) -> list[Demos]:
+def _edited(demos: Demos, name: str, value: Any, seed: int, world: World | None, rows: ByNumber | None
+            ) -> list[Demos]:
     """The edit `name` done to them; two sets where they are split."""
     from puffer_il.demos import subsample_rows
     from puffer_il.demos.edit import episodes, pieces, values
@@ -145,7 +166,8 @@ def _edited(demos: Demos, name: str, value: Any, seed: int, world: World | None)
     edits: dict[str, Any] = {
         "keep": lambda: episodes.keep(demos, value), "drop": lambda: episodes.drop(demos, value),
         "success": lambda: episodes.succeeded(demos), "best": lambda: episodes.best(demos, value),
-        "drop-copies": lambda: episodes.without_copies(demos), "cut-at": lambda: pieces.cut_at(demos, value),
+        "drop-copies": lambda: episodes.without_copies(demos, None if rows is None else rows.looked_at(demos)),
+        "cut-at": lambda: pieces.cut_at(demos, value),
         "cut-idle": lambda: pieces.without_idle(demos), "subsample": lambda: subsample_rows(demos, value, seed),
         "shift": lambda: pieces.shifted_by(demos, value), "drop-actions": lambda: values.without_actions(demos),
         "rescale-actions": lambda: values.rescaled(demos, value, None if world is None else world.spec),

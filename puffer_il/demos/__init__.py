@@ -6,18 +6,10 @@ from puffer_il.demos.collect import collect
 from puffer_il.demos.fields import with_fields
 from puffer_il.demos.formats.puffer_il import provenance, read_meta
 from puffer_il.demos.judge import doubts, judge
-from puffer_il.demos.load import (
-    clipped,
-    first_episodes,
-    first_rows,
-    fit,
-    load_demos,
-    relaid,
-    shipped_path,
-    subsample_rows,
-)
+from puffer_il.demos.load import clipped, fit, load_demos, relaid, shipped_path
 from puffer_il.demos.pictures import picture_lines
 from puffer_il.demos.read import read_demos, read_parts
+from puffer_il.demos.subset import first_episodes, first_rows, subsample_rows
 from puffer_il.demos.weights import spread
 
 __all__ = ["as_rows", "check_fit", "clipped", "collect", "describe", "doubts", "first_episodes", "first_rows", "fit",

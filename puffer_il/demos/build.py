@@ -10,11 +10,11 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.frames import Pictures
 from puffer_il.core.rows import Array, Layout
 from puffer_il.demos.dataset import PER_EPISODE, Demos
-from puffer_il.demos.rows import Successors, is_mapped, successors
+from puffer_il.demos.grown import Precision
+from puffer_il.demos.rows import BLOCK_BYTES, Successors, is_mapped, successors
 
 FLAT = {"terminations": bool, "truncations": bool, "rewards": np.float32, "weights": np.float32}  # one number a row
 DTYPES = {**FLAT, **PER_EPISODE, "episode_starts": np.int64, "states": np.float64}
-LARGE = 1e4  # from which on float32 tells no thousandths apart
 
 
 def build_demos(source: str, *, notes: Sequence[str] = (), layout: Layout | None = None,
@@ -27,16 +27,17 @@ def build_demos(source: str, *, notes: Sequence[str] = (), layout: Layout | None
     integer observations keep their dtype. Actions of one transition are flattened to a row. Raises InputError as Demos
     does.
     """
-    lost = [f"obs column {k} changes by less than float32 can tell near {value:.4g}; subtract its start"
-            for k, value in _flattened(arrays.get("obs"))]
-    made: dict[str, Any] = {name: None if array is None else _uniform(source, name, array)
+    lost = Precision()
+    if not is_mapped(arrays["obs"]):
+        lost.add(arrays["obs"])
+    made: dict[str, Any] = {name: None if array is None else uniform(source, name, array)
                             for name, array in arrays.items() if name != "next_obs"}
     following: Any = arrays["next_obs"]
     if isinstance(following, Successors):
-        made["next_obs"] = Successors(made["obs"], _uniform(source, "next_obs", following.finals), following.starts)
+        made["next_obs"] = Successors(made["obs"], uniform(source, "next_obs", following.finals), following.starts)
     else:
-        made["next_obs"] = successors(made["obs"], _uniform(source, "next_obs", following), made["episode_starts"])
-    return Demos(source=source, notes=(*notes, *lost), layout=layout, action_parts=action_parts,
+        made["next_obs"] = successors(made["obs"], uniform(source, "next_obs", following), made["episode_starts"])
+    return Demos(source=source, notes=(*notes, *lost.notes()), layout=layout, action_parts=action_parts,
                  action_first=action_first, pictures=pictures, **made)
 
 
@@ -48,12 +49,16 @@ def shifted(obs: Array, final_obs: Array, episode_starts: Array) -> Successors:
 def split_off(obs: Array, lengths: Array) -> Successors:
     """Of observations (n + episodes, …), one more in an episode than its `lengths` (episodes,) steps, the final ones
     apart: the successors of all others, which are their `obs`. `obs` itself is written over, so that no second copy
-    takes memory; episodes without a step are left out."""
+    takes memory, unless it is read-only; episodes without a step are left out."""
+    obs = obs if obs.flags.writeable else obs.copy()
     ends = np.cumsum(lengths + 1)
     finals, to = obs[ends - 1], 0
+    most = max(1, BLOCK_BYTES // max(1, obs[:1].nbytes))  # what moves at once may be copied meanwhile
     for end, length in zip(ends, lengths, strict=True):
-        obs[to:to + length] = obs[end - 1 - length:end - 1]
-        to += length
+        for first in range(0, length, most):
+            count, begin = min(most, length - first), end - 1 - length + first
+            obs[to:to + count] = obs[begin:begin + count]
+            to += count
     real = lengths > 0
     return Successors(obs[:to], finals[real], (np.cumsum(lengths) - lengths)[real])
 
@@ -77,7 +82,8 @@ def trajectories(demos: Demos) -> tuple[Array, Array]:
     return np.insert(demos.obs, demos.episode_ends, demos.final_obs, axis=0), demos.actions
 
 
-def _uniform(source: str, name: str, array: Array) -> Array:
+def uniform(source: str, name: str, array: Array) -> Array:
+    """Rows of the array `name` of any dtype as `Demos` has them, see `build_demos`."""
     if name == "actions":
         array = array.reshape(len(array), int(np.prod(array.shape[1:])))
     elif name in FLAT:
@@ -91,15 +97,3 @@ def _uniform(source: str, name: str, array: Array) -> Array:
         raise InputError(f"demos {source}: actions reach {array.max()}, too large for int32; renumber them")
     return whole
 
-
-def _flattened(obs: Array | None) -> list[tuple[int, float]]:
-    """Columns, with their largest value, of which float32 loses most of the changes from row to row, such as the time
-    of day in seconds since 1970."""
-    if obs is None or is_mapped(obs) or obs.dtype.kind not in "fiu" or obs.dtype.itemsize < 8 or len(obs) < 2:
-        return []
-    wide = obs.reshape(len(obs), -1)
-    large = np.flatnonzero(np.abs(wide).max(0) > LARGE)
-    with np.errstate(over="ignore", invalid="ignore"):  # Demos refuses what is not finite
-        changed, told = (np.count_nonzero(np.diff(x, axis=0), axis=0)
-                         for x in (wide[:, large], wide[:, large].astype(np.float32)))
-    return [(int(k), float(np.abs(wide[:, k]).max())) for k in large[2 * told < changed]]

@@ -246,9 +246,10 @@ class Demos:
         return None if self.returns is None else float(np.average(self.returns, weights=self.episode_weights))
 
 
-def kinds_of(demos: Demos) -> Array:
-    """(episodes,) a number for each episode, the same for copies of one another."""
-    arrays = [array for array in (demos.obs, demos.actions) if array is not None]
+def kinds_of(demos: Demos, obs: Any = None) -> Array:
+    """(episodes,) a number for each episode, the same for copies of one another; slices of `obs` are looked at in place
+    of the observations, if they are given."""
+    arrays = [array for array in (demos.obs if obs is None else obs, demos.actions) if array is not None]
     known: dict[bytes, int] = {}
     kinds = []
     for a, b in zip(demos.episode_starts, demos.episode_ends, strict=True):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,6 +19,7 @@ import numpy as np
 from puffer_il.core.errors import InputError, one_line
 from puffer_il.core.npz import LEAST_BOUND, MOST_PACKED
 from puffer_il.core.spec import Array
+from puffer_il.demos.rows import PIECE_BYTES, Lazy
 from puffer_il.demos.tried import check_hdf5
 
 MAGIC, USER_BLOCKS = b"\x89HDF\r\n\x1a\n", (0, 512, 1024, 2048)  # MATLAB's files begin with a block of its own
@@ -57,7 +57,6 @@ class Hdf5:
             self._file = h5py.File(path, "r", locking="best-effort")
         except DAMAGED as error:
             self.refuse(f"cannot be opened ({one_line(error)}); copy it again, or close the program that writes it")
-        self._part: tuple[str, slice] | None = None
         self._groups: dict[str, Any] = {"": self._file}  # opened before, by their paths
 
     def __enter__(self) -> Hdf5:
@@ -81,22 +80,7 @@ class Hdf5:
     def numbered(self, pattern: str, below: str = "") -> list[str]:
         """The paths of a group's members that are called so: "demo_*" for demo_0, demo_1, … Gaps may be."""
         parts = re.compile("(\\d+)".join(re.escape(part) for part in pattern.split("*")))
-        found = [f"{below}/{name}".lstrip("/") for name in self.names(below) if parts.fullmatch(name)]
-        return found[self._part[1]] if self._part and self._part[0] == f"{below}/{pattern}".lstrip("/") else found
-
-    @contextmanager
-    def only(self, pattern: str, members: slice) -> Iterator[None]:
-        """Meanwhile the file has only some of the members that `numbered` finds by "data/demo_*"."""
-        self._part = pattern, members
-        try:
-            yield
-        finally:
-            self._part = None
-
-    @property
-    def partial(self) -> bool:
-        """Whether it has only some of them now, so that totals say nothing."""
-        return self._part is not None
+        return [f"{below}/{name}".lstrip("/") for name in self.names(below) if parts.fullmatch(name)]
 
     def find(self, pattern: str) -> str | None:
         """The path of the first member that is called so ("data/demo_*/obs"), None for none."""
@@ -158,9 +142,24 @@ class Hdf5:
         return (isinstance(dataset, self._h5py.Dataset) and self._h5py.check_vlen_dtype(dataset.dtype) == np.uint8
                 and dataset.ndim == 1 and not dataset.is_virtual and not dataset.external)
 
-    def rows(self, key: str) -> Array:
-        """A dataset of plain numbers with at least one axis."""
-        return self._rows(key, self._item(key))
+    def rows(self, key: str, part: slice | None = None) -> Array:
+        """A dataset of plain numbers with at least one axis, or some of its rows."""
+        return self._rows(key, self._item(key), part)
+
+    def lazy(self, key: str) -> Lazy:
+        """The same, to be read a piece after the other."""
+        dataset = self._checked(key, self._item(key))
+        if dataset.ndim == 0:
+            return Lazy((), dataset.dtype, lambda: iter(()))
+        return Lazy(dataset.shape, dataset.dtype, lambda: self._blocks(key, dataset))
+
+    def _blocks(self, key: str, dataset: Any) -> Iterator[Array]:
+        """Its rows, about PIECE_BYTES at a time: whole chunks, each of which is unpacked once."""
+        row = math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
+        chunk = dataset.chunks[0] if dataset.chunks else 1
+        size = -(-max(1, PIECE_BYTES // max(1, row)) // chunk) * chunk
+        for first in range(0, len(dataset), size):
+            yield self._read(key, dataset, slice(first, min(first + size, len(dataset))))
 
     def get(self, key: str) -> Array | None:
         """The same, None where there is no such dataset."""
@@ -239,11 +238,11 @@ class Hdf5:
             self._groups[key] = found
         return found
 
-    def _rows(self, key: str, found: Any) -> Array:
+    def _rows(self, key: str, found: Any, part: slice | None = None) -> Array:
         dataset = self._checked(key, found)
         if dataset.ndim == 0:
             self.refuse(f"{key} is a single number; give one row per transition or episode")
-        return self._read(key, dataset)
+        return self._read(key, dataset, part)
 
     def _checked(self, key: str, dataset: Any) -> Any:
         """A dataset of plain numbers that lie in this file, and not more of them than it can hold."""
@@ -270,11 +269,13 @@ class Hdf5:
             self.refuse(f"{key} is {size:,} bytes by its header, more than {MOST_PACKED} times what the file holds; if "
                         "that is right, save it without compression")
 
-    def _read(self, key: str, dataset: Any) -> Array:
+    def _read(self, key: str, dataset: Any, rows: slice | None = None) -> Array:
+        """All of a dataset, or some of its rows."""
         try:
-            array = np.empty(dataset.shape, dataset.dtype.newbyteorder("="))
+            shape = dataset.shape if rows is None else (rows.stop - rows.start, *dataset.shape[1:])
+            array = np.empty(shape, dataset.dtype.newbyteorder("="))
             if array.size:
-                dataset.read_direct(array)
+                dataset.read_direct(array, rows)
         except DAMAGED as error:
             self._check_filters(key, dataset)
             self._damaged(key, error)

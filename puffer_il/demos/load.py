@@ -4,7 +4,6 @@ import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,11 +12,12 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array, EnvSpec
 from puffer_il.demos.actions import as_rows
 from puffer_il.demos.check import check_fit
-from puffer_il.demos.dataset import PER_EPISODE, PER_ROW, Demos
+from puffer_il.demos.dataset import Demos
 from puffer_il.demos.fields import check_named, left_out, with_fields
 from puffer_il.demos.good import Score, mark_good, weigh_by_score
 from puffer_il.demos.pictures import looks_prepared, prepared, turned
 from puffer_il.demos.read import Source, read_demos
+from puffer_il.demos.subset import first_episodes, subsample_rows
 from puffer_il.demos.weights import weigh
 from puffer_il.native.catalogue import env_folder
 from puffer_il.native.envfile import read_env
@@ -59,29 +59,6 @@ def load_demos(source: Source, spec: EnvSpec | None, *, episodes: int = 0, clip_
     return subsample_rows(demos, subsample, seed) if subsample > 1 else demos
 
 
-def first_episodes(demos: Demos, count: int) -> Demos:
-    """The first `count` episodes; if there are no more, all of them, with a note."""
-    if count >= demos.num_episodes:
-        fewer = (f"asked for {count} episodes, found {demos.num_episodes}",) if count > demos.num_episodes else ()
-        return replace(demos, notes=demos.notes + fewer)
-    return some_episodes(demos, 0, count)
-
-
-def some_episodes(demos: Demos, first: int, last: int) -> Demos:
-    """Those from number `first` to before number `last`."""
-    rows = slice(demos.episode_starts[first], demos.episode_ends[last - 1])
-    starts = demos.episode_starts[first:last] - rows.start
-    return replace(demos, **_some(demos, PER_ROW, rows), **_some(demos, tuple(PER_EPISODE), slice(first, last)),
-                   episode_starts=starts)
-
-
-def first_rows(demos: Demos, count: int) -> Demos:
-    """The first `count` transitions, unweighted, the last of them wherever its episode then is."""
-    begun = demos.episode_starts < count
-    return replace(demos, **{**_some(demos, PER_ROW, slice(count)), "weights": None},
-                   **_some(demos, ("episode_starts", *PER_EPISODE), begun))
-
-
 def fit(demos: Demos, spec: EnvSpec, *, clip_actions: bool = False) -> Demos:
     """The demonstrations in the environment's dtypes, actions within its range; InputError where they don't fit."""
     demos = as_rows(relaid(demos, spec), spec)
@@ -120,31 +97,6 @@ def relaid(demos: Demos, spec: EnvSpec) -> Demos:
             raise InputError(f"demos {demos.source}: obs: {error}") from None
 
     return demos.with_obs(packed, layout=spec.layout, notes=demos.notes + left_out(demos, spec))
-
-
-def subsample_rows(demos: Demos, every: int, seed: int | np.random.Generator = 0) -> Demos:
-    """Every `every`-th transition of each episode from a random offset, as Ho & Ermon (2016) subsample theirs.
-
-    A kept row stays a transition of its own with its true successor and its own end flag, so an end is flagged only
-    where the last row was kept; whole returns, lengths and terminations are kept beside. An episode shorter than the
-    offset would be lost, so offsets are drawn below its length.
-    """
-    rng = np.random.default_rng(seed)
-    offsets = rng.integers(np.minimum(every, demos.lengths))
-    kept = [np.arange(start + offset, end, every) for start, offset, end in
-            zip(demos.episode_starts, offsets, demos.episode_ends, strict=True)]
-    counts = np.array([len(rows) for rows in kept])
-    note = f"every {every}th transition: {counts.sum()} of {len(demos)}"
-    return replace(demos, **_some(demos, PER_ROW, np.concatenate(kept)), episode_starts=np.cumsum(counts) - counts,
-                   episode_returns=demos.returns, episode_lengths=demos.whole_lengths,
-                   episode_terminations=demos.terminated, episode_truncations=demos.truncated,
-                   notes=(*demos.notes, note))
-
-
-def _some(demos: Demos, names: tuple[str, ...], index: Array | slice) -> dict[str, Any]:
-    """Some rows of the arrays `names`, None where there is none."""
-    arrays = {name: getattr(demos, name) for name in names}
-    return {name: None if array is None else array[index] for name, array in arrays.items()}
 
 
 def clipped(demos: Demos, spec: EnvSpec) -> Demos:

@@ -11,7 +11,7 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.rows import Layout
 from puffer_il.core.spaces import lay_out
 from puffer_il.core.spec import Array
-from puffer_il.demos.build import build_demos
+from puffer_il.demos.build import build_demos, split_off
 from puffer_il.demos.dataset import WHOLE, Demos
 from puffer_il.demos.episodes import NO_ENDS
 from puffer_il.demos.kept import PREFIX, fields_of
@@ -23,8 +23,9 @@ def demos_of_log(source: str, starts: Array, arrays: Mapping[str, Array | None],
     """Demonstrations of `arrays`, named as the fields of Demos, (n, …) each, cut into episodes at `starts`. Those that
     are of whole episodes are the same in all of its rows.
 
-    Without `next_obs` the successor of a row is the next row's observation; an episode's last row has none and is left
-    out. An episode without a termination counts as cut off after its last row. Notes say both.
+    Observations may be written over. Without `next_obs` the successor of a row is the next row's observation; an
+    episode's last row has none and is left out. An episode without a termination counts as cut off after its last row.
+    Notes say both.
 
     final_rows   the last row of each episode is nothing but its final observation, so nothing is lost with it
     open_ends    episodes without an end stay so, because whoever wrote them said both
@@ -74,13 +75,14 @@ def _with_successors(source: str, made: dict[str, Any], starts: Array, last: Arr
                      "stored")
     elif not long.all():
         notes.append(f"skipped {np.sum(~long)} episodes without a step")
-    kept = np.setdiff1d(np.arange(len(made["obs"])), last)
+    kept = np.ones(len(made["obs"]), bool)
+    kept[last] = False
     returns = None
     if "rewards" in made and not final_rows:
         returns = np.add.reduceat(made["rewards"].reshape(-1), starts, dtype=np.float64)[long]
+    following = split_off(made.pop("obs"), lengths)
     rows = {name: array[kept] for name, array in made.items()}
-    rows["next_obs"] = made["obs"][kept + 1]
-    return rows, (np.cumsum(lengths) - lengths)[long], returns
+    return rows | {"obs": following.obs, "next_obs": following}, following.starts, returns
 
 
 def packed(source: str, parts: Any) -> tuple[Array, Layout | None]:

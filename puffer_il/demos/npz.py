@@ -6,9 +6,10 @@ not at all.
 from __future__ import annotations
 
 import gzip
+import math
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,6 +20,7 @@ from puffer_il.core.errors import InputError, one_line
 from puffer_il.core.npz import DAMAGED, HEADERS, check_members, misfit
 from puffer_il.core.spec import Array
 from puffer_il.demos.dataset import check_starts
+from puffer_il.demos.rows import PIECE_BYTES, Lazy, blocks
 
 SAVE_DEMOS = (
     "save plain arrays with np.savez('demos.npz', obs=…, actions=…, next_obs=…, terminations=…, truncations=…, "
@@ -91,6 +93,14 @@ class Arrays:
         except ValueError:
             return ()
 
+    def lazy(self, key: str) -> Lazy | None:
+        """An array of rows of plain numbers, to be read a piece after the other; None where it can only be asked for
+        as a whole, which then says what is wrong."""
+        array = self._arrays[key]
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf" or array.ndim == 0:
+            return None
+        return Lazy(array.shape, array.dtype, lambda: (array[part] for part in blocks(array)))
+
     def flags(self, key: str, count: int) -> Array:
         """(count,) bool, one for each row. InputError for another number of them."""
         flags = self.rows(key).reshape(-1).astype(bool)
@@ -157,6 +167,32 @@ class Npz(Arrays):
                 return () if reader is None else reader(file)[0]
         except DAMAGED:
             return ()  # which is told when it is read
+
+    def lazy(self, key: str) -> Lazy | None:
+        try:
+            self._check_header(key)
+            with self._file.zip.open(f"{key}.npy") as file:
+                shape, fortran, dtype = HEADERS[np.lib.format.read_magic(file)](file)
+        except (InputError, *DAMAGED):
+            return None
+        if fortran or dtype.kind not in "biuf" or not shape or math.prod(shape) == 0:
+            return None
+        return Lazy(shape, dtype.newbyteorder("="), lambda: self._pieces(key, shape, dtype))
+
+    def _pieces(self, key: str, shape: tuple[int, ...], dtype: np.dtype) -> Iterator[Array]:
+        row = math.prod(shape[1:]) * dtype.itemsize
+        size = max(1, PIECE_BYTES // row)
+        try:
+            with self._file.zip.open(f"{key}.npy") as file:
+                HEADERS[np.lib.format.read_magic(file)](file)
+                for first in range(0, shape[0], size):
+                    count = min(size, shape[0] - first)
+                    if len(data := file.read(count * row)) != count * row:
+                        raise EOFError(f"it ends in row {first + len(data) // row}")
+                    rows = np.frombuffer(data, dtype).reshape(count, *shape[1:])
+                    yield rows.astype(dtype.newbyteorder("="), copy=False)
+        except DAMAGED as error:
+            self.refuse(f"array {key!r} is damaged ({one_line(error)}); copy or record the file again")
 
     def raw(self, key: str) -> bytes:
         """A member that is not an array, undecoded."""

@@ -18,10 +18,11 @@ from puffer_il.demos.formats import formats
 from puffer_il.demos.formats.plain import numbered_lists
 from puffer_il.demos.kinds import check_name, kind_of, kinds_of, of_kind, opened, which
 from puffer_il.demos.npz import SAVE_DEMOS, Arrays, Npz
+from puffer_il.demos.planned import parts_of_rows, read_rows
+from puffer_il.demos.rows import PART_BYTES
 from puffer_il.demos.spaces import is_nested, space_of
 
 Source = str | Path | Demos | Mapping[str, Any] | tuple
-PART_BYTES, FIRST_PART = 2**28, 16  # of observations that are read together, and the episodes that are read first
 COLUMNS = ("obs", "actions", "next_obs", "terminations", "truncations", "rewards")  # of a tuple of arrays
 
 
@@ -50,27 +51,20 @@ def read_parts(source: Source, time_limit: int | None = None, format: str = "aut
     kind = None if path is None else kind_of(path)
     if path is not None and kind is not None and of_kind(kind):
         check_name(format)
+        given = {key: value for key, value in keys.items() if value}
         with fitting(f"demos {path}", SAVE_DEMOS), opened(path, kind) as what:
             one = which(what, path, kind, format)
-            given = {key: value for key, value in keys.items() if value}
-            if hasattr(one, "parts") and set(given) <= set(getattr(one, "KEYS", ())):
-                yield from one.parts(what, time_limit, **given)
+            if hasattr(one, "parts"):
+                _check_taken(path, given, getattr(one, "KEYS", ()))
+                yield from one.parts(what, time_limit, PART_BYTES, **given)
                 return
-            if hasattr(one, "EPISODES") and not given:
-                yield from _some_of(what, one, time_limit)
+    elif path is not None and kind is None and path.is_file() and not any(keys.values()):
+        with fitting(f"demos {path}", SAVE_DEMOS), Npz(path) as file:
+            if not is_parted(file.keys):
+                chosen = _format_of(file, format)
+                yield from parts_of_rows(chosen.read, file, _observed(chosen, file), time_limit, PART_BYTES)
                 return
     yield read_demos(source, time_limit, format, **keys)
-
-
-def _some_of(file: Any, format: ModuleType, time_limit: int | None) -> Iterator[Demos]:
-    """The episodes of an HDF5 file, so many together as make about PART_BYTES of observations."""
-    below, _, name = format.EPISODES.rpartition("/")
-    first, count, many = 0, len(file.numbered(name, below)), FIRST_PART
-    while first < count:
-        with file.only(format.EPISODES, slice(first, first + many)):
-            demos = format.read(file, time_limit)
-        yield demos
-        first, many = first + many, max(1, int(PART_BYTES * demos.num_episodes / max(1, demos.obs.nbytes)))
 
 
 def _demos(source: str | Path | Mapping[str, Any] | tuple, time_limit: int | None, chosen: str, keys: dict[str, Any]
@@ -131,6 +125,15 @@ def _has_parts(actions: Any, rows: int) -> bool:
 
 
 def _read(file: Arrays, time_limit: int | None, chosen: str) -> Demos:
+    format = _format_of(file, chosen)
+    return read_rows(format.read, file, _observed(format, file), time_limit)
+
+
+def _observed(format: ModuleType, file: Arrays) -> Any:
+    return format.observed(file) if hasattr(format, "observed") else getattr(format, "OBSERVED", None)
+
+
+def _format_of(file: Arrays, chosen: str) -> ModuleType:
     known = {name: format for name, format in formats().items() if format.MARKS or hasattr(format, "marks")}
     alike = {name: [keys for keys in _marks(format, file) if file.keys.issuperset(keys)]
              for name, format in known.items() if not file.keys.intersection(getattr(format, "NOT", ()))}
@@ -139,9 +142,9 @@ def _read(file: Arrays, time_limit: int | None, chosen: str) -> Demos:
         if chosen not in known:
             file.refuse(f"holds named arrays, and demos.format = {chosen!r} is not a format of those; choose one of "
                         f"{', '.join(known)}, or auto")
-        return known[chosen].read(file, time_limit)
+        return known[chosen]
     if fitting:  # the one that says most of the keys
-        return known[max(fitting)[-1]].read(file, time_limit)
+        return known[max(fitting)[-1]]
     told = "; ".join(f"{name}: {' '.join(format.MARKS[0])} …" for name, format in known.items() if format.MARKS)
     file.refuse(f"holds {file.listing()}, which matches no known format ({told}); {file.remedy}")
 

@@ -19,7 +19,6 @@ from puffer_il.demos.episodes import Episode
 from puffer_il.demos.hdf5 import Hdf5
 from puffer_il.demos.kept import known
 
-EPISODES = "data/demo_*"
 DEMOS, LOOKS = "demo_*", ("data/demo_*/actions", "data/demo_*/obs")
 
 
@@ -59,7 +58,7 @@ def read_groups(file: Hdf5, notes: list[str], without: tuple[str, ...] = (), sta
         beside = {name: file.rows(f"{path}/{name}") for name in known(file.names(path))}
         yield Episode(path.removeprefix("data/"), obs, actions, following, file.get(f"{path}/rewards"),
                       _states(file, path) if states else None, beside=beside)
-    total = None if file.partial else file.attribute("data", "total")
+    total = file.attribute("data", "total")
     if wrong or total not in (None, rows):
         said = f"{len(wrong)} of the attributes num_samples" if wrong else f"the attribute total, {total},"
         notes.append(f"{said} disagree{'' if wrong else 's'} with the {rows} actions there are, which are used")

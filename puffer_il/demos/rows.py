@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,36 @@ from puffer_il.core.spec import Array
 from puffer_il.demos._rows import gather
 
 BLOCK_BYTES = 2**24  # of the rows that are looked at together: what is made of them does not fill the memory
+PIECE_BYTES = 2**22  # of the rows of a file that are read together, of which several are held meanwhile
+PART_BYTES = 2**28  # of the observations that are read together where not all are
+
+
+@dataclass(frozen=True)
+class Lazy:
+    """Rows of a file that are not read yet: what they are, and `pieces`, which reads them one piece after the other."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    pieces: Callable[[], Iterator[Array]]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+
+class Joined:
+    """The rows of two arrays (n, …) and (m, …) end to end, of which nothing is copied but what is taken."""
+
+    def __init__(self, first: Array, second: Array) -> None:
+        self.first, self.second = first, second
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def take(self, index: Array, out: Array) -> Array:
+        behind = index >= len(self.first)
+        out[~behind] = take(self.first, index[~behind])
+        out[behind] = take(self.second, index[behind] - len(self.first))
+        return out
 
 
 def take(rows: Array, index: Array, out: Array | None = None) -> Array:
@@ -107,9 +138,9 @@ class Successors(np.lib.mixins.NDArrayOperatorsMixin):
             return self.take(np.where(key < 0, key + len(self), key))
         return np.asarray(self)[key]
 
-    def take(self, index: Array) -> Array:
-        """The successors of rows (n,), numbered from 0."""
-        made = take(self.obs, np.minimum(index + 1, len(self) - 1))
+    def take(self, index: Array, out: Array | None = None) -> Array:
+        """The successors of rows (n,), numbered from 0, in `out` (n, …) if it is given."""
+        made = take(self.obs, np.minimum(index + 1, len(self) - 1), out)
         episode = np.searchsorted(self.starts, index, side="right") - 1
         last = self.ends[episode] == index + 1
         made[last] = self.finals[episode[last]]
@@ -146,6 +177,19 @@ class Successors(np.lib.mixins.NDArrayOperatorsMixin):
         if name.startswith("_") or "finals" not in self.__dict__:
             raise AttributeError(name)
         return getattr(np.asarray(self), name)
+
+
+def follows(obs: Array, next_obs: Array) -> bool:
+    """Whether `next_obs` (n, …) are, to the byte, the rows of `obs` (n, …) after the first, and one more."""
+    return same_bytes(obs[1:], next_obs[:-1])
+
+
+def same_bytes(rows: Array, others: Array) -> bool:
+    """Whether both (n, …) are of the same shape and dtype, and hold the same bytes."""
+    if rows.shape != others.shape or rows.dtype != others.dtype:
+        return False
+    mine, theirs = (_as_bytes(np.ascontiguousarray(one)) for one in (rows, others))
+    return np.array_equal(mine, theirs)
 
 
 def successors(obs: Array, next_obs: Array, starts: Array) -> Array | Successors:

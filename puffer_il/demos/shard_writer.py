@@ -42,6 +42,8 @@ class ShardWriter:
         self.temporary = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.tmp")
         self.files: dict[str, _File] = {}
         self.rows = self.episodes = 0
+        self.whole: dict[str, list[Any]] = {name: [] for name in PER_EPISODE}  # of all episodes, and which were told
+        self.told_whole: set[str] = set()
         self.meta: dict[str, Any] = {}  # of the first part, with the notes of all
 
     def __enter__(self) -> ShardWriter:
@@ -66,7 +68,7 @@ class ShardWriter:
     def add(self, demos: Demos) -> None:
         """Append whole episodes."""
         check_rounding(demos)
-        arrays: dict[str, Any] = {name: getattr(demos, name) for name in (*PER_ROW, *PER_EPISODE)
+        arrays: dict[str, Any] = {name: getattr(demos, name) for name in PER_ROW
                                   if name != "next_obs" and getattr(demos, name) is not None}
         arrays["episode_starts"] = demos.episode_starts + self.rows
         follows = follows_on(demos)
@@ -78,6 +80,15 @@ class ShardWriter:
             self._check_like_first(demos, arrays)
         else:
             self.meta = puffer_il.meta_of(demos, *self.told[:2], (), self.told[2])
+        self._write(arrays)
+        for name, derived in zip(PER_EPISODE, (demos.returns, demos.whole_lengths, demos.terminated, demos.truncated,
+                                               demos.episode_seeds), strict=True):
+            self.whole[name].append(derived)
+            self.told_whole |= {name} if getattr(demos, name) is not None else set()
+        self.rows, self.episodes = self.rows + len(demos), self.episodes + demos.num_episodes
+        self.meta["notes"] += [note for note in demos.notes if note not in self.meta["notes"]]
+
+    def _write(self, arrays: dict[str, Any]) -> None:
         try:
             for name, array in arrays.items():
                 if name not in self.files:
@@ -85,8 +96,6 @@ class ShardWriter:
                 self.files[name].append(array)
         except OSError as error:
             self._refuse(f"cannot be written ({one_line(error)}); make room, or choose another place")
-        self.rows, self.episodes = self.rows + len(demos), self.episodes + demos.num_episodes
-        self.meta["notes"] += [note for note in demos.notes if note not in self.meta["notes"]]
 
     def _check_like_first(self, demos: Demos, arrays: dict[str, Any]) -> None:
         if set(arrays) != set(self.files):
@@ -105,6 +114,9 @@ class ShardWriter:
     def _finish(self) -> None:
         if not self.meta:
             self._refuse("no transitions were given; add at least one episode")
+        for name, parts in self.whole.items():  # what one part tells follows of the others, but for seeds
+            if name in self.told_whole and all(part is not None for part in parts):
+                self._write({name: np.concatenate(parts).astype(PER_EPISODE[name], copy=False)})
         notes, most = self.meta["notes"], MOST_NOTES
         self.meta["notes"] = notes if len(notes) <= most else [*notes[:most], f"and {len(notes) - most} more notes"]
         try:

@@ -9,6 +9,8 @@ cdef extern from "kernels/training.h" nogil:
         float clip
         const float *mean
         const float *scale
+        const void *more
+        int64_t split
     double column_moments(const CObservations *, const int64_t *, const uint8_t *, int64_t, float *, float *, int)
 
 BLOCK_ROWS = BLOCK
@@ -35,9 +37,9 @@ cdef class Observations:
             view = scale
             self.obs.scale = &view[0]
 
-    cdef CObservations at(self, uintptr_t data):
+    cdef CObservations at(self, uintptr_t data, uintptr_t more=0, int64_t split=0):
         cdef CObservations obs = self.obs
-        obs.data = <const void *>data
+        obs.data, obs.more, obs.split = <const void *>data, <const void *>more, split
         return obs
 
 

@@ -28,7 +28,7 @@ from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About
 from puffer_il.learners.bc import BC
 from puffer_il.learners.common.adversarial import Adversarial, RewardNetworkConfig, executed_logprobs
-from puffer_il.learners.common.demo_rows import on_device
+from puffer_il.learners.common.demo_rows import on_device, successors_on
 from puffer_il.learners.common.discriminator import Discriminator, Logit, Term
 from puffer_il.learners.common.inputs import paired_with, passes
 from puffer_il.learners.common.network_average import NetworkAverage
@@ -186,8 +186,9 @@ class AIRL(Adversarial):
         return Shaped(spec, self.config, self.gamma)
 
     def _demo_paired(self, demos: Demos) -> Steps:
-        arrays = (demos.actions, demos.next_obs, demos.terminations, np.zeros(len(demos), np.float32))
-        return Steps(*(on_device(x, self.device) for x in arrays))
+        actions, ended, logprobs = (on_device(x, self.device) for x in (
+            demos.actions, demos.terminations, np.zeros(len(demos), np.float32)))
+        return Steps(actions, successors_on(demos.next_obs, self.device), ended, logprobs)
 
     def _paired(self, rollout: Any) -> Any:
         actions, ended = (rollout[name].flatten(0, 1) for name in ("actions", "terminations"))

@@ -109,8 +109,8 @@ class CSIL(SACOnDemos):
         self.sac.engine.start_from_policy()
         self.anchor = self._hold(self.sac.engine)
         obs, actions = on_device(demos.obs, device), on_device(demos.actions, device)
-        self.demos.append_demos(demos, self.reward.of_rows(obs, actions, None).cpu().numpy())
-        self.demo_reward = float(self.demos.rows.rewards.mean())
+        self.demos.set_rewards(self.reward.of_rows(obs, actions, None).cpu().numpy())
+        self.demo_reward = float(self.demos.rewards.mean())
         self.updates = 0
 
     def relabel(self, buffer: RolloutBuffer) -> Metrics:

@@ -47,7 +47,7 @@ class SQIL(SACOnDemos):
 
     def __init__(self, spec: EnvSpec, demos: Demos, config: Config, device: torch.device, seed: int) -> None:
         super().__init__(spec, demos, config, device, seed)
-        self.demos.append_demos(demos, np.ones(len(demos), np.float32))
+        self.demos.set_rewards(np.ones(len(demos), np.float32))
         self.policy.encoder.update_norm(*obs_moments(self.policy.flatten, on_device(demos.obs, device)))
         if isinstance(self.sac.engine, SoftActorCritic):
             self.sac.engine.most = 1 / (1 - self.gamma)

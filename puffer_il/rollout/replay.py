@@ -11,9 +11,6 @@ import torch
 
 import puffer_il.rollout._replay as kernels
 from puffer_il.core.spec import Array, EnvSpec
-from puffer_il.demos import spread
-from puffer_il.demos.dataset import Demos
-from puffer_il.demos.rows import check_room
 from puffer_il.rollout._buffer import gather
 from puffer_il.rollout.buffer import RolloutBuffer
 
@@ -51,7 +48,7 @@ class ReplayBuffer:
             raise ValueError(f"a replay of {capacity} rows: give 1 to {MOST_ROWS - 1}")
         self.spec, self.capacity, self.stored = spec, capacity, 0
         self.generator = kernels.Generator(seed, stream)
-        self.rows = _allocate(spec, (capacity,))
+        self.rows = allocate(spec, (capacity,))
         self._bytes = _as_bytes(self.rows)
         self._steps = tuple(array[None] for array in self._bytes)  # for `gather`: rows of a single step
         self._index = np.empty(0, np.int64)
@@ -86,21 +83,12 @@ class ReplayBuffer:
         rows = Transitions(flat.obs, flat.actions, flat.rewards, buffer.next_obs(), flat.terminations)
         return self.append(rows, flat.valid)
 
-    def append_demos(self, demos: Demos, rewards: Array) -> int:
-        """All demonstrated transitions with rewards (n,) float32, or of weighted ones each as often as its weight says;
-        how many those are."""
-        assert demos.actions is not None
-        check_room(demos.obs, copies=4)  # those that are stored, and those of this call
-        rows = np.arange(len(demos)) if demos.weights is None else spread(demos.weights, len(demos))
-        return self.append(Transitions(*(array[rows] for array in (demos.obs, demos.actions, rewards, demos.next_obs,
-                                                                   demos.terminations))))
-
     def sample(self, *lead: int) -> Transitions:
         """Rows (*lead, …) drawn with replacement. They are staged: good until the next call."""
         if not self.stored:
             raise ValueError("the replay is empty; append rows before drawing from it")
         if self._staged is None or self._staged[0].rewards.shape != lead:
-            rows = _allocate(self.spec, lead)
+            rows = allocate(self.spec, lead)
             self._staged = rows, tuple(array[None] for array in _as_bytes(rows, len(lead)))
             self._index = np.empty(rows.rewards.size, np.int64)
         rows, targets = self._staged
@@ -133,7 +121,8 @@ def joined(first: Transitions, second: Transitions) -> Transitions:
     return Transitions(*(np.concatenate((getattr(first, name), getattr(second, name)), 1) for name in FIELDS))
 
 
-def _allocate(spec: EnvSpec, lead: tuple[int, ...]) -> Transitions:
+def allocate(spec: EnvSpec, lead: tuple[int, ...]) -> Transitions:
+    """Rows (*lead, …) of zeros."""
     return Transitions(np.zeros((*lead, *spec.obs_shape), spec.obs_dtype),
                        np.zeros((*lead, spec.action.dim), spec.action.dtype), np.zeros(lead, np.float32),
                        np.zeros((*lead, *spec.obs_shape), spec.obs_dtype), np.zeros(lead, np.bool_))

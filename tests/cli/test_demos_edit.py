@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from puffer_il.demos import read_demos
 from puffer_il.native.catalogue import env_folders
 from tests.demos.judge import damage
 from tests.support.command_line import one_line
+from tests.support.demos import make_demos, same_demos
 
 
 @pytest.fixture
@@ -126,3 +128,57 @@ def test_files_are_split_and_merged(tmp_path, capsys):
         assert edit(*words) == 2
         assert says in one_line(capsys)
     assert not (tmp_path / "x.npz").exists()
+
+
+EDITS = [("--keep", "0,2"), ("--drop", "1"), ("--best", "2", "--subsample", "3"), ("--min-length", "4"),
+         ("--split", "0.5"), ("--subsample", "2"), ("--shift", "1"), ("--shift", "-1"), ("--cut-at", "4"),
+         ("--drop-copies",), ("--drop-actions",), ("--rewards", "none"), ("--noise-actions", "0.1"), ("--cut-idle",),
+         ("--noise-obs", "0.1"), ("--demos.episodes", "2"), ("--demos.subsample", "2", "--keep", "1")]
+
+
+@pytest.mark.parametrize("words", EDITS)
+def test_a_folder_of_mapped_arrays_is_edited_as_a_file_is(tmp_path, monkeypatch, words):
+    """The same rows, a few episodes at a time, and nothing of the observations is read at once but where it has to."""
+    demos = make_demos((5, 3, 4, 5), continuous=True)
+    demos.save(tmp_path / "d.npz")
+    demos.save(tmp_path / "d.shards")
+    monkeypatch.setattr("puffer_il.demos.edit.by_number.PART_BYTES", 8 * demos.obs[:1].nbytes)
+    for kind, other in (("npz", "npz"), ("shards", "shards"), ("shards", "npz")):
+        assert edit(tmp_path / f"d.{kind}", "--out", tmp_path / f"{kind}-{other}.{other}", *words) == 0
+    for rest in ("", "-rest") if "--split" in words else ("",):
+        expected = read_demos(tmp_path / f"npz-npz{rest}.npz")
+        for name in (f"shards-shards{rest}.shards", f"shards-npz{rest}.npz"):
+            same_demos(expected, found := read_demos(tmp_path / name))
+            assert len(found.notes) == len(expected.notes)
+
+
+def test_folders_and_files_are_merged_by_number(tmp_path):
+    for name, lengths in (("a.shards", (3, 2)), ("b.npz", (4,)), ("c.shards", (1, 5))):
+        make_demos(lengths, continuous=True).save(tmp_path / name)
+    files = [tmp_path / name for name in ("a.shards", "b.npz", "c.shards")]
+    assert edit(*files, "--out", tmp_path / "all.shards", "--drop", "1") == 0
+    sets = [read_demos(file) for file in files]
+    made = read_demos(tmp_path / "all.shards")
+    assert made.lengths.tolist() == [3, 4, 1, 5]
+    for name in ("obs", "next_obs", "actions"):
+        rows = np.concatenate([np.asarray(getattr(demos, name)) for demos in sets])
+        np.testing.assert_array_equal(getattr(made, name), np.delete(rows, [3, 4], 0))
+
+
+def test_edits_that_look_at_observations_larger_than_memory_are_refused(tmp_path, monkeypatch, capsys):
+    make_demos((5, 3), continuous=True).save(tmp_path / "d.shards")
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=1))
+    assert edit(tmp_path / "d.shards", "--out", tmp_path / "e.shards", "--keep", "0") == 0
+    assert edit(tmp_path / "d.shards", "--out", tmp_path / "f.shards", "--cut-idle") == 2
+    assert "--cut-idle looks at all observations, which take" in one_line(capsys)
+
+
+def test_a_flipped_bit_of_a_folder_is_found_by_check(tmp_path, capsys):
+    make_demos((5, 3)).save(tmp_path / "d.shards")
+    assert main(["demos", "check", str(tmp_path / "d.shards")]) == 0
+    path = tmp_path / "d.shards" / "obs.npy"
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 64
+    path.write_bytes(content)
+    assert main(["demos", "check", str(tmp_path / "d.shards")]) == 2
+    assert "obs.npy is damaged: its checksum is" in one_line(capsys)

@@ -6,7 +6,7 @@ import pytest
 
 from puffer_il.core.errors import InputError
 from puffer_il.demos.formats import imitation, minari
-from puffer_il.demos.load import subsample_rows
+from puffer_il.demos.subset import subsample_rows
 from tests.support.demos import make_demos
 
 

@@ -10,7 +10,7 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ActionSpec, EnvSpec
 from puffer_il.demos import check_fit, describe, doubts, read_demos
 from puffer_il.demos.check import misfits
-from puffer_il.demos.load import subsample_rows
+from puffer_il.demos.subset import subsample_rows
 from tests.support.demos import make_demos
 
 FLOAT = np.dtype(np.float32)

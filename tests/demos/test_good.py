@@ -13,7 +13,7 @@ from puffer_il.core.spec import ActionSpec, EnvSpec
 from puffer_il.demos import load_demos
 from puffer_il.demos.dataset import Demos
 from puffer_il.demos.good import WINDOW, join, mark_good, smooth, take_episodes, weigh_by_score
-from puffer_il.demos.load import subsample_rows
+from puffer_il.demos.subset import subsample_rows
 from puffer_il.learners.common import row_logits as classifier
 from puffer_il.learners.common.row_logits import FOLDS, folds, row_logits
 from puffer_il.nn import fused

@@ -9,7 +9,7 @@ import pytest
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ActionSpec, EnvSpec
 from puffer_il.demos import fit, load_demos
-from puffer_il.demos.load import first_episodes, subsample_rows
+from puffer_il.demos.subset import first_episodes, subsample_rows
 from tests.support.demos import make_demos, same_demos
 
 

@@ -11,7 +11,7 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ActionSpec, EnvSpec
 from puffer_il.demos import load_demos, read_demos, spread
 from puffer_il.demos.dataset import Demos
-from puffer_il.demos.load import first_episodes, subsample_rows
+from puffer_il.demos.subset import first_episodes, subsample_rows
 from puffer_il.demos.weights import LEAST_EPISODES, LEAST_SHARE, WARMTH, adapted, episode_weights, weigh, worth
 
 SPEC = EnvSpec("line", (2,), np.dtype(np.float32), ActionSpec(nvec=(3,)))

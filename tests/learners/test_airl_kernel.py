@@ -89,9 +89,10 @@ def test_airl_kernel_matches_torch_on_demonstrated_rows(action: str, inputs: str
     """Rows of demonstrations, with ends and absorbing states among them, made by the kernels and by torch."""
     spec, rng = make_spec(action, "int16", (2, 3)), np.random.default_rng(1)
     learner = airl_learner(spec, inputs)
-    shaped, steps = learner.discriminator, learner.demo_paired
+    shaped = learner.discriminator
     shaped.update_norm(*obs_moments(shaped.flatten, learner.demo_obs))
     learner._ask_policy(slice(0, 300))
+    steps = learner.demos_at(torch.arange(300))[1]
     assert bool(steps.ended.any()) and bool((steps.logprobs < 0).any())
     index = torch.from_numpy(rng.integers(300, size=200))
     made = []
@@ -133,4 +134,4 @@ def test_airl_kernel_forgets_a_nan_of_an_earlier_step(isa: str) -> None:
 @pytest.mark.parametrize("changes", [{"disc_hidden": [8] * 9}, {"shaping_hidden": [8] * 9}])
 def test_airl_networks_that_the_kernels_do_not_cover_learn_by_torch(changes: dict[str, Any]) -> None:
     learner = airl_learner(make_spec(), **changes)
-    check_that_torch_steps(learner, learner.demo_paired)
+    check_that_torch_steps(learner, learner.demos_at(torch.arange(len(learner.demo_obs)))[1])

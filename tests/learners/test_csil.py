@@ -52,7 +52,7 @@ def test_the_reward_is_bounded():
     learner, buffer = make(reward_clip=0.3), make_buffer()
     learner.relabel(buffer)
     assert abs(buffer.rewards).max() == pytest.approx(0.3)
-    assert abs(learner.demos.rows.rewards).max() == pytest.approx(0.3)
+    assert abs(learner.demos.rewards).max() == pytest.approx(0.3)
 
 
 def test_the_reward_of_continuous_actions_is_a_density_against_the_uniform_one():

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from puffer_il.demos import collect, read_demos
-from puffer_il.demos.load import first_episodes
+from puffer_il.demos.subset import first_episodes
 from puffer_il.learners.experiment import build, experiment_layers
 from puffer_il.learners.registry import get_learner
 from puffer_il.native.catalogue import env_folders

@@ -13,7 +13,7 @@ import torch
 from puffer_il.bench.peers.install import RECIPES, cache_folder
 from puffer_il.bench.peers.run import Entry, interleave, peer_entry
 from puffer_il.demos import collect, read_demos
-from puffer_il.demos.load import first_episodes
+from puffer_il.demos.subset import first_episodes
 from puffer_il.learners.bc import BC
 from puffer_il.learners.experiment import build
 from puffer_il.rollout.evaluate import log_likelihood

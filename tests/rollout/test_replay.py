@@ -11,6 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from puffer_il.core.spec import ActionSpec, Array, EnvSpec
+from puffer_il.demos import spread
+from puffer_il.demos.build import shifted
+from puffer_il.rollout.demo_replay import DemoReplay
 from puffer_il.rollout.replay import FIELDS, ReplayBuffer, Transitions, joined
 from tests.support.rollouts import SPEC, make_buffer, sign_demos
 from tests.support.runs import same_state
@@ -91,9 +94,33 @@ def test_drawn_rows_are_rows_of_the_ring(capacity: int, stored: int, lead: tuple
         assert getattr(rows, name).flags.c_contiguous
 
 
+@pytest.mark.parametrize("weights", [None, np.repeat(np.float32([1, 0, 2, 1]), 10)])
+@pytest.mark.parametrize("follow", [True, False])
+def test_demonstrations_are_drawn_as_a_replay_that_holds_them_draws(weights: Array | None, follow: bool) -> None:
+    demos = dataclasses.replace(sign_demos(), weights=weights)
+    if follow:
+        demos = dataclasses.replace(demos, next_obs=shifted(demos.obs, demos.final_obs + 1, demos.episode_starts))
+    rows = np.arange(40) if weights is None else spread(weights, 40)
+    held, lying = ReplayBuffer(SPEC, 40, 5, stream=1), DemoReplay(SPEC, demos, 5, stream=1)
+    assert demos.actions is not None
+    held.append(Transitions(demos.obs[rows], demos.actions[rows], rows.astype(np.float32), demos.next_obs[rows],
+                            demos.terminations[rows]))
+    lying.set_rewards(np.arange(40, dtype=np.float32))
+    assert len(lying) == len(held) == 40
+    for lead in ((7,), (3, 4), (3, 4)):
+        one, other = held.sample(*lead), lying.sample(*lead)
+        for name in FIELDS:
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
+    again = DemoReplay(SPEC, demos, 99)
+    again.load_state_dict(lying.state_dict())
+    np.testing.assert_array_equal(again.sample(9).rewards, lying.sample(9).rewards)
+    with pytest.raises(ValueError, match="the saved replay has 39 demonstrated rows; there are 40"):
+        again.load_state_dict(lying.state_dict() | {"rewards": np.zeros(39)})
+
+
 def test_rows_are_drawn_alike_often_and_not_in_order() -> None:
-    replay = ReplayBuffer(SPEC, 50, 1)
-    replay.append_demos(sign_demos(), np.arange(40, dtype=np.float32))
+    replay = DemoReplay(SPEC, sign_demos(), 1)
+    replay.set_rewards(np.arange(40, dtype=np.float32))
     drawn = replay.sample(40_000).rewards.astype(int)
     counts = np.bincount(drawn, minlength=40)
     # Chi-squared with 39 degrees of freedom: 80 has a chance of one in ten thousand.
@@ -103,16 +130,16 @@ def test_rows_are_drawn_alike_often_and_not_in_order() -> None:
 
 def test_weighted_demonstrations_are_drawn_by_their_weights() -> None:
     weights = np.repeat(np.float32([1, 0, 2, 1]), 10)
-    replay = ReplayBuffer(SPEC, 40, 1)
-    replay.append_demos(dataclasses.replace(sign_demos(), weights=weights), np.arange(40, dtype=np.float32))
+    replay = DemoReplay(SPEC, dataclasses.replace(sign_demos(), weights=weights), 1)
+    replay.set_rewards(np.arange(40, dtype=np.float32))
     episodes = replay.sample(40_000).rewards.astype(int) // 10
     np.testing.assert_allclose(np.bincount(episodes, minlength=4) / 40_000, [0.25, 0, 0.5, 0.25], atol=0.01)
 
 
 def test_seed_and_stream_decide_what_is_drawn() -> None:
     def draws(seed: int, stream: int) -> np.ndarray:
-        replay = ReplayBuffer(SPEC, 40, seed, stream)
-        replay.append_demos(sign_demos(), np.arange(40, dtype=np.float32))
+        replay = DemoReplay(SPEC, sign_demos(), seed, stream)
+        replay.set_rewards(np.arange(40, dtype=np.float32))
         return replay.sample(64).rewards.copy()
 
     np.testing.assert_array_equal(draws(1, 0), draws(1, 0))
@@ -147,8 +174,7 @@ def test_a_restored_replay_draws_and_goes_on_as_the_saved_one(stored: int) -> No
 
 
 def test_staging_stays_where_it_is() -> None:
-    replay = ReplayBuffer(SPEC, 40, 0)
-    replay.append_demos(sign_demos(), np.ones(40, np.float32))
+    replay = DemoReplay(SPEC, sign_demos(), 0)
     rows = replay.sample(2, 3)
     assert replay.sample(2, 3) is rows and replay.sample(6) is not rows
 

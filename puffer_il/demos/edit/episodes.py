@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -76,9 +77,9 @@ def best(demos: Demos, count: int) -> Demos:
     return _chosen(demos, chosen, f"kept the best {count}")
 
 
-def without_copies(demos: Demos) -> Demos:
-    """The first of each set of equal episodes."""
-    _, first = np.unique(kinds_of(demos), return_index=True)
+def without_copies(demos: Demos, obs: Any = None) -> Demos:
+    """The first of each set of equal episodes; `obs` are their observations, where others stand in for them."""
+    _, first = np.unique(kinds_of(demos, obs), return_index=True)
     return _chosen(demos, np.isin(np.arange(demos.num_episodes), first), "dropped copies")
 
 
@@ -96,14 +97,19 @@ def merged(sets: Sequence[Demos]) -> Demos:
     """All episodes of `sets`, one set after the other. InputError where rows differ in kind, or in what they mean."""
     made = sets[0]
     for other in sets[1:]:
-        for name in ("layout", "action_parts", "action_first", "pictures"):
-            if getattr(made, name) != getattr(other, name):
-                raise InputError(f"demos {made.source} and {other.source}: their {name} differ; bring both to the same "
-                                 "environment first (demos import FILE OUT --env ENV)")
+        check_alike(made, other)
         joined = join(made, other)
         made = replace(joined, layout=made.layout, action_parts=made.action_parts, action_first=made.action_first,
                        notes=tuple(dict.fromkeys(joined.notes)))
     return made
+
+
+def check_alike(first: Demos, second: Demos) -> None:
+    """InputError where what the columns of two sets mean differs."""
+    for name in ("layout", "action_parts", "action_first", "pictures"):
+        if getattr(first, name) != getattr(second, name):
+            raise InputError(f"demos {first.source} and {second.source}: their {name} differ; bring both to the same "
+                             "environment first (demos import FILE OUT --env ENV)")
 
 
 def _chosen(demos: Demos, chosen: Array, note: str) -> Demos:

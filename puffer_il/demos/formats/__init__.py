@@ -14,9 +14,11 @@ A module in this folder is a format, and no list names it. It has
     KEYS     keys of `demos` that `read` takes as well, by name (may be missing)
     read     (source, time_limit) → Demos. `source` is the Arrays (an open file, as a rule), the opened source of this
              KIND, or "module:name"; `time_limit` is the environment's own in steps, or None
-    parts    (source, time_limit, KEYS) → Demos, some episodes after the others, where not all need to be in memory
-             (may be missing)
-    EPISODES of an HDF5 format what its episodes are called ("data/demo_*"), if `read` can do with some of them
+    parts    (source, time_limit, most, KEYS) → Demos, some episodes after the others, each with about `most` bytes of
+             observations, where not all need to be in memory (may be missing)
+    OBSERVED of named arrays whose rows lie end to end, which arrays are the observations, and which the next ones: read
+             is given numbers of rows in place of them first (demos/planned.py). A function observed(Arrays) may say so
+             instead (may be missing)
     write    (target, demos, …), where we write the format
 """
 

@@ -23,7 +23,7 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.rows import nested
 from puffer_il.core.spec import Array
 from puffer_il.demos.dataset import Demos
-from puffer_il.demos.episodes import Episode, join_episodes
+from puffer_il.demos.episodes import Episode, parts_of_episodes
 from puffer_il.demos.hdf5 import Hdf5, in_order
 from puffer_il.demos.packed_pictures import picture_shape, unpack_pictures
 
@@ -42,20 +42,17 @@ def fits(opened: Hdf5 | Path) -> bool:
 def read(opened: Hdf5 | Path, time_limit: int | None = None, obs_columns: Sequence[str] = ()) -> Demos:
     """`obs_columns` are the columns below `observations/` that make up the observation, by default all that are no
     pictures. One is the observation itself, several are a Dict's parts."""
+    return next(parts(opened, time_limit, math.inf, obs_columns))
+
+
+def parts(opened: Hdf5 | Path, time_limit: int | None, most: float, obs_columns: Sequence[str] = ()
+          ) -> Iterator[Demos]:
+    """The same, some episodes after the others."""
     notes: list[str] = []
-    if isinstance(opened, Hdf5):
-        return join_episodes(opened.source, [_episode(opened, obs_columns or _numbers(opened, notes), notes)], notes)
-    return join_episodes(str(opened), _episodes(_files(opened), obs_columns, notes), notes)
-
-
-def parts(opened: Hdf5 | Path, time_limit: int | None = None, obs_columns: Sequence[str] = ()) -> Iterator[Demos]:
-    """The same, one episode after the other."""
-    if isinstance(opened, Hdf5):
-        yield read(opened, time_limit, obs_columns)
-        return
-    for path in _files(opened):
-        with Hdf5(path) as file:
-            yield read(file, time_limit, obs_columns)
+    episodes = (iter((_episode(opened, obs_columns or _numbers(opened, notes), notes),)) if isinstance(opened, Hdf5)
+                else _episodes(_files(opened), obs_columns, notes))
+    source = opened.source if isinstance(opened, Hdf5) else str(opened)
+    yield from parts_of_episodes(source, episodes, notes, most=most)
 
 
 def _files(folder: Path) -> list[Path]:

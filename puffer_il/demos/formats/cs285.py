@@ -10,6 +10,7 @@ from puffer_il.demos.ends import split_ends
 from puffer_il.demos.npz import Arrays
 
 MARKS = (("observation", "action", "terminal"),)
+OBSERVED = (("observation",), ("next_observation",))
 
 
 def read(file: Arrays, time_limit: int | None) -> Demos:

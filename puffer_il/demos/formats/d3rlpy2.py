@@ -9,10 +9,12 @@ The observation after an episode's last action is not stored, so that row is lef
 different lengths short and is obsolete in d3rlpy as well. We only read it.
 """
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
 from puffer_il.demos.dataset import Demos
-from puffer_il.demos.episodes import Episode, join_episodes
+from puffer_il.demos.episodes import Episode, parts_of_episodes
 from puffer_il.demos.hdf5 import Hdf5
 
 MARKS, KIND, LOOKS = (), "hdf5", ("columns", "observations_*", "actions_*", "rewards_*", "terminated_*")
@@ -23,11 +25,16 @@ def fits(file: Hdf5) -> bool:
 
 
 def read(file: Hdf5, time_limit: int | None) -> Demos:
+    return next(parts(file, time_limit, math.inf))
+
+
+def parts(file: Hdf5, time_limit: int | None, most: float) -> Iterator[Demos]:
     names, notes = file.numbered("actions_*"), list[str]()
     if "num_episodes" in file and file.number("num_episodes") != len(names):
         notes.append(f"num_episodes is {file.number('num_episodes')}, but there are {len(names)} episodes, which are "
                      "used")
-    return join_episodes(file.source, (_episode(file, name.removeprefix("actions_")) for name in names), notes)
+    episodes = (_episode(file, name.removeprefix("actions_")) for name in names)
+    return parts_of_episodes(file.source, episodes, notes, most=most)
 
 
 def _episode(file: Hdf5, number: str) -> Episode:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from puffer_il.core.spec import Array
-from puffer_il.demos.build import build_demos
+from puffer_il.demos.build import build_demos, split_off
 from puffer_il.demos.dataset import Demos
 from puffer_il.demos.ends import split_ends
 from puffer_il.demos.npz import Arrays
@@ -19,6 +19,7 @@ from puffer_il.demos.npz import Arrays
 TERMINALS, TIMEOUTS = ("terminals", "terminations", "dones"), ("timeouts", "truncations")
 MARKS = tuple(("observations", "actions", flag) for flag in (*TERMINALS[1:], *TIMEOUTS, "episode_starts")) + tuple(
     ("observations", "actions", "terminals", other) for other in (*TIMEOUTS, "rewards", "next_observations"))
+OBSERVED = (("observations",), ("next_observations",))
 KNOWN = {"observations", "actions", "rewards", "next_observations", "episode_starts", *TERMINALS, *TIMEOUTS}
 
 
@@ -46,7 +47,8 @@ def read(file: Arrays, time_limit: int | None) -> Demos:
 
 
 def without_last(file: Arrays, arrays: dict[str, Any], starts: Array, notes: list[str]) -> Demos:
-    """Demonstrations whose final observations are unknown: each episode without its last row, and its whole return."""
+    """Demonstrations whose final observations are unknown: each episode without its last row, and its whole return.
+    Observations are written over."""
     obs, rewards = arrays["obs"], arrays["rewards"]
     last = np.append(starts[1:], len(obs)) - 1
     for name, array in arrays.items():
@@ -56,14 +58,15 @@ def without_last(file: Arrays, arrays: dict[str, Any], starts: Array, notes: lis
     long = last > starts
     if not long.any():
         file.refuse("holds no final observations, and every episode is one step long; save next_obs as well")
-    kept = np.setdiff1d(np.arange(len(obs)), last)
+    kept = np.ones(len(obs), bool)
+    kept[last] = False
     notes = [*notes, f"the last row of each of {len(starts)} episodes is left out: this file does not hold the "
                      "observation after it"]
-    lengths = (last - starts)[long]
-    following = obs[kept + 1]
     returns = None if rewards is None else np.add.reduceat(rewards.reshape(-1), starts, dtype=np.float64)[long]
-    parts: dict[str, Any] = {name: None if array is None else array[kept] for name, array in arrays.items()}
-    return build_demos(file.source, next_obs=following, episode_starts=np.cumsum(lengths) - lengths,
+    parts: dict[str, Any] = {name: None if array is None else array[kept] for name, array in arrays.items()
+                             if name != "obs"}
+    following = split_off(obs, last - starts)
+    return build_demos(file.source, obs=following.obs, next_obs=following, episode_starts=following.starts,
                        episode_returns=returns, notes=notes, **parts)
 
 

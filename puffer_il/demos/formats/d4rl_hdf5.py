@@ -2,10 +2,13 @@
 `metadata`, which are not read. We only read it.
 """
 
+from collections.abc import Iterator
+
 from puffer_il.demos.dataset import Demos
 from puffer_il.demos.formats import d4rl
 from puffer_il.demos.hdf5 import Hdf5
-from puffer_il.demos.npz import Arrays
+from puffer_il.demos.hdf5_arrays import Named
+from puffer_il.demos.planned import parts_of_rows, read_rows
 
 MARKS, KIND, LOOKS = (), "hdf5", ("observations", "actions", "terminals")
 NOT = ("episode_terminals",)  # d3rlpy's
@@ -17,5 +20,8 @@ def fits(file: Hdf5) -> bool:
 
 
 def read(file: Hdf5, time_limit: int | None) -> Demos:
-    return d4rl.read(Arrays({name: file.rows(name) for name in sorted(d4rl.KNOWN) if name in file}, file.source),
-                     time_limit)
+    return read_rows(d4rl.read, Named(file, d4rl.KNOWN), d4rl.OBSERVED, time_limit)
+
+
+def parts(file: Hdf5, time_limit: int | None, most: float) -> Iterator[Demos]:
+    return parts_of_rows(d4rl.read, Named(file, d4rl.KNOWN), d4rl.OBSERVED, time_limit, most)

@@ -9,16 +9,16 @@
 The observation after the last action is not stored, nor are rewards. We only read it.
 """
 
+import math
 from collections.abc import Iterator
 
 from puffer_il.demos import robot_groups
 from puffer_il.demos.dataset import Demos
-from puffer_il.demos.episodes import Episode, join_episodes
+from puffer_il.demos.episodes import Episode, parts_of_episodes
 from puffer_il.demos.formats.robomimic import check_observed
 from puffer_il.demos.hdf5 import Hdf5
 
 MARKS, KIND, LOOKS = (), "hdf5", (*robot_groups.LOOKS, "data/demo_*/initial_state")
-EPISODES = robot_groups.EPISODES
 REPLAY = "record it again with the recorder term of the policy's observations, which Isaac Lab's own recorder has"
 SHOWN = 5  # names in a note
 
@@ -28,9 +28,13 @@ def fits(file: Hdf5) -> bool:
 
 
 def read(file: Hdf5, time_limit: int | None) -> Demos:
+    return next(parts(file, time_limit, math.inf))
+
+
+def parts(file: Hdf5, time_limit: int | None, most: float) -> Iterator[Demos]:
     check_observed(file, REPLAY)
     notes: list[str] = []
-    return join_episodes(file.source, _episodes(file, notes), notes)
+    return parts_of_episodes(file.source, _episodes(file, notes), notes, most=most)
 
 
 def _episodes(file: Hdf5, notes: list[str]) -> Iterator[Episode]:

@@ -17,21 +17,23 @@ converted sets, and a note says where they disagree.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from puffer_il.core.errors import InputError
-from puffer_il.core.rows import nested
+from puffer_il.core.rows import Layout, nested
 from puffer_il.core.spec import Array
 from puffer_il.demos.dataset import Demos
 from puffer_il.demos.kept import check_written, columns_beside, known
 from puffer_il.demos.lerobot import write_folder
 from puffer_il.demos.lerobot_meta import FRAMES, as_told, compare, compare_times, picture_notes, read_info, told_shapes
 from puffer_il.demos.logs import demos_of_log, packed, starts_of
-from puffer_il.demos.parquet import Parquet, joined
+from puffer_il.demos.parquet import Parquet, all_pieces, joined
+from puffer_il.demos.planned import Planned, numbers_of
+from puffer_il.demos.rows import Lazy
 
 KIND, MARKS, LOOKS, KEYS = "folder", (), ("meta/info.json", "data/*/*.parquet"), ("obs_columns",)
 OBS, ACTION, NEXT = "observation", "action", "next."
@@ -44,38 +46,57 @@ def fits(path: Path) -> bool:
 def read(path: Path, time_limit: int | None = None, obs_columns: Sequence[str] = ()) -> Demos:
     """`obs_columns` are the columns that make up the observation, pictures too; by default all of `observation.*` that
     are numbers. One column is the observation itself, several are a Dict's fields, named without the `observation.`."""
+    return _planned(path, obs_columns).whole()
+
+
+def parts(path: Path, time_limit: int | None, most: float, obs_columns: Sequence[str] = ()) -> Iterator[Demos]:
+    return _planned(path, obs_columns).parts(most)
+
+
+def _planned(path: Path, obs_columns: Sequence[str]) -> Planned:
     source, info, notes = str(path), read_info(path), list[str]()
     files = [Parquet(one) for one in _files(path)]
     columns = [name for name in files[0].columns if all(name in file.columns for file in files)]
     chosen, action = _obs_columns(source, columns, info, obs_columns, notes), _action_column(source, columns)
     rewards = next((name for name in ("next.reward", "reward") if name in columns), None)
     nexts = [NEXT + name for name in chosen]
-    found = {name: name for name in (action, "episode_index", *chosen)} | {
+    found = {name: name for name in (action, "episode_index")} | {
         name: name for name in ("frame_index", "timestamp", "next.terminated", "next.truncated", "task_index")
         if name in columns}
-    found |= {name: name for name in nexts if set(nexts) <= set(columns)} | ({"rewards": rewards} if rewards else {})
     ours = known(columns)
-    found |= {name: name for name in ours}
-    rows = {key: joined(files, name, Parquet.pictures if name in chosen and _is_picture(info, name) else Parquet.array)
-            for key, name in found.items()}
+    found |= {name: name for name in ours} | ({"rewards": rewards} if rewards else {})
+    rows = {key: joined(files, name) for key, name in found.items()}
     if not len(rows[action]):
         raise InputError(f"demos {source}: data/ holds no rows; fetch the files of data/ as well")
+    count = len(rows[action])
+    rows["obs"] = numbers_of(count)
+    if set(nexts) <= set(columns):
+        rows["next_obs"] = numbers_of(count, count)
     _in_order(source, rows)
     starts = starts_of(rows["episode_index"])
     compare(path, info, rows["episode_index"][starts], np.diff(np.append(starts, len(rows[action]))), notes)
     compare_times(rows, starts, info["fps"], notes)
     if "task_index" in rows and len(tasks := np.unique(rows["task_index"])) > 1:
         notes.append(f"{len(tasks)} tasks are mixed, which the observations may not tell apart")
-    shapes = told_shapes(path)
-    obs, layout = packed(source, _observation({name: as_told(rows[name], shapes.get(name)) for name in chosen}))
-    arrays = {"obs": obs, "actions": rows[action], "rewards": rows.get("rewards"),
-              "terminations": rows.get("next.terminated"), "truncations": rows.get("next.truncated"),
-              **{field: rows[name] for name, field in ours.items()}}
-    if nexts[0] in rows:
-        arrays["next_obs"] = packed(source, _observation(
-            {name: as_told(rows[NEXT + name], shapes.get(name)) for name in chosen}))[0]
-    return demos_of_log(source, starts, arrays, notes=notes, layout=layout,
-                        open_ends=bool(shapes))
+    shapes, pictures = told_shapes(path), [name for name in chosen if _is_picture(info, name)]
+    arrays = {"obs": rows["obs"], "actions": rows[action], "rewards": rows.get("rewards"),
+              "next_obs": rows.get("next_obs"), "terminations": rows.get("next.terminated"),
+              "truncations": rows.get("next.truncated"), **{field: rows[name] for name, field in ours.items()}}
+
+    def lazy(before: str) -> tuple[Lazy, Layout | None]:
+        """The rows that the chosen columns make up, whose names begin with `before`, and what they are made of."""
+        def pieces() -> Iterator[tuple[Array, Layout | None]]:
+            for piece in all_pieces(files, [before + name for name in chosen], pictures):
+                yield packed(source, _observation({
+                    name: as_told(piece[before + name], shapes.get(name)) for name in chosen}))
+
+        first, layout = next(pieces())
+        return Lazy((count, *first.shape[1:]), first.dtype, lambda: (made for made, _ in pieces())), layout
+
+    obs, layout = lazy("")
+    following = lazy(NEXT)[0] if "next_obs" in rows else None
+    plan = demos_of_log(source, starts, arrays, notes=notes, open_ends=bool(shapes))
+    return Planned(plan, obs, following, layout)
 
 
 def _files(path: Path) -> list[Path]:

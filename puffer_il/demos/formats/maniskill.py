@@ -12,6 +12,7 @@ observations and are refused, with the way to play them again. We only read it.
 """
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from puffer_il.demos.dataset import Demos
-from puffer_il.demos.episodes import Episode, join_episodes
+from puffer_il.demos.episodes import Episode, parts_of_episodes
 from puffer_il.demos.hdf5 import Hdf5
 
 MARKS, KIND, LOOKS = (), "hdf5", ("traj_*/actions", "traj_*/obs")
@@ -32,8 +33,12 @@ def fits(file: Hdf5) -> bool:
 
 
 def read(file: Hdf5, time_limit: int | None) -> Demos:
+    return next(parts(file, time_limit, math.inf))
+
+
+def parts(file: Hdf5, time_limit: int | None, most: float) -> Iterator[Demos]:
     notes = _told(file)
-    return join_episodes(file.source, _episodes(file, notes), notes)
+    return parts_of_episodes(file.source, _episodes(file, notes), notes, most=most)
 
 
 def _episodes(file: Hdf5, notes: list[str]) -> Iterator[Episode]:

@@ -4,17 +4,14 @@
 """
 
 from puffer_il.demos import robot_groups
-from puffer_il.demos.dataset import Demos
-from puffer_il.demos.formats.robomimic import read_robomimic
+from puffer_il.demos.formats import robomimic
 from puffer_il.demos.hdf5 import Hdf5
 
 MARKS, KIND, LOOKS = (), "hdf5", (*robot_groups.LOOKS, "data/demo_*/datagen_info")
-EPISODES = robot_groups.EPISODES
 
 
 def fits(file: Hdf5) -> bool:
     return robot_groups.writer_of(file) == "mimicgen"
 
 
-def read(file: Hdf5, time_limit: int | None) -> Demos:
-    return read_robomimic(file)
+read, parts = robomimic.read, robomimic.parts

@@ -1,22 +1,27 @@
 """Minari's data sets on this machine, "minari:D4RL/door/human-v2", with observations and actions of any spaces that
 have a fixed size; needs the extra 'minari'. What Minari has no place for, we write into `infos`, as `puffer_il_…`."""
 
+from __future__ import annotations
+
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from puffer_il.core.actions import Parts
 from puffer_il.core.errors import InputError, one_line
-from puffer_il.core.rows import Path, leaf_of, nested
+from puffer_il.core.rows import Layout, Path, leaf_of, nested
 from puffer_il.core.spaces import choices_of, kind_of, lay_out, leaves_of, parts_of
 from puffer_il.core.spec import ActionSpec, Array, EnvSpec
 from puffer_il.demos.actions import pack_actions
-from puffer_il.demos.build import build_demos, trajectories
+from puffer_il.demos.build import trajectories
 from puffer_il.demos.dataset import Demos
-from puffer_il.demos.kept import check_written, columns_beside, fields_of, known
+from puffer_il.demos.episodes import Episode, parts_of_episodes
+from puffer_il.demos.kept import check_written, columns_beside, known
 from puffer_il.demos.spaces import space_of, space_of_parts
 from puffer_il.demos.tried import check_hdf5
 
@@ -29,95 +34,97 @@ def read(source: str, time_limit: int | None) -> Demos:
     stored = minari.storage.get_dataset_path(dataset_id) / "data" / "main_data.hdf5"
     if stored.is_file():
         check_hdf5(stored, f"demos {source}")
-    try:
+    with _reading(source):
         dataset = minari.load_dataset(dataset_id)
-        episodes = [e for e in dataset.iterate_episodes() if len(e.rewards)]
-        told = [dict(one) for one in dataset.storage.get_episode_metadata([e.id for e in episodes])]
+        return next(parts_from(source, dataset.iterate_episodes(), dataset.observation_space, dataset.action_space,
+                               seed_of=lambda e: dict(next(iter(dataset.storage.get_episode_metadata([e.id])))).get(
+                                   "seed")))
+
+
+@contextmanager
+def _reading(source: str) -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        raise
     except FileNotFoundError:
-        raise InputError(f"demos {source}: not on this machine; fetch it with `minari download {dataset_id}`") from None
+        raise InputError(f"demos {source}: not on this machine; fetch it with `minari download "
+                         f"{source.removeprefix(PREFIX)}`") from None
     except ImportError as error:
         extra = "arrow" if "pyarrow" in str(error) else "hdf5"
         raise InputError(f"demos {source}: cannot be read ({one_line(error)}); pip install 'minari[{extra}]'") from None
     except (ValueError, OSError, KeyError) as error:
         raise InputError(f"demos {source}: cannot be read ({one_line(error)}); delete it and fetch it again") from None
-    if not episodes:
-        raise InputError(f"demos {source}: holds no episodes; choose another dataset")
-    return from_episodes(source, episodes, dataset.observation_space, dataset.action_space,
-                         [one.get("seed") for one in told])
 
-
-def from_episodes(source: str, episodes: Sequence[Any], observation_space: Any, action_space: Any,
-                  seeds: Sequence[Any]) -> Demos:
+def parts_from(source: str, episodes: Iterable[Any], observation_space: Any, action_space: Any, most: float = math.inf,
+               seed_of: Callable[[Any], Any] = lambda e: getattr(e, "seed", None)) -> Iterator[Demos]:
     """Demonstrations of Minari's episodes: objects with `id`, `observations`, `actions`, `rewards`, `terminations`,
-    `truncations` and perhaps `infos`, in the form of these spaces; and what each was reset with. InputError for what
-    does not fit them."""
-    observations, layout = [e.observations for e in episodes], None
-    actions, parts, first = _actions(source, [e.actions for e in episodes], action_space)
-    if not all(isinstance(part, np.ndarray) and part.dtype.kind in "biuf" for part in observations):
-        try:
+    `truncations` and perhaps `infos`, in the form of these spaces, and what `seed_of` says each was reset with; see
+    `parts_of_episodes`. InputError for what does not fit them."""
+    given = (e for e in episodes if len(e.rewards))
+    first = next(given, None)
+    if first is None:
+        raise InputError(f"demos {source}: holds no episodes; choose another dataset")
+    layout, notes, actions = None, list[str](), _Actions(source, action_space)
+    if not (isinstance(first.observations, np.ndarray) and first.observations.dtype.kind in "biuf"):
+        with _told(source):
             layout = lay_out(observation_space, exact=True)
-            observations = [layout.pack(part)[0] for part in observations]
-        except InputError as error:
-            raise InputError(f"demos {source}: {error}") from None
-    notes = []
-    for e, part, done in zip(episodes, observations, actions, strict=True):
-        if len(part) < 2 or len(part) - len(done) not in (0, 1):
-            raise InputError(f"demos {source}: episode {e.id} has {len(part)} observations for {len(done)} "
-                             "actions, but needs one more; record it again")
-        if len(part) == len(done):
-            notes.append(f"episode {e.id} lacks its final observation: its last action is left out")
-    lengths = np.array([len(part) - 1 for part in observations])
-    whole = lengths == [len(done) for done in actions]
-    last = np.cumsum(lengths) - 1
-    terminations, truncations = np.zeros((2, lengths.sum()), bool)
-    terminations[last] = whole & [bool(e.terminations[-1]) for e in episodes]
-    truncations[last] = whole & [bool(e.truncations[-1] and not e.terminations[-1]) for e in episodes]
-    starts = np.append(0, last[:-1] + 1)
-    return build_demos(source, obs=np.concatenate([part[:-1] for part in observations]),
-                       actions=_cut(actions, lengths), action_parts=parts, action_first=first,
-                       next_obs=np.concatenate([part[1:] for part in observations]), terminations=terminations,
-                       truncations=truncations, episode_starts=starts,
-                       rewards=_cut([e.rewards for e in episodes], lengths), layout=layout, notes=notes,
-                       episode_seeds=_seeds(seeds),
-                       **fields_of(source, _beside(episodes, lengths), starts, int(lengths.sum())))
+    actions.rows(first.actions)  # which tells what the parts are
+    made = (_episode(source, e, layout, actions, notes, seed_of(e)) for e in chain((first,), given))
+    return parts_of_episodes(source, made, notes, layout, actions.parts, most=most, action_first=actions.numbers)
 
 
-def _seeds(given: Sequence[Any]) -> Array | None:
-    """(episodes,) uint64, None where one has none, or none that could be one."""
-    if not all(isinstance(seed, int | np.integer) and 0 <= seed < 2**64 for seed in given):
-        return None
-    return np.array([int(seed) for seed in given], np.uint64)
+def _episode(source: str, e: Any, layout: Layout | None, actions: _Actions, notes: list[str], seed: Any) -> Episode:
+    with _told(source):
+        obs = e.observations if layout is None else layout.pack(e.observations)[0]
+    done = actions.rows(e.actions)
+    if not isinstance(obs, np.ndarray) or len(obs) < 2 or len(obs) - len(done) not in (0, 1):
+        raise InputError(f"demos {source}: episode {e.id} has {len(obs)} observations for {len(done)} actions, but "
+                         "needs one more; record it again")
+    whole = len(obs) > len(done)
+    if not whole:
+        notes.append(f"episode {e.id} lacks its final observation: its last action is left out")
+    count, infos = len(obs) - 1, getattr(e, "infos", None) or {}
+    usable = isinstance(seed, int | np.integer) and 0 <= seed < 2**64
+    return Episode(f"episode {e.id}", obs, done[:count], rewards=e.rewards[:count], seed=int(seed) if usable else None,
+                   beside={name: np.asarray(infos[name])[:count] for name in known(infos)},
+                   terminated=whole and bool(e.terminations[-1]),
+                   truncated=whole and bool(e.truncations[-1] and not e.terminations[-1]))
 
 
-def _beside(episodes: Sequence[Any], lengths: Array) -> dict[str, Array]:
-    """The infos that we have written, and that all episodes have."""
-    infos = [getattr(e, "infos", None) or {} for e in episodes]
-    return {name: _cut([np.asarray(one[name]) for one in infos], lengths) for name in known(infos[0])
-            if all(name in one for one in infos)}
+class _Actions:
+    """Actions of a space as rows, their choices counted from 0; and what the columns are (see `Demos`)."""
+
+    def __init__(self, source: str, space: Any) -> None:
+        self.source, leaves = source, list(leaves_of(space))
+        if not leaves:
+            raise InputError(f"demos {source}: its actions have no parts; there is nothing to learn")
+        self._paths = [path for path, _ in leaves]
+        self._first = {path: found[1] for path, leaf in leaves if (found := choices_of(leaf)) is not None}
+        numbers = tuple(int(k) if kind_of(leaf) == "Box" else None for path, leaf in leaves
+                        for k in self._first.get(path, ()))
+        self.numbers = numbers if any(k is not None for k in numbers) else ()
+        self._nested = parts_of(space) is not None
+        self.parts: Parts = ()
+
+    def rows(self, given: Any) -> Array:
+        """(n, dim) of one episode."""
+        with _told(self.source):
+            try:
+                ordered = nested([(path, leaf_of(given, path)) for path in self._paths])
+                rows, parts = pack_actions(ordered, self._first)
+            except (KeyError, IndexError, TypeError):
+                raise InputError("its actions have not the parts of its action space; record it again") from None
+        self.parts = parts if self._nested else ()
+        return rows
 
 
-def _actions(source: str, given: list[Any], space: Any) -> tuple[list[Array], Parts, tuple[int | None, ...]]:
-    """Each episode's actions as rows, their choices counted from 0; and what the columns are (see `Demos`)."""
-    leaves = list(leaves_of(space))
-    if not leaves:
-        raise InputError(f"demos {source}: its actions have no parts; there is nothing to learn")
-    first = {path: found[1] for path, leaf in leaves if (found := choices_of(leaf)) is not None}
+@contextmanager
+def _told(source: str) -> Iterator[None]:
     try:
-        ordered = [nested([(path, leaf_of(actions, path)) for path, _ in leaves]) for actions in given]
-        packed = [pack_actions(actions, first) for actions in ordered]
+        yield
     except InputError as error:
         raise InputError(f"demos {source}: {error}") from None
-    except (KeyError, IndexError, TypeError):
-        raise InputError(f"demos {source}: its actions have not the parts of its action space; record it "
-                         "again") from None
-    numbers = [int(k) if kind_of(leaf) == "Box" else None for path, leaf in leaves for k in first.get(path, ())]
-    return ([rows for rows, _ in packed], packed[0][1] if parts_of(space) is not None else (),
-            tuple(numbers) if any(k is not None for k in numbers) else ())
-
-
-def _cut(parts: list[Array], lengths: Array) -> Array:
-    """The first rows of each episode, end to end."""
-    return np.concatenate([part[:length] for part, length in zip(parts, lengths, strict=True)])
 
 
 def write(target: str, demos: Demos, spec: EnvSpec, masks: bool = True) -> None:

@@ -12,6 +12,8 @@ guessed.
 """
 
 import math
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,31 +43,40 @@ def fits(opened: Hdf5 | Path) -> bool:
 
 
 def read(opened: Hdf5 | Path, time_limit: int | None) -> Demos:
+    return next(parts(opened, time_limit, math.inf))
+
+
+def parts(opened: Hdf5 | Path, time_limit: int | None, most: float) -> Iterator[Demos]:
     if isinstance(opened, Path):
         with Hdf5(next(path for name in FILES if (path := opened / name).is_file())) as file:
-            return _read(file)
-    return _read(opened)
+            yield from _parts(file, most)
+    else:
+        yield from _parts(opened, most)
 
 
-def _read(file: Hdf5) -> Demos:
+def _parts(file: Hdf5, most: float) -> Iterator[Demos]:
     beside = Path(file.source).with_name("metadata.json")
     spaces = declared_spaces(beside, read_metadata(beside)) if beside.is_file() else (None, None)
     if spaces[0] is not None:
         lay_out(spaces[0])  # what has no fixed size is refused before anything is read
-    episodes = []
+    episodes = _episodes(file, spaces)
+    first = next(episodes, None)
+    if first is None:
+        file.refuse("holds no episodes with a step; record it again")
+    if spaces[0] is None:
+        spaces = space_of(first.observations), space_of(first.actions)
+    return minari.parts_from(file.source, chain((first,), episodes), spaces[0], spaces[1], most)
+
+
+def _episodes(file: Hdf5, spaces: tuple[Any, Any]) -> Iterator[SimpleNamespace]:
     for path in file.numbered("episode_*"):
         found = {name: _decoded(file, f"{path}/{name}", space) for name, space in zip(
             REQUIRED, (*spaces, None, None, None), strict=True)}
         if len(found["rewards"]):
             infos = {name: file.rows(f"{path}/infos/{name}") for name in known(
                 file.names(f"{path}/infos"))} if f"{path}/infos" in file else {}
-            episodes.append(SimpleNamespace(id=path.removeprefix("episode_"), infos=infos,
-                                            seed=file.attribute(path, "seed"), **found))
-    if not episodes:
-        file.refuse("holds no episodes with a step; record it again")
-    if spaces[0] is None:
-        spaces = tuple(space_of(found) for found in (episodes[0].observations, episodes[0].actions))
-    return minari.from_episodes(file.source, episodes, spaces[0], spaces[1], [e.seed for e in episodes])
+            yield SimpleNamespace(id=path.removeprefix("episode_"), infos=infos, seed=file.attribute(path, "seed"),
+                                  **found)
 
 
 def _decoded(file: Hdf5, path: str, space: Any) -> Any:

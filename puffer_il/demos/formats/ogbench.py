@@ -18,6 +18,7 @@ from puffer_il.demos.npz import Arrays
 KEYS_OF_ALL = ("observations", "actions", "terminals")
 MARKS = (KEYS_OF_ALL, (*KEYS_OF_ALL, "valids"), (*KEYS_OF_ALL, "masks"), (*KEYS_OF_ALL, "masks", "rewards"),
          (*KEYS_OF_ALL, "masks", "next_observations"))
+OBSERVED = (("observations",), ("next_observations",))
 NOT = ("timeouts", "truncations", "episode_starts")
 KNOWN = {*KEYS_OF_ALL, "masks", "valids", "rewards", "next_observations"}
 NO_ENDS = ("terminals end trajectories, as in OGBench: none counts as a termination; if they are ends of the task, "

@@ -22,8 +22,10 @@ from puffer_il.core.npz import read_npy
 from puffer_il.core.spec import Array
 from puffer_il.demos.columns import by_number
 from puffer_il.demos.dataset import Demos
+from puffer_il.demos.grown import Grown
 from puffer_il.demos.laid import STEPS, Laid
 from puffer_il.demos.npz import Arrays
+from puffer_il.demos.planned import Names
 
 MARKS, KIND = (), "npy"
 NAMES = {
@@ -50,6 +52,20 @@ def marks(file: Arrays) -> Iterable[Iterable[str]]:
         return [file.keys if any(len(shape) == 2 and shape[1] > 1 for shape in flags) else (own["obs"], own["actions"])]
     return [(parts["obs"], parts["actions"]) for parts in _numbered(file.keys).values()
             if {"obs", "actions"} <= set(parts)][:1]
+
+
+def observed(file: Arrays) -> Names | None:
+    """The arrays of observations and of the next ones, if each row of theirs is a step."""
+    own = _named(file.keys)
+    if "obs" not in own:
+        numbered = _numbered(file.keys).values()
+        obs, following = ([names[what] for names in numbered if what in names] for what in ("obs", "next_obs"))
+        return obs, following
+    steps = [file.shape(own[what]) for what in STEPS if what in own]
+    told = steps or "starts" in own or len(file.shape(own["obs"])) <= 2  # or they might be (episodes, steps, …)
+    if not told or any(len(shape) > 1 and shape[1] > 1 for shape in steps):
+        return None
+    return [own["obs"]], [own["next_obs"]] if "next_obs" in own else []
 
 
 def fits(path: Path) -> bool:
@@ -122,19 +138,21 @@ def _episodes(file: Arrays, numbered: Mapping[int, Mapping[str, str]]) -> tuple[
     first = next(iter(numbered.values()), {})
     if not {"obs", "actions"} <= set(first):
         return {}, []
-    arrays: dict[str, list[Array]] = {}
+    arrays: dict[str, Grown] = {}
+    lengths: dict[str, list[int]] = {"actions": [], "obs": []}
     for number, names in numbered.items():
         if set(names) != set(first):
             file.refuse(f"episode {number} has {', '.join(names.values())}, but the first one "
                         f"{', '.join(first.values())}; save the same arrays of each")
         for what, name in names.items():
-            part = file[name]
-            arrays.setdefault(what, []).append(part.reshape(-1) if part.ndim == 0 else file.rows(name))
-    for what, parts in arrays.items():
-        if any(part.shape[1:] != parts[0].shape[1:] for part in parts):
-            file.refuse(f"episodes hold {what} of different shapes; give episodes of one environment")
-    made = {what: np.concatenate(parts) for what, parts in arrays.items()}
-    for what, own in (("lengths", "actions"), ("obs_lengths", "obs")):
-        made[what] = np.array([len(part) for part in arrays[own]])
+            part = file.rows(name) if file.shape(name) else file[name].reshape(-1)
+            try:
+                arrays.setdefault(what, Grown()).append(part)
+            except ValueError:
+                file.refuse(f"episodes hold {what} of different shapes; give episodes of one environment")
+            if what in lengths:
+                lengths[what].append(len(part))
+    made = {what: rows.array() for what, rows in arrays.items()}
+    made |= {"lengths": np.array(lengths["actions"]), "obs_lengths": np.array(lengths["obs"])}
     taken = [name for names in numbered.values() for name in names.values()]
     return made, _ignored(file, taken)

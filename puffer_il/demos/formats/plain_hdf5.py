@@ -4,39 +4,31 @@ group for each episode ("episode_0/obs"), where no other format fits. We only re
 
 from collections.abc import Iterator
 
-from puffer_il.core.errors import InputError
-from puffer_il.core.spec import Array
 from puffer_il.demos.dataset import Demos
 from puffer_il.demos.formats import plain
 from puffer_il.demos.hdf5 import Hdf5
-from puffer_il.demos.npz import Arrays
+from puffer_il.demos.hdf5_arrays import Named
+from puffer_il.demos.planned import parts_of_rows, read_rows
 
 MARKS, KIND, GENERAL, LOOKS = (), "hdf5", True, ("obs", "actions")
 
 
 def fits(file: Hdf5) -> bool:
-    return bool(list(plain.marks(Named(file))))
+    return bool(list(plain.marks(_named(file))))
 
 
 def read(file: Hdf5, time_limit: int | None) -> Demos:
-    return plain.read(Named(file), time_limit)
+    named = _named(file)
+    return read_rows(plain.read, named, plain.observed(named), time_limit)
 
 
-class Named(Arrays):
-    """The datasets of a file and of its groups by their paths, each read when it is asked for."""
+def parts(file: Hdf5, time_limit: int | None, most: float) -> Iterator[Demos]:
+    named = _named(file)
+    return parts_of_rows(plain.read, named, plain.observed(named), time_limit, most)
 
-    def __init__(self, file: Hdf5) -> None:
-        super().__init__(dict.fromkeys(_paths(file)), file.source)
-        self._file = file
 
-    def _decoded(self, key: str) -> Array:
-        return self._file.rows(key)
-
-    def shape(self, key: str) -> tuple[int, ...]:
-        try:
-            return self._file.shape(key)
-        except InputError:  # told when it is read
-            return ()
+def _named(file: Hdf5) -> Named:
+    return Named(file, _paths(file))
 
 
 def _paths(file: Hdf5) -> Iterator[str]:

@@ -27,11 +27,11 @@ from puffer_il.demos.dataset import Demos
 from puffer_il.demos.formats import puffer_il
 from puffer_il.demos.npz import Arrays
 from puffer_il.demos.shard_writer import MANIFEST, NAME, VERSION, ShardWriter, seal
+from puffer_il.demos.subset import some_episodes
 
 KIND = "folder"
 MARKS = ()
 FOLDER = (MANIFEST,)
-PART_BYTES = 2**28  # of observations, that `parts` aims at
 LARGEST_MANIFEST = 2**24
 AGAIN = "copy the folder or write it again"
 
@@ -56,15 +56,13 @@ def read_meta(folder: Path | str) -> dict[str, Any]:
     return puffer_il.meta_in(Shards(Path(folder)))
 
 
-def parts(folder: Path, time_limit: int | None = None) -> Iterator[Demos]:
-    """All episodes in order, in memory, so many together as make about PART_BYTES of observations."""
-    from puffer_il.demos.load import some_episodes
-
+def parts(folder: Path, time_limit: int | None, most: float) -> Iterator[Demos]:
+    """All episodes in order, in memory, so many together as make about `most` bytes of observations."""
     demos = read(folder)
     row = math.prod(demos.obs.shape[1:]) * demos.obs.dtype.itemsize
     first = 0
     while first < demos.num_episodes:
-        limit = demos.episode_starts[first] + max(1, PART_BYTES // max(1, row))
+        limit = demos.episode_starts[first] + max(1, most // max(1, row))
         last = max(first + 1, int(np.searchsorted(demos.episode_starts, limit, side="right")) - 1)
         last = demos.num_episodes if len(demos) <= limit else last
         yield some_episodes(demos, first, last).in_memory()

@@ -21,8 +21,11 @@ from puffer_il.core.spec import Array
 from puffer_il.demos.columns import by_number
 from puffer_il.demos.dataset import Demos
 from puffer_il.demos.ends import split_ends
+from puffer_il.demos.grown import Grown
 from puffer_il.demos.logs import after_ends, demos_of_log, starts_of
-from puffer_il.demos.parquet import MAGIC, Parquet
+from puffer_il.demos.parquet import MAGIC, Parquet, all_pieces
+from puffer_il.demos.planned import Planned, numbers_of
+from puffer_il.demos.rows import Lazy
 
 KIND, MARKS = ("json", "parquet", "folder"), ()
 LOOKS = ("*.json", "**/*.parquet")
@@ -39,13 +42,58 @@ def fits(path: Path) -> bool:
 
 
 def read(path: Path, time_limit: int | None = None) -> Demos:
-    source, files = str(path), _files(path)
+    files = _found(path)
+    if (found := _planned(path, files, time_limit)) is not None:
+        return found.whole()
+    parts = (part for file in files for part in (_tables(file) if _is_parquet(file) else _batches(file)))
+    return _demos(str(path), parts, time_limit)
+
+
+def parts(path: Path, time_limit: int | None, most: float) -> Iterator[Demos]:
+    found = _planned(path, _found(path), time_limit)
+    return iter((read(path, time_limit),)) if found is None else found.parts(most)
+
+
+def _found(path: Path) -> list[Path]:
+    files = _files(path)
     if not files:
         raise InputError(f"demos {path}: holds no SampleBatch in JSON and no such columns in Parquet; {PLAIN}")
-    parts = [part for file in files for part in (_tables(file) if _is_parquet(file) else _batches(file))]
+    return files
+
+
+def _planned(path: Path, files: list[Path], time_limit: int | None) -> Planned | None:
+    """Of Parquet files whose rows say their time, so that what is repeated is told without observations."""
+    if not all(map(_is_parquet, files)):
+        return None
+    tables = [table for table in map(Parquet, files) if table.rows]
+    if not tables or not all({"t", "obs"} <= set(table.columns) for table in tables):
+        return None
+    observed = [name for name in ("obs", "new_obs") if all(name in table.columns for table in tables)]
+    for table in tables:
+        _check_plain(table, observed)
+    count = sum(table.rows for table in tables)
+
+    def numbered() -> Iterator[dict[str, Array]]:
+        first = 0
+        for table in tables:
+            numbers = {name: numbers_of(table.rows, first + k * count) for k, name in enumerate(observed)}
+            yield next(_tables(table.path, tuple(observed))) | numbers
+            first += table.rows
+
+    def lazy(name: str) -> Lazy:
+        first = next(all_pieces(tables, [name]))[name]
+        return Lazy((count, *first.shape[1:]), first.dtype, lambda: (
+            piece[name] for piece in all_pieces(tables, [name])))
+
+    following = lazy("new_obs") if "new_obs" in observed else None
+    return Planned(_demos(str(path), numbered(), time_limit), lazy("obs"), following)
+
+
+def _demos(source: str, parts: Iterator[dict[str, Array]], time_limit: int | None) -> Demos:
     rows = _joined(source, parts)
     notes, order = list[str](), _order(rows)
-    kept = {name: array[order] for name, array in rows.items()}
+    same = len(order) == len(rows["obs"]) and bool((np.diff(order) == 1).all())
+    kept = rows if same else {name: array[order] for name, array in rows.items()}
     if again := len(rows["obs"]) - len(order):
         notes.append(f"{again} rows are in the files more than once: they are taken once")
     starts = _starts(kept)
@@ -77,17 +125,20 @@ def _files(path: Path) -> list[Path]:
     return [path] if names == {"item"} or {"eps_id", "obs", "actions"} <= names else []
 
 
-def _tables(path: Path) -> Iterator[dict[str, Array]]:
+def _tables(path: Path, without: tuple[str, ...] = ()) -> Iterator[dict[str, Array]]:
     table = Parquet(path)
     if table.columns == ("item",):
         table.refuse(f"holds whole episodes packed with msgpack, whose layout is RLlib's own; {PLAIN}")
     found = {name: table.texts(name) for name in LABELS if name in table.columns}
-    for name in ROWS:
-        if name in table.columns:
-            if table.kind(name) == "string":
-                table.refuse(f"column {name!r} is compressed (a pickle inside, which is never loaded); {PLAIN}")
-            found[name] = table.array(name)
-    yield found | {"write": np.full(table.rows, str(path.parent))}
+    names = [name for name in ROWS if name in table.columns and name not in without]
+    _check_plain(table, names)
+    yield found | {name: table.array(name) for name in names} | {"write": np.full(table.rows, str(path.parent))}
+
+
+def _check_plain(table: Parquet, names: list[str]) -> None:
+    for name in names:
+        if table.kind(name) == "string":
+            table.refuse(f"column {name!r} is compressed (a pickle inside, which is never loaded); {PLAIN}")
 
 
 def _batches(path: Path) -> Iterator[dict[str, Array]]:
@@ -140,18 +191,22 @@ def _refuse(path: Path, number: int, what: str) -> NoReturn:
     raise InputError(f"demos {path}: line {number}: {what}") from None
 
 
-def _joined(source: str, parts: list[dict[str, Array]]) -> dict[str, Array]:
+def _joined(source: str, parts: Iterator[dict[str, Array]]) -> dict[str, Array]:
     """The columns that all parts have, end to end."""
-    parts = [part for part in parts if len(part["obs"])]
-    if not parts:
-        raise InputError(f"demos {source}: holds no rows; record it again")
+    made: dict[str, Grown] = {}
     for part in parts:
-        for name in ("obs", "actions"):
-            if part[name].shape[1:] != parts[0][name].shape[1:]:
+        if not len(part["obs"]):
+            continue
+        made = {name: made[name] if made else Grown() for name in part if not made or name in made}
+        for name, rows in made.items():
+            try:
+                rows.append(part[name])
+            except ValueError:
                 raise InputError(f"demos {source}: {name} have rows of {part[name].shape[1:]} and of "
-                                 f"{parts[0][name].shape[1:]}; give the files of one environment")
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]
-            if all(name in part for part in parts)}
+                                 f"{rows.rows.shape[1:]}; give the files of one environment") from None
+    if not made:
+        raise InputError(f"demos {source}: holds no rows; record it again")
+    return {name: rows.array() for name, rows in made.items()}
 
 
 def _order(rows: dict[str, Array]) -> Array:

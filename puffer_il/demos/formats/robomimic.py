@@ -7,6 +7,7 @@ has a successor only where `next_obs` is stored.
 """
 
 import json
+import math
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,12 +22,11 @@ from puffer_il.core.spec import Array
 from puffer_il.demos import robot_groups
 from puffer_il.demos.build import trajectories
 from puffer_il.demos.dataset import Demos
-from puffer_il.demos.episodes import Episode, join_episodes
+from puffer_il.demos.episodes import Episode, parts_of_episodes
 from puffer_il.demos.hdf5 import Hdf5
 from puffer_il.demos.kept import check_written, columns_beside
 
 MARKS, KIND, LOOKS = (), "hdf5", robot_groups.LOOKS
-EPISODES = robot_groups.EPISODES
 FLAT = "flat"  # what robomimic calls observations without parts
 SPLIT = "split_names"  # attribute of data in files that we wrote: "." where "arm.angles" is in a Dict "arm"
 ENDS = ("terminated", "truncated")  # attributes of an episode in files that we wrote
@@ -42,15 +42,14 @@ def fits(file: Hdf5) -> bool:
 
 
 def read(file: Hdf5, time_limit: int | None) -> Demos:
-    return read_robomimic(file)
+    return next(parts(file, time_limit, math.inf))
 
 
-def read_robomimic(file: Hdf5) -> Demos:
-    """The same of any file of this layout."""
+def parts(file: Hdf5, time_limit: int | None, most: float) -> Iterator[Demos]:
     check_observed(file, REPLAY)
     ours = all(file.attribute(path, name) is not None for path in robot_groups.demo_paths(file) for name in ENDS)
     notes = [] if ours else [NO_TERMINATIONS]
-    return join_episodes(file.source, _episodes(file, notes, ours), notes)
+    return parts_of_episodes(file.source, _episodes(file, notes, ours), notes, most=most)
 
 
 def _episodes(file: Hdf5, notes: list[str], ours: bool) -> Iterator[Episode]:

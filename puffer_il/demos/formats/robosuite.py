@@ -4,13 +4,15 @@ observations only where somebody has added them; without, the recording is refus
 only read it.
 """
 
+import math
+from collections.abc import Iterator
+
 from puffer_il.demos import robot_groups
 from puffer_il.demos.dataset import Demos
 from puffer_il.demos.formats import robomimic
 from puffer_il.demos.hdf5 import Hdf5
 
 MARKS, KIND, LOOKS = (), "hdf5", robot_groups.LOOKS
-EPISODES = robot_groups.EPISODES
 CONVERT = "python -m robomimic.scripts.conversion.convert_robosuite --dataset {0} && python"
 REPLAY = robomimic.REPLAY.replace("python", CONVERT, 1)
 
@@ -20,5 +22,9 @@ def fits(file: Hdf5) -> bool:
 
 
 def read(file: Hdf5, time_limit: int | None) -> Demos:
+    return next(parts(file, time_limit, math.inf))
+
+
+def parts(file: Hdf5, time_limit: int | None, most: float) -> Iterator[Demos]:
     robomimic.check_observed(file, REPLAY)
-    return robomimic.read_robomimic(file)
+    return robomimic.parts(file, time_limit, most)

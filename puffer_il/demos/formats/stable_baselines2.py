@@ -10,6 +10,7 @@ from puffer_il.demos.formats.d4rl import without_last
 from puffer_il.demos.npz import Arrays
 
 MARKS = (("obs", "actions", "episode_starts", "episode_returns"),)
+OBSERVED = (("obs",), ())
 NOT = ("terminations", "truncations", "next_obs", "final_obs")  # our own files have those
 
 

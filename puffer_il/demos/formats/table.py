@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from puffer_il.core.errors import InputError
+from puffer_il.core.rows import Layout
 from puffer_il.core.spec import Array
 from puffer_il.demos.actions import pack_actions
 from puffer_il.demos.columns import Columns, Leaf, expand, read_columns
@@ -22,6 +23,8 @@ from puffer_il.demos.dataset import WHOLE, Demos
 from puffer_il.demos.formats import rllib
 from puffer_il.demos.logs import after_ends, demos_of_log, packed, starts_of
 from puffer_il.demos.parquet import MAGIC, Parquet
+from puffer_il.demos.planned import Planned, numbers_of
+from puffer_il.demos.rows import Lazy
 from puffer_il.demos.spaces import is_nested
 
 KIND, MARKS, KEYS = ("csv", "parquet"), (), ("columns",)
@@ -36,8 +39,15 @@ def fits(path: Path) -> bool:
 def read(path: Path, time_limit: int | None = None, columns: str = "") -> Demos:
     """`columns` is the TOML file; by default the one beside the table."""
     told = _told(path, columns)
-    table: Any = Parquet(path) if _is_parquet(path) else CsvTable(path, told.decimal)
-    return _Rows(table, told).demos()
+    if _is_parquet(path):
+        return _Rows(Parquet(path), told).planned().whole()
+    return _Rows(CsvTable(path, told.decimal), told).demos()
+
+
+def parts(path: Path, time_limit: int | None, most: float, columns: str = "") -> Iterator[Demos]:
+    if _is_parquet(path):
+        return _Rows(Parquet(path), _told(path, columns)).planned().parts(most)
+    return iter((read(path, time_limit, columns),))
 
 
 def _is_parquet(path: Path) -> bool:
@@ -56,24 +66,86 @@ def _told(path: Path, columns: str) -> Columns:
                      "docs/formats/table.md)")
 
 
-class _Rows:
+class _Columns:
+    """The columns of a table, or of a piece of one; `order` (n,) is that of its rows."""
+
+    def __init__(self, table: Any, told: Columns) -> None:
+        self.table, self.told, self.order = table, told, np.arange(table.rows)
+
+    def obs(self) -> tuple[Array, Layout | None]:
+        return packed(str(self.table.path), self._part(self.told.obs))
+
+    def _part(self, leaves: Any, optional: Array | None = None, choices: bool = False) -> Any:
+        """An array, or dicts of them; whole numbers stay such where they may be `choices`, or where dtype says so."""
+        if isinstance(leaves, dict):
+            return {name: self._part(part, optional, choices) for name, part in leaves.items()}
+        found = [self._numbers(name, optional) for name in expand(leaves.columns, self.table.columns, self.told.where)]
+        array = np.concatenate([one.reshape(len(one), -1) for one in found], axis=1)
+        return self._shaped(leaves, array, choices)
+
+    def _shaped(self, leaf: Leaf, array: Array, choices: bool) -> Array:
+        if leaf.shape is not None and int(np.prod(leaf.shape)) != array.shape[1]:
+            raise InputError(f"{self.told.where}: {len(leaf.columns)} columns hold {array.shape[1]} numbers, but shape "
+                             f"is {list(leaf.shape)}; correct one of them")
+        dtype = np.dtype(leaf.dtype or (array.dtype if choices else np.float64))
+        made = array.astype(dtype)
+        if dtype.kind in "biu" and (wrong := (made != array).any(1)).any():
+            row = int(np.argmax(wrong))
+            self.table.refuse(f"{self.table.place(int(self.order[row]))} holds {array[row].tolist()}, which {dtype} "
+                              f"cannot hold; correct dtype in {self.told.where.removeprefix('columns ')}")
+        return made if leaf.shape is None else made.reshape(len(made), *leaf.shape)
+
+    def _numbers(self, name: str, optional: Array | None = None) -> Array:
+        """(rows, …) of a column in order, in its unit and scale."""
+        (name,) = expand([name], self.table.columns, self.told.where)
+        if name in self.told.choices:
+            return self._choices(name, list(self.told.choices[name]), optional)[self.order]
+        array, (scale, offset) = self.table.numbers(name, optional)[self.order], self.told.factor(name)
+        return array if (scale, offset) == (1.0, 0.0) else array * scale + offset
+
+    def _choices(self, name: str, texts: list[str], optional: Array | None) -> Array:
+        """(rows,) int64 the place of each text in the list."""
+        given = self.table.texts(name)
+        found = np.full(len(given), -1)
+        for number, text in enumerate(texts):
+            found[given == text] = number
+        if (wrong := (found < 0) & (True if optional is None else ~optional)).any():
+            row = int(np.argmax(wrong))
+            self.table.refuse(f"{self.table.place(row)}, column {name!r}: {str(given[row])[:80]!r} is none of "
+                              f"choices.{name} ({', '.join(texts[:SHOWN])}); add it, or correct the cell")
+        return np.maximum(found, 0)
+
+
+class _Rows(_Columns):
     """The rows of a table in the order of their episodes and times."""
 
     def __init__(self, table: Any, told: Columns) -> None:
-        self.table, self.told, self.notes = table, told, list[str]()
+        super().__init__(table, told)
+        self.notes = list[str]()
         if not table.rows:
             table.refuse("holds no rows; record it again")
         for name in (*told.choices, *told.units, *told.scale, *told.offset):
             expand([name], table.columns, told.where)
-        self.order = np.arange(table.rows)
         self.starts = self._starts()
         self.optional = np.zeros(table.rows, bool)
         if told.final_rows:
             self.optional[self.order[np.append(self.starts[1:], table.rows) - 1]] = True
 
-    def demos(self) -> Demos:
+    def planned(self) -> Planned:
+        """The same of a Parquet file, whose observations are read later, a piece after the other."""
+        table, names = self.table, expand(list(_names(self.told.obs)), self.table.columns, self.told.where)
+
+        def pieces() -> Iterator[tuple[Array, Layout | None]]:
+            return (_Columns(batch, self.told).obs() for batch in table.batches(list(dict.fromkeys(names))))
+
+        first, layout = next(pieces())
+        rows = Lazy((table.rows, *first.shape[1:]), first.dtype, lambda: (rows for rows, _ in pieces()))
+        return Planned(self.demos(numbers_of(table.rows)[self.order]), rows, layout=layout)
+
+    def demos(self, numbers: Array | None = None) -> Demos:
+        """With `numbers` (n,) in place of observations, if they are given."""
         told, more = self.told, dict[str, Any]()
-        obs, layout = packed(str(self.table.path), self._part(told.obs))
+        obs, layout = self.obs() if numbers is None else (numbers, None)
         actions = None if told.actions is None else self._part(told.actions, self.optional, choices=True)
         if is_nested(actions):
             actions, more["action_parts"] = pack_actions(actions)
@@ -141,51 +213,18 @@ class _Rows:
         first = np.unique(codes, return_index=True)[1]
         return np.argsort(np.argsort(first))[codes]
 
-    def _part(self, leaves: Any, optional: Array | None = None, choices: bool = False) -> Any:
-        """An array, or dicts of them; whole numbers stay such where they may be `choices`, or where dtype says so."""
-        if isinstance(leaves, dict):
-            return {name: self._part(part, optional, choices) for name, part in leaves.items()}
-        found = [self._numbers(name, optional) for name in expand(leaves.columns, self.table.columns, self.told.where)]
-        array = np.concatenate([one.reshape(len(one), -1) for one in found], axis=1)
-        return self._shaped(leaves, array, choices)
-
-    def _shaped(self, leaf: Leaf, array: Array, choices: bool) -> Array:
-        if leaf.shape is not None and int(np.prod(leaf.shape)) != array.shape[1]:
-            raise InputError(f"{self.told.where}: {len(leaf.columns)} columns hold {array.shape[1]} numbers, but shape "
-                             f"is {list(leaf.shape)}; correct one of them")
-        dtype = np.dtype(leaf.dtype or (array.dtype if choices else np.float64))
-        made = array.astype(dtype)
-        if dtype.kind in "biu" and (wrong := (made != array).any(1)).any():
-            row = int(np.argmax(wrong))
-            self.table.refuse(f"{self.table.place(int(self.order[row]))} holds {array[row].tolist()}, which {dtype} "
-                              f"cannot hold; correct dtype in {self.told.where.removeprefix('columns ')}")
-        return made if leaf.shape is None else made.reshape(len(made), *leaf.shape)
-
-    def _numbers(self, name: str, optional: Array | None = None) -> Array:
-        """(rows, …) of a column in order, in its unit and scale."""
-        (name,) = expand([name], self.table.columns, self.told.where)
-        if name in self.told.choices:
-            return self._choices(name, list(self.told.choices[name]), optional)[self.order]
-        array, (scale, offset) = self.table.numbers(name, optional)[self.order], self.told.factor(name)
-        return array if (scale, offset) == (1.0, 0.0) else array * scale + offset
-
-    def _choices(self, name: str, texts: list[str], optional: Array | None) -> Array:
-        """(rows,) int64 the place of each text in the list."""
-        given = self.table.texts(name)
-        found = np.full(len(given), -1)
-        for number, text in enumerate(texts):
-            found[given == text] = number
-        if (wrong := (found < 0) & (True if optional is None else ~optional)).any():
-            row = int(np.argmax(wrong))
-            self.table.refuse(f"{self.table.place(row)}, column {name!r}: {str(given[row])[:80]!r} is none of "
-                              f"choices.{name} ({', '.join(texts[:SHOWN])}); add it, or correct the cell")
-        return np.maximum(found, 0)
-
     def _flags(self, name: str) -> Array | None:
         if not name:
             return None
         (name,) = expand([name], self.table.columns, self.told.where)
         return self.table.flags(name)[self.order]
+
+
+def _names(leaves: Any) -> Iterator[str]:
+    """The columns of all leaves."""
+    for part in leaves.values() if isinstance(leaves, dict) else ():
+        yield from _names(part)
+    yield from () if isinstance(leaves, dict) else leaves.columns
 
 
 def _times(table: Any, name: str) -> Array:

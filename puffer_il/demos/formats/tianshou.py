@@ -9,15 +9,20 @@ What HDF5 cannot hold is pickled inside as bytes and marked so (`__data_type__`)
 decoded. We only read it.
 """
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from puffer_il.core.rows import Layout
 from puffer_il.core.spec import Array
 from puffer_il.demos.dataset import Demos
 from puffer_il.demos.episodes import Episode, join_episodes
 from puffer_il.demos.hdf5 import Hdf5
+from puffer_il.demos.logs import packed
+from puffer_il.demos.planned import Planned
+from puffer_il.demos.rows import PIECE_BYTES, Lazy
 
 MARKS, KIND = (), "hdf5"
 LOOKS = ("_meta/obs", "_meta/act", "_meta/rew", "_meta/terminated", "_meta/truncated")
@@ -29,14 +34,24 @@ def fits(file: Hdf5) -> bool:
 
 
 def read(file: Hdf5, time_limit: int | None) -> Demos:
+    return _planned(file).whole()
+
+
+def parts(file: Hdf5, time_limit: int | None, most: float) -> Iterator[Demos]:
+    return _planned(file).parts(most)
+
+
+def _planned(file: Hdf5) -> Planned:
     act, rew, ended, cut = (_plain(file, f"_meta/{name}") for name in ("act", "rew", "terminated", "truncated"))
-    obs = _plain(file, "_meta/obs")
-    following = _plain(file, "_meta/obs_next") if "_meta/obs_next" in file else None
+    count = len(ended)
+    if not count:
+        file.refuse("holds no transitions; record it again")
+    obs, layout = _lazy(file, "_meta/obs", count)
+    after = _lazy(file, "_meta/obs_next", count)[0] if "_meta/obs_next" in file else None
     notes, episodes = list[str](), []
     skipped = [name for name in file.names("_meta") if file.attribute(f"_meta/{name}", "__data_type__") not in PLAIN]
     if skipped:
         notes.append(f"skipped {', '.join(skipped)}, which would need unpickling")
-    count = len(ended)
     for ring, (rows, full) in enumerate(_rings(file, count)):
         ends = np.flatnonzero((ended | cut).reshape(count, -1).any(1)[rows]) + 1
         bounds = [0, *ends.tolist(), *([len(rows)] if len(rows) and (not len(ends) or ends[-1] < len(rows)) else [])]
@@ -44,10 +59,20 @@ def read(file: Hdf5, time_limit: int | None) -> Demos:
             notes.append(f"ring {ring} is full: its first episode may lack its beginning, which was written over")
         for begin, end in pairwise(bounds):
             part = rows[begin:end]
-            episodes.append(Episode(f"rows {part[0]} to {part[-1]}", _rows(obs, part), _rows(act, part),
-                                    None if following is None else _rows(following, part), rew[part],
+            own = part.astype(np.uint32)
+            episodes.append(Episode(f"rows {part[0]} to {part[-1]}", own, _rows(act, part),
+                                    None if after is None else own + np.uint32(count), rew[part],
                                     terminated=bool(ended[part[-1]]), truncated=not ended[part[-1]]))
-    return join_episodes(file.source, episodes, notes)
+    return Planned(join_episodes(file.source, episodes, notes), obs, after, layout)
+
+
+def _lazy(file: Hdf5, path: str, count: int) -> tuple[Lazy, Layout | None]:
+    """Observations that are read a piece after the other, and what a row of them is made of."""
+    first, layout = packed(file.source, _plain(file, path, slice(0, 1)))
+    size = max(1, PIECE_BYTES // max(1, first.nbytes))
+    return Lazy((count, *first.shape[1:]), first.dtype, lambda: (
+        packed(file.source, _plain(file, path, slice(begin, min(begin + size, count))))[0]
+        for begin in range(0, count, size))), layout
 
 
 def _rings(file: Hdf5, count: int) -> list[tuple[Array, bool]]:
@@ -73,13 +98,13 @@ def _rings(file: Hdf5, count: int) -> list[tuple[Array, bool]]:
     return rings
 
 
-def _plain(file: Hdf5, path: str) -> Any:
-    """Numbers, or groups of them; InputError for what is pickled."""
+def _plain(file: Hdf5, path: str, rows: slice | None = None) -> Any:
+    """Numbers of all or some rows, or groups of them; InputError for what is pickled."""
     if file.attribute(path, "__data_type__") not in PLAIN:
         file.refuse(f"{path} is pickled, which is never loaded (it can run code); save plain arrays of numbers")
     if file.is_group(path):
-        return {name: _plain(file, f"{path}/{name}") for name in file.names(path)}
-    return file.rows(path)
+        return {name: _plain(file, f"{path}/{name}", rows) for name in file.names(path)}
+    return file.rows(path, rows)
 
 
 def _rows(parts: Any, rows: Array) -> Any:

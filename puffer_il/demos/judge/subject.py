@@ -13,8 +13,8 @@ from puffer_il.core.spec import EnvSpec
 from puffer_il.demos.build import follows_on
 from puffer_il.demos.dataset import Demos
 from puffer_il.demos.judge.world import World
-from puffer_il.demos.load import first_episodes
 from puffer_il.demos.rows import Successors
+from puffer_il.demos.subset import first_episodes
 
 WIDEST = 512  # columns; what is wider is a picture, whose single numbers say little
 ROWS = 200_000  # that are looked at

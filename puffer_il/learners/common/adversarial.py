@@ -24,13 +24,13 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.spec import EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.common.absorbing import SCORES, UNSEEN, absorbing_share
-from puffer_il.learners.common.demo_rows import RowSampler, on_device
+from puffer_il.learners.common.demo_rows import RowSampler, StoredOnce, on_device, successors_on
 from puffer_il.learners.common.discriminator import Discriminator, discriminator_gradients
 from puffer_il.learners.common.inputs import PASS_ROWS, paired_with
 from puffer_il.learners.common.learned_reward import NetworkReward
 from puffer_il.learners.common.ppo_on_reward import PPOOnReward, valid_rows
 from puffer_il.learners.common.rewards import AUTO, FORMS, REWARDS, SURVIVAL_BIAS, RewardScale, reward_from_logits
-from puffer_il.learners.common.row_ring import RowRing
+from puffer_il.learners.common.row_ring import RowRing, parts_of
 from puffer_il.nn import FlatAdam, Policy, bernoulli_entropy, discriminator_loss, gradient_penalty, obs_moments
 from puffer_il.rollout.buffer import RolloutBuffer
 from puffer_il.rollout.tensors import rollout_on
@@ -151,8 +151,9 @@ class Adversarial(PPOOnReward):
         self.draw_expert = RowSampler(len(demos), demos.weights, self.generator)
         self.demo_obs = on_device(demos.obs, device)
         self.demo_paired = self._demo_paired(demos)
-        self.replay = RowRing(self.config.replay_size, self.replay_keep, self.demo_obs, self.demo_paired,
-                              self.replay_even)
+        self.stored_once = any(isinstance(one, StoredOnce) for one in parts_of(self.demo_paired))
+        like = self.demos_at(torch.zeros(1, dtype=torch.int64, device=device))
+        self.replay = RowRing(self.config.replay_size, self.replay_keep, *like, self.replay_even)
         self.demo_moments = obs_moments(self.discriminator.flatten, self.demo_obs)
         self.learns_end = self.end_in_rows or self.config.loss not in SCORES
         counts = demos.episode_weights / demos.episode_weights.mean()  # UNSEEN is one of many episodes
@@ -194,7 +195,7 @@ class Adversarial(PPOOnReward):
     def _demo_paired(self, demos: Demos) -> Any:
         """What the demonstrated observations are paired with, as `_paired` says it of a rollout's."""
         paired = paired_with(self.config.inputs, demos.actions, demos.next_obs)
-        return None if paired is None else on_device(paired, self.device)
+        return None if paired is None else successors_on(paired, self.device)
 
     def _paired(self, rollout: Any) -> Any:
         """What the rollout's observations are paired with: (num_steps·num_envs, …), or None."""
@@ -242,9 +243,16 @@ class Adversarial(PPOOnReward):
         """Numbers of the demonstrated rows of an update."""
         return self.draw_expert(self.batch_size)
 
+    def demos_at(self, index: Tensor) -> tuple[Tensor, Any]:
+        """The demonstrated rows `index` (k,), and what they are paired with."""
+        paired, obs = self.demo_paired, self.demo_obs.index_select(0, index)
+        parts = [one.index_select(0, index) for one in parts_of(paired)]
+        return obs, type(paired)(*parts) if isinstance(paired, tuple) else parts[0] if parts else None
+
     def _expert_rows(self) -> Tensor:
-        rows = self.discriminator.rows(self.demo_obs, self.demo_paired, self._drawn_demos())
-        return self._with_absorbing(rows, self.demo_absorbing)
+        index = self._drawn_demos()
+        given = self.demos_at(index) if self.stored_once else (self.demo_obs, self.demo_paired, index)
+        return self._with_absorbing(self.discriminator.rows(*given), self.demo_absorbing)
 
     def _policy_rows(self, obs: Tensor, paired: Tensor | None, valid: Tensor | None) -> Tensor:
         index = self._draw(len(obs) if valid is None else len(valid), self.batch_size)

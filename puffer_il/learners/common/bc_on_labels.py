@@ -1,23 +1,25 @@
 """Behaviour cloning of an expert that is asked: every state that it has been asked about, and what it said."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from puffer_il.core.checkpoint import Stateful
 from puffer_il.core.config import Config
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array, EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
-from puffer_il.demos.rows import check_room
+from puffer_il.demos.rows import Joined, is_mapped
 from puffer_il.learners.base import Learner
 from puffer_il.learners.bc import BC
+from puffer_il.learners.common.demo_rows import on_device
 from puffer_il.nn.observations import obs_moments
 from puffer_il.rollout.buffer import RolloutBuffer
 
-# obs (n, *obs_shape), labels (n, dim), episodes (n,), held_out (n,) bool, weights (n,) or None
-Labelled = tuple[Array, Array, Array, Array, Array | None]
+# obs (n, *obs_shape) or a Joined of such, labels (n, dim), episodes (n,), held_out (n,) bool, weights (n,) or None
+Labelled = tuple[Any, Array, Array, Array, Array | None]
 
 
 class BCOnLabels(Learner):
@@ -40,7 +42,7 @@ class BCOnLabels(Learner):
         self.rng = np.random.default_rng([seed, 2])  # apart from the one in `bc`
         self.data = LabelledRollouts(demos, config.bc.validation, self.config.capacity)
         if demos is not None:
-            self._see(demos.obs)
+            self._see(on_device(demos.obs, torch.device("cpu") if is_mapped(demos.obs) else device))
             self._fit()
 
     def update(self, buffer: RolloutBuffer, progress: float) -> Metrics:
@@ -52,15 +54,14 @@ class BCOnLabels(Learner):
                              f"that it may not be taken ({len(wrong)} of {len(rows)} rows); give an expert that keeps "
                              "to the masks")
         self.data.add(buffer.obs, buffer.expert_actions, buffer.valid, buffer.episode_starts)
-        self._see(buffer.obs[buffer.valid])
+        self._see(torch.tensor(buffer.obs[buffer.valid], device=self.device))
         return self._fit() | {f"{self.name}/rows": float(len(self.data))}
 
     def _fit(self) -> Metrics:
         self.bc.take(*self.data.rows())
         return self.bc.fit(self.config.epochs)
 
-    def _see(self, obs: Array) -> None:
-        rows = torch.tensor(obs, device=self.device)
+    def _see(self, rows: Tensor) -> None:
         self.policy.encoder.update_norm(*obs_moments(self.policy.flatten, rows))
 
 
@@ -78,8 +79,6 @@ class LabelledRollouts(Stateful):
     saved = ("rollouts", "begun")
 
     def __init__(self, demos: Demos | None, held_out: float, capacity: int = 0) -> None:
-        if demos is not None:
-            check_room(demos.obs)
         self.demos, self.share, self.capacity = demos, held_out, capacity
         self.rollouts: list[list[Array]] = []  # obs, labels, episode of the row or −1, (num_steps, …)
         self.begun = np.zeros(0, np.int32)  # (num_envs,) episodes
@@ -100,7 +99,7 @@ class LabelledRollouts(Stateful):
             self.rollouts.pop(0)
 
     def rows(self) -> Labelled:
-        """All there is: the demonstrations, then each environment's rows in the order of time."""
+        """All there is: the demonstrations, where they lie, then each environment's rows in the order of time."""
         parts: list[tuple[Array, Array, Array, Array]] = []
         weights: list[Array] = []
         if self.demos is not None:
@@ -115,10 +114,12 @@ class LabelledRollouts(Stateful):
             kept = number >= 0
             episodes = number.astype(np.int64) * len(number) + column
             parts.append((obs[kept], labels[kept], episodes[kept], self._held_out(number + column)[kept]))
-        obs, labels, episodes, held_out = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        seen, *others = zip(*parts, strict=True)
+        labels, episodes, held_out = (np.concatenate(arrays) for arrays in others)
         if weights:
-            weights.append(np.ones(len(obs) - len(weights[0])))
-        return obs, labels, episodes, held_out, np.concatenate(weights).astype(np.float32) if weights else None
+            weights.append(np.ones(len(labels) - len(weights[0])))
+        own = np.concatenate(weights).astype(np.float32) if weights else None
+        return seen[0] if len(seen) == 1 else Joined(*seen), labels, episodes, held_out, own
 
     def _held_out(self, number: Array) -> Array:
         """Evenly spread over the numbers: with a share of 0.1, number 9, 19, …"""

@@ -1,7 +1,7 @@
 """Behaviour cloning in single calls of the C kernels: each is None where they do not cover the policy, and torch's form
 of it is in bc.py (epochs, scores, spreads) and mixins.py (gradients).
 
-Everywhere obs (n, *obs_shape) are in the environment's dtype, actions (n, dim).
+Everywhere obs (n, *obs_shape) are in the environment's dtype, in one place or two (`TwoPlaces`), actions (n, dim).
 """
 
 from typing import NamedTuple
@@ -12,7 +12,24 @@ from torch import Tensor
 
 import puffer_il.kernels._kernels as kernels
 from puffer_il.core.spec import Array
+from puffer_il.demos.rows import Joined
 from puffer_il.nn import FlatAdam, FusedPolicy, Policy, address
+
+
+class TwoPlaces:
+    """Rows on the CPU in two places, those of `first` before those of `second`, as if they were a tensor of all."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, first: Tensor, second: Tensor) -> None:
+        self.first, self.second = first, second
+        self.shape = torch.Size((len(first) + len(second), *first.shape[1:]))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def numpy(self) -> Joined:
+        return Joined(self.first.numpy(), self.second.numpy())
 
 
 class CloningLoss(NamedTuple):
@@ -34,7 +51,7 @@ class CloningLoss(NamedTuple):
 LIKELIHOOD = CloningLoss()
 
 
-def clone_score(policy: Policy, obs: Tensor, actions: Tensor, index: Array | None = None,
+def clone_score(policy: Policy, obs: Tensor | TwoPlaces, actions: Tensor, index: Array | None = None,
                 weights: Tensor | None = None, loss: CloningLoss = LIKELIHOOD) -> Array | None:
     """How well the policy explains demonstrations, or those that `index` (m,) int64 lists: means of the loss without
     its entropy, which `weights` (n,) float32 weigh, of the negative log-likelihood, of the entropy, and of the rows
@@ -48,7 +65,7 @@ def clone_score(policy: Policy, obs: Tensor, actions: Tensor, index: Array | Non
     return means
 
 
-def clone_spread(policy: Policy, obs: Tensor, actions: Tensor, index: Array | None = None,
+def clone_spread(policy: Policy, obs: Tensor | TwoPlaces, actions: Tensor, index: Array | None = None,
                  weights: Tensor | None = None) -> Tensor | None:
     """The weighted mean squares (dim,) of what continuous actions are off the policy's means, in units of half the
     range."""
@@ -61,8 +78,8 @@ def clone_spread(policy: Policy, obs: Tensor, actions: Tensor, index: Array | No
     return torch.tensor(squares[:-1], dtype=torch.float32)
 
 
-def clone_epoch(policy: Policy, obs: Tensor, actions: Tensor, order: Array, batch_size: int, loss: CloningLoss,
-                optimizer: FlatAdam) -> Array | None:
+def clone_epoch(policy: Policy, obs: Tensor | TwoPlaces, actions: Tensor, order: Array, batch_size: int,
+                loss: CloningLoss, optimizer: FlatAdam) -> Array | None:
     """An epoch in the given order: means of negative log-likelihood, entropy and gradient norm."""
     fast = FusedPolicy.of(policy)
     if fast is None or optimizer.kernel is None:
@@ -73,15 +90,15 @@ def clone_epoch(policy: Policy, obs: Tensor, actions: Tensor, order: Array, batc
     return means
 
 
-def clone_gradients(policy: Policy, obs: Tensor, actions: Tensor, index: Array) -> float | None:
+def clone_gradients(policy: Policy, obs: Tensor | TwoPlaces, actions: Tensor, index: Array) -> float | None:
     """Put the gradients of the mean negative log-likelihood of the rows `index` into the `.grad` of all parameters but
     the critic's, and return it."""
     fast = FusedPolicy.of(policy)
     return None if fast is None else float(_clone(fast, obs, actions, index, len(index), LIKELIHOOD, None)[0])
 
 
-def _clone(fast: FusedPolicy, obs: Tensor, actions: Tensor, order: Array, batch_size: int, loss: CloningLoss,
-           adam: kernels.Adam | None) -> Array:
+def _clone(fast: FusedPolicy, obs: Tensor | TwoPlaces, actions: Tensor, order: Array, batch_size: int,
+           loss: CloningLoss, adam: kernels.Adam | None) -> Array:
     layers, log_std, means = fast.actor(), fast.log_std, np.zeros(3)
     order = np.ascontiguousarray(order, np.int64)
     kernels.clone(layers.network, layers.addresses(), layers.gradients(), fast.observations(), fast.distribution,
@@ -90,11 +107,12 @@ def _clone(fast: FusedPolicy, obs: Tensor, actions: Tensor, order: Array, batch_
     return means
 
 
-def _rows(obs: Tensor, actions: Tensor, index: Array | None, weights: Tensor | None) -> tuple[int, ...]:
-    return tuple(map(address, (obs, actions, index, weights)))
+def _rows(obs: Tensor | TwoPlaces, actions: Tensor, index: Array | None, weights: Tensor | None) -> tuple[int, ...]:
+    first, more, split = (obs.first, obs.second, len(obs.first)) if isinstance(obs, TwoPlaces) else (obs, None, 0)
+    return (*map(address, (first, actions, index, weights, more)), split)
 
 
-def _count(obs: Tensor, index: Array | None) -> int:
+def _count(obs: Tensor | TwoPlaces, index: Array | None) -> int:
     return len(obs) if index is None else len(index)
 
 

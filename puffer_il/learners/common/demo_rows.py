@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ import torch
 from torch import Tensor
 
 from puffer_il.core.spec import Array
-from puffer_il.demos.rows import advise, is_mapped, take
-from puffer_il.learners.common.cloning import ShownSequences, follow_sequences
+from puffer_il.demos.rows import Joined, Successors, advise, check_room, is_mapped, take
+from puffer_il.learners.common.cloning import ShownSequences, TwoPlaces, follow_sequences
 from puffer_il.nn import Flatten, Policy, RandomShift, obs_moments, targets
 from puffer_il.nn.masks import mask_logits
 
@@ -53,6 +54,34 @@ def on_device(array: Any, device: torch.device) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(device)
 
 
+def successors_on(next_obs: Any, device: torch.device) -> Any:
+    """The successors of demonstrated rows: a tensor on the device or, on the CPU where they are stored as the rows
+    after them, what can be asked for some of them as a tensor can."""
+    stored = isinstance(next_obs, Successors) and device.type == "cpu"
+    return StoredOnce(next_obs) if stored else on_device(next_obs, device)
+
+
+@dataclass(frozen=True)
+class StoredOnce:
+    """Successors of which no more are copied than are asked for."""
+
+    rows: Successors
+
+    def index_select(self, dim: int, index: Tensor) -> Tensor:
+        return torch.from_numpy(self.rows.take(index.numpy()))
+
+
+def rows_on(obs: Array | Joined, device: torch.device) -> Tensor | TwoPlaces:
+    """Observations on the device, or on the CPU where they lie in a mapped file: what is larger than memory is larger
+    than a GPU's, and minibatches are taken there."""
+    cpu = torch.device("cpu")
+    if isinstance(obs, Joined):
+        if is_mapped(obs.first) or device == cpu:
+            return TwoPlaces(on_device(obs.first, cpu), on_device(obs.second, cpu))
+        obs = np.concatenate((obs.first, obs.second))
+    return on_device(obs, cpu if is_mapped(obs) else device)
+
+
 class DemoRows:
     """Demonstrated transitions, each an example of its own. They are not copied, but drawn where they lie.
 
@@ -66,8 +95,7 @@ class DemoRows:
     def __init__(self, obs: Array, actions: Array, device: torch.device, weights: Array | None = None,
                  counts: Array | None = None, allowed: Array | None = None, rows: Array | None = None) -> None:
         self.device, self.index, self.mapped = device, rows, obs if is_mapped(obs) else None
-        # What is larger than memory is larger than a GPU's; minibatches are taken there.
-        self.obs = on_device(obs, torch.device("cpu") if is_mapped(obs) else device)
+        self.obs: Any = rows_on(obs, device)
         self.actions = on_device(actions, device)
         self.weights = None if weights is None else on_device(weights, device)
         self.counts = None if counts is None else on_device(counts, device)
@@ -96,6 +124,9 @@ class DemoRows:
 
     def _seen(self, rows: Array) -> Tensor:
         """(m, *obs_shape) observations of rows (m,), on the device."""
+        if isinstance(self.obs, TwoPlaces):
+            made = np.empty((len(rows), *self.obs.shape[1:]), self.obs.first.numpy().dtype)
+            return torch.from_numpy(self.obs.numpy().take(rows, made)).to(self.device)
         if self.obs.device.type == "cpu":
             return torch.from_numpy(take(self.obs.numpy(), rows)).to(self.device)
         return self.obs[torch.from_numpy(rows)]
@@ -128,7 +159,9 @@ class DemoRows:
 
     def chosen_obs(self) -> Tensor:
         """(rows, *obs_shape), in the same order."""
-        return self.obs if self.index is None else self._seen(self.index)
+        if self.index is None and isinstance(self.obs, Tensor):
+            return self.obs
+        return self._seen(np.arange(len(self)) if self.index is None else self.index)
 
     def moments(self, flatten: Flatten) -> tuple[Tensor, Tensor, float | Tensor]:
         """Of their observations, see `obs_moments`."""

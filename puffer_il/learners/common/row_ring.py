@@ -20,7 +20,7 @@ class RowRing(Stateful):
 
     def __init__(self, size: int, keep: float, obs: Tensor, paired: Any, even: bool = False) -> None:
         self.size, self.keep, self.kind, self.even, self.stored = size, keep, type(paired), even, 0
-        self.tensors = [x.new_zeros(size, *x.shape[1:]) for x in (obs, *_parts(paired))]
+        self.tensors = [x.new_zeros(size, *x.shape[1:]) for x in (obs, *parts_of(paired))]
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """As any, but that the tensors stay on their device."""
@@ -53,7 +53,7 @@ class RowRing(Stateful):
         if self.even and self.stored + count > self.size:
             slots = self._slots(count, generator)
             index = index[:len(slots)]
-        for kept, fresh in zip(self.tensors, (obs, *_parts(paired)), strict=True):
+        for kept, fresh in zip(self.tensors, (obs, *parts_of(paired)), strict=True):
             # x[index] wakes torch's threads, which then keep the kernels' from their cores for a while.
             kept.index_copy_(0, slots, fresh.index_select(0, index))
         self.stored += count
@@ -68,5 +68,6 @@ class RowRing(Stateful):
         return torch.cat((torch.arange(self.size - free, self.size, device=device), places))
 
 
-def _parts(paired: Any) -> tuple[Tensor, ...]:
-    return () if paired is None else (paired,) if isinstance(paired, Tensor) else tuple(paired)
+def parts_of(paired: Any) -> tuple[Any, ...]:
+    """What observations are paired with: none, one or several arrays."""
+    return () if paired is None else tuple(paired) if isinstance(paired, tuple) else (paired,)

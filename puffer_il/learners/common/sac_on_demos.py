@@ -10,14 +10,15 @@ from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import Learner
 from puffer_il.learners.common.absorbing import absorbing_reward, absorbing_share
 from puffer_il.learners.sac import SAC
-from puffer_il.rollout.replay import ReplayBuffer, Transitions, joined
+from puffer_il.rollout.demo_replay import DemoReplay
+from puffer_il.rollout.replay import Transitions, joined
 
 
 class SACOnDemos(Learner):
-    """A SAC is held; a subclass puts the demonstrations into `demos`, rewards rollouts in `relabel` and learns from
-    what it draws. Of its section `demo_share` and `absorbing` are read here.
+    """A SAC is held; a subclass says what the demonstrations in `demos` are paid, rewards rollouts in `relabel` and
+    learns from what it draws. Of its section `demo_share` and `absorbing` are read here.
 
-    demos  a replay as long as the demonstrations, still empty
+    demos  a replay of the demonstrations, without rewards yet
     """
 
     saved: ClassVar[tuple[str, ...]] = ("sac",)
@@ -27,7 +28,7 @@ class SACOnDemos(Learner):
         super().__init__(spec, demos, config, device, seed)
         self.sac = SAC(spec, None, config, device, seed)
         self.policy, self.notices, self.gamma = self.sac.policy, self.sac.notices, config.sac.gamma
-        self.demos = ReplayBuffer(spec, len(demos), seed, stream=1)
+        self.demos = DemoReplay(spec, demos, seed, stream=1)
         self.demo_absorbing = self._absorbing_share(int(demos.terminated.sum()), int(demos.whole_lengths.sum()))
 
     def absorbing_reward(self) -> float:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from puffer_il.core.errors import InputError
 from puffer_il.demos import read_demos, read_meta
-from puffer_il.demos.load import subsample_rows
+from puffer_il.demos.subset import subsample_rows
 from tests.support.demos import make_demos, same_demos
 
 

@@ -19,6 +19,7 @@ from puffer_il.demos.dataset import Demos
 from puffer_il.demos.formats import puffer_il_shards
 from puffer_il.demos.rows import Successors
 from puffer_il.demos.shard_writer import MANIFEST, ShardWriter
+from puffer_il.demos.subset import some_episodes
 from tests.support.demos import make_demos, same_demos
 from tests.support.pictures import MovingDot, dot_demos
 
@@ -48,13 +49,13 @@ def test_the_same_demonstrations_give_the_same_bytes_in_whatever_parts_they_come
     whole, pieces = saved(tmp_path / "a", demos), tmp_path / "b"
     with ShardWriter(pieces, env="toy", collected="by hand") as writer:
         for first in range(4):
-            writer.add(puffer_il.demos.load.some_episodes(demos, first, first + 1))
+            writer.add(some_episodes(demos, first, first + 1))
     assert {p.name: p.read_bytes() for p in whole.iterdir()} == {p.name: p.read_bytes() for p in pieces.iterdir()}
 
 
 def test_parts_are_whole_episodes_and_together_all_of_them(tmp_path, monkeypatch):
     demos = make_demos((3, 1, 4, 6), obs_shape=(5,))
-    monkeypatch.setattr(puffer_il_shards, "PART_BYTES", 5 * 4 * 5)
+    monkeypatch.setattr("puffer_il.demos.read.PART_BYTES", 5 * 4 * 5)
     parts = list(read_parts(saved(tmp_path, demos)))
     assert [part.lengths.tolist() for part in parts] == [[3, 1], [4], [6]]
     np.testing.assert_array_equal(np.concatenate([np.asarray(part.next_obs) for part in parts]),
@@ -141,7 +142,8 @@ def test_the_command_line_writes_such_a_folder_and_reads_it_again(tmp_path, caps
 SETTINGS = [
     ("bc", {}), ("bc", {"policy": {"lstm": 4}}), ("bc", {"policy": {"chunk": 4}}), ("bc", {"bc": {"window": 600}}),
     ("bc", {"demos": {"weighting": "return"}, "bc": {"class_balanced": True}}), ("bc", {"demos": {"subsample": 3}}),
-    ("gail", {}), ("gaifo", {}), ("sqil", {}),
+    ("gail", {}), ("gaifo", {}), ("sqil", {}), ("airl", {}), ("csil", {"csil": {"bc_epochs": 2, "critic_updates": 2}}),
+    ("dagger", {}), ("dagger", {"policy": {"lstm": 4}}), ("noise_bc", {}),
 ]
 
 
@@ -152,6 +154,8 @@ def test_weights_learned_from_a_folder_are_those_learned_from_the_same_set_in_me
             "policy": {"hidden": (16,)}}
     if algo == "bc":
         keys.pop("env")
+    elif algo in ("dagger", "noise_bc"):
+        keys["train"] |= {"num_steps": 32}
     keys["policy"] |= given.get("policy", {})
     options = given.get("demos", {})
     more = {section: values for section, values in given.items() if section not in ("demos", "policy")}
@@ -186,7 +190,8 @@ def test_what_would_be_made_in_memory_is_refused_in_one_line(tmp_path):
 
 
 @pytest.mark.parametrize(("algo", "window", "said"), [
-    ("bc", 0, "are more than the memory that is free"), ("bc", 300, ""), ("sqil", None, "would take")])
+    ("bc", 0, "are more than the memory that is free"), ("bc", 300, ""), ("sqil", None, ""), ("gaifo", None, ""),
+    ("airl", None, ""), ("dagger", None, "")])
 def test_what_is_larger_than_memory_is_read_in_windows_or_refused(tmp_path, monkeypatch, capsys, algo, window, said):
     read_demos(EXPERT).save(tmp_path / "d.shards")
     monkeypatch.setattr("puffer_il.demos.rows.psutil.virtual_memory", lambda: SimpleNamespace(available=1000))
@@ -258,6 +263,21 @@ def test_resident_memory_is_bounded(tmp_path):
     assert mapped < 0.3 and held < 1.2
 
 
+@pytest.mark.parametrize("algo", ["gaifo", "airl", "sqil", "csil", "dagger", "noise_bc"])
+def test_learners_draw_demonstrations_where_they_lie(tmp_path, monkeypatch, algo):
+    """Nothing asks for all successors at once, and what is learned is what is learned of copies, bit by bit."""
+    demos, keys = read_demos(EXPERT), {"env": {"num_envs": 16}, "policy": {"hidden": (16,)}, "eval": {"episodes": 1},
+                                       "train": {"total_steps": 1, "threads": 1, "num_steps": 32}, "device": "cpu"}
+    copied = replace(demos, next_obs=np.array(demos.next_obs))
+    assert not isinstance(copied.next_obs, Successors)
+    with monkeypatch.context() as copying:
+        copying.setattr("puffer_il.learners.common.bc_on_labels.Joined", lambda *parts: np.concatenate(parts))
+        expected = puffer_il.train(algo, "cartpole", demos=copied, seed=3, **keys).policy.state_dict()
+    monkeypatch.setattr(Successors, "__array__", lambda *_, **__: pytest.fail("all successors were copied"))
+    found = puffer_il.train(algo, "cartpole", demos=demos, seed=3, **keys).policy.state_dict()
+    assert all(torch.equal(value, found[name]) for name, value in expected.items())
+
+
 def test_a_robots_file_is_converted_some_episodes_after_the_others(tmp_path, monkeypatch):
     h5py = pytest.importorskip("h5py")
     from tests.support.hdf5 import write_robomimic
@@ -266,11 +286,10 @@ def test_a_robots_file_is_converted_some_episodes_after_the_others(tmp_path, mon
     with h5py.File(path, "r+") as file:
         file["data"].attrs["total"] = 12
     whole, counts = read_demos(path), []
-    monkeypatch.setattr("puffer_il.demos.read.FIRST_PART", 2)
     monkeypatch.setattr("puffer_il.demos.read.PART_BYTES", 1)
     for part in read_parts(path):
         counts.append(part.num_episodes)
-    assert counts == [2, 1, 1, 1]
+    assert counts == [1] * 5
     assert main(["demos", "import", str(path), str(tmp_path / "r.shards")]) == 0
     same_demos(whole, read := read_demos(tmp_path / "r.shards"))
     assert read.notes == whole.notes and read.layout == whole.layout

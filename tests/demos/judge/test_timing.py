@@ -7,7 +7,7 @@ import pytest
 
 import puffer_il
 from puffer_il.demos import doubts, read_demos
-from puffer_il.demos.load import subsample_rows
+from puffer_il.demos.subset import subsample_rows
 from puffer_il.native.catalogue import env_folders
 from tests.support.demos import make_demos
 

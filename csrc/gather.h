@@ -5,16 +5,13 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
 
 enum {
     GATHER_AHEAD = 16,     // rows; wide ones come from memory, and its latency is hidden by asking early
     GATHER_WIDE = 4096,    // bytes of rows, such as pictures, that are as large as a page
     GATHER_LINES = 8192,   // bytes ahead in the rows to come that are asked for while wide ones are copied
     GATHER_PIECE = 256,    // bytes that are copied in turn with asking for as many
-    GATHER_LARGE = 1 << 22 // bytes of a target from which on it does not pass through the caches
+    GATHER_LARGE = 1 << 22  // bytes of a target from which on it does not pass through the caches
 };
 
 static inline void gather_width(ptrdiff_t n, ptrdiff_t width, const int64_t *restrict index,
@@ -24,6 +21,8 @@ static inline void gather_width(ptrdiff_t n, ptrdiff_t width, const int64_t *res
 }
 
 #ifdef __SSE2__
+typedef long long gather_vector __attribute__((vector_size(16)));
+
 /* Wide rows into a large target. What is written is not read first, as it would be where it passed through the caches:
  * a copy of all rows at once by memcpy does the same. */
 static inline void gather_streamed(ptrdiff_t n, ptrdiff_t width, const int64_t *restrict index,
@@ -39,13 +38,20 @@ static inline void gather_streamed(ptrdiff_t n, ptrdiff_t width, const int64_t *
                 place -= width, row++;
             for (ptrdiff_t k = 0; k < GATHER_PIECE && place + k < width; k += 64)
                 __builtin_prefetch(source + index[row] * width + place + k);
-            for (ptrdiff_t k = 0; k < GATHER_PIECE; k += 16)
-                _mm_stream_si128((__m128i *)(to + at + k), _mm_loadu_si128((const __m128i *)(from + at + k)));
+            for (ptrdiff_t k = 0; k < GATHER_PIECE; k += 16) {
+                gather_vector bytes;
+                memcpy(&bytes, from + at + k, 16);
+#ifdef __clang__
+                __builtin_nontemporal_store(bytes, (gather_vector *)(to + at + k));
+#else
+                __builtin_ia32_movntdq((gather_vector *)(to + at + k), bytes);
+#endif
+            }
         }
         memcpy(to + at, from + at, (size_t)(width - at));
         place += width % GATHER_PIECE;
     }
-    _mm_sfence();
+    __builtin_ia32_sfence();
 }
 #endif
 

@@ -197,6 +197,9 @@ class DemoSequences(DemoRows):
     def __init__(self, obs: Array, actions: Array, episodes: Array, length: int, device: torch.device,
                  weights: Array | None = None, counts: Array | None = None, allowed: Array | None = None,
                  rows: Array | None = None) -> None:
+        if isinstance(obs, Joined):
+            check_room(obs.first)
+            obs = np.concatenate((obs.first, obs.second))
         super().__init__(obs, actions, device, weights, counts, allowed)
         numbers = np.arange(len(obs)) if rows is None else rows
         order = numbers[np.argsort(episodes[numbers], kind="stable")]

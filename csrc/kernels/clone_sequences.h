@@ -68,7 +68,7 @@ static bool clone_sequences(const Kernels *kernels, const Memory *memory, const 
         for (int k = 0; log_std && k < dist->dims; k++)
             p.dist.log_std[k] = log_std[k];
         run_sequences(&p, &work, memory, ac, stats, log_std_gradient ? log_std_gradient : unused, threads);
-        finish_sequences(&p, &work, memory, to, ac);
+        finish_sequences(&p, &work, to, ac);
         means[0] += stats[CLONING_NLL] / (double)batches;
         means[1] += stats[CLONING_ENTROPY] / (double)batches;
         if (optimizer)
@@ -111,7 +111,6 @@ static void state_chunk(void *context, int64_t chunk, int thread) {
     const StatePass *p = context;
     const Sequences *s = &p->sequences;
     const MemoryPlan *plan = &p->memory.plan;
-    const size_t units = sizeof(float) * (size_t)plan->units;
     const int64_t stop = least((chunk + 1) * p->memory.chunk, s->columns);
     for (int64_t first = chunk * p->memory.chunk; first < stop; first += p->memory.group) {
         Group g = group_of(&p->memory, s, thread, first, least(p->memory.group, stop - first));
@@ -119,14 +118,13 @@ static void state_chunk(void *context, int64_t chunk, int thread) {
         unroll(&p->memory, s, &g);
         const MemoryStep last = step_of(plan, &g, s->steps - 1);
         for (int64_t c = 0; c < g.count; c++) {
-            float *state = p->state + (s->index[first + c] + 1) * 2 * plan->units;
-            memcpy(state, last.hidden + c * plan->width, units);
-            memcpy(state + plan->units, last.cell + c * plan->width, units);
+            store_state(plan, last.hidden + c * plan->width, last.cell + c * plan->width,
+                        p->state + (s->index[first + c] + 1) * plan->state);
         }
     }
 }
 
-/* Goes from the states (sequences, 2 * units) before the sequences in `s->index` to those after them, which are written
+/* Goes from the states (sequences, state) before the sequences in `s->index` to those after them, which are written
  * behind each: sequence i + 1 goes on where i ends. `state` is what `s->state` points to. */
 static bool sequence_states(const Kernels *kernels, const Memory *memory, const Sequences *s, const Observations *obs,
                             float *state, int threads) {

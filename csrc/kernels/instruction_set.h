@@ -2,6 +2,8 @@
 #include "simd.h"
 #include "mlp.h"
 #include "lstm.h"
+#include "gru.h"
+#include "recurrent.h"
 #include "gaussian.h"
 #include "losses.h"
 #include "cloning_block.h"

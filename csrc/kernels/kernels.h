@@ -29,7 +29,7 @@ typedef struct {
     void (*backward_data)(const Plan *, const float *packed, Tape, Scratch *, int rows);
     void (*input_gradient)(const Plan *, const float *packed, const float *d, float *dx, int rows);
     void (*pack_memory)(const Memory *, const MemoryPlan *, bool backward, float *packed);
-    void (*unpack_memory)(const Memory *, const MemoryPlan *, const float *sums, float *joined, const MemoryGradients *);
+    void (*unpack_memory)(const MemoryPlan *, const float *sums, float *joined, const MemoryGradients *);
     void (*memory_forward)(const MemoryPlan *, const float *packed, const MemoryStep *, float *z);
     void (*memory_backward)(const MemoryPlan *, const float *packed, const MemoryStep *, const uint8_t *cut,
                             float *later, float *carry, bool further);

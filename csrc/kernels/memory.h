@@ -1,8 +1,8 @@
 /* The recurrent layer of a policy as the kernels see it: torch's own parameters, and where their packed copies lie.
  *
  * A step is one product. What it reads, [observation, hidden state before], stands in rows of `row` floats, what it
- * gives in rows of `gates` floats: blocks i, f, g, o of `width` each, the units padded to a multiple of PAD. Padded
- * units stay zero from end to end. */
+ * gives in rows of `gates` floats: four blocks of `width` each, the units padded to a multiple of PAD. Padded units stay
+ * zero from end to end. The blocks are i, f, g, o of an LSTM; lstm.h and gru.h say what becomes of them. */
 #ifndef PUFFER_IL_MEMORY_H
 #define PUFFER_IL_MEMORY_H
 
@@ -11,12 +11,13 @@
 
 #include "network.h"
 
-enum { GATES = 4 };
+enum { BLOCKS = 4 };
+enum { LSTM, GRU };
 
 typedef struct {
-    int32_t inputs, units;
-    const float *input_weights, *state_weights;  // (GATES * units, inputs) and (GATES * units, units), row-major
-    const float *input_bias, *state_bias;        // (GATES * units,)
+    int32_t kind, inputs, units;
+    const float *input_weights, *state_weights;  // of an LSTM (4 * units, …), of a GRU (3 * units, …); … inputs or units
+    const float *input_bias, *state_bias;        // (4 * units,) or (3 * units,)
 } Memory;
 
 /* Where gradients go: laid out as the parameters are. */
@@ -26,7 +27,7 @@ typedef struct {
 
 /* Sizes and offsets, in floats. */
 typedef struct {
-    int32_t inputs, units, width, row, gates;
+    int32_t kind, inputs, units, width, row, gates, state;  // state: floats that a row remembers as torch has it
     ptrdiff_t forward, backward, inputs_backward, bias, packed;
     ptrdiff_t joined;  // room for one matrix before it is packed
     ptrdiff_t weight_sum, bias_sum, sums;
@@ -43,9 +44,10 @@ typedef struct {
 } MemoryStep;
 
 static inline MemoryPlan plan_memory(const Memory *m) {
-    MemoryPlan plan = {.inputs = m->inputs, .units = m->units, .width = padded(m->units)};
+    MemoryPlan plan = {.kind = m->kind, .inputs = m->inputs, .units = m->units, .width = padded(m->units)};
     plan.row = plan.inputs + plan.width;
-    plan.gates = GATES * plan.width;
+    plan.gates = BLOCKS * plan.width;
+    plan.state = plan.kind == LSTM ? 2 * plan.units : plan.units;
     const ptrdiff_t floats = (ptrdiff_t)plan.row * plan.gates;
     plan.forward = place(&plan.packed, floats);
     plan.backward = place(&plan.packed, (ptrdiff_t)plan.gates * plan.width);
@@ -57,51 +59,76 @@ static inline MemoryPlan plan_memory(const Memory *m) {
     return plan;
 }
 
-/* Number `gate` of the blocks in which row or column `unit` of torch's matrices goes to. */
-static inline ptrdiff_t padded_unit(const MemoryPlan *plan, int gate, int unit) {
-    return (ptrdiff_t)gate * plan->width + unit;
+/* Which of torch's blocks of rows stands in a block of gates: of the weights and biases of the inputs, or of the hidden
+ * state; -1 for none. A GRU's new state needs its two sums apart, as the reset gate stands between them. */
+static inline int gate_of(int kind, int block, bool of_state) {
+    if (kind == LSTM || block < 2)
+        return block;
+    return of_state == (block == 3) ? 2 : -1;
 }
 
-/* (gates, row): torch's two matrices side by side, with zeros for padded units. */
+/* Row or column of the blocks in which that of `unit` in torch's matrices goes to. */
+static inline ptrdiff_t padded_unit(const MemoryPlan *plan, int block, int unit) {
+    return (ptrdiff_t)block * plan->width + unit;
+}
+
+/* One of torch's matrices (…, columns) → rows of gates, `row` floats apart; zeros where there is nothing. */
+static inline void join_rows(const MemoryPlan *plan, const float *weights, bool of_state, int columns, ptrdiff_t row,
+                             float *to) {
+    for (int block = 0; block < BLOCKS; block++) {
+        const int gate = gate_of(plan->kind, block, of_state);
+        for (int unit = 0; unit < plan->width; unit++) {
+            float *here = to + padded_unit(plan, block, unit) * row;
+            memset(here, 0, sizeof(float) * (size_t)columns);
+            if (gate >= 0 && unit < plan->units)
+                memcpy(here, weights + ((ptrdiff_t)gate * plan->units + unit) * columns,
+                       sizeof(float) * (size_t)columns);
+        }
+    }
+}
+
+/* (gates, row): torch's two matrices side by side. */
 static inline void join_weights(const Memory *m, const MemoryPlan *plan, float *to) {
     memset(to, 0, sizeof(float) * (size_t)plan->gates * (size_t)plan->row);
-    for (int gate = 0; gate < GATES; gate++)
-        for (int unit = 0; unit < m->units; unit++) {
-            const ptrdiff_t from = (ptrdiff_t)gate * m->units + unit;
-            float *row = to + padded_unit(plan, gate, unit) * plan->row;
-            memcpy(row, m->input_weights + from * m->inputs, sizeof(float) * (size_t)m->inputs);
-            memcpy(row + m->inputs, m->state_weights + from * m->units, sizeof(float) * (size_t)m->units);
-        }
-}
-
-/* (gates, columns) of one of them, (GATES * units, columns). */
-static inline void join_rows(const Memory *m, const MemoryPlan *plan, const float *weights, int columns, float *to) {
-    memset(to, 0, sizeof(float) * (size_t)plan->gates * (size_t)columns);
-    for (int gate = 0; gate < GATES; gate++)
-        memcpy(to + padded_unit(plan, gate, 0) * columns, weights + (ptrdiff_t)gate * m->units * columns,
-               sizeof(float) * (size_t)m->units * (size_t)columns);
+    join_rows(plan, m->input_weights, false, plan->inputs, plan->row, to);
+    join_rows(plan, m->state_weights, true, plan->units, plan->row, to + plan->inputs);
 }
 
 static inline void join_biases(const Memory *m, const MemoryPlan *plan, float *to) {
     memset(to, 0, sizeof(float) * (size_t)plan->gates);
-    for (int gate = 0; gate < GATES; gate++)
-        for (int unit = 0; unit < m->units; unit++) {
-            const ptrdiff_t from = (ptrdiff_t)gate * m->units + unit;
-            to[padded_unit(plan, gate, unit)] = m->input_bias[from] + m->state_bias[from];
+    for (int block = 0; block < BLOCKS; block++)
+        for (int of_state = 0; of_state < 2; of_state++) {
+            const int gate = gate_of(plan->kind, block, of_state);
+            const float *bias = of_state ? m->state_bias : m->input_bias;
+            for (int unit = 0; gate >= 0 && unit < plan->units; unit++)
+                to[padded_unit(plan, block, unit)] += bias[(ptrdiff_t)gate * plan->units + unit];
         }
 }
 
-/* The inverse of the three, for gradients: `joined` (gates, row), `bias` (gates,). */
-static inline void part_gradients(const Memory *m, const MemoryPlan *plan, const float *joined, const float *bias,
+/* The inverse, for gradients: `joined` (gates, row), `bias` (gates,). */
+static inline void part_gradients(const MemoryPlan *plan, const float *joined, const float *bias,
                                   const MemoryGradients *to) {
-    for (int gate = 0; gate < GATES; gate++)
-        for (int unit = 0; unit < m->units; unit++) {
-            const ptrdiff_t at = (ptrdiff_t)gate * m->units + unit, from = padded_unit(plan, gate, unit);
-            const float *row = joined + from * plan->row;
-            memcpy(to->input_weights + at * m->inputs, row, sizeof(float) * (size_t)m->inputs);
-            memcpy(to->state_weights + at * m->units, row + m->inputs, sizeof(float) * (size_t)m->units);
-            to->input_bias[at] = to->state_bias[at] = bias[from];
+    for (int block = 0; block < BLOCKS; block++)
+        for (int of_state = 0; of_state < 2; of_state++) {
+            const int gate = gate_of(plan->kind, block, of_state), columns = of_state ? plan->units : plan->inputs;
+            for (int unit = 0; gate >= 0 && unit < plan->units; unit++) {
+                const ptrdiff_t at = (ptrdiff_t)gate * plan->units + unit, from = padded_unit(plan, block, unit);
+                memcpy((of_state ? to->state_weights : to->input_weights) + at * columns,
+                       joined + from * plan->row + (of_state ? plan->inputs : 0), sizeof(float) * (size_t)columns);
+                (of_state ? to->state_bias : to->input_bias)[at] = bias[from];
+            }
         }
+}
+
+/* A row of state as torch has it, the hidden state and an LSTM's cell behind it, apart. A GRU's cell is its hidden state. */
+static inline void load_state(const MemoryPlan *plan, const float *state, float *hidden, float *cell) {
+    memcpy(hidden, state, sizeof(float) * (size_t)plan->units);
+    memcpy(cell, state + plan->state - plan->units, sizeof(float) * (size_t)plan->units);
+}
+
+static inline void store_state(const MemoryPlan *plan, const float *hidden, const float *cell, float *state) {
+    memcpy(state, hidden, sizeof(float) * (size_t)plan->units);
+    memcpy(state + plan->state - plan->units, cell, sizeof(float) * (size_t)plan->units);
 }
 
 #endif

@@ -8,7 +8,7 @@ typedef struct {
     MemoryPlan plan;
     float *packed, *room;
     ptrdiff_t room_floats;  // of one thread
-    float *state;           // (rows, 2 * units): hidden state and cell; NULL without a memory
+    float *state;           // (rows, state): what they remember; NULL without a memory
 } Recall;
 
 typedef struct {
@@ -49,28 +49,23 @@ static inline float *begin_recall(Recall *r, const Kernels *kernels, const Memor
 static inline const float *recall(const Recall *r, const Kernels *kernels, const Observations *obs, const bool *starts,
                                   int64_t first, int64_t count, int thread, int *rows) {
     const MemoryPlan *plan = &r->plan;
-    const size_t units = sizeof(float) * (size_t)plan->units;
     RecallRoom room;
     lay_recall(plan, r->room + thread * r->room_floats, &room);
     *rows = read_observations(obs, first, count, room.x);
     memset(room.read, 0, sizeof(float) * (size_t)(*rows * plan->row));
     memset(room.cell, 0, sizeof(float) * (size_t)(count * plan->width));
     for (int64_t i = 0; i < count; i++) {
-        const float *state = r->state + (first + i) * 2 * plan->units;
         float *read = room.read + i * plan->row;
         memcpy(read, room.x + i * plan->inputs, sizeof(float) * (size_t)plan->inputs);
         if (starts && starts[first + i])
             continue;
-        memcpy(read + plan->inputs, state, units);
-        memcpy(room.cell + i * plan->width, state + plan->units, units);
+        load_state(plan, r->state + (first + i) * plan->state, read + plan->inputs, room.cell + i * plan->width);
     }
     const MemoryStep step = {(int)count, room.read, room.cell, NULL, room.gates, room.cell, room.hidden};
     kernels->memory_forward(plan, r->packed, &step, room.gates);
-    for (int64_t i = 0; i < count; i++) {
-        float *state = r->state + (first + i) * 2 * plan->units;
-        memcpy(state, room.hidden + i * plan->width, units);
-        memcpy(state + plan->units, room.cell + i * plan->width, units);
-    }
+    for (int64_t i = 0; i < count; i++)
+        store_state(plan, room.hidden + i * plan->width, room.cell + i * plan->width,
+                    r->state + (first + i) * plan->state);
     memset(room.hidden + count * plan->width, 0, sizeof(float) * (size_t)((*rows - count) * plan->width));
     return room.hidden;
 }
@@ -91,7 +86,7 @@ static void remember_chunk(void *context, int64_t chunk, int thread) {
     recall(&r->memory, r->kernels, &r->obs, NULL, first, least(BLOCK, r->rows - first), thread, &rows);
 }
 
-/* x (rows, inputs) is seen in the states (rows, 2 * units), which are written over. False if there is no memory. */
+/* x (rows, inputs) is seen in the states (rows, state), which are written over. False if there is no memory. */
 static bool remember(const Kernels *kernels, const Memory *memory, const float *x, int64_t rows, float *state,
                      int threads) {
     Remember r = {.kernels = kernels, .rows = rows, .memory.state = state, .obs = plain_rows(x, memory->inputs)};

@@ -30,7 +30,7 @@ typedef struct {
     int64_t *lengths;
     char *final_obs;    // obs.bytes each
     double *logs;       // 1 + log_size each, if there are some: the environment's `vec.logs` thereafter
-    float *states;      // 2 * units each, of a policy with a memory: what it remembered then
+    float *states;      // of a policy with a memory, as many floats each as it remembers: what it did then
 } Ends;
 
 typedef struct {
@@ -72,7 +72,7 @@ static inline bool more_room(Ends *ends, size_t obs_bytes, size_t log_bytes, siz
 static inline bool keep_end(Ends *ends, const Rollout *r, int64_t t, int64_t row) {
     const size_t bytes = (size_t)r->obs.bytes;
     const size_t logged = r->log_size ? (size_t)(1 + r->log_size) : 0;
-    const size_t kept = r->memory.state ? 2 * (size_t)r->memory.plan.units : 0;
+    const size_t kept = r->memory.state ? (size_t)r->memory.plan.state : 0;
     if (ends->count == ends->room && !more_room(ends, bytes, sizeof(double) * logged, sizeof(float) * kept))
         return false;
     if (kept)

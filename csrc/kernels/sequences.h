@@ -122,9 +122,9 @@ static inline void run_sequences(SequencePass *p, const Work *work, const Memory
     }
 }
 
-static inline void finish_sequences(SequencePass *p, const Work *work, const Memory *memory, const MemoryGradients *to,
+static inline void finish_sequences(SequencePass *p, const Work *work, const MemoryGradients *to,
                                     const ActorCritic *ac) {
-    finish_memory(&p->memory, work, memory, to);
+    finish_memory(&p->memory, work, to);
     for (int i = 0; i < ac->networks; i++)
         finish_gradients(&p->pass[i], work, &ac->net[i], &ac->gradients[i]);
 }
@@ -152,7 +152,7 @@ static bool ppo_sequences(const Kernels *kernels, const Memory *memory, const Me
     const bool done = work.memory != NULL;
     if (done) {
         run_sequences(&p, &work, memory, ac, stats, log_std, threads);
-        finish_sequences(&p, &work, memory, to, ac);
+        finish_sequences(&p, &work, to, ac);
     }
     end_work(&work);
     return done;

@@ -9,7 +9,7 @@ typedef struct {
     MemoryPass memory;
     Sequences sequences;
     Observations inputs;
-    float *hidden, *after;   // forward: (rows, units), (columns, 2 * units)
+    float *hidden, *after;   // forward: (rows, units), (columns, state)
     const float *by_hidden;  // backward: (rows, units)
     float *by_inputs;        // (rows, inputs), NULL if it is not wanted
 } ThroughTime;
@@ -21,9 +21,8 @@ static inline void write_group(const ThroughTime *p, const Group *g) {
         memcpy(p->hidden + g->at[row] * plan->units, g->hidden + row * plan->width, units);
     const MemoryStep last = step_of(plan, g, p->sequences.steps - 1);
     for (int64_t c = 0; c < g->count; c++) {
-        float *after = p->after + (g->first + c) * 2 * plan->units;
-        memcpy(after, last.hidden + c * plan->width, units);
-        memcpy(after + plan->units, last.cell + c * plan->width, units);
+        store_state(plan, last.hidden + c * plan->width, last.cell + c * plan->width,
+                    p->after + (g->first + c) * plan->state);
     }
 }
 
@@ -61,7 +60,7 @@ static void time_chunk(void *context, int64_t chunk, int thread) {
     }
 }
 
-/* x (steps, columns, inputs) → hidden states (steps, columns, units) and the states after (columns, 2 * units); or, with
+/* x (steps, columns, inputs) → hidden states (steps, columns, units) and the states after (columns, state); or, with
  * `by_hidden`, the gradients of sum(by_hidden * hidden). `s` selects all columns. False if there is no memory. */
 static bool through_time(const Kernels *kernels, const Memory *memory, const MemoryGradients *to, const Sequences *s,
                          const float *x, float *hidden, float *after, const float *by_hidden, float *by_inputs,
@@ -76,7 +75,7 @@ static bool through_time(const Kernels *kernels, const Memory *memory, const Mem
         lay_memory(&p.memory, memory, threads, by_hidden != NULL, work.memory);
         run_tasks(&work, p.memory.chunks, time_chunk, &p);
         if (by_hidden)
-            finish_memory(&p.memory, &work, memory, to);
+            finish_memory(&p.memory, &work, to);
     }
     end_work(&work);
     return done;

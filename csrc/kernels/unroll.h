@@ -11,7 +11,7 @@
 
 enum {
     ROOM_FLOATS = 2 << 20,   // of a group: 8 MB
-    GRADIENT_BLOCK = 96,     // rows whose share of the weights' gradients is summed at once
+    GRADIENT_BLOCK = 96,     // rows at least whose share of the weights' gradients is summed at once
 };
 
 /* Which rows of an array are the steps of which sequence: step t of column c is row t * stride + index[c] or, with a
@@ -21,7 +21,7 @@ typedef struct {
     int64_t columns, steps, stride;
     const int64_t *table;
     const uint8_t *starts;  // of each row whether an episode begins with it, before which the state is zero; NULL: none
-    const float *state;     // (…, 2 * units): hidden state and cell before the first step of column c, at index[c]
+    const float *state;     // (…, state): what is remembered before the first step of column c, at index[c]
 } Sequences;
 
 static inline int64_t sequence_row(const Sequences *s, int64_t step, int64_t column) {
@@ -150,9 +150,9 @@ static inline void read_group(const MemoryPass *p, const Sequences *s, const Obs
     }
     memset(g->begin, 0, sizeof(float) * (size_t)(g->count * plan->width));
     for (int64_t c = 0; c < g->count; c++) {
-        const float *state = s->state + s->index[g->first + c] * 2 * plan->units;
-        read_state(plan, g, 0, c, state);
-        memcpy(g->begin + c * plan->width, state + plan->units, sizeof(float) * (size_t)plan->units);
+        const float *state = s->state + s->index[g->first + c] * plan->state;
+        load_state(plan, state, g->z, g->begin + c * plan->width);
+        read_state(plan, g, 0, c, g->z);
     }
 }
 
@@ -166,24 +166,28 @@ static inline void unroll(const MemoryPass *p, const Sequences *s, const Group *
     }
 }
 
-/* Back through all steps: `hidden` holds the gradients by it. Adds the weights' to `sums`. */
+/* Back through all steps: `hidden` holds the gradients by it. Adds the weights' to `sums`, of some steps at once, while
+ * their gates are in the cache. */
 static inline void unroll_back(const MemoryPass *p, const Sequences *s, const Group *g, float *sums) {
     const MemoryPlan *plan = &p->plan;
+    int64_t stop = g->rows;
     for (int64_t t = s->steps - 1; t >= 0; t--) {
         const MemoryStep step = step_of(plan, g, t);
         const uint8_t *cut = t + 1 < s->steps ? g->starts + (t + 1) * g->count : NULL;
         p->kernels->memory_backward(plan, p->packed, &step, cut, g->later, g->carry, t > 0);
-    }
-    for (int64_t row = 0; row < g->rows; row += GRADIENT_BLOCK)
+        const int64_t row = t * g->count;
+        if (t && stop - row < GRADIENT_BLOCK)
+            continue;
         p->kernels->memory_gradients(plan, g->read + row * plan->row, g->gates + row * plan->gates, sums,
-                                     (int)least(GRADIENT_BLOCK, g->rows - row));
+                                     (int)(stop - row));
+        stop = row;
+    }
 }
 
 /* Sums the chunks in their order and writes the gradients out. */
-static inline void finish_memory(const MemoryPass *p, const Work *work, const Memory *memory,
-                                 const MemoryGradients *to) {
+static inline void finish_memory(const MemoryPass *p, const Work *work, const MemoryGradients *to) {
     add_chunks(work, p->sums, p->plan.sums, p->chunks);
-    p->kernels->unpack_memory(memory, &p->plan, p->sums, p->packed + p->plan.joined, to);
+    p->kernels->unpack_memory(&p->plan, p->sums, p->packed + p->plan.joined, to);
 }
 
 #endif

@@ -98,6 +98,7 @@ class PolicyConfig:
     shared: bool = setting(False, "actor and critic share their hidden layers")
     obs_norm: bool = setting(True, "normalise observations by running mean and variance, frozen within an iteration")
     lstm: int = setting(0, "units of an LSTM between encoder and heads; 0 for none", low=0)
+    gru: int = setting(0, "units of a GRU there instead; 0 for none", low=0)
     squash: bool = setting(False, "tanh-squash continuous actions into the environment's range")
     init_log_std: float = setting(-0.5, "initial log standard deviation of continuous actions")
     state_std: bool = setting(False, "let the spread of continuous actions depend on the observation")
@@ -111,6 +112,16 @@ class PolicyConfig:
                            low=0)
     ensemble: float = setting(0.0, "predict at every step, and do the mean of all predictions for it, each exp(-this) "
                                    "times the one before (ACT: 0.01); 0 does not", low=0)
+
+    @property
+    def memory(self) -> int:
+        """Units of the LSTM or GRU, 0 without one."""
+        return self.lstm or self.gru
+
+    @property
+    def memory_setting(self) -> str:
+        """The setting that gives the policy a memory, as "key = value"."""
+        return f"policy.lstm = {self.lstm}" if self.lstm else f"policy.gru = {self.gru}"
 
 
 @dataclass(frozen=True)
@@ -147,7 +158,7 @@ class TrainConfig:
     precision: str = setting("float32", "precision of matrix products; bfloat16 is faster on GPUs, and slower on "
                                         "CPUs, whose C kernels are float32", choices=("float32", "bfloat16"))
     compile: bool = setting(False, "compile PPO's loss with torch.compile (instead of the C kernels on the CPU)")
-    cuda_graphs: bool = setting(False, "replay PPO's whole minibatch step as a CUDA graph (no LSTM; static shapes)")
+    cuda_graphs: bool = setting(False, "replay PPO's whole minibatch step as a CUDA graph (no memory; static shapes)")
     run_dir: str = setting("", "where the run is written; empty: runs/<env>-<algo>-<seed>-<time>")
     checkpoint_minutes: float = setting(0.5, "minutes between checkpoints, or more where these would take over 1% of "
                                              "the time; 0 writes only those of start and end", low=0)

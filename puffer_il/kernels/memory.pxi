@@ -2,7 +2,7 @@
 
 cdef extern from "kernels/clone_sequences.h" nogil:
     ctypedef struct CMemory "Memory":
-        int32_t inputs, units
+        int32_t kind, inputs, units
         const float *input_weights
         const float *state_weights
         const float *input_bias
@@ -38,18 +38,22 @@ cdef extern from "kernels/through_time.h" nogil:
     bint through_time(const CKernels *, const CMemory *, const MemoryGradients *, const CSequences *, const float *,
                       float *, float *, const float *, float *, int)
 
+MEMORIES = {"lstm": 0, "gru": 1}
+STATES = {"lstm": 2, "gru": 1}  # times its units
+
 
 cdef class Memory:
-    """An LSTM's shape and, if they are given, the addresses of its parameters and their gradients, in torch's order:
-    weights of the inputs (4 units, inputs) and of the hidden state (4 units, units), and their biases (4 units,)."""
+    """An LSTM's or a GRU's shape, the addresses of its parameters and, if they are given, of their gradients, in torch's
+    order: weights of the inputs (4 or 3 units, inputs) and of the hidden state (4 or 3 units, units), and their biases.
+    A row of its state is of `state` floats: a hidden state and, of an LSTM, the cell."""
     cdef CMemory memory
     cdef MemoryGradients to
-    cdef readonly int inputs, units
+    cdef readonly int inputs, units, state
 
-    def __init__(self, int inputs, int units, tuple parameters, tuple gradients=None):
+    def __init__(self, str kind, int inputs, int units, tuple parameters, tuple gradients=None):
         memset(&self.to, 0, sizeof(MemoryGradients))
-        self.inputs, self.units = inputs, units
-        self.memory.inputs, self.memory.units = inputs, units
+        self.inputs, self.units, self.state = inputs, units, STATES[kind] * units
+        self.memory.kind, self.memory.inputs, self.memory.units = MEMORIES[kind], inputs, units
         self.memory.input_weights = <const float *><uintptr_t>parameters[0]
         self.memory.state_weights = <const float *><uintptr_t>parameters[1]
         self.memory.input_bias = <const float *><uintptr_t>parameters[2]
@@ -68,7 +72,7 @@ cdef class Sequences:
     stride  rows from one step of an environment to the next
     table   (sequences, steps), -1 for what pads a sequence; or None
     starts  address of a flag for every row: an episode begins with it. 0 for none
-    state   address of (…, 2 units): hidden state and cell before the first step of what `index` names
+    state   address of (…, state): what is remembered before the first step of what `index` names
     """
     cdef CSequences sequences
     cdef object keep
@@ -85,13 +89,13 @@ cdef class Sequences:
 
 
 def remember(Memory memory, uintptr_t x, int64_t rows, uintptr_t state):
-    """x (rows, inputs) float32 is seen in the states (rows, 2 units), which are written over."""
+    """x (rows, inputs) float32 is seen in the states (rows, state), which are written over."""
     with nogil:
         _check(c_remember(kernels, &memory.memory, <const float *>x, rows, <float *>state, threads))
 
 
 def unroll(Memory memory, Sequences sequences, uintptr_t x, uintptr_t hidden, uintptr_t after):
-    """x (steps, columns, inputs) float32 → hidden states (steps, columns, units) and states after (columns, 2 units)."""
+    """x (steps, columns, inputs) float32 → hidden states (steps, columns, units) and states after (columns, state)."""
     with nogil:
         _check(through_time(kernels, &memory.memory, NULL, &sequences.sequences, <const float *>x, <float *>hidden,
                             <float *>after, NULL, NULL, threads))

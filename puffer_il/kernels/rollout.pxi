@@ -107,8 +107,8 @@ def rollout(tuple networks, Observations obs, Distribution dist, uintptr_t log_s
     `vec` is the address of a VecEnv, `step` of its step function; `arrays` are addresses in the order of RolloutArrays.
     Returns, of the episodes that ended, in the order of their ends: flat row numbers (k,), returns (k,), lengths (k,),
     final observations as bytes (k, bytes of a row), the sums of their environments' logs thereafter
-    (k, 1 + log_size), (k, 0) without a log, and what a `memory` then remembered, (k, 2 units) float32, (k, 0) without
-    one. Its `state` (rows, 2 units) is carried on.
+    (k, 1 + log_size), (k, 0) without a log, and what a `memory` then remembered, (k, state) float32, (k, 0) without
+    one. Its `state` (rows, state) is carried on.
     """
     cdef ActorCritic ac = _actor_critic(networks)
     cdef CRollout r
@@ -135,7 +135,7 @@ def rollout(tuple networks, Observations obs, Distribution dist, uintptr_t log_s
         with nogil:
             _check(run_rollout(kernels, &ac, remembers, &r, threads))
         return _collect(r.ends, slices, r.obs.bytes, 1 + log_size if log_size else 0,
-                        0 if memory is None else 2 * memory.units)
+                        0 if memory is None else memory.state)
     finally:
         free_ends(r.ends, slices)
         free(r.ends)

@@ -162,9 +162,9 @@ class AIRL(Adversarial):
                   "environment has changed; as an imitator it is slower than gail")
 
     def __init__(self, spec: EnvSpec, demos: Demos, config: Config, device: torch.device, seed: int) -> None:
-        if config.policy.lstm:
-            raise InputError(f"policy.lstm = {config.policy.lstm}: airl needs the probability of single expert "
-                             "actions, which a policy with memory does not give; set policy.lstm to 0")
+        if config.policy.memory:
+            raise InputError(f"{config.policy.memory_setting}: airl needs the probability of single expert "
+                             "actions, which a policy with memory does not give; set it to 0")
         super().__init__(spec, demos, config, device, seed)
         if not self.config.minus_log_policy:
             self.form = "logit"  # f as it is

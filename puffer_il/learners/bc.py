@@ -59,14 +59,14 @@ class BCConfig:
     label_smoothing: float = setting(0.0, "share of a discrete label that is spread over all actions", low=0, high=1)
     class_balanced: bool = setting(False, "weigh rows by how rare their discrete action is (each dimension by itself)")
     learning_rate: float = setting(1e-3, "Adam's step size", low=0)
-    batch_size: int = setting(256, "transitions per minibatch (with an LSTM, those of its sequences)", low=1)
+    batch_size: int = setting(256, "transitions per minibatch (with a memory, those of its sequences)", low=1)
     weight_decay: float = setting(1e-4, "decoupled weight decay (AdamW)", low=0)
     ent_coef: float = setting(0.0, "weight of the entropy bonus")
     validation: float = setting(0.1, "share of the episodes held out (of the rows if there are few); 0 holds out none",
                                 low=0, high=0.9)
     patience: int = setting(20, "stop after this many epochs without a better validation loss; 0 never stops", low=0)
     max_grad_norm: float = setting(1.0, "clip the gradient's norm; 0 does not clip", low=0)
-    sequence_length: int = setting(16, "steps of a sequence that an LSTM is trained on", low=1)
+    sequence_length: int = setting(16, "steps of a sequence that an LSTM or GRU is trained on", low=1)
     window: int = setting(0, "rows that are shuffled together, in runs from all over the demonstrations; 0 shuffles "
                              "all. Set it, to 250,000 say, where they are larger than memory", low=0)
     random_shift: int = setting(0, "pixels by which pictures are shifted at random each time they are learned from, "
@@ -122,7 +122,7 @@ class BC(Learner):
         allowed = None if mask is None else mask.of(obs).reshape(len(obs), -1) != 0
         self.train, self.held_out = (
             load_rows(obs, actions, weights, episodes,
-                      self.config.sequence_length if self.policy.lstm is not None else 0, self.device,
+                      self.config.sequence_length if self.policy.memory is not None else 0, self.device,
                       self.policy.chunks.size, allowed, np.flatnonzero(rows))
             for rows in (~held_out, held_out))
         self.pass_rows = max(LEAST_PASS, min(PASS_ROWS, PASS_NUMBERS // self.policy.flatten.dim))
@@ -352,7 +352,7 @@ class BC(Learner):
         if share * len(demos) < 1:
             return held_out
         count = round(share * episodes)
-        if count == 0 and self.policy.lstm is None and self.policy.chunks.size == 1:
+        if count == 0 and self.policy.memory is None and self.policy.chunks.size == 1:
             held_out[self.rng.permutation(len(demos))[:int(share * len(demos))]] = True
         elif episodes > 1:
             chosen = self.rng.permutation(episodes)[:max(1, count)]
@@ -364,8 +364,9 @@ class BC(Learner):
 
 def _check(config: BCConfig, policy: PolicyConfig, demos: DemosConfig, spec: EnvSpec) -> None:
     """InputError for options that do not go together."""
-    if demos.subsample > 1 and (policy.lstm or policy.chunk > 1):
-        who, key = ("an LSTM", "policy.lstm to 0") if policy.lstm else ("a chunk", "policy.chunk to 1")
+    if demos.subsample > 1 and (policy.memory or policy.chunk > 1):
+        who, key = (("an LSTM", "policy.lstm to 0") if policy.lstm else ("a GRU", "policy.gru to 0") if policy.gru else
+                    ("a chunk", "policy.chunk to 1"))
         raise InputError(f"demos.subsample = {demos.subsample}: {who} learns from consecutive steps; "
                          f"set it to 1, or {key}")
     if policy.head != "plain" and config.loss != "nll":

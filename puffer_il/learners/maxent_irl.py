@@ -68,9 +68,9 @@ class MaxEntIRL(Learner):
     def __init__(self, spec: EnvSpec, demos: Demos, config: Config, device: torch.device, seed: int,
                  model: tabular.MDP) -> None:
         super().__init__(spec, demos, config, device, seed)
-        if config.policy.hidden or config.policy.lstm or config.policy.shared:
+        if config.policy.hidden or config.policy.memory or config.policy.shared:
             raise InputError(f"policy.hidden = {config.policy.hidden}: the policy of maxent_irl is a table, a linear "
-                             "layer of one category; set --policy.hidden '' (and neither lstm nor shared)")
+                             "layer of one category; set --policy.hidden '' (and neither lstm, gru nor shared)")
         self.spec, mdp = spec, model
         seen = [(field.categories, field.first) for field in spec.obs_fields]
         if seen != [(mdp.num_states, 0)] or spec.action.nvec != (mdp.num_actions,):

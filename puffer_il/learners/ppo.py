@@ -63,9 +63,9 @@ class PPO(Learner):
 
     def __init__(self, spec: EnvSpec, demos: Demos | None, config: Config, device: torch.device, seed: int) -> None:
         super().__init__(spec, demos, config, device, seed)
-        if config.policy.lstm and self.config.minibatch == "rows":
-            raise InputError("ppo.minibatch = 'rows': an LSTM learns from consecutive steps; set it to 'columns', or "
-                             "policy.lstm to 0")
+        if config.policy.memory and self.config.minibatch == "rows":
+            raise InputError(f"ppo.minibatch = 'rows': a policy with a memory ({config.policy.memory_setting}) learns "
+                             "from consecutive steps; set it to 'columns'")
         self.policy = Policy(spec, config.policy).to(device)
         self.optimizer = FlatAdam(self.policy.parameters(), learning_rate=self.config.learning_rate, eps=1e-5,
                                   max_grad_norm=self.config.max_grad_norm)
@@ -77,7 +77,7 @@ class PPO(Learner):
         if self.expert and graphs:
             raise InputError("train.cuda_graphs = true: a CUDA graph cannot hold demonstrated rows; set it to false, "
                              "or mix.expert_rows, mix.bc_coef and mix.expert_envs to 0")
-        graphed = graphs and device.type == "cuda" and self.policy.lstm is None
+        graphed = graphs and device.type == "cuda" and self.policy.memory is None
         self.minibatch_step = GraphedStep(self._torch_minibatch, self.optimizer) if graphed else self._torch_minibatch
         self.rng = np.random.default_rng(seed)
         self.rollout_moments: tuple[Tensor, Tensor, float | Tensor] | None = None  # of this rollout, if known
@@ -143,7 +143,7 @@ class PPO(Learner):
         old_logprobs, old_values, advantages, returns = (
             x.reshape(-1) for x in (rows.logprobs, rows.values, rows.advantages, rows.returns))
         advantages = (advantages - moments[0]) / (moments[1] + 1e-8)
-        state = rows.initial_state if self.policy.lstm is not None else None
+        state = rows.initial_state if self.policy.memory is not None else None
         logprobs, entropy, values = self.policy.evaluate(rows.obs, rows.actions, state, rows.episode_starts)
         policy_loss = losses.ppo_policy_loss(logprobs, old_logprobs, advantages, cfg.clip_coef, weight)
         value_loss = losses.clipped_value_loss(values, old_values, returns, cfg.vf_clip_coef, weight)
@@ -173,7 +173,7 @@ class PPO(Learner):
         """Columns of environments where there are enough of them to be a fair sample, else rows drawn at random."""
         count, kind = self.config.num_minibatches, self.config.minibatch
         if kind == "auto":
-            kind = "columns" if self.policy.lstm is not None or buffer.num_envs >= 32 * count else "rows"
+            kind = "columns" if self.policy.memory is not None or buffer.num_envs >= 32 * count else "rows"
         if kind == "columns":
             for columns in buffer.columns(count, self.rng):
                 yield columns, True

@@ -1,9 +1,9 @@
 """A policy's networks as the C kernels take them, for whole rollouts and whole minibatches in single calls.
 
 A policy is covered if it is an MLP on the CPU over flat observations of one dtype; mixtures, flows and chunks of
-actions are covered in rollouts alone. An LSTM before single actions is covered where the caller knows what to do with
-its memory. What the kernels do for a policy has its general counterpart in torch (`Policy`, losses.py), with the same
-results up to rounding.
+actions are covered in rollouts alone. A memory before single actions is covered where the caller knows what to do with
+it. What the kernels do for a policy has its general counterpart in torch (`Policy`, losses.py), with the same results up
+to rounding.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class FusedPolicy:
 
     @classmethod
     def of(cls, policy: Policy, recurrent: bool = False) -> FusedPolicy | None:
-        """None if the policy is not covered; one with an LSTM is only if the caller is ready for it (`recurrent`)."""
+        """None if the policy is not covered; one with a memory is only if the caller is ready for it (`recurrent`)."""
         if not fused.enabled() or torch.is_autocast_enabled("cpu"):
             return None
-        if policy.lstm is not None and not (recurrent and policy.plain and memory_fits(policy.lstm)):
+        if policy.memory is not None and not (recurrent and policy.plain and memory_fits(policy.memory)):
             return None
         if policy.dist.kernel is None or not policy.flatten.covered or not fused.readable(policy):
             return None
@@ -46,7 +46,7 @@ class FusedPolicy:
             layers = [policy.actor.layers]
         elif isinstance(policy.actor, FusedMLP) and isinstance(policy.critic, FusedMLP):
             layers = [policy.actor.layers, policy.critic.layers]
-        elif policy.lstm is not None and (heads := [*_single(policy.actor), *_single(policy.critic)])[1:]:
+        elif policy.memory is not None and (heads := [*_single(policy.actor), *_single(policy.critic)])[1:]:
             layers = [Layers([], heads, "tanh", heads_alone=True)]
         else:
             return None
@@ -85,8 +85,8 @@ class FusedPolicy:
         return tuple((part.network, part.addresses(), part.gradients() if gradients else None) for part in self.layers)
 
     def memory(self, gradients: bool = False) -> kernels.Memory | None:
-        """The LSTM, if there is one, and, if asked for, where its gradients go."""
-        return None if self.policy.lstm is None else memory_of(self.policy.lstm, gradients)
+        """The LSTM or GRU, if there is one, and, if asked for, where its gradients go."""
+        return None if self.policy.memory is None else memory_of(self.policy.memory, gradients)
 
 
 def _single(network: nn.Module) -> list[nn.Linear]:

@@ -30,10 +30,10 @@ def unpack_state(state: Any, first: bool) -> tuple[Any, Any]:
 
 
 class Policy(nn.Module):
-    """Observation → encoder (→ LSTM) → actor and critic, separate or on a shared trunk.
+    """Observation → encoder (→ LSTM or GRU) → actor and critic, separate or on a shared trunk.
 
     Observations are raw rows (n, *obs_shape) in the environment's dtype, actions (n, dim) as ActionSpec says. The
-    recurrent state is one float32 row (n, state_dim) holding the LSTM's hidden and cell state, and what a chunk of
+    recurrent state is one float32 row (n, state_dim) holding the hidden state, the LSTM's cell, and what a chunk of
     actions leaves to be done (`chunks`); state_dim is 0 without either.
 
     Where the environment says which actions may be taken, features are followed by that (`Flatten`), which the networks
@@ -52,7 +52,10 @@ class Policy(nn.Module):
         self.spec = spec
         self.flatten = Flatten(spec, with_mask=True)
         self.encoder = Encoder(self.flatten, config.obs_norm)
-        inputs = config.lstm or self.encoder.dim
+        if config.lstm and config.gru:
+            raise InputError(f"policy.gru = {config.gru}: there is an LSTM already (policy.lstm = {config.lstm}); set "
+                             "one of them to 0")
+        inputs = config.memory or self.encoder.dim
         self.chunks = Chunks(spec.action, config, masked=spec.mask is not None)
         self.dist: Any = make_head(chunked(spec.action, config.chunk), config, inputs)
         self.plain = config.head == "plain" and config.chunk == 1
@@ -60,7 +63,8 @@ class Policy(nn.Module):
         masked = spec.mask is not None and config.chunk > 1
         self.step_dist: Any = make_head(spec.action, config, inputs) if masked else None
         self.lstm = nn.LSTMCell(self.encoder.dim, config.lstm) if config.lstm else None
-        self.memory_dim = 2 * config.lstm
+        self.gru = nn.GRUCell(self.encoder.dim, config.gru) if config.gru else None
+        self.memory_dim = 2 * config.lstm + config.gru
         self.state_dim = self.memory_dim + self.chunks.state_dim
         # A small last actor layer starts the policy near uniform, whatever the observation (Andrychowicz et al. 2021).
         self.actor: nn.Module
@@ -86,6 +90,11 @@ class Policy(nn.Module):
         """All but the critic's, which come last: what a learner trains that reads no values."""
         critic = {id(p) for p in self.critic.parameters()}
         return [p for p in self.parameters() if id(p) not in critic]
+
+    @property
+    def memory(self) -> nn.LSTMCell | nn.GRUCell | None:
+        """What remembers."""
+        return self.gru if self.lstm is None else self.lstm
 
     @property
     def value_head(self) -> nn.Linear:
@@ -115,7 +124,7 @@ class Policy(nn.Module):
 
     def _act_on_chunks(self, obs: Tensor, state: Tensor, noise: Noise | None, first_row: int,
                        deterministic: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The same where chunks are under way; no network runs if no row needs a new one, except for an LSTM."""
+        """The same where chunks are under way; no network runs if no row needs a new one, except for a memory."""
         memory, begun = state[:, :self.memory_dim], state[:, self.memory_dim:]
         due, chunks = self.chunks.due(begun), None
         logprobs = values = torch.zeros(len(obs), device=obs.device)
@@ -125,7 +134,7 @@ class Policy(nn.Module):
             if self.step_dist is None:
                 chunks, logprobs = self._choose(chunks, noise, first_row, deterministic)
                 logprobs = logprobs * due
-        elif self.lstm is not None:
+        elif self.memory is not None:
             memory = self._encode(obs, memory)[1]
         actions, begun = self.chunks.follow(begun, due, chunks)
         if self.step_dist is not None:  # these are logits
@@ -144,7 +153,7 @@ class Policy(nn.Module):
         return actions, dist.log_prob(params, actions)
 
     def heads(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Parameters of the action distribution (n, num_params) and values (n,) of the encoder's or LSTM's features."""
+        """Parameters of the action distribution (n, num_params) and values (n,) of the encoder's or memory's rows."""
         features, allowed = self._apart(features)
         if self.joint is not None and self.joint.usable(features):
             both = self.joint(features)
@@ -178,10 +187,10 @@ class Policy(nn.Module):
                  episode_starts: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Log-probabilities, entropies and values, each (n,), of given rows, with gradients.
 
-        With an LSTM, rows are whole sequences (num_steps, m, …), `state` (m, state_dim) precedes them and is zeroed
+        With a memory, rows are whole sequences (num_steps, m, …), `state` (m, state_dim) precedes them and is zeroed
         before every step where `episode_starts` (num_steps, m) is set; the results are flattened in the same order.
         """
-        if self.lstm is None:
+        if self.memory is None:
             features = self.encoder(self.flatten(obs.reshape(-1, *self.spec.obs_shape)))
         else:
             assert state is not None
@@ -191,33 +200,37 @@ class Policy(nn.Module):
         return logprobs, entropy, values
 
     def action_params(self, obs: Tensor) -> Tensor:
-        """Parameters of the action distribution for raw rows (n, *obs_shape), with gradients (no LSTM)."""
+        """Parameters of the action distribution for raw rows (n, *obs_shape), with gradients (no memory)."""
         return self.params(self.encoder(self.flatten(obs)))
 
     def params(self, features: Tensor) -> Tensor:
-        """The same for features of the encoder or the LSTM."""
+        """The same for features of the encoder or the memory."""
         if self.joint is not None:
             return self.heads(features)[0]
         features, allowed = self._apart(features)
         return self._masked(self.actor(features).float(), allowed)
 
     def unroll(self, obs: Tensor, state: Tensor, episode_starts: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The LSTM over sequences (num_steps, m, *obs_shape): features (num_steps·m, units) and the state after."""
-        assert self.lstm is not None
+        """The memory over sequences (num_steps, m, *obs_shape): features (num_steps·m, units) and the state after."""
+        assert self.memory is not None
         steps, m = obs.shape[:2]
         seen, allowed = self._seen(obs.reshape(-1, *self.spec.obs_shape))
         features = seen.reshape(steps, m, -1)
-        if (done := unroll(self.lstm, features, state, episode_starts)) is not None:
+        if (done := unroll(self.memory, features, state, episode_starts)) is not None:
             return torch.cat((done[0], *allowed), 1), done[1]
-        hidden, cell = state.chunk(2, dim=1)
         keep = None if episode_starts is None else 1 - episode_starts.float().unsqueeze(-1)
         outputs = []
         for t in range(steps):
-            if keep is not None:
-                hidden, cell = hidden * keep[t], cell * keep[t]
-            hidden, cell = self.lstm(features[t], (hidden, cell))
-            outputs.append(hidden)
-        return torch.cat((torch.cat(outputs), *allowed), 1), torch.cat((hidden, cell), 1)
+            state = self._remember(features[t], state if keep is None else state * keep[t])
+            outputs.append(state[:, :self.memory.hidden_size])
+        return torch.cat((torch.cat(outputs), *allowed), 1), state
+
+    def _remember(self, features: Tensor, state: Tensor) -> Tensor:
+        """The state after features (m, dim) have been seen, by torch."""
+        if self.lstm is not None:
+            return torch.cat(self.lstm(features, tuple(state.chunk(2, dim=1))), 1)
+        assert self.gru is not None
+        return self.gru(features, state)
 
     def _seen(self, obs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The encoder's features of raw rows, and apart from them the columns that say what may be done, if any."""
@@ -229,9 +242,9 @@ class Policy(nn.Module):
         """Stable-Baselines3's interface: numpy observations in, actions in the environment's own form out.
 
         obs            one observation or a batch (n, *obs_shape); for Dict and Tuple spaces a dict or tuple of either
-        state          what the last call returned, or None to begin; only policies with an LSTM or with chunks have
-                       one: without it, the LSTM has seen nothing, and a chunk's first action is done. Also of a policy
-                       that sees several pictures at once (env.stack) and is given single ones: their predecessors
+        state          what the last call returned, or None to begin; only policies with a memory or with chunks have
+                       one: without it, the memory has seen nothing, and a chunk's first action is done. Also of a
+                       policy that sees several pictures at once (env.stack) and is given single ones: the ones before
         episode_start  (n,) bool, True forgets the state of the rows where a new episode begins; needed in the first
                        call where single pictures are stacked
         deterministic  act by the mode; otherwise actions are sampled by torch's generator
@@ -268,15 +281,14 @@ class Policy(nn.Module):
                                  "act on it")
 
     def _encode(self, obs: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Features, and the LSTM's state after them; without an LSTM `state` as it is."""
-        if self.lstm is None:
+        """Features, and the memory's state after them; without a memory `state` as it is."""
+        if self.memory is None:
             return self.encoder(self.flatten(obs)), state
         seen, allowed = self._seen(obs)
         state = state[:, :self.memory_dim]
-        after = remember(self.lstm, seen, state)
-        if after is None:
-            after = torch.cat(self.lstm(seen, tuple(state.chunk(2, dim=1))), 1)
-        hidden = after[:, :self.lstm.hidden_size]
+        after = remember(self.memory, seen, state)
+        after = self._remember(seen, state) if after is None else after
+        hidden = after[:, :self.memory.hidden_size]
         return torch.cat((hidden, *allowed), 1), after
 
     @property

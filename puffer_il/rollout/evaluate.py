@@ -248,7 +248,7 @@ def log_likelihood(policy: Policy, demos: Demos) -> float:
     for first, end in zip(demos.episode_starts, demos.episode_ends, strict=True):
         obs, actions = (torch.tensor(array[first:end], device=device) for array in (demos.obs, demos.actions))
         memory = torch.zeros(1, policy.memory_dim, device=device)
-        params = policy.action_params(obs) if policy.lstm is None else (
+        params = policy.action_params(obs) if policy.memory is None else (
             policy.params(policy.unroll(obs[:, None], memory)[0]))
         first = None if size == 1 else torch.arange(size * actions.shape[1], device=device) < actions.shape[1]
         total += float(policy.dist.log_prob(params, actions.repeat(1, size), first).sum())

@@ -1,4 +1,4 @@
-"""Cloning with an LSTM in single calls of the C kernels against torch: the same losses, weights, states and scores."""
+"""Cloning with an LSTM or a GRU in single calls of the C kernels against torch: the same losses, weights and states."""
 
 from __future__ import annotations
 
@@ -49,9 +49,10 @@ def both(action: str, epochs: int, policy: dict[str, Any] | None = None, **bc: A
 
 
 @EACH_SET
-@pytest.mark.parametrize("policy", [{}, {"shared": True}, {"hidden": []}], ids=["separate", "shared", "heads alone"])
+@pytest.mark.parametrize("policy", [{}, {"shared": True}, {"hidden": []}, {"lstm": 0, "gru": 19}],
+                         ids=["separate", "shared", "heads alone", "gru"])
 @pytest.mark.parametrize("action", ["multidiscrete", "box"])
-def test_epochs_with_an_lstm_are_torchs(action: str, policy: dict[str, Any], isa: str) -> None:
+def test_epochs_with_a_memory_are_torchs(action: str, policy: dict[str, Any], isa: str) -> None:
     kernels.use_instruction_set(isa)
     (ours, reported), (theirs, expected) = both(action, 3, policy, ent_coef=0.01)
     for a, b in zip(reported, expected, strict=True):
@@ -60,8 +61,9 @@ def test_epochs_with_an_lstm_are_torchs(action: str, policy: dict[str, Any], isa
         torch.testing.assert_close(p, q, rtol=1e-3, atol=2e-4)
 
 
-def test_states_between_sequences_are_torchs() -> None:
-    (ours, _), (theirs, _) = both("discrete", 0, validation=0.0)
+@pytest.mark.parametrize("policy", [{}, {"lstm": 0, "gru": 19}], ids=["lstm", "gru"])
+def test_states_between_sequences_are_torchs(policy: dict[str, Any]) -> None:
+    (ours, _), (theirs, _) = both("discrete", 0, policy, validation=0.0)
     states = []
     for on, learner in ((True, ours), (False, theirs)):
         fused.enable(on)

@@ -1,5 +1,5 @@
-"""PPO's minibatches of policies with an LSTM in single calls of the C kernels against torch's backpropagation through
-time."""
+"""PPO's minibatches of policies with an LSTM or a GRU in single calls of the C kernels against torch's
+backpropagation through time."""
 
 from __future__ import annotations
 
@@ -69,20 +69,23 @@ def alike(ours: list[Tensor], expected: list[Tensor]) -> None:
 @pytest.mark.parametrize("columns", COLUMNS)
 @pytest.mark.parametrize("heads", HEADS)
 @pytest.mark.parametrize("action", ACTIONS)
-def test_ppo_through_an_lstm_matches_torch(action: str, heads: str, columns: str) -> None:
+@pytest.mark.parametrize("memory", ["lstm", "gru"])
+def test_ppo_through_a_memory_matches_torch(memory: str, action: str, heads: str, columns: str) -> None:
     spec = make_spec(action)
-    learner = ppo_learner(spec, {"lstm": 19} | HEADS[heads], vf_clip_coef=0.2 if columns == "scattered" else 0.0)
+    learner = ppo_learner(spec, {memory: 19} | HEADS[heads], vf_clip_coef=0.2 if columns == "scattered" else 0.0)
     alike(*both_steps(learner, rollout_of(learner, spec, columns == "neighbours"), COLUMNS[columns]))
 
 
 @EACH_SET
 @pytest.mark.parametrize("units", [1, 16, 33, 128])
-def test_lstms_of_every_size_match_torch_over_sequences_of_every_length(units: int, isa: str) -> None:
+@pytest.mark.parametrize("memory", ["lstm", "gru"])
+def test_memories_of_every_size_match_torch_over_sequences_of_every_length(memory: str, units: int, isa: str) -> None:
     kernels.use_instruction_set(isa)
     for steps, envs in ((1, 7), (2, 1), (40, 50)):
         spec = make_spec("multidiscrete", shape=(3, units % 5 + 1))
-        learner = ppo_learner(spec, {"lstm": units, "obs_norm": units != 33})
-        for p in learner.policy.lstm.parameters():  # gates that are neither all open nor all shut
+        learner = ppo_learner(spec, {memory: units, "obs_norm": units != 33})
+        assert learner.policy.memory is not None
+        for p in learner.policy.memory.parameters():  # gates that are neither all open nor all shut
             p.data.mul_(0.3 if units > 16 else 1)
         buffer = rollout_of(learner, spec, num_steps=steps, num_envs=envs)
         if units == 33:  # they are not normalised
@@ -137,6 +140,7 @@ def test_ppo_through_an_lstm_forgets_a_nan_of_an_earlier_call(isa: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(after, before, strict=True))
 
 
-def test_an_lstm_does_not_learn_from_rows_drawn_at_random() -> None:
-    with pytest.raises(InputError, match=r"ppo\.minibatch = 'rows': an LSTM"):
-        ppo_learner(make_spec(), {"lstm": 8}, minibatch="rows")
+@pytest.mark.parametrize("memory", ["lstm", "gru"])
+def test_a_memory_does_not_learn_from_rows_drawn_at_random(memory: str) -> None:
+    with pytest.raises(InputError, match=rf"ppo\.minibatch = 'rows': a policy with a memory \(policy\.{memory} = 8\)"):
+        ppo_learner(make_spec(), {memory: 8}, minibatch="rows")

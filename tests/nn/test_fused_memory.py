@@ -1,4 +1,4 @@
-"""Single steps of an LSTM and whole sequences with their gradients, in C against torch's own."""
+"""Single steps of an LSTM or a GRU and whole sequences with their gradients, in C against torch's own."""
 
 from __future__ import annotations
 
@@ -8,43 +8,51 @@ from torch import Tensor, nn
 
 from puffer_il.kernels import _kernels as kernels
 from puffer_il.nn import fused
-from puffer_il.nn.fused_memory import MOST_MEMORY, remember, unroll
+from puffer_il.nn.fused_memory import MOST_MEMORY, Cell, remember, unroll
 from tests.support.kernels import EACH_SET, error, random
 
+EACH_CELL = pytest.mark.parametrize("kind", [nn.LSTMCell, nn.GRUCell], ids=["lstm", "gru"])
 
-def exact(lstm: nn.LSTMCell) -> nn.LSTMCell:
-    copy = nn.LSTMCell(lstm.input_size, lstm.hidden_size, dtype=torch.float64)
-    copy.load_state_dict(lstm.state_dict())
+
+def exact(cell: Cell) -> Cell:
+    copy = type(cell)(cell.input_size, cell.hidden_size, dtype=torch.float64)
+    copy.load_state_dict(cell.state_dict())
     return copy
 
 
-def in_float64(lstm: nn.LSTMCell, x: Tensor, state: Tensor) -> Tensor:
-    return torch.cat(exact(lstm)(x.double(), tuple(state.double().chunk(2, dim=1))), 1)
+def step(cell: Cell, x: Tensor, state: Tensor) -> Tensor:
+    """The state after one step, by torch's own module."""
+    if isinstance(cell, nn.GRUCell):
+        return cell(x, state)
+    return torch.cat(cell(x, tuple(state.chunk(2, dim=1))), 1)
 
 
-def sequences_in_float64(lstm: nn.LSTMCell, x: Tensor, state: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
-    hidden, cell = state.double().chunk(2, dim=1)
+def state_of(cell: Cell, rows: int) -> Tensor:
+    return 2 * random(rows, cell.hidden_size * (1 if isinstance(cell, nn.GRUCell) else 2), seed=1)
+
+
+def sequences(cell: Cell, x: Tensor, state: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
     outputs = []
     for seen, start in zip(x, starts, strict=True):
-        keep = 1 - start.double()[:, None]
-        hidden, cell = lstm(seen, (hidden * keep, cell * keep))
-        outputs.append(hidden)
-    return torch.cat(outputs), torch.cat((hidden, cell), 1)
+        state = step(cell, seen, state * (1 - start.double()[:, None]))
+        outputs.append(state[:, :cell.hidden_size])
+    return torch.cat(outputs), state
 
 
 @EACH_SET
+@EACH_CELL
 @pytest.mark.parametrize("units", [1, 7, 16, 40, 129])
 @torch.no_grad()
-def test_a_step_of_any_size_is_torchs(units: int, isa: str) -> None:
+def test_a_step_of_any_size_is_torchs(units: int, kind: type[Cell], isa: str) -> None:
     kernels.use_instruction_set(isa)
     torch.manual_seed(0)
     for inputs, rows in ((1, 1), (5, 7), (33, 130)):
-        lstm = nn.LSTMCell(inputs, units)
-        x, state = 3 * random(rows, inputs), 2 * random(rows, 2 * units, seed=1)
+        cell = kind(inputs, units)
+        x, state = 3 * random(rows, inputs), state_of(cell, rows)
         before = state.clone()
-        after = remember(lstm, x, state)
+        after = remember(cell, x, state)
         assert after is not None and torch.equal(state, before)
-        assert error([after], [in_float64(lstm, x, state)]) < 1e-6
+        assert error([after], [step(exact(cell), x.double(), state.double())]) < 1e-6
 
 
 @torch.no_grad()
@@ -69,19 +77,21 @@ def test_torch_steps_where_gradients_are_wanted_and_what_the_kernels_do_not_cove
 
 
 @EACH_SET
+@EACH_CELL
 @pytest.mark.parametrize(("inputs", "units"), [(3, 8), (17, 33), (40, 128)])
-def test_gradients_through_sequences_are_torchs(inputs: int, units: int, isa: str) -> None:
+def test_gradients_through_sequences_are_torchs(inputs: int, units: int, kind: type[Cell], isa: str) -> None:
     kernels.use_instruction_set(isa)
     torch.manual_seed(0)
     for steps, columns in ((1, 1), (5, 7), (20, 60)):
-        lstm, state = nn.LSTMCell(inputs, units), random(columns, 2 * units, seed=1)
+        cell = kind(inputs, units)
+        state = state_of(cell, columns)
         x, g = random(steps, columns, inputs).requires_grad_(), random(steps * columns, units, seed=2)
         starts = random(steps, columns, seed=3) > 0.8
-        found = unroll(lstm, x, state, starts)
+        found = unroll(cell, x, state, starts)
         assert found is not None and not found[1].requires_grad
-        ours = [*found, *torch.autograd.grad(found[0], [x, *lstm.parameters()], g)]
-        reference, y = exact(lstm), x.detach().double().requires_grad_()
-        hidden, after = sequences_in_float64(reference, y, state, starts)
+        ours = [*found, *torch.autograd.grad(found[0], [x, *cell.parameters()], g)]
+        reference, y = exact(cell), x.detach().double().requires_grad_()
+        hidden, after = sequences(reference, y, state.double(), starts)
         expected = [hidden, after, *torch.autograd.grad(hidden, [y, *reference.parameters()], g.double())]
         assert error(ours, expected) < 5e-6
 

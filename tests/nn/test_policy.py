@@ -55,8 +55,9 @@ def test_every_step_has_noise_of_its_own_and_rows_theirs_whoever_asks(space):
     assert not torch.equal(policy.act(obs, noise=noise)[0], first)
 
 
-def test_lstm_evaluation_equals_step_by_step_acting_across_episode_starts():
-    policy = make_policy(SPACES["discrete"], lstm=8)
+@pytest.mark.parametrize("memory", ["lstm", "gru"])
+def test_evaluation_equals_step_by_step_acting_across_episode_starts(memory, route):
+    policy = make_policy(SPACES["discrete"], **{memory: 8})
     steps, n = 12, 5
     obs, starts = torch.randn(steps, n, 4), torch.rand(steps, n) < 0.3
     first = torch.randn(n, policy.state_dim)
@@ -70,8 +71,9 @@ def test_lstm_evaluation_equals_step_by_step_acting_across_episode_starts():
     torch.testing.assert_close(values_again, torch.cat(values))
 
 
-def test_lstm_remembers_and_forgets_at_episode_starts():
-    policy = make_policy(SPACES["box"], lstm=8)
+@pytest.mark.parametrize("memory", ["lstm", "gru"])
+def test_a_memory_remembers_and_forgets_at_episode_starts(memory, route):
+    policy = make_policy(SPACES["box"], **{memory: 8})
     obs = np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32)
     first, state = policy.predict(obs, deterministic=True)
     later, _ = policy.predict(obs, state, np.array([False, True]), deterministic=True)
@@ -141,7 +143,7 @@ def test_normalisation_moves_only_when_told():
     assert not torch.allclose(policy.value(obs), before)
 
 
-@pytest.mark.parametrize("changes", [{}, {"lstm": 8}])
+@pytest.mark.parametrize("changes", [{}, {"lstm": 8}, {"gru": 8}])
 def test_stable_baselines3_evaluates_our_policy(changes):
     policy = make_policy(ActionSpec(nvec=(2,)), **changes)
     mean, std = evaluate_policy(policy, gymnasium.make("CartPole-v1"), n_eval_episodes=3, warn=False)
@@ -158,3 +160,8 @@ def test_stable_baselines3_evaluates_continuous_and_categorical(name):
                        (ObsField("obs", np.dtype(np.int32), (), 0, categories=16),))
     mean, _ = evaluate_policy(Policy(spec, PolicyConfig(hidden=(8,))), env, n_eval_episodes=2, warn=False)
     assert np.isfinite(mean)
+
+
+def test_a_policy_has_one_memory():
+    with pytest.raises(InputError, match=r"policy\.gru = 4: there is an LSTM already \(policy\.lstm = 8\)"):
+        make_policy(SPACES["box"], lstm=8, gru=4)

@@ -187,8 +187,8 @@ def test_rollouts_in_one_call_are_those_that_python_steps(env: str, num_envs: in
 @pytest.mark.parametrize("policy", [
     {"shared": True}, {"activation": "silu", "hidden": (64, 64)}, {"obs_norm": False},
     {"hidden": (128,), "activation": "relu"}, {"hidden": (9, 8, 7), "activation": "elu"},
-    {"lstm": 19}, {"lstm": 64, "shared": True, "obs_norm": False},
-], ids=["shared", "silu", "raw", "wide", "deep", "lstm", "lstm and shared"])
+    {"lstm": 19}, {"lstm": 64, "shared": True, "obs_norm": False}, {"gru": 19},
+], ids=["shared", "silu", "raw", "wide", "deep", "lstm", "lstm and shared", "gru"])
 @pytest.mark.parametrize("env", ["cartpole", "pendulum", "troop"])
 def test_whatever_the_policy(env: str, policy: dict[str, Any], collect: Callable[..., Any]) -> None:
     assert_same(collect(env, [True] * 2, **policy), collect(env, [False] * 2, **policy))
@@ -243,9 +243,10 @@ def test_many_ends_are_all_kept(collect: Callable[..., Any], monkeypatch: pytest
         assert (rows["episode_lengths"] == 1).all() and rows["episode_starts"].all()
 
 
-@pytest.mark.parametrize("num_envs", [1, 8, 401])
-def test_what_an_lstm_remembers_goes_along_whoever_steps(num_envs: int, collect: Callable[..., Any]) -> None:
-    keys = {"num_envs": num_envs, "lstm": 12}
+@pytest.mark.parametrize(("num_envs", "memory"), [(1, "lstm"), (8, "gru"), (401, "lstm")])
+def test_what_a_memory_remembers_goes_along_whoever_steps(num_envs: int, memory: str,
+                                                          collect: Callable[..., Any]) -> None:
+    keys = {"num_envs": num_envs, memory: 12}
     expected = collect("cartpole", [False] * 5, **keys)
     assert_same(collect("cartpole", [True, False, True, True, False], **keys), expected)
     assert_same(collect("cartpole", [True] * 5, threads=1, **keys), expected)
@@ -253,9 +254,10 @@ def test_what_an_lstm_remembers_goes_along_whoever_steps(num_envs: int, collect:
 
 
 @EACH_SET
-def test_an_lstm_acts_alike_whatever_the_instruction_set(isa: str, collect: Callable[..., Any]) -> None:
+def test_a_memory_acts_alike_whatever_the_instruction_set(isa: str, collect: Callable[..., Any]) -> None:
     kernels.use_instruction_set(isa)
-    assert_same(collect("crowd", [True] * 2, lstm=40), collect("crowd", [False] * 2, lstm=40))
+    for keys in ({"lstm": 40}, {"gru": 24}):
+        assert_same(collect("crowd", [True] * 2, **keys), collect("crowd", [False] * 2, **keys))
 
 
 def test_what_is_not_covered_is_left_to_python(collect: Callable[..., Any]) -> None:

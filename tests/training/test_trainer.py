@@ -177,10 +177,12 @@ def test_cuda_is_refused_where_there_is_none(tmp_path):
             run(tiny("ppo", tmp_path / "run", train__device="cuda"))
 
 
-def test_lstm_policies_train_and_resume(tmp_path):
-    run(tiny("ppo", tmp_path / "whole", policy__lstm=8))
-    run(tiny("ppo", tmp_path / "cut", policy__lstm=8), interrupt_after=2)
-    run(tiny("ppo", tmp_path / "cut", policy__lstm=8), resume=True)
+@pytest.mark.parametrize("memory", ["lstm", "gru"])
+def test_policies_with_a_memory_train_and_resume(tmp_path, memory):
+    keys = {f"policy__{memory}": 8}
+    run(tiny("ppo", tmp_path / "whole", **keys))
+    run(tiny("ppo", tmp_path / "cut", **keys), interrupt_after=2)
+    run(tiny("ppo", tmp_path / "cut", **keys), resume=True)
     assert same_state(final_state(tmp_path / "whole")["policy"], final_state(tmp_path / "cut")["policy"])
 
 
@@ -208,15 +210,16 @@ def test_a_run_that_goes_on_with_other_parameters_has_them(tmp_path, name, monke
 
 
 def test_subsampled_demonstrations_have_no_sequences_for_an_lstm(tmp_path, demos):
-    with pytest.raises(InputError, match=r"demos\.subsample = 3: an LSTM"):
-        run(tiny("bc", tmp_path / "run", demos__source=str(demos), demos__subsample=3, policy__lstm=4))
+    for key, name in (("lstm", "an LSTM"), ("gru", "a GRU")):
+        with pytest.raises(InputError, match=rf"demos\.subsample = 3: {name} .*policy\.{key} to 0"):
+            run(tiny("bc", tmp_path / key, demos__source=str(demos), demos__subsample=3, **{f"policy__{key}": 4}))
 
 
 # One check per shared key: two runs that differ in it alone must differ where the key says so.
 WEIGHTS = {
     "env.name": "acrobot", "env.num_envs": 16, "env.kwargs": {"gravity": 20.0},
     "policy.hidden": [8], "policy.activation": "relu", "policy.shared": True, "policy.obs_norm": False,
-    "policy.lstm": 4, "train.precision": "bfloat16",
+    "policy.lstm": 4, "policy.gru": 4, "train.precision": "bfloat16",
     "train.total_steps": 512, "train.num_steps": 16, "train.seed": 2,
 }
 CONTINUOUS = {"policy.squash": True, "policy.init_log_std": -1.0, "policy.state_std": True}

@@ -114,7 +114,7 @@ def executed_logprobs(policy: Policy, rollout: Any) -> Tensor:
     those that it clipped."""
     actions, logprobs = rollout["actions"].flatten(0, 1), rollout["logprobs"].flatten()
     index = policy.dist.clipped(actions).nonzero()[:, 0]
-    if policy.lstm is not None or len(index) == 0:
+    if policy.memory is not None or len(index) == 0:
         return logprobs
     obs, logprobs = rollout["obs"].flatten(0, 1), logprobs.clone()  # PPO needs the stored ones
     for part in index.split(PASS_ROWS):

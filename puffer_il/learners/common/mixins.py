@@ -28,7 +28,7 @@ from puffer_il.learners.common.demo_rows import DemoRows, DemoSequences, load_ro
 from puffer_il.nn import FlatAdam, Policy
 from puffer_il.rollout.buffer import RolloutBuffer
 
-SEQUENCE = 16  # steps of a chunk of demonstrations for an LSTM
+SEQUENCE = 16  # steps of a chunk of demonstrations for a memory
 
 
 def wants(config: MixConfig) -> str:
@@ -63,7 +63,7 @@ class ExpertRows:
     def __init__(self, config: MixConfig, demos: Demos | None, policy: Policy, optimizer: FlatAdam,
                  device: torch.device) -> None:
         self.config, self.policy, self.device = config, policy, device
-        self.length = SEQUENCE if policy.lstm is not None else 0
+        self.length = SEQUENCE if policy.memory is not None else 0
         self.count = max(1, config.batch_size // max(1, self.length))
         self.gradient = optimizer.grad[:sum(p.numel() for p in policy.actor_parameters())]
         self.own = 1.0
@@ -74,7 +74,7 @@ class ExpertRows:
         self.sources: list[tuple[DemoRows, Array | None, float]] = []  # of this update: rows, their limits, weight
 
     def start(self, progress: float, buffer: RolloutBuffer) -> None:
-        """An update begins: what is demonstrated, with what weight, and what precedes it for an LSTM."""
+        """An update begins: what is demonstrated, with what weight, and what precedes it for a memory."""
         cfg, self.sources, driven = self.config, [], 0.0
         if self.rows is not None:
             self.sources.append((self.rows, self.limits, cfg.expert_rows + cfg.bc_coef * cfg.bc_final ** progress))

@@ -363,9 +363,10 @@ def make_engine(policy: Policy, cfg: SACConfig, activation: str, device: torch.d
                 seed: int) -> SoftQ | SoftActorCritic:
     """The engine that fits the policy's actions. InputError, a line, where none does."""
     action = policy.spec.action
-    if policy.lstm is not None:
-        raise InputError(f"policy.lstm = {policy.lstm.hidden_size}: a replay holds single transitions, not sequences; "
-                         "set policy.lstm to 0")
+    if policy.memory is not None:
+        key = "lstm" if policy.gru is None else "gru"
+        raise InputError(f"policy.{key} = {policy.memory.hidden_size}: a replay holds single transitions, not "
+                         "sequences; set it to 0")
     if len(action.nvec) > 1:
         raise InputError(f"{policy.spec.name}: actions of {len(action.nvec)} discrete parts {action.nvec} have no "
                          "soft Q in closed form; use an on-policy algorithm (puffer-il algos lists them)")

@@ -57,7 +57,7 @@ def tabulate(policy: Policy) -> Array:
     spec = policy.spec
     field = spec.obs_fields[0]
     states = field.categories if len(spec.obs_fields) == 1 else 0
-    if not states or len(spec.action.nvec) != 1 or policy.lstm is not None:
+    if not states or len(spec.action.nvec) != 1 or policy.memory is not None:
         raise InputError(f"{spec.name}: only a policy without memory, from one category to one discrete action, has a "
                          "table")
     device = next(policy.parameters()).device

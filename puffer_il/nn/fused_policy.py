@@ -2,8 +2,8 @@
 
 A policy is covered if it is an MLP on the CPU over flat observations of one dtype; mixtures, flows and chunks of
 actions are covered in rollouts alone. A memory before single actions is covered where the caller knows what to do with
-it. What the kernels do for a policy has its general counterpart in torch (`Policy`, losses.py), with the same results up
-to rounding.
+it. What the kernels do for a policy has its general counterpart in torch (`Policy`, losses.py), with the same results
+up to rounding.
 """
 
 from __future__ import annotations

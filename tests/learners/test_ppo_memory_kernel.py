@@ -76,6 +76,13 @@ def test_ppo_through_a_memory_matches_torch(memory: str, action: str, heads: str
     alike(*both_steps(learner, rollout_of(learner, spec, columns == "neighbours"), COLUMNS[columns]))
 
 
+@pytest.mark.parametrize("spread", [{"squash": True}, {"state_std": True}], ids=str)
+def test_ppo_through_a_memory_matches_torch_whatever_the_gaussian(spread: dict[str, bool]) -> None:
+    spec = make_spec("box")
+    learner = ppo_learner(spec, {"lstm": 19, **spread})
+    alike(*both_steps(learner, rollout_of(learner, spec), slice(0, 37)))
+
+
 @EACH_SET
 @pytest.mark.parametrize("units", [1, 16, 33, 128])
 @pytest.mark.parametrize("memory", ["lstm", "gru"])

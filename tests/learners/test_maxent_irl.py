@@ -144,7 +144,7 @@ def test_experiments_without_hidden_layers_are_shipped():
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"policy": {"hidden": [64]}}, r"policy.hidden = \(64,\): the policy of maxent_irl is a table"),
-    ({"policy": {"lstm": 4}}, "neither lstm nor shared"),
+    ({"policy": {"lstm": 4}}, "neither lstm, gru nor shared"),
     ({"features": "nowhere.npy"}, "maxent_irl.features = 'nowhere.npy': cannot be read"),
     ({"features": "{folder}/features.npy", "reward": "state_action"}, r"float64 \(45, 3\).*must be \(45, 4, 'K'\)"),
     ({"env": "cartpole"}, "cartpole has no table of transitions"),

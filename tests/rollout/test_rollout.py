@@ -325,10 +325,11 @@ def test_a_resumed_run_is_the_run_that_was_not_stopped(algo: str, tmp_path: Path
         assert same_state(expected[part], got[part]), part
 
 
-@pytest.mark.parametrize("algo", ["ppo", "gail"])
-def test_kernels_and_torch_learn_alike(algo: str, tmp_path: Path, demos: Path) -> None:
+@pytest.mark.parametrize(("algo", "policy"), [("ppo", {}), ("gail", {}), ("gail", {"policy__lstm": 16})], ids=str)
+def test_kernels_and_torch_learn_alike(algo: str, policy: dict[str, Any], tmp_path: Path, demos: Path) -> None:
     """Twenty updates from the same seed: the same numbers but for rounding."""
-    keys = MANY | {"train__total_steps": 20 * 32 * 32} | ({"demos__source": str(demos)} if algo == "gail" else {})
+    keys = MANY | policy | {"train__total_steps": 20 * 32 * 32}
+    keys |= {"demos__source": str(demos)} if algo == "gail" else {}
     curves = [run(tiny(algo, tmp_path / str(on), train__fused=on, **keys)).metrics[:20] for on in (True, False)]
     assert [len(curve) for curve in curves] == [20, 20]
     names = {name for name in curves[0][0] if name.split("/")[0] in ("losses", "disc", "rollout")}

@@ -1,4 +1,5 @@
-"""Cliffs: what one key more costs, per step or sample, beside the nearest plain option, whole loops on one thread.
+"""Cliffs: what one key more costs, per step or sample, beside the nearest plain option. Measured are the processor's
+seconds of whole loops on one thread, which other programs change least.
 
 Where a key changes the size of a network, its cost is divided by how many more multiply-adds an iteration has. What
 then costs more than STEEP times as much must be told by a notice of the run ("… takes up to N times as long"), or the
@@ -9,6 +10,7 @@ import re
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,12 +37,13 @@ class Walk(NamedTuple):
 
 
 def standard_walks(folder: Path) -> list[Walk]:
-    """Around PPO, GAIL and BC; environments that they need are written into `folder`."""
+    """Around PPO, GAIL, BC and SAC; environments that they need are written into `folder`."""
     small: Keys = {"env.num_envs": 512, "train.num_steps": 64}
     few: Keys = {"train.num_steps": 128, "ppo.update_epochs": 4}
-    pendulum: Keys = {"env.name": "pendulum", "demos.source": str(shipped_path("pendulum")), "bc.patience": 0}
+    pendulum: Keys = {"env.name": "pendulum", "demos.source": str(shipped_path("pendulum"))}
     bc: Keys = {"bc.patience": 0}
-    wide: Keys = {"env.num_envs": 64, "train.num_steps": 64}
+    sac: Keys = {"env.num_envs": 64, "train.num_steps": 8}
+    wide: Keys = {"env.num_envs": 16, "train.num_steps": 64, "demos.source": ""}
     return [
         Walk("2×64", "ppo", small, keys("policy", "hidden", DEEP, DEEPEST, TOO_DEEP, [64, 65], [64]) |
              keys("policy", "activation", "relu", "silu", "elu") | keys("policy", "shared", True) |
@@ -51,8 +54,8 @@ def standard_walks(folder: Path) -> list[Walk]:
             "policy", "hidden", [513, 513], [1024, 1024])),
         Walk("2×2,048", "ppo", wide | {"policy.hidden": [2048, 2048]}, keys("policy", "hidden", [2049, 2049])),
         Walk("24 environments", "ppo", few | {"env.num_envs": 24}, keys("env", "num_envs", 23, 16)),
-        Walk("16 environments", "ppo", few | {"env.num_envs": 16}, keys("env", "num_envs", 8)),
-        Walk("a continuous action", "ppo", small | {"env.name": "pendulum"}, keys("policy", "squash", True) |
+        Walk("12 environments", "ppo", few | {"env.num_envs": 12}, keys("env", "num_envs", 8)),
+        Walk("a continuous action", "ppo", small | pendulum, keys("policy", "squash", True) |
              keys("policy", "state_std", True)),
         *(Walk(f"{dims} action dimensions", "ppo", wide | {"env.name": write_env(folder, dims)},
                {f"{dims + 1} dimensions": {"env.name": write_env(folder, dims + 1)}}) for dims in (64, 256)),
@@ -64,8 +67,12 @@ def standard_walks(folder: Path) -> list[Walk]:
              keys("mix", "expert_rows", 0.2) | keys("policy", "hidden", DEEP) | keys("policy", "shared", True)),
         Walk("discrete", "bc", bc, keys("bc", "loss", "mse") | keys("bc", "label_smoothing", 0.1) |
              keys("bc", "class_balanced", True) | keys("demos", "weighting", "rank") | keys("bc", "ent_coef", 0.01) |
-             keys("bc", "validation", 0.0) | keys("bc", "window", 1000) | keys("policy", "hidden", DEEP)),
-        Walk("continuous", "bc", pendulum, keys("bc", "loss", "mse") | keys("demos", "weighting", "rank") |
+             keys("bc", "validation", 0.0) | keys("bc", "window", 2000) | keys("policy", "hidden", DEEP)),
+        Walk("continuous", "sac", sac | pendulum, keys("policy", "hidden", DEEP) |
+             keys("policy", "state_std", True) | keys("policy", "shared", True) | keys("policy", "activation", "relu") |
+             keys("sac", "critic_hidden", [128] * 4) | keys("sac", "critic_norm", False) |
+             keys("sac", "target_negentropy", 1.0)),
+        Walk("continuous", "bc", bc | pendulum, keys("bc", "loss", "mse") | keys("demos", "weighting", "rank") |
              keys("policy", "state_std", True) | keys("policy", "hidden", DEEP)),
     ]
 
@@ -88,8 +95,8 @@ def cliffs(results: list[dict[str, Any]], walks: Sequence[Walk], rounds: int, se
                 fused.forget()  # what an earlier loop has been told
                 loops.append(Loop(walk.algo, {"train.threads": 1, **walk.plain, **turned}, stack, seconds))
             names = [f"plain: {walk.name}", *walk.turned]
-            done = interleave([Entry(name, loop) for name, loop in zip(names, loops, strict=True)], rounds,
-                              lambda line: say(f"cliffs: {line}"))
+            done = interleave([Entry(name, partial(_cpu, loop)) for name, loop in zip(names, loops, strict=True)],
+                              rounds, lambda line: say(f"cliffs: {line}"))
         plain = multiply_adds(loops[0])
         for result, loop in zip(done, loops, strict=True):
             growth = max(1.0, multiply_adds(loop) / plain)
@@ -99,11 +106,18 @@ def cliffs(results: list[dict[str, Any]], walks: Sequence[Walk], rounds: int, se
             results.append(found | {"steep": cost is not None and is_steep(cost["median"] / growth, found["told"])})
 
 
+def _cpu(loop: Loop) -> dict[str, Any]:
+    sample = loop()
+    return sample | {"seconds": sample["cpu_seconds"]}
+
+
 def multiply_adds(loop: Loop) -> float:
     """Of an iteration's matrices, per row: forward 1, forward and backward 3, with a gradient penalty 6 beside."""
     learner: Any = loop.run.learner
     config, penalty = loop.run.config, 0
     total = float(_weights(learner.policy)) * (1 + 3 * config.ppo.update_epochs if hasattr(config, "ppo") else 3)
+    if hasattr(learner, "engine"):
+        total += 3 * sum(_weights(part) for part in vars(learner.engine).values() if isinstance(part, nn.Module))
     if hasattr(learner, "discriminator"):
         penalty = 2 if learner.config.gp_coef else 0
         rows = learner.config.disc_updates * 2 * min(loop.rows // 2, 4096)

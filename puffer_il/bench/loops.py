@@ -59,12 +59,13 @@ class Loop:
     def __call__(self) -> dict[str, Any]:
         set_threads(self.run.config.train)  # others may have run meanwhile, in the same process
         stages = dict.fromkeys(STAGES, 0.0)
-        steps, begin = self.run.env_steps, time.perf_counter()
+        steps, begin, cpu = self.run.env_steps, time.perf_counter(), time.process_time()
         for _ in range(self.repeats):
             self.run.iterate()
             for stage in STAGES:
                 stages[stage] += self.run.phases[stage]
-        return {"steps": self.run.env_steps - steps, "seconds": time.perf_counter() - begin, "stages": stages}
+        return {"steps": self.run.env_steps - steps, "seconds": time.perf_counter() - begin,
+                "cpu_seconds": time.process_time() - cpu, "stages": stages}
 
 
 class _Heard(Logger):

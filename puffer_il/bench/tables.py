@@ -202,9 +202,10 @@ def cliff_tables(entries: Entries) -> list[Table]:
     steep = [f"{e['algo']}, {e['walk']}: {e['name']}" for e in entries if e["steep"]]
     columns = ("algorithm", "key", "rows/s", "range", "cost", "range", "growth", "cost over growth", "told")
     return [Table("Cliffs: one key more", columns, found, (
-        "Whole loops on one thread; the cost is the time of a step or sample over that of the plain experiment above "
-        "it, pair by pair. 'growth' is how many more multiply-adds an iteration has, where a key changes the size of a "
-        f"network. What costs more than {STEEP} times as much is a cliff, unless a notice of the run tells its cost.",
+        "Whole loops on one thread; the cost is the processor's time of a step or sample over that of the plain "
+        "experiment above it, pair by pair. 'growth' is how many more multiply-adds an iteration has, where a key "
+        f"changes the size of a network. What costs more than {STEEP} times as much is a cliff, unless a notice of the "
+        "run tells its cost.",
         f"Cliffs: {'; '.join(steep) or 'none'}."))]
 
 

@@ -15,7 +15,7 @@ WHAT = {"throughput": "whole training loops, and peak memory (the default)",
         "rows": "rows of a Dict and rows with action masks against plain ones",
         "mlp": "fused networks against torch",
         "all": "all of the above",
-        "cliffs": "one key more of PPO, GAIL and BC beside the plain ones; fails (1) where it costs too much",
+        "cliffs": "one key more of PPO, GAIL, BC and SAC beside the plain ones; fails (1) where it costs too much",
         "mujoco": "the MuJoCo environments beside EnvPool's, which is installed on first use in PUFFER_IL_PEERS",
         "locomotion": "GAIL's time to the expert on hopper and halfcheetah; with --peers imitation and TorchRL too",
         "scores": "how well and how soon every algorithm learns, by whole training runs; this takes hours"}

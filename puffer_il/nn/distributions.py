@@ -247,10 +247,14 @@ def total(terms: Tensor, counts: Tensor | None) -> Tensor:
 def make_kernel(choices: tuple[int, ...], center: Sequence[float] = (), scale: Sequence[float] = (),
                 squash: bool = False, state_std: bool = False) -> Any:
     """The C kernels' form of a distribution, None if it is larger than they are made for."""
-    dims = len(choices) or len(center)
-    if dims > kernels.MAX_ACTION_DIMS or sum(choices) > kernels.MAX_ACTION_PARAMS:
+    if not fits(len(choices) or len(center), sum(choices)):
         return None
     return kernels.Distribution(choices, tuple(center), tuple(scale), squash, state_std)
+
+
+def fits(dims: int, parameters: int) -> bool:
+    """True if the C kernels have room for a distribution of this size."""
+    return bool(dims <= kernels.MAX_ACTION_DIMS and parameters <= kernels.MAX_ACTION_PARAMS)
 
 
 def draw(kernel: Any, log_std: Tensor | None, params: Tensor, noise: Noise, first_row: int,

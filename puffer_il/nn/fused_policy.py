@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import puffer_il.kernels._kernels as kernels
 from puffer_il.nn import fused
+from puffer_il.nn.distributions import fits
 from puffer_il.nn.flow import Flow
 from puffer_il.nn.fused import FusedMLP, Layers, address
 from puffer_il.nn.fused_memory import memory_fits, memory_of
@@ -28,6 +29,7 @@ class FusedPolicy:
     def __init__(self, policy: Policy, layers: list[Layers]) -> None:
         self.policy, self.layers = policy, layers
         self.distribution = policy.dist.kernel
+        self._networks: dict[bool, tuple[Any, ...]] = {}  # looking for addresses takes as long as a small minibatch
 
     @classmethod
     def of(cls, policy: Policy, recurrent: bool = False) -> FusedPolicy | None:
@@ -36,7 +38,10 @@ class FusedPolicy:
             return None
         if policy.memory is not None and not (recurrent and policy.plain and memory_fits(policy.memory)):
             return None
-        if policy.dist.kernel is None or not policy.flatten.covered or not fused.readable(policy):
+        if not policy.flatten.covered or not fused.readable(policy):
+            return None
+        if policy.dist.kernel is None:
+            _tell_size(policy)
             return None
         if policy.joint is not None:
             layers = [policy.joint]
@@ -82,11 +87,23 @@ class FusedPolicy:
 
     def networks(self, gradients: bool = False) -> tuple[Any, ...]:
         """Of each its shape, its parameters' addresses and, if asked for, those of their gradients."""
-        return tuple((part.network, part.addresses(), part.gradients() if gradients else None) for part in self.layers)
+        if gradients not in self._networks:
+            self._networks[gradients] = tuple((part.network, part.addresses(), part.gradients() if gradients else None)
+                                              for part in self.layers)
+        return self._networks[gradients]
 
     def memory(self, gradients: bool = False) -> kernels.Memory | None:
         """The LSTM or GRU, if there is one, and, if asked for, where its gradients go."""
         return None if self.policy.memory is None else memory_of(self.policy.memory, gradients)
+
+
+def _tell_size(policy: Policy) -> None:
+    """A notice where the distribution is too large for the kernels."""
+    dims, parameters = policy.chunks.size * policy.spec.action.dim, getattr(policy.dist, "num_params", 0)
+    if not fits(dims, parameters):
+        most = f"{kernels.MAX_ACTION_DIMS} with {kernels.MAX_ACTION_PARAMS:,}"
+        fused.fall_back(f"{dims:,} action dimensions with {parameters:,} parameters (the kernels cover up to {most})",
+                        fused.TORCH_TIMES)
 
 
 def _single(network: nn.Module) -> list[nn.Linear]:

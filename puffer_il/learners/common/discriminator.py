@@ -15,6 +15,7 @@ from puffer_il.nn import FusedMLP, Layers, address, fused, mlp
 
 PENALTIES = {"interpolated": 1, "zero_centred": 2}  # numbers of the kernels, as are those of the losses
 LOSSES = {"bce": 0, "least_squares": 1, "wasserstein": 2}
+SPECTRAL_TIMES = 3  # as long as the kernels a loop takes whose discriminator torch trains, measured by bench cliffs
 
 
 class Discriminator(Inputs):
@@ -51,6 +52,8 @@ class Discriminator(Inputs):
     def kernel_layers(self) -> Layers | None:
         """The network's layers if it is nothing but a fused one whose weights are its parameters."""
         net = self.net
+        if self.spectral_norm and fused.enabled() and fused.readable(net):
+            fused.fall_back("spectral_norm = true", SPECTRAL_TIMES)
         if not isinstance(net, FusedMLP) or self.encoder.convs or self.spectral_norm:
             return None
         usable = fused.enabled() and not net.layers.refusal and not torch.is_autocast_enabled("cpu")

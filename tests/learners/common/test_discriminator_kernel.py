@@ -13,6 +13,7 @@ from puffer_il.core.spec import EnvSpec
 from puffer_il.kernels import _kernels as kernels
 from puffer_il.learners.common.discriminator import LOSSES
 from puffer_il.learners.gail import GAIL
+from puffer_il.nn import fused
 from puffer_il.nn.losses import bernoulli_entropy, discriminator_loss
 from tests.support.kernel_learners import (
     CPU,
@@ -154,8 +155,10 @@ def test_discriminator_kernel_forgets_a_nan_of_an_earlier_call(isa: str) -> None
 
 @pytest.mark.parametrize("changes", [{"spectral_norm": True}, {"disc_hidden": [8] * 9}])
 def test_discriminators_that_the_kernels_do_not_cover_learn_by_torch(changes: dict[str, Any]) -> None:
+    fused.forget()
     learner = gail_learner(make_spec(), **changes)
     check_that_torch_steps(learner, learner.demo_paired)
+    assert any("torch computes this" in notice for notice in fused.take_notices())
 
 
 def test_a_loss_that_the_kernels_do_not_know_is_computed_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,8 @@ class Named(Arrays):
         super().__init__({name: None for name in names if name in file}, file.source)
         self._file = file
 
-    def _decoded(self, key: str) -> Array:
-        return self._file.rows(key)
+    def __getitem__(self, key: str) -> Array:
+        return self._file.rows(key)  # which says what the file holds instead, where it is not there
 
     def lazy(self, key: str) -> Lazy | None:
         found = self._file.lazy(key)

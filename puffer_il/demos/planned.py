@@ -74,7 +74,7 @@ class _Numbers(Arrays):
         super().__init__(dict.fromkeys(file.keys), file.source, remedy=file.remedy)
         self.where, self._file, self._numbers = file.where, file, numbers
 
-    def _decoded(self, key: str) -> Array:
+    def __getitem__(self, key: str) -> Array:
         return self._numbers[key] if key in self._numbers else self._file[key]
 
     def shape(self, key: str) -> tuple[int, ...]:

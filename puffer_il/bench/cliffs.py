@@ -47,7 +47,8 @@ def standard_walks(folder: Path) -> list[Walk]:
     return [
         Walk("2×64", "ppo", small, keys("policy", "hidden", DEEP, DEEPEST, TOO_DEEP, [64, 65], [64]) |
              keys("policy", "activation", "relu", "silu", "elu") | keys("policy", "shared", True) |
-             keys("policy", "obs_norm", False) | keys("ppo", "minibatch", "rows") | keys("ppo", "vf_clip_coef", 0.2) |
+             keys("policy", "lstm", 64) | keys("policy", "gru", 64) | keys("policy", "obs_norm", False) |
+             keys("ppo", "minibatch", "rows") | keys("ppo", "vf_clip_coef", 0.2) |
              keys("ppo", "norm_advantages", False) | keys("ppo", "norm_values", False) | keys("ppo", "ent_coef", 0.01) |
              keys("ppo", "target_kl", 0.02) | keys("ppo", "max_grad_norm", 0.0)),
         Walk("2×512", "ppo", wide | {"policy.hidden": [512, 512]}, keys(
@@ -67,13 +68,16 @@ def standard_walks(folder: Path) -> list[Walk]:
              keys("mix", "expert_rows", 0.2) | keys("policy", "hidden", DEEP) | keys("policy", "shared", True)),
         Walk("discrete", "bc", bc, keys("bc", "loss", "mse") | keys("bc", "label_smoothing", 0.1) |
              keys("bc", "class_balanced", True) | keys("demos", "weighting", "rank") | keys("bc", "ent_coef", 0.01) |
-             keys("bc", "validation", 0.0) | keys("bc", "window", 2000) | keys("policy", "hidden", DEEP)),
+             keys("bc", "validation", 0.0) | keys("bc", "window", 3000) | keys("policy", "hidden", DEEP)),
         Walk("continuous", "sac", sac | pendulum, keys("policy", "hidden", DEEP) |
              keys("policy", "state_std", True) | keys("policy", "shared", True) | keys("policy", "activation", "relu") |
              keys("sac", "critic_hidden", [128] * 4) | keys("sac", "critic_norm", False) |
              keys("sac", "target_negentropy", 1.0)),
         Walk("continuous", "bc", bc | pendulum, keys("bc", "loss", "mse") | keys("demos", "weighting", "rank") |
-             keys("policy", "state_std", True) | keys("policy", "hidden", DEEP)),
+             keys("policy", "squash", True) | keys("policy", "state_std", True) | keys("policy", "hidden", DEEP) |
+             keys("policy", "chunk", 4) | keys("policy", "head", "mixture", "flow")),
+        Walk("squared distances", "bc", bc | pendulum | {"bc.loss": "mse"}, keys("policy", "squash", True) |
+             keys("policy", "state_std", True)),
     ]
 
 

@@ -39,8 +39,10 @@ from puffer_il.nn import (
     Flow,
     FusedPolicy,
     Gaussian,
+    Mixture,
     Policy,
     categorical_loss,
+    fused,
     make_shift,
     masked_mean,
     total,
@@ -49,6 +51,7 @@ from puffer_il.nn import (
 # Rows of one forward pass over all: as many numbers of observations, so that what is made of them fits the memory.
 LEAST_PASS, PASS_NUMBERS = 64, 2**22
 WINDOW_RUNS = 256
+HEAD_TIMES, BENT_TIMES = 9, 6  # as long as the kernels torch's cloning takes, measured by bench cliffs
 LEAST_VARIANCE = 1e-6  # of an action about the policy's mean, where the squared distance has gone to zero
 
 
@@ -198,12 +201,25 @@ class BC(Learner):
         Before the `first` order of an epoch, what precedes sequences is brought up to date."""
         data, size = self.train, self.config.batch_size
         if not self._covered(data):
+            self._tell()
             return None
         if isinstance(data, DemoSequences):
             if first:
                 data.refresh(self.policy)
             return clone_sequences(self.policy, data.shown(), order, size, self.loss, self.optimizer)
         return clone_epoch(self.policy, data.obs, data.actions, data.numbers(order), size, self.loss, self.optimizer)
+
+    def _tell(self) -> None:
+        """A notice of what torch's cloning costs, where another key would leave it to the kernels."""
+        dist, policy = self.policy.dist, self.policy
+        if not (fused.enabled() and fused.readable(policy) and policy.flatten.covered):
+            return
+        if not policy.plain:
+            what = "a flow" if isinstance(dist, Flow) else "a mixture" if isinstance(dist, Mixture) else "chunks"
+            fused.fall_back(f"cloning of {what}", HEAD_TIMES)
+        elif type(self.train) is DemoRows:
+            fused.fall_back("squared distances of squashed actions, or of spreads that depend on the observation",
+                            BENT_TIMES)
 
     def _in_torch(self, order: Array) -> Array:
         size = self.config.batch_size

@@ -70,7 +70,7 @@ class Profile(Logger):
             self._rows = round(metrics["env_steps"] / metrics["updates"])
 
     def message(self, text: str) -> None:
-        self._in_torch |= IN_TORCH in text
+        self._in_torch |= IN_TORCH in text and "hidden layers" in text
 
     def finish(self, summary: dict[str, Any]) -> None:
         self._end = self._clock()

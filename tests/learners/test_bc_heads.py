@@ -10,6 +10,7 @@ import torch
 
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import ActionSpec, EnvSpec
+from puffer_il.nn import fused
 from tests.learners.test_bc import fit, make
 from tests.support.rollouts import sign_demos
 from tests.support.runs import final_state, run, same_state, scripted_cartpole_demos, tiny
@@ -42,6 +43,20 @@ def test_a_mixture_and_a_flow_do_one_thing_or_the_other_where_a_gaussian_does_ne
             mode = learner.policy.act(torch.randn(9, 3), deterministic=True)[0]
             assert head == "flow" or float((mode.abs() - 1).abs().max()) < 0.4
     assert shares[head] > 0.85 > 0.6 > shares["plain"]
+
+
+@pytest.mark.parametrize(("policy", "bc", "said"), [
+    ({"head": "mixture"}, {}, "cloning of a mixture: torch"), ({"head": "flow"}, {}, "cloning of a flow: torch"),
+    ({"chunk": 4}, {}, "cloning of chunks: torch"), ({"squash": True}, {"loss": "mse"}, "of squashed actions"),
+    ({"state_std": True}, {"loss": "mse"}, "depend on the observation: torch"), ({}, {"loss": "mse"}, ""),
+])
+def test_what_the_kernels_do_not_clone_is_told(policy, bc, said):
+    fused.forget()
+    fused.take_notices()
+    learner = make(with_actions(two_ways(40), 40), BOX, policy.items(), validation=0.0, **bc)
+    learner.update(None, 0.0)
+    notices = fused.take_notices()
+    assert len(notices) == bool(said) and all(said in notice for notice in notices)
 
 
 @pytest.mark.parametrize("lstm", [0, 8])

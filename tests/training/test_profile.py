@@ -123,6 +123,7 @@ def test_stages_add_up_to_the_wall_time():
 def test_a_network_that_torch_computes_is_heard_of():
     profile = profiled([{"update": 1.0}], 1.0)
     profile.message("one notice")
+    profile.message("cloning of a flow: torch computes this, which takes long")
     assert not profile.timings().in_torch
     profile.message("9 hidden layers (the kernels cover 1 to 8): torch computes this, which takes long")
     assert profile.timings().in_torch

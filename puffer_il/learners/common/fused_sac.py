@@ -18,8 +18,6 @@ from puffer_il.nn import FusedMLP, Gaussian, Policy, fused
 from puffer_il.nn.fused import Layers, address
 from puffer_il.rollout.replay import Transitions
 
-TORCH_TIMES = 4.0  # what torch takes longer, of 2 × 64 units
-
 
 class FusedCritic:
     """One of the critics, or of those that follow: an MLP with or without layer normalisation."""
@@ -54,7 +52,7 @@ class FusedSAC:
             return False
         for layers in (actor, self.critics[0].layers):
             if layers.refusal:
-                fused.fall_back(layers.refusal, TORCH_TIMES)
+                fused.fall_back(layers.refusal, fused.TORCH_TIMES)
                 return False
         return True
 

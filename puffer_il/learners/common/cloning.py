@@ -167,14 +167,16 @@ def score_sequences(policy: Policy, shown: ShownSequences, loss: CloningLoss) ->
     return means
 
 
-def follow_sequences(policy: Policy, shown: ShownSequences, index: Array) -> bool:
-    """Write the states after the sequences `index` to those that go on where they end, which are the next ones of the
-    table; False if the kernels do not cover the policy."""
+def follow_sequences(policy: Policy, shown: ShownSequences, waves: list[list[int]]) -> bool:
+    """Write the states before all sequences but the first of each episode, which are the k-th ones of wave k; those of
+    an episode follow one another in the table. False if the kernels do not cover the policy."""
     fast = FusedPolicy.of(policy, recurrent=True)
     if fast is None:
         return False
-    kernels.sequence_states(fast.memory(), shown.chosen(index), fast.observations(), address(shown.obs),
-                            address(shown.states))
+    memory, seen = fast.memory(), fast.observations()
+    for following in waves[1:]:
+        kernels.sequence_states(memory, shown.chosen(np.asarray(following) - 1), seen, address(shown.obs),
+                                address(shown.states))
     return True
 
 

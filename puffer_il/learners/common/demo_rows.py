@@ -253,9 +253,9 @@ class DemoSequences(DemoRows):
     @torch.no_grad()
     def refresh(self, policy: Policy) -> None:
         self.states = torch.zeros(len(self), policy.memory_dim, device=self.device)
+        if follow_sequences(policy, self.shown(), self.waves):
+            return
         for wave, following in zip(self.waves[:-1], self.waves[1:], strict=True):
-            if follow_sequences(policy, self.shown(), np.asarray(following) - 1):
-                continue
             _, after = policy.unroll(self._steps(wave).transpose(0, 1), self.states[wave])
             # Only a full sequence has a successor, and both waves list the episodes in the same order.
             position = {number: i for i, number in enumerate(wave)}

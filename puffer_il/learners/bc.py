@@ -51,7 +51,7 @@ from puffer_il.nn import (
 # Rows of one forward pass over all: as many numbers of observations, so that what is made of them fits the memory.
 LEAST_PASS, PASS_NUMBERS = 64, 2**22
 WINDOW_RUNS = 256
-HEAD_TIMES, BENT_TIMES = 9, 6  # as long as the kernels torch's cloning takes, measured by bench cliffs
+HEAD_TIMES = 9  # as long as the kernels torch's cloning takes, measured by bench cliffs
 LEAST_VARIANCE = 1e-6  # of an action about the policy's mean, where the squared distance has gone to zero
 
 
@@ -217,9 +217,6 @@ class BC(Learner):
         if not policy.plain:
             what = "a flow" if isinstance(dist, Flow) else "a mixture" if isinstance(dist, Mixture) else "chunks"
             fused.fall_back(f"cloning of {what}", HEAD_TIMES)
-        elif type(self.train) is DemoRows:
-            fused.fall_back("squared distances of squashed actions, or of spreads that depend on the observation",
-                            BENT_TIMES)
 
     def _in_torch(self, order: Array) -> Array:
         size = self.config.batch_size
@@ -262,11 +259,8 @@ class BC(Learner):
         return order[spread(weights.cpu().numpy()[order], count, self.rng.random())]
 
     def _covered(self, data: DemoRows) -> bool:
-        """True for what the C kernels cover: single actions. They know the squared distance of a plain Gaussian alone,
-        and weigh a row's entropy as its loss."""
-        dist, squares = self.policy.dist, self.config.loss == "mse"
-        bent = squares and isinstance(dist, Gaussian) and (dist.squash or dist.state_std)
-        if not self.policy.plain or bent:
+        """True for what the C kernels cover: single actions. They weigh a row's entropy as its loss."""
+        if not self.policy.plain:
             return False
         if isinstance(data, DemoSequences):
             uneven = data.weights is not None and self.config.ent_coef != 0
@@ -336,7 +330,7 @@ class BC(Learner):
 
     def _spread(self, dist: Gaussian) -> Tensor:
         """(dim,) weighted mean squares of what actions are off the means, in units of half the range."""
-        if self._covered(self.train):
+        if self._covered(self.train) and not (dist.squash or dist.state_std):
             squares = clone_spread(self.policy, self.train.obs, self.train.actions, self.train.index,
                                    self.train.weights)
             if squares is not None:

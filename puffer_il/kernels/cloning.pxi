@@ -21,8 +21,8 @@ cdef extern from "kernels/cloning.h" nogil:
 cdef CloningRows _cloning_rows(Observations obs, tuple rows):
     """`rows` are the addresses of observations, actions, row numbers (0: the first rows) and weights (0: all alike),
     where the observations from row n on are (0: behind the others), and n."""
-    return CloningRows(obs.at(rows[0], rows[4], rows[5]), <const void *><uintptr_t>rows[1], <const int64_t *><uintptr_t>rows[2],
-                       <const float *><uintptr_t>rows[3])
+    return CloningRows(obs.at(rows[0], rows[4], rows[5]), <const void *><uintptr_t>rows[1],
+                       <const int64_t *><uintptr_t>rows[2], <const float *><uintptr_t>rows[3])
 
 
 cdef CloningLoss _cloning_loss(tuple loss):

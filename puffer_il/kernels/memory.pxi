@@ -43,9 +43,9 @@ STATES = {"lstm": 2, "gru": 1}  # times its units
 
 
 cdef class Memory:
-    """An LSTM's or a GRU's shape, the addresses of its parameters and, if they are given, of their gradients, in torch's
-    order: weights of the inputs (4 or 3 units, inputs) and of the hidden state (4 or 3 units, units), and their biases.
-    A row of its state is of `state` floats: a hidden state and, of an LSTM, the cell."""
+    """An LSTM's or a GRU's shape, the addresses of its parameters and, if they are given, of their gradients, in
+    torch's order: weights of the inputs (4 or 3 units, inputs) and of the hidden state (4 or 3 units, units), and their
+    biases. A row of its state is of `state` floats: a hidden state and, of an LSTM, the cell."""
     cdef CMemory memory
     cdef MemoryGradients to
     cdef readonly int inputs, units, state

@@ -5,7 +5,7 @@ Arrays of any dtype come as bytes, uint8 (rows, width).
 
 from libc.stdint cimport int64_t, uint8_t
 
-cdef extern from "gather.h" nogil:
+cdef extern from "kernels/gather.h" nogil:
     void gather_rows(Py_ssize_t n, Py_ssize_t width, const int64_t *index, const uint8_t *source, uint8_t *target)
 
 

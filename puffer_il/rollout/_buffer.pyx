@@ -11,7 +11,7 @@ import numpy as np
 
 cnp.import_array()
 
-cdef extern from "gather.h" nogil:
+cdef extern from "kernels/gather.h" nogil:
     void gather_rows(Py_ssize_t n, Py_ssize_t width, const int64_t *index, const uint8_t *source, uint8_t *target)
 
 cdef extern from "copy.h" nogil:

@@ -67,7 +67,7 @@ def shards(folder: Path) -> None:
     found = read_demos(folder / "d")
     json.dumps(describe(found))
     doubts(found, SPEC)
-    for more in (lambda: fit(found, SPEC), lambda: list(puffer_il_shards.parts(folder / "d")),
+    for more in (lambda: fit(found, SPEC), lambda: list(puffer_il_shards.parts(folder / "d", None, 64)),
                  lambda: puffer_il_shards.verify(folder / "d"),
                  lambda: load_demos(folder / "d", SPEC, episodes=2, subsample=2, clip_actions=True)):
         refusable(more)

@@ -79,8 +79,11 @@ def test_a_closed_pipe_or_a_full_disk_costs_nothing(whole, tmp_path, error):
 
 
 def test_a_closed_terminal_ends_a_run_as_an_interrupt_does(whole, tmp_path):
-    recorder = Failing(None, 2, signal.SIGHUP)
-    broken(tmp_path / "run", recorder)
+    recorder, before = Failing(None, 2, signal.SIGHUP), signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        broken(tmp_path / "run", recorder)
+    finally:
+        signal.signal(signal.SIGHUP, before)  # of nohup, which a run leaves as it is
     assert recorder.summary["status"] == "interrupted" and final_state(tmp_path / "run")["env_steps"] == 512
     run(tiny("ppo", tmp_path / "run"), resume=True)
     assert ends_as(whole, tmp_path / "run")

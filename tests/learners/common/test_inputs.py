@@ -102,7 +102,7 @@ def test_rows_and_logits_without_actions_match_torch(kind: str, isa: str) -> Non
 
 def test_logits_by_kernels_do_not_cover_other_discriminators() -> None:
     spec = make_spec()
-    for discriminator in (Discriminator(spec, (8,), "tanh", True), make_discriminator(spec, (8,) * 4)):
+    for discriminator in (Discriminator(spec, (8,), "tanh", True), make_discriminator(spec, (8,) * 9)):
         assert discriminator.kernel_layers() is None
     with torch.autocast("cpu", torch.bfloat16):
         assert make_discriminator(spec).kernel_layers() is None

@@ -107,9 +107,13 @@ def advise(rows: Array, index: Array, needed: bool) -> None:
 
 
 def blocks(rows: Any) -> Iterator[slice]:
-    """All rows, a block of them at a time."""
+    """All rows, a block of them at a time. Mapped ones are no longer resident once the next block is asked for."""
     size = max(1, BLOCK_BYTES // max(1, math.prod(rows.shape[1:]) * rows.dtype.itemsize))
-    return (slice(first, min(first + size, len(rows))) for first in range(0, len(rows), size))
+    mapped = rows.obs if isinstance(rows, Successors) else rows
+    for first in range(0, len(rows), size):
+        end = min(first + size, len(rows))
+        yield slice(first, end)
+        advise(mapped, np.array([first, end - 1]), needed=False)
 
 
 class Successors(np.lib.mixins.NDArrayOperatorsMixin):

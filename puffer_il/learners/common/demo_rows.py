@@ -165,7 +165,10 @@ class DemoRows:
 
     def moments(self, flatten: Flatten) -> tuple[Tensor, Tensor, float | Tensor]:
         """Of their observations, see `obs_moments`."""
-        return obs_moments(flatten, self.obs, index=None if self.index is None else torch.from_numpy(self.index))
+        found = obs_moments(flatten, self.obs, index=None if self.index is None else torch.from_numpy(self.index))
+        if self.mapped is not None:  # that pass leaves all of them resident
+            advise(self.mapped, np.array([0, len(self.mapped) - 1]), needed=False)
+        return found
 
     def parts(self, most: int) -> list[Array]:
         """Numbers of all examples, in pieces of at most about `most` rows."""

@@ -51,6 +51,6 @@ def _finish(build: Build, sha: str, source: Path) -> None:
         build.pip("compiling it", "--no-deps", "--force-reinstall", str(Path(folder, "commit")))
     code = "import sys, puffer_il; sys.exit(0 if puffer_il.__file__.startswith(sys.prefix) else 'another puffer_il')"
     try:
-        build.run("importing it", [str(build.python), "-c", code])
+        build.run("importing it", [str(build.python), "-c", code], cwd=build.folder)  # not where a checkout may lie
     except PeerError as error:
         raise PeerError(f"{sha[:12]} cannot be measured: {error}") from None

@@ -29,9 +29,9 @@ GAIL: Keys = {**PPO, "ppo.update_epochs": 1, "gail.disc_hidden": [64, 64], "gail
               "gail.disc_batch_size": 4096, "gail.gp_coef": 1.0}
 CLONING: Keys = {"bc.batch_size": 4096, "policy.hidden": [64, 64], "policy.activation": "tanh", "train.threads": 1,
                  "train.torch_threads": 1}
-SOFT: Keys = {"env.name": "pendulum", "env.num_envs": 64, "train.num_steps": 8, "sac.batch_size": 256,
-              "sac.updates": 64, "sac.warmup": 0, "sac.critic_hidden": [64, 64], "sac.critic_norm": False,
-              "policy.hidden": [64, 64], "policy.activation": "relu", "policy.squash": True,
+SOFT: Keys = {"demos.source": "", "env.name": "pendulum", "env.num_envs": 64, "train.num_steps": 8,
+              "sac.batch_size": 256, "sac.updates": 64, "sac.warmup": 0, "sac.critic_hidden": [64, 64],
+              "sac.critic_norm": False, "policy.hidden": [64, 64], "policy.activation": "relu", "policy.squash": True,
               "train.threads": 1, "train.torch_threads": 1}
 WIDE = [256, 256]
 
@@ -56,7 +56,8 @@ def rows() -> list[Row]:
         Row("PPO, 16 environments", "ppo", {**PPO, **small, "env.num_envs": 16}),
         Row("PPO, LSTM of 128", "ppo", {**PPO, "env.num_envs": 1024, "policy.lstm": 128}),
         Row("PPO, LSTM of 128, 8 environments", "ppo", {**PPO, **small, "policy.lstm": 128}),
-        Row("PPO, pictures (snake)", "ppo", {**PPO, "env.name": "snake", "env.num_envs": 64, "train.num_steps": 32}),
+        Row("PPO, pictures (snake)", "ppo", {**PPO, "demos.source": "", "env.name": "snake", "env.num_envs": 64,
+                                              "train.num_steps": 32}),
         Row("PPO, Gymnasium's CartPole-v1", "ppo", {**PPO, **python}),
         Row("GAIL", "gail", GAIL),
         Row("GAIL, shared trunk", "gail", {**GAIL, "policy.shared": True}),

@@ -35,7 +35,7 @@ def test_every_key_of_a_loop_is_one_of_its_experiment(row):
     # The tables hold sections that only some of their algorithms have; `Loop` leaves them out.
     assert {key for key in row.keys if key.split(".")[0] in types} <= known
     build(row.algo, [("row", tables(row.algo, row.keys))])
-    assert row.keys.get("env.name", "CartPole-v1") == "CartPole-v1" or "demos.source" in row.keys, "CartPole's are given"
+    assert row.keys.get("env.name", "CartPole-v1") == "CartPole-v1" or "demos.source" in row.keys, "CartPole holds"
 
 
 def test_the_same_tree_on_both_sides_has_a_ratio_about_one_and_says_which_keys_it_does_not_know():

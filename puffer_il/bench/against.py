@@ -25,8 +25,7 @@ PPO: Keys = {"ppo.update_epochs": 4, "ppo.num_minibatches": 4, "ppo.minibatch": 
              "ppo.target_kl": 0.0, "ppo.vf_coef": 0.5, "ppo.max_grad_norm": 0.5, "ppo.vf_clip_coef": 0.0,
              "policy.hidden": [64, 64], "policy.activation": "tanh", "policy.shared": False, "policy.obs_norm": True,
              "train.policy_memory": 1, "train.threads": 1, "train.torch_threads": 1}
-GAIL: Keys = {**PPO, "ppo.update_epochs": 1, "gail.disc_hidden": [64, 64], "gail.disc_updates": 8,
-              "gail.disc_batch_size": 4096, "gail.gp_coef": 1.0}
+ADVERSARIAL: Keys = {"disc_hidden": [64, 64], "disc_updates": 8, "disc_batch_size": 4096, "gp_coef": 1.0}
 CLONING: Keys = {"bc.batch_size": 4096, "policy.hidden": [64, 64], "policy.activation": "tanh", "train.threads": 1,
                  "train.torch_threads": 1}
 SOFT: Keys = {"demos.source": "", "env.name": "pendulum", "env.num_envs": 64, "train.num_steps": 8,
@@ -45,7 +44,12 @@ class Row:
     keys: Keys
 
 
+def adversarial(algo: str) -> Keys:
+    return {**PPO, "ppo.update_epochs": 1, **{f"{algo}.{name}": value for name, value in ADVERSARIAL.items()}}
+
+
 def rows() -> list[Row]:
+    gail = adversarial("gail")
     pendulum = {"demos.source": str(shipped_path("pendulum"))}
     small = {"env.num_envs": 8, "train.num_steps": 128}
     python = {"env.name": "CartPole-v1", "env.num_envs": 64, "train.num_steps": 128}
@@ -59,12 +63,11 @@ def rows() -> list[Row]:
         Row("PPO, pictures (snake)", "ppo", {**PPO, "demos.source": "", "env.name": "snake", "env.num_envs": 64,
                                               "train.num_steps": 32}),
         Row("PPO, Gymnasium's CartPole-v1", "ppo", {**PPO, **python}),
-        Row("GAIL", "gail", GAIL),
-        Row("GAIL, shared trunk", "gail", {**GAIL, "policy.shared": True}),
-        Row("GAIL, 2×256", "gail", {**GAIL, "policy.hidden": WIDE, "gail.disc_hidden": WIDE}),
-        Row("GAIL, pendulum", "gail", {**GAIL, **pendulum, "env.name": "pendulum"}),
-        Row("AIRL", "airl", {**GAIL, "airl.disc_hidden": [64, 64], "airl.disc_updates": 8,
-                             "airl.disc_batch_size": 4096}),
+        Row("GAIL", "gail", gail),
+        Row("GAIL, shared trunk", "gail", {**gail, "policy.shared": True}),
+        Row("GAIL, 2×256", "gail", {**gail, "policy.hidden": WIDE, "gail.disc_hidden": WIDE}),
+        Row("GAIL, pendulum", "gail", {**gail, **pendulum, "env.name": "pendulum"}),
+        Row("AIRL", "airl", adversarial("airl")),
         Row("BC", "bc", CLONING),
         Row("BC, squared distance", "bc", {**CLONING, **pendulum, "env.name": "pendulum", "bc.loss": "mse"}),
         Row("BC, weighted", "bc", {**CLONING, "demos.weighting": "rank"}),

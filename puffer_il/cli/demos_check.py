@@ -48,7 +48,7 @@ def check(args: Namespace) -> int:
         print(json.dumps(found.told(), indent=2))
     else:
         for line in found.lines():
-            print(shown(line))
+            print(parser.filled(shown(line), parser.terminal_width()))
     if found.refused:
         raise InputError(f"demos {args.file}: {found.refused[0].line}")
     return 0

@@ -117,6 +117,12 @@ def wrapped(line: str, width: int) -> str:
     return before + f"\n{' ' * at}".join(second)
 
 
+def filled(line: str, width: int) -> str:
+    """A sentence, broken between words alone; what follows the first line stands a little to the right."""
+    return line if len(line) <= width else textwrap.fill(line, width, subsequent_indent=" " * INDENT,
+                                                         break_on_hyphens=False, break_long_words=False)
+
+
 def terminal_width() -> int:
     """Characters of a line; no limit in a pipe."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize

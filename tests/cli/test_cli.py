@@ -15,7 +15,7 @@ import pytest
 
 from puffer_il import cli
 from puffer_il.cli import main
-from puffer_il.cli.parser import wrapped
+from puffer_il.cli.parser import filled, wrapped
 from puffer_il.core.errors import EnvFailure, InputError
 from tests.support.command_line import refused, run_command
 
@@ -134,6 +134,11 @@ def test_train_help_teaches_by_examples_and_then_lists_every_key(capsys):
     assert "--gail.reward-clip" not in out
     code, out, err = run_command(capsys, "train", "gail", "cartpole", "-h")
     assert code == 0 and "examples:" in out and "--gail.reward-clip 10.0" in out and "--env.kwargs.gravity 9.8" in out
+
+
+def test_a_sentence_is_broken_between_words_where_a_terminal_is_narrow():
+    assert filled("warning: no rewards are stored", 20) == "warning: no rewards\n      are stored"
+    assert filled("warning: no rewards are stored", sys.maxsize) == "warning: no rewards are stored"
 
 
 def test_help_is_wrapped_in_its_second_column():

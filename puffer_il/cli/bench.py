@@ -69,6 +69,8 @@ def bench(args: Namespace) -> int:
         from puffer_il.core.errors import unknown
 
         raise parser.UsageError(unknown("benchmark", args.what, list(WHAT)))
+    if args.against and args.what:
+        raise parser.UsageError(f"--against {args.against} measures loops of its own; leave {args.what!r} out")
     if args.what == "scores":
         from puffer_il.bench import scores
 

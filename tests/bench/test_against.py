@@ -12,6 +12,7 @@ from puffer_il.bench.against import FLOOR, Row, against_tables, rows, slower, ve
 from puffer_il.bench.loops import tables
 from puffer_il.bench.measure import Effort
 from puffer_il.bench.peers import install, revisions
+from puffer_il.cli import main
 from puffer_il.core.errors import InputError
 from puffer_il.learners.experiment import build, section_types
 
@@ -61,6 +62,11 @@ def test_the_exit_code_tells_a_loss_of_speed_and_a_loop_that_no_longer_runs():
     assert verdict([entry(FLOOR + 0.01), entry(1.2)]) == 0
     assert verdict([entry(1.2), entry(FLOOR - 0.01)]) == 1
     assert verdict([entry(1.2, "ended while measuring")]) == 1
+
+
+def test_a_benchmark_beside_it_is_refused(capsys):
+    assert main(["bench", "cliffs", "--against", "HEAD"]) == 2
+    assert "--against HEAD measures loops of its own; leave 'cliffs' out" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -280,12 +280,22 @@ def test_peers_are_compared_with_ours_and_the_faster_setting_counts():
 def test_groups_cover_what_is_promised(monkeypatch):
     names = [group.name for group in compare.groups()]
     assert names == ["GAIL", *(f"PPO, {e}, minibatches of {m}" for e in ("1 epoch", "4 epochs")
-                               for m in ("32,768", "65,536")), "BC, batches of 256", "BC, batches of 4,096"]
+                               for m in ("32,768", "65,536")), "BC, batches of 256", "BC, batches of 4,096",
+                     "SAC, 2×64", "SAC, 2×256"]
     results, ours = [], compare.ours("BC", "bc", {"bc.batch_size": 256})
     other = compare.Group("BC, batches of 256", "samples", [
         ours, lambda stack, say: Entry("imitation BC", lambda: {"steps": 1, "seconds": 1.0})])
     compare.compare(results, 1, quiet, [other])
     assert results[0]["entries"][0]["rate"]["median"] > 0 and len(results[0]["ratios"]) == 1
+
+
+def test_updates_of_sac_are_measured_beside_another_packages():
+    results: list = []
+    other = compare.Group("SAC, 2×64", "updates", [compare.soft_updates(64, norm=True), lambda stack, say: Entry(
+        "sb3_sac SAC", lambda: {"steps": 64, "seconds": 0.4})])
+    compare.compare(results, 1, quiet, [other])
+    assert results[0]["entries"][0]["rate"]["median"] > 0 and len(results[0]["ratios"]) == 1
+    assert "64 updates of 256 rows" in page_of(peers=results) and "CartPole × 256" not in page_of(peers=results)
 
 
 def test_the_mujoco_environments_are_measured_beside_envpools():

@@ -13,11 +13,13 @@ from puffer_il.bench.peers.run import Entry, EntryResult, Sample, interleave, pe
 from puffer_il.demos import shipped_path
 from puffer_il.kernels.threads import cores
 from puffer_il.native.catalogue import env_folders
+from puffer_il.training.process import set_threads
 
 Make = Callable[[ExitStack, Say], Entry]
 MUJOCO = {"hopper": "Hopper", "halfcheetah": "HalfCheetah", "walker2d": "Walker2d", "ant": "Ant", "swimmer": "Swimmer",
           "humanoid": "Humanoid", "reacher": "Reacher"}
 ENVPOOL = ((64, 64), (256, 256), (64, 32), (256, 128))  # environments, and how many of them a step waits for
+SOFT_ROWS, SOFT_UPDATES, SOFT_REPEATS = 256, 64, 4  # of SAC: rows of an update, updates of a call, calls of a sample
 ROLLOUT = 4096 * 64  # steps of one iteration, ours as well as PufferLib's
 
 
@@ -58,7 +60,35 @@ def groups() -> list[Group]:
             ours("BC", "bc", {"bc.batch_size": batch}),
             theirs("imitation", "BC", mode="bc", demos=demos, batch_size=batch),
             *([theirs("imitation", "BC, its default batch of 32", mode="bc", demos=demos)] if batch == 256 else [])]))
+    made += [Group(f"SAC, 2×{width}", "updates", [
+        soft_updates(width, norm=False), soft_updates(width, norm=True),
+        theirs("sb3_sac", "SAC", net_arch=[width, width], batch_size=SOFT_ROWS, updates=SOFT_UPDATES, threads=1)])
+        for width in (64, 256)]
     return made
+
+
+def soft_updates(width: int, norm: bool) -> Make:
+    """Gradient updates of SAC on Pendulum, on one thread, with and without normalised critics; the network is
+    Stable-Baselines3's: rectified units, a spread that depends on the state, a learned temperature."""
+    keys: Keys = {"env.name": "pendulum", "env.num_envs": 64, "train.num_steps": 8, "train.threads": 1,
+                  "demos.source": "", "policy.hidden": [width, width], "policy.activation": "relu",
+                  "policy.squash": True, "policy.state_std": True, "sac.critic_hidden": [width, width],
+                  "sac.critic_norm": norm, "sac.target_negentropy": 1.0, "sac.updates": 1, "sac.warmup": 0}
+
+    def make(stack: ExitStack, say: Say) -> Entry:
+        loop = Loop("sac", keys, stack)
+        learner: Any = loop.run.learner
+
+        def work() -> Sample:
+            set_threads(loop.run.config.train)
+            begin = time.perf_counter()
+            for _ in range(SOFT_REPEATS):
+                learner.learn(learner.replay.sample(SOFT_UPDATES, SOFT_ROWS))
+            return {"steps": SOFT_REPEATS * SOFT_UPDATES, "seconds": time.perf_counter() - begin}
+
+        return Entry(f"puffer_il SAC{', normalised critics' if norm else ''}", work)
+
+    return make
 
 
 def mujoco_groups() -> list[Group]:

@@ -34,6 +34,7 @@ WORKERS = {  # peer → (virtual environment, script)
     "imitation_locomotion": ("imitation-mujoco", "imitation_locomotion_worker.py"),
     "torchrl": ("torchrl", "torchrl_worker.py"),
     "sb3": ("imitation", "sb3_worker.py"),
+    "sb3_sac": ("imitation", "sb3_sac_worker.py"),
     "pufferlib": ("pufferlib", "pufferlib_worker.py"),
     "envpool": ("envpool", "envpool_worker.py"),
 }

@@ -99,6 +99,8 @@ def advise(rows: Array, index: Array, needed: bool) -> None:
     root: Any = rows
     while isinstance(root.base, np.memmap):
         root = root.base
+    if root.mode == "c":  # what was written there is nowhere else: forgotten, it would be lost
+        return
     width = rows.strides[0]
     begin = rows.ctypes.data - root.ctypes.data + root.offset % mmap.ALLOCATIONGRANULARITY
     first, end = begin + int(index.min()) * width, begin + (int(index.max()) + 1) * width

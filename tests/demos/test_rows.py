@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from puffer_il.demos.build import build_demos, split_off
-from puffer_il.demos.rows import Successors, successors, take
+from puffer_il.demos.rows import Successors, blocks, successors, take
 
 STARTS = np.array([0, 3, 4])
 OBS = np.arange(14, dtype=np.float32).reshape(7, 2)
@@ -86,3 +86,10 @@ def test_rows_of_any_width_are_those_that_numpy_takes(width, count, shift):
     assert take(source, index, out) is out
     np.testing.assert_array_equal(out, source[index])
     assert (memory[:shift] == 7).all() and (memory[shift + count * width:] == 7).all(), "written beside the rows"
+
+
+def test_rows_that_were_changed_in_a_private_mapping_are_not_forgotten(tmp_path):
+    np.zeros((4096, 512), np.float32).tofile(tmp_path / "rows")
+    mapped = np.memmap(tmp_path / "rows", np.float32, "c", shape=(4096, 512))
+    mapped[:] = 3
+    assert sum(float(mapped[part].sum()) for part in blocks(mapped)) == float(mapped.sum()) == 3 * mapped.size

@@ -140,12 +140,10 @@ static void score_chunk(void *context, int64_t chunk, int thread) {
 }
 
 /* One pass without gradients over all rows in chunks with `numbers` sums each, which are added up in `sums`. */
-static bool score_rows(CloningPass *p, const Kernels *kernels, const Network *net, const float *log_std, int64_t count,
-                       Task task, int numbers, double *sums, int threads) {
+static bool score_rows(CloningPass *p, const Kernels *kernels, const Network *net, int64_t count, Task task, int numbers,
+                       double *sums, int threads) {
     size_t bytes;
     p->pass = size_pass(kernels, net, count, threads, false, &bytes);
-    for (int k = 0; log_std && k < p->dist.dims; k++)
-        p->dist.log_std[k] = log_std[k];
     prepare_distribution(&p->dist);
     Work work = begin_work(threads, bytes + (size_t)(p->pass.chunks * numbers) * sizeof(double));
     const bool done = work.memory != NULL;
@@ -163,11 +161,10 @@ static bool score_rows(CloningPass *p, const Kernels *kernels, const Network *ne
 
 /* Means over the rows of the weighted loss, of -log π, of the entropy, and what compare_modes counts. False if there is
  * no memory. */
-static bool clone_score(const Kernels *kernels, const Network *net, const float *log_std, const CloningRows *rows,
-                        const Distribution *dist, const CloningLoss *loss, int64_t count, double means[SCORE_STATS],
-                        int threads) {
+static bool clone_score(const Kernels *kernels, const Network *net, const CloningRows *rows, const Distribution *dist,
+                        const CloningLoss *loss, int64_t count, double means[SCORE_STATS], int threads) {
     CloningPass p = {.rows = *rows, .dist = *dist, .loss = *loss};
-    const bool done = score_rows(&p, kernels, net, log_std, count, score_chunk, SCORE_STATS, means, threads);
+    const bool done = score_rows(&p, kernels, net, count, score_chunk, SCORE_STATS, means, threads);
     for (int k = 0; k < SCORE_STATS; k++)
         means[k] /= (double)count;
     return done;
@@ -201,7 +198,7 @@ static void spread_chunk(void *context, int64_t chunk, int thread) {
 static bool clone_spread(const Kernels *kernels, const Network *net, const CloningRows *rows, const Distribution *dist,
                          int64_t count, double *sums, int threads) {
     CloningPass p = {.rows = *rows, .dist = *dist};
-    const bool done = score_rows(&p, kernels, net, NULL, count, spread_chunk, dist->dims + 1, sums, threads);
+    const bool done = score_rows(&p, kernels, net, count, spread_chunk, dist->dims + 1, sums, threads);
     for (int k = 0; k < dist->dims; k++)
         sums[k] = sums[dist->dims] > 0 ? sums[k] / sums[dist->dims] : 0;
     return done;

@@ -152,7 +152,7 @@ static void step_piece(void *context, int64_t piece, int thread) {
 /* One step, after which `followers`, unless they are NULL, go the share `tau` of the way to the parameters. Returns the
  * gradient's norm before it was clipped. */
 static inline double share_step(const Kernels *kernels, Optimizer *o, float *followers, float tau,
-                                     const Work *work) {
+                                const Work *work) {
     const double norm = sqrt(kernels->square_sum(o->gradient, o->count));
     o->step += 1;
     Step step = {kernels, o, clipping_factor(o, norm), tau, followers};

@@ -12,7 +12,7 @@ cdef extern from "kernels/cloning.h" nogil:
         const float *weights
     bint clone_epoch(const CKernels *, const CNetwork *, const Gradients *, const float *, float *, const CloningRows *,
                      const CDistribution *, const CloningLoss *, int64_t, int64_t, Optimizer *, double *, int)
-    bint clone_score(const CKernels *, const CNetwork *, const float *, const CloningRows *, const CDistribution *,
+    bint clone_score(const CKernels *, const CNetwork *, const CloningRows *, const CDistribution *,
                      const CloningLoss *, int64_t, double *, int)
     bint clone_spread(const CKernels *, const CNetwork *, const CloningRows *, const CDistribution *, int64_t, double *,
                       int)
@@ -55,7 +55,7 @@ def score(Network network, tuple parameters, Observations obs, Distribution dist
     cdef CloningLoss how = _cloning_loss(loss)
     cdef CDistribution actions = dist.at(log_std)
     with nogil:
-        _check(clone_score(kernels, &net, <const float *>log_std, &seen, &actions, &how, count, &means[0], threads))
+        _check(clone_score(kernels, &net, &seen, &actions, &how, count, &means[0], threads))
 
 
 def spread(Network network, tuple parameters, Observations obs, Distribution dist, tuple rows, int64_t count,

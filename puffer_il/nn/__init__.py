@@ -4,7 +4,7 @@ from puffer_il.nn.chunks import targets
 from puffer_il.nn.distributions import Categorical, Gaussian, Noise, make_distribution, total
 from puffer_il.nn.flow import Flow
 from puffer_il.nn.fused import FusedMLP, Layers, address
-from puffer_il.nn.fused_policy import FusedPolicy
+from puffer_il.nn.fused_policy import FusedPolicy, tell_size
 from puffer_il.nn.heads import Head
 from puffer_il.nn.losses import bernoulli_entropy, categorical_loss, discriminator_loss, gradient_penalty, masked_mean
 from puffer_il.nn.mixture import Mixture

@@ -41,7 +41,7 @@ class FusedPolicy:
         if not policy.flatten.covered or not fused.readable(policy):
             return None
         if policy.dist.kernel is None:
-            _tell_size(policy)
+            tell_size(policy)
             return None
         if policy.joint is not None:
             layers = [policy.joint]
@@ -97,7 +97,7 @@ class FusedPolicy:
         return None if self.policy.memory is None else memory_of(self.policy.memory, gradients)
 
 
-def _tell_size(policy: Policy) -> None:
+def tell_size(policy: Policy) -> None:
     """A notice where the distribution is too large for the kernels."""
     dims, parameters = policy.chunks.size * policy.spec.action.dim, getattr(policy.dist, "num_params", 0)
     if not fits(dims, parameters):

@@ -13,7 +13,7 @@ Head = Categorical | Gaussian | Mixture | Flow
 
 
 def make_head(action: ActionSpec, config: PolicyConfig, features: int) -> Head:
-    """`features` is what the encoder or the LSTM gives, which a flow reads itself. InputError for what does not fit."""
+    """`features` is what encoder or memory gives, which a flow reads itself. InputError for what does not fit."""
     if config.head == "plain":
         return make_distribution(action, config.squash, config.init_log_std, config.state_std)
     if action.discrete:

@@ -33,7 +33,7 @@ class Policy(nn.Module):
     """Observation → encoder (→ LSTM or GRU) → actor and critic, separate or on a shared trunk.
 
     Observations are raw rows (n, *obs_shape) in the environment's dtype, actions (n, dim) as ActionSpec says. The
-    recurrent state is one float32 row (n, state_dim) holding the hidden state, the LSTM's cell, and what a chunk of
+    recurrent state is one float32 row (n, state_dim) holding the hidden state, an LSTM's cell, and what a chunk of
     actions leaves to be done (`chunks`); state_dim is 0 without either.
 
     Where the environment says which actions may be taken, features are followed by that (`Flatten`), which the networks

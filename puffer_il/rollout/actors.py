@@ -38,7 +38,7 @@ class Actor(Stateful):
 
 
 class PolicyActor(Actor):
-    """A `Policy`; with an LSTM it keeps a recurrent state for each row."""
+    """A `Policy`; with a memory it keeps a recurrent state for each row."""
 
     saved = ("state",)
 

@@ -280,7 +280,7 @@ class Collector:
 
     def _bootstrap(self, states: Tensor | None = None) -> None:
         """Values of the observations at which truncated episodes and the rollout itself were cut. `states`
-        (k, state_dim) are what an LSTM remembered at the ends of episodes, None if those values are there already."""
+        (k, state_dim) are what a memory held at the ends of episodes, None if those values are there already."""
         buffer = self.buffer
         buffer.last_obs[:] = self.vec.obs
         buffer.last_values[:] = self.policy.value(self._tensor(buffer.last_obs), self.state).cpu().numpy()

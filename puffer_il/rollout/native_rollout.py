@@ -16,7 +16,7 @@ ARRAYS = ("obs", "actions", "rewards", "env_rewards", "logprobs", "values", "fin
 
 class Ended(NamedTuple):
     """Episodes that ended in a rollout, in the order of `buffer.final_index`: returns and lengths (k,), the sums of
-    what their environments have logged, as in `Vec.logs`, and what an LSTM then remembered (k, state_dim)."""
+    what their environments have logged, as in `Vec.logs`, and what a memory then held (k, state_dim)."""
 
     returns: Array
     lengths: Array
@@ -29,8 +29,8 @@ def native_rollout(policy: FusedPolicy, batch: NativeBatch, buffer: RolloutBuffe
     """Fill the buffer with a rollout of the batch.
 
     `greedy` takes the likeliest actions instead of samples. `starts` (num_envs,) bool tells which rows begin an
-    episode, before and after, and `state` (num_envs, state_dim) what an LSTM remembers or the policy's chunks have left
-    to be done.
+    episode, before and after, and `state` (num_envs, state_dim) what a memory holds or the policy's chunks have left to
+    be done.
     """
     arrays = tuple(address(getattr(buffer, name)) for name in ARRAYS)
     memory = policy.memory()

@@ -67,7 +67,7 @@ class BCOnLabels(Learner):
 
 class LabelledRollouts(Stateful):
     """Labelled rollouts, one after the other: DAgger's data set (Ross et al. 2011). Environments go on from one
-    rollout to the next, so that each of them is one stream of rows and an LSTM finds its episodes whole.
+    rollout to the next, so that each of them is one stream of rows and a memory finds its episodes whole.
 
     demos     transitions to begin with, which are always kept; or None
     held_out  share of the episodes to validate on, chosen by their number alone: none ever changes sides

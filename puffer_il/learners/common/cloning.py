@@ -117,8 +117,8 @@ def _count(obs: Tensor | TwoPlaces, index: Array | None) -> int:
 
 
 class ShownSequences(NamedTuple):
-    """Demonstrations as an LSTM learns from them: a table (sequences, length) int64 of rows, -1 for what pads them, the
-    states (sequences, state_dim) before them, and weights (n,) of the rows, or None."""
+    """Demonstrations as a memory learns from them: a table (sequences, length) int64 of rows, -1 for what pads them,
+    the states (sequences, state_dim) before them, and weights (n,) of the rows, or None."""
 
     obs: Tensor
     actions: Tensor

@@ -1,4 +1,4 @@
-"""Demonstrated transitions on the learner's device: rows by themselves, or sequences for an LSTM."""
+"""Demonstrated transitions on the learner's device: rows by themselves, or sequences for a memory."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def _masked(params: Tensor, allowed: Tensor | None, policy: Policy) -> Tensor:
 
 
 class DemoSequences(DemoRows):
-    """Episodes cut into sequences of `length` steps for an LSTM, the last of each padded.
+    """Episodes cut into sequences of `length` steps for a memory, the last of each padded.
 
     `refresh` recomputes the recurrent state at every sequence's start with the present weights (stored-state training,
     Kapturowski et al. 2019), so that they can be shuffled and yet begin where a running policy would be.

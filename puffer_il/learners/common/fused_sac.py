@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import puffer_il.kernels._kernels as kernels
 from puffer_il.learners.common.anchor import LEAST, MOST, RATE, Anchor
-from puffer_il.nn import FusedMLP, Gaussian, Policy, fused
+from puffer_il.nn import FusedMLP, Gaussian, Policy, fused, tell_size
 from puffer_il.nn.fused import Layers, address
 from puffer_il.rollout.replay import Transitions
 
@@ -48,7 +48,10 @@ class FusedSAC:
         if not fused.enabled() or torch.is_autocast_enabled("cpu") or not fused.readable(self.policy):
             return False
         actor = actor_layers(self.policy)
-        if actor is None or self.policy.dist.kernel is None or self.policy.encoder.convs:
+        if actor is None or self.policy.encoder.convs:
+            return False
+        if self.policy.dist.kernel is None:
+            tell_size(self.policy)
             return False
         for layers in (actor, self.critics[0].layers):
             if layers.refusal:

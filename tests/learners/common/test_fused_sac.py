@@ -12,7 +12,7 @@ import torch
 from puffer_il.core.config import PolicyConfig
 from puffer_il.core.spec import ActionSpec, EnvSpec
 from puffer_il.kernels import _kernels as kernels
-from puffer_il.learners.common.anchor import Anchor
+from puffer_il.learners.common.anchor import FIRST, LEAST, MOST, Anchor
 from puffer_il.learners.common.off_policy import SACConfig, SoftActorCritic
 from puffer_il.nn import fused
 from puffer_il.nn.policy import Policy
@@ -37,6 +37,7 @@ def make_rows(spec: EnvSpec, updates: int, n: int, seed: int = 0) -> Transitions
 
 
 def make_engine(spec: EnvSpec, activation: str = "silu", hidden: tuple[int, ...] = (32, 16), *, anchored: bool = False,
+                bound: float = 0.05, log_price: float = FIRST, same_critics: bool = False,
                 policy: dict[str, Any] | None = None, **sac: Any) -> SoftActorCritic:
     torch.manual_seed(0)
     made = Policy(spec, PolicyConfig(**{"hidden": hidden, "squash": True, "activation": activation} | (policy or {})))
@@ -49,8 +50,13 @@ def make_engine(spec: EnvSpec, activation: str = "silu", hidden: tuple[int, ...]
     with torch.no_grad():
         for p in engine.critics.parameters():
             p.add_(0.1 * torch.randn(p.shape))
+    if same_critics:
+        for pair in (engine.critics.nets, engine.target.nets):
+            pair[1].load_state_dict(pair[0].state_dict())
     engine.most = 3.0
-    engine.anchor = Anchor(origin, 0.05) if anchored else None
+    if anchored:
+        engine.anchor = Anchor(origin, bound)
+        engine.anchor.log_price.fill_(log_price)
     return engine
 
 
@@ -69,10 +75,13 @@ CASES: dict[str, dict[str, Any]] = {
     "normalised critics": {},
     "a spread of each state": {"policy": {"state_std": True}},
     "spreads at their bounds": {"policy": {"state_std": True, "init_log_std": 1.9}},
+    "critics that are the same": {"same_critics": True},
     "a learned temperature": {"target_negentropy": 0.5},
     "clipped gradients": {"max_grad_norm": 0.1},
     "a shared trunk": {"policy": {"shared": True}},
     "an anchor": {"anchored": True},
+    "an anchor at the least price": {"anchored": True, "bound": 1e6, "log_price": LEAST},
+    "an anchor at the highest price": {"anchored": True, "log_price": MOST},
     "an anchor with a spread of each state": {"anchored": True, "policy": {"state_std": True}},
     "three layers": {"hidden": (8, 40, 20)},
     "one layer of tanh": {"hidden": (24,), "activation": "tanh"},
@@ -149,13 +158,15 @@ def test_a_restored_engine_learns_on_bit_by_bit() -> None:
     assert same_state(dict(engine.policy.state_dict()), dict(other.policy.state_dict()))
 
 
-def test_networks_that_are_too_large_are_learned_by_torch_with_a_notice() -> None:
+@pytest.mark.parametrize(("dims", "layers", "told"), [(1, 10, "10 hidden layers"), (257, 1, "257 action dimensions")])
+def test_what_is_too_large_is_learned_by_torch_with_a_notice(dims: int, layers: int, told: str) -> None:
     fused.take_notices()
     fused.forget()
-    spec = make_spec(2, 1)
-    engine = make_engine(spec, critic_hidden=(8, 8, 8, 8, 8, 8, 8, 8, 8, 8))
+    spec = make_spec(2, dims)
+    engine = make_engine(spec, critic_hidden=(8,) * layers)
     assert torch.isfinite(engine.learn(make_rows(spec, 1, 8), 0.0)).all()
-    assert len(fused.take_notices()) == 1
+    notice, = fused.take_notices()
+    assert notice.startswith(told)
 
 
 def test_values_that_are_not_numbers_are_not_hidden() -> None:

@@ -119,12 +119,10 @@ def export(args: Namespace) -> int:
         trust.check(args.env, args.kwargs, f"demos {args.file}", args.trust)
     spec = spec_of(args)
     demos = read(args, spec)
-    if to == "minari":
-        assert spec is not None
-        demos = fit(demos, spec)
     dropped = [name for name in args.drop.split(",") if name]
     if to == "minari":
         assert spec is not None
+        demos = fit(demos, spec)
         minari.write(args.out, without(demos, [name for name in dropped if name != MASKS]), spec,
                      masks=MASKS not in dropped)
     else:

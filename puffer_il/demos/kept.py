@@ -1,5 +1,5 @@
 """What other packages' formats have no place for. Our writers keep it beside their columns, where those packages do not
-look; what cannot be kept is refused."""
+look; what cannot be kept is refused, but for the seeds of episodes, which are left out."""
 
 from __future__ import annotations
 

@@ -105,6 +105,7 @@ class Parquet:
         shape = picture_shape(pieces[0], what, self.refuse)
         self._check_size(len(pieces) * math.prod(shape))
         return unpack_pictures(len(pieces), pieces, shape, what, self.refuse)
+
     def _pieces(self, names: Sequence[str]) -> Iterator[Any]:
         """Arrow's batches of columns, of about PIECE_BYTES each, as the first rows tell."""
         options = {"columns": list(names), "use_threads": False}

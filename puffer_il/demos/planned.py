@@ -21,7 +21,7 @@ from puffer_il.demos.dataset import Demos
 from puffer_il.demos.grown import Precision
 from puffer_il.demos.npz import Arrays
 from puffer_il.demos.rows import Lazy, Successors, same_bytes, successors
-from puffer_il.demos.subset import some_episodes
+from puffer_il.demos.subset import some_episodes, stretches
 
 MOST_ROWS = 2**32  # that have numbers
 Read = Callable[[Any, int | None], Demos]
@@ -101,12 +101,8 @@ class Planned:
             return
         streams = _Stream(self.obs), _Stream(self.following)
         width = max(1, math.prod(self.obs.shape[1:]) * self.obs.dtype.itemsize)
-        ends, first = self.plan.episode_ends, 0
-        while first < len(ends):
-            limit = self.plan.episode_starts[first] + most / width
-            last = max(first + 1, int(np.searchsorted(ends, limit, side="right")))
+        for first, last in stretches(self.plan, most / width):
             yield self._filled(some_episodes(self.plan, first, last), *streams, at_once=False)
-            first = last
 
     def _in_order(self) -> bool:
         rows, finals, after = self.plan.obs, self.plan.final_obs[:-1], self.plan.next_obs

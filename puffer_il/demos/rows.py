@@ -81,14 +81,12 @@ def exceeds_memory(rows: Any) -> bool:
     return is_mapped(rows) and rows.nbytes > psutil.virtual_memory().available
 
 
-def check_room(rows: Any, copies: int = 1) -> None:
-    """InputError where rows are mapped from a file, and so many copies of all of them are more than the memory that is
-    free."""
-    wanted, free = copies * rows.nbytes, psutil.virtual_memory().available
-    if is_mapped(rows) and wanted > free:
-        raise InputError(f"demos: {len(rows):,} mapped observations would take {wanted / 1e9:.1f} GB of memory, of "
-                         f"which {free / 1e9:.1f} GB are free; bc and gail read them where they lie, others "
-                         "take fewer: set demos.episodes or demos.subsample")
+def check_room(rows: Any) -> None:
+    """InputError where rows are mapped from a file, and a copy of all of them is more than the memory that is free."""
+    if exceeds_memory(rows):
+        wanted, free = (f"{size / 1e9:.1f} GB" for size in (rows.nbytes, psutil.virtual_memory().available))
+        raise InputError(f"demos: {len(rows):,} mapped observations have to be copied here, which would take {wanted} "
+                         f"of memory, of which {free} are free; take fewer: set demos.episodes or demos.subsample")
 
 
 def advise(rows: Array, index: Array, needed: bool) -> None:

@@ -1,5 +1,6 @@
 """Some episodes of demonstrations, and some of their rows."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +24,16 @@ def some_episodes(demos: Demos, first: int, last: int) -> Demos:
     starts = demos.episode_starts[first:last] - rows.start
     return replace(demos, **_some(demos, PER_ROW, rows), **_some(demos, tuple(PER_EPISODE), slice(first, last)),
                    episode_starts=starts)
+
+
+def stretches(demos: Demos, rows: float) -> Iterator[tuple[int, int]]:
+    """Numbers (first, last), as of `some_episodes`, of episodes that hold at most so many rows together, or of a single
+    longer one; all of them one after the other."""
+    first, ends = 0, demos.episode_ends
+    while first < len(ends):
+        last = max(first + 1, int(np.searchsorted(ends, demos.episode_starts[first] + rows, side="right")))
+        yield first, last
+        first = last
 
 
 def first_rows(demos: Demos, count: int) -> Demos:

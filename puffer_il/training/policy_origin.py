@@ -1,22 +1,20 @@
 """Which files decide what a policy does, so that whoever goes on with its recording is told when one has changed."""
 
 import hashlib
-import importlib.util
-import os
-import sys
 from pathlib import Path
 
 from puffer_il.core import checkpoint
 from puffer_il.core.errors import InputError
 from puffer_il.rollout.policy_files import rl_zoo, vecnormalize
+from puffer_il.vector import trust
 
 DIGITS = 16  # of a SHA-256: enough to tell two files apart
 
 
 def digests(policy: Path | None) -> dict[str, str]:
     """The beginning of the SHA-256 of each file that decides what --policy does, by its path: a model with its
-    statistics, the newest checkpoint of a run, or the module of a function, whose own imports are not followed. Empty
-    without a policy."""
+    statistics, the newest checkpoint of a run, or the module of a function and the packages that it is in, whose own
+    imports are not followed. Empty without a policy."""
     return {} if policy is None else {str(path): _of_file(path) for path in _files(policy)}
 
 
@@ -41,21 +39,9 @@ def _files(policy: Path) -> list[Path]:
     if policy.is_file():
         statistics = vecnormalize.beside(policy) if policy.suffix == ".zip" else None
         return [policy, *([statistics] if statistics is not None else [])]
-    source = _module_file(str(policy).partition(":")[0])
-    return [source] if source is not None else []
-
-
-def _module_file(module: str) -> Path | None:
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())
-    try:
-        found = importlib.util.find_spec(module)
-    except (ImportError, ValueError, AttributeError):
-        return None
-    origin = Path(found.origin) if found is not None and found.origin else None
-    if origin is None or not origin.is_file():
-        return None
-    return origin.relative_to(Path.cwd()) if origin.is_relative_to(Path.cwd()) else origin
+    here = Path.cwd()
+    return [path.relative_to(here) if path.is_relative_to(here) else path
+            for path in trust.sources_of(str(policy).partition(":")[0])]
 
 
 def _of_file(path: Path) -> str:

@@ -68,7 +68,7 @@ def fingerprint(name: str, kwargs: dict[str, Any]) -> str | None:
     arguments = json.dumps(kwargs, sort_keys=True, default=str)
     if not attribute or (module == "gymnasium" and attribute in gymnasium.registry):
         return _digest("arguments", name, arguments) if any(map(IMPORTS.fullmatch, _texts(kwargs))) else None
-    return _digest("function", name, arguments, *_files_of(module))
+    return _digest("function", name, arguments, *(path.read_bytes() for path in sources_of(module)))
 
 
 def check_callable(name: str, found: Any) -> None:
@@ -122,17 +122,16 @@ def _folder(folder: Path) -> Iterator[str | bytes]:
             yield path.read_bytes()
 
 
-def _files_of(module: str) -> Iterator[bytes]:
-    """The sources of a module and of the packages that it is in, found as Python would find them."""
+def sources_of(module: str) -> Iterator[Path]:
+    """The files of the packages that a module is in, and its own, found as Python would find them, without running
+    any."""
     places = None if os.getcwd() in sys.path or "" in sys.path else [*sys.path, os.getcwd()]
-    name = ""
-    for part in module.split("."):
-        name = f"{name}.{part}" if name else part
-        spec = importlib.machinery.PathFinder.find_spec(name, places)
+    for part in module.split("."):  # not by its whole name, for which folders without an __init__ must be imported
+        spec = importlib.machinery.PathFinder.find_spec(part, places)
         if spec is None:
             return
         if spec.origin and Path(spec.origin).is_file():
-            yield Path(spec.origin).read_bytes()
+            yield Path(spec.origin)
         places = list(spec.submodule_search_locations or ())
 
 

@@ -64,6 +64,13 @@ def test_what_cannot_act_is_one_line(here, name, said, capsys):
     assert f"--policy {name}: " in line and any(part in line for part in said.split("|"))
 
 
+def test_a_policy_in_a_package_that_is_broken_is_one_line(here, capsys):
+    Path("broken").mkdir()
+    Path("broken/__init__.py").write_text("def (")
+    assert collect("cartpole", "--policy", "broken.acting:lean", "--episodes", 3, "--out", "d.npz") == 2
+    assert "--policy broken.acting:lean: cannot be imported (SyntaxError" in one_line(capsys)
+
+
 def test_the_command_and_the_choice_are_kept_in_the_file(here, capsys):
     words = ["cartpole", "--policy", "acting:lean", "--episodes", "4", "--min-return", "35", "--epsilon", "0.05",
              "--out", "d.npz"]

@@ -13,47 +13,35 @@ from puffer_il.cli import main
 from puffer_il.demos import read_demos, read_parts
 from puffer_il.demos.grown import Grown, Precision
 from tests.support.demos import same_demos
+from tests.support.memory import STATUS
 from tests.support.wide_files import WIDE, told
 
+ROOT = Path(__file__).parents[2]
 ROWS = 64_000_000  # bytes of observations as Demos holds them
 BASE = 40_000_000  # bytes of the pieces in which files are read, whatever their size
 
 PROGRAM = """
-import sys, threading, time
-from pathlib import Path
+import sys
 from puffer_il.demos import read_demos
+from tests.support.memory import Watched
 
-def resident():
-    return int(Path("/proc/self/status").read_text().partition("RssAnon:")[2].split()[0]) * 1024
-
-most, stop = 0, False
-def watch():
-    global most
-    while not stop:
-        most = max(most, resident())
-        time.sleep(0.001)
-
-watcher = threading.Thread(target=watch)
 read_demos(sys.argv[1])
-watcher.start()
 for source in sys.argv[2:]:
-    most = before = resident()
-    demos = read_demos(source)
-    print("grew", most - before, demos.obs.nbytes)
+    with Watched() as watched:
+        demos = read_demos(source)
+    print("grew", watched.grew, demos.obs.nbytes)
     del demos
-stop = True
-watcher.join()
 """
 
 
 def test_reading_takes_at_most_a_fifth_more_than_the_rows(tmp_path):
-    if not Path("/proc/self/status").is_file():
+    if not STATUS.is_file():
         pytest.skip("needs Linux's /proc")
     (tmp_path / "small").mkdir()
     paths = {name: told(name, tmp_path, 40, 400, ROWS // (40 * 400 * 4)) for name in WIDE}
     warm = told("lerobot", tmp_path / "small", 2, 3, 4)
     done = subprocess.run([sys.executable, "-c", PROGRAM, str(warm), *map(str, paths.values())], capture_output=True,
-                          text=True, check=True)
+                          text=True, check=True, cwd=ROOT)
     found = {name: [int(part) for part in line.split()[1:]] for name, line in zip(
         paths, done.stdout.splitlines(), strict=True)}
     assert all(rows > 0.9 * ROWS for _, rows in found.values())

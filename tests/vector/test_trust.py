@@ -81,3 +81,14 @@ def test_what_makes_no_environment_is_never_called(name, tmp_path):
     with pytest.raises(InputError, match="makes no environment"):
         creator.facts()
     assert not (tmp_path / "ran").exists()
+
+
+def test_sources_are_found_in_packages_with_and_without_an_init_and_none_is_run(tmp_path, monkeypatch):
+    folder = tmp_path / "outer" / "inner"
+    folder.mkdir(parents=True)
+    (folder / "deep.py").write_text("raise SystemExit")
+    monkeypatch.chdir(tmp_path)
+    assert list(trust.sources_of("outer.inner.deep")) == [folder / "deep.py"]
+    (tmp_path / "outer" / "__init__.py").write_text("raise SystemExit")
+    assert list(trust.sources_of("outer.inner.deep")) == [tmp_path / "outer" / "__init__.py", folder / "deep.py"]
+    assert list(trust.sources_of("outer.nowhere")) == [tmp_path / "outer" / "__init__.py"]

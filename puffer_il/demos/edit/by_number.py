@@ -14,7 +14,7 @@ from puffer_il.core.rows import Array
 from puffer_il.demos.dataset import Demos
 from puffer_il.demos.edit.episodes import check_alike
 from puffer_il.demos.rows import PART_BYTES, Successors, is_mapped, successors, take
-from puffer_il.demos.subset import some_episodes
+from puffer_il.demos.subset import some_episodes, stretches
 
 LOOKING = ("cut-idle", "noise-obs")  # edits that look at observations, or change them
 
@@ -56,12 +56,8 @@ class ByNumber:
 
     def parts(self, edited: Demos) -> Iterator[Demos]:
         """What became of the stand-ins, with its observations, some episodes after the others."""
-        width, first = max(1, self.first.obs[:1].nbytes), 0
-        while first < edited.num_episodes:
-            limit = edited.episode_starts[first] + max(1, PART_BYTES // width)
-            last = max(first + 1, int(np.searchsorted(edited.episode_ends, limit, side="right")))
+        for first, last in stretches(edited, PART_BYTES / max(1, self.first.obs[:1].nbytes)):
             yield self.whole(some_episodes(edited, first, last))
-            first = last
 
     def whole(self, edited: Demos) -> Demos:
         """The same at once."""

@@ -27,7 +27,7 @@ from puffer_il.demos.dataset import Demos
 from puffer_il.demos.formats import puffer_il
 from puffer_il.demos.npz import Arrays
 from puffer_il.demos.shard_writer import MANIFEST, NAME, VERSION, ShardWriter, seal
-from puffer_il.demos.subset import some_episodes
+from puffer_il.demos.subset import some_episodes, stretches
 
 KIND = "folder"
 MARKS = ()
@@ -60,13 +60,8 @@ def parts(folder: Path, time_limit: int | None, most: float) -> Iterator[Demos]:
     """All episodes in order, in memory, so many together as make about `most` bytes of observations."""
     demos = read(folder)
     row = math.prod(demos.obs.shape[1:]) * demos.obs.dtype.itemsize
-    first = 0
-    while first < demos.num_episodes:
-        limit = demos.episode_starts[first] + max(1, most // max(1, row))
-        last = max(first + 1, int(np.searchsorted(demos.episode_starts, limit, side="right")) - 1)
-        last = demos.num_episodes if len(demos) <= limit else last
+    for first, last in stretches(demos, most / max(1, row)):
         yield some_episodes(demos, first, last).in_memory()
-        first = last
 
 
 def verify(folder: Path | str) -> None:

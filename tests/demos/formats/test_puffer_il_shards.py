@@ -17,13 +17,15 @@ from puffer_il.core.errors import InputError
 from puffer_il.demos import read_demos, read_meta, read_parts, subsample_rows
 from puffer_il.demos.dataset import Demos
 from puffer_il.demos.formats import puffer_il_shards
-from puffer_il.demos.rows import Successors
+from puffer_il.demos.rows import Successors, blocks
 from puffer_il.demos.shard_writer import MANIFEST, ShardWriter
 from puffer_il.demos.subset import some_episodes
 from tests.support.demos import make_demos, same_demos
+from tests.support.memory import STATUS, resident
 from tests.support.pictures import MovingDot, dot_demos
 
-EXPERT = Path(__file__).parents[3] / "envs" / "cartpole" / "demos" / "expert.npz"
+ROOT = Path(__file__).parents[3]
+EXPERT = ROOT / "envs" / "cartpole" / "demos" / "expert.npz"
 
 
 def saved(folder: Path, demos: Demos | None = None) -> Path:
@@ -55,7 +57,7 @@ def test_the_same_demonstrations_give_the_same_bytes_in_whatever_parts_they_come
 
 def test_parts_are_whole_episodes_and_together_all_of_them(tmp_path, monkeypatch):
     demos = make_demos((3, 1, 4, 6), obs_shape=(5,))
-    monkeypatch.setattr("puffer_il.demos.read.PART_BYTES", 5 * 4 * 5)
+    monkeypatch.setattr("puffer_il.demos.read.PART_BYTES", 4 * 4 * 5)
     parts = list(read_parts(saved(tmp_path, demos)))
     assert [part.lengths.tolist() for part in parts] == [[3, 1], [4], [6]]
     np.testing.assert_array_equal(np.concatenate([np.asarray(part.next_obs) for part in parts]),
@@ -205,9 +207,16 @@ def test_what_is_larger_than_memory_is_read_in_windows_or_refused(tmp_path, monk
     assert (said in told) if said else "more than the memory" not in told
 
 
+def test_a_copy_of_all_successors_that_memory_does_not_hold_is_refused(tmp_path, monkeypatch):
+    following = read_demos(saved(tmp_path)).next_obs
+    monkeypatch.setattr("puffer_il.demos.rows.psutil.virtual_memory", lambda: SimpleNamespace(available=100))
+    with pytest.raises(InputError, match=r"14 mapped observations have to be copied here, .*set demos\.episodes"):
+        np.asarray(following)
+
+
 PROGRAM = """
-import gymnasium as gym, numpy as np, puffer_il, sys, threading, time
-from pathlib import Path
+import gymnasium as gym, numpy as np, puffer_il, sys
+from tests.support.memory import Watched
 
 class Wide(gym.Env):
     observation_space = gym.spaces.Box(-np.inf, np.inf, (256,), np.float32)
@@ -217,38 +226,24 @@ class Wide(gym.Env):
     def step(self, action):
         return np.zeros(256, np.float32), 0.0, True, False, {}
 
-def resident():
-    return int(Path("/proc/self/status").read_text().partition("RssAnon:")[2].split()[0]) / 1000
-
 def learn(source):
     puffer_il.train("bc", Wide, demos=source, seed=1, device="cpu", bc={"window": 10_240}, policy={"hidden": (8,)},
                     train={"total_steps": 1, "threads": 1}, eval={"episodes": 1})
 
-most, stop = 0, False
-def watch():
-    global most
-    while not stop:
-        most = max(most, resident())
-        time.sleep(0.002)
-
 rows = np.zeros((100, 256), np.float32)
 learn({"obs": rows, "next_obs": rows, "actions": np.arange(100) % 2, "terminations": np.arange(100) == 99,
        "truncations": np.zeros(100, bool), "episode_starts": [0]})
-watcher = threading.Thread(target=watch)
-watcher.start()
 for source in sys.argv[1:]:
-    most = before = resident()
-    learn(source)
-    print("grew", most - before)
-stop = True
-watcher.join()
+    with Watched() as watched:
+        learn(source)
+    print("grew", watched.grew)
 """
 
 
 def test_resident_memory_is_bounded(tmp_path):
     """Pages that are not a mapped file's, of the whole of reading and cloning 40,000 rows of 1 kB, beside those rows:
     of a folder next to nothing is held; what fits takes at most 1.2 times its rows."""
-    if not Path("/proc/self/status").is_file():
+    if not STATUS.is_file():
         pytest.skip("needs Linux's /proc")
     rng, n = np.random.default_rng(0), 40_000
     obs = rng.standard_normal((n, 256), np.float32)
@@ -258,9 +253,25 @@ def test_resident_memory_is_bounded(tmp_path):
     np.savez(tmp_path / "d.npz", **arrays)
     puffer_il.load_demos(arrays).save(tmp_path / "d.shards")
     out = subprocess.run([sys.executable, "-c", PROGRAM, str(tmp_path / "d.shards"), str(tmp_path / "d.npz")],
-                         capture_output=True, text=True, check=True).stdout
-    mapped, held = (float(part.split()[0]) * 1e6 / obs.nbytes for part in out.split("grew")[1:])
+                         capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    mapped, held = (float(part.split()[0]) / obs.nbytes for part in out.split("grew")[1:])
     assert mapped < 0.3 and held < 1.2
+
+
+def test_mapped_rows_do_not_stay_resident_after_a_pass_over_them(tmp_path):
+    if not STATUS.is_file():
+        pytest.skip("needs Linux's /proc")
+    size, width = 64_000_000, 1_000
+    read_demos({"obs": np.ones((size // width, width), np.uint8), "episode_starts": np.arange(0, size // width, 1_000),
+                "final_obs": np.ones((size // width // 1_000, width), np.uint8),
+                "terminations": np.arange(1, size // width + 1) % 1_000 == 0,
+                "truncations": np.zeros(size // width, bool)}).save(tmp_path / "d.shards")
+    obs = read_demos(tmp_path / "d.shards").obs
+    before = resident("RssFile")
+    total = sum(int(obs[part].sum()) for part in blocks(obs))
+    after = resident("RssFile")
+    assert int(obs.sum()) == total == size and resident("RssFile") - before > 0.9 * size
+    assert after - before < 0.1 * size
 
 
 @pytest.mark.parametrize("algo", ["gaifo", "airl", "sqil", "csil", "dagger", "noise_bc"])

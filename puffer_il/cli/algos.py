@@ -21,13 +21,13 @@ def add(commands: Any) -> None:
 def algos(args: Namespace) -> int:
     """The table, or all about one algorithm: `args.algo`. Broken ones are named below it."""
     from puffer_il.core.text import Table
-    from puffer_il.learners.registry import describe, get_learner, usable_learners
+    from puffer_il.learners.registry import declaration, describe, usable_learners
 
     if args.algo:
-        facts = describe(args.algo, get_learner(args.algo))
+        facts = describe(args.algo, declaration(args.algo))
         print(json.dumps(facts, indent=2) if args.json else "\n".join(page(facts)))
         return 0
-    learners, complaints = usable_learners()
+    learners, complaints = usable_learners(declaration)
     all_facts = [describe(name, cls) for name, cls in learners.items()]
     if args.json:
         print(json.dumps({"algorithms": all_facts, "unusable": complaints}, indent=2))
@@ -60,8 +60,9 @@ def page(facts: dict[str, Any]) -> list[str]:
     from puffer_il.cli.keys import section_help
     from puffer_il.core import text
     from puffer_il.learners.experiment import section_types
+    from puffer_il.learners.registry import declaration
 
-    needs, types = facts["needs"], section_types(facts["name"])
+    needs, types = facts["needs"], section_types(facts["name"], declaration)
     lines = [("what", facts["what"]), ("when", facts["when"]), ("learns from", learns_from(needs)),
              ("steps", "acts in the environment while it learns" if needs["rollouts"] else
               "learns without the environment, which only evaluates it"),

@@ -26,15 +26,15 @@ def report_written(path: str, demos: Demos) -> int:
 
 def spec_of(args: Namespace) -> EnvSpec | None:
     """What --env names, if it does."""
-    from puffer_il.vector import trust
-    from puffer_il.vector.make import find_creator
-
     if not args.env and args.kwargs:
         raise parser.UsageError("--env.kwargs.NAME sets a parameter of an environment; name it with --env ENV")
     if not args.env and args.pictures:
         raise parser.UsageError(f"{args.pictures}: prepares the pictures of an environment; name it with --env ENV")
     if not args.env:
         return None
+    from puffer_il.vector import trust
+    from puffer_il.vector.make import find_creator
+
     trust.remember(args.env, args.kwargs)
     return find_creator(args.env, args.kwargs, args.pictures).facts().spec
 

@@ -57,8 +57,6 @@ def check(args: Namespace) -> int:
 def _own_environment(args: Namespace, found: Verdict) -> None:
     """Without --env the environment that the file names, if it may be opened and was recorded with its defaults."""
     from puffer_il.core.errors import InputError
-    from puffer_il.vector import trust
-    from puffer_il.vector.make import find_creator
 
     if args.env or args.kwargs or args.pictures:
         return
@@ -67,6 +65,9 @@ def _own_environment(args: Namespace, found: Verdict) -> None:
         other = f" --env {name} with its parameters" if name else " --env ENV"
         found.notes.append(f"not judged against an environment; name it with{other}")
         return
+    from puffer_il.vector import trust
+    from puffer_il.vector.make import find_creator
+
     try:
         trust.check(name, {}, "")
         find_creator(name, {}, None).facts()
@@ -85,7 +86,6 @@ def _looked_at(args: Namespace, found: Verdict, opened: ExitStack) -> tuple[Demo
     from puffer_il.demos.judge.finding import Finding
     from puffer_il.demos.judge.subject import looked_at
     from puffer_il.demos.shard_writer import MANIFEST
-    from puffer_il.vector.world import World
 
     if (Path(args.file) / MANIFEST).is_file():
         puffer_il_shards.verify(args.file)
@@ -99,6 +99,8 @@ def _looked_at(args: Namespace, found: Verdict, opened: ExitStack) -> tuple[Demo
         found.notes += fitted.notes[len(demos.notes):]  # pictures that were turned, or taken for prepared ones
         wrong = [Finding("misfit", line, refused=True) for line in misfits(fitted, spec)]
         if not wrong:
+            from puffer_il.vector.world import World
+
             demos, world = fitted, opened.enter_context(World(args.env, args.kwargs, args.pictures))
         found.findings += wrong
         found.env = args.env
@@ -114,12 +116,13 @@ def _looked_at(args: Namespace, found: Verdict, opened: ExitStack) -> tuple[Demo
 def _advise(found: Verdict, demos: Demos, world: World) -> None:
     """Whether there are likely enough, and which algorithm suits them, in `found`."""
     from puffer_il.core.errors import InputError
-    from puffer_il.learners.registry import usable_learners
+    from puffer_il.learners.registry import declaration, usable_learners
     from puffer_il.training.auto import choose, needed_of
 
     found.needed, found.transitions = needed_of(demos, world.spec), len(demos)
     try:
-        choice = choose(world.spec, demos, usable_learners()[0], cheap=world.native, expert=False, model=False)
+        choice = choose(world.spec, demos, usable_learners(declaration)[0], cheap=world.native, expert=False,
+                        model=False)
         found.algo, found.reasons = choice.algo, choice.reasons
     except InputError as error:
         found.notes.append(str(error))

@@ -6,15 +6,16 @@ from typing import Any
 from puffer_il.cli.parser import terminal_width, wrapped
 from puffer_il.core.config import as_option
 from puffer_il.learners import experiment
+from puffer_il.learners.registry import declaration
 from puffer_il.native.catalogue import env_folder
 
 
 def keys_help(algo: str, env: str) -> str:
     """Every key of `train <algo> <env>`, with its value in that experiment, and the environment's parameters."""
-    layers = [*experiment.experiment_layers(algo, env), ("command line", {"env": {"name": env}})]
-    config = experiment.build(algo, layers)
+    layers = [*experiment.experiment_layers(algo, env, declaration), ("command line", {"env": {"name": env}})]
+    config = experiment.build(algo, layers, declaration)
     lines = [f"keys, with their values in 'puffer-il train {algo} {env}':"]
-    for section, cls in experiment.section_types(algo).items():
+    for section, cls in experiment.section_types(algo, declaration).items():
         lines += ["", *section_help(section, cls, getattr(config, section))]
     return "\n".join(wrapped(line, terminal_width()) for line in [*lines, *_parameters(env)])
 

@@ -148,9 +148,10 @@ def unknown(argument: str, args: Namespace) -> str:
         return parser.unknown(argument, args)
     from puffer_il.core.config import as_option
     from puffer_il.learners.experiment import meant_keys, section_types
+    from puffer_il.learners.registry import declaration
 
     name = argument.lstrip("-").partition("=")[0].replace("-", "_")
-    meant = meant_keys(name, section_types(args.algo))
+    meant = meant_keys(name, section_types(args.algo, declaration))
     hint = f"did you mean {' or '.join(map(as_option, meant))}?" if meant else (
         f"see 'puffer-il train {args.algo} {args.env or 'ENV'} --help'")
     return f"unknown option {argument!r}; {hint}"

@@ -28,7 +28,7 @@ from puffer_il.core.config import (
 )
 from puffer_il.core.errors import InputError, unknown
 from puffer_il.core.spec import EnvSpec
-from puffer_il.learners.registry import get_learner
+from puffer_il.learners.registry import Find, get_learner
 from puffer_il.native.catalogue import env_folder
 
 if TYPE_CHECKING:
@@ -40,21 +40,22 @@ SHARED: dict[str, type] = {"env": EnvConfig, "demos": DemosConfig, "policy": Pol
                            "eval": EvalConfig}
 
 
-def section_types(algo: str) -> dict[str, type]:
-    """Section name → dataclass for the shared sections and those of the learner and what it uses; mix with PPO."""
-    cls = get_learner(algo)
-    used = {name: get_learner(name).section for name in cls.uses}
+def section_types(algo: str, find: Find = get_learner) -> dict[str, type]:
+    """Section name → dataclass for the shared sections and those of the learner and what it uses; mix with PPO. `find`
+    is `registry.declaration` where they are looked at only."""
+    cls = find(algo)
+    used = {name: find(name).section for name in cls.uses}
     mixed = {"mix": MixConfig} if "ppo" in (algo, *used) else {}
     return SHARED | mixed | used | {algo: cls.section}
 
 
-def build(algo: str, layers: Sequence[Layer]) -> Config:
+def build(algo: str, layers: Sequence[Layer], find: Find = get_learner) -> Config:
     """Merge `layers` (where it comes from, tables), later over earlier, and check every key and value.
 
     What is in no layer has the default of its dataclass, or what the dataclass of another section of the learner
     `implies` of it: {section: {key: value}}. A key that is a table, such as env.kwargs, is merged entry by entry.
     """
-    types_ = section_types(algo)
+    types_ = section_types(algo, find)
     values: dict[str, dict[str, Any]] = {name: {} for name in types_}
     reasons: tuple[str, ...] = ()
     for origin, tables in [*((algo, getattr(cls, "implies", {})) for cls in types_.values()), *layers]:
@@ -114,7 +115,7 @@ def config_folder() -> Path:
     return Path(next(iter(import_module("puffer_il.configs").__path__)))
 
 
-def experiment_layers(algo: str, env: str) -> list[Layer]:
+def experiment_layers(algo: str, env: str, find: Find = get_learner) -> list[Layer]:
     """The shipped files for this algorithm and environment: base.toml and, for an environment of compiled code alone,
     fast.toml, then <algo>.toml, <env>/base.toml and <env>/<algo>.toml if they are there."""
     folder = config_folder()
@@ -122,7 +123,7 @@ def experiment_layers(algo: str, env: str) -> list[Layer]:
     files = [folder / "base.toml", *([folder / "fast.toml"] if _is_fast(env, short) else []), folder / f"{algo}.toml",
              folder / short / "base.toml", folder / short / f"{algo}.toml"]
     layers = [(str(f), read_toml(f)) for f in dict.fromkeys(files) if f.is_file()]
-    known = section_types(algo)  # files without an algorithm's name are for all
+    known = section_types(algo, find)  # files without an algorithm's name are for all
     return [(origin, tables if Path(origin).stem == algo else {name: table for name, table in tables.items()
                                                                if name in known}) for origin, tables in layers]
 

@@ -13,11 +13,13 @@ from typing import Any, TypeVar
 
 from puffer_il.core.errors import InputError, unknown
 from puffer_il.learners.base import Learner
+from puffer_il.learners.declared import declared
 
 C = TypeVar("C", bound=type)
+Find = Callable[[str], type[Learner]]
 GROUP = "puffer_il.learners"
 BASE = "puffer_il.learners.base.Learner"
-MACHINERY = ("base", "experiment", "registry")  # files of this room that are not algorithms
+MACHINERY = ("base", "declared", "experiment", "registry")  # files of this room that are not algorithms
 NEEDED = ("section", *(name for name in vars(Learner) if not name.startswith("_")), "state_dict", "load_state_dict")
 _learners: dict[str, type[Learner]] = {}
 
@@ -51,14 +53,22 @@ def get_learner(name: str) -> type[Learner]:
     return _learners[name]
 
 
-def usable_learners() -> tuple[dict[str, type[Learner]], list[str]]:
-    """All learners by name, and one line for each that a package offers and that cannot be used."""
+def declaration(name: str) -> type[Learner]:
+    """What an algorithm says of itself (section, `about`, needs): of a built-in one without importing torch, otherwise
+    as `get_learner`."""
+    found = declared(name) if name not in _learners and name in _built_in() else None
+    return found or get_learner(name)
+
+
+def usable_learners(find: Find = get_learner) -> tuple[dict[str, type[Learner]], list[str]]:
+    """All learners by name, as `find` gives them (`declaration` to look at them only), and one line for each that a
+    package offers and that cannot be used."""
     found: dict[str, type[Learner]] = {}
     complaints = [f"package {_package(entry)} offers an algorithm {entry.name!r}, a name that puffer_il itself uses; "
                   "rename its entry point" for entry in entry_points(group=GROUP) if entry.name in _built_in()]
     for name in learner_names():
         try:
-            found[name] = get_learner(name)
+            found[name] = find(name)
         except InputError as error:
             complaints.append(str(error))
     return found, complaints
@@ -66,7 +76,9 @@ def usable_learners() -> tuple[dict[str, type[Learner]], list[str]]:
 
 def package_of(name: str) -> str:
     """The package that a registered learner comes from; its module's where nobody has installed it."""
-    offers = [] if name in _built_in() else [entry for entry in entry_points(group=GROUP) if entry.name == name]
+    if name in _built_in():
+        return __name__.partition(".")[0]
+    offers = [entry for entry in entry_points(group=GROUP) if entry.name == name]
     return _package(offers[0]) if offers else _learners[name].__module__.partition(".")[0]
 
 

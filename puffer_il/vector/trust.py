@@ -19,8 +19,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import gymnasium
-
 from puffer_il.core.errors import InputError
 from puffer_il.core.text import shown
 from puffer_il.native.catalogue import env_folders
@@ -66,7 +64,7 @@ def fingerprint(name: str, kwargs: dict[str, Any]) -> str | None:
         return _digest("folder", *_folder(folder))
     module, _, attribute = name.partition(":")
     arguments = json.dumps(kwargs, sort_keys=True, default=str)
-    if not attribute or (module == "gymnasium" and attribute in gymnasium.registry):
+    if not attribute or (module == "gymnasium" and _gymnasium_has(attribute)):
         return _digest("arguments", name, arguments) if any(map(IMPORTS.fullmatch, _texts(kwargs))) else None
     return _digest("function", name, arguments, *(path.read_bytes() for path in sources_of(module)))
 
@@ -87,6 +85,12 @@ def same_name(one: str, other: str, same: Callable[[str, str], bool]) -> bool:
     """`same` of two names that need no import, and whether they are equal otherwise."""
     imports = any(":" in name and not Path(name).expanduser().is_dir() for name in (one, other))
     return one == other if imports else same(one, other)
+
+
+def _gymnasium_has(name: str) -> bool:
+    import gymnasium
+
+    return name in gymnasium.registry
 
 
 def _store() -> Path:

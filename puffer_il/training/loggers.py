@@ -9,6 +9,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
@@ -17,6 +18,7 @@ from puffer_il.core.checkpoint import whole
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Metrics
 from puffer_il.core.text import duration, number, quantity, shown
+from puffer_il.training.thinned import is_kept, stride
 
 Clock = Callable[[], float]  # seconds, monotonic
 MOST_WAITING = 16 * 2**20  # bytes of metrics that are kept until they can be written
@@ -92,7 +94,8 @@ class JsonlLogger(Logger):
     """metrics.jsonl in the run directory: one object per iteration, `{"step": …, "<metric>": number or null, …}`.
 
     A resumed run appends. Lines from its first step on, which an earlier process wrote after the checkpoint, and a
-    line cut short by a crash are dropped first, so that steps only ever rise.
+    line cut short by a crash are dropped first, so that steps only ever rise. In a long run only some iterations have a
+    line (thinned.py), and the last one.
     """
 
     file = "metrics.jsonl"
@@ -101,27 +104,36 @@ class JsonlLogger(Logger):
         self._file: BinaryIO | None = None
         self._fresh = True
         self._waiting = b""  # lines that could not be written
+        self._every = 1  # every which iteration has a line
+        self._last: tuple[int, Metrics] | None = None  # the latest, if it has none
 
     def start(self, run: RunInfo) -> None:
         self.path = Path(run.run_dir) / self.file
         self._open()
 
     def log(self, step: int, metrics: Metrics) -> None:
-        line = json.dumps({"step": int(step)} | {key: _plain(value) for key, value in metrics.items()})
-        self._waiting += line.encode() + b"\n"
-        if len(self._waiting) > MOST_WAITING:  # the oldest give way, by whole lines
-            self._waiting = self._waiting[-MOST_WAITING:].partition(b"\n")[2]
-        if self._fresh:
-            self._drop_from(step, "updates" not in metrics)
-            self._fresh = False
+        iteration, every = "updates" in metrics, stride(int(metrics.get("updates", 0)))
+        if not iteration:
+            self._end()
+        self._last = None if is_kept(metrics, every) else (step, dict(metrics))
+        if self._last is None:
+            self._wait_for(step, metrics)
+        if self._fresh or every > self._every:
+            self._thin_out(step, not iteration, every)
         self._write()
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        self._end()
+        with suppress(OSError):  # which the trainer has told of
+            self._write()
+        self.close()
 
     def moved(self, run_dir: Path) -> None:
         self.close()
         self.path = run_dir / self.file
 
     def rewind(self) -> None:
-        self._fresh = True
+        self._fresh, self._last = True, None
 
     def close(self) -> None:
         if self._file is not None:
@@ -132,6 +144,18 @@ class JsonlLogger(Logger):
         # Unbuffered: each line is on disk when `log` returns, and a full disk is reported here rather than on closing.
         self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 (closed in close)
 
+    def _end(self) -> None:
+        """The line of the last iteration, if it has none."""
+        if self._last is not None:
+            self._wait_for(*self._last)
+            self._last = None
+
+    def _wait_for(self, step: int, metrics: Metrics) -> None:
+        line = json.dumps({"step": int(step)} | {key: _plain(value) for key, value in metrics.items()})
+        self._waiting += line.encode() + b"\n"
+        if len(self._waiting) > MOST_WAITING:  # the oldest give way, by whole lines
+            self._waiting = self._waiting[-MOST_WAITING:].partition(b"\n")[2]
+
     def _write(self) -> None:
         if self._file is None:
             self._open()
@@ -139,11 +163,12 @@ class JsonlLogger(Logger):
         while self._waiting:  # a nearly full disk takes a part of it; the next write then fails with ENOSPC
             self._waiting = self._waiting[self._file.write(self._waiting):]
 
-    def _drop_from(self, step: int, final: bool) -> None:
+    def _thin_out(self, step: int, final: bool, every: int) -> None:
         """Without the lines of later steps, and of this one: but not its iteration where only the last evaluation is
-        still to come."""
+        still to come; and without the iterations that are not among each `every`."""
         lines = self.path.read_bytes().splitlines(keepends=True) if self.path.is_file() else []
-        kept = [line for line in lines if _is_before(line, step, final)]
+        kept = [line for line in lines if _is_before(line, step, final, every)]
+        self._fresh, self._every = False, every
         if len(kept) == len(lines):
             return
         self.close()
@@ -152,7 +177,8 @@ class JsonlLogger(Logger):
 
 
 class TensorBoardLogger(Logger):
-    """TensorBoard events in the run directory, every metric a scalar by its own name (extra `tensorboard`)."""
+    """TensorBoard events in the run directory, every metric a scalar by its own name (extra `tensorboard`). What is
+    written stays, so that of a long run there is more of its beginning."""
 
     file = "TensorBoard's events"
 
@@ -173,6 +199,8 @@ class TensorBoardLogger(Logger):
         self.run_dir = str(run_dir)
 
     def log(self, step: int, metrics: Metrics) -> None:
+        if not is_kept(metrics, stride(int(metrics.get("updates", 0)))):
+            return
         if self._writer is None:  # purge_step hides what an earlier process logged after the checkpoint
             self._writer = self._make(log_dir=self.run_dir, purge_step=int(step))
         for key, value in metrics.items():
@@ -274,10 +302,10 @@ def _plain(value: Any) -> float | int | None:
     return value if math.isfinite(value) else None
 
 
-def _is_before(line: bytes, step: int, final: bool) -> bool:
+def _is_before(line: bytes, step: int, final: bool, every: int) -> bool:
     try:
         found = json.loads(line)
         own = final and found["step"] == step and "updates" in found
-        return line.endswith(b"\n") and (found["step"] < step or own)
+        return line.endswith(b"\n") and (own or (found["step"] < step and is_kept(found, every)))
     except (ValueError, KeyError, TypeError, RecursionError):
         return False

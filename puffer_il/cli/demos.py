@@ -12,12 +12,19 @@ from puffer_il.cli.demo_files import fitted, format_keys, read, report_written, 
 WRITTEN = ("imitation", "imitation_folder", "lerobot", "minari", "robomimic", "table")  # --help names them without
 # importing them; a test holds this against demos/formats/
 
+LAYOUT = """what a recorder of your own saves with np.savez("demos.npz", obs=obs, …):
+  obs, next_obs    (n, …), what was observed before and after each action
+  actions          int (n,) or float (n, dim), choices or continuous ones
+  terminations     bool (n,), True where an episode ended; so truncations, where it was cut off
+  episode_starts   int (episodes,), the first row of each
+  rewards          float (n,), where they are known"""
+
 
 def add(commands: Any) -> None:
     group = parser.group(commands, "demos", "demonstrations: info, check, edit, import, export, collect")
     about = parser.command(group, "info", info, "show what a file of demonstrations holds")
     suspicious = demos_check.add(group)
-    convert = parser.command(group, "import", import_, "convert another package's file into ours")
+    convert = parser.command(group, "import", import_, "convert another package's file into ours", epilog=LAYOUT)
     write = parser.command(group, "export", export, "convert them into another package's file")
     for one in (about, suspicious, convert, write):
         one.add_argument("file", help="a file or folder of a format that docs/demonstrations.md names, or minari:ID")

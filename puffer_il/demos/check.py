@@ -79,8 +79,7 @@ def _no_choice(actions: Array, spec: EnvSpec) -> str:
     first = int(np.argmax(wrong))
     row = ", ".join(f"{x:.4g}" for x in actions[first][:SHOWN]) + (", …" if actions.shape[1] > SHOWN else "")
     return (f"actions have a column for each of {actions.shape[1]} choices of {spec.name}, but row {first} is {row}, "
-            f"not a single 1 and zeros ({wrong.sum()} of {len(actions)} rows); give the number of the choice that was "
-            "taken, not how likely it was")
+            "not a single 1 and zeros; give the number of the choice, not how likely it was")
 
 
 def _pixel_misfits(obs: Array, spec: EnvSpec) -> Iterator[str]:
@@ -134,19 +133,17 @@ def _range_misfits(actions: Array, action: ActionSpec, name: str) -> Iterator[st
     if wrong.any():
         column = int(np.argmax(wrong.any(0)))
         values = actions[:, column]
-        yield (f"actions in column {column} range over [{values.min():.4g}, {values.max():.4g}] but {name} takes "
-               f"[{low[column]:.4g}, {high[column]:.4g}] ({wrong.any(1).sum()} of {len(actions)} rows lie outside), "
-               f"first in row {np.argmax(wrong.any(1))}{_units(values, low[column], high[column])}; if the recorder's "
-               "environment clipped them itself, give --demos.clip-actions true, and if they are in other units, map "
-               "them with demos edit --rescale-actions=LOW,HIGH --env ENV")
+        yield (f"row {np.argmax(wrong.any(1))}: actions in column {column} range over [{values.min():.4g}, "
+               f"{values.max():.4g}] but {name} takes [{low[column]:.4g}, {high[column]:.4g}] "
+               f"({wrong.any(1).sum()} of {len(actions)} rows); {_units(values, low[column], high[column])}")
 
 
 def _units(values: Array, low: float, high: float) -> str:
-    """A guess at what actions that lie outside the range of an environment are measured in; "" where there is none."""
+    """What to do with actions that lie outside the range of an environment, by a guess at what they are measured in."""
     bound = max(abs(low), abs(high))
     ratio = float(np.abs(values).max()) / bound if 0 < bound < np.inf else 0.0
-    for factor, what in ((180 / np.pi, "degrees instead of radians"), (100, "percent"), (1000, "thousandths"),
+    for factor, what in ((180 / np.pi, "degrees"), (100, "percent"), (1000, "thousandths"),
                          (255, "bytes")):
         if 0.8 * factor < ratio <= 1.05 * factor:
-            return f", {ratio:.3g} times the range: {what}?"
-    return ""
+            return f"{ratio:.3g} times: {what}? demos edit --rescale-actions=LOW,HIGH"
+    return "give --demos.clip-actions true, or rescale them (demos edit)"

@@ -22,11 +22,8 @@ from puffer_il.core.spec import Array
 from puffer_il.demos.dataset import check_starts
 from puffer_il.demos.rows import PIECE_BYTES, Lazy, blocks
 
-SAVE_DEMOS = (
-    "save plain arrays with np.savez('demos.npz', obs=…, actions=…, next_obs=…, terminations=…, truncations=…, "
-    "episode_starts=…, rewards=…): n rows of numbers in obs and next_obs (n, …), actions int (n,) or float (n, dim), "
-    "terminations and truncations bool (n,), rewards float (n,) if known, and the episodes' first rows in "
-    "episode_starts int (episodes,)")
+SAVE_DEMOS = "see puffer-il demos import --help"
+LISTED = 40  # letters of the names that a message lists
 
 # What to run where a pickle is trusted: each episode's arrays under names of their own, as formats/plain.py reads them.
 UNPICKLE = ("import pickle, numpy as np; d = {load}; d = d if isinstance(d, list) else [d]; flat = {{f'{{k}}_{{i}}': "
@@ -118,7 +115,10 @@ class Arrays:
         return f"holds pickled Python objects, which are never loaded (they can run code); {remedy}"
 
     def listing(self) -> str:
-        return ", ".join(sorted(self.keys)) or "nothing"
+        """The first of the names, for a message."""
+        names = sorted(self.keys)
+        fitting = int(np.searchsorted(np.cumsum([len(name) + 2 for name in names]), LISTED, side="right"))
+        return ", ".join(names[:max(1, fitting)]) + ", …" * (fitting < len(names)) or "nothing"
 
     def refuse(self, what: str) -> NoReturn:
         raise InputError(f"{self.where}: {what}") from None

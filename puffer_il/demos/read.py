@@ -145,8 +145,15 @@ def _format_of(file: Arrays, chosen: str) -> ModuleType:
         return known[chosen]
     if fitting:  # the one that says most of the keys
         return known[max(fitting)[-1]]
-    told = "; ".join(f"{name}: {' '.join(format.MARKS[0])} …" for name, format in known.items() if format.MARKS)
-    file.refuse(f"holds {file.listing()}, which matches no known format ({told}); {file.remedy}")
+    file.refuse(f"holds {file.listing()}, which matches no known format{_nearest(known, file)}; {file.remedy}")
+
+
+def _nearest(known: Mapping[str, ModuleType], file: Arrays) -> str:
+    """What the format that most of the keys are of misses, "" where none are of any."""
+    marks = [(name, keys, sorted(set(keys) - file.keys)) for name, format in known.items() for keys in format.MARKS]
+    near = [(len(missing), name != "puffer_il", name, missing) for name, keys, missing in marks
+            if len(missing) < len(keys)]
+    return f" ({min(near)[2]} also has {' and '.join(min(near)[3])})" if near else ""
 
 
 def _marks(format: ModuleType, file: Arrays) -> Iterable[Collection[str]]:

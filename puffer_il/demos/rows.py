@@ -76,17 +76,18 @@ def is_mapped(rows: Any) -> bool:
     return getattr(rows, "_mmap", None) is not None  # NumPy's memmap has it, what is computed of one does not
 
 
-def exceeds_memory(rows: Any) -> bool:
-    """Whether rows are mapped from a file that is larger than the memory that is free."""
-    return is_mapped(rows) and rows.nbytes > psutil.virtual_memory().available
+def exceeds_memory(rows: Any, copies: int = 1) -> bool:
+    """Whether rows are mapped from a file, and so many copies of them are more than the memory that is free."""
+    return is_mapped(rows) and copies * rows.nbytes > psutil.virtual_memory().available
 
 
-def check_room(rows: Any) -> None:
-    """InputError where rows are mapped from a file, and a copy of all of them is more than the memory that is free."""
-    if exceeds_memory(rows):
-        wanted, free = (f"{size / 1e9:.1f} GB" for size in (rows.nbytes, psutil.virtual_memory().available))
-        raise InputError(f"demos: {len(rows):,} mapped observations have to be copied here, which would take {wanted} "
-                         f"of memory, of which {free} are free; take fewer: set demos.episodes or demos.subsample")
+def check_room(rows: Any, why: str = "demos: mapped observations have to be copied here", copies: int = 1,
+               remedy: str = "take fewer: set demos.episodes or demos.subsample") -> None:
+    """InputError, which begins with `why`, where rows are mapped and so many copies of them `exceeds_memory`."""
+    if exceeds_memory(rows, copies):
+        wanted, free = (f"{size / 1e9:.1f} GB" for size in (copies * rows.nbytes, psutil.virtual_memory().available))
+        raise InputError(f"{why}: {len(rows):,} rows, which take {wanted} of memory, of which {free} are free; "
+                         f"{remedy}")
 
 
 def advise(rows: Array, index: Array, needed: bool) -> None:

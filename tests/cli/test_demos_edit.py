@@ -170,7 +170,7 @@ def test_edits_that_look_at_observations_larger_than_memory_are_refused(tmp_path
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=1))
     assert edit(tmp_path / "d.shards", "--out", tmp_path / "e.shards", "--keep", "0") == 0
     assert edit(tmp_path / "d.shards", "--out", tmp_path / "f.shards", "--cut-idle") == 2
-    assert "--cut-idle looks at all observations, which take" in one_line(capsys)
+    assert "--cut-idle looks at all observations: 8 rows, which take" in one_line(capsys)
 
 
 def test_a_flipped_bit_of_a_folder_is_found_by_check(tmp_path, capsys):

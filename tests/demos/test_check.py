@@ -38,7 +38,7 @@ def test_demonstrations_that_fit_pass(discrete_spec, continuous_spec):
     ({"actions": np.full((8, 1), -1, np.int32)}, BINARY, r"action -1 in row 0"),
     ({"actions": np.full((8, 1), 0.5, np.float32)}, BINARY, r"action 0\.5"),
     ({"actions": np.full((8, 1), 1.01, np.float32)}, EnvSpec("x", (2,), FLOAT, box([-1], [1])),
-     r"column 0 range over \[1\.01, 1\.01\] but x takes \[-1, 1\] \(8 of 8 rows lie outside\)"),
+     r"column 0 range over \[1\.01, 1\.01\] but x takes \[-1, 1\] \(8 of 8 rows\)"),
     ({"actions": np.full((8, 1), -3, np.float32)}, EnvSpec("x", (2,), FLOAT, box([-2], [np.inf])),
      r"takes \[-2, inf\]"),
     ({"obs": np.full((8, 2), 0.5, np.float32)}, EnvSpec("x", (2,), np.dtype(np.uint8), ActionSpec(nvec=(2,))),
@@ -103,7 +103,7 @@ def twins(demos):
 
 
 @pytest.mark.parametrize(("spoil", "kwargs", "message"), [
-    (constant_column, {}, "1 of 2 observation columns never change (1)"),
+    (constant_column, {}, "1 of 2 obs columns never change (1)"),
     (lambda d: replace(d, actions=np.zeros_like(d.actions)), {}, "does nothing teaches nothing"),
     (lambda d: replace(d, rewards=None), {}, "no rewards are stored"),
     (lambda d: d, {"ends": "open"}, "3 of 3 episodes neither terminate nor are truncated (0, 1, 2)"),

@@ -7,6 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from puffer_il.cli import main
 from puffer_il.core.errors import InputError
 from puffer_il.demos import read_demos
 from puffer_il.demos.npz import Npz
@@ -97,7 +98,13 @@ def test_unknown_keys_are_listed(tmp_path):
     np.savez(tmp_path / "x.npz", states=np.zeros(3), moves=np.zeros(3))
     text = refused(tmp_path / "x.npz")
     assert "moves, states" in text
-    assert "imitation: obs acts" in text
+    assert "which matches no known format; see puffer-il demos import --help" in text
+
+
+def test_the_format_that_is_nearest_is_named_with_what_it_also_has(tmp_path):
+    np.savez(tmp_path / "x.npz", acts=np.zeros(3), indices=np.zeros(3), more_than_one_line_can_hold=np.zeros(3))
+    assert "holds acts, indices, …, which matches no known format (imitation also has obs)" in refused(
+        tmp_path / "x.npz")
 
 
 def test_a_file_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
@@ -112,14 +119,15 @@ def test_a_policys_file_is_called_one(tmp_path, discrete_spec):
 
 
 @pytest.mark.parametrize("name", ["x.npy", "x.txt", "x.npz"])
-def test_refusals_say_which_arrays_to_save(tmp_path, name):
+def test_refusals_say_where_the_arrays_to_save_are_told(tmp_path, name, capsys):
     write = {"x.txt": lambda path: path.write_text("a b"),
              "x.npy": lambda path: np.save(path, np.zeros(3)), "x.npz": lambda path: np.savez(path, states=np.zeros(3))}
     write[name](tmp_path / name)
-    text = refused(tmp_path / name)
-    assert all(f"{key}=…" in text for key in ("obs", "actions", "next_obs", "terminations", "truncations",
-                                              "episode_starts", "rewards"))
-    assert "np.savez(" in text and "bool (n,)" in text
+    assert refused(tmp_path / name).endswith("; see puffer-il demos import --help")
+    assert main(["demos", "import", "--help"]) == 0
+    told = capsys.readouterr().out
+    assert all(key in told for key in ("np.savez(", "obs, next_obs", "actions", "terminations", "bool (n,)",
+                                       "truncations", "episode_starts", "rewards"))
 
 
 def test_the_arrays_that_refusals_name_can_be_read(tmp_path):

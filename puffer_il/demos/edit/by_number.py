@@ -13,7 +13,7 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.rows import Array
 from puffer_il.demos.dataset import Demos
 from puffer_il.demos.edit.episodes import check_alike
-from puffer_il.demos.rows import PART_BYTES, Successors, is_mapped, successors, take
+from puffer_il.demos.rows import PART_BYTES, Successors, check_room, is_mapped, successors, take
 from puffer_il.demos.subset import some_episodes, stretches
 
 LOOKING = ("cut-idle", "noise-obs")  # edits that look at observations, or change them
@@ -89,17 +89,7 @@ def by_number(sets: list[Demos], edits: Sequence[tuple[str, Any]]) -> ByNumber |
     if not looking:
         return ByNumber(sets)
     for demos in mapped:
-        check_memory(demos, looking[0])
+        check_room(demos.obs, f"demos {demos.source}: {looking[0]} looks at all observations", copies=2,
+                   remedy="choose episodes of them into a folder of their own first (--keep 0-99)")
     sets[:] = [demos.in_memory() if is_mapped(demos.obs) else demos for demos in sets]
     return None
-
-
-def check_memory(demos: Demos, what: str) -> None:
-    """InputError where `what` would copy mapped observations, and they are more than the memory that is free."""
-    import psutil
-
-    wanted, free = 2 * demos.obs.nbytes, psutil.virtual_memory().available
-    if wanted > free:
-        raise InputError(f"demos {demos.source}: {what} looks at all observations, which take {wanted / 1e9:.1f} GB of "
-                         f"memory while it does, of which {free / 1e9:.1f} GB are free; choose episodes of them into a "
-                         "folder of their own first (--keep 0-99)")

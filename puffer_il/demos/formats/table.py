@@ -61,9 +61,8 @@ def _told(path: Path, columns: str) -> Columns:
         return read_columns(Path(columns).expanduser() if columns else beside)
     names = (Parquet(path) if _is_parquet(path) else CsvTable(path)).columns
     some = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
-    raise InputError(f"demos {path}: is a table with the columns {some}; say what they are in a file of your own, such "
-                     f"as {EXAMPLE.format(names[0], names[-1])}, and give it with --columns FILE.toml (see "
-                     "docs/formats/table.md)")
+    raise InputError(f"demos {path}: is a table with the columns {some}; say what they are with --columns FILE.toml "
+                     f"(docs/formats/table.md): {EXAMPLE.format(names[0], names[-1])}")
 
 
 class _Columns:

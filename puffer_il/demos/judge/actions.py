@@ -70,10 +70,10 @@ def small(s: Subject) -> Iterator[Finding]:
     if len(tight):
         column = tight[0]
         yield Finding("small-actions",
-                      f"{len(tight)} of {len(half)} action columns use less than 1% of their range ({some(tight)}): "
-                      f"column {column} is in [{actions[:, column].min():.4g}, {actions[:, column].max():.4g}] of "
-                      f"[{low[column]:.4g}, {high[column]:.4g}]",
-                      "if they are in other units, map them with demos edit --rescale-actions=LOW,HIGH",
+                      f"{len(tight)} action columns use less than 1% of their range ({some(tight)}), such as "
+                      f"{column}: [{actions[:, column].min():.3g}, {actions[:, column].max():.3g}] of "
+                      f"[{low[column]:.3g}, {high[column]:.3g}]",
+                      "map other units with demos edit --rescale-actions=LOW,HIGH",
                       columns=tuple(map(int, tight)))
 
 
@@ -90,8 +90,8 @@ def normalised(s: Subject) -> Iterator[Finding]:
     if len(columns):
         k = columns[0]
         yield Finding("normalised-actions",
-                      f"actions pile up at -1 and 1 in {len(columns)} columns ({some(columns)}), but the environment "
-                      f"takes [{low[k]:.4g}, {high[k]:.4g}]: they look normalised",
+                      f"actions pile up at -1 and 1 (columns {some(columns)}) of [{low[k]:.4g}, {high[k]:.4g}]: "
+                      "they look normalised",
                       "map them with demos edit --rescale-actions=-1,1 --env ENV", columns=tuple(map(int, columns)))
 
 
@@ -117,9 +117,9 @@ def unrelated(s: Subject) -> Iterator[Finding]:
         return
     alike = 1 - np.square(mine - theirs).sum(1).mean() / (2 * spread)
     if alike < CHANCE and (line := _told_by_a_line(s, spread)) < CHANCE:
-        yield Finding("unrelated", f"observations tell {100 * max(alike, line, 0):.0f}% of the actions: they are "
-                                   "random, or stand in other rows than their observations",
-                      "look whether both were recorded by the same clock; a clone cannot learn from these")
+        yield Finding("unrelated", f"observations tell {100 * max(alike, line, 0):.0f}% of the actions: random ones, "
+                                   "or of other rows", "look whether both were recorded by the same clock; no clone "
+                                                       "learns from these")
 
 
 def _told_by_a_line(s: Subject, spread: float) -> float:

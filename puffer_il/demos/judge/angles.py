@@ -26,7 +26,7 @@ def odd_angles(s: Subject) -> Iterator[Finding]:
         if wraps.any():
             columns = np.flatnonzero(wraps)
             row = s.inner[np.argmax(jumps[:, columns[0]])]
-            yield Finding("angle", f"{len(columns)} of {len(width)} observation columns ({s.named(columns)}) jump by a "
+            yield Finding("angle", f"{len(columns)} of {len(width)} obs columns ({s.named(columns)}) jump by a "
                                    f"whole turn in {unit}", "the sine and cosine of an angle do not",
                           **s.at(row), columns=tuple(map(int, columns)))
     yield from _flips(s, before, after)
@@ -41,8 +41,8 @@ def _flips(s: Subject, before: Array, after: Array) -> Iterator[Finding]:
             continue
         flips = np.flatnonzero((before[:, part] * after[:, part]).sum(1) < -NEARLY)
         if len(flips):
-            yield Finding("quaternion", f"observation columns {first} to {first + 3} are a quaternion that changes its "
-                                        f"sign {len(flips)} times, which is the same rotation",
-                          "keep the sign that is nearer to the row before", **s.at(s.inner[flips[0]]),
+            yield Finding("quaternion", f"obs columns {first} to {first + 3} are a quaternion that changes its sign "
+                                        f"{len(flips)} times, for the same rotation",
+                          "keep the sign nearer to the row before", **s.at(s.inner[flips[0]]),
                           columns=tuple(range(first, first + 4)))
         first += 4

@@ -21,7 +21,7 @@ def constant(s: Subject) -> Iterator[Finding]:
     """Numbers that are the same in all rows."""
     still = np.flatnonzero(~s.moves)
     if len(still) and len(s.demos) > 1:
-        yield Finding("constant", f"{len(still)} of {s.obs.shape[1]} observation columns never change "
+        yield Finding("constant", f"{len(still)} of {s.obs.shape[1]} obs columns never change "
                                   f"({s.named(still)})",
                       "leave them out, or look whether those sensors were connected", columns=tuple(map(int, still)))
 
@@ -45,7 +45,7 @@ def clocks(s: Subject) -> Iterator[Finding]:
 
 
 def _clock(s: Subject, column: int, how: str) -> Finding:
-    return Finding("clock", f"observation column {s.named([column])} is a clock: it {how}",
+    return Finding("clock", f"obs column {s.named([column])} is a clock: it {how}",
                    "leave it out, or a policy learns the time instead of the state", columns=(int(column),))
 
 
@@ -57,7 +57,7 @@ def _gaps(s: Subject, column: int, ticks: Array, odd: Array) -> Iterator[Finding
         if len(found):
             what = {"time-back": "goes back", "time-still": "stands still"}.get(
                 kind, f"jumps by {ticks[found[0]]:.3g} ticks: rows are missing")
-            yield Finding(kind, f"the clock in observation column {s.named([column])} {what} (rows: {len(found)})",
+            yield Finding(kind, f"the clock in obs column {s.named([column])} {what} (rows: {len(found)})",
                           remedy, **s.at(s.inner[found[0]]), columns=(int(column),))
 
 
@@ -90,8 +90,8 @@ def frozen(s: Subject) -> Iterator[Finding]:
         if 0 < len(found) <= max(2, s.demos.num_episodes // 10):
             (a, b), rest = found[0], changed[:, column].sum() + sum(y - x for x, y in found)
             if rest >= MOSTLY * len(s.inner):
-                yield Finding("frozen", f"observation column {s.named([column])} hangs for {b - a} rows while others "
-                                        f"change{f' ({len(found)} times)' * (len(found) > 1)}",
+                yield Finding("frozen", f"obs column {s.named([column])} hangs for {b - a} rows while others change"
+                                        f"{f' ({len(found)} times)' * (len(found) > 1)}",
                               "leave those episodes out (demos edit --drop), or look after that sensor", **s.at(a),
                               columns=(int(column),))
 
@@ -110,9 +110,9 @@ def dead(s: Subject) -> Iterator[Finding]:
         off = np.flatnonzero(still[:, column])
         if len(off) <= few and np.delete(rates[:, column], off).min() > 0.5:
             row = demos.episode_starts[off[0]]
-            yield Finding("frozen", f"observation column {s.named([column])} never changes in {len(off)} of "
-                                    f"{demos.num_episodes} episodes ({some(off)}), and always in the others",
-                          "leave those episodes out (demos edit --drop), or look after that sensor", **s.at(row),
+            yield Finding("frozen", f"obs column {s.named([column])} never changes in {len(off)} of "
+                                    f"{demos.num_episodes} episodes ({some(off)})",
+                          "leave those out (demos edit --drop), or look after that sensor", **s.at(row),
                           columns=(column,))
 
 
@@ -130,7 +130,7 @@ def copycat(s: Subject) -> Iterator[Finding]:
             ("leak", own > SAME, "the action itself", "leave it out, unless it is known before acting")):
         columns = np.flatnonzero(found.any(1) & seen)
         if len(columns):
-            yield Finding(kind, f"observation column{'s' * (len(columns) > 1)} {s.named(columns)} repeat"
+            yield Finding(kind, f"obs column{'s' * (len(columns) > 1)} {s.named(columns)} repeat"
                                 f"{'s' * (len(columns) == 1)} {what}", remedy, columns=tuple(map(int, columns)))
 
 

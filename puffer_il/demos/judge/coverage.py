@@ -7,7 +7,7 @@ import numpy as np
 from puffer_il.core.rows import Array
 from puffer_il.demos.judge.finding import Finding
 from puffer_il.demos.judge.sessions import split_by
-from puffer_il.demos.judge.subject import Subject, some
+from puffer_il.demos.judge.subject import Subject
 
 ASKED, FEWEST = 256, 32  # starts of the environment, and from how many on they say something
 DRAWS = 20  # as many sets of its own starts as the demonstrations have, to compare with
@@ -59,9 +59,9 @@ def gaps(s: Subject) -> Iterator[Finding]:
         found.append((chance, column, values[k], values[k + 1]))
     if found and min(found)[0] * len(found) < BY_CHANCE:
         _, column, low, high = min(found)
-        yield Finding("gap", f"no episode begins with observation column {s.named([column])} between {low:.4g} and "
-                             f"{high:.4g}, though they do on both sides",
-                      "add episodes that begin there, unless the task never does", columns=(column,))
+        yield Finding("gap", f"no episode begins with obs column {s.named([column])} between {low:.4g} and {high:.4g}, "
+                             "though they do on both sides",
+                      "add some there, unless the task never begins so", columns=(column,))
 
 
 def _elsewhere(s: Subject, beyond: Array, own: Array, theirs: Array) -> Finding:
@@ -70,18 +70,17 @@ def _elsewhere(s: Subject, beyond: Array, own: Array, theirs: Array) -> Finding:
     column = int(np.argmax(beyond[episode]))
     low, high, where = own[:, column].min(), own[:, column].max(), beyond.any(0)
     return Finding("elsewhere",
-                   f"begins with {theirs[episode, column]:.4g} in observation column {s.named([column])}, where the "
-                   f"environment begins with {low:.4g} to {high:.4g}{_unit(own[:, where], theirs[:, where])} "
-                   f"({len(episodes)} of {len(theirs)} episodes: {some(episodes)})",
-                   "give whole episodes of this environment and its parameters, in its units",
+                   f"begins with {theirs[episode, column]:.4g} in obs column {s.named([column])}, the environment "
+                   f"with {low:.3g} to {high:.3g} ({len(episodes)} of {len(theirs)} episodes)",
+                   _unit(own[:, where], theirs[:, where]) or "give whole episodes of it and its parameters",
                    episode=episode, row=int(s.demos.episode_starts[episode]), columns=(column,))
 
 
 def _unit(own: Array, theirs: Array) -> str:
-    """A guess at the units of columns (n, columns) that are larger, or smaller, than the environment's."""
+    """A remedy where columns (n, columns) are by a known factor larger, or smaller, than the environment's."""
     ratio = np.sqrt(np.square(theirs).mean() / (np.square(own).mean() + 1e-30))
     told = [what for factor, what in UNITS if 0.75 < ratio / factor < 1.33]
-    return f" ({ratio:.3g} times as large: {told[0]}?)" if told else ""
+    return f"{told[0]} ({ratio:.3g} times)? give its units" if told else ""
 
 
 def _holes(s: Subject, own: Array, theirs: Array) -> Iterator[Finding]:
@@ -101,8 +100,8 @@ def _holes(s: Subject, own: Array, theirs: Array) -> Iterator[Finding]:
     if found > WORSE * usual and found > 1e-6:
         column = int(np.abs(probes[probe] - theirs[np.square(theirs - probes[probe]).sum(1).argmin()]).argmax())
         value, unit = probes[probe, column], scale[column]
-        yield Finding("hole", f"no episode begins near some starts of the environment: observation column "
-                              f"{s.named([column])} is {value * unit:.4g} there, here "
-                              f"{theirs[:, column].min() * unit:.4g} to {theirs[:, column].max() * unit:.4g}",
+        yield Finding("hole", f"no episode begins near some starts of the environment, such as obs column "
+                              f"{s.named([column])} = {value * unit:.3g} (here "
+                              f"{theirs[:, column].min() * unit:.3g} to {theirs[:, column].max() * unit:.3g})",
                       "add episodes that begin there",
                       columns=(column,))

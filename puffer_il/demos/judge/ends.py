@@ -22,8 +22,8 @@ def flags(s: Subject) -> Iterator[Finding]:
     lengths = demos.whole_lengths[demos.terminated]
     if len(lengths) > 2 and len(set(lengths.tolist())) == 1:
         yield Finding("time-limit", f"all {len(lengths)} terminated episodes are {lengths[0]} steps long",
-                      "if that is a time limit, they are truncations: demos import --time-limit "
-                      f"{lengths[0]}", episode=int(np.flatnonzero(demos.terminated)[0]))
+                      f"a time limit makes truncations: name it with demos import --time-limit {lengths[0]}",
+                      episode=int(np.flatnonzero(demos.terminated)[0]))
 
 
 def successors(s: Subject) -> Iterator[Finding]:
@@ -49,14 +49,14 @@ def finals(s: Subject) -> Iterator[Finding]:
     sizes = (np.abs(s.next_obs[last] - s.obs[last]) / s.scale / usual)[:, s.moves]
     again = (sizes == 0).all(1)
     if again.mean() > MOST and (np.abs(s.steps).max(1) > 0).mean() > 1 - MOST / 10:
-        yield Finding("final-again", f"{again.sum()} of {demos.num_episodes} episodes end with the observation of "
-                                     "their last row once more", "the true final observation is missing: record what "
-                      "the last step returned", **s.at(last[again][0]))
+        yield Finding("final-again", f"{again.sum()} of {demos.num_episodes} episodes end with their last row's "
+                                     "observation once more", "the true final one is missing: record what the last "
+                      "step returned", **s.at(last[again][0]))
     leaks = (s.next_obs[last[:-1]] == s.obs[demos.episode_starts[1:]]).all(1) & (sizes[:-1].max(1) > LEAK)
     if leaks.mean() > MOST:
         yield Finding("reset-leak", f"{leaks.sum()} of {demos.num_episodes} episodes end with the first observation of "
-                                    "the next one", "the recorder reset before it wrote: take the final observation "
-                                                    "from info['final_obs']", **s.at(last[:-1][leaks][0]))
+                                    "the next", "the recorder reset too soon: record the final one, "
+                                                "info['final_obs']", **s.at(last[:-1][leaks][0]))
 
 
 def totals(s: Subject) -> Iterator[Finding]:
@@ -100,7 +100,7 @@ def rewards(s: Subject) -> Iterator[Finding]:
                                                              "return; demos edit --rewards env may add them")
     elif demos.rewards is not None and not demos.rewards.any():
         yield Finding("zero-rewards", f"all {len(demos)} rewards are 0", "a policy cannot be compared with the "
-                      "demonstrator's return; take them from the environment (demos edit --rewards env)")
+                      "demonstrator's return; demos edit --rewards env may give them")
 
 
 def weights(s: Subject) -> Iterator[Finding]:

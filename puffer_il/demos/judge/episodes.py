@@ -45,8 +45,7 @@ def _near_copies(s: Subject, kinds: Array) -> Iterator[Finding]:
             n = min(lengths[e], lengths[other])
             off = points[starts[e]:starts[e] + n] - points[starts[other]:starts[other] + n]
             if n >= REPEATED and np.sqrt(np.square(off).mean()) < NEARLY and _acts_alike(s, e, other, n):
-                yield Finding("near-copies", f"differs from episode {e} by less than 0.2% of a standard deviation "
-                                             "from row to row",
+                yield Finding("near-copies", f"differs from episode {e} by less than 0.2% of a standard deviation",
                               "they count twice: keep one of them (demos edit --drop)", episode=int(other))
                 return
 
@@ -79,8 +78,8 @@ def _overlaps(s: Subject, kinds: Array) -> Iterator[Finding]:
             if begin != demos.episode_starts[s.episode[row]] or twin[begin] in demos.episode_starts:
                 continue  # deterministic runs that have met, or begun alike: not two cuts of one recording
             yield Finding("overlap", f"these rows are those of episode {s.episode[twin[begin]]} from row {twin[begin]} "
-                                     f"on ({again.sum()} rows are repeated)",
-                          "windows that overlap count rows twice: cut the recording without overlap", **s.at(begin))
+                                     f"on ({again.sum()} rows in all)",
+                          "they count twice: cut the recording without overlap", **s.at(begin))
             return
 
 
@@ -102,14 +101,14 @@ def unlike(s: Subject) -> Iterator[Finding]:
         reach = max(few * fence * (high - low), FENCE / 10 * abs(middle), least)
         found = np.flatnonzero((values < low - reach) | (values > high + reach))
         for e in found if len(found) <= max(1, s.demos.num_episodes // 10) else ():  # more are no exceptions
-            told.setdefault(int(e), []).append(f"its {name} is {number(values[e])}, of most of the others "
+            told.setdefault(int(e), []).append(f"its {name} is {number(values[e])}, of most others "
                                                f"{number(low)} to {number(high)}")
     if not told:
         return
     worst = max(told, key=lambda e: len(told[e]))
-    more = f" ({len(told)} such episodes: {some(sorted(told))})" if len(told) > 1 else ""
+    more = f" ({len(told)} such: {some(sorted(told))})" if len(told) > 1 else ""
     yield Finding("unlike", f"unlike the rest: {told[worst][0]}{more}",
-                  "look at it, and leave it out if it failed (demos edit --drop)", episode=worst)
+                  "leave it out if it failed (demos edit --drop)", episode=worst)
 
 
 def _features(s: Subject) -> Iterator[tuple[str, Array, float, float]]:
@@ -122,11 +121,11 @@ def _features(s: Subject) -> Iterator[tuple[str, Array, float, float]]:
     if s.whole and s.continuous and len(s.inner):
         change = np.zeros(len(demos))
         change[s.inner] = np.abs(s.acted[s.inner + 1] - s.acted[s.inner]).mean(1)
-        yield "change of the action from row to row", _means(s, change), FENCE, 1e-9
+        yield "change of action per row", _means(s, change), FENCE, 1e-9
     if s.continuous and demos.num_episodes >= MANY:
         yield "size of the actions", _means(s, np.abs(s.acted).mean(1)), FENCE, 1e-9
     for column in map(int, np.flatnonzero(s.moves)):
-        yield f"mean of observation column {s.named([column])}", _means(s, s.obs[:, column]), FAR, s.scale[column]
+        yield f"mean obs column {s.named([column])}", _means(s, s.obs[:, column]), FAR, s.scale[column]
 
 
 def _means(s: Subject, values: Array) -> Array:

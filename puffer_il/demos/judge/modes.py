@@ -46,11 +46,9 @@ def conflicting(s: Subject) -> Iterator[Finding]:
         return
     row, other = example
     mine, theirs = (", ".join(f"{x:.2g}" for x in actions[r][:4]) for r in (row, other))
-    yield Finding("modes", f"goes on with actions around [{mine}], but episode {s.episode[other]} from row {other} "
-                           f"with [{theirs}] in nearly the same state ({100 * split / len(pairs.rows):.0f}% of the "
-                           "rows are so)",
-                  "clone with --policy.head mixture, or keep one way",
-                  **s.at(row))
+    yield Finding("modes", f"acts around [{mine}], episode {s.episode[other]} around [{theirs}] in nearly the same "
+                           f"state ({100 * split / len(pairs.rows):.0f}% of rows)",
+                  "take --policy.head mixture, or keep one way", **s.at(row))
 
 
 def _ahead(s: Subject) -> Array:

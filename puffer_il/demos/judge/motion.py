@@ -44,9 +44,9 @@ def trembling(s: Subject) -> Iterator[Finding]:
     if not 0 < MORE * usual < least:
         return
     episodes = np.flatnonzero(long)[values >= least]
-    yield Finding("trembling", f"the actions of {len(episodes)} of {demos.num_episodes} episodes ({some(episodes)}) "
-                               f"tremble {least / usual:.2g} times as much as the others', or more",
-                  "leave them out (demos edit --drop) unless that is meant",
+    yield Finding("trembling", f"actions of {len(episodes)} of {demos.num_episodes} episodes ({some(episodes)}) "
+                               f"tremble {least / usual:.2g} times as much as the others' or more",
+                  "leave them out (demos edit --drop)",
                   episode=int(episodes[0]), row=int(demos.episode_starts[episodes[0]]))
 
 
@@ -66,9 +66,8 @@ def hesitating(s: Subject) -> Iterator[Finding]:
     found = np.flatnonzero(shares > high + SHARE + 2 * (high - low))
     if len(found):
         e = long[found[0]]
-        yield Finding("hesitating", f"stands still in {100 * shares[found[0]]:.0f}% of its rows before it moves on, "
-                                    f"most others in {number(100 * low)}% ({len(found)} such episodes: "
-                                    f"{some(long[found])})",
+        yield Finding("hesitating", f"stands still in {100 * shares[found[0]]:.0f}% of its rows, most others in "
+                                    f"{number(100 * low)}% ({len(found)} such: {some(long[found])})",
                       "a clone that hesitates stays there: cut those rows out",
                       episode=int(e), row=int(demos.episode_starts[e] + firsts[found[0]]))
 

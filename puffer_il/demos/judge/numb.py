@@ -12,7 +12,7 @@ import numpy as np
 
 from puffer_il.core.rows import Array
 from puffer_il.demos.judge.finding import Finding
-from puffer_il.demos.judge.subject import Subject, some
+from puffer_il.demos.judge.subject import Subject
 
 WINDOW = 10  # rows, over which trembling is measured
 LITTLE = 0.05  # of the column's standard deviation
@@ -44,11 +44,10 @@ def numb(s: Subject) -> Iterator[Finding]:
         if (moving and len(where) >= EPISODES * s.demos.num_episodes and few.mean() >= ROWS and most <= NARROW * least
                 and alive.any() and len(own) - few.sum() - alive.sum() <= BETWEEN * few.sum()):
             row = windows[few][0]
-            yield Finding("numb-action", f"action column {column} hardly moves in {100 * few.mean():.0f}% of the rows, "
-                                         f"by {np.median(own[few]):.2g} where it else does by "
-                                         f"{np.median(own[alive]):.2g}, while others move ({len(where)} episodes: "
-                                         f"{some(where)})",
-                          "look whether that actuator was stuck or mapped wrongly there", **s.at(row),
+            yield Finding("numb-action", f"action column {column} hardly moves in {100 * few.mean():.0f}% of the rows "
+                                         f"({np.median(own[few]):.2g}, else {np.median(own[alive]):.2g}), while "
+                                         f"others do ({len(where)} episodes)",
+                          "was that actuator stuck, or mapped wrongly?", **s.at(row),
                           columns=(column,))
 
 

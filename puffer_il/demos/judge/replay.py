@@ -49,10 +49,8 @@ def reproduced(s: Subject) -> Iterator[Finding]:
         yield shift
     elif stored and _differs(s, rows, played.obs, before=True).mean() > FEW:
         wrong = rows[_differs(s, rows, played.obs, before=True)]
-        yield Finding("states", f"the stored state shows another observation than the recorded one ({len(wrong)} of "
-                                f"{len(rows)} rows)",
-                      "they stand in different rows, or are of other parameters: record them together",
-                      **s.at(wrong[0]))
+        yield Finding("states", f"the stored state shows another observation ({len(wrong)} of {len(rows)} rows)",
+                      "they are of different rows or parameters: record them together", **s.at(wrong[0]))
     elif differs.mean() > unsure:
         yield _unlike(s, rows, differs, played, stored)
     else:
@@ -99,18 +97,18 @@ def _shifted(s: Subject, rows: Array, states: Array, actions: Array, differs: Ar
     some, own = rows[chosen], differs[chosen].mean() if len(chosen) else 0.0
     if len(some) < 20:
         return None
-    tries = [("late-frames", actions[some - 1], "the action of the row before leads to the recorded observations: "
-              "observations come one row late", "pair them anew with demos edit --shift 1"),
-             ("early-frames", actions[some + 1], "the action of the next row leads to the recorded observations: "
-              "actions come one row late", "pair them anew with demos edit --shift -1")]
+    tries = [("late-frames", actions[some - 1], "the row before's action leads here: observations come one row late",
+              "pair them anew with demos edit --shift 1"),
+             ("early-frames", actions[some + 1], "the next row's action leads here: actions come one row late",
+              "pair them anew with demos edit --shift -1")]
     spec = s.spec
     if not spec.action.discrete and spec.action.bounded:
         mirrored = (np.asarray(spec.action.low) + np.asarray(spec.action.high) - actions[some]).astype(np.float32)
-        tries.append(("mirrored-actions", mirrored, "actions with the opposite sign lead to the recorded observations",
+        tries.append(("mirrored-actions", mirrored, "actions of the opposite sign lead to what was recorded",
                       "turn them with demos edit --rescale-actions=1,-1 --env ENV"))
     elif spec.action.discrete:
         tries.append(("mirrored-actions", np.array(spec.action.nvec) - 1 - actions[some],
-                      "actions numbered in the opposite order lead to the recorded observations",
+                      "actions numbered in the opposite order lead to what was recorded",
                       "number them as the environment does"))
     for kind, tried, what, remedy in tries:
         played = s.world.replay(states[some], tried)
@@ -122,17 +120,16 @@ def _shifted(s: Subject, rows: Array, states: Array, actions: Array, differs: Ar
 
 def _unlike(s: Subject, rows: Array, differs: Array, played: Steps, stored: bool) -> Finding:
     first, kind = int(np.argmax(differs)), "state" if stored else "observation"
-    remedy = ("those rows were altered, or rows are missing: repair them, or leave those episodes out"
-              if differs.mean() < 0.2 else "it is of other parameters, which --env.kwargs gives, or of another version")
+    remedy = ("it was altered, or rows are missing: repair it, or --drop it" if differs.mean() < 0.2
+              else "of another version, or of other parameters: give --env.kwargs")
     count = f"({differs.sum()} of {len(rows)} rows)"
     if not s.obs.shape[1]:
-        return Finding("unreproduced", f"the action leads from the recorded {kind} to another picture than the "
-                                       f"recorded one {count}", remedy, **s.at(rows[first]))
+        return Finding("unreproduced", f"the action leads from the {kind} to another picture {count}", remedy,
+                       **s.at(rows[first]))
     own, recorded = s.numbers(played.next_obs)[first], s.next_obs[rows[first]]
     column = int(np.argmax(np.abs(own - recorded) / s.scale))
-    return Finding("unreproduced", f"the action leads from the recorded {kind} to {own[column]:.4g} in observation "
-                                   f"column {s.named([column])}, but {recorded[column]:.4g} was recorded {count}",
-                   remedy, **s.at(rows[first]), columns=(column,))
+    return Finding("unreproduced", f"the action leads to {own[column]:.4g} in obs column {s.named([column])}, not to "
+                                   f"{recorded[column]:.4g} {count}", remedy, **s.at(rows[first]), columns=(column,))
 
 
 def _rewards(s: Subject, rows: Array, played: Steps, unsure: float) -> Iterator[Finding]:
@@ -147,10 +144,10 @@ def _rewards(s: Subject, rows: Array, played: Steps, unsure: float) -> Iterator[
     inner = np.isin(rows, s.inner)
     if inner.any() and (np.abs(recorded[rows[inner] + 1] - played.rewards[inner]) <= slack).mean() > SHIFT > (
             1 - wrong.mean()):
-        late = ", which is that of the row before: rewards come one row late"
-    yield Finding("rewards", f"the environment rewards this row with {played.rewards[first]:.4g}, but "
-                             f"{recorded[rows[first]]:.4g} was recorded{late} ({wrong.sum()} of {len(rows)} rows)",
-                  "take the environment's with demos edit --rewards env", **s.at(rows[first]))
+        late = ": rewards come one row late"
+    yield Finding("rewards", f"the environment rewards it with {played.rewards[first]:.4g}, not "
+                             f"{recorded[rows[first]]:.4g}{late} ({wrong.sum()} of {len(rows)} rows)",
+                  "take its own with demos edit --rewards env", **s.at(rows[first]))
 
 
 def _ends(s: Subject, rows: Array, played: Steps, unsure: float) -> Iterator[Finding]:

@@ -32,9 +32,9 @@ def spikes(s: Subject) -> Iterator[Finding]:
     for column in map(int, np.flatnonzero(wrong.any(0))):
         found = np.flatnonzero(wrong[:, column])
         row = rows[found[0]]
-        yield Finding("spike", f"observation column {s.named([column])} jumps to {s.obs[row, column]:.4g} between "
-                               f"{s.obs[row - 1, column]:.4g} and {s.obs[row + 1, column]:.4g} (rows: {len(found)})",
-                      "fill it from its neighbours, or leave those episodes out (demos edit --drop)",
+        yield Finding("spike", f"obs column {s.named([column])} jumps to {s.obs[row, column]:.4g} from "
+                               f"{s.obs[row - 1, column]:.4g} and back (rows: {len(found)})",
+                      "fill it from its neighbours, or leave the episode out (demos edit --drop)",
                       **s.at(row), columns=(int(column),))
 
 
@@ -51,9 +51,9 @@ def zeros(s: Subject) -> Iterator[Finding]:
     first = stretches[0, 0]
     if at_end.sum() >= PADDED or (at_end.all() and len(stretches)):
         first = stretches[at_end][0, 0]
-        yield Finding("padding", f"{at_end.sum()} episodes end in rows of zeros ({flags.sum()} rows), as arrays do "
-                                 "that are filled up to the longest episode",
-                      "cut them off (demos edit --cut-idle), or give each episode's true length", **s.at(first))
+        yield Finding("padding", f"{at_end.sum()} episodes end in rows of zeros ({flags.sum()} rows), as filled-up "
+                                 "arrays do",
+                      "cut them off (demos edit --cut-idle), or give the true lengths", **s.at(first))
         return
     yield Finding("zeros", f"all observation columns are 0 (rows: {flags.sum()})",
                   "leave those episodes out (demos edit --drop), or repair the recording", **s.at(first))
@@ -77,8 +77,7 @@ def jumps(s: Subject) -> Iterator[Finding]:
     most = ((times > JUMP).mean(1) > 0.5) | (far & ((times > JUMP / 2).mean(1) >= 0.75))
     found = s.inner[(begins & far) | (most & (slow.sum() >= 2))]
     if len(found):
-        yield Finding("jump", f"the observation jumps by more than {JUMP:g} times the largest usual step "
-                              f"(rows: {len(found)})",
+        yield Finding("jump", f"obs jumps by over {JUMP:g} times its largest usual step (rows: {len(found)})",
                       f"rows are missing, or two episodes are one: split them (demos edit --cut-at {found[0] + 1})",
                       **s.at(found[0]))
 
@@ -91,7 +90,7 @@ def disorder(s: Subject) -> Iterator[Finding]:
     if np.median(share) < DISORDER or share.min() < DISORDER / 2 or _restless(s):
         return
     yield Finding("disorder", "rows are no nearer to the next row than to any other: the order of time is lost",
-                  "record the rows in their order; episode_starts gives the first row of each episode")
+                  "record the rows in their order, episode by episode")
 
 
 def _restless(s: Subject) -> bool:
@@ -111,10 +110,10 @@ def idle(s: Subject) -> Iterator[Finding]:
     found = [(a, b) for a, b in runs(flags, s.episode) if b - a >= IDLE and not _pays(s, a, b)]
     if found:
         total, longest = sum(b - a for a, b in found), max(b - a for a, b in found)
-        yield Finding("idle", f"nothing moves in {total} of {len(s.demos)} rows, in {len(found)} stretches of up to "
-                              f"{longest} rows, the first of {found[0][1] - found[0][0]}",
-                      "cut them off where episodes begin or end in them (demos edit --cut-idle): a clone that stands "
-                      "still once stays so", **s.at(found[0][0]))
+        yield Finding("idle", f"nothing moves in {total} of {len(s.demos)} rows ({len(found)} stretches, up to "
+                              f"{longest} rows)",
+                      "a clone that stands still stays so: cut off idle ends (demos edit --cut-idle)",
+                      **s.at(found[0][0]))
 
 
 def still(s: Subject) -> Array:

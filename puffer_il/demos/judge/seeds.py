@@ -48,20 +48,19 @@ def repeated(s: Subject) -> Iterator[Finding]:
         return
     where = s.at(max(firsts[0], 0))
     if np.mean(late) >= MOST:
-        yield Finding("late-frames", f"after a reset with the stored seed the recorded actions lead to these "
-                                     f"observations a row earlier ({100 * np.mean(late):.0f}% of the rows): "
-                                     "observations come one row late", "pair them anew with demos edit --shift 1",
-                      **where)
+        yield Finding("late-frames", "played from its seed, an episode is a row ahead "
+                                     f"({100 * np.mean(late):.0f}% of the rows): observations come one row late",
+                      "pair them anew with demos edit --shift 1", **where)
     elif np.mean(early) >= MOST:
-        yield Finding("early-frames", f"after a reset with the stored seed the actions of the next rows lead to these "
-                                      f"observations ({100 * np.mean(early):.0f}% of the rows): actions come one row "
-                                      "late", "pair them anew with demos edit --shift -1", **where)
+        yield Finding("early-frames", "played from its seed, an episode is a row behind "
+                                      f"({100 * np.mean(early):.0f}% of the rows): actions come one row late",
+                      "pair them anew with demos edit --shift -1", **where)
     elif np.mean(np.array(firsts) >= 0) >= MOST:  # the same environment, as it begins where it has begun
         worst = int(np.argmin(own))
-        yield Finding("unrepeated", "after a reset with the stored seed the recorded actions lead elsewhere than was "
-                                    f"recorded ({100 * (1 - np.mean(own)):.0f}% of the first {STEPS} rows of episodes)",
-                      "actions and observations are not of the same episodes, or the environment had other parameters; "
-                      "give them with --env.kwargs", **s.at(int(demos.episode_starts[worst])))
+        yield Finding("unrepeated", "played from its seed, an episode goes elsewhere "
+                                    f"({100 * (1 - np.mean(own)):.0f}% of its first {STEPS} rows)",
+                      "of other episodes, or of other parameters: give --env.kwargs",
+                      **s.at(int(demos.episode_starts[worst])))
 
 
 def _same(s: Subject, rows: Array, shown: Array) -> float:

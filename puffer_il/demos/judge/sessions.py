@@ -24,9 +24,9 @@ COLUMNS = 3  # that must tell the same groups
 def sessions(s: Subject) -> Iterator[Finding]:
     columns, episodes = split_by(s)
     if len(columns):
-        yield Finding("sessions", f"{len(columns)} observation columns ({s.named(columns)}) read otherwise in "
-                                  f"{len(episodes)} episodes ({some(episodes)}), from their first row on",
-                      "look whether a camera, a light or a calibration was changed",
+        yield Finding("sessions", f"{len(columns)} obs columns ({s.named(columns)}) read otherwise in {len(episodes)} "
+                                  f"episodes ({some(episodes)})",
+                      "look whether a camera, light or calibration was changed",
                       episode=int(episodes[0]), row=int(s.demos.episode_starts[episodes[0]]),
                       columns=tuple(map(int, columns)))
 

@@ -29,9 +29,9 @@ def carried(s: Subject) -> Iterator[Finding]:
     first, before = demos.obs[demos.episode_starts[1:]], demos.final_obs[:-1]
     same = (first == before).reshape(len(first), math.prod(first.shape[1:])).all(1)
     if s.whole and len(first) > 1 and same.mean() > 0.5 and (first != first[0]).any():
-        yield Finding("carried", f"{same.sum()} of {demos.num_episodes} episodes begin with the observation in which "
-                                 "the one before ended", "either they are pieces of one episode, or observations come "
-                                                         "one row late", **s.at(demos.episode_starts[1:][same][0]))
+        yield Finding("carried", f"{same.sum()} of {demos.num_episodes} episodes begin where the one before ended",
+                      "they are pieces of one episode, or observations come one row late (demos edit --shift 1)",
+                      **s.at(demos.episode_starts[1:][same][0]))
 
 
 def odd_timing(s: Subject) -> Iterator[Finding]:
@@ -53,9 +53,9 @@ def odd_timing(s: Subject) -> Iterator[Finding]:
     before, own = error(rows - 1), error(rows)
     place = s.at(rows[0])
     if (late := before < CLEARLY * own).any() and not (own < CLEARLY * before).any():
-        yield Finding("late-frames", f"observations follow the action of the row before, not the row's own "
-                                     f"(columns: {late.sum()})", "observations come one row late (pair them anew with "
-                      "demos edit --shift 1), or actions take effect late", **place)
+        yield Finding("late-frames", "observations follow the action of the row before, not their own "
+                                     f"(columns: {late.sum()})",
+                      "late by a row? demos edit --shift 1, unless actions act late", **place)
     elif s.world is not None and s.spec is not None and s.demos.obs.shape[1:] == s.spec.obs_shape:
         yield from _against(s, rows)
 
@@ -84,12 +84,10 @@ def _against(s: Subject, rows: Array) -> Iterator[Finding]:
     errors = [np.square(recorded - (given(s.obs[rows], theirs[rows + lag]) @ line)[:, fine]).mean(0)
               for lag in (-1, 0, 1)]
     for lag, kind, what, remedy in (
-            (0, "late-frames", "the action of the row before", "observations come one row late: pair them anew with "
-                                                               "demos edit --shift 1"),
-            (2, "early-frames", "the action of the next row", "actions come one row late: pair them anew with "
-                                                              "demos edit --shift -1")):
+            (0, "late-frames", "the row before's", "observations come one row late: demos edit --shift 1"),
+            (2, "early-frames", "the next row's", "actions come one row late: demos edit --shift -1")):
         better = errors[lag] < CLEARLY * errors[1]
         if better.any() and not (errors[1] < CLEARLY * errors[lag]).any():
-            yield Finding(kind, f"in the environment the change of {better.sum()} observation columns follows the "
-                                f"row's own action, here {what}", remedy, **s.at(rows[0]))
+            yield Finding(kind, f"{better.sum()} obs columns follow {what} action, in the environment the row's own",
+                          remedy, **s.at(rows[0]))
             return

@@ -77,10 +77,10 @@ def _nearest(points: Array, row: int, others: Array) -> float:
 def _finding(s: Subject, episodes: Array, ways: Array, values: Array, column: int, step: int) -> Finding:
     fewer = ways if ways.sum() * 2 <= len(ways) else ~ways
     those, first = episodes[fewer], int(episodes[fewer][0])
-    return Finding("ways", f"two ways from the same start: observation column {s.named([column])} is around "
-                           f"{number(values[fewer].mean())} here in {len(those)} episodes ({some(those)}), in the "
-                           f"others around {number(values[~fewer].mean())}",
-                   "clone with --policy.head mixture, or keep one way",
+    return Finding("ways", f"two ways from one start: obs column {s.named([column])} is "
+                           f"{number(values[fewer].mean())} in {len(those)} episodes ({some(those)}), else "
+                           f"{number(values[~fewer].mean())}",
+                   "take --policy.head mixture, or keep one way",
                    episode=first, row=int(s.demos.episode_starts[first]) + step, columns=(column,))
 
 

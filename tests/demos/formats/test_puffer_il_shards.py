@@ -210,7 +210,7 @@ def test_what_is_larger_than_memory_is_read_in_windows_or_refused(tmp_path, monk
 def test_a_copy_of_all_successors_that_memory_does_not_hold_is_refused(tmp_path, monkeypatch):
     following = read_demos(saved(tmp_path)).next_obs
     monkeypatch.setattr("puffer_il.demos.rows.psutil.virtual_memory", lambda: SimpleNamespace(available=100))
-    with pytest.raises(InputError, match=r"14 mapped observations have to be copied here, .*set demos\.episodes"):
+    with pytest.raises(InputError, match=r"mapped observations have to be copied here: 14 rows, .*set demos\.episodes"):
         np.asarray(following)
 
 

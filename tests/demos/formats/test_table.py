@@ -171,8 +171,8 @@ def test_rows_after_an_end_are_named_by_their_lines(tmp_path):
 
 def test_without_a_toml_the_columns_are_listed_with_the_remedy(tmp_path):
     path, _ = given(tmp_path)
-    with pytest.raises(InputError, match=r"is a table with the columns run, t, x, v, steer, note; say what they are in "
-                                         r"a file of your own, such as .* --columns FILE.toml"):
+    with pytest.raises(InputError, match=r"is a table with the columns run, t, x, v, steer, note; say what they are "
+                                         r"with --columns FILE.toml .*: obs = \["):
         read_demos(path)
 
 

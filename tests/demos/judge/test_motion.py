@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from puffer_il.demos import judge, read_demos
+from tests.demos.judge.test_damage import short
 
 EPISODES, STEPS = 40, 60
 CAMERA = np.random.default_rng(9).normal(size=(4, 6))
@@ -71,10 +72,10 @@ def other_light(arm):
 
 KINDS = {
     "hands that shake": (trembles, "trembling", r"of 5 of 40 episodes \(3, 4, 11, 12, 30\) tremble .* times.*--drop"),
-    "hesitation": (hesitates, "hesitating", r"episode 5, row 3..: stands still in .*\(2 such episodes: 5, 17\); .*cut"),
+    "hesitation": (hesitates, "hesitating", r"episode 5, row 3..: stands still in .*\(2 such: 5, 17\); .*cut"),
     "two ways round": (two_ways, "ways",
-                       r"two ways from the same start: observation column 1 is around .*--policy.head mix"),
-    "a hole in the goals": (hole, "gap", r"no episode begins with observation column 3 between -0.* and 0.*; add"),
+                       r"two ways from one start: obs column 1 is .*, else .*--policy.head mix"),
+    "a hole in the goals": (hole, "gap", r"no episode begins with obs column 3 between -0.* and 0.*; add"),
     "another light": (other_light, "sessions", r"episode 2, row 120: \d .*\(4, 5, 6, .*\) read otherwise in 6 ep"),
 }
 
@@ -96,6 +97,7 @@ def test_what_is_wrong_with_the_arm_is_told(spoil, kind, said):
     spoil(arm)
     lines = found(arm)
     assert lines.keys() - {"unlike"} == {kind} and re.search(said, lines[kind]), lines
+    assert all(map(short, lines.values()))
 
 
 def test_an_actuator_that_goes_numb_is_told():
@@ -122,7 +124,7 @@ def test_a_sensor_that_is_off_for_an_episode_is_told():
         d["next_obs"][5 * STEPS:6 * STEPS, 0] = d["obs"][5 * STEPS, 0]
 
     line = found(Arm(), off)["frozen"]
-    assert re.search(r"episode 5, row 300: observation column 0 never changes in 1 of 40 episodes \(5\)", line), line
+    assert re.search(r"episode 5, row 300: obs column 0 never changes in 1 of 40 episodes \(5\)", line), line
 
 
 def test_a_log_that_lost_its_last_rewards_contradicts_no_total():

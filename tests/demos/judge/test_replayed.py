@@ -85,7 +85,7 @@ def test_actions_a_row_late_are_called_so(sets, name):
 
 def test_other_parameters_and_other_rewards_are_told(sets):
     d, world = sets["Hopper-v5"]
-    assert "rewards this row with" in said(d | {"rewards": d["rewards"] + 1}, world)["rewards"]
+    assert "the environment rewards it with" in said(d | {"rewards": d["rewards"] + 1}, world)["rewards"]
     heavy = recorded(lambda: gymnasium.make("Pendulum-v1", g=4.0))
     assert "--env.kwargs" in said(heavy, sets["Pendulum-v1"][1])["unreproduced"]
 
@@ -148,7 +148,7 @@ def walker():
 def test_actions_are_played_from_stored_seeds(seeded, walker):
     assert not {"unrepeated", "late-frames", "early-frames"} & said(seeded, walker).keys()
     other = seeded | {"actions": np.random.default_rng(5).permutation(seeded["actions"])}
-    assert "lead elsewhere than was recorded" in said(other, walker)["unrepeated"]
+    assert "played from its seed, an episode goes elsewhere" in said(other, walker)["unrepeated"]
 
 
 def test_late_rows_are_told_by_stored_seeds(seeded, walker):
@@ -157,11 +157,11 @@ def test_late_rows_are_told_by_stored_seeds(seeded, walker):
         for name in ("at", "goal"):
             late[f"next_obs/{name}"][a:a + 30] = late[f"obs/{name}"][a:a + 30].copy()
             late[f"obs/{name}"][a + 1:a + 30] = late[f"next_obs/{name}"][a:a + 29]
-    assert "a row earlier" in said(late, walker)["late-frames"]
+    assert "a row ahead" in said(late, walker)["late-frames"]
     actions = {name: array.copy() for name, array in seeded.items()}
     for a in actions["episode_starts"]:
         actions["actions"][a + 1:a + 30] = seeded["actions"][a:a + 29]
-    assert "actions of the next rows" in said(actions, walker)["early-frames"]
+    assert "a row behind" in said(actions, walker)["early-frames"]
 
 
 def test_seeds_of_another_version_of_the_environment_say_nothing(seeded, walker):

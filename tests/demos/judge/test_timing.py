@@ -38,7 +38,7 @@ def test_shipped_demonstrations_are_in_time(name):
 def test_frames_that_come_a_row_late_are_found(name, carry):
     found = timing(late(read_demos(env_folders()[name] / "demos" / "expert.npz"), carry))
     assert any("the action of the row before" in doubt for doubt in found)
-    assert any("begin with the observation in which the one before ended" in doubt for doubt in found) is carry
+    assert any("begin where the one before ended" in doubt for doubt in found) is carry
 
 
 def test_random_actions_of_a_c_environment_are_in_time():

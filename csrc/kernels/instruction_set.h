@@ -10,6 +10,8 @@
 #include "sampling.h"
 #include "layer_norm.h"
 #include "squash.h"
+#include "convolution.h"
+#include "picture_rows.h"
 
 #define NAME_(isa) #isa
 #define NAME(isa) NAME_(isa)
@@ -45,6 +47,12 @@ static const Kernels V(kernels) = {
     .squash_block = V(squash_block),
     .squash_gradient_block = V(squash_gradient_block),
     .anchor_block = V(anchor_block),
+    .pack_pictures = V(pack_pictures),
+    .unpack_pictures = V(unpack_pictures),
+    .pictures_forward = V(pictures_forward),
+    .pictures_backward = V(pictures_backward),
+    .picture_tangents = V(picture_tangents),
+    .linear_gradient = V(linear_gradient),
 };
 
 #undef NAME
@@ -55,6 +63,9 @@ static const Kernels V(kernels) = {
 #undef F
 #undef I
 #undef INLINE
+#undef CONV_TAKEN
+#undef CONV_MOST_ONE
+#undef CONV_MOST_TWO
 #undef ISA
 #undef LANES
 #undef TILE

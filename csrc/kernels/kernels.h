@@ -15,6 +15,7 @@
 #include "jobs.h"
 #include "memory.h"
 #include "network.h"
+#include "picture_plan.h"
 
 typedef struct {
     const char *name;
@@ -62,6 +63,17 @@ typedef struct {
                                   float *log_std);
     double (*anchor_block)(const Distribution *, const Distribution *origin, float price, const float *params,
                            const float *origin_params, const float *weights, float *gradient, float *log_std);
+    void (*pack_pictures)(const PicturePlan *, const PictureParameters *, bool forward, bool backward, float *packed);
+    void (*unpack_pictures)(const PicturePlan *, const float *sums, const PictureParameters *to);
+    void (*pictures_forward)(const PicturePlan *, const float *packed, const float *linear, const char *x,
+                             ptrdiff_t row_bytes, int count, float *saved, bool keep, float *flat, float *out,
+                             float *space);
+    void (*pictures_backward)(const PicturePlan *, const float *packed, const PictureRows *, int count, PictureSpace *,
+                              float *sums);
+    void (*picture_tangents)(const PicturePlan *, const float *packed, const float *flat, const float *features,
+                             int count, float *out);
+    void (*linear_gradient)(const PicturePlan *, const float *flat, const float *d, int rows, int first, int count,
+                            float *panels, float *to);
 } Kernels;
 
 /* clang and gcc set the instruction set of a stretch of code in ways of their own. */

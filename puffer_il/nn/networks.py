@@ -6,7 +6,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from puffer_il.core.rows import ObsField
 from puffer_il.nn.fused import FusedMLP
+from puffer_il.nn.fused_pictures import IMAGE_FEATURES, PictureLayers
 from puffer_il.nn.observations import Flatten, RunningNorm
 
 
@@ -31,7 +33,6 @@ class Tanh(nn.Module):
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": Tanh, "relu": nn.ReLU, "silu": nn.SiLU, "elu": nn.ELU}
 L = TypeVar("L", nn.Linear, nn.Conv2d)
-IMAGE_FEATURES = 128
 
 
 def orthogonal(layer: L, gain: float = math.sqrt(2)) -> L:
@@ -72,6 +73,19 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.encode(self.prepare(x))
+
+    def observe(self, flatten: Flatten, obs: Tensor) -> Tensor:
+        """Features (n, dim) of raw rows (n, *obs_shape), as `forward` makes them of what `flatten` gives. Where the C
+        kernels cover it, pixels are read where they are."""
+        raw = flatten.in_bytes(obs) if self.convs else obs
+        if not self.convs or not all(isinstance(conv, SmallCNN) and conv.usable(raw) for conv in self.convs):
+            return self(flatten(obs))
+        before, behind = flatten.beside_pictures(obs)
+        parts = [] if before is None else [self.prepare(before)]
+        parts += [conv.read(raw, field)  # type: ignore[operator]
+                  for conv, field in zip(self.convs, flatten.images, strict=True)]
+        parts += [] if behind is None else [behind]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
     def prepare(self, x: Tensor) -> Tensor:
         """Normalise the numeric columns; the others pass."""
@@ -115,7 +129,19 @@ class SmallCNN(nn.Module):
             orthogonal(nn.Conv2d(16, 32, 3, stride=2, padding=1)), nn.ReLU(),
             orthogonal(nn.Conv2d(32, 32, 3, stride=2, padding=1)), nn.ReLU(),
             nn.Flatten(), orthogonal(nn.Linear(32 * height * width, IMAGE_FEATURES)), nn.ReLU())
+        self.pictures, self.made_of = PictureLayers(shape, channels_last), tuple(map(type, self.layers))
+
+    def usable(self, rows: Tensor) -> bool:
+        """True if the C kernels can read these rows now, and nobody has put other layers in place of ours."""
+        return tuple(map(type, self.layers)) == self.made_of and self.pictures.usable(rows, self.layers)
+
+    def read(self, raw: Tensor, field: ObsField) -> Tensor:
+        """Features (n, IMAGE_FEATURES) of raw rows (n, bytes) of uint8, by the C kernels."""
+        return self.pictures(raw, self.layers, field.offset, field.low, field.high)
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """Pixels (n, pixels) in [0, 1] → features (n, IMAGE_FEATURES)."""
+        if pixels.dtype == torch.float32 and pixels.dim() == 2 and self.usable(pixels):
+            return self.pictures(pixels, self.layers)
         image = pixels.reshape(-1, *self.shape)
         return self.layers(image.permute(0, 3, 1, 2) if self.channels_last else image)

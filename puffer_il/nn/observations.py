@@ -65,26 +65,33 @@ class Flatten:
             return obs.reshape(-1, math.prod(self.spec.obs_shape))[:, :self.dim + self.num_masked].float()
         if not self.spec.structured:
             return _scaled(obs.reshape(-1, self.dim), self.images[0])
-        raw = obs.reshape(-1, math.prod(self.spec.obs_shape)).contiguous().view(torch.uint8)
-        parts = [self._leaf(raw, f).float() for f in self.numeric]
-        parts += [one_hot(self._leaf(raw, f)[:, 0] - f.first, f.categories) for f in self.categorical]
-        parts += [_scaled(self._leaf(raw, f), f) for f in self.images]
-        if self.mask is not None:
-            parts.append(self.allowed(obs).float())
-        return torch.cat(parts, dim=1)
+        raw = self.in_bytes(obs)
+        before, behind = self.beside_pictures(obs)
+        pixels = [_scaled(self._leaf(raw, f), f) for f in self.images]
+        return torch.cat([part for part in (before, *pixels, behind) if part is not None], dim=1)
+
+    def in_bytes(self, obs: Tensor) -> Tensor:
+        """Rows (n, *obs_shape) as they lie in memory: (n, bytes) uint8."""
+        return obs.reshape(-1, math.prod(self.spec.obs_shape)).contiguous().view(torch.uint8)
+
+    def beside_pictures(self, obs: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """The columns before the pixels and those behind, None where there are none."""
+        raw = self.in_bytes(obs)
+        before = [self._leaf(raw, f).float() for f in self.numeric]
+        before += [one_hot(self._leaf(raw, f)[:, 0] - f.first, f.categories) for f in self.categorical]
+        return torch.cat(before, dim=1) if before else None, None if self.mask is None else self.allowed(obs).float()
 
     def numbers(self, obs: Tensor) -> Tensor:
         """The numeric columns alone (n, num_numeric), without floats of the pixels beside them."""
         if not (self.spec.structured and self.images):
             return self(obs)[:, :self.num_numeric]
-        raw = obs.reshape(-1, math.prod(self.spec.obs_shape)).contiguous().view(torch.uint8)
+        raw = self.in_bytes(obs)
         return torch.cat([self._leaf(raw, f).float() for f in self.numeric], dim=1)
 
     def allowed(self, obs: Tensor) -> Tensor:
         """(n, num_masked) bool, which choices raw rows say may be taken."""
         assert self.mask is not None
-        raw = obs.reshape(-1, math.prod(self.spec.obs_shape)).contiguous().view(torch.uint8)
-        return self._leaf(raw, self.mask) != 0
+        return self._leaf(self.in_bytes(obs), self.mask) != 0
 
     def for_kernels(self, norm: RunningNorm | None = None) -> kernels.Observations:
         """The same for the kernels, normalised by the present statistics of `norm`."""

@@ -191,7 +191,7 @@ class Policy(nn.Module):
         before every step where `episode_starts` (num_steps, m) is set; the results are flattened in the same order.
         """
         if self.memory is None:
-            features = self.encoder(self.flatten(obs.reshape(-1, *self.spec.obs_shape)))
+            features = self.encoder.observe(self.flatten, obs.reshape(-1, *self.spec.obs_shape))
         else:
             assert state is not None
             features, _ = self.unroll(obs, state, episode_starts)
@@ -201,7 +201,7 @@ class Policy(nn.Module):
 
     def action_params(self, obs: Tensor) -> Tensor:
         """Parameters of the action distribution for raw rows (n, *obs_shape), with gradients (no memory)."""
-        return self.params(self.encoder(self.flatten(obs)))
+        return self.params(self.encoder.observe(self.flatten, obs))
 
     def params(self, features: Tensor) -> Tensor:
         """The same for features of the encoder or the memory."""
@@ -234,7 +234,7 @@ class Policy(nn.Module):
 
     def _seen(self, obs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The encoder's features of raw rows, and apart from them the columns that say what may be done, if any."""
-        features, count = self.encoder(self.flatten(obs)), self.flatten.num_masked
+        features, count = self.encoder.observe(self.flatten, obs), self.flatten.num_masked
         return (features[:, :-count], (features[:, -count:],)) if count else (features, ())
 
     def predict(self, obs: Any, state: Any = None, episode_start: Any = None,
@@ -283,7 +283,7 @@ class Policy(nn.Module):
     def _encode(self, obs: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Features, and the memory's state after them; without a memory `state` as it is."""
         if self.memory is None:
-            return self.encoder(self.flatten(obs)), state
+            return self.encoder.observe(self.flatten, obs), state
         seen, allowed = self._seen(obs)
         state = state[:, :self.memory_dim]
         after = remember(self.memory, seen, state)

@@ -26,7 +26,8 @@ cdef class PictureNetwork:
     """Shape of the network: three 3×3 convolutions with a stride of two, of 16, 32 and 32 channels, and a linear layer,
     all rectified. A pixel p, of uint8 or, without `is_bytes`, float32, counts (p - low)·scale.
 
-    `parameters` are the addresses of weight and bias of every layer in order, as torch lays them out; so are `gradients`.
+    `parameters` are the addresses of weight and bias of every layer in order, as torch lays them out; so are
+    `gradients`.
     """
     cdef PicturePlan plan
     cdef readonly tuple arguments
@@ -42,15 +43,16 @@ cdef class PictureNetwork:
         """Floats that `forward` saves for `backward`."""
         return picture_floats(&self.plan, rows)
 
-    def forward(self, tuple parameters, uintptr_t x, Py_ssize_t row_bytes, int64_t rows, uintptr_t out, uintptr_t saved):
+    def forward(self, tuple parameters, uintptr_t x, Py_ssize_t row_bytes, int64_t rows, uintptr_t out,
+                uintptr_t saved):
         """Pictures `row_bytes` apart → out (rows, features); what `backward` needs into `saved`, if that is given."""
         cdef PictureParameters at = _picture_parameters(parameters)
         with nogil:
             _check(pictures_forward(kernels, &self.plan, &at, <const void *>x, row_bytes, rows, <float *>out,
                                     <float *>saved, threads))
 
-    def backward(self, tuple parameters, uintptr_t x, Py_ssize_t row_bytes, int64_t rows, uintptr_t saved, uintptr_t out,
-                 uintptr_t out_gradient, tuple gradients, uintptr_t dx):
+    def backward(self, tuple parameters, uintptr_t x, Py_ssize_t row_bytes, int64_t rows, uintptr_t saved,
+                 uintptr_t out, uintptr_t out_gradient, tuple gradients, uintptr_t dx):
         """Gradients of sum(out_gradient * out) into `gradients` (or None) and dx (rows, pixels), if that is given."""
         self._backward(parameters, x, row_bytes, rows, saved, out, out_gradient, gradients, dx, 0, 0)
 

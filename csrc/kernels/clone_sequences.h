@@ -135,7 +135,7 @@ static bool sequence_states(const Kernels *kernels, const Memory *memory, const 
     const bool done = work.memory != NULL;
     if (done) {
         lay_memory(&p.memory, memory, threads, false, work.memory);
-        run_tasks(&work, p.memory.chunks, state_chunk, &p);
+        run_pass(&work, p.memory.chunks, state_chunk, &p, sequence_bytes(&p.memory, s, obs), obs->data, obs->mapped);
     }
     end_work(&work);
     return done;

@@ -150,7 +150,7 @@ static bool score_rows(CloningPass *p, const Kernels *kernels, const Network *ne
     memset(sums, 0, sizeof(double) * (size_t)numbers);
     if (done) {
         p->stats = (double *)lay_pass(&p->pass, net, threads, FOR_FORWARD, false, work.memory);
-        run_tasks(&work, p->pass.chunks, task, p);
+        run_over(&work, task, p, &p->rows.obs, p->rows.index, count, p->pass.chunk);
         for (int64_t chunk = 0; chunk < p->pass.chunks; chunk++)
             for (int k = 0; k < numbers; k++)
                 sums[k] += p->stats[chunk * numbers + k];

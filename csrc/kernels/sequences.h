@@ -101,6 +101,11 @@ static inline size_t size_sequences(SequencePass *p, const Kernels *kernels, con
     return bytes + (size_t)p->memory.chunks * (sizeof(double) * SEQUENCE_STATS + sizeof(float) * MAX_DIMS);
 }
 
+/* Of observations, that a task reads. */
+static inline int64_t sequence_bytes(const MemoryPass *pass, const Sequences *s, const Observations *obs) {
+    return pass->chunk * (s->steps * obs->bytes + AROUND);
+}
+
 /* Runs the pass in `work`'s memory; `stats` (SEQUENCE_STATS,) and `log_std` (dims,) are sums over the chunks. */
 static inline void run_sequences(SequencePass *p, const Work *work, const Memory *memory, const ActorCritic *ac,
                                  double *stats, float *log_std, int threads) {
@@ -111,7 +116,8 @@ static inline void run_sequences(SequencePass *p, const Work *work, const Memory
     p->stats = (double *)at;
     p->log_std = (float *)(p->stats + p->memory.chunks * SEQUENCE_STATS);
     prepare_distribution(&p->dist);
-    run_tasks(work, p->memory.chunks, sequence_chunk, p);
+    run_pass(work, p->memory.chunks, sequence_chunk, p, sequence_bytes(&p->memory, &p->sequences, &p->obs),
+             p->obs.data, p->obs.mapped);
     memset(stats, 0, sizeof(double) * SEQUENCE_STATS);
     memset(log_std, 0, sizeof(float) * (size_t)(p->dist.gaussian ? p->dist.dims : 0));
     for (int64_t chunk = 0; chunk < p->memory.chunks; chunk++) {

@@ -3,6 +3,7 @@
 #ifndef PUFFER_IL_TRAINING_H
 #define PUFFER_IL_TRAINING_H
 
+#include "passed.h"
 #include "passes.h"
 
 enum { FLOAT32, FLOAT64, UINT8, INT8, INT16, INT32, INT64, BOOL };
@@ -16,7 +17,33 @@ typedef struct {
     const float *mean, *scale;  // (BLOCK, columns): the same for every row
     const void *more;           // rows that are gathered lie there from row `split` on; NULL: all lie at `data`
     int64_t split;
+    int64_t mapped;             // bytes from `data` on that lie in a mapped file, of which a pass leaves none resident
 } Observations;
+
+/* Which tasks of a pass follow `first` until the rows that they take lie PASSED_BYTES apart. */
+static inline int64_t end_of_some(const Observations *obs, const int64_t *index, int64_t rows, int64_t chunk,
+                                  int64_t first) {
+    int64_t row = first * chunk, low = index ? index[row] : row, high = low;
+    for (; row < rows && (high - low) * obs->bytes < PASSED_BYTES; row++) {
+        const int64_t at = index ? index[row] : row;
+        low = at < low ? at : low;
+        high = at > high ? at : high;
+    }
+    return row < rows ? row / chunk : chunks_of(rows, chunk);
+}
+
+/* A pass over `rows` of these, which `index` lists (NULL: the first ones), in tasks of `chunk` rows. */
+static inline void run_over(const Work *work, Task task, void *context, const Observations *obs, const int64_t *index,
+                            int64_t rows, int64_t chunk) {
+    const int64_t chunks = chunks_of(rows, chunk);
+    if (!obs->mapped)
+        run_tasks(work, chunks, task, context);
+    for (int64_t first = 0, stop; obs->mapped && first < chunks; first = stop) {
+        stop = end_of_some(obs, index, rows, chunk, first);
+        stop = least(stop > first + work->threads ? stop : first + work->threads, chunks);
+        run_passed(work, first, stop, task, context, obs->data, obs->mapped);
+    }
+}
 
 /* Rows of floats as they are. */
 static inline Observations plain_rows(const float *x, int32_t columns) {
@@ -145,7 +172,7 @@ static double column_moments(const Observations *obs, const int64_t *index, cons
         m.origin++;
     double counted = -1;
     if (work.memory) {
-        run_tasks(&work, chunks, moments_chunk, &m);
+        run_over(&work, moments_chunk, &m, obs, index, rows, MOMENT_ROWS);
         for (int64_t chunk = 1; chunk < chunks; chunk++)
             for (int i = 0; i < width; i++)
                 m.sums[i] += m.sums[chunk * width + i];

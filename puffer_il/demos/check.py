@@ -10,6 +10,7 @@ from puffer_il.core.spec import ActionSpec, Array, EnvSpec
 from puffer_il.demos.actions import is_one_hot, seems_one_hot
 from puffer_il.demos.dataset import Demos
 from puffer_il.demos.fields import fields_of
+from puffer_il.demos.rows import blocks
 
 TOLERANCE = 1e-5  # how far an action may lie outside its range, relative to it: float32 rounding of a recorder
 SHOWN = 5  # how many columns a line names
@@ -117,7 +118,8 @@ def _numbers(action: ActionSpec, column: int) -> str:
 def _masked_misfits(demos: Demos, spec: EnvSpec) -> Iterator[str]:
     if spec.mask is None or demos.actions is None or demos.obs.shape[1:] != spec.obs_shape:
         return
-    wrong = np.flatnonzero(spec.forbidden(demos.obs, demos.actions))
+    wrong = np.flatnonzero(np.concatenate(
+        [spec.forbidden(demos.obs[part], demos.actions[part]) for part in blocks(demos.obs)]))
     if len(wrong):
         yield (f"action {demos.actions[wrong[0]].tolist()} in row {wrong[0]} is one that its observation says may not "
                f"be taken ({len(wrong)} of {len(demos)} rows); remove those episodes, or correct the recorder's masks")

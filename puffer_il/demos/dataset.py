@@ -13,7 +13,7 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.frames import Pictures
 from puffer_il.core.rows import Array, Layout
 from puffer_il.demos.formats import formats
-from puffer_il.demos.rows import Successors, advise, blocks, is_mapped
+from puffer_il.demos.rows import Successors, blocks, is_mapped
 
 PER_ROW = ("obs", "actions", "next_obs", "terminations", "truncations", "rewards", "weights", "states")
 WHOLE = {"episode_returns": np.float64, "episode_lengths": np.int64, "episode_terminations": bool,
@@ -255,7 +255,8 @@ def kinds_of(demos: Demos, obs: Any = None) -> Array:
     for a, b in zip(demos.episode_starts, demos.episode_ends, strict=True):
         digest = hashlib.sha256()
         for array in arrays:
-            digest.update(np.ascontiguousarray(array[a:b]).reshape(-1).view(np.uint8).data)
-            advise(array, np.array([a, b - 1]), needed=False)  # a folder larger than memory does not stay resident
+            own = array[a:b]
+            for part in blocks(own):
+                digest.update(np.ascontiguousarray(own[part]).reshape(-1).view(np.uint8).data)
         kinds.append(known.setdefault(digest.digest(), len(known)))
     return np.array(kinds)

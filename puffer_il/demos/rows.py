@@ -93,18 +93,29 @@ def check_room(rows: Any, why: str = "demos: mapped observations have to be copi
 def advise(rows: Array, index: Array, needed: bool) -> None:
     """Tell the system that the mapped rows from the lowest to the highest of `index` will be read, or no longer are: it
     reads them ahead in one piece, or may forget them. Nothing for rows in memory."""
-    if not is_mapped(rows) or not len(index):
-        return
-    root: Any = rows
-    while isinstance(root.base, np.memmap):
-        root = root.base
-    if root.mode == "c":  # what was written there is nowhere else: forgotten, it would be lost
+    root = _shared_mapping(rows)
+    if root is None or not len(index):
         return
     width = rows.strides[0]
     begin = rows.ctypes.data - root.ctypes.data + root.offset % mmap.ALLOCATIONGRANULARITY
     first, end = begin + int(index.min()) * width, begin + (int(index.max()) + 1) * width
     first -= first % mmap.PAGESIZE
     root._mmap.madvise(mmap.MADV_WILLNEED if needed else mmap.MADV_DONTNEED, first, end - first)
+
+
+def _shared_mapping(rows: Any) -> Any:
+    """The memmap that rows lie in, None for rows in memory."""
+    if not is_mapped(rows) or isinstance(rows, Successors):
+        return None
+    root: Any = rows
+    while isinstance(root.base, np.memmap):
+        root = root.base
+    return None if root.mode == "c" else root  # what was written there is nowhere else: forgotten, it would be lost
+
+
+def mapped_bytes(rows: Any) -> int:
+    """How many bytes of rows lie in a mapped file, of which pages may be forgotten at any time; 0 in memory."""
+    return 0 if _shared_mapping(rows) is None or not rows.flags.c_contiguous else rows.nbytes
 
 
 def blocks(rows: Any) -> Iterator[slice]:

@@ -20,8 +20,9 @@ cdef extern from "kernels/cloning.h" nogil:
 
 cdef CloningRows _cloning_rows(Observations obs, tuple rows):
     """`rows` are the addresses of observations, actions, row numbers (0: the first rows) and weights (0: all alike),
-    where the observations from row n on are (0: behind the others), and n."""
-    return CloningRows(obs.at(rows[0], rows[4], rows[5]), <const void *><uintptr_t>rows[1],
+    where the observations from row n on are (0: behind the others), n, and how many bytes of the observations lie in a
+    mapped file, of which a pass leaves none resident."""
+    return CloningRows(obs.at(rows[0], rows[4], rows[5], rows[6]), <const void *><uintptr_t>rows[1],
                        <const int64_t *><uintptr_t>rows[2], <const float *><uintptr_t>rows[3])
 
 

@@ -152,8 +152,10 @@ def score_sequences(Memory memory, tuple networks, Sequences sequences, Observat
                                  threads))
 
 
-def sequence_states(Memory memory, Sequences sequences, Observations obs, uintptr_t data, uintptr_t state):
-    """Of the sequences' states at `state`, write those after each behind it: sequence i + 1 goes on where i ends."""
-    cdef CObservations seen = obs.at(data)
+def sequence_states(Memory memory, Sequences sequences, Observations obs, uintptr_t data, uintptr_t state,
+                    int64_t mapped):
+    """Of the sequences' states at `state`, write those after each behind it: sequence i + 1 goes on where i ends.
+    `mapped` as in `moments`."""
+    cdef CObservations seen = obs.at(data, 0, 0, mapped)
     with nogil:
         _check(c_sequence_states(kernels, &memory.memory, &sequences.sequences, &seen, <float *>state, threads))

@@ -20,7 +20,7 @@ from puffer_il.core.spec import Array, EnvSpec, Metrics
 from puffer_il.demos import spread
 from puffer_il.demos.build import follows_on
 from puffer_il.demos.dataset import Demos, kinds_of
-from puffer_il.demos.rows import exceeds_memory
+from puffer_il.demos.rows import blocks, exceeds_memory
 from puffer_il.learners.base import About, Learner
 from puffer_il.learners.common.cloning import (
     CloningLoss,
@@ -122,7 +122,8 @@ class BC(Learner):
         held_out (n,) bool: rows to validate on; weights (n,) none negative, or None
         """
         mask = self.policy.spec.mask if self.policy.chunks.size > 1 else None
-        allowed = None if mask is None else mask.of(obs).reshape(len(obs), -1) != 0
+        allowed = None if mask is None else np.concatenate(
+            [mask.of(obs[part]).reshape(part.stop - part.start, -1) != 0 for part in blocks(obs)])
         self.train, self.held_out = (
             load_rows(obs, actions, weights, episodes,
                       self.config.sequence_length if self.policy.memory is not None else 0, self.device,
@@ -233,7 +234,7 @@ class BC(Learner):
     def _orders(self) -> Iterator[Array]:
         """Numbers of an epoch's rows in the order in which they are learned from: all of them, or a window at a time of
         WINDOW_RUNS runs from all over, the next of which are read ahead."""
-        drawn, size = self._drawn(), self.config.window
+        drawn, size = self._drawn(), -(-self.config.window // self.train.steps)
         if not 0 < size < len(drawn):
             yield self.rng.permutation(drawn)
             return
@@ -244,10 +245,9 @@ class BC(Learner):
         windows = [order[i:i + size // run] for i in range(0, len(order), size // run)]
         for k, window in enumerate(windows):
             for rows in [*(window if k == 0 else ()), *(windows[k + 1] if k + 1 < len(windows) else ())]:
-                self.train.advise(rows, needed=True)
+                self.train.read_ahead(rows)
             yield self.rng.permutation(np.concatenate(window))
-            for rows in window:
-                self.train.advise(rows, needed=False)
+            self.train.let_go()  # all of it: the system has mapped more than what was asked for
 
     def _drawn(self) -> Array:
         """(n,) numbers of an epoch's rows: each once or, of weighted ones, as often as its weight says."""
@@ -307,7 +307,9 @@ class BC(Learner):
                 data.refresh(self.policy)
                 means = score_sequences(self.policy, data.shown(), self.loss)
             else:
-                means = clone_score(self.policy, data.obs, data.actions, data.index, data.weights, self.loss)
+                means = clone_score(self.policy, data.obs, data.actions, data.index, data.weights, self.loss,
+                                    data.mapped_obs)
+                data.let_go()
             if means is not None:
                 return means[0], means[1], means[3] if discrete else data.explained(means[3])
         data.refresh(self.policy)
@@ -332,7 +334,8 @@ class BC(Learner):
         """(dim,) weighted mean squares of what actions are off the means, in units of half the range."""
         if self._covered(self.train) and not (dist.squash or dist.state_std):
             squares = clone_spread(self.policy, self.train.obs, self.train.actions, self.train.index,
-                                   self.train.weights)
+                                   self.train.weights, self.train.mapped_obs)
+            self.train.let_go()
             if squares is not None:
                 return squares
         self.train.refresh(self.policy)

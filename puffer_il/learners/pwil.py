@@ -22,11 +22,10 @@ from puffer_il.demos import spread
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About
 from puffer_il.learners.common.coupling import Coupling
-from puffer_il.learners.common.demo_rows import on_device
+from puffer_il.learners.common.demo_rows import moments_of, on_device
 from puffer_il.learners.common.inputs import Inputs
 from puffer_il.learners.common.ppo_on_reward import PPOOnReward
 from puffer_il.learners.registry import register
-from puffer_il.nn.observations import obs_moments
 from puffer_il.rollout.buffer import RolloutBuffer
 from puffer_il.rollout.tensors import rollout_on
 
@@ -59,7 +58,7 @@ class PWIL(PPOOnReward):
             raise InputError(f"env.name = {spec.name}: distances between images say nothing about what they show; "
                              "choose gail, which learns what to look at")
         obs, actions = (on_device(array, device) for array in (demos.obs, demos.actions))
-        self.inputs.update_norm(*obs_moments(self.inputs.flatten, obs))
+        self.inputs.update_norm(*moments_of(self.inputs.flatten, demos.obs, obs))
         weights = np.ones(len(obs)) if demos.weights is None else demos.weights
         count = min(self.config.atoms, int(np.count_nonzero(weights)))
         chosen = spread(weights, count, np.random.default_rng(seed).random())

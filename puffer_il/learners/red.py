@@ -26,12 +26,12 @@ from puffer_il.core.config import Config, setting
 from puffer_il.core.spec import EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About
-from puffer_il.learners.common.demo_rows import RowSampler, on_device
+from puffer_il.learners.common.demo_rows import RowSampler, moments_of, on_device
 from puffer_il.learners.common.inputs import Inputs
 from puffer_il.learners.common.learned_reward import LearnedReward
 from puffer_il.learners.common.ppo_on_reward import PPOOnReward, valid_rows
 from puffer_il.learners.registry import register
-from puffer_il.nn import FlatAdam, mlp, obs_moments
+from puffer_il.nn import FlatAdam, mlp
 from puffer_il.rollout.buffer import RolloutBuffer
 
 HELD_OUT = 0.2  # share of the demonstrated rows that tell how large the error is near, but not at, what was learned
@@ -127,7 +127,7 @@ class RED(PPOOnReward):
         """Train the predictor on most of the demonstrated rows, and find the reward's scale σ on the others."""
         cfg, reward, inputs = self.config, self.reward, self.reward.inputs
         obs, actions = (on_device(array, self.device) for array in (demos.obs, demos.actions))
-        inputs.update_norm(*obs_moments(inputs.flatten, obs))
+        inputs.update_norm(*moments_of(inputs.flatten, demos.obs, obs))
         weights = np.ones(len(obs), np.float32) if demos.weights is None else demos.weights
         order = rng.permutation(np.flatnonzero(weights))
         others, learned = np.split(order, [max(1, int(HELD_OUT * len(order)))])

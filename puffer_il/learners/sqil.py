@@ -19,12 +19,11 @@ from puffer_il.core.config import Config, setting
 from puffer_il.core.spec import EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About
-from puffer_il.learners.common.demo_rows import on_device
+from puffer_il.learners.common.demo_rows import moments_of, on_device
 from puffer_il.learners.common.off_policy import SoftActorCritic
 from puffer_il.learners.common.sac_on_demos import SACOnDemos
 from puffer_il.learners.registry import register
 from puffer_il.learners.sac import SAC
-from puffer_il.nn.observations import obs_moments
 from puffer_il.rollout.buffer import RolloutBuffer
 
 
@@ -48,7 +47,8 @@ class SQIL(SACOnDemos):
     def __init__(self, spec: EnvSpec, demos: Demos, config: Config, device: torch.device, seed: int) -> None:
         super().__init__(spec, demos, config, device, seed)
         self.demos.set_rewards(np.ones(len(demos), np.float32))
-        self.policy.encoder.update_norm(*obs_moments(self.policy.flatten, on_device(demos.obs, device)))
+        seen = on_device(demos.obs, device)
+        self.policy.encoder.update_norm(*moments_of(self.policy.flatten, demos.obs, seen))
         if isinstance(self.sac.engine, SoftActorCritic):
             self.sac.engine.most = 1 / (1 - self.gamma)
 

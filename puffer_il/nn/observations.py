@@ -16,6 +16,7 @@ from puffer_il.nn import fused
 from puffer_il.nn.fused import address
 
 OBS_CLIP = 10.0  # standard deviations; keeps a never-seen state from saturating the network
+PASSED_NUMBERS = 2**22  # of a mapped file that are looked at between two times that its pages are let go of
 MOST_COLUMNS = 65_536  # of the kernels: a row has to fit a thread's stack
 _TORCH_DTYPES = {"f4": torch.float32, "f8": torch.float64, "i4": torch.int32, "i8": torch.int64, "u1": torch.uint8,
                  "i1": torch.int8, "i2": torch.int16, "b1": torch.bool}
@@ -154,23 +155,35 @@ def moments(x: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
     return mean, (w * (x - mean).square()).sum(0)
 
 
-def obs_moments(flatten: Flatten, obs: Tensor, valid: Tensor | None = None, index: Tensor | None = None
-                ) -> tuple[Tensor, Tensor, float | Tensor]:
+def _numbers(flatten: Flatten, obs: Tensor, index: Tensor | None, mapped: int) -> Tensor:
+    """(n, num_numeric) of all rows or those that `index` lists; of a mapped file some after the others."""
+    if not mapped:
+        return flatten.numbers(obs if index is None else obs[index])
+    made, rows = [], torch.arange(len(obs)) if index is None else index
+    for some in rows.split(max(1, PASSED_NUMBERS // max(1, obs[0].numel()))):
+        made.append(flatten.numbers(obs[some]))
+        kernels.let_go(address(obs), mapped)
+    return torch.cat(made)
+
+
+def obs_moments(flatten: Flatten, obs: Tensor, valid: Tensor | None = None, index: Tensor | None = None,
+                mapped: int = 0) -> tuple[Tensor, Tensor, float | Tensor]:
     """Mean and variance (num_numeric,) of the numeric columns of raw rows (n, *obs_shape), and how many rows count.
 
-    `valid` (n,) bool leaves rows out; `index` (m,) int64 takes these rows alone.
+    `valid` (n,) bool leaves rows out; `index` (m,) int64 takes these rows alone. The first `mapped` bytes of `obs` lie
+    in a mapped file, of which nothing stays resident; the moments are the same to the bit.
     """
     covered = fused.enabled() and flatten.covered and obs.device.type == "cpu"
     if covered and obs.is_contiguous() and obs.numel():
         mean, variance = torch.empty(flatten.dim), torch.empty(flatten.dim)
         rows = obs.numel() // flatten.dim if index is None else len(index)
         count = kernels.moments(flatten.for_kernels(), address(obs), address(index), address(valid), rows, mean.numpy(),
-                                variance.numpy())
+                                variance.numpy(), mapped)
         return mean, variance, count
     weight = None if valid is None else valid.float()
     if flatten.num_numeric == 0:  # images and categories: floats of all their pixels would fill the memory for nothing
         rows = obs.numel() // math.prod(flatten.spec.obs_shape) if index is None else len(index)
         numeric = torch.zeros((rows, 0), device=obs.device)
     else:
-        numeric = flatten.numbers(obs if index is None else obs[index])
+        numeric = _numbers(flatten, obs, index, mapped)
     return *moments(numeric, weight), len(numeric) if weight is None else weight.sum().double()

@@ -34,3 +34,13 @@ class Watched:
     @property
     def grew(self) -> int:
         return self._most - self._before
+
+
+def highest() -> int:
+    """The most bytes of this process that were ever in memory together, mapped files' too, since `forget_highest`."""
+    return resident("VmHWM")
+
+
+def forget_highest() -> None:
+    """From now on `highest` tells of what comes."""
+    Path("/proc/self/clear_refs").write_text("5")

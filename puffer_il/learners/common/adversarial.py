@@ -24,7 +24,7 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.spec import EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.common.absorbing import SCORES, UNSEEN, absorbing_share
-from puffer_il.learners.common.demo_rows import RowSampler, StoredOnce, on_device, successors_on
+from puffer_il.learners.common.demo_rows import RowSampler, StoredOnce, moments_of, on_device, successors_on
 from puffer_il.learners.common.discriminator import Discriminator, discriminator_gradients
 from puffer_il.learners.common.inputs import PASS_ROWS, paired_with
 from puffer_il.learners.common.learned_reward import NetworkReward
@@ -154,7 +154,7 @@ class Adversarial(PPOOnReward):
         self.stored_once = any(isinstance(one, StoredOnce) for one in parts_of(self.demo_paired))
         like = self.demos_at(torch.zeros(1, dtype=torch.int64, device=device))
         self.replay = RowRing(self.config.replay_size, self.replay_keep, *like, self.replay_even)
-        self.demo_moments = obs_moments(self.discriminator.flatten, self.demo_obs)
+        self.demo_moments = moments_of(self.discriminator.flatten, demos.obs, self.demo_obs)
         self.learns_end = self.end_in_rows or self.config.loss not in SCORES
         counts = demos.episode_weights / demos.episode_weights.mean()  # UNSEEN is one of many episodes
         # Not by BLAS, whose sums of many episodes depend on its threads.

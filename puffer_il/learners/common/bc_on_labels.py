@@ -14,7 +14,7 @@ from puffer_il.demos.dataset import Demos
 from puffer_il.demos.rows import Joined, is_mapped
 from puffer_il.learners.base import Learner
 from puffer_il.learners.bc import BC
-from puffer_il.learners.common.demo_rows import on_device
+from puffer_il.learners.common.demo_rows import moments_of, on_device
 from puffer_il.nn.observations import obs_moments
 from puffer_il.rollout.buffer import RolloutBuffer
 
@@ -42,7 +42,8 @@ class BCOnLabels(Learner):
         self.rng = np.random.default_rng([seed, 2])  # apart from the one in `bc`
         self.data = LabelledRollouts(demos, config.bc.validation, self.config.capacity)
         if demos is not None:
-            self._see(on_device(demos.obs, torch.device("cpu") if is_mapped(demos.obs) else device))
+            seen = on_device(demos.obs, torch.device("cpu") if is_mapped(demos.obs) else device)
+            self.policy.encoder.update_norm(*moments_of(self.policy.flatten, demos.obs, seen))
             self._fit()
 
     def update(self, buffer: RolloutBuffer, progress: float) -> Metrics:

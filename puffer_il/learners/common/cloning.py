@@ -52,21 +52,22 @@ LIKELIHOOD = CloningLoss()
 
 
 def clone_score(policy: Policy, obs: Tensor | TwoPlaces, actions: Tensor, index: Array | None = None,
-                weights: Tensor | None = None, loss: CloningLoss = LIKELIHOOD) -> Array | None:
+                weights: Tensor | None = None, loss: CloningLoss = LIKELIHOOD, mapped: int = 0) -> Array | None:
     """How well the policy explains demonstrations, or those that `index` (m,) int64 lists: means of the loss without
     its entropy, which `weights` (n,) float32 weigh, of the negative log-likelihood, of the entropy, and of the rows
-    whose likeliest action is the demonstrated one (continuous: of the squared distance to it)."""
+    whose likeliest action is the demonstrated one (continuous: of the squared distance to it). The first `mapped` bytes
+    of `obs` lie in a mapped file, of which nothing stays resident; so below."""
     fast = FusedPolicy.of(policy)
     if fast is None:
         return None
     layers, means = fast.actor(), np.zeros(4)
     kernels.score(layers.network, layers.addresses(), fast.observations(), fast.distribution, address(fast.log_std),
-                  _rows(obs, actions, index, weights), _count(obs, index), loss.for_kernels(), means)
+                  _rows(obs, actions, index, weights, mapped), _count(obs, index), loss.for_kernels(), means)
     return means
 
 
 def clone_spread(policy: Policy, obs: Tensor | TwoPlaces, actions: Tensor, index: Array | None = None,
-                 weights: Tensor | None = None) -> Tensor | None:
+                 weights: Tensor | None = None, mapped: int = 0) -> Tensor | None:
     """The weighted mean squares (dim,) of what continuous actions are off the policy's means, in units of half the
     range."""
     fast = FusedPolicy.of(policy)
@@ -74,7 +75,7 @@ def clone_spread(policy: Policy, obs: Tensor | TwoPlaces, actions: Tensor, index
         return None
     layers, squares = fast.actor(), np.zeros(actions.shape[1] + 1)
     kernels.spread(layers.network, layers.addresses(), fast.observations(), fast.distribution,
-                   _rows(obs, actions, index, weights), _count(obs, index), squares)
+                   _rows(obs, actions, index, weights, mapped), _count(obs, index), squares)
     return torch.tensor(squares[:-1], dtype=torch.float32)
 
 
@@ -107,9 +108,10 @@ def _clone(fast: FusedPolicy, obs: Tensor | TwoPlaces, actions: Tensor, order: A
     return means
 
 
-def _rows(obs: Tensor | TwoPlaces, actions: Tensor, index: Array | None, weights: Tensor | None) -> tuple[int, ...]:
+def _rows(obs: Tensor | TwoPlaces, actions: Tensor, index: Array | None, weights: Tensor | None, mapped: int = 0
+          ) -> tuple[int, ...]:
     first, more, split = (obs.first, obs.second, len(obs.first)) if isinstance(obs, TwoPlaces) else (obs, None, 0)
-    return (*map(address, (first, actions, index, weights, more)), split)
+    return (*map(address, (first, actions, index, weights, more)), split, mapped)
 
 
 def _count(obs: Tensor | TwoPlaces, index: Array | None) -> int:
@@ -118,21 +120,23 @@ def _count(obs: Tensor | TwoPlaces, index: Array | None) -> int:
 
 class ShownSequences(NamedTuple):
     """Demonstrations as a memory learns from them: a table (sequences, length) int64 of rows, -1 for what pads them,
-    the states (sequences, state_dim) before them, and weights (n,) of the rows, or None."""
+    the states (sequences, state_dim) before them, weights (n,) of the rows, or None, and how many bytes of the
+    observations lie in a mapped file."""
 
     obs: Tensor
     actions: Tensor
     weights: Tensor | None
     table: Array
     states: Tensor
+    mapped: int = 0
 
     def chosen(self, index: Array) -> kernels.Sequences:
         """Those of these numbers, in this order."""
         return kernels.Sequences(np.ascontiguousarray(index, np.int64), self.table.shape[1], 0, self.table, 0,
                                  address(self.states))
 
-    def rows(self) -> tuple[int, ...]:
-        return _rows(self.obs, self.actions, None, self.weights)
+    def rows(self, mapped: int = 0) -> tuple[int, ...]:
+        return _rows(self.obs, self.actions, None, self.weights, mapped)
 
 
 def clone_sequences(policy: Policy, shown: ShownSequences, order: Array, batch_size: int, loss: CloningLoss,
@@ -163,7 +167,8 @@ def score_sequences(policy: Policy, shown: ShownSequences, loss: CloningLoss) ->
     layers, means = fast.actor(), np.zeros(4)
     network = (layers.network, layers.addresses(), None)
     kernels.score_sequences(fast.memory(), (network,), shown.chosen(np.arange(len(shown.table))), fast.observations(),
-                            fast.distribution, address(fast.log_std), shown.rows(), loss.for_kernels(), means)
+                            fast.distribution, address(fast.log_std), shown.rows(shown.mapped), loss.for_kernels(),
+                            means)
     return means
 
 
@@ -176,7 +181,7 @@ def follow_sequences(policy: Policy, shown: ShownSequences, waves: list[list[int
     memory, seen = fast.memory(), fast.observations()
     for following in waves[1:]:
         kernels.sequence_states(memory, shown.chosen(np.asarray(following) - 1), seen, address(shown.obs),
-                                address(shown.states))
+                                address(shown.states), shown.mapped)
     return True
 
 

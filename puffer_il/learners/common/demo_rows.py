@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from puffer_il.core.spec import Array
-from puffer_il.demos.rows import Joined, Successors, advise, check_room, is_mapped, take
+from puffer_il.demos.rows import Joined, Successors, advise, check_room, is_mapped, mapped_bytes, take
 from puffer_il.learners.common.cloning import ShownSequences, TwoPlaces, follow_sequences
 from puffer_il.nn import Flatten, Policy, RandomShift, obs_moments, targets
 from puffer_il.nn.masks import mask_logits
@@ -82,6 +83,12 @@ def rows_on(obs: Array | Joined, device: torch.device) -> Tensor | TwoPlaces:
     return on_device(obs, cpu if is_mapped(obs) else device)
 
 
+def moments_of(flatten: Flatten, obs: Array, held: Tensor) -> tuple[Tensor, Tensor, float | Tensor]:
+    """`obs_moments` of demonstrated observations, which `held` has by `on_device`; none of a mapped file stay
+    resident."""
+    return obs_moments(flatten, held, mapped=mapped_bytes(obs) if held.device.type == "cpu" else 0)
+
+
 class DemoRows:
     """Demonstrated transitions, each an example of its own. They are not copied, but drawn where they lie.
 
@@ -90,11 +97,17 @@ class DemoRows:
     weights       (n,) float32, of mean 1 over these; or None
     counts        (n, dim) bool tells which numbers of the actions do, None if all do
     allowed       (n, choices of a chunk) bool, None where the policy itself knows or all may be taken
+    steps         how many rows an example is
     """
+
+    steps = 1
 
     def __init__(self, obs: Array, actions: Array, device: torch.device, weights: Array | None = None,
                  counts: Array | None = None, allowed: Array | None = None, rows: Array | None = None) -> None:
-        self.device, self.index, self.mapped = device, rows, obs if is_mapped(obs) else None
+        self.device, self.index = device, rows
+        seen = obs.first if isinstance(obs, Joined) else obs
+        self.mapped = [array for array in (seen, actions) if mapped_bytes(array)]
+        self.mapped_obs = mapped_bytes(seen)
         self.obs: Any = rows_on(obs, device)
         self.actions = on_device(actions, device)
         self.weights = None if weights is None else on_device(weights, device)
@@ -104,11 +117,18 @@ class DemoRows:
     def __len__(self) -> int:
         return len(self.obs) if self.index is None else len(self.index)
 
-    def advise(self, index: Array, needed: bool) -> None:
-        """Of a run of examples that follow one another: they are read soon, or not again for long. Matters where
-        observations are mapped from a file."""
-        if self.mapped is not None and len(index):
-            advise(self.mapped, self.numbers(index[[0, -1]]).reshape(-1), needed)
+    def read_ahead(self, index: Array) -> None:
+        """Of a run of examples that follow one another: they are read soon. Matters where they are mapped from a
+        file."""
+        if self.mapped and len(index):
+            rows = self.numbers(index[[0, -1]]).reshape(-1)
+            for array in self.mapped:
+                advise(array, rows[rows < len(array)], needed=True)
+
+    def let_go(self) -> None:
+        """Nothing that is mapped from a file stays resident; for the end of a pass over it."""
+        for array in self.mapped:
+            advise(array, np.array([0, len(array) - 1]), needed=False)
 
     def numbers(self, index: Array) -> Array:
         """Which of the rows that were given the examples `index` are."""
@@ -165,14 +185,15 @@ class DemoRows:
 
     def moments(self, flatten: Flatten) -> tuple[Tensor, Tensor, float | Tensor]:
         """Of their observations, see `obs_moments`."""
-        found = obs_moments(flatten, self.obs, index=None if self.index is None else torch.from_numpy(self.index))
-        if self.mapped is not None:  # that pass leaves all of them resident
-            advise(self.mapped, np.array([0, len(self.mapped) - 1]), needed=False)
-        return found
+        index = None if self.index is None else torch.from_numpy(self.index)
+        return obs_moments(flatten, self.obs, index=index, mapped=self.mapped_obs)
 
-    def parts(self, most: int) -> list[Array]:
-        """Numbers of all examples, in pieces of at most about `most` rows."""
-        return np.array_split(np.arange(len(self)), max(1, -(-len(self) // most)))
+    def parts(self, most: int) -> Iterator[Array]:
+        """Numbers of all examples, in pieces of at most about `most` rows. What is mapped is not resident for longer
+        than a piece."""
+        for part in np.array_split(np.arange(len(self)), max(1, -(-len(self) // most))):
+            yield part
+            self.let_go()
 
     def evaluate(self, policy: Policy, index: Array, shift: RandomShift | None = None) -> Examples:
         """The examples `index` (k,), as the policy sees them, their pictures moved by `shift`."""
@@ -204,6 +225,7 @@ class DemoSequences(DemoRows):
             check_room(obs.first)
             obs = np.concatenate((obs.first, obs.second))
         super().__init__(obs, actions, device, weights, counts, allowed)
+        self.steps = length
         numbers = np.arange(len(obs)) if rows is None else rows
         order = numbers[np.argsort(episodes[numbers], kind="stable")]
         begins = np.flatnonzero(np.diff(episodes[order])) + 1
@@ -236,17 +258,17 @@ class DemoSequences(DemoRows):
         return self._seen(self.flat.cpu().numpy())
 
     def moments(self, flatten: Flatten) -> tuple[Tensor, Tensor, float | Tensor]:
-        return obs_moments(flatten, self.obs, index=self.flat)
+        return obs_moments(flatten, self.obs, index=self.flat, mapped=self.mapped_obs)
 
     def numbers(self, index: Array) -> Array:
         return self.table[index]
 
-    def parts(self, most: int) -> list[Array]:
+    def parts(self, most: int) -> Iterator[Array]:
         return super().parts(max(1, most // self.table.shape[1]))
 
     def shown(self) -> ShownSequences:
         """The same for the kernels; valid until the next `refresh`."""
-        return ShownSequences(self.obs, self.actions, self.weights, self.padded, self.states)
+        return ShownSequences(self.obs, self.actions, self.weights, self.padded, self.states, self.mapped_obs)
 
     def _steps(self, index: Any) -> Tensor:
         """(sequences, length, *obs_shape) observations of the sequences `index`."""

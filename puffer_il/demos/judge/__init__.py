@@ -36,13 +36,13 @@ DETECTORS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     actions.twins, episodes.copies, episodes.short, ends.rewards, ends.weights, ends.flags, ends.totals,
     ends.successors, ends.finals, timing.carried, replay.reproduced, seeds.repeated, timing.odd_timing, coverage.starts,
     coverage.gaps, columns.clocks, columns.copycat, columns.frozen, columns.dead, sessions.sessions, angles.odd_angles,
-    rows.spikes, rows.zeros, rows.jumps, rows.disorder, rows.idle, numb.numb, motion.trembling, motion.hesitating,
-    episodes.unlike, modes.conflicting, ways.two_ways,
-    actions.unrelated)
+    rows.spikes, rows.zeros, rows.jumps, rows.disorder, rows.idle, numb.numb, motion.trembling, motion.unsteady,
+    motion.hesitating, episodes.unlike, modes.conflicting, ways.two_ways, actions.unrelated)
+# What follows from what is said already.
 ALSO = {"late-frames": ("elsewhere", "unrelated"), "early-frames": ("unrelated",),
         "padding": ("idle", "jump", "zeros"), "time-gap": ("jump",), "spike": ("jump", "unreproduced"),
         "zeros": ("jump", "unreproduced", "spike"), "disorder": ("jump", "successors", "unreproduced", "unrelated"),
-        "reset-leak": ("carried", "unreproduced"), "modes": ("ways",)}  # what follows from what is said already
+        "reset-leak": ("carried", "unreproduced"), "modes": ("ways",), "trembling": ("unsteady",)}
 
 
 def judge(demos: Demos, spec: EnvSpec | None = None, world: World | None = None) -> list[Finding]:

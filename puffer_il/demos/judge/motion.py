@@ -1,7 +1,8 @@
-"""How episodes move: those whose actions tremble far more than the others', and those that hesitate on their way.
+"""How episodes move: those whose actions tremble far more than the others', or for a while, and those that hesitate on
+their way.
 
 Up to a third of a recording may be such, as where one of three operators had an unsteady hand; what sets them apart is
-that nothing lies between them and the others.
+that nothing lies between them and the others. Who trembles for a while is told by his own calm rows.
 """
 
 from collections.abc import Iterator
@@ -17,6 +18,12 @@ FEWEST, MOST = 15, 0.4  # episodes, and the share of them that may be unlike the
 LONG = 20  # rows, below which an episode says little of how it moves
 MORE = 3.0  # times as much as the middle one of the others trembles
 BETWEEN = 1.6  # times as much as the shakiest of the others: nothing lies between
+WINDOW = 10  # rows, over which it is looked how much an episode trembles for a while
+STEADY = 2.5  # times the lower quartile of what windows tremble their upper one is at most: a floor of noise
+CALM, SHAKY = 2.0, 2.5  # times what windows usually tremble; sound recordings stay below 2.7, and nine in ten below 2.4
+LASTS = 3  # windows that overlap by half
+TREMBLING, AT_REST = 0.1, 0.2  # shares of the episodes, at least, that tremble for a while, and that never do
+OWN = 1.5  # times what windows usually tremble, which an episode's own do: it is calm but for a while
 AHEAD = 15  # rows over which it is looked how far something has come, so that trembling on the spot is none
 SLOW, FAST = 0.2, 0.5  # of how far it comes when it is fast
 SHARE = 0.09  # of the rows, by which an episode must stand still more than four fifths of the others
@@ -48,6 +55,36 @@ def trembling(s: Subject) -> Iterator[Finding]:
                                f"tremble {least / usual:.2g} times as much as the others' or more",
                   "leave them out (demos edit --drop)",
                   episode=int(episodes[0]), row=int(demos.episode_starts[episodes[0]]))
+
+
+def unsteady(s: Subject) -> Iterator[Finding]:
+    """Noise of the size that all rows have is the recorder's, or the demonstrator's own; what is larger for a while, in
+    some episodes and not in others, is no stage of the task. Third differences leave of a smooth motion nothing, and
+    their median over a window nothing of a sudden turn."""
+    demos, need = s.demos, WINDOW + 3
+    episodes = np.flatnonzero(demos.lengths >= LASTS * need)
+    if not s.continuous or not s.whole or len(episodes) < FEWEST:
+        return
+    firsts = [np.arange(a, b - need + 1, WINDOW // 2) for a, b in
+              zip(demos.episode_starts[episodes], demos.episode_ends[episodes], strict=True)]
+    windows = np.concatenate(firsts)
+    third = np.abs(np.diff(s.acted, 3, axis=0))
+    noise = np.stack([np.median(column[windows[:, None] + np.arange(WINDOW)], 1) for column in third.T], 1)
+    low, usual, high = np.quantile(noise, (0.25, 0.5, 0.75), axis=0)
+    steady = (high < STEADY * low) & (usual > 1e-3 * s.acted.std(0))
+    if not steady.any():
+        return
+    trembles = (noise[:, steady] / usual[steady]).mean(1)
+    of = np.split(trembles, np.cumsum([len(first) for first in firsts])[:-1])
+    most = np.array([np.sort(one)[-LASTS] for one in of])
+    shaky = (most > SHAKY) & (np.array([np.median(one) for one in of]) < OWN)
+    if shaky.mean() < TREMBLING or (most < CALM).mean() < AT_REST:
+        return
+    found, rows = episodes[shaky], (trembles > SHAKY).mean()
+    k = int(np.argmax(shaky))
+    yield Finding("unsteady", f"{len(found)} of {demos.num_episodes} episodes ({some(found)}) tremble up to "
+                              f"{most.max():.2g} times as much for a while ({100 * rows:.0f}% of all rows)",
+                  "cut those rows out, or --drop them", **s.at(firsts[k][np.argmax(of[k] > SHAKY)]))
 
 
 def hesitating(s: Subject) -> Iterator[Finding]:

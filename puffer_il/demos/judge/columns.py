@@ -122,8 +122,8 @@ def copycat(s: Subject) -> Iterator[Finding]:
     if len(s.inner) < FEWEST or not s.acted.shape[1]:
         return
     seen = s.moves
-    before = _correlation(s.obs[s.inner + 1], s.acted[s.inner])
-    own = _correlation(s.obs[s.inner], s.acted[s.inner])
+    before = correlation(s.obs[s.inner + 1], s.acted[s.inner])
+    own = correlation(s.obs[s.inner], s.acted[s.inner])
     for kind, found, what, remedy in (
             ("copycat", before > SAME, "the action of the row before",
              "leave it out, or a clone learns to repeat itself"),
@@ -134,7 +134,7 @@ def copycat(s: Subject) -> Iterator[Finding]:
                                 f"{'s' * (len(columns) == 1)} {what}", remedy, columns=tuple(map(int, columns)))
 
 
-def _correlation(obs: Array, acted: Array) -> Array:
+def correlation(obs: Array, acted: Array) -> Array:
     """(observation columns, action columns) sizes of their correlations, 0 where one of them does not change."""
     left, right = (array - array.mean(0) for array in (obs, acted))
     size = np.sqrt(np.square(left).sum(0))[:, None] * np.sqrt(np.square(right).sum(0))

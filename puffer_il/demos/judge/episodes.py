@@ -7,6 +7,7 @@ import numpy as np
 from puffer_il.core.rows import Array
 from puffer_il.core.text import number
 from puffer_il.demos.dataset import kinds_of
+from puffer_il.demos.judge.columns import correlation
 from puffer_il.demos.judge.finding import Finding
 from puffer_il.demos.judge.subject import Subject, some
 
@@ -17,6 +18,8 @@ REPEATED = 10  # rows in a row: fewer may be the same by chance, or at a start
 ENOUGH = 8  # episodes from which on there is a rest to be unlike; below MANY it takes twice as much
 MANY = 20  # the same for what hangs on where an episode happens to begin
 FENCE = 6.0  # quartile ranges beyond the quartiles: 1 in 3,000 even of an exponential distribution
+PINNED = 0.1  # of the actions that an episode has at their limits beyond the others'
+FOLLOWS = 0.9  # correlation of an action and the next observation that it asks for
 FAR = 15.0  # the same for where an episode is on average: a few wander off, and many columns are looked at
 
 
@@ -124,8 +127,31 @@ def _features(s: Subject) -> Iterator[tuple[str, Array, float, float]]:
         yield "change of action per row", _means(s, change), FENCE, 1e-9
     if s.continuous and demos.num_episodes >= MANY:
         yield "size of the actions", _means(s, np.abs(s.acted).mean(1)), FENCE, 1e-9
+        yield "share of actions at their limits", _at_limits(s), FENCE, PINNED
+        if s.whole and len(s.inner):
+            yield from _tracking(s)
     for column in map(int, np.flatnonzero(s.moves)):
         yield f"mean obs column {s.named([column])}", _means(s, s.obs[:, column]), FAR, s.scale[column]
+
+
+def _at_limits(s: Subject) -> Array:
+    """(episodes,) the share of an episode's actions that are within 1% of the least or the largest of their column, as
+    far as it goes to both: one that comes to rest at its goal may rest at one of them."""
+    low, high = s.acted.min(0), s.acted.max(0)
+    ends = [(s.acted <= low + (high - low) / 100) & (high > low), (s.acted >= high - (high - low) / 100) & (high > low)]
+    lower, upper = (np.add.reduceat(end.astype(np.int64), s.demos.episode_starts) for end in ends)
+    return (2 * np.minimum(lower, upper) / s.demos.lengths[:, None]).mean(1)
+
+
+def _tracking(s: Subject) -> Iterator[tuple[str, Array, float, float]]:
+    """Where an action says which observation is to come, such as a joint's position: how far off that one is."""
+    pairs = correlation(s.next_obs[s.inner], s.acted[s.inner])
+    for action in map(int, np.flatnonzero(pairs.max(0, initial=0) > FOLLOWS)):
+        column = int(pairs[:, action].argmax())
+        slope, begin = np.polyfit(s.acted[:, action], s.next_obs[:, column], 1)
+        off = np.abs(s.next_obs[:, column] - slope * s.acted[:, action] - begin)
+        yield (f"distance of obs column {s.named([column])} from action {action}", _means(s, off), FENCE,
+               s.scale[column] / 100)
 
 
 def _means(s: Subject, values: Array) -> Array:

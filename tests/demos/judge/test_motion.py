@@ -94,6 +94,36 @@ def found(arm, change=lambda d: None):
     return {finding.kind: finding.line for finding in judge(read_demos(d))}
 
 
+def loose_joint(d):
+    """Actions that are the positions to come, and in episode 7 one which the arm does not follow."""
+    d["actions"] = d["next_obs"][:, :2] + 0.001 * np.random.default_rng(0).normal(size=(len(d["obs"]), 2))
+    d["actions"][420:480, 1] = d["next_obs"][450, 1]
+
+
+def pinned(d):
+    """Actions that swing gently, and in episode 5 from one end to the other."""
+    turn = 2 * np.pi * (np.arange(len(d["obs"])) / 20 + np.repeat(np.random.default_rng(0).random(EPISODES), STEPS))
+    swing = np.stack([np.sin(turn), np.cos(turn)], 1)
+    swing[300:360] = np.sign(swing[300:360])
+    d["actions"] = swing
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    (loose_joint, r"episode 7: unlike the rest: its distance of obs column 1 from action 1 is 0\.1.*--drop"),
+    (pinned, "episode 5: unlike the rest: its share of actions at their limits is 1.*--drop")])
+def test_an_arm_that_does_not_follow_and_actions_at_their_limits_are_told(change, said):
+    lines = found(Arm(), change)
+    assert re.search(said, lines["unlike"]) and short(lines["unlike"])
+
+
+def test_an_arm_that_follows_is_not_blamed():
+    def follows(d):
+        loose_joint(d)
+        d["actions"][420:480, 1] = d["next_obs"][420:480, 1]
+
+    assert "unlike" not in found(Arm(), follows)
+
+
 def test_a_stage_in_which_every_hand_shakes_is_not_blamed():
     arm = Arm()
     arm.shakes[:] = 0.02

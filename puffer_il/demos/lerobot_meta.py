@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from puffer_il.core.errors import InputError, one_line
+from puffer_il.core.rows import channels_last
 from puffer_il.core.spec import Array
 from puffer_il.demos.parquet import Parquet
 
@@ -52,8 +53,20 @@ def told_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         return {}
 
 
+def told_columns(path: Path) -> list[str]:
+    """The columns that make up the observation of a set that we wrote with its pictures; none of others' sets."""
+    try:
+        found = json.loads((path / "meta" / OURS).read_text())["pictures"]
+        return [*told_shapes(path)] if found else []
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return []
+
+
 def as_told(column: Array, shape: tuple[int, ...] | None) -> Array:
-    """Rows in the shape that was noted of them; without a fitting one bare numbers become rows of one."""
+    """Rows in the shape that was noted of them; without a fitting one bare numbers become rows of one. Pictures, which
+    are packed with their channels last, get them in front again."""
+    if shape is not None and column.ndim == 4 and len(shape) == 3 and not channels_last(shape):
+        return np.moveaxis(column, -1, 1)
     if shape is not None and math.prod(shape) == math.prod(column.shape[1:]):
         return column.reshape(len(column), *shape)
     return column if column.ndim > 1 else column[:, None]

@@ -1,4 +1,4 @@
-"""python -m tests.fuzz [--count N] [--seconds S] [--only NAME…] [--jobs J] [--seed K] [--keep] [--json FILE]"""
+"""python -m tests.fuzz [--count N] [--bytes N] [--seconds S] [--only NAME…] [--jobs J] [--seed K] [--keep]"""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ def main() -> int:
     """Fuzz the targets, tell a line of each; 1 if anything was found, whose inputs then lie in build/fuzz."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--count", type=int, default=20_000, help="inputs over all targets")
+    parser.add_argument("--bytes", type=int, default=0, help="go on until so many were mutated for each target")
     parser.add_argument("--seconds", type=float, default=1e9, help="stop earlier, after so long altogether")
     parser.add_argument("--only", nargs="+", choices=sorted(TARGETS), default=sorted(TARGETS), metavar="NAME")
     parser.add_argument("--jobs", type=int, default=1)
@@ -42,8 +43,9 @@ def main() -> int:
     inputs = sum(outcome.count for outcome in outcomes)
     print(f"{inputs:,} inputs over {len(outcomes)} readers in {time.monotonic() - begin:.0f} s; {ours} findings")
     if args.json:
-        args.json.write_text(json.dumps({o.name: {"inputs": o.count, "refused": o.refused, "lines": o.lines,
-                                                  "seconds": round(o.seconds), "findings": sorted(o.findings)}
+        args.json.write_text(json.dumps({o.name: {"inputs": o.count, "bytes": o.bytes, "refused": o.refused,
+                                                  "lines": o.lines, "seconds": round(o.seconds),
+                                                  "findings": sorted(o.findings)}
                                          for o in outcomes}, indent=1) + "\n")
     return 1 if ours or len(outcomes) < len(args.only) else 0
 
@@ -74,10 +76,10 @@ def one(args: argparse.Namespace, name: str, scratch: Path) -> Outcome:
     """Fuzz a target, tell of it, and keep what it found."""
     share = args.jobs / len(args.only)
     outcome = in_child(TARGETS[name], args.seed, -(-args.count // len(args.only)), args.seconds * share, scratch,
-                       corpus.load(name))
+                       corpus.load(name), args.bytes)
     rate = outcome.count / max(outcome.seconds, 1e-9)
-    print(f"{outcome.name:12} {outcome.count:9,} inputs, {outcome.refused:9,} refused, {outcome.lines:5} lines, "
-          f"{rate:6.0f} a second, {len(outcome.findings)} findings", flush=True)
+    print(f"{outcome.name:12} {outcome.count:9,} inputs, {outcome.bytes:11,} bytes, {outcome.refused:9,} refused, "
+          f"{outcome.lines:5} lines, {rate:6.0f} a second, {len(outcome.findings)} findings", flush=True)
     for wrong, files in outcome.findings.items():
         folder = Path("build", "fuzz", f"{outcome.name}-{digest(files)}")
         folder.mkdir(parents=True, exist_ok=True)

@@ -62,6 +62,7 @@ class Outcome:
 
     name: str
     count: int = 0
+    bytes: int = 0  # of the inputs that were mutated
     refused: int = 0
     lines: int = 0
     seconds: float = 0.0
@@ -166,15 +167,16 @@ def peak() -> int:
 
 
 def loop(target: Target, rng: random.Random, count: int, deadline: float, folder: Path, beat: Callable[[int], None],
-         corpus: list[Files]) -> Outcome:
-    """Up to `count` inputs, or until the `deadline`; first the seeds and the corpus as they are."""
+         corpus: list[Files], least: int = 0) -> Outcome:
+    """Up to `count` inputs and more until `least` bytes of them were mutated, or until the `deadline`; first the seeds
+    and the corpus as they are."""
     outcome, coverage = Outcome(target.name), Coverage()
     begin = time.monotonic()
     seeds = target.seeds()
     parents: list[Files] = []
     waiting = [*seeds, *corpus]
-    while outcome.count < count and (time.monotonic() < deadline or waiting):
-        traced = bool(waiting) or rng.random() < TRACED
+    while (outcome.count < count or outcome.bytes < least) and (time.monotonic() < deadline or waiting):
+        traced, valid = bool(waiting) or rng.random() < TRACED, bool(waiting)
         files = waiting.pop(0) if waiting else target.mutate(rng, rng.choice(parents or seeds))
         try:
             lay(files, folder)
@@ -187,6 +189,7 @@ def loop(target: Target, rng: random.Random, count: int, deadline: float, folder
         finally:
             sys.settrace(None)
         outcome.count += 1
+        outcome.bytes += 0 if valid else sum(map(len, files.values()))
         outcome.refused += refused
         beat(outcome.count)
         if wrong:
@@ -200,14 +203,16 @@ def loop(target: Target, rng: random.Random, count: int, deadline: float, folder
     return outcome
 
 
-def in_child(target: Target, seed: int, count: int, seconds: float, scratch: Path, corpus: list[Files]) -> Outcome:
+def in_child(target: Target, seed: int, count: int, seconds: float, scratch: Path, corpus: list[Files], least: int = 0
+             ) -> Outcome:
     """`loop` in child processes: one that crashes, or gives no sign of life, is a finding, and the next goes on."""
     def beat(count: int) -> None:
         struct.pack_into("q", life, 0, count)
 
     total, deadline, attempt = Outcome(target.name, foreign=target.foreign), time.monotonic() + seconds, 0
     life = mmap.mmap(-1, 8)
-    while total.count < count and (time.monotonic() < deadline or not attempt) and attempt < 50:
+    while (total.count < count or total.bytes < least) and (
+            time.monotonic() < deadline or not attempt) and attempt < 50:
         folder, result = scratch / f"{target.name}-{attempt}", scratch / f"{target.name}-{attempt}.result"
         folder.mkdir(parents=True)
         beat(0)
@@ -218,7 +223,7 @@ def in_child(target: Target, seed: int, count: int, seconds: float, scratch: Pat
                 quieten()
                 warnings.simplefilter("ignore")
                 made = loop(target, random.Random(f"{seed}-{target.name}-{attempt}"), count - total.count, deadline,
-                            folder, beat, corpus)
+                            folder, beat, corpus, least - total.bytes)
                 result.write_bytes(pickle.dumps(made))  # ours, read back at once
                 code = 0
             except BaseException:
@@ -269,6 +274,7 @@ def quieten() -> None:
 
 def add(total: Outcome, more: Outcome) -> None:
     total.count += more.count
+    total.bytes += more.bytes
     total.refused += more.refused
     total.lines = max(total.lines, more.lines)
     total.seconds += more.seconds

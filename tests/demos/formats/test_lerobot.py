@@ -12,6 +12,7 @@ import pytest
 from puffer_il.core.errors import InputError
 from puffer_il.demos import read_demos
 from puffer_il.demos.formats import lerobot
+from puffer_il.demos.subset import subsample_rows
 from tests.support.demos import make_demos, same_demos
 from tests.support.hdf5 import packed_picture
 from tests.support.tables import write_lerobot, write_parquet
@@ -226,6 +227,61 @@ def test_the_folder_keeps_to_the_layouts_own_rules(tmp_path):
     assert episodes[1]["stats/index/min"] == [3.0]
 
 
+@pytest.mark.parametrize("shape", [(6, 8, 3), (3, 6, 8), (6, 6, 1), (6, 6, 4)])
+def test_pictures_are_columns_of_pngs_and_come_back_as_they_were(tmp_path, shape):
+    """As `datasets` has its feature Image: LeRobot's writer without videos."""
+    pytest.importorskip("PIL")
+    import pyarrow.parquet as parquet
+
+    demos = make_demos((3, 1, 4), obs_shape=shape, obs_dtype="uint8", continuous=True, columns=2)
+    lerobot.write(tmp_path / "out", demos)
+    back = read_demos(tmp_path / "out")
+    same_demos(back, demos)
+    assert not any("left out" in note for note in back.notes)
+    info = json.loads((tmp_path / "out/meta/info.json").read_text())["features"]
+    assert "next.observation.image" not in info and info["observation.image"]["dtype"] == "image"
+    assert tuple(info["observation.image"]["shape"]) == shape
+    last = shape in ((6, 8, 3), (6, 6, 1), (6, 6, 4))
+    assert info["observation.image"]["names"].index("channels") == (2 if last else 0)
+    data = parquet.read_table(tmp_path / "out/data/chunk-000/file-000.parquet")
+    assert str(data.schema.field("observation.image").type) == "struct<bytes: binary, path: string>"
+    assert all(one["bytes"].startswith(b"\x89PNG") for one in data["observation.image"].to_pylist())
+    stats = json.loads((tmp_path / "out/meta/stats.json").read_text())["observation.image"]
+    shares = (demos.obs if last else np.moveaxis(demos.obs, 1, -1)) / 255
+    for name, of in (("min", np.min), ("max", np.max), ("mean", np.mean), ("std", np.std)):
+        np.testing.assert_allclose(np.array(stats[name])[:, 0, 0], of(shares, axis=(0, 1, 2)), rtol=1e-6)
+    middle = np.quantile(shares, 0.5, axis=(0, 1, 2), method="inverted_cdf")
+    np.testing.assert_allclose(np.array(stats["q50"])[:, 0, 0], middle)
+    assert stats["count"] == [8]
+
+
+def test_a_column_of_a_set_with_pictures_keeps_its_final_observations(tmp_path):
+    pytest.importorskip("PIL")
+    rng = np.random.default_rng(0)
+    every = {"state": rng.normal(size=(7, 3)).astype("f4"), "cam": rng.integers(0, 256, (7, 8, 9, 3), np.uint8)}
+    rows, after = [0, 1, 2, 4, 5], [1, 2, 3, 5, 6]
+    obs, following = ({name: part[index] for name, part in every.items()} for index in (rows, after))
+    demos = read_demos({"obs": obs, "next_obs": following, "actions": rng.normal(size=(5, 2)), "rewards": np.ones(5),
+                        "terminations": np.arange(5) == 4, "truncations": np.arange(5) == 2})
+    lerobot.write(tmp_path / "out", demos)
+    same_demos(read_demos(tmp_path / "out"), demos)
+    state = read_demos(tmp_path / "out", obs_columns=("observation.state",))
+    np.testing.assert_array_equal(state.obs, obs["state"])
+    np.testing.assert_array_equal(state.next_obs, following["state"])
+    (tmp_path / "out/meta/puffer_il.npz").unlink()  # as where only LeRobot's own files were copied
+    assert read_demos(tmp_path / "out").lengths.tolist() == [2, 1]
+
+
+def test_lerobot_shows_the_pictures_that_are_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    package = pytest.importorskip("lerobot.datasets.lerobot_dataset", reason="needs lerobot")
+    demos = make_demos((3, 1, 4), obs_shape=(6, 8, 3), obs_dtype="uint8", continuous=True, columns=2)
+    lerobot.write(tmp_path / "out", demos)
+    dataset = package.LeRobotDataset("own/x", root=tmp_path / "out")
+    shown = np.stack([np.rint(255 * dataset[k]["observation.image"].numpy()) for k in range(8)])
+    np.testing.assert_array_equal(np.moveaxis(shown, 1, -1), demos.obs)
+
+
 def test_lerobot_opens_what_is_written(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     package = pytest.importorskip("lerobot.datasets.lerobot_dataset", reason="needs lerobot")
@@ -238,9 +294,12 @@ def test_lerobot_opens_what_is_written(tmp_path, monkeypatch):
 
 
 def test_what_lerobot_cannot_hold_is_refused(tmp_path):
-    pictures = make_demos((2,), obs_shape=(4, 4, 3), obs_dtype="uint8")
-    with pytest.raises(InputError, match="hold pictures, which are not written for LeRobot"):
-        lerobot.write(tmp_path / "out", pictures)
+    stacked = make_demos((2,), obs_shape=(4, 4, 2), obs_dtype="uint8")
+    with pytest.raises(InputError, match=r"'observation.image' are pictures of 2 channels, but the PNG .* 1, 3 or 4"):
+        lerobot.write(tmp_path / "out", stacked)
+    subsampled = subsample_rows(make_demos((8,), obs_shape=(4, 4, 3), obs_dtype="uint8"), 2)
+    with pytest.raises(InputError, match="its pictures do not follow on one another"):
+        lerobot.write(tmp_path / "out", subsampled)
     (tmp_path / "there").mkdir()
     with pytest.raises(InputError, match="is there already; choose another folder"):
         lerobot.write(tmp_path / "there", make_demos())

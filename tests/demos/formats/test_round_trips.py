@@ -90,7 +90,6 @@ KINDS = kinds()
 NAMED = ("named", "named and one alone", "named numbers of all kinds", "pictures and numbers", "tuple")
 CANNOT = {  # what a format says of what it cannot hold
     **{(name, kind): "parts with names" for name in ("imitation", "imitation_folder") for kind in NAMED},
-    **{("lerobot", kind): "pictures, which are not written" for kind in ("pictures", "pictures and numbers")},
     ("lerobot", "named and one alone"): "a Dict of 'position' alone", ("lerobot", "tuple"): "Tuple",
     ("minari", "without rewards"): "no rewards are stored", ("robomimic", "tuple"): "parts of Tuples",
     ("table", "tuple"): "Tuple",

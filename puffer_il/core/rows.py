@@ -81,6 +81,9 @@ class ObsField:
     def put(self, target: Array, leaf: Any) -> None:
         """Write into `target` ((*batch, *shape), a view of rows) what the environment gave. InputError for another
         shape, and for numbers that would not be the same afterwards; what is only rounded to float32 may be."""
+        if target.ndim == 0 and type(leaf) is int and self.first <= leaf < self.first + self.categories:
+            target[()] = leaf  # a category, as most environments give it
+            return
         array = np.asarray(leaf)
         if array.shape != target.shape:
             if _without_ones(array.shape) != _without_ones(target.shape):

@@ -250,12 +250,17 @@ class Single(GymnasiumPufferEnv):
         self._targets = self.layout.targets(self.observations[0])
 
     def reset(self, seed: int | None = None) -> tuple[Array, dict]:
-        observation, info = self._begun(seed)
+        observation, info = self.begin(seed)
         self._write(observation, info)
         self.rewards[0], self.terminals[0], self.truncations[0], self.masks[0] = 0, False, False, True
+        return self.observations, info
+
+    def begin(self, seed: int | None = None) -> tuple[Any, dict]:
+        """Begin an episode, which no row tells of: its first observation, in the environment's own form, and info."""
+        begun = self._begun(seed)
         self.initialized, self.done = True, False
         self._successes.begin()
-        return self.observations, info
+        return begun
 
     def step(self, action: Array) -> tuple[Array, Any, bool, bool, dict]:
         if self.done:

@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import partial
@@ -158,6 +159,8 @@ class Creator:
             return prepared_env(GymnasiumEnv(self.target, render_mode, **self.kwargs), self.name, self.pictures)
         with self._constructing():
             make = self._make()
+            if self.kind == "gymnasium":
+                make = partial(gymnasium.make, self.target, disable_env_checker=True)
             env = make(**self._weighted(make)[1], **({"render_mode": render_mode} if render_mode else {}))
             single = not isinstance(env, pufferlib.PufferEnv | VectorEnv)
             if single and is_old(env):
@@ -176,8 +179,7 @@ class Creator:
         if self.vector:
             return partial(open_vector_entry_point, self.target)
         if self.kind == "gymnasium":
-            # PufferLib checks the first observation and action itself; the checker would cost time in every step.
-            return lambda **kwargs: gymnasium.make(self.target, disable_env_checker=True, **kwargs)
+            return partial(_plain, self.target)
         if callable(self.target):
             return self.target
         module, _, attribute = self.target.partition(":")
@@ -240,6 +242,20 @@ class Creator:
         if self.kind == "callable" and missing.split(".")[0] == "pettingzoo":
             return "; pip install 'puffer-il[pettingzoo]'"
         return f"; install {missing}" if missing else ""
+
+
+def _plain(id: str, **kwargs: Any) -> gymnasium.Env:
+    """A Gymnasium id without two wrappers that cost time in every step: the checker, as PufferLib checks the first
+    observation and action itself, and the one that asks for a reset before the first step, which a vector begins with.
+    """
+    module, _, known = id.rpartition(":")
+    if module:
+        importlib.import_module(module)
+    if known not in gymnasium.registry:  # which only `make` complains of in full
+        return gymnasium.make(id, disable_env_checker=True, **kwargs)
+    spec = deepcopy(gymnasium.spec(known))
+    spec.order_enforce = False
+    return gymnasium.make(spec, disable_env_checker=True, **kwargs)
 
 
 def find_creator(name: str | Callable, kwargs: dict[str, Any] | None = None, pictures: Pictures | None = None

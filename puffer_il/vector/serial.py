@@ -11,9 +11,11 @@ from puffer_il.core.errors import EnvFailure, InputError, Quit
 from puffer_il.core.spec import Array
 from puffer_il.native.native_env import NativeEnv
 from puffer_il.native.pufferlib import pufferlib
+from puffer_il.vector.emulation import Single
 from puffer_il.vector.gym_vector import Vectorized
 from puffer_il.vector.make import Creator, EnvFacts, env_seed
 from puffer_il.vector.prepared import Prepared
+from puffer_il.vector.singles import Singles
 from puffer_il.vector.state import State
 
 RECV = pufferlib.vector.RECV
@@ -102,6 +104,7 @@ class Serial(pufferlib.vector.Serial):
         others = facts.native and not isinstance(self.envs[0], NativeEnv | Vectorized)
         self._lent = [[Lent(ours[rows], env, name) for name, ours in buffers.items() if name != "actions"]
                       if others else [] for env, rows in zip(self.envs, self._rows, strict=True)]
+        self._singles = Singles(self.envs, buffers) if all(type(env) is Single for env in self.envs) else None
         self._state = State(self.envs, buffers) if facts.exact and not facts.own_state else None
         self.at: Any = [0]  # [0]: which instance is being stepped, or −1 minus that in a reset; not of native ones
         self.restarted: list[slice] = []  # as of Workers
@@ -130,8 +133,11 @@ class Serial(pufferlib.vector.Serial):
         """
         if actions is not None:
             self.actions[:] = actions
+        index = 0
         try:
-            if self._facts.native:
+            if self._singles is not None:
+                self._singles.step(self.actions, self.at)
+            elif self._facts.native:
                 for index, env in enumerate(self.envs):
                     env.step(self._actions[index])
                     for array in self._lent[index]:
@@ -152,7 +158,7 @@ class Serial(pufferlib.vector.Serial):
         except (EnvFailure, Quit):
             raise
         except (Exception, SystemExit) as error:
-            raise self._failure(index, "step", error) from error
+            raise self._failure(index or self._index, "step", error) from error
         if self._prepared is not None:
             self._prepared.step()
         self.flag = RECV
@@ -163,13 +169,17 @@ class Serial(pufferlib.vector.Serial):
 
     def who(self, doing: str, seed: int) -> str:
         """Which environment is being stepped, and in what, for the user: that of the whole vector's `seed`."""
-        at = self.at[0]
-        index = at if at >= 0 else -1 - at
+        at, index = self.at[0], self._index
         first = self._first_envs[index]
         last = first if not self._facts.native else self._first_envs[-1] + self._envs_each - 1
         doing = f"the reset in {doing}" if at < 0 and doing != "reset" else doing
         seed = seed if self._facts.indexed else env_seed(seed, first)
         return f"environment {self._name!r}, {numbered(first, last)}, in {doing} since the seed {seed},"
+
+    @property
+    def _index(self) -> int:
+        """Which instance is being stepped or reset; 0 of native ones."""
+        return self.at[0] if self.at[0] >= 0 else -1 - self.at[0]
 
     def get_state(self) -> Array:
         """uint8 (1, bytes) of all instances, after the pictures that are stacked; only where they are exact. Unreadable
@@ -183,6 +193,8 @@ class Serial(pufferlib.vector.Serial):
         before, state = np.split(state, [len(stacked)], 1)
         if self._state is not None:
             self._state.write(state[0])
+            if self._singles is not None:
+                self._singles.bind()
             stacked[:] = before[0]
             return
         stacked[:] = before[0]

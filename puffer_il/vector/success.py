@@ -28,7 +28,7 @@ class Successes:
     def step(self, row: int, info: Any, ended: bool) -> None:
         """One step of a row that acted."""
         self._hear(row, info)
-        if ended:
+        if ended and self._so_far[row] != UNTOLD:
             self._end(np.array([row]))
 
     def step_all(self, infos: Any, acted: Array, ended: Array) -> None:

@@ -12,14 +12,15 @@ DIGITS = 16  # of a SHA-256: enough to tell two files apart
 
 
 def digests(policy: Path | None) -> dict[str, str]:
-    """The beginning of the SHA-256 of each file that decides what --policy does, by its path: a model with its
-    statistics, the newest checkpoint of a run, or the module of a function and the packages that it is in, whose own
-    imports are not followed. Empty without a policy."""
-    return {} if policy is None else {str(path): _of_file(path) for path in _files(policy)}
+    """The beginning of the SHA-256 of each file that decides what --policy does: by its path a model with its
+    statistics, or the newest checkpoint of a run; by its name in its package the module of a function and the packages
+    that it is in, whose own imports are not followed. Empty without a policy."""
+    return {} if policy is None else {name: _of_file(path) for name, path in _files(policy).items()}
 
 
 def changed(before: dict[str, str], now: dict[str, str]) -> str:
     """What has become of the files since, for people; "" if they are the same."""
+    before = {_within(name, now): digest for name, digest in before.items()}
     for name in sorted(before.keys() | now.keys()):
         one, other = before.get(name), now.get(name)
         if one != other:
@@ -28,20 +29,24 @@ def changed(before: dict[str, str], now: dict[str, str]) -> str:
     return ""
 
 
-def _files(policy: Path) -> list[Path]:
+def _within(name: str, now: dict[str, str]) -> str:
+    """A name as it is today: of files in packages, paths were kept at first, which another environment's are not."""
+    return next((one for one in now if not Path(one).is_absolute() and name.endswith(f"/{one}")), name)
+
+
+def _files(policy: Path) -> dict[str, Path]:
     if policy.is_dir() and rl_zoo.is_one(policy):
         policy = rl_zoo.model_in(policy)
     if policy.is_dir():
         try:
-            return [checkpoint.latest(policy)]
+            latest = checkpoint.latest(policy)
+            return {str(latest): latest}
         except InputError:  # what reads it will say so
-            return []
+            return {}
     if policy.is_file():
         statistics = vecnormalize.beside(policy) if policy.suffix == ".zip" else None
-        return [policy, *([statistics] if statistics is not None else [])]
-    here = Path.cwd()
-    return [path.relative_to(here) if path.is_relative_to(here) else path
-            for path in trust.sources_of(str(policy).partition(":")[0])]
+        return {str(path): path for path in (policy, statistics) if path is not None}
+    return trust.sources_of(str(policy).partition(":")[0])
 
 
 def _of_file(path: Path) -> str:

@@ -66,7 +66,7 @@ def fingerprint(name: str, kwargs: dict[str, Any]) -> str | None:
     arguments = json.dumps(kwargs, sort_keys=True, default=str)
     if not attribute or (module == "gymnasium" and _gymnasium_has(attribute)):
         return _digest("arguments", name, arguments) if any(map(IMPORTS.fullmatch, _texts(kwargs))) else None
-    return _digest("function", name, arguments, *(path.read_bytes() for path in sources_of(module)))
+    return _digest("function", name, arguments, *(path.read_bytes() for path in sources_of(module).values()))
 
 
 def check_callable(name: str, found: Any) -> None:
@@ -126,17 +126,30 @@ def _folder(folder: Path) -> Iterator[str | bytes]:
             yield path.read_bytes()
 
 
-def sources_of(module: str) -> Iterator[Path]:
-    """The files of the packages that a module is in, and its own, found as Python would find them, without running
-    any."""
+def sources_of(module: str) -> dict[str, Path]:
+    """The files of the packages that a module is in, and its own, by their names in these packages ("a/b/__init__.py"),
+    wherever those lie. Found as Python would find them, without running any."""
     places = None if os.getcwd() in sys.path or "" in sys.path else [*sys.path, os.getcwd()]
-    for part in module.split("."):  # not by its whole name, for which folders without an __init__ must be imported
-        spec = importlib.machinery.PathFinder.find_spec(part, places)
+    found, parts = dict[str, Path](), module.split(".")
+    for k, part in enumerate(parts):  # not by its whole name, for which folders without an __init__ must be imported
+        spec = importlib.machinery.PathFinder.find_spec(part, places) or (None if k else _hooked(part))
         if spec is None:
-            return
-        if spec.origin and Path(spec.origin).is_file():
-            yield Path(spec.origin)
+            break
+        if spec.origin and (path := Path(spec.origin)).is_file():
+            inside = parts[:k + 1] if spec.submodule_search_locations is not None else parts[:k]
+            found["/".join([*inside, path.name])] = path
         places = list(spec.submodule_search_locations or ())
+    return found
+
+
+def _hooked(package: str) -> importlib.machinery.ModuleSpec | None:
+    """What import hooks find, which editable installs have; they are asked last, as they come after the path."""
+    for finder in sys.meta_path:
+        if finder is not importlib.machinery.PathFinder and hasattr(finder, "find_spec"):
+            with suppress(Exception):  # other people's
+                if (spec := finder.find_spec(package, None)) is not None:
+                    return spec
+    return None
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -219,6 +219,24 @@ def test_a_policy_that_has_changed_since_is_not_gone_on_with(here, capsys):
     assert line.rstrip().endswith("put the old one back, or record to another --out")
 
 
+def test_a_packages_policy_may_lie_elsewhere_after_an_installation(tmp_path, monkeypatch):
+    """Recordings of before this was so hold the paths of its files."""
+    made = []
+    for place in ("old", "new"):
+        package = tmp_path / place / "packaged_policies"
+        package.mkdir(parents=True)
+        for name in ("__init__.py", "lean.py"):
+            (package / name).write_text(ACTING)
+        monkeypatch.setattr(sys, "path", [str(tmp_path / place), *sys.path[1:]])
+        made.append(digests(Path("packaged_policies.lean:lean")))
+    assert list(made[0]) == ["packaged_policies/__init__.py", "packaged_policies/lean.py"]
+    paths = {f"{tmp_path}/old/{name}": digest for name, digest in made[0].items()}
+    assert not changed(made[0], made[1]) and not changed(paths, made[1])
+    (package / "lean.py").write_text(ACTING + " ")
+    now = digests(Path("packaged_policies.lean:lean"))
+    assert all("packaged_policies/lean.py has changed since" in changed(before, now) for before in (made[0], paths))
+
+
 def test_statistics_that_are_new_or_gone_change_a_policy(tmp_path):
     model = tmp_path / "model.zip"
     model.write_bytes(b"weights")

@@ -3,6 +3,7 @@ a module that would leave a marker file."""
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 
 import pytest
@@ -88,7 +89,36 @@ def test_sources_are_found_in_packages_with_and_without_an_init_and_none_is_run(
     folder.mkdir(parents=True)
     (folder / "deep.py").write_text("raise SystemExit")
     monkeypatch.chdir(tmp_path)
-    assert list(trust.sources_of("outer.inner.deep")) == [folder / "deep.py"]
+    assert trust.sources_of("outer.inner.deep") == {"outer/inner/deep.py": folder / "deep.py"}
     (tmp_path / "outer" / "__init__.py").write_text("raise SystemExit")
-    assert list(trust.sources_of("outer.inner.deep")) == [tmp_path / "outer" / "__init__.py", folder / "deep.py"]
-    assert list(trust.sources_of("outer.nowhere")) == [tmp_path / "outer" / "__init__.py"]
+    outer = {"outer/__init__.py": tmp_path / "outer" / "__init__.py"}
+    assert trust.sources_of("outer.inner.deep") == outer | {"outer/inner/deep.py": folder / "deep.py"}
+    assert trust.sources_of("outer.nowhere") == outer
+
+
+def test_sources_of_an_editable_install_are_found_by_its_import_hook(tmp_path, monkeypatch):
+    """As setuptools makes them: a finder that knows where the package lies."""
+    folder = tmp_path / "src" / "judged_editable"
+    folder.mkdir(parents=True)
+    for name in ("__init__.py", "policy.py"):
+        (folder / name).write_text("raise SystemExit")
+
+    class Finder:
+        @staticmethod
+        def find_spec(name, path=None, target=None):
+            if name == "judged_editable":
+                return importlib.util.spec_from_file_location(name, folder / "__init__.py")
+            return None
+
+    class Broken:
+        @staticmethod
+        def find_spec(name, path=None, target=None):
+            raise RuntimeError("a hook of somebody else's")
+
+    assert not trust.sources_of("judged_editable.policy")
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Broken, object(), Finder])
+    assert trust.sources_of("judged_editable.policy") == {
+        f"judged_editable/{name}": folder / name for name in ("__init__.py", "policy.py")}
+    code = trust.fingerprint("judged_editable.policy:make", {})
+    (folder / "policy.py").write_text("raise SystemExit(1)")
+    assert trust.fingerprint("judged_editable.policy:make", {}) != code

@@ -91,9 +91,9 @@ def read_columns(path: Path) -> Columns:
 
 def expand(names: Sequence[str], known: Sequence[str], where: str) -> list[str]:
     """The columns that names and patterns stand for. InputError for one that stands for none."""
-    found: list[str] = []
+    found, given = list[str](), set(known)
     for name in names:
-        if name in known:
+        if name in given:
             found.append(name)
             continue
         fitting = sorted((one for one in known if "*" in name and fnmatchcase(one, name)), key=by_number)

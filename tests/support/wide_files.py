@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from puffer_il.core.spec import Array
+from puffer_il.demos import read_demos
+from puffer_il.demos.formats import formats
 
 INFO = {"codebase_version": "v3.0", "fps": 30, "features": {"observation.state": {"dtype": "float32", "shape": [1]}}}
 
@@ -119,6 +121,30 @@ def _table(folder: Path, episodes: int, length: int, width: int) -> Path:
         "run": np.full(length, k), "t": np.arange(length) / 10}, episodes)
 
 
+def _rllib_json(folder: Path, episodes: int, length: int, width: int) -> Path:
+    with (folder / "d.json").open("w") as file:
+        for k in range(episodes):
+            rows = rows_of(k, length + 1, width, np.float64)
+            for first in range(0, length, 50):
+                steps = np.arange(first, min(first + 50, length))
+                batch = {"type": "SampleBatch", "obs": rows[steps].tolist(), "new_obs": rows[steps + 1].tolist(),
+                         "actions": np.sin(steps)[:, None].tolist(), "rewards": [1.0] * len(steps),
+                         "terminateds": (steps == length - 1).tolist(), "truncateds": [False] * len(steps),
+                         "eps_id": [k] * len(steps), "t": steps.tolist()}
+                file.write(json.dumps(batch) + "\n")
+    return folder / "d.json"
+
+
+def _csv(folder: Path, episodes: int, length: int, width: int) -> Path:
+    (folder / "d.toml").write_text('obs = ["x*"]\nactions = ["u"]\nepisode = "run"\ntime = "t"\n')
+    with (folder / "d.csv").open("w") as file:
+        file.write(",".join(("run", "t", "u", *(f"x{k}" for k in range(width)))) + "\n")
+        for k in range(episodes):
+            for t, row in enumerate(rows_of(k, length, 1, np.float64)):
+                file.write(f"{k},{t / 10},{np.sin(t)}" + f",{row[0]}" * width + "\n")
+    return folder / "d.csv"
+
+
 WIDE: dict[str, Callable[..., Path]] = {
     "robomimic": _hdf5(grouped, more=0, dtype=np.float64, obs="data/demo_{}/obs/x", next_obs="data/demo_{}/next_obs/x",
                        actions="data/demo_{}/actions", rewards="data/demo_{}/rewards"),
@@ -143,13 +169,34 @@ WIDE: dict[str, Callable[..., Path]] = {
     "tianshou": _hdf5(flat, obs="_meta/obs", next_obs="_meta/obs_next", actions="_meta/act", rewards="_meta/rew",
                       ended="_meta/truncated", never="_meta/terminated"),
     "ogbench": _ogbench, "lerobot": _lerobot, "rllib": _rllib, "table": _table}
+def _saved(format: str, name: str) -> Callable[..., Path]:
+    def write(folder: Path, episodes: int, length: int, width: int) -> Path:
+        ends = np.arange(1, episodes * length + 1) % length == 0
+        demos = read_demos({
+            "obs": np.concatenate([rows_of(k, length, width, np.float32) for k in range(episodes)]),
+            "actions": np.sin(np.arange(len(ends), dtype=np.float32))[:, None], "terminations": ends,
+            "truncations": np.zeros(len(ends), bool), "rewards": np.ones(len(ends)),
+            "episode_starts": np.arange(0, len(ends), length), "final_obs": np.zeros((episodes, width), np.float32)})
+        if format == "puffer_il":
+            demos.save(folder / name)
+        else:
+            formats()[format].write(folder / name, demos)
+        return folder / name
+    return write
+
+
+# What is read as a whole, however large it is.
+WHOLE: dict[str, Callable[..., Path]] = {
+    "npz": _saved("puffer_il", "d.npz"), "imitation": _saved("imitation", "d.npz"),
+    "imitation_folder": _saved("imitation_folder", "d")}
+TEXTS: dict[str, Callable[..., Path]] = {"rllib in json": _rllib_json, "table in text": _csv}
 
 
 def told(name: str, folder: Path, episodes: int, length: int, width: int) -> Path:
     """The file or folder of a format, in a folder of its own."""
     own = folder / name.replace(" ", "_")
     own.mkdir()
-    path = WIDE[name](own, episodes, length, width)
+    path = (WIDE | TEXTS | WHOLE)[name](own, episodes, length, width)
     if name == "d3rlpy2":
         with h5py.File(path, "a") as file:
             file["columns"] = np.array([0])

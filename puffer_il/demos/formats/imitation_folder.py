@@ -21,6 +21,7 @@ from puffer_il.core.errors import InputError, one_line
 from puffer_il.core.spec import Array
 from puffer_il.demos.dataset import Demos
 from puffer_il.demos.formats import imitation
+from puffer_il.demos.grown import Grown
 from puffer_il.demos.kept import columns_beside
 from puffer_il.demos.npz import Arrays, Npz, save_npz
 
@@ -46,9 +47,8 @@ def read(source: Path, time_limit: int | None) -> Demos:
                 tables.append(pyarrow.ipc.open_stream(file).read_all())
         table = pyarrow.concat_tables(tables)
         table.validate(full=True)  # offsets and lengths that point out of the file would be followed
-        columns = {name: table[name].combine_chunks() for name in ("obs", "acts", "rews", "terminal")
-                   if name in table.column_names}
-        arrays = _arrays(columns)
+        arrays = _arrays({name: table[name].chunks for name in ("obs", "acts", "rews", "terminal")
+                          if name in table.column_names})
         info = json.loads((source / FOLDER[0]).read_text())
         if OURS in info:
             arrays["truncated"] = np.array(info[OURS]["truncated"], bool)
@@ -60,7 +60,7 @@ def read(source: Path, time_limit: int | None) -> Demos:
     if (source / BESIDE).is_file():
         with Npz(source / BESIDE) as file:
             arrays |= {name: file.rows(name) for name in file.keys}
-    return imitation.read(Arrays(arrays, str(source)), time_limit)
+    return imitation.read(_Read(arrays, str(source)), time_limit)
 
 
 def write(target: Path | str, demos: Demos) -> None:
@@ -112,12 +112,25 @@ def _lists(rows: Array, bounds: Array) -> Any:
     return pyarrow.ListArray.from_arrays(pyarrow.array(bounds, pyarrow.int32()), column)
 
 
-def _arrays(columns: dict[str, Any]) -> dict[str, Array]:
-    """The arrays of imitation's npz: trajectories end to end, and where they are split."""
-    lengths = np.diff(columns["acts"].offsets.to_numpy())
-    arrays = {name: _stacked(column.flatten()) for name, column in columns.items() if name != "terminal"}
-    return {**arrays, "terminal": columns["terminal"].to_numpy(zero_copy_only=False),
-            "indices": np.cumsum(lengths)[:-1]}
+class _Read(Arrays):
+    """Arrays that nobody else holds."""
+
+    def _decoded(self, key: str) -> Array:
+        return self._arrays[key]
+
+
+def _arrays(columns: dict[str, list[Any]]) -> dict[str, Array]:
+    """The arrays of imitation's npz, of columns in pieces: trajectories end to end, and where they are split."""
+    lengths = np.concatenate([np.zeros(0, np.int64), *(np.diff(piece.offsets.to_numpy()) for piece in columns["acts"])])
+    arrays = {"indices": np.cumsum(lengths)[:-1]}
+    for name, pieces in columns.items():
+        made = Grown()
+        for piece in pieces:
+            rows = piece.to_numpy(zero_copy_only=False) if name == "terminal" else _stacked(piece.flatten())
+            if len(rows):
+                made.append(rows)
+        arrays[name] = made.array()
+    return arrays
 
 
 def _stacked(column: Any) -> Array:

@@ -26,6 +26,7 @@ from puffer_il.demos.logs import after_ends, demos_of_log, starts_of
 from puffer_il.demos.parquet import MAGIC, Parquet, all_pieces
 from puffer_il.demos.planned import Planned, numbers_of
 from puffer_il.demos.rows import Lazy
+from puffer_il.demos.spooled import Spooled
 
 KIND, MARKS = ("json", "parquet", "folder"), ()
 LOOKS = ("*.json", "**/*.parquet")
@@ -45,8 +46,8 @@ def read(path: Path, time_limit: int | None = None) -> Demos:
     files = _found(path)
     if (found := _planned(path, files, time_limit)) is not None:
         return found.whole()
-    parts = (part for file in files for part in (_tables(file) if _is_parquet(file) else _batches(file)))
-    return _demos(str(path), parts, time_limit)
+    parts = (part for file in files for part in _tables(file))
+    return _demos(str(path), _joined(str(path), parts), time_limit)
 
 
 def parts(path: Path, time_limit: int | None, most: float) -> Iterator[Demos]:
@@ -62,9 +63,10 @@ def _found(path: Path) -> list[Path]:
 
 
 def _planned(path: Path, files: list[Path], time_limit: int | None) -> Planned | None:
-    """Of Parquet files whose rows say their time, so that what is repeated is told without observations."""
+    """Of JSON files, and of Parquet files whose rows say their time, so that what is repeated is told without
+    observations."""
     if not all(map(_is_parquet, files)):
-        return None
+        return _spooled(str(path), files, time_limit)
     tables = [table for table in map(Parquet, files) if table.rows]
     if not tables or not all({"t", "obs"} <= set(table.columns) for table in tables):
         return None
@@ -86,11 +88,31 @@ def _planned(path: Path, files: list[Path], time_limit: int | None) -> Planned |
             piece[name] for piece in all_pieces(tables, [name])))
 
     following = lazy("new_obs") if "new_obs" in observed else None
-    return Planned(_demos(str(path), numbered(), time_limit), lazy("obs"), following)
+    return Planned(_demos(str(path), _joined(str(path), numbered()), time_limit), lazy("obs"), following)
 
 
-def _demos(source: str, parts: Iterator[dict[str, Array]], time_limit: int | None) -> Demos:
-    rows = _joined(source, parts)
+def _spooled(source: str, files: list[Path], time_limit: int | None) -> Planned:
+    """Of JSON files, which are read once: observations go through a temporary file."""
+    held = {"obs": Spooled(source), "new_obs": Spooled(source)}
+
+    def without_observations() -> Iterator[dict[str, Array]]:
+        for batch in (batch for file in files for batch in _batches(file)):
+            blank = np.zeros(len(batch["obs"]), np.uint32)
+            for name in held.keys() & batch.keys() if len(blank) else ():
+                try:
+                    held[name].append(batch[name])
+                except ValueError:
+                    _refuse_shapes(source, name, batch[name], held[name].shape)
+            yield batch | dict.fromkeys(held.keys() & batch.keys(), blank)
+
+    rows = _joined(source, without_observations())
+    count = len(rows["obs"])
+    found = {name: held[name].lazy() for name in held if name in rows}
+    numbers = {name: numbers_of(count, k * count) for k, name in enumerate(found)}
+    return Planned(_demos(source, rows | numbers, time_limit), found["obs"], found.get("new_obs"))
+
+
+def _demos(source: str, rows: dict[str, Array], time_limit: int | None) -> Demos:
     notes, order = list[str](), _order(rows)
     same = len(order) == len(rows["obs"]) and bool((np.diff(order) == 1).all())
     kept = rows if same else {name: array[order] for name, array in rows.items()}
@@ -191,6 +213,11 @@ def _refuse(path: Path, number: int, what: str) -> NoReturn:
     raise InputError(f"demos {path}: line {number}: {what}") from None
 
 
+def _refuse_shapes(source: str, name: str, rows: Array, before: tuple[int, ...]) -> NoReturn:
+    raise InputError(f"demos {source}: {name} have rows of {rows.shape[1:]} and of {before[1:]}; give the files of one "
+                     "environment") from None
+
+
 def _joined(source: str, parts: Iterator[dict[str, Array]]) -> dict[str, Array]:
     """The columns that all parts have, end to end."""
     made: dict[str, Grown] = {}
@@ -202,8 +229,7 @@ def _joined(source: str, parts: Iterator[dict[str, Array]]) -> dict[str, Array]:
             try:
                 rows.append(part[name])
             except ValueError:
-                raise InputError(f"demos {source}: {name} have rows of {part[name].shape[1:]} and of "
-                                 f"{rows.rows.shape[1:]}; give the files of one environment") from None
+                _refuse_shapes(source, name, part[name], rows.rows.shape)
     if not made:
         raise InputError(f"demos {source}: holds no rows; record it again")
     return {name: rows.array() for name, rows in made.items()}

@@ -16,7 +16,7 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.rows import Layout
 from puffer_il.core.spec import Array
 from puffer_il.demos.actions import pack_actions
-from puffer_il.demos.columns import Columns, Leaf, expand, read_columns
+from puffer_il.demos.columns import ONE, Columns, Leaf, expand, read_columns
 from puffer_il.demos.csv_text import CsvTable
 from puffer_il.demos.csv_writer import write as write
 from puffer_il.demos.dataset import WHOLE, Demos
@@ -38,16 +38,17 @@ def fits(path: Path) -> bool:
 
 def read(path: Path, time_limit: int | None = None, columns: str = "") -> Demos:
     """`columns` is the TOML file; by default the one beside the table."""
-    told = _told(path, columns)
-    if _is_parquet(path):
-        return _Rows(Parquet(path), told).planned().whole()
-    return _Rows(CsvTable(path, told.decimal), told).demos()
+    return _planned(path, columns).whole()
 
 
 def parts(path: Path, time_limit: int | None, most: float, columns: str = "") -> Iterator[Demos]:
-    if _is_parquet(path):
-        return _Rows(Parquet(path), _told(path, columns)).planned().parts(most)
-    return iter((read(path, time_limit, columns),))
+    return _planned(path, columns).parts(most)
+
+
+def _planned(path: Path, columns: str) -> Planned:
+    told = _told(path, columns)
+    table = Parquet(path) if _is_parquet(path) else CsvTable(path, told.decimal, lambda names: _beside(told, names))
+    return _Rows(table, told).planned()
 
 
 def _is_parquet(path: Path) -> bool:
@@ -78,7 +79,7 @@ class _Columns:
         """An array, or dicts of them; whole numbers stay such where they may be `choices`, or where dtype says so."""
         if isinstance(leaves, dict):
             return {name: self._part(part, optional, choices) for name, part in leaves.items()}
-        found = [self._numbers(name, optional) for name in expand(leaves.columns, self.table.columns, self.told.where)]
+        found = [self._column(name, optional) for name in expand(leaves.columns, self.table.columns, self.told.where)]
         array = np.concatenate([one.reshape(len(one), -1) for one in found], axis=1)
         return self._shaped(leaves, array, choices)
 
@@ -97,6 +98,9 @@ class _Columns:
     def _numbers(self, name: str, optional: Array | None = None) -> Array:
         """(rows, …) of a column in order, in its unit and scale."""
         (name,) = expand([name], self.table.columns, self.told.where)
+        return self._column(name, optional)
+
+    def _column(self, name: str, optional: Array | None) -> Array:
         if name in self.told.choices:
             return self._choices(name, list(self.told.choices[name]), optional)[self.order]
         array, (scale, offset) = self.table.numbers(name, optional)[self.order], self.told.factor(name)
@@ -131,7 +135,7 @@ class _Rows(_Columns):
             self.optional[self.order[np.append(self.starts[1:], table.rows) - 1]] = True
 
     def planned(self) -> Planned:
-        """The same of a Parquet file, whose observations are read later, a piece after the other."""
+        """Demonstrations of these rows, whose observations are read later, a piece after the other."""
         table, names = self.table, expand(list(_names(self.told.obs)), self.table.columns, self.told.where)
 
         def pieces() -> Iterator[tuple[Array, Layout | None]]:
@@ -141,14 +145,13 @@ class _Rows(_Columns):
         rows = Lazy((table.rows, *first.shape[1:]), first.dtype, lambda: (rows for rows, _ in pieces()))
         return Planned(self.demos(numbers_of(table.rows)[self.order]), rows, layout=layout)
 
-    def demos(self, numbers: Array | None = None) -> Demos:
-        """With `numbers` (n,) in place of observations, if they are given."""
+    def demos(self, numbers: Array) -> Demos:
+        """With `numbers` (n,) in place of observations."""
         told, more = self.told, dict[str, Any]()
-        obs, layout = self.obs() if numbers is None else (numbers, None)
         actions = None if told.actions is None else self._part(told.actions, self.optional, choices=True)
         if is_nested(actions):
             actions, more["action_parts"] = pack_actions(actions)
-        arrays = {"obs": obs, "actions": actions, "terminations": self._flags(told.terminated),
+        arrays = {"obs": numbers, "actions": actions, "terminations": self._flags(told.terminated),
                   "truncations": self._flags(told.truncated)}
         for name in ("rewards", "weights", *WHOLE):
             if column := getattr(told, name):
@@ -156,8 +159,8 @@ class _Rows(_Columns):
                 arrays[name] = self._flags(column) if flags else self._numbers(column, self.optional)
         if told.states:
             arrays["states"] = self._part(Leaf(told.states), self.optional)
-        return demos_of_log(str(self.table.path), self.starts, arrays, notes=self.notes, layout=layout,
-                            final_rows=told.final_rows, open_ends=told.open_ends, **more)
+        return demos_of_log(str(self.table.path), self.starts, arrays, notes=self.notes, final_rows=told.final_rows,
+                            open_ends=told.open_ends, **more)
 
     def _starts(self) -> Array:
         """(episodes,) the first rows, once they are in order."""
@@ -217,6 +220,13 @@ class _Rows(_Columns):
             return None
         (name,) = expand([name], self.table.columns, self.told.where)
         return self.table.flags(name)[self.order]
+
+
+def _beside(told: Columns, columns: tuple[str, ...]) -> list[str]:
+    """The columns of a table that are read for other things than observations."""
+    given = [*(_names(told.actions) if told.actions is not None else ()), *told.episode, *told.states,
+             *(name for key in ONE if (name := getattr(told, key)))]
+    return expand(given, columns, told.where)
 
 
 def _names(leaves: Any) -> Iterator[str]:

@@ -265,3 +265,41 @@ def test_the_command_line_reads_and_writes_tables(tmp_path, capsys):
     assert main(["demos", "info", str(tmp_path / "d.npz"), "--columns", columns]) == 2
     assert "demos.columns is given, but only the format table takes it" in capsys.readouterr().err
     assert main(["demos", "export", str(tmp_path / "d.npz"), str(tmp_path / "o"), "--to", "robotics"]) == 2
+
+
+def test_blocks_of_a_table_are_what_the_whole_is(tmp_path, monkeypatch):
+    """Quoted cells, line breaks in them, empty lines, texts that stand for choices and missing cells of final rows
+    included, whatever is taken apart at once."""
+    rows = [f"{k // 7},{k % 7 / 10},{k * 0.25},{'0.5' if k % 2 else '1.5'},{'' if k % 7 == 6 else k % 3}"
+            for k in range(49)]
+    rows[20] += "\n"
+    text = "\n".join(["run,t,x,gear,u", *rows[:30], *(row + "\r" for row in rows[30:])])
+    quoted = text.replace("28,", '"28",').replace("4,0.3,", '4,"0.3\n",')
+    (tmp_path / "d.toml").write_text('obs = ["x", "gear"]\nactions = ["u"]\nepisode = "run"\ntime = "t"\n'
+                                     'final_rows = true\nchoices.gear = ["0.5", "1.5"]\n')
+    found = []
+    for cells in (10**6, 40, 5):
+        monkeypatch.setattr("puffer_il.demos.csv_text.CELLS", cells)
+        for content in (text, quoted):
+            (tmp_path / "d.csv").write_text(content, newline="")
+            found.append(read_demos(tmp_path / "d.csv"))
+    assert found[0].actions.tolist() == [[k % 3] for k in range(49) if k % 7 != 6]
+    assert found[0].obs[:3].tolist() == [[0, 1], [0.25, 0], [0.5, 1]]
+    for demos in found[1:]:
+        same_demos(demos, found[0])
+
+
+@pytest.mark.parametrize("cells", [10**6, 12])
+def test_the_first_fault_of_a_table_is_told_by_its_own_line_whatever_comes_behind_it(tmp_path, monkeypatch, cells):
+    monkeypatch.setattr("puffer_il.demos.csv_text.CELLS", cells)
+    (tmp_path / "d.toml").write_text('obs = ["x"]\nepisode = "run"\ntime = "t"\n')
+    lines = ["run,t,x", '0,0,"1\n.5"', "", "0,1,2", "0,2", '0,3,"4']
+    (tmp_path / "d.csv").write_text("\n".join(lines))
+    with pytest.raises(InputError, match="line 6 has 2 cells but the header 3"):
+        read_demos(tmp_path / "d.csv")
+    (tmp_path / "d.csv").write_text("\n".join([*lines[:4], "0,2,3", lines[5]]))
+    with pytest.raises(InputError, match=r"line 7: .*; mend its quotes"):
+        read_demos(tmp_path / "d.csv")
+    (tmp_path / "d.csv").write_bytes("\n".join(["run,t,x", "0,0,1", "0,1,2", "0,2,"]).encode() + b"\xff\n")
+    with pytest.raises(InputError, match="byte 24 is not UTF-8"):
+        read_demos(tmp_path / "d.csv")

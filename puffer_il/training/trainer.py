@@ -172,6 +172,7 @@ class Trainer:
         self.kept.sign = sign_of(self.learner, self.random_return, self.expert_return)
         if not checkpoint.has_any(self.run_dir):
             self.checkpoints.write(environments=False)  # they begin by their seed
+            self.checkpoints.seconds = 0.0  # before the loggers' time begins
         cfg, vec = self.config, self.collector.vec if self.collector else None
         info = RunInfo(algo=cfg.algo, env=cfg.env.name, seed=cfg.train.seed, run_dir=str(self.run_dir),
                        total_steps=cfg.train.total_steps, num_envs=vec.num_envs if vec else 0,

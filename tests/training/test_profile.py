@@ -6,6 +6,7 @@ import os
 import re
 import signal
 from dataclasses import replace
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 
 from puffer_il.cli import main
 from puffer_il.cli.overrides import override
+from puffer_il.core import checkpoint
 from puffer_il.core.text import FLAG
 from puffer_il.learners.experiment import build, section_types
 from puffer_il.rollout.collector import Collector
@@ -153,7 +155,22 @@ def test_the_dashboard_does_not_count_the_parts_of_collect_twice():
 def test_checkpoints_are_timed(tmp_path):
     recorder: Recorder = train(tiny("ppo", tmp_path, train__checkpoint_steps=256))
     counted = [metrics.get("time/checkpoint", 0.0) > 0 for metrics in recorder.metrics]
-    assert counted == [True] * 5, "each tells of those before: that of the start, one an iteration, that of the end"
+    assert counted == [False, True, True, True, True], "each tells of those since the one before, not of the start's"
+
+
+def test_the_first_checkpoint_is_none_of_the_time_that_a_profile_tells_of(tmp_path, capsys, monkeypatch):
+    save = checkpoint.save
+
+    def slow(*arguments):
+        sleep(1.0 if arguments[1] == 0 else 0)
+        save(*arguments)
+
+    monkeypatch.setattr(checkpoint, "save", slow)
+    assert main(["train", "ppo", "cartpole", *SMALL, "--profile", "--total-steps", "512", "--run-dir",
+                 str(tmp_path / "run")]) == 0
+    out = capsys.readouterr().out
+    rows = [line.split() for line in out[out.index("profile: "):].splitlines() if line.startswith("  checkpoint")]
+    assert float(rows[0][1]) < 1000 / 2  # ms per iteration, of two
 
 
 def test_a_profile_ends_a_finished_run_and_an_interrupted_one(tmp_path, capsys, monkeypatch):

@@ -26,11 +26,12 @@ def kernels_as_they_were() -> Iterator[None]:
     from puffer_il.kernels import _kernels as kernels
     from puffer_il.nn import fused
 
-    before = fused.enabled(), kernels.get_threads(), kernels.instruction_set()
+    before = fused.enabled(), kernels.get_threads(), kernels.instruction_set(), kernels.bf16()
     yield
     fused.enable(before[0])
     kernels.set_threads(before[1])
     kernels.use_instruction_set(before[2])
+    kernels.use_bf16(before[3])
 
 
 @pytest.fixture(params=[True, False], ids=["kernels", "torch"])

@@ -1,5 +1,7 @@
 /* Everything that is compiled once per instruction set, and the table that offers it. Has no include guard. */
 #include "simd.h"
+#include "products.h"
+#include "bf16.h"
 #include "mlp.h"
 #include "lstm.h"
 #include "gru.h"

@@ -88,6 +88,10 @@ typedef struct {
 #endif
 
 #if defined(__x86_64__)
+#if defined(__clang__) || __GNUC__ >= 10
+#define HAVE_BF16
+#endif
+
 #define ISA avx512
 #define LANES 16
 #define TILE 4
@@ -112,6 +116,17 @@ END_TARGET
 #endif
 #define LANES 4
 #include "instruction_set.h"
+
+/* Whether this processor multiplies bf16 by itself when it runs these kernels. */
+static bool has_bf16(const Kernels *kernels) {
+#if defined(__x86_64__) && defined(HAVE_BF16)
+    __builtin_cpu_init();
+    return kernels == &kernels_avx512 && __builtin_cpu_supports("avx512bf16");
+#else
+    (void)kernels;
+    return false;
+#endif
+}
 
 /* The best set that this processor has, or the one called `name`; NULL if it has no such set. */
 static const Kernels *choose_kernels(const char *name) {

@@ -114,8 +114,8 @@ static void V(normed_forward)(const Plan *plan, const int32_t *units, const floa
                               const float *x, Tape tape, NormTape norm, Scratch *s, int rows) {
     for (int l = 0; l < plan->num_hidden; l++) {
         const int n = inputs_of(plan, l), width = plan->width[l];
-        V(dense)(l ? tape.h[l - 1] : x, n, 1, n, packed + plan->forward[l], packed + plan->bias[l], norm.n[l], width,
-                 rows, (Epilogue){.kind = STORE});
+        V(multiply)(plan->operands[l], l ? tape.h[l - 1] : x, n, packed + plan->forward[l], packed + plan->bias[l],
+                    norm.n[l], width, rows, (Epilogue){.kind = STORE});
 #define ARGUMENTS units[l], width, affine, norm.n[l], norm.inverse[l], tape.h[l], rows
         EACH_ACTIVATION(normalise_rows)
 #undef ARGUMENTS
@@ -139,8 +139,8 @@ static void V(normed_backward)(const Plan *plan, const int32_t *units, const flo
             V(dense)(s->output_gradients, 1, BLOCK, plan->outputs, packed + plan->head_backward, NULL, s->d[l], width,
                      rows, plain);
         else
-            V(dense)(s->d[l + 1], plan->width[l + 1], 1, plan->width[l + 1], packed + plan->backward[l + 1], NULL,
-                     s->d[l], width, rows, plain);
+            V(multiply)(plan->operands[l + 1], s->d[l + 1], plan->width[l + 1], packed + plan->backward[l + 1], NULL,
+                        s->d[l], width, rows, plain);
 #define ARGUMENTS units[l], width, affine + place, norm.n[l], norm.inverse[l], tape.h[l], s->d[l], \
                   sums ? sums + place : NULL, rows
         EACH_ACTIVATION(through_norm)

@@ -15,7 +15,7 @@ enum { BLOCKS = 4 };
 enum { LSTM, GRU };
 
 typedef struct {
-    int32_t kind, inputs, units;
+    int32_t kind, inputs, units, operands;
     const float *input_weights, *state_weights;  // of an LSTM (4 * units, …), of a GRU (3 * units, …); … inputs or units
     const float *input_bias, *state_bias;        // (4 * units,) or (3 * units,)
 } Memory;
@@ -27,7 +27,8 @@ typedef struct {
 
 /* Sizes and offsets, in floats. */
 typedef struct {
-    int32_t kind, inputs, units, width, row, gates, state;  // state: floats that a row remembers as torch has it
+    int32_t kind, inputs, units, width, row, gates, operands;
+    int32_t state;  // floats that a row remembers as torch has it
     ptrdiff_t forward, backward, inputs_backward, bias, packed;
     ptrdiff_t joined;  // room for one matrix before it is packed
     ptrdiff_t weight_sum, bias_sum, sums;
@@ -48,6 +49,7 @@ static inline MemoryPlan plan_memory(const Memory *m) {
     plan.row = plan.inputs + plan.width;
     plan.gates = BLOCKS * plan.width;
     plan.state = plan.kind == LSTM ? 2 * plan.units : plan.units;
+    plan.operands = operands_of(m->operands, plan.row, plan.gates);
     const ptrdiff_t floats = (ptrdiff_t)plan.row * plan.gates;
     plan.forward = place(&plan.packed, floats);
     plan.backward = place(&plan.packed, (ptrdiff_t)plan.gates * plan.width);

@@ -1,224 +1,18 @@
 /* Forward, backward and double-backward passes of one block, for one instruction set (see simd.h, network.h). */
 
-/* Slope of the activation from what the tape holds: its value, for SiLU the sum before it. */
-INLINE F V(slope)(int activation, F h, F z) {
-    const F zero = V(all)(0), one = V(all)(1);
-    switch (activation) {
-    case TANH: return one - h * h;
-    case RELU: return V(where_greater)(h, zero, one, zero);
-    case ELU: return V(where_greater)(h, zero, one, h + one);
-    case SILU: {
-        const F s = V(sigmoid)(z);
-        return s * (one + z * (one - s));
-    }
-    }
-    return one;
-}
-
-INLINE F V(curvature)(int activation, F h, F z) {
-    const F zero = V(all)(0), one = V(all)(1);
-    switch (activation) {
-    case TANH: return V(all)(-2) * h * (one - h * h);
-    case ELU: return V(where_greater)(h, zero, zero, h + one);
-    case SILU: {
-        const F s = V(sigmoid)(z);
-        return s * (one - s) * (V(all)(2) + z * (one - s - s));
-    }
-    }
-    return zero;
-}
-
-INLINE F V(activate)(int activation, F z) {
-    const F zero = V(all)(0);
-    switch (activation) {
-    case TANH: return V(vtanh)(z);
-    case RELU: return V(vmax)(zero, z);
-    case ELU: return V(where_greater)(z, zero, z, V(vexpm1)(z));
-    case SILU: return z * V(sigmoid)(z);
-    }
-    return z;
-}
-
-/* out[r][j] = bias[j] + sum_k x[r * row + k * step] w[k][j] for TILE_ROWS rows and a few vectors of columns. */
-INLINE void V(dense_tile)(const float *x, ptrdiff_t row, ptrdiff_t step, int n, const float *w, const float *bias,
-                          float *out, ptrdiff_t width, ptrdiff_t at, const int vectors, const Epilogue *e) {
-    F sum[TILE_ROWS][TILE];
-    for (int i = 0; i < TILE_ROWS; i++)
-        for (int j = 0; j < vectors; j++)
-            sum[i][j] = bias ? V(load)(bias + j * LANES) : V(all)(0);
-    for (int k = 0; k < n; k++) {
-        F part[TILE];
-        for (int j = 0; j < vectors; j++)
-            part[j] = V(load)(w + j * LANES);
-        w += vectors * LANES;
-#pragma GCC unroll 6
-        for (int i = 0; i < TILE_ROWS; i++) {
-            const F factor = V(all)(x[i * row + k * step]);
-            for (int j = 0; j < vectors; j++)
-                sum[i][j] += factor * part[j];
-        }
-    }
-    if (e->kind == ACTIVATE && e->z)
-        for (int i = 0; i < TILE_ROWS; i++)
-            for (int j = 0; j < vectors; j++)
-                V(store)(e->z + at + i * width + j * LANES, sum[i][j]);
-#define EACH(value)                                                       \
-    for (int i = 0; i < TILE_ROWS; i++)                                   \
-        for (int j = 0; j < vectors; j++) {                               \
-            const ptrdiff_t here = at + i * width + j * LANES;            \
-            V(store)(out + here, value);                                  \
-        }                                                                 \
-    return
-    const F none = V(all)(0);
-    if (e->kind == ACTIVATE)
-        switch (e->activation) {
-        case TANH: EACH(V(vtanh)(sum[i][j]));
-        case RELU: EACH(V(activate)(RELU, sum[i][j]));
-        case ELU: EACH(V(activate)(ELU, sum[i][j]));
-        case SILU: EACH(V(activate)(SILU, sum[i][j]));
-        }
-    else if (e->kind == TIMES_SLOPE)
-        switch (e->activation) {
-        case TANH: EACH(sum[i][j] * V(slope)(TANH, V(load)(e->slope_h + here), none));
-        case RELU: EACH(sum[i][j] * V(slope)(RELU, V(load)(e->slope_h + here), none));
-        case ELU: EACH(sum[i][j] * V(slope)(ELU, V(load)(e->slope_h + here), none));
-        case SILU: EACH(sum[i][j] * V(slope)(SILU, none, V(load)(e->slope_z + here)));
-        }
-    EACH(sum[i][j]);
-#undef EACH
-}
-
-/* (rows, n) times packed panels (n, width) → out (rows, width); x[r][k] stands at x[r * row + k * step]. */
-static void V(dense)(const float *x, ptrdiff_t row, ptrdiff_t step, int n, const float *panels, const float *bias,
-                     float *out, int width, int rows, Epilogue e) {
-    for (int j = 0; j < width; j += TILE * LANES) {
-        const int vectors = width - j < TILE * LANES ? (width - j) / LANES : TILE;
-        for (int r = 0; r < rows; r += TILE_ROWS) {
-#define CASE(count)                                                                                             \
-    case count:                                                                                                 \
-        V(dense_tile)(x + r * row, row, step, n, panels, bias ? bias + j : NULL, out, width, (ptrdiff_t)r * width + j, \
-                      count, &e);                                                                               \
-        break
-            switch (vectors) {
-            CASE(1);
-            CASE(2);
-#if TILE > 2
-            CASE(3);
-            CASE(4);
-#endif
-            }
-#undef CASE
-        }
-        panels += (ptrdiff_t)n * vectors * LANES;
-    }
-}
-
-/* sums[k][j] += sum_r x[r][k] d[r][j] for `count` columns of x and a few vectors of columns of d. */
-INLINE void V(outer_tile)(const float *x, ptrdiff_t row, ptrdiff_t step, const float *d, ptrdiff_t width, float *sums,
-                          int rows, const int count, const int vectors) {
-    F sum[TILE_ROWS][TILE];
-    for (int i = 0; i < count; i++)
-        for (int j = 0; j < vectors; j++)
-            sum[i][j] = V(load)(sums + (i * vectors + j) * LANES);
-    for (int r = 0; r < rows; r++) {
-        F part[TILE];
-        for (int j = 0; j < vectors; j++)
-            part[j] = V(load)(d + r * width + j * LANES);
-#pragma GCC unroll 6
-        for (int i = 0; i < count; i++) {
-            const F factor = V(all)(x[r * row + i * step]);
-            for (int j = 0; j < vectors; j++)
-                sum[i][j] += factor * part[j];
-        }
-    }
-    for (int i = 0; i < count; i++)
-        for (int j = 0; j < vectors; j++)
-            V(store)(sums + (i * vectors + j) * LANES, sum[i][j]);
-}
-
-/* Panels (n, width) += x (rows, n) transposed times d (rows, width). */
-static void V(outer)(const float *x, ptrdiff_t row, ptrdiff_t step, int n, const float *d, int width, float *sums,
-                     int rows) {
-    for (int j = 0; j < width; j += TILE * LANES) {
-        const int vectors = width - j < TILE * LANES ? (width - j) / LANES : TILE;
-        for (int k = 0; k < n;) {
-            const int count = n - k >= 6 ? 6 : n - k >= 4 ? 4 : n - k >= 2 ? 2 : 1;
-            float *target = sums + (ptrdiff_t)k * vectors * LANES;
-#define CASE(c, v)                                                                                        \
-    case 16 * c + v:                                                                                      \
-        V(outer_tile)(x + k * step, row, step, d + j, width, target, rows, c, v);                         \
-        break
-            switch (16 * count + vectors) {
-            CASE(6, 1); CASE(4, 1); CASE(2, 1); CASE(1, 1);
-            CASE(6, 2); CASE(4, 2); CASE(2, 2); CASE(1, 2);
-#if TILE > 2
-            CASE(6, 3); CASE(4, 3); CASE(2, 3); CASE(1, 3);
-            CASE(6, 4); CASE(4, 4); CASE(2, 4); CASE(1, 4);
-#endif
-            }
-#undef CASE
-            k += count;
-        }
-        sums += (ptrdiff_t)n * vectors * LANES;
-    }
-}
-
-static void V(add_columns)(const float *d, int width, float *sums, int rows) {
-    for (int j = 0; j < width; j += LANES) {
-        F sum = V(load)(sums + j);
-        for (int r = 0; r < rows; r++)
-            sum += V(load)(d + (ptrdiff_t)r * width + j);
-        V(store)(sums + j, sum);
-    }
-}
-
-/* Columns of the panel at column j of `width`, and how many of them are among the first `columns`. */
-INLINE int V(panel_at)(int j, int width, int columns, int *filled) {
-    const int panel = width - j < TILE * LANES ? width - j : TILE * LANES;
-    *filled = columns - j < panel ? (columns > j ? columns - j : 0) : panel;
-    return panel;
-}
-
-/* Panels (padded_rows, width) of `source` (rows, columns) if they go along its rows, or of its transpose, `source` being
- * (columns, rows); zero beyond. */
-static void V(pack)(const float *source, bool transposed, int rows, int columns, int padded_rows, int width,
-                    float *panels) {
-    for (int j = 0; j < width; j += TILE * LANES) {
-        int filled;
-        const int panel = V(panel_at)(j, width, columns, &filled);
-        if (filled < panel || rows < padded_rows)
-            memset(panels, 0, sizeof(float) * (size_t)padded_rows * panel);
-        if (transposed)
-            V(transpose)(source + (ptrdiff_t)j * rows, rows, filled, rows, panels, panel);
-        else
-            for (int i = 0; filled && i < rows; i++)
-                memcpy(panels + (ptrdiff_t)i * panel, source + (ptrdiff_t)i * columns + j, sizeof(float) * (size_t)filled);
-        panels += (ptrdiff_t)padded_rows * panel;
-    }
-}
-
-/* The inverse of a transposed `pack`: `target` (columns, rows). */
-static void V(unpack)(const float *panels, int rows, int columns, int padded_rows, int width, float *target) {
-    for (int j = 0; j < width; j += TILE * LANES) {
-        int filled;
-        const int panel = V(panel_at)(j, width, columns, &filled);
-        V(transpose)(panels, panel, rows, filled, target + (ptrdiff_t)j * rows, rows);
-        panels += (ptrdiff_t)padded_rows * panel;
-    }
-}
-
 /* Packed copies of the parameters that the passes in `use` read. */
 static void V(pack_network)(const Network *net, const Plan *plan, int use, float *packed) {
     int inputs = net->inputs;
     for (int l = 0; l < net->num_hidden; l++) {
         const int outputs = net->hidden[l], padded_inputs = inputs_of(plan, l);
         if (use & FOR_FORWARD && !plan->direct[l])
-            V(pack)(net->weights[l], true, inputs, outputs, padded_inputs, plan->width[l], packed + plan->forward[l]);
+            V(pack_as)(plan->operands[l], net->weights[l], true, inputs, outputs, padded_inputs, plan->width[l],
+                       packed + plan->forward[l]);
         memset(packed + plan->bias[l], 0, sizeof(float) * (size_t)plan->width[l]);
         memcpy(packed + plan->bias[l], net->biases[l], sizeof(float) * (size_t)outputs);
         if (use & (l ? FOR_BACKWARD : FOR_INPUT_GRADIENT))
-            V(pack)(net->weights[l], false, outputs, inputs, plan->width[l], padded(padded_inputs),
-                    packed + plan->backward[l]);
+            V(pack_as)(plan->operands[l], net->weights[l], false, outputs, inputs, plan->width[l],
+                       padded(padded_inputs), packed + plan->backward[l]);
         inputs = outputs;
     }
     const int last = last_width(plan);
@@ -309,10 +103,10 @@ static void V(head)(const Plan *plan, const float *packed, const float *h, bool 
             out[o * BLOCK + r] = s->wide[r * plan->output_width + o];
 }
 
-/* out[r][j] = activation(bias[j] + x[r] · w[j]) with torch's own weights (width, n): rows against rows, which needs no
- * packing and so suits few rows of wide layers. n and width are multiples of PAD. */
-static void V(direct_dense)(const float *x, int n, const float *w, const float *bias, float *out, int width, int rows,
-                            int activation, float *z) {
+/* out[r][j] = x[r] · w[j] with torch's own weights (width, n): rows against rows, which needs no packing and so suits
+ * few rows of wide layers. n and width are multiples of PAD. With `rounded` operands are rounded to bf16 first. */
+INLINE void V(direct_products)(const float *x, int n, const float *w, float *out, int width, int rows,
+                               const bool rounded) {
     enum { ROWS = 2, COLUMNS = LANES / ROWS };
     for (int j = 0; j < width; j += COLUMNS)
         for (int r = 0; r < rows; r += ROWS) {
@@ -321,11 +115,14 @@ static void V(direct_dense)(const float *x, int n, const float *w, const float *
                 sum[i] = V(all)(0);
             for (int k = 0; k < n; k += LANES) {
                 F part[ROWS];
-                for (int i = 0; i < ROWS; i++)
+                for (int i = 0; i < ROWS; i++) {
                     part[i] = V(load)(x + (ptrdiff_t)(r + i) * n + k);
+                    part[i] = rounded ? V(round_number)(part[i]) : part[i];
+                }
 #pragma GCC unroll 8
                 for (int c = 0; c < COLUMNS; c++) {
-                    const F weight = V(load)(w + (ptrdiff_t)(j + c) * n + k);
+                    F weight = V(load)(w + (ptrdiff_t)(j + c) * n + k);
+                    weight = rounded ? V(round_number)(weight) : weight;
                     for (int i = 0; i < ROWS; i++)
                         sum[i * COLUMNS + c] += part[i] * weight;
                 }
@@ -334,14 +131,25 @@ static void V(direct_dense)(const float *x, int n, const float *w, const float *
             V(store)(sums, V(sums)(sum));
             for (int i = 0; i < ROWS; i++)
                 for (int c = 0; c < COLUMNS; c++)
-                    out[(ptrdiff_t)(r + i) * width + j + c] = bias[j + c] + sums[i * COLUMNS + c];
+                    out[(ptrdiff_t)(r + i) * width + j + c] = sums[i * COLUMNS + c];
         }
-    for (ptrdiff_t i = 0; i < (ptrdiff_t)rows * width; i += LANES) {
-        const F sum = V(load)(out + i);
-        if (z)
-            V(store)(z + i, sum);
-        V(store)(out + i, V(activate)(activation, sum));
-    }
+}
+
+/* As a hidden layer's dense, by direct_products. */
+static void V(direct_dense)(int operands, const float *x, int n, const float *w, const float *bias, float *out,
+                            int width, int rows, int activation, float *z) {
+    if (operands == FLOATS)
+        V(direct_products)(x, n, w, out, width, rows, false);
+    else
+        V(direct_products)(x, n, w, out, width, rows, true);
+    for (int r = 0; r < rows; r++)
+        for (int j = 0; j < width; j += LANES) {
+            const ptrdiff_t here = (ptrdiff_t)r * width + j;
+            const F sum = V(load)(bias + j) + V(load)(out + here);
+            if (z)
+                V(store)(z + here, sum);
+            V(store)(out + here, V(activate)(activation, sum));
+        }
 }
 
 /* x (rows, inputs) → tape and s->outputs. `rows` is a multiple of TILE_ROWS and LANES, at most BLOCK. */
@@ -351,11 +159,11 @@ static void V(block_forward)(const Plan *plan, const float *packed, const float 
         const int n = inputs_of(plan, l);
         float *z = keep ? tape.z[l] : NULL;
         if (plan->direct[l])
-            V(direct_dense)(tape.h[l - 1], n, plan->direct[l], packed + plan->bias[l], tape.h[l], plan->width[l],
-                            plan->direct_rows, plan->activation, z);
+            V(direct_dense)(plan->operands[l], tape.h[l - 1], n, plan->direct[l], packed + plan->bias[l], tape.h[l],
+                            plan->width[l], plan->direct_rows, plan->activation, z);
         else
-            V(dense)(l ? tape.h[l - 1] : x, n, 1, n, packed + plan->forward[l], packed + plan->bias[l], tape.h[l],
-                     plan->width[l], rows, (Epilogue){ACTIVATE, plan->activation, z, NULL, NULL});
+            V(multiply)(plan->operands[l], l ? tape.h[l - 1] : x, n, packed + plan->forward[l], packed + plan->bias[l],
+                        tape.h[l], plan->width[l], rows, (Epilogue){ACTIVATE, plan->activation, z, NULL, NULL});
     }
     V(head)(plan, packed, last_rows(plan, x, tape), true, s, s->outputs, rows);
 }
@@ -368,14 +176,14 @@ static void V(backward_data)(const Plan *plan, const float *packed, Tape tape, S
             V(dense)(s->output_gradients, 1, BLOCK, plan->outputs, packed + plan->head_backward, NULL, s->d[l],
                      plan->width[l], rows, e);
         else
-            V(dense)(s->d[l + 1], plan->width[l + 1], 1, plan->width[l + 1], packed + plan->backward[l + 1], NULL,
-                     s->d[l], plan->width[l], rows, e);
+            V(multiply)(plan->operands[l + 1], s->d[l + 1], plan->width[l + 1], packed + plan->backward[l + 1], NULL,
+                        s->d[l], plan->width[l], rows, e);
     }
 }
 
 static void V(input_gradient)(const Plan *plan, const float *packed, const float *d, float *dx, int rows) {
-    V(dense)(d, plan->width[0], 1, plan->width[0], packed + plan->backward[0], NULL, dx, plan->input_width, rows,
-             (Epilogue){.kind = STORE});
+    V(multiply)(plan->operands[0], d, plan->width[0], packed + plan->backward[0], NULL, dx, plan->input_width, rows,
+                (Epilogue){.kind = STORE});
 }
 
 static void V(add_head_gradients)(const Plan *plan, const float *g, const float *h, float *sums, int rows) {
@@ -394,7 +202,8 @@ static void V(add_gradients)(const Plan *plan, const float *x, Tape tape, const 
     }
     for (int l = 0; l < plan->num_hidden; l++) {
         const int n = inputs_of(plan, l);
-        V(outer)(l ? tape.h[l - 1] : x, n, 1, n, s->d[l], plan->width[l], sums + plan->weight_sum[l], rows);
+        V(multiply_rows)(plan->operands[l], l ? tape.h[l - 1] : x, n, s->d[l], plan->width[l],
+                         sums + plan->weight_sum[l], rows);
         V(add_columns)(s->d[l], plan->width[l], sums + plan->bias_sum[l], rows);
     }
 }
@@ -444,8 +253,8 @@ static void V(block_double_backward)(const Plan *plan, const float *packed, cons
         const int width = plan->width[l], n = inputs_of(plan, l);
         const float *tangent = l ? s->b[l - 1] : c;
         if (sums)
-            V(outer)(tangent, n, 1, n, s->d[l], width, sums + plan->weight_sum[l], rows);
-        V(dense)(tangent, n, 1, n, packed + plan->forward[l], NULL, s->a[l], width, rows, plain);
+            V(multiply_rows)(plan->operands[l], tangent, n, s->d[l], width, sums + plan->weight_sum[l], rows);
+        V(multiply)(plan->operands[l], tangent, n, packed + plan->forward[l], NULL, s->a[l], width, rows, plain);
         for (ptrdiff_t i = 0; i < (ptrdiff_t)rows * width; i += LANES) {
             const F h = V(load)(tape.h[l] + i), z = act == SILU ? V(load)(tape.z[l] + i) : h;
             V(store)(s->b[l] + i, V(load)(s->a[l] + i) * V(slope)(act, h, z));
@@ -454,8 +263,8 @@ static void V(block_double_backward)(const Plan *plan, const float *packed, cons
             V(dense)(s->output_gradients, 1, BLOCK, plan->outputs, packed + plan->head_backward, NULL, s->v[l], width,
                      rows, plain);
         else
-            V(dense)(s->d[l + 1], plan->width[l + 1], 1, plan->width[l + 1], packed + plan->backward[l + 1], NULL,
-                     s->v[l], width, rows, plain);
+            V(multiply)(plan->operands[l + 1], s->d[l + 1], plan->width[l + 1], packed + plan->backward[l + 1], NULL,
+                        s->v[l], width, rows, plain);
     }
     if (sums)
         V(add_head_gradients)(plan, s->output_gradients, s->b[hidden - 1], sums, rows);
@@ -469,15 +278,16 @@ static void V(block_double_backward)(const Plan *plan, const float *packed, cons
     for (int l = hidden - 1; l >= 0; l--) {
         const int width = plan->width[l], n = inputs_of(plan, l);
         if (l < hidden - 1)
-            V(dense)(s->d[l + 1], plan->width[l + 1], 1, plan->width[l + 1], packed + plan->backward[l + 1], NULL,
-                     s->d[l], width, rows, (Epilogue){TIMES_SLOPE, act, NULL, tape.h[l], tape.z[l]});
+            V(multiply)(plan->operands[l + 1], s->d[l + 1], plan->width[l + 1], packed + plan->backward[l + 1], NULL,
+                        s->d[l], width, rows, (Epilogue){TIMES_SLOPE, act, NULL, tape.h[l], tape.z[l]});
         for (ptrdiff_t i = 0; i < (ptrdiff_t)rows * width; i += LANES) {
             const F h = V(load)(tape.h[l] + i), z = act == SILU ? V(load)(tape.z[l] + i) : h;
             const F bent = V(load)(s->a[l] + i) * V(load)(s->v[l] + i) * V(curvature)(act, h, z);
             V(store)(s->d[l] + i, bent + (l < hidden - 1 ? V(load)(s->d[l] + i) : V(all)(0)));
         }
         if (sums) {
-            V(outer)(l ? tape.h[l - 1] : x, n, 1, n, s->d[l], width, sums + plan->weight_sum[l], rows);
+            V(multiply_rows)(plan->operands[l], l ? tape.h[l - 1] : x, n, s->d[l], width, sums + plan->weight_sum[l],
+                             rows);
             V(add_columns)(s->d[l], width, sums + plan->bias_sum[l], rows);
         }
     }

@@ -15,9 +15,23 @@
 
 enum { MAX_HIDDEN = 8, MAX_HEADS = 2, BLOCK = 48, PAD = 16, TILE_ROWS = 6, NARROW_HEAD = 8 };
 enum { IDENTITY, TANH, RELU, SILU, ELU };
+enum { FLOATS, BF16, BF16_EMULATED };  // operands of products; sums are floats, and so is all else
+enum {
+    LEAST_BF16 = 32, MOST_BF16 = 8192,
+    DENSE_PAIRS = 1 << 15,                  // pairs of rows' neighbours that are rounded at once
+    OUTER_ROWS = 144, OUTER_COLUMNS = 384,  // rows and columns of a product over rows that are
+};
+
+/* Operands of a layer's products, where `wanted` are asked for: rounding them pays from some width on, measured by
+ * bench mlp, and is in place up to some other. Heads keep floats. */
+static inline int32_t operands_of(int32_t wanted, int32_t inputs, int32_t width) {
+    const int32_t less = inputs < width ? inputs : width, more = inputs < width ? width : inputs;
+    return less >= LEAST_BF16 && more <= MOST_BF16 ? wanted : FLOATS;
+}
 
 typedef struct {
     int32_t activation, num_hidden, num_heads, inputs;
+    int32_t operands;  // that are asked for
     int32_t padded;  // the rows of inputs that it reads are padded as hidden layers are
     int32_t hidden[MAX_HIDDEN], head_outputs[MAX_HEADS];
     const float *weights[MAX_HIDDEN], *biases[MAX_HIDDEN];  // (hidden, inputs) row-major, (hidden,)
@@ -35,7 +49,7 @@ typedef struct {
 /* Sizes and offsets, in floats. */
 typedef struct {
     int32_t activation, num_hidden, inputs, outputs, input_width, output_width;
-    int32_t width[MAX_HIDDEN];
+    int32_t width[MAX_HIDDEN], operands[MAX_HIDDEN];
     const float *direct[MAX_HIDDEN];  // torch's own weights where a forward pass reads those instead of a packed copy,
     int32_t direct_rows;              // and how many rows it then computes
     ptrdiff_t forward[MAX_HIDDEN], bias[MAX_HIDDEN], backward[MAX_HIDDEN];
@@ -109,6 +123,7 @@ static inline Plan plan_network(const Network *net) {
     plan.parameters += (ptrdiff_t)(inputs + 1) * plan.outputs;
     for (int l = 0; l < net->num_hidden; l++) {
         const ptrdiff_t floats = (ptrdiff_t)inputs_of(&plan, l) * plan.width[l];
+        plan.operands[l] = operands_of(net->operands, inputs_of(&plan, l), plan.width[l]);
         plan.forward[l] = place(&plan.packed, floats);
         plan.bias[l] = place(&plan.packed, plan.width[l]);
         plan.backward[l] = place(&plan.packed, (ptrdiff_t)plan.width[l] * padded(inputs_of(&plan, l)));

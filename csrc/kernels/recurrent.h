@@ -5,13 +5,14 @@ static void V(pack_memory)(const Memory *m, const MemoryPlan *plan, bool backwar
     float *joined = packed + plan->joined;
     join_biases(m, plan, packed + plan->bias);
     join_weights(m, plan, joined);
-    V(pack)(joined, true, plan->row, plan->gates, plan->row, plan->gates, packed + plan->forward);
+    V(pack_as)(plan->operands, joined, true, plan->row, plan->gates, plan->row, plan->gates, packed + plan->forward);
     if (!backward)
         return;
     join_rows(plan, m->state_weights, true, m->units, m->units, joined);
-    V(pack)(joined, false, plan->gates, m->units, plan->gates, plan->width, packed + plan->backward);
+    V(pack_as)(plan->operands, joined, false, plan->gates, m->units, plan->gates, plan->width, packed + plan->backward);
     join_rows(plan, m->input_weights, false, m->inputs, m->inputs, joined);
-    V(pack)(joined, false, plan->gates, m->inputs, plan->gates, padded(m->inputs), packed + plan->inputs_backward);
+    V(pack_as)(plan->operands, joined, false, plan->gates, m->inputs, plan->gates, padded(m->inputs),
+               packed + plan->inputs_backward);
 }
 
 /* Sums of gradients → torch's layout; `joined` (gates, row) is room. */
@@ -24,8 +25,8 @@ static void V(unpack_memory)(const MemoryPlan *plan, const float *sums, float *j
 /* `z` (whole tiles, gates) is room. */
 static void V(memory_forward)(const MemoryPlan *plan, const float *packed, const MemoryStep *s, float *z) {
     const int rows = (s->count + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS;
-    V(dense)(s->read, plan->row, 1, plan->row, packed + plan->forward, packed + plan->bias, z, plan->gates, rows,
-             (Epilogue){.kind = STORE});
+    V(multiply)(plan->operands, s->read, plan->row, packed + plan->forward, packed + plan->bias, z, plan->gates, rows,
+                (Epilogue){.kind = STORE});
     if (plan->kind == LSTM)
         V(lstm_rows)(plan, s, z);
     else
@@ -43,21 +44,21 @@ static void V(memory_backward)(const MemoryPlan *plan, const float *packed, cons
     else
         V(gru_rows_back)(plan, s, cut, later, carry);
     if (further)
-        V(dense)(s->gates, plan->gates, 1, plan->gates, packed + plan->backward, NULL, later, plan->width,
-                 (s->count + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS, (Epilogue){.kind = STORE});
+        V(multiply)(plan->operands, s->gates, plan->gates, packed + plan->backward, NULL, later, plan->width,
+                    (s->count + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS, (Epilogue){.kind = STORE});
 }
 
 /* Gradients by the gates' sums (rows, gates), readable up to whole tiles → by the inputs (rows, padded inputs), whole
  * tiles of them. */
 static void V(memory_inputs)(const MemoryPlan *plan, const float *packed, const float *by_gates, float *by_inputs,
                              int rows) {
-    V(dense)(by_gates, plan->gates, 1, plan->gates, packed + plan->inputs_backward, NULL, by_inputs,
-             padded(plan->inputs), (rows + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS, (Epilogue){.kind = STORE});
+    V(multiply)(plan->operands, by_gates, plan->gates, packed + plan->inputs_backward, NULL, by_inputs,
+                padded(plan->inputs), (rows + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS, (Epilogue){.kind = STORE});
 }
 
 /* Adds to `sums` the gradients of `rows` rows, of one step or of several that follow one another: what was read
  * (rows, row), and the gradients by the gates' sums (rows, gates). */
 static void V(memory_gradients)(const MemoryPlan *plan, const float *read, const float *by_gates, float *sums, int rows) {
-    V(outer)(read, plan->row, 1, plan->row, by_gates, plan->gates, sums + plan->weight_sum, rows);
+    V(multiply_rows)(plan->operands, read, plan->row, by_gates, plan->gates, sums + plan->weight_sum, rows);
     V(add_columns)(by_gates, plan->gates, sums + plan->bias_sum, rows);
 }

@@ -155,8 +155,12 @@ class TrainConfig:
     torch_threads: int = setting(1, "threads of torch's own operations on the CPU, for networks that the C kernels do "
                                     "not cover. Another number rounds otherwise: it belongs to the experiment", low=1)
     fused: bool = setting(True, "use the C kernels on the CPU where they cover the network; false uses torch for all")
-    precision: str = setting("float32", "precision of matrix products; bfloat16 is faster on GPUs, and slower on "
-                                        "CPUs, whose C kernels are float32", choices=("float32", "bfloat16"))
+    bf16: str = setting("off", "let the C kernels round the operands of wide layers' products to bfloat16, in rollouts "
+                               "and updates alike; sums, weights and evaluations stay float32. auto does where the "
+                               "processor has an instruction for it (AVX512_BF16), on insists on one",
+                        choices=("off", "on", "auto"))
+    precision: str = setting("float32", "precision of matrix products in torch; bfloat16 is faster on GPUs, and slower "
+                                        "on CPUs, where train.bf16 is the key", choices=("float32", "bfloat16"))
     compile: bool = setting(False, "compile PPO's loss with torch.compile (instead of the C kernels on the CPU)")
     cuda_graphs: bool = setting(False, "replay PPO's whole minibatch step as a CUDA graph (no memory; static shapes)")
     run_dir: str = setting("", "where the run is written; empty: runs/<env>-<algo>-<seed>-<time>")

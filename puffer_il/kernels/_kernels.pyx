@@ -14,10 +14,16 @@ cdef extern from "kernels/kernels.h" nogil:
         const char *name
         int lanes
     const CKernels *choose_kernels(const char *)
+    bint c_has_bf16 "has_bf16"(const CKernels *)
+    enum:
+        FLOATS
+        BF16
+        BF16_EMULATED
 
 cdef const CKernels *kernels = choose_kernels(NULL)
 cdef int threads = 1
 cdef bint told = False
+cdef int operands = FLOATS  # of the products of every later call
 
 
 def set_threads(int count):
@@ -47,6 +53,25 @@ def use_instruction_set(str name):
     if found == NULL:
         raise ValueError(f"instruction set {name!r}: this processor has none of that name")
     kernels = found
+
+
+def has_bf16():
+    """True if the instruction set in use multiplies bf16 by itself."""
+    return c_has_bf16(kernels)
+
+
+def bf16():
+    """What `use_bf16` was given, '' before."""
+    return {FLOATS: "", BF16: "hardware", BF16_EMULATED: "emulated"}[operands]
+
+
+def use_bf16(str how):
+    """Round the operands of wide layers' products to bf16: by 'hardware' (ValueError if this processor cannot), or
+    'emulated', which gives the same bits and is for tests; '' multiplies floats."""
+    global operands
+    if how == "hardware" and not c_has_bf16(kernels):
+        raise ValueError(f"bf16: this processor's kernels ({instruction_set()}) do not multiply it")
+    operands = {"": FLOATS, "hardware": BF16, "emulated": BF16_EMULATED}[how]
 
 
 cdef int _check(bint done) except -1 nogil:

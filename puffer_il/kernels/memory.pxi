@@ -2,7 +2,7 @@
 
 cdef extern from "kernels/clone_sequences.h" nogil:
     ctypedef struct CMemory "Memory":
-        int32_t kind, inputs, units
+        int32_t kind, inputs, units, operands
         const float *input_weights
         const float *state_weights
         const float *input_bias
@@ -54,6 +54,7 @@ cdef class Memory:
         memset(&self.to, 0, sizeof(MemoryGradients))
         self.inputs, self.units, self.state = inputs, units, STATES[kind] * units
         self.memory.kind, self.memory.inputs, self.memory.units = MEMORIES[kind], inputs, units
+        self.memory.operands = operands
         self.memory.input_weights = <const float *><uintptr_t>parameters[0]
         self.memory.state_weights = <const float *><uintptr_t>parameters[1]
         self.memory.input_bias = <const float *><uintptr_t>parameters[2]

@@ -2,7 +2,7 @@
 
 cdef extern from "kernels/passes.h" nogil:
     ctypedef struct CNetwork "Network":
-        int32_t activation, num_hidden, num_heads, inputs
+        int32_t activation, num_hidden, num_heads, inputs, operands
         int32_t *hidden
         int32_t *head_outputs
         const float **weights
@@ -91,6 +91,7 @@ cdef class Network:
     cdef CNetwork _at(self, tuple parameters):
         cdef CNetwork net = self.net
         cdef int i
+        net.operands = operands
         for i in range(net.num_hidden):
             net.weights[i] = <const float *><uintptr_t>parameters[2 * i]
             net.biases[i] = <const float *><uintptr_t>parameters[2 * i + 1]

@@ -5,7 +5,8 @@
 and `take_notices` says so once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -35,6 +36,17 @@ def enable(on: bool) -> None:
 
 def enabled() -> bool:
     return _enabled
+
+
+@contextmanager
+def in_floats() -> Iterator[None]:
+    """Products of floats for a while, whatever a run learns with (train.bf16)."""
+    before = kernels.bf16()
+    kernels.use_bf16("")
+    try:
+        yield
+    finally:
+        kernels.use_bf16(before)
 
 
 def readable(module: nn.Module) -> bool:

@@ -14,6 +14,7 @@ from puffer_il.demos.dataset import Demos
 from puffer_il.demos.quota import Quota
 from puffer_il.native.native_env import pop_log_means
 from puffer_il.nn import Flow, FusedPolicy, Policy
+from puffer_il.nn.fused import in_floats
 from puffer_il.rollout import stats
 from puffer_il.rollout.actors import PolicyActor
 from puffer_il.rollout.buffer import RolloutBuffer
@@ -104,7 +105,15 @@ def evaluate(vec: Vec, actor: Callable[[Array, Array], Array], episodes: int, se
     because its worker was restarted is played again. `played` is told after every step how many episodes are over.
     InputError if nobody ever acts, or the actor's actions are not finite; NotFinite if what the environment gives is
     not, unless `vec.masks_nan`: then such a row's episode counts as it stood before, and it plays no other. Quit once
-    `stopped` says so."""
+    `stopped` says so.
+
+    Networks are computed in float32 throughout, as everywhere but in a run that learns with train.bf16."""
+    with in_floats():
+        return _played(vec, actor, episodes, seed, limit, stopped, played)
+
+
+def _played(vec: Vec, actor: Callable[[Array, Array], Array], episodes: int, seed: int, limit: int,
+            stopped: Callable[[], bool], played: Callable[[int], None]) -> Scores:
     quota = Quota(vec.num_envs, episodes, vec.spec.num_agents)
     limit = episode_limit(limit, vec.time_limit)
     if isinstance(actor, PolicyActor) and vec.backend == "native":

@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium
 import torch
 
+import puffer_il.kernels._kernels as kernels
 from puffer_il.core.config import Config
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import EnvSpec
@@ -81,6 +82,7 @@ def assemble(config: Config, stack: ExitStack, *, demos: Demos | None = None,
     """
     cfg, env, cls = config.train, config.env, get_learner(config.algo)
     device = choose_device(cfg.device)
+    stack.callback(kernels.use_bf16, kernels.bf16())  # what comes after the run computes in float32 again
     set_threads(cfg)
     torch.manual_seed(cfg.seed)
     # Casts are not kept: parameters change while the context lasts.

@@ -32,9 +32,10 @@ def machine(vec: Vec | None, device: torch.device) -> dict[str, Any]:
 
 
 def instruction_sets() -> dict[str, str]:
-    """The sets in use, by library: our kernels, torch and NumPy, as they name them themselves."""
+    """The sets in use, by library: our kernels (and whether they round to bf16), torch and NumPy, as they name them."""
     found = np.show_config(mode="dicts")["SIMD Extensions"]
-    return {"kernels": kernels.instruction_set(), "torch": torch.backends.cpu.get_cpu_capability(),
+    ours = kernels.instruction_set() + ("+bf16" if kernels.bf16() else "")
+    return {"kernels": ours, "torch": torch.backends.cpu.get_cpu_capability(),
             "numpy": [*found.get("baseline", ()), *found.get("found", ())][-1]}
 
 

@@ -27,6 +27,16 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+def check_bf16(config: TrainConfig) -> None:
+    """InputError if bf16 is insisted on and cannot be had here."""
+    if config.bf16 == "on" and not kernels.has_bf16():
+        raise InputError(f"train.bf16 = 'on': this processor ({kernels.instruction_set()}) has no instruction for "
+                         "bfloat16 (AVX512_BF16); use auto or off")
+    if config.bf16 == "on" and not config.fused:
+        raise InputError("train.bf16 = 'on': the C kernels round to bfloat16, and train.fused = false does without "
+                         "them; set train.fused = true, or train.bf16 = off")
+
+
 def process_seconds() -> float:
     """Seconds since this process was started."""
     with suppress(OSError):  # psutil counts from the time of the boot, which Linux tells in whole seconds only
@@ -38,8 +48,10 @@ def process_seconds() -> float:
 def set_threads(config: TrainConfig) -> None:
     """Threads of the C kernels, whose results do not depend on their number, and of torch, whose results do: torch cuts
     its sums and its vectors where a thread's share ends. So neither the machine nor `train.threads` chooses the latter.
+    The kernels' other switches are set too: whether they are used, and whether they round operands to bf16.
     """
     fused.enable(config.fused)
+    kernels.use_bf16("hardware" if config.bf16 != "off" and config.fused and kernels.has_bf16() else "")
     torch.set_num_threads(config.torch_threads)
     kernels.set_threads(config.threads or cores())
 

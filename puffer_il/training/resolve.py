@@ -48,6 +48,8 @@ def resolve(algo: str | None, env: str | None, layers: Sequence[Layer] = (), res
         if "make_env" not in (given or {}):
             trust.check(env, _built(algo, before).env.kwargs, str(resume / "config.toml"), trusted)
             trust.remember(env, again.env.kwargs)
+        if "train.bf16" in given_keys(layers):
+            _check_bf16(again)  # or the run goes on without, with a notice
         return again
     env = fastest_name(env, say)
     layers = [*layers, ("the environment", {"env": {"name": env}})]
@@ -61,8 +63,16 @@ def resolve(algo: str | None, env: str | None, layers: Sequence[Layer] = (), res
         chosen = config(choice.algo, choice.reasons)
     else:
         chosen = config(algo)
+    _check_bf16(chosen)
     chosen = _from_anywhere(chosen)
     return chosen if "env.num_envs" in given_keys(layers) else _of_whole_environments(chosen, given or {}, say)
+
+
+def _check_bf16(config: Config) -> None:
+    if config.train.bf16 == "on":
+        from puffer_il.training.process import check_bf16  # torch, which others need not wait for
+
+        check_bf16(config.train)
 
 
 def _from_anywhere(config: Config) -> Config:

@@ -241,7 +241,7 @@ ELSEWHERE = {
     "train.torch_threads": "tests/training/test_threads.py",
     "train.compile": "test_a_compiled_loss_learns_the_same",
     "train.cuda_graphs": "tests/learners/common/test_cuda_graphs.py",
-    "train.fused": "test_the_kernels_can_be_switched_off",
+    "train.fused": "test_the_kernels_can_be_switched_off", "train.bf16": "tests/training/test_bf16.py",
     "train.result": "tests/training/test_kept.py", "train.policy_memory": "tests/training/test_averaged.py",
     "train.run_dir": "test_a_run_directory_is_never_written_twice",
     "train.checkpoint_minutes": "test_checkpoints_come_by_time_and_by_steps",

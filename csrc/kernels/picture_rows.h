@@ -112,8 +112,8 @@ static void V(pictures_forward)(const PicturePlan *plan, const float *packed, co
                            NULL, NULL, space);
     }
     if (linear)
-        V(direct_dense)(flat, plan->flat, linear, packed + plan->linear_bias, out, PICTURE_FEATURES, (count + 1) / 2 * 2,
-                        RELU, NULL);
+        V(direct_dense)(FLOATS, flat, plan->flat, linear, packed + plan->linear_bias, out, PICTURE_FEATURES,
+                        (count + 1) / 2 * 2, RELU, NULL);
     else
         V(dense)(flat, plan->flat, 1, plan->flat, packed + plan->linear, packed + plan->linear_bias, out,
                  PICTURE_FEATURES, (count + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS,

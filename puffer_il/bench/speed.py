@@ -21,6 +21,7 @@ from typing import Any
 
 from puffer_il.bench import (
     against,
+    bf16,
     cliffs,
     environment,
     limits,
@@ -49,6 +50,7 @@ PLANS = {  # bench → steps, each of which fills a list of results under its na
 PEERS = ("peers", "expert")
 ALL = tuple(step for steps in PLANS.values() for step in steps)
 PLANS["cliffs"] = ("cliffs",)
+PLANS["bf16"] = ("bf16",)
 PLANS["mujoco"] = ("mujoco",)
 PLANS["locomotion"] = ("locomotion",)
 WITH_LIMITS = {"stages", "buffer", "mlp"}
@@ -60,6 +62,8 @@ def main(args: Namespace) -> int:
     steps, algos = plan(args.what, args.peers), args.algos or ["ppo", "gail"]
     for algo in algos:
         get_learner(algo)
+    if "bf16" in steps:
+        bf16.check()
     if "locomotion" in steps:
         locomotion.check(args)
     if "env" in steps:
@@ -149,6 +153,8 @@ STEPS: dict[str, Callable[[Namespace, Entries, Say], None]] = {
     "stages": lambda args, entries, say: stages.stages(entries, args.envs, args.num_steps, args.hidden, args.effort,
                                                        say),
     "cliffs": lambda args, entries, say: cliffs.run(entries, args.repeats, args.seconds, say),
+    "bf16": lambda args, entries, say: bf16.beside_float32(entries, bf16.standard_rows(), args.repeats, args.seconds,
+                                                           say),
     "rows": lambda args, entries, say: rows.rows(
         entries, {"env.num_envs": args.num_envs or rows.NUM_ENVS, "train.num_steps": args.num_steps}, args.repeats,
         args.seconds, say),

@@ -213,6 +213,13 @@ def _times(value: float) -> str:
     return f"{value:.2f}×"
 
 
+def bf16_tables(entries: Entries) -> list[Table]:
+    found = [[e["name"], *both(e.get("steps_per_s")), *both(e["speedup"], _times)] for e in entries]
+    return [Table("bfloat16 beside float32", ("loop", "bf16 steps/s", "range", "over float32", "range"), found, (
+        "Whole iterations on one thread with train.bf16 on and off, in turns; by the processor's time, pair by pair.",
+        *failed(entries)))]
+
+
 def mlp_tables(entries: Entries) -> list[Table]:
     made = []
     for key, name in (("forward", "forward"), ("forward_backward", "forward and backward")):
@@ -281,5 +288,5 @@ def expert_tables(entries: Entries) -> list[Table]:
 TABLES: dict[str, Callable[[Entries], list[Table]]] = {
     "throughput": throughput_tables, "memory": memory_tables, "stages": stage_tables, "buffer": buffer_tables,
     "scaling": scaling_tables, "env": env_tables, "learners": learner_tables, "rows": row_tables,
-    "cliffs": cliff_tables, "mlp": mlp_tables, "update": update_tables, "peers": peer_tables, "mujoco": peer_tables,
-    "expert": expert_tables, "locomotion": locomotion_tables, "against": against_tables}
+    "bf16": bf16_tables, "cliffs": cliff_tables, "mlp": mlp_tables, "update": update_tables, "peers": peer_tables,
+    "mujoco": peer_tables, "expert": expert_tables, "locomotion": locomotion_tables, "against": against_tables}

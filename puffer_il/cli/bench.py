@@ -16,6 +16,7 @@ WHAT = {"throughput": "whole training loops, and peak memory (the default)",
         "mlp": "fused networks against torch",
         "all": "all of the above",
         "cliffs": "one key more of PPO, GAIL, BC and SAC beside the plain ones; fails (1) where it costs too much",
+        "bf16": "training loops that multiply in bfloat16 beside the same loops in float32",
         "mujoco": "the MuJoCo environments beside EnvPool's, which is installed on first use in PUFFER_IL_PEERS",
         "locomotion": "GAIL's time to the expert on hopper and halfcheetah; with --peers imitation and TorchRL too",
         "scores": "how well and how soon every algorithm learns, by whole training runs; this takes hours"}

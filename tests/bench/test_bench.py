@@ -7,12 +7,14 @@ import numpy as np
 import puffer_il.bench._limits as yardstick
 import pytest
 
-from puffer_il.bench import cliffs, environment, limits, loops, measure, memory, networks, rows, speed, stages
+from puffer_il.bench import bf16, cliffs, environment, limits, loops, measure, memory, networks, rows, speed, stages
+from puffer_il.bench.against import Row
 from puffer_il.bench.measure import Effort
 from puffer_il.bench.peers import compare
 from puffer_il.bench.peers.run import Entry, EntryResult
 from puffer_il.bench.tables import TABLES, both, markdown, tables
 from puffer_il.cli import main
+from puffer_il.kernels import _kernels as kernels
 from puffer_il.learners.experiment import build, section_types
 from puffer_il.learners.registry import learner_names
 from puffer_il.native.catalogue import env_folders
@@ -208,6 +210,23 @@ def test_a_cliff_is_what_costs_much_and_is_not_told(monkeypatch, capsys):
     assert main(["bench", "cliffs", "--repeats", "1", "--seconds", "0"]) == 0
 
 
+@pytest.mark.skipif(not kernels.has_bf16(), reason="this processor has no instruction for bf16")
+def test_bfloat16_is_measured_beside_float32():
+    results = []
+    small = Row("small", "ppo", {"env.num_envs": 8, "train.num_steps": 16, "policy.hidden": [64, 64]})
+    bf16.beside_float32(results, [small], 2, 0.0, quiet)
+    found, = results
+    assert is_figure(found["speedup"]) and not found["error"] and found["keys"]["train.bf16"] == "on"
+    assert "| small |" in page_of(bf16=results)
+
+
+def test_bfloat16_is_not_measured_without_an_instruction_for_it(monkeypatch, capsys):
+    monkeypatch.setattr(bf16.kernels, "has_bf16", lambda: False)
+    assert "AVX512_BF16" in refused(capsys, "bench", "bf16")
+    for row in bf16.standard_rows():
+        build(row.algo, [("test", loops.tables(row.algo, row.keys | {"train.bf16": "on"}))])
+
+
 def test_every_turned_key_is_a_key_of_its_algorithm(tmp_path):
     for walk in cliffs.standard_walks(tmp_path):
         for turned in walk.turned.values():
@@ -361,7 +380,8 @@ def test_bad_input_is_one_line_before_anything_runs(arguments, said, monkeypatch
 def test_plans():
     assert speed.plan(None, False) == ("throughput", "memory")
     assert speed.plan("buffer", True) == ("buffer", "peers", "expert")
-    assert {*speed.plan("all", True), "cliffs", "mujoco", "locomotion"} == set(TABLES) - {"against"} == set(speed.STEPS)
+    alone = {"cliffs", "bf16", "mujoco", "locomotion"}
+    assert {*speed.plan("all", True), *alone} == set(TABLES) - {"against"} == set(speed.STEPS)
     assert {"stages", "buffer", "update", "peers", "expert"} <= set(speed.plan(None, True))
 
 

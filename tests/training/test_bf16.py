@@ -1,4 +1,4 @@
-"""train.bf16: rollouts and updates round alike; what a run says of it, where it is refused, how it goes on elsewhere."""
+"""train.bf16: rollouts and updates round alike; what runs say of it, where it is refused, how they go on."""
 
 from __future__ import annotations
 

@@ -30,7 +30,8 @@ from puffer_il.learners.common.cloning import (
     clone_spread,
     score_sequences,
 )
-from puffer_il.learners.common.demo_rows import DemoRows, DemoSequences, load_rows
+from puffer_il.learners.common.demo_rows import DemoRows, DemoSequences, Examples, load_rows
+from puffer_il.learners.common.graphed_cloning import graphed_cloning
 from puffer_il.learners.common.inputs import PASS_ROWS
 from puffer_il.learners.registry import register
 from puffer_il.nn import (
@@ -45,6 +46,7 @@ from puffer_il.nn import (
     fused,
     make_shift,
     masked_mean,
+    rarity,
     total,
 )
 
@@ -100,6 +102,7 @@ class BC(Learner):
                                   weight_decay=self.config.weight_decay, max_grad_norm=self.config.max_grad_norm)
         self.rng = np.random.default_rng(seed)
         self.shift = make_shift("bc.random_shift", self.config.random_shift, spec, seed)
+        self.graphed = graphed_cloning(config, self.policy, self.optimizer, self.shift, device, self.notices)
         self.epochs_without_gain, self.best_loss = 0, math.inf
         self.best_weights: dict[str, Tensor] = {}
         if demos is not None:
@@ -133,7 +136,8 @@ class BC(Learner):
         if isinstance(self.policy.dist, Flow):
             self.policy.dist.measure(self.train.chosen_actions(), self.train.chosen_counts())
         self.steps_per_update = len(self.train)
-        self.balance = _rarity(self.train, self.policy.dist) if self.config.class_balanced else None
+        self.balance = rarity(self.train.chosen_actions(), self.train.chosen_counts(),
+                              self.policy.dist.nvec) if self.config.class_balanced else None
         self.plain = self.config.loss == "nll" and not self.config.label_smoothing and self.balance is None
         self.loss = CloningLoss(self.config.ent_coef, self.config.label_smoothing, self.config.loss == "mse",
                                 None if self.balance is None else torch.cat(self.balance))
@@ -268,7 +272,12 @@ class BC(Learner):
         return type(data) is DemoRows
 
     def _step(self, index: Array) -> Tensor:
-        params, actions, weight, counts = self.train.evaluate(self.policy, index, self.shift)
+        stats = None if self.graphed is None else self.graphed(self._learn, self.train, index, self.balance or ())
+        return self._learn(self.train.evaluate(self.policy, index, self.shift)) if stats is None else stats
+
+    def _learn(self, examples: Examples) -> Tensor:
+        """A step on a minibatch; the means of negative log-likelihood and entropy, and the gradient's norm."""
+        params, actions, weight, counts = examples
         weight = None if type(self.train) is DemoRows else weight  # by which single rows were drawn
         objective, logprobs, entropy = self._losses(params, actions, weight, counts)
         mean_entropy = entropy.mean()
@@ -389,15 +398,3 @@ def _check(config: BCConfig, policy: PolicyConfig, demos: DemosConfig, spec: Env
     if not spec.action.discrete and (config.label_smoothing or config.class_balanced):
         key = "bc.class_balanced = true" if config.class_balanced else f"bc.label_smoothing = {config.label_smoothing}"
         raise InputError(f"{key}: {spec.name} has continuous actions, which have no classes; leave it out")
-
-
-def _rarity(data: DemoRows, dist: Any) -> list[Tensor]:
-    """Per dimension of discrete actions (n, dim) a weight for each choice: the inverse of its share, so that all which
-    occur weigh the same together and the mean over rows is 1."""
-    actions, counted = data.chosen_actions(), data.chosen_counts()
-    weights = []
-    for k, choices in enumerate(dist.nvec):
-        chosen = actions[:, k] if counted is None else actions[counted[:, k], k]
-        counts = torch.bincount(chosen.long(), minlength=choices).float()
-        weights.append(torch.where(counts > 0, len(chosen) / (counts * (counts > 0).sum()), 0))
-    return weights

@@ -4,6 +4,7 @@
         L = clipped surrogate − ent_coef · entropy + vf_coef · value loss (+ expert rows: mixins.py);  an Adam step
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,13 +19,14 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array, EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About, Learner
-from puffer_il.learners.common.cuda_graphs import GraphedStep
+from puffer_il.learners.common.cuda_graphs import Graphs, wanted
 from puffer_il.learners.common.mixins import ExpertRows
 from puffer_il.learners.common.value_scale import ValueScale
 from puffer_il.learners.registry import register
 from puffer_il.nn import FlatAdam, FusedPolicy, Policy, address, losses, obs_moments
+from puffer_il.nn.page_locked import page_locked
 from puffer_il.rollout.buffer import RolloutBuffer
-from puffer_il.rollout.tensors import Minibatch, rollout_on
+from puffer_il.rollout.tensors import DeviceRollout, Minibatch, rollout_on
 
 Step = Callable[[slice | Array, bool], Tensor]  # part of the rollout, whether it is whole environments → losses
 
@@ -70,15 +72,16 @@ class PPO(Learner):
         self.optimizer = FlatAdam(self.policy.parameters(), learning_rate=self.config.learning_rate, eps=1e-5,
                                   max_grad_norm=self.config.max_grad_norm)
         self.value_scale = ValueScale(self.policy.value_head) if self.config.norm_values else None
-        wanted = config.mix.expert_rows or config.mix.bc_coef or config.mix.expert_envs or config.mix.expert_envs_final
-        self.expert = ExpertRows(config.mix, demos, self.policy, self.optimizer, device) if wanted else None
-        self.compiled, graphs = config.train.compile, config.train.cuda_graphs
+        mix = config.mix
+        mixed = mix.expert_rows or mix.bc_coef or mix.expert_envs or mix.expert_envs_final
+        self.expert = ExpertRows(mix, demos, self.policy, self.optimizer, device) if mixed else None
+        self.compiled = config.train.compile
         self._loss_function = torch.compile(self._losses, dynamic=False) if self.compiled else self._losses
-        if self.expert and graphs:
+        if self.expert and config.train.cuda_graphs:
             raise InputError("train.cuda_graphs = true: a CUDA graph cannot hold demonstrated rows; set it to false, "
                              "or mix.expert_rows, mix.bc_coef and mix.expert_envs to 0")
-        graphed = graphs and device.type == "cuda" and self.policy.memory is None
-        self.minibatch_step = GraphedStep(self._torch_minibatch, self.optimizer) if graphed else self._torch_minibatch
+        graphed = wanted(config, device) and self.policy.memory is None
+        self.graphs = Graphs("PPO's minibatches", device, self.optimizer.changing, self.notices) if graphed else None
         self.rng = np.random.default_rng(seed)
         self.rollout_moments: tuple[Tensor, Tensor, float | Tensor] | None = None  # of this rollout, if known
 
@@ -135,7 +138,24 @@ class PPO(Learner):
         """The same in torch, for every policy and device; the losses' values stay on the device."""
         rollout = rollout_on(buffer, self.device)
         moments = torch.tensor(self._advantage_moments(buffer), dtype=torch.float32).to(self.device, non_blocking=True)
-        return lambda part, columns: self.minibatch_step(rollout.select(part, columns), moments)
+        if self.graphs is None:
+            return lambda part, columns: self._torch_minibatch(rollout.select(part, columns), moments)
+        return self._graphed_step(self.graphs, rollout, moments, not bool(buffer.valid.all()))
+
+    def _graphed_step(self, graphs: Graphs, rollout: DeviceRollout, moments: Tensor, weighted: bool) -> Step:
+        """The same as a CUDA graph, which gathers the rows itself."""
+        @functools.cache
+        def sources(columns: bool) -> list[Tensor]:
+            return rollout.sources(columns, weighted)
+
+        def step(part: slice | Array, columns: bool) -> Tensor:
+            def minibatch(index: Tensor, moments: Tensor) -> Tensor:
+                return self._torch_minibatch(rollout.gather(index, columns, weighted), moments)
+
+            index = page_locked(rollout.index(part, columns), self.device)
+            return graphs(minibatch, (index, moments), sources(columns), (columns, weighted))
+
+        return step
 
     def _losses(self, rows: Minibatch, moments: Tensor) -> tuple[Tensor, Tensor]:
         """The loss, and its parts for the report."""

@@ -10,12 +10,14 @@ from puffer_il.core.config import Config
 from puffer_il.core.spec import EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import About, Learner
+from puffer_il.learners.common.cuda_graphs import Graphs, wanted
 from puffer_il.learners.common.off_policy import STATS, STEPS_PER_UPDATE, SACConfig, make_engine
+from puffer_il.learners.common.transition_batches import GraphedUpdates
 from puffer_il.learners.registry import register
 from puffer_il.nn import Policy, obs_moments
 from puffer_il.rollout.buffer import RolloutBuffer
 from puffer_il.rollout.replay import ReplayBuffer, Transitions
-from puffer_il.rollout.tensors import rollout_on
+from puffer_il.rollout.tensors import allocator, rollout_on
 
 
 @register("sac")
@@ -34,7 +36,10 @@ class SAC(Learner):
         super().__init__(spec, demos, config, device, seed)
         self.policy = Policy(spec, config.policy).to(device)
         self.engine = make_engine(self.policy, self.config, config.policy.activation, device, seed)
-        self.replay = ReplayBuffer(spec, self.config.replay_size, seed)
+        if wanted(config, device):
+            graphs = Graphs("SAC's updates", device, self.engine.changing, self.notices)
+            self.engine.graphed = GraphedUpdates(graphs, self.policy, self.engine.shift)
+        self.replay = ReplayBuffer(spec, self.config.replay_size, seed, allocate=allocator(device))
         self.updates = self.config.updates  # that the last rollout calls for
 
     def update(self, buffer: RolloutBuffer, progress: float) -> Metrics:

@@ -6,7 +6,14 @@ from puffer_il.nn.flow import Flow
 from puffer_il.nn.fused import FusedMLP, Layers, address
 from puffer_il.nn.fused_policy import FusedPolicy, tell_size
 from puffer_il.nn.heads import Head
-from puffer_il.nn.losses import bernoulli_entropy, categorical_loss, discriminator_loss, gradient_penalty, masked_mean
+from puffer_il.nn.losses import (
+    bernoulli_entropy,
+    categorical_loss,
+    discriminator_loss,
+    gradient_penalty,
+    masked_mean,
+    rarity,
+)
 from puffer_il.nn.mixture import Mixture
 from puffer_il.nn.networks import ACTIVATIONS, Encoder, Tanh, mlp
 from puffer_il.nn.numpy_policy import NumpyActorCritic, NumpyPolicy

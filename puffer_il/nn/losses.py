@@ -47,6 +47,17 @@ def categorical_loss(logits: Tensor, actions: Tensor, nvec: Sequence[int], kind:
     return total
 
 
+def rarity(actions: Tensor, counts: Tensor | None, nvec: Sequence[int]) -> list[Tensor]:
+    """Per dimension of discrete actions (n, len(nvec)) a weight for each choice: the inverse of its share, so that all
+    which occur weigh the same together and the mean over rows is 1. `counts` as of `categorical_loss`."""
+    weights = []
+    for k, choices in enumerate(nvec):
+        chosen = actions[:, k] if counts is None else actions[counts[:, k], k]
+        found = torch.bincount(chosen.long(), minlength=choices).float()
+        weights.append(torch.where(found > 0, len(chosen) / (found * (found > 0).sum()), 0))
+    return weights
+
+
 def ppo_policy_loss(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, clip_coef: float,
                     weight: Tensor | None = None) -> Tensor:
     """Clipped surrogate (Schulman et al. 2017, arXiv:1707.06347, eq. 7), to be minimised.

@@ -10,6 +10,7 @@ from puffer_il.core.actions import first_of
 from puffer_il.core.config import PolicyConfig
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array, EnvSpec
+from puffer_il.nn import sequences
 from puffer_il.nn.chunks import Chunks, chunked
 from puffer_il.nn.distributions import Noise
 from puffer_il.nn.flow import Flow
@@ -218,7 +219,10 @@ class Policy(nn.Module):
         features = seen.reshape(steps, m, -1)
         if (done := unroll(self.memory, features, state, episode_starts)) is not None:
             return torch.cat((done[0], *allowed), 1), done[1]
-        keep = None if episode_starts is None else 1 - episode_starts.float().unsqueeze(-1)
+        if sequences.in_one_call(features):
+            hidden, state = sequences.run(self.memory, features, state, episode_starts)
+            return torch.cat((hidden, *allowed), 1), state
+        keep = None if episode_starts is None else 1 - episode_starts.to(state).unsqueeze(-1)
         outputs = []
         for t in range(steps):
             state = self._remember(features[t], state if keep is None else state * keep[t])

@@ -30,11 +30,19 @@ class RandomShift:
 
     def __call__(self, rows: Tensor, each: int = 1) -> Tensor:
         """Raw rows (n, *obs_shape) → the same, shifted; `each` so many that follow one another move alike."""
+        return self.move(rows, self.draw(len(rows) // each).to(rows.device), each)
+
+    def draw(self, count: int) -> Tensor:
+        """(pictures of a row, 2, count) int64 on the CPU: how far each picture moves, down and to the right."""
+        return torch.stack([torch.randint(-self.pixels, self.pixels + 1, (2, count), generator=self.generator)
+                            for _ in self.images])
+
+    def move(self, rows: Tensor, moves: Tensor, each: int = 1) -> Tensor:
+        """The rows, moved as `draw` has said, on their device."""
         count = len(rows)
         flat = rows.reshape(count, -1).view(torch.uint8).clone()
-        for field in self.images:
-            moved = torch.randint(-self.pixels, self.pixels + 1, (2, count // each), generator=self.generator)
-            down, right = moved.to(rows.device).repeat_interleave(each, 1)
+        for field, moved in zip(self.images, moves, strict=True):
+            down, right = moved.repeat_interleave(each, 1)
             pictures = flat[:, field.offset:field.end].reshape(count, *field.shape)
             pictures = pictures if field.channels_last else pictures.permute(0, 2, 3, 1)
             height, width = pictures.shape[1:3]

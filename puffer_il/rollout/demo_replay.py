@@ -12,7 +12,7 @@ from puffer_il.core.spec import Array, EnvSpec
 from puffer_il.demos import spread
 from puffer_il.demos.dataset import Demos
 from puffer_il.demos.rows import Successors, take
-from puffer_il.rollout.replay import Transitions, allocate
+from puffer_il.rollout.replay import Transitions, allocated
 
 
 class DemoReplay:
@@ -42,7 +42,7 @@ class DemoReplay:
     def sample(self, *lead: int) -> Transitions:
         """Rows (*lead, …) drawn with replacement. They are staged: good until the next call."""
         if self._staged is None or self._staged.rewards.shape != lead:
-            self._staged = allocate(self.spec, lead)
+            self._staged = allocated(self.spec, lead)
             self._index = np.empty(self._staged.rewards.size, np.int64)
         rows, demos, index = self._staged, self._demos, self._index
         kernels.draw(self.generator, len(self), index)

@@ -3,6 +3,7 @@
 This file allocates and checks; the kernels in _replay.pyx, and `gather` of the rollout's, copy.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -38,17 +39,19 @@ FIELDS = tuple(field.name for field in fields(Transitions))
 
 
 class ReplayBuffer:
-    """The last `capacity` transitions. `seed` and `stream` decide which of them are drawn.
+    """The last `capacity` transitions. `seed` and `stream` decide which of them are drawn, into arrays that
+    `allocate(shape, dtype)` makes, zeroed.
 
     `rows` holds the arrays (capacity, …) in the order of arrival, a ring; the first `len(self)` rows are filled.
     """
 
-    def __init__(self, spec: EnvSpec, capacity: int, seed: int, stream: int = 0) -> None:
+    def __init__(self, spec: EnvSpec, capacity: int, seed: int, stream: int = 0,
+                 allocate: Callable[..., Array] = np.zeros) -> None:
         if not 0 < capacity < MOST_ROWS:
             raise ValueError(f"a replay of {capacity} rows: give 1 to {MOST_ROWS - 1}")
-        self.spec, self.capacity, self.stored = spec, capacity, 0
+        self.spec, self.capacity, self.stored, self._allocate = spec, capacity, 0, allocate
         self.generator = kernels.Generator(seed, stream)
-        self.rows = allocate(spec, (capacity,))
+        self.rows = allocated(spec, (capacity,))
         self._bytes = _as_bytes(self.rows)
         self._steps = tuple(array[None] for array in self._bytes)  # for `gather`: rows of a single step
         self._index = np.empty(0, np.int64)
@@ -88,7 +91,7 @@ class ReplayBuffer:
         if not self.stored:
             raise ValueError("the replay is empty; append rows before drawing from it")
         if self._staged is None or self._staged[0].rewards.shape != lead:
-            rows = allocate(self.spec, lead)
+            rows = allocated(self.spec, lead, self._allocate)
             self._staged = rows, tuple(array[None] for array in _as_bytes(rows, len(lead)))
             self._index = np.empty(rows.rewards.size, np.int64)
         rows, targets = self._staged
@@ -121,11 +124,11 @@ def joined(first: Transitions, second: Transitions) -> Transitions:
     return Transitions(*(np.concatenate((getattr(first, name), getattr(second, name)), 1) for name in FIELDS))
 
 
-def allocate(spec: EnvSpec, lead: tuple[int, ...]) -> Transitions:
+def allocated(spec: EnvSpec, lead: tuple[int, ...], allocate: Callable[..., Array] = np.zeros) -> Transitions:
     """Rows (*lead, …) of zeros."""
-    return Transitions(np.zeros((*lead, *spec.obs_shape), spec.obs_dtype),
-                       np.zeros((*lead, spec.action.dim), spec.action.dtype), np.zeros(lead, np.float32),
-                       np.zeros((*lead, *spec.obs_shape), spec.obs_dtype), np.zeros(lead, np.bool_))
+    return Transitions(allocate((*lead, *spec.obs_shape), spec.obs_dtype),
+                       allocate((*lead, spec.action.dim), spec.action.dtype), allocate(lead, np.float32),
+                       allocate((*lead, *spec.obs_shape), spec.obs_dtype), allocate(lead, np.bool_))
 
 
 def _as_bytes(rows: Transitions, axes: int = 1) -> tuple[Array, ...]:

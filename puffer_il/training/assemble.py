@@ -25,7 +25,8 @@ from puffer_il.rollout.episode_limit import with_limit
 from puffer_il.rollout.evaluate import make_eval_vec
 from puffer_il.rollout.labeller import Labeller
 from puffer_il.rollout.slices import ExpertSlice
-from puffer_il.training.process import allocator, choose_device, set_threads
+from puffer_il.rollout.tensors import allocator
+from puffer_il.training.process import choose_device, set_threads
 from puffer_il.training.resolve_actor import PERSON, RANDOM, SCRIPT, MakePerson, asks_person, resolve_actor
 from puffer_il.vector.make import Creator, find_creator
 from puffer_il.vector.model import model_of

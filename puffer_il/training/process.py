@@ -1,4 +1,4 @@
-"""The process of a run: its device and threads, the signals that end it, its age, and memory that a GPU can read."""
+"""The process of a run: its device and threads, the signals that end it, and its age."""
 
 import os
 import signal
@@ -9,7 +9,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import torch
 
@@ -160,14 +159,3 @@ def reachable() -> Iterator[Interrupts]:
         yield reached
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def allocator(device: torch.device) -> Any:
-    """Zeroed arrays; page-locked where the learner is on a GPU, so that copies need not wait."""
-    if device.type == "cpu":
-        return np.zeros
-
-    def pinned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        return torch.zeros(shape, dtype=torch.from_numpy(np.zeros(0, dtype)).dtype, pin_memory=True).numpy()
-
-    return pinned

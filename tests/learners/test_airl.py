@@ -14,7 +14,7 @@ from puffer_il.learners.airl import AIRL, AIRLConfig, Shaped, Steps
 from puffer_il.learners.experiment import build
 from puffer_il.nn.losses import bce_discriminator_loss, gradient_penalty
 from tests.support.mdps import discounted_occupancy, ring, soft_optimal
-from tests.support.rollouts import SPEC, make_buffer, sign_demos
+from tests.support.rollouts import SPEC, expert_rows, make_buffer, policy_rows, sign_demos
 
 CPU, GAMMA = torch.device("cpu"), 0.9
 
@@ -228,7 +228,7 @@ def test_old_rows_keep_their_own_log_pi():
     flat = make_buffer(seed=2).flat()
     steps = Steps(*(torch.from_numpy(x) for x in (flat.actions, flat.obs, flat.terminations, flat.logprobs)))
     learner.policy_absorbing = 0.0
-    rows = learner._policy_rows(torch.from_numpy(flat.obs), steps, None)
+    rows = policy_rows(learner, torch.from_numpy(flat.obs), steps)
     assert (rows[:, -1] == -77).all()
 
 
@@ -239,7 +239,7 @@ def test_old_rows_stand_before_and_behind_the_new_ones():
     flat = make_buffer(seed=2).flat()
     steps = Steps(*(torch.from_numpy(x) for x in (flat.actions, flat.obs, flat.terminations, flat.logprobs)))
     learner.policy_absorbing = 0.0
-    old = learner._policy_rows(torch.from_numpy(flat.obs), steps, None)[:, -1] == -77
+    old = policy_rows(learner, torch.from_numpy(flat.obs), steps)[:, -1] == -77
     assert old.tolist() == [True] * 11 + [False] * 41 + [True] * 12  # 23 of 64
 
 
@@ -253,7 +253,7 @@ def test_demonstrated_rows_carry_the_present_policys_log_pi(batch):
         learner.generator.manual_seed(3)
         index = learner.draw_expert(batch)
         learner.generator.manual_seed(3)
-        rows = learner._expert_rows()
+        rows = expert_rows(learner)
         with torch.no_grad():
             expected = learner.policy.dist.log_prob_executed(learner.policy.action_params(learner.demo_obs[index]),
                                                              learner.demo_paired.actions[index])

@@ -9,7 +9,7 @@ import torch
 
 from puffer_il.learners.amp import AMP
 from puffer_il.learners.experiment import build
-from tests.support.rollouts import SPEC, make_buffer, sign_demos
+from tests.support.rollouts import SPEC, expert_rows, make_buffer, sign_demos
 
 CPU = torch.device("cpu")
 
@@ -57,7 +57,7 @@ def test_the_penalty_flattens_the_discriminator_on_demonstrations():
     for coef in (0.0, 2.5):
         learner = make(disc_updates=200, disc_learning_rate=1e-2, gp_coef=coef)
         learner.relabel(make_buffer())
-        rows = learner._expert_rows().requires_grad_()
+        rows = expert_rows(learner).requires_grad_()
         gradient, = torch.autograd.grad(learner.discriminator(rows).sum(), rows)
         norms.append(float(gradient.square().sum(1).mean()))
     assert norms[1] < 0.5 * norms[0]

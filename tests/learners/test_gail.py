@@ -12,7 +12,7 @@ from puffer_il.core.errors import InputError
 from puffer_il.learners.common.absorbing import SCORES
 from puffer_il.learners.experiment import build
 from puffer_il.learners.gail import GAIL
-from tests.support.rollouts import SPEC, make_buffer, sign_demos
+from tests.support.rollouts import SPEC, expert_rows, make_buffer, policy_rows, sign_demos
 
 CPU = torch.device("cpu")
 
@@ -69,14 +69,14 @@ def test_a_critic_learns_the_absorbing_state_from_rows_of_their_discounted_share
     learner = make(loss="wasserstein")
     # 4 of 40 rows end, and each end is followed by 1 / (1 − 0.9) = 10 absorbing steps.
     assert learner.demo_absorbing == pytest.approx(40 / 80)
-    rows = learner._expert_rows()
+    rows = expert_rows(learner)
     flagged = rows[:, -1] == 1
     assert flagged.float().mean() == 0.5
     assert (rows[flagged][:, :-1] == 0).all()
     assert make(sign_demos(terminated=False), loss="wasserstein").demo_absorbing == 0
     learner.policy_absorbing = 0.25
     flat = make_buffer().flat()
-    rows = learner._policy_rows(torch.from_numpy(flat.obs), torch.from_numpy(flat.actions), None)
+    rows = policy_rows(learner, torch.from_numpy(flat.obs), torch.from_numpy(flat.actions))
     assert (rows[:, -1] == 1).float().mean() == 0.25
 
 
@@ -89,7 +89,7 @@ def test_no_row_is_absorbing_where_a_formula_gives_the_score(loss):
     policy = (ends + 0.5) * 10 / ((ends + 0.5) * 10 + buffer.rewards.size)
     assert (learner.demo_absorbing, learner.policy_absorbing) == pytest.approx((demo, policy)) and demo != policy
     flat = buffer.flat()
-    for rows in (learner._expert_rows(), learner._policy_rows(*map(torch.from_numpy, (flat.obs, flat.actions)), None)):
+    for rows in (expert_rows(learner), policy_rows(learner, *map(torch.from_numpy, (flat.obs, flat.actions)))):
         assert not rows[:, -1].any()
     score = np.log(demo / policy) if loss == "bce" else (demo - policy) / (demo + policy)
     assert metrics["disc/absorbing_reward"] == pytest.approx(score, rel=1e-5)
@@ -153,16 +153,16 @@ def test_the_reward_has_the_form_of_its_loss_unless_another_is_asked_for(loss, f
 
 def test_the_discriminators_batch_is_half_the_rollout_unless_it_is_set():
     learner = make(disc_batch_size=0)
-    assert len(learner._expert_rows()) == 4096  # of a rollout that is not there yet
+    assert len(expert_rows(learner)) == 4096  # of a rollout that is not there yet
     for num_steps, num_envs, expected in ((8, 6, 24), (1, 2, 2), (200, 50, 4096)):
         buffer = make_buffer(num_steps, num_envs)
         learner.relabel(buffer)
         flat = buffer.flat()
-        policy = learner._policy_rows(torch.from_numpy(flat.obs), torch.from_numpy(flat.actions), None)
-        assert len(learner._expert_rows()) == len(policy) == expected
+        policy = policy_rows(learner, torch.from_numpy(flat.obs), torch.from_numpy(flat.actions))
+        assert len(expert_rows(learner)) == len(policy) == expected
     asked = make(disc_batch_size=10)
     asked.relabel(make_buffer())
-    assert len(asked._expert_rows()) == 10
+    assert len(expert_rows(asked)) == 10
 
 
 def test_the_discriminator_tells_the_expert_from_the_policy():
@@ -244,7 +244,7 @@ def test_old_policies_stay_in_the_batches():
     assert len(learner.replay) > 0
     learner.replay.obs[:] = 77.0
     flat = make_buffer(seed=2).flat()
-    rows = learner._policy_rows(torch.from_numpy(flat.obs), torch.from_numpy(flat.actions), None)
+    rows = policy_rows(learner, torch.from_numpy(flat.obs), torch.from_numpy(flat.actions))
     assert (rows[:, 0] == 10).float().mean() == 0.5  # normalised and clipped
 
 
@@ -266,7 +266,7 @@ def test_demonstrations_without_weight_are_never_shown_to_the_discriminator():
     weights = np.repeat(np.float32([0, 0, 1, 3]), 10)
     learner = make(replace(sign_demos(terminated=False), weights=weights), disc_batch_size=4000)
     every = learner.discriminator.rows(learner.demo_obs, learner.demo_paired)
-    shown = (learner._expert_rows()[:, None] == every[None]).all(2).float().mean(0).reshape(4, 10).sum(1)
+    shown = (expert_rows(learner)[:, None] == every[None]).all(2).float().mean(0).reshape(4, 10).sum(1)
     assert shown[:2].tolist() == [0, 0]
     np.testing.assert_allclose(shown[2:], [0.25, 0.75], atol=0.03)
 

@@ -7,7 +7,7 @@ import torch
 
 from puffer_il.learners.experiment import build
 from puffer_il.learners.mm import MM
-from tests.support.rollouts import SPEC, make_buffer, sign_demos
+from tests.support.rollouts import SPEC, expert_rows, make_buffer, sign_demos
 
 CPU = torch.device("cpu")
 
@@ -55,7 +55,7 @@ def test_a_constant_of_the_critic_changes_no_advantage():
 def test_the_slope_stays_at_the_target_however_long_the_critic_learns():
     learner, buffer = make(disc_updates=300, disc_learning_rate=1e-2, gp_target=0.4, disc_ent_coef=0.0), make_buffer()
     learner.relabel(buffer)
-    rows = learner._expert_rows().requires_grad_()
+    rows = expert_rows(learner).requires_grad_()
     gradient, = torch.autograd.grad(learner.discriminator(rows).sum(), rows)
     norm = gradient.norm(dim=1).mean()
     assert 0.2 < norm < 0.6

@@ -17,6 +17,7 @@ from puffer_il.learners.common.adversarial import DISC_METRICS
 from puffer_il.learners.common.discriminator import Logit, discriminator_gradients
 from puffer_il.learners.experiment import build
 from puffer_il.learners.gail import GAIL
+from tests.support.rollouts import expert_rows
 
 CPU = torch.device("cpu")
 ACTIONS = {
@@ -82,7 +83,7 @@ def by_the_kernels(cfg: Any, logit: Logit, expert: Tensor, policy: Tensor, mix: 
 
 
 def check_that_torch_steps(learner: GAIL | AIRL, paired: Any) -> None:
-    rows = learner._expert_rows()
+    rows = expert_rows(learner)
     keys: dict[str, Any] = {"loss": "bce", "label_smoothing": 0.0, "ent_coef": 0.0, "gp_coef": 0.0,
                             "gp_kind": "interpolated", "gp_target": 1.0}
     assert discriminator_gradients(learner.discriminator.logit(), rows, rows, mix=None, **keys) is None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from torch import Tensor
 
 from puffer_il.core.spec import ActionSpec, EnvSpec
 from puffer_il.demos.dataset import Demos
@@ -19,6 +22,16 @@ def sign_demos(n: int = 40, terminated: bool = True) -> Demos:
     none = np.zeros(n, bool)
     return Demos(obs, (obs[:, :1] > 0).astype(np.int32), np.roll(obs, -1, 0), ends if terminated else none,
                  none if terminated else ends, np.arange(0, n, 10), np.ones(n, np.float32))
+
+
+def expert_rows(learner: Any) -> Tensor:
+    """What an adversarial learner's next update shows the discriminator of the demonstrations."""
+    return learner._expert_rows(learner._draw_rows(1, None))
+
+
+def policy_rows(learner: Any, obs: Tensor, paired: Any) -> Tensor:
+    """And of a rollout of these rows."""
+    return learner._policy_rows(obs, paired, learner._draw_rows(len(obs), None))
 
 
 def make_buffer(num_steps: int = 8, num_envs: int = 6, invalid: bool = False, seed: int = 1,

@@ -1,13 +1,11 @@
-"""Threads, signals and memory of a run's process."""
+"""Signals of a run's process."""
 
 import os
 import signal
 
-import numpy as np
 import pytest
-import torch
 
-from puffer_il.training.process import allocator, choose_device, interruptible
+from puffer_il.training.process import interruptible
 
 
 def test_one_signal_is_noted_and_the_second_interrupts():
@@ -15,12 +13,6 @@ def test_one_signal_is_noted_and_the_second_interrupts():
         os.kill(os.getpid(), signal.SIGTERM)
         assert received == [signal.SIGTERM]
         os.kill(os.getpid(), signal.SIGINT)
-
-
-def test_memory_is_zeroed_and_of_the_dtype_asked_for():
-    array = allocator(torch.device("cpu"))((2, 3), np.uint8)
-    assert array.dtype == np.uint8 and not array.any()
-    assert choose_device("cpu").type == "cpu"
 
 
 def test_a_program_that_nohup_started_does_not_hear_that_the_terminal_is_gone_but_stops_when_told():

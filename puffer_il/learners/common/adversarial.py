@@ -14,8 +14,9 @@ The learners of this kind (gail and its kin) are a config each and the choice of
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,6 +25,7 @@ from puffer_il.core.errors import InputError
 from puffer_il.core.spec import EnvSpec, Metrics
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.common.absorbing import SCORES, UNSEEN, absorbing_share
+from puffer_il.learners.common.cuda_graphs import Graphs, wanted
 from puffer_il.learners.common.demo_rows import RowSampler, StoredOnce, moments_of, on_device, successors_on
 from puffer_il.learners.common.discriminator import Discriminator, discriminator_gradients
 from puffer_il.learners.common.inputs import PASS_ROWS, paired_with
@@ -32,6 +34,7 @@ from puffer_il.learners.common.ppo_on_reward import PPOOnReward, valid_rows
 from puffer_il.learners.common.rewards import AUTO, FORMS, REWARDS, SURVIVAL_BIAS, RewardScale, reward_from_logits
 from puffer_il.learners.common.row_ring import RowRing, parts_of
 from puffer_il.nn import FlatAdam, Policy, bernoulli_entropy, discriminator_loss, gradient_penalty, obs_moments
+from puffer_il.nn.page_locked import page_locked
 from puffer_il.rollout.buffer import RolloutBuffer
 from puffer_il.rollout.tensors import rollout_on
 
@@ -97,6 +100,19 @@ DISC_METRICS = ("disc/loss", "disc/accuracy_expert", "disc/accuracy_policy", "di
 ACCURACIES = DISC_METRICS[1:3]
 
 
+class Draw(NamedTuple):
+    """The rows of one update of the discriminator: numbers (n,) int64 of demonstrated rows and of the rollout's, (k,)
+    of those of the replay that take the place of some of the latter, None for none; `mix` (n,) the expert's shares in
+    the points of an interpolated penalty, None without one; and how many rows of either side give way to absorbing
+    ones, two numbers or a tensor (2,) int64."""
+
+    expert: Tensor
+    policy: Tensor
+    old: Tensor | None
+    mix: Tensor | None
+    absorbing: Any
+
+
 def _form(name: str, cfg: RewardNetworkConfig) -> str:
     """Of the learned reward. InputError where the loss has no use for what was asked for."""
     if cfg.reward not in (AUTO, *FORMS[cfg.loss]):
@@ -120,6 +136,11 @@ def executed_logprobs(policy: Policy, rollout: Any) -> Tensor:
     for part in index.split(PASS_ROWS):
         logprobs[part] = policy.dist.log_prob_executed(policy.action_params(obs[part]), actions[part])
     return logprobs
+
+
+def _like(paired: Any, parts: list[Any]) -> Any:
+    """What observations are paired with, made of other parts: as row_ring.parts_of takes it apart."""
+    return type(paired)(*parts) if isinstance(paired, tuple) else parts[0] if parts else None
 
 
 class Adversarial(PPOOnReward):
@@ -156,6 +177,8 @@ class Adversarial(PPOOnReward):
         self.replay = RowRing(self.config.replay_size, self.replay_keep, *like, self.replay_even)
         self.demo_moments = moments_of(self.discriminator.flatten, demos.obs, self.demo_obs)
         self.learns_end = self.end_in_rows or self.config.loss not in SCORES
+        self.graphs = Graphs("the discriminator's updates", device, self._changing, self.notices) if wanted(
+            config, device) else None
         counts = demos.episode_weights / demos.episode_weights.mean()  # UNSEEN is one of many episodes
         # Not by BLAS, whose sums of many episodes depend on its threads.
         self.demo_absorbing = self._absorbing_share((counts * demos.terminated).sum(),
@@ -167,6 +190,8 @@ class Adversarial(PPOOnReward):
         flat = buffer.flat()
         rollout = rollout_on(buffer, self.device)
         obs, paired = rollout["obs"].flatten(0, 1), self._paired(rollout)
+        if self.graphs is not None:
+            paired = _like(paired, self.graphs.hold(parts_of(paired)))
         valid = valid_rows(buffer, self.device)
         num_valid = len(obs) if valid is None else len(valid)
         counted = None if valid is None else torch.from_numpy(flat.valid).to(self.device, non_blocking=True)
@@ -205,19 +230,42 @@ class Adversarial(PPOOnReward):
 
     def _update_discriminator(self, obs: Tensor, paired: Tensor | None, valid: Tensor | None) -> Tensor:
         """One AdamW step on equally many expert and policy rows; what DISC_METRICS names, still on the device."""
-        cfg = self.config
-        expert, policy = self._expert_rows(), self._policy_rows(obs, paired, valid)
+        draw = self._draw_rows(len(obs), valid)
+        if self.graphs is None:
+            return self._step(obs, paired, draw)
+        counts = page_locked(np.array(draw.absorbing), self.device) if self.learns_end else None
+        sources = (self.demo_obs, *parts_of(self.demo_paired), obs, *parts_of(paired), *self.replay.tensors)
+        return self.graphs(lambda *own: self._step(obs, paired, Draw(*own)), (*draw[:-1], counts), sources)
+
+    def _draw_rows(self, rows: int, valid: Tensor | None) -> Draw:
+        """Of an update, from a rollout of so many rows."""
+        cfg, expert = self.config, self._drawn_demos()
+        policy = self._draw(rows if valid is None else len(valid), self.batch_size)
+        policy = policy if valid is None else valid[policy]
+        count = round(cfg.replay_share * len(policy)) if len(self.replay) else 0
+        old = self._draw(len(self.replay), count) if count else None
         mix = None
         if cfg.gp_coef and cfg.gp_kind == "interpolated":
             mix = torch.rand(len(expert), generator=self.generator, device=self.device)
+        shares = (self.demo_absorbing, self.policy_absorbing)
+        return Draw(expert, policy, old, mix, [round(share * self.batch_size) for share in shares])
+
+    def _step(self, obs: Tensor, paired: Any, draw: Draw) -> Tensor:
+        """The update on these rows."""
+        cfg = self.config
+        expert, policy = self._expert_rows(draw), self._policy_rows(obs, paired, draw)
         stats = discriminator_gradients(self.discriminator.logit(), expert, policy, loss=cfg.loss,
                                         label_smoothing=cfg.label_smoothing, ent_coef=cfg.disc_ent_coef,
-                                        gp_coef=cfg.gp_coef, gp_kind=cfg.gp_kind, gp_target=cfg.gp_target, mix=mix)
+                                        gp_coef=cfg.gp_coef, gp_kind=cfg.gp_kind, gp_target=cfg.gp_target, mix=draw.mix)
         if stats is None:
-            stats = self._gradients_in_torch(expert, policy, mix)
+            stats = self._gradients_in_torch(expert, policy, draw.mix)
         self._add_gradients(expert, policy)
         self.optimizer.step()
         return stats
+
+    def _changing(self) -> list[Tensor]:
+        """All that an update changes."""
+        return [*self.optimizer.changing(), *self.discriminator.buffers()]  # a spectral norm keeps its vectors there
 
     def _add_gradients(self, expert: Tensor, policy: Tensor) -> None:
         """What a learner of this kind adds to the gradients of an update, which stand in the parameters' `.grad`."""
@@ -245,34 +293,36 @@ class Adversarial(PPOOnReward):
 
     def demos_at(self, index: Tensor) -> tuple[Tensor, Any]:
         """The demonstrated rows `index` (k,), and what they are paired with."""
-        paired, obs = self.demo_paired, self.demo_obs.index_select(0, index)
-        parts = [one.index_select(0, index) for one in parts_of(paired)]
-        return obs, type(paired)(*parts) if isinstance(paired, tuple) else parts[0] if parts else None
+        obs = self.demo_obs.index_select(0, index)
+        return obs, _like(self.demo_paired, [one.index_select(0, index) for one in parts_of(self.demo_paired)])
 
-    def _expert_rows(self) -> Tensor:
-        index = self._drawn_demos()
-        given = self.demos_at(index) if self.stored_once else (self.demo_obs, self.demo_paired, index)
-        return self._with_absorbing(self.discriminator.rows(*given), self.demo_absorbing)
+    def _expert_rows(self, draw: Draw) -> Tensor:
+        given = (self.demos_at(draw.expert) if self.stored_once else
+                 (self.demo_obs, self.demo_paired, draw.expert))
+        return self._with_absorbing(self.discriminator.rows(*given), draw.absorbing, 0)
 
-    def _policy_rows(self, obs: Tensor, paired: Tensor | None, valid: Tensor | None) -> Tensor:
-        index = self._draw(len(obs) if valid is None else len(valid), self.batch_size)
-        index = index if valid is None else valid[index]
-        old = round(self.config.replay_share * len(index)) if len(self.replay) else 0
-        if not old:
-            return self._with_absorbing(self.discriminator.rows(obs, paired, index), self.policy_absorbing)
+    def _policy_rows(self, obs: Tensor, paired: Any, draw: Draw) -> Tensor:
+        index = draw.policy
+        if draw.old is None:
+            return self._with_absorbing(self.discriminator.rows(obs, paired, index), draw.absorbing, 1)
         # Old rows before and behind: which give way to absorbing ones must not depend on their age.
-        after, before = self._draw(len(self.replay), old).split((old - old // 2, old // 2))
+        old = len(draw.old)
+        after, before = draw.old.split((old - old // 2, old // 2))
         rows = torch.empty(len(index), self.discriminator.width, device=self.device)
         parts = rows.split((len(before), len(index) - old, len(after)))
         self.discriminator.rows(obs, paired, index[old:], parts[1])
         for part, chosen in ((parts[0], before), (parts[2], after)):
             self.discriminator.rows(self.replay.obs, self.replay.paired, chosen, part)
-        return self._with_absorbing(rows, self.policy_absorbing)
+        return self._with_absorbing(rows, draw.absorbing, 1)
 
-    def _with_absorbing(self, rows: Tensor, share: float) -> Tensor:
+    def _with_absorbing(self, rows: Tensor, counts: Any, side: int) -> Tensor:
         """The first rows become absorbing ones, as many as their share of an endless trajectory, if D learns it so."""
-        count = round(share * len(rows)) if self.learns_end else 0
-        rows[:count] = self.discriminator.absorbing_rows(1)
+        if not self.learns_end:
+            return rows
+        if isinstance(counts, Tensor):  # which other rollouts change in a graph
+            first = torch.arange(len(rows), device=rows.device) < counts[side]
+            return torch.where(first.unsqueeze(1), self.discriminator.absorbing_rows(1), rows)
+        rows[:counts[side]] = self.discriminator.absorbing_rows(1)
         return rows
 
     def _absorbing_share(self, terminations: float, rows: float) -> float:

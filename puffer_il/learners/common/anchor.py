@@ -37,6 +37,6 @@ class Anchor(Stateful):
             wanted = self.origin.params(self.origin.encoder.encode(obs))
         distance = policy.dist.divergence(params, self.origin.dist, wanted).mean()
         cost = self.log_price.exp() * distance
-        self.distance = distance.detach()
-        self.log_price = (self.log_price + RATE * (self.distance / self.bound - 1).clamp(-1, 1)).clamp(LEAST, MOST)
+        self.distance.copy_(distance.detach())
+        self.log_price.add_(RATE * (self.distance / self.bound - 1).clamp(-1, 1)).clamp_(LEAST, MOST)
         return cost

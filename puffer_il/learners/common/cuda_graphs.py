@@ -1,60 +1,126 @@
-"""CUDA graphs: a whole step of the learner, recorded once and replayed without Python."""
+"""CUDA graphs: a whole step of a learner, recorded once and replayed without Python.
 
-from collections.abc import Callable
-from dataclasses import fields, replace
+A graph reads and writes memory, not tensors: everything that a step needs must lie where it lay when it was recorded.
+So minibatches are not copied into a graph: it is given which rows it is to read, and reads them where they lie.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from puffer_il.nn.optim import FlatAdam
-from puffer_il.rollout.tensors import Minibatch
+from puffer_il.core.config import Config
 
 WARM_UPS = 3  # runs before recording, in which libraries allocate and choose their kernels
+MOST_GRAPHS = 16  # that are kept; the one that was recorded first makes way
 
-Step = Callable[[Minibatch, Tensor], Tensor]
+Step = Callable[..., Tensor]
+Tensors = Sequence[Tensor | None]
+Key = tuple[object, ...]
 
 
-class GraphedStep:
-    """`step(minibatch, moments)` as a graph for each shape of minibatch that it meets.
+def wanted(config: Config, device: torch.device) -> bool:
+    """True if this run's learners are to replay their updates."""
+    return config.train.cuda_graphs and device.type == "cuda"
 
-    Inputs are copied into memory of the graph's own. The optimiser's step is part of the graph; its state is put back
-    after the runs that recording takes.
+
+class Graphs:
+    """The steps of one kind, a graph for each way in which they differ.
+
+    name       what the steps are, for the user: "PPO's minibatches"
+    changing   gives the tensors that a step changes; they are put back after the runs that recording takes
+    notices    where the user is told, once, if a step cannot be recorded; then all run without graphs
     """
 
-    def __init__(self, step: Step, optimizer: FlatAdam) -> None:
-        self.step, self.optimizer = step, optimizer
-        self.recorded: dict[tuple, tuple[torch.cuda.CUDAGraph, Minibatch, Tensor, Tensor]] = {}
+    def __init__(self, name: str, device: torch.device, changing: Callable[[], Sequence[Tensor]],
+                 notices: list[str]) -> None:
+        self.name, self.device, self.changing, self.notices = name, device, changing, notices
+        self.recorded: dict[Key, tuple[torch.cuda.CUDAGraph, list[Tensor | None], Tensor, Tensors]] = {}
+        self.refused = False
+        self._met: set[Key] = set()
+        self._held: list[Tensor] = []
+        self._pool: Any = None
 
-    def __call__(self, batch: Minibatch, moments: Tensor) -> Tensor:
-        key = tuple(None if t is None else (tuple(t.shape), t.dtype) for t in _tensors(batch))
+    def __call__(self, step: Step, inputs: Tensors, sources: Tensors = (), options: Key = ()) -> Tensor:
+        """What `step(*inputs)` gives, one tensor.
+
+        inputs   small tensors that are others in each call, such as row numbers, on the device or in page-locked
+                 memory: they are copied to the graph's own, and `step` is always given tensors on the device
+        sources  what the step reads where it lies; elsewhere, or of another shape, is another graph
+        options  what else decides which operations the step consists of
+        """
+        key = (options, tuple(map(_kind, inputs)), tuple(map(_place, sources)))
+        if self.refused or (key not in self.recorded and not self._again(key)):
+            return step(*self._here(inputs))
         if key not in self.recorded:
-            self.recorded[key] = self._record(batch, moments)
-        graph, inputs, held_moments, result = self.recorded[key]
-        for mine, given in zip(_tensors(inputs), _tensors(batch), strict=True):
+            try:
+                entry = self._record(step, inputs, sources)
+            except RuntimeError as error:
+                self._refuse(error)
+                return step(*self._here(inputs))
+            if len(self.recorded) == MOST_GRAPHS:
+                del self.recorded[next(iter(self.recorded))]
+            self.recorded[key] = entry
+        graph, own, result, _ = self.recorded[key]
+        for mine, given in zip(own, inputs, strict=True):
             if mine is not None and given is not None:
-                mine.copy_(given)
-        held_moments.copy_(moments)
+                mine.copy_(given, non_blocking=True)
         graph.replay()
         return result.clone()
 
-    def _record(self, batch: Minibatch, moments: Tensor) -> tuple[torch.cuda.CUDAGraph, Minibatch, Tensor, Tensor]:
-        inputs = replace(batch, **{f.name: t.clone() for f, t in zip(fields(batch), _tensors(batch), strict=True)
-                                   if t is not None})
-        held_moments = moments.clone()
-        kept = [t.clone() for t in self.optimizer.changing()]
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(WARM_UPS):
-                self.step(inputs, held_moments)
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            result = self.step(inputs, held_moments)
-        for tensor, before in zip(self.optimizer.changing(), kept, strict=True):
-            tensor.copy_(before)
-        return graph, inputs, held_moments, result
+    def hold(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """The same numbers where graphs find them: what lies elsewhere than at the last call is copied there."""
+        if list(map(_kind, tensors)) != list(map(_kind, self._held)):
+            self._held = list(tensors)
+        for mine, given in zip(self._held, tensors, strict=True):
+            if mine.data_ptr() != given.data_ptr():
+                mine.copy_(given)
+        return list(self._held)
+
+    def _here(self, inputs: Tensors, copy: bool = False) -> list[Tensor | None]:
+        return [None if t is None else t.to(self.device, non_blocking=True, copy=copy) for t in inputs]
+
+    def _again(self, key: Key) -> bool:
+        """Whether such a step has been asked for before: what comes once, an epoch's last rows say, is not recorded."""
+        again = key in self._met
+        self._met.add(key)
+        return again
+
+    def _record(self, step: Step, inputs: Tensors, sources: Tensors
+                ) -> tuple[torch.cuda.CUDAGraph, list[Tensor | None], Tensor, Tensors]:
+        """The graph, its own inputs and its result; it keeps `sources` alive."""
+        own = self._here(inputs, copy=True)
+        changing = list(self.changing())
+        kept = [t.clone() for t in changing]
+        try:
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                for _ in range(WARM_UPS):
+                    step(*own)
+            torch.cuda.current_stream().wait_stream(stream)
+            if self._pool is None:
+                self._pool = torch.cuda.graph_pool_handle()
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=self._pool):
+                result = step(*own)
+        finally:
+            for tensor, before in zip(changing, kept, strict=True):
+                tensor.copy_(before)
+        return graph, own, result, tuple(sources)
+
+    def _refuse(self, error: RuntimeError) -> None:
+        self.refused = True
+        self.recorded.clear()
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        self.notices.append(f"train.cuda_graphs = true: {self.name} cannot be recorded as a CUDA graph ({reason}); "
+                            "they run without one, more slowly")
 
 
-def _tensors(batch: Minibatch) -> list[Tensor | None]:
-    return [getattr(batch, f.name) for f in fields(batch)]
+def _kind(tensor: Tensor | None) -> Key:
+    return () if tensor is None else (tuple(tensor.shape), tensor.dtype)
+
+
+def _place(tensor: Tensor | None) -> Key:
+    return () if tensor is None else (tensor.data_ptr(), tuple(tensor.shape), tensor.dtype, tensor.stride())

@@ -17,6 +17,7 @@ from puffer_il.demos.rows import Joined, Successors, advise, check_room, is_mapp
 from puffer_il.learners.common.cloning import ShownSequences, TwoPlaces, follow_sequences
 from puffer_il.nn import Flatten, Policy, RandomShift, obs_moments, targets
 from puffer_il.nn.masks import mask_logits
+from puffer_il.nn.page_locked import sent
 
 # Of each row: parameters of the distribution (n, num_params), actions (n, dim), weights (n,) or None, and which
 # dimensions count (n, dim), None if all do.
@@ -142,6 +143,15 @@ class DemoRows:
         """Of each example (m,), or of each step of its sequence (m, length), what pads it too."""
         return self.chosen(self.weights)
 
+    @property
+    def resident(self) -> bool:
+        """Whether all that `examples` reads is on the device."""
+        return isinstance(self.obs, Tensor) and self.obs.device == self.actions.device
+
+    def sources(self) -> list[Tensor | None]:
+        """What `examples` reads."""
+        return [self.obs, self.actions, self.weights, self.counts, self.allowed]
+
     def _seen(self, rows: Array) -> Tensor:
         """(m, *obs_shape) observations of rows (m,), on the device."""
         if isinstance(self.obs, TwoPlaces):
@@ -149,7 +159,7 @@ class DemoRows:
             return torch.from_numpy(self.obs.numpy().take(rows, made)).to(self.device)
         if self.obs.device.type == "cpu":
             return torch.from_numpy(take(self.obs.numpy(), rows)).to(self.device)
-        return self.obs[torch.from_numpy(rows)]
+        return self.obs.index_select(0, sent(rows, self.device))
 
     @functools.cached_property
     def variance(self) -> float:
@@ -199,9 +209,13 @@ class DemoRows:
         """The examples `index` (k,), as the policy sees them, their pictures moved by `shift`."""
         rows = self.numbers(index)
         obs = self._seen(rows) if shift is None else shift(self._seen(rows))
-        place = torch.from_numpy(rows).to(self.device)
-        weights, counts, allowed = (None if x is None else x[place] for x in (self.weights, self.counts, self.allowed))
-        return _masked(policy.action_params(obs), allowed, policy), self.actions[place], weights, counts
+        return self.examples(policy, sent(rows, self.device), obs)
+
+    def examples(self, policy: Policy, rows: Tensor, obs: Tensor) -> Examples:
+        """The same of rows (k,), of those that were given, by numbers on the device; `obs` are their observations, as
+        they are shown."""
+        weights, counts, allowed = (None if x is None else x[rows] for x in (self.weights, self.counts, self.allowed))
+        return _masked(policy.action_params(obs), allowed, policy), self.actions[rows], weights, counts
 
 
 def _masked(params: Tensor, allowed: Tensor | None, policy: Policy) -> Tensor:
@@ -287,15 +301,16 @@ class DemoSequences(DemoRows):
             self.states[following] = after[[position[number - 1] for number in following]]
 
     def evaluate(self, policy: Policy, index: Array, shift: RandomShift | None = None) -> Examples:
-        valid, obs = self.valid[index].T.reshape(-1), self._steps(index)
+        obs, numbers = self._steps(index), self.padded[index].T.reshape(-1)
         if shift is not None:  # a sequence as a whole
             obs = shift(obs.flatten(0, 1), each=obs.shape[1]).reshape(obs.shape)
-        features, _ = policy.unroll(obs.transpose(0, 1), self.states[index])
-        rows = torch.from_numpy(self.table[index].T.reshape(-1)).to(self.device)[valid]
+        features, _ = policy.unroll(obs.transpose(0, 1), self.states[sent(index, self.device)])
+        there = numbers >= 0  # which the CPU knows, so that the device need not be asked how many they are
+        place, rows = sent(np.flatnonzero(there), self.device), sent(numbers[there], self.device)
         actions, weights, counts, allowed = (
             None if x is None else x[rows] for x in (self.actions, self.weights, self.counts, self.allowed))
         assert actions is not None
-        return _masked(policy.params(features)[valid], allowed, policy), actions, weights, counts
+        return _masked(policy.params(features)[place], allowed, policy), actions, weights, counts
 
 
 class RowSampler:

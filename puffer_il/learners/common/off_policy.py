@@ -11,9 +11,9 @@ Without terminations that is the papers' objective but for a constant.
 
 import copy
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from puffer_il.core.config import setting
 from puffer_il.core.errors import InputError
 from puffer_il.learners.common.anchor import Anchor
 from puffer_il.learners.common.fused_sac import FusedSAC, anchor_arguments
+from puffer_il.learners.common.transition_batches import GraphedUpdates, TransitionBatch, load, minibatches
 from puffer_il.nn import (
     Encoder,
     FlatAdam,
@@ -32,13 +33,12 @@ from puffer_il.nn import (
     FusedPolicy,
     Gaussian,
     Policy,
-    RandomShift,
     address,
     flatten,
     make_shift,
     mlp,
 )
-from puffer_il.rollout.replay import FIELDS, Transitions
+from puffer_il.rollout.replay import Transitions
 
 STEPS_PER_UPDATE = 4  # of sac.updates = 0: every transition is drawn batch_size / 4 times in the long run
 STATS = ("critic", "actor", "q_mean", "negentropy", "alpha", "grad_norm")
@@ -69,50 +69,12 @@ class SACConfig:
                                    "edges repeated (DrQ: 4); 0 does not", low=0)
 
 
-class TransitionBatch(NamedTuple):
-    """Rows (n, …) as an engine takes them: `obs` and `next_obs` flat and normalised (n, Flatten.dim), `ends` (n,) bool
-    where nothing follows but `end_value`."""
-
-    obs: Tensor
-    actions: Tensor
-    rewards: Tensor
-    next_obs: Tensor
-    ends: Tensor
-
-
-def load(policy: Policy, rows: Transitions, device: torch.device) -> TransitionBatch:
-    """Rows (updates, n, …) on the device, flat and normalised as the policy does now. Images stay as they are: their
-    floats would fill the memory."""
-    loaded = TransitionBatch(*(torch.from_numpy(getattr(rows, name)).to(device) for name in FIELDS))
-    if policy.encoder.convs:
-        return loaded
-    obs, next_obs = (_prepare(policy, raw.flatten(0, 1)).reshape(*raw.shape[:2], -1)
-                     for raw in (loaded.obs, loaded.next_obs))
-    return loaded._replace(obs=obs, next_obs=next_obs)
-
-
-def minibatches(policy: Policy, loaded: TransitionBatch, shift: RandomShift | None = None
-                ) -> Iterator[TransitionBatch]:
-    """Loaded rows, one minibatch (n, …) after the other, their pictures moved by `shift`: observations and successors
-    each by themselves."""
-    for batch in map(TransitionBatch._make, zip(*loaded, strict=True)):
-        if shift is not None:
-            batch = batch._replace(obs=shift(batch.obs), next_obs=shift(batch.next_obs))
-        if policy.encoder.convs:
-            batch = batch._replace(obs=_prepare(policy, batch.obs), next_obs=_prepare(policy, batch.next_obs))
-        yield batch
-
-
-def _prepare(policy: Policy, raw: Tensor) -> Tensor:
-    return policy.encoder.prepare(policy.flatten(raw))
-
-
 def soft_value(q: Tensor, alpha: float | Tensor) -> Tensor:
     """V (n,) of Q (n, actions): α log mean_a exp(Q / α), between mean and maximum of Q."""
     return alpha * (torch.logsumexp(q / alpha, -1) - math.log(q.shape[-1]))
 
 
-def backup(rewards: Tensor, next_values: Tensor, ends: Tensor, gamma: float, end_value: float) -> Tensor:
+def backup(rewards: Tensor, next_values: Tensor, ends: Tensor, gamma: float, end_value: float | Tensor) -> Tensor:
     """r + γ V(s'), where V of what follows a termination is `end_value`."""
     return rewards + gamma * torch.where(ends, end_value, next_values)
 
@@ -161,22 +123,33 @@ class SoftQ(Stateful):
                                   max_grad_norm=cfg.max_grad_norm)
         self.followers = flatten(self.target.actor_parameters())[0]
         self.temperature = Temperature(cfg, 1, device)
+        self.graphed: GraphedUpdates | None = None
 
     def learn(self, rows: Transitions, end_value: float, move: bool = True) -> Tensor:
         """A step on Q for each minibatch of rows (updates, n, …), and then the policy that follows if it is to `move`;
         the means of STATS, on the device."""
         self.optimizer.prepare()
         self.temperature.optimizer.prepare()
-        batch = load(self.policy, rows, self.device)
-        stats = self._in_kernels(batch, end_value)
-        if stats is None:
-            if self.shift is not None:
-                self.shift.begin(int(self.optimizer.steps))
-            parts = minibatches(self.policy, batch, self.shift)
-            stats = torch.stack([self.update(part, end_value) for part in parts]).mean(0)
+        if self.shift is not None:
+            self.shift.begin(int(self.optimizer.steps))
+        stats = self._learn(rows, end_value)
         if move:
             self.publish()
         return stats
+
+    def _learn(self, rows: Transitions, end_value: float) -> Tensor:
+        if self.graphed is not None:
+            return self.graphed(self.update, rows, end_value)
+        batch = load(self.policy, rows, self.device)
+        stats = self._in_kernels(batch, end_value)
+        if stats is not None:
+            return stats
+        parts = minibatches(self.policy, batch, self.shift)
+        return torch.stack([self.update(part, end_value) for part in parts]).mean(0)
+
+    def changing(self) -> list[Tensor]:
+        """All that an update changes."""
+        return [*self.optimizer.changing(), *self.temperature.optimizer.changing(), self.followers]
 
     def _in_kernels(self, batch: TransitionBatch, end_value: float) -> Tensor | None:
         """All updates in one call of the C kernels; None where they do not cover it."""
@@ -196,7 +169,7 @@ class SoftQ(Stateful):
         loss, value, q, negentropy, norm = stats.tolist()
         return torch.tensor((loss, -value, q, negentropy, cfg.alpha, norm))
 
-    def update(self, batch: TransitionBatch, end_value: float) -> Tensor:
+    def update(self, batch: TransitionBatch, end_value: float | Tensor) -> Tensor:
         """One step on Q in torch; STATS as a tensor on the device."""
         alpha = self.temperature.value
         with torch.no_grad():
@@ -267,6 +240,7 @@ class SoftActorCritic(Stateful):
         self.anchor: Anchor | None = None
         self.log_volume = policy.spec.action.dim * math.log(2)  # of the range, in its own units
         self.fused = FusedSAC(policy, self.critics.nets, self.target.nets, activation)
+        self.graphed: GraphedUpdates | None = None
 
     def learn(self, rows: Transitions, end_value: float, move: bool = True) -> Tensor:
         """A step on the critics for each minibatch of rows (updates, n, …), and on the policy if it is to `move`; the
@@ -277,11 +251,20 @@ class SoftActorCritic(Stateful):
         stats = self._in_kernels(rows, noise, end_value, move)
         if stats is not None:
             return stats
-        batch = load(self.policy, rows, self.device)
         if self.shift is not None:
             self.shift.begin(int(self.critic_optimizer.steps))
+        if self.graphed is not None:
+            return self.graphed(partial(self.update, move=move), rows, end_value, noise,
+                                options=(move, self.most, self.anchor is None))
+        batch = load(self.policy, rows, self.device)
         parts = zip(minibatches(self.policy, batch, self.shift), noise, strict=True)
-        return torch.stack([self.update(part, normal, end_value, move) for part, normal in parts]).mean(0)
+        return torch.stack([self.update(part, end_value, normal, move) for part, normal in parts]).mean(0)
+
+    def changing(self) -> list[Tensor]:
+        """All that an update changes."""
+        optimizers = (self.critic_optimizer, self.actor_optimizer, self.temperature.optimizer)
+        anchor = [] if self.anchor is None else [self.anchor.log_price, self.anchor.distance]
+        return [*(t for optimizer in optimizers for t in optimizer.changing()), self.followers, *anchor]
 
     def _noise(self, updates: int, rows: int, dims: int) -> Tensor:
         """Standard normal numbers (updates, 2, rows, dims): those of the successors' actions, then the policy's."""
@@ -311,8 +294,9 @@ class SoftActorCritic(Stateful):
             optimizer.steps += len(noise) * moved
         return torch.from_numpy(stats).float()
 
-    def update(self, batch: TransitionBatch, noise: Tensor, end_value: float, move: bool = True) -> Tensor:
-        """One step on the critics, then one on the policy if it is to `move`; STATS as a tensor on the device."""
+    def update(self, batch: TransitionBatch, end_value: float | Tensor, noise: Tensor, move: bool = True) -> Tensor:
+        """One step on the critics, then one on the policy if it is to `move`; STATS as a tensor on the device. `noise`
+        (2, n, dims) is that of the successors' actions and of the policy's."""
         alpha = self.temperature.value
         actions = self.dist.features(batch.actions)
         with torch.no_grad():

@@ -34,7 +34,8 @@ class EnvConfig:
                                    "Gymnasium id's own vector (its vector_entry_point)",
                            choices=("auto", "native", "vector", "serial", "multiprocessing"))
     num_workers: int = setting(0, "worker processes for multiprocessing; 0 chooses by the cores", low=0)
-    num_groups: int = setting(0, "groups of workers that step while another is inferred; 0 chooses", low=0)
+    num_groups: int = setting(0, "groups of workers that step while another is inferred, or with a GPU of environments "
+                                 "in the run's own process; 0 chooses", low=0)
     clip_actions: bool = setting(True, "clip continuous actions to their range before the environment is given them; "
                                        "without, it may charge for what is beyond")
     resize: tuple[int, ...] = setting((), "height and width that pictures are resized to, such as 84,84; empty keeps "
@@ -162,7 +163,8 @@ class TrainConfig:
     precision: str = setting("float32", "precision of matrix products in torch; bfloat16 is faster on GPUs, and slower "
                                         "on CPUs, where train.bf16 is the key", choices=("float32", "bfloat16"))
     compile: bool = setting(False, "compile PPO's loss with torch.compile (instead of the C kernels on the CPU)")
-    cuda_graphs: bool = setting(False, "replay PPO's whole minibatch step as a CUDA graph (no memory; static shapes)")
+    cuda_graphs: bool = setting(False, "replay the updates of PPO, discriminators, SAC and cloning as CUDA graphs, but "
+                                       "those of an LSTM, a GRU or a flow, on a GPU")
     run_dir: str = setting("", "where the run is written; empty: runs/<env>-<algo>-<seed>-<time>")
     checkpoint_minutes: float = setting(0.5, "minutes between checkpoints, or more where these would take over 1% of "
                                              "the time; 0 writes only those of start and end", low=0)

@@ -1,5 +1,7 @@
 """Arrays on their way to a GPU: from page-locked memory, so that nobody waits for the copy."""
 
+import weakref
+
 import torch
 from torch import Tensor
 
@@ -16,3 +18,13 @@ def page_locked(array: Array, device: torch.device) -> Tensor:
 def sent(array: Array, device: torch.device) -> Tensor:
     """The array on `device`, without waiting for it."""
     return page_locked(array, device).to(device, non_blocking=True)
+
+
+def lock(array: Array, owner: object) -> bool:
+    """Page-lock memory that somebody else has allocated, until `owner` is gone; False if that cannot be had."""
+    runtime = torch.cuda.cudart()
+    place = array.__array_interface__["data"][0]
+    if int(runtime.cudaHostRegister(place, array.nbytes, 0)) != 0:
+        return False
+    weakref.finalize(owner, runtime.cudaHostUnregister, place)
+    return True

@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from puffer_il.core.checkpoint import check_alike
 from puffer_il.core.errors import InputError, NotFinite
 from puffer_il.core.spec import Batch, Metrics
 from puffer_il.nn import FusedPolicy, Noise, NumpyActorCritic, Policy
+from puffer_il.nn.page_locked import lock
 from puffer_il.rollout.actors import TensorActorCritic
 from puffer_il.rollout.buffer import RolloutBuffer
 from puffer_il.rollout.finite import Guard, check_answers, not_finite, seen
@@ -26,7 +29,8 @@ from puffer_il.vector.vec import Vec
 class Collector:
     """Fills the buffer with `num_steps` steps of every environment, group by group.
 
-    A group's environments step while the next group's actions are inferred. `obs`, the recurrent state and
+    A group's environments step while the next group's actions are inferred: workers by themselves, and those of this
+    process while a GPU infers, each group on a stream of its own. `obs`, the recurrent state and
     `episode_starts` carry over from one rollout to the next, so episodes run across rollouts. `allocate` makes
     page-locked arrays where the policy is on another device. With a `labeller` an expert is asked as well, and may act;
     with a `share` an expert drives some of the environments. `progress` of the run is told before each rollout.
@@ -44,6 +48,9 @@ class Collector:
         self.on_device = device.type != "cpu"
         self._allocate = allocate
         self._staging: dict[int, Tensor] = {}
+        cuda = device.type == "cuda"
+        self._streams = [torch.cuda.Stream(device) for _ in vec.groups] if cuda and len(vec.groups) > 1 else []
+        self._locked = cuda and lock(vec.obs, vec)  # whether copies can begin where environments write
         self.state: Tensor | None = self.policy.initial_state(vec.num_envs)
         self.episode_starts = np.ones(vec.num_envs, bool)
         self.episode_returns: list[np.ndarray] = []
@@ -91,12 +98,24 @@ class Collector:
         buffer, groups = self.buffer, self.vec.groups
         if self.state is not None:
             buffer.initial_state[:] = self.state.cpu().numpy()
+        # Workers step by themselves, and are to begin at once. Environments of this process step while it sends, which
+        # it does for one group when the other's actions are on their way.
+        overlaps = self.on_device and not self.driven and len(groups) > 1 and self.vec.num_workers == 0
+        streams = self._streams if overlaps else []
+        for stream in streams:
+            stream.wait_stream(torch.cuda.current_stream(self.device))
+        unsent: list[Callable[[], None]] = []
         for t in range(buffer.num_steps):
             self.vec.watch.check_end()
             for group, rows in enumerate(groups):
                 if t > 0:
                     self._receive(t - 1, group)
-                self._act(t, group, rows)
+                with torch.cuda.stream(streams[group]) if streams else nullcontext():
+                    unsent.append(self._act(t, group, rows))
+                if len(unsent) > overlaps:
+                    unsent.pop(0)()
+        for send in unsent:
+            send()
         for group in range(len(groups)):
             self._receive(buffer.num_steps - 1, group)
         self._bootstrap()
@@ -178,16 +197,17 @@ class Collector:
         self.noise.step += self.buffer.num_steps
         return True
 
-    def _act(self, t: int, group: int, rows: slice) -> None:
+    def _act(self, t: int, group: int, rows: slice) -> Callable[[], None]:
+        """Begin step t of a group: ask for its actions. What is returned waits for them, and sends them."""
         starts, obs = self.episode_starts[rows], self.vec.obs[rows]
         self.buffer.episode_starts[t, rows] = starts
-        state = None
-        if self.state is not None:
-            state = self.state[rows] * (1 - self._tensor(starts).float()).unsqueeze(1)
         noise = replace(self.noise, step=self.noise.step + t)
         act = (self._act_labelled if self.labeller else self._act_shared if self.driven else
                self._act_on_device if self.on_device else self._act_on_host)
         begin = time.perf_counter()
+        state = None
+        if self.state is not None:
+            state = self.state[rows] * (1 - self._tensor(starts).float()).unsqueeze(1)
         try:
             actions, state = act(t, group, rows, obs, state, noise)
         except InputError:  # of an expert that refuses what it sees
@@ -195,11 +215,17 @@ class Collector:
                 raise NotFinite(f"environment {self.vec.spec.name!r}: an observation is {seen(obs, self.vec.spec)}, "
                                 f"in step {t} of the rollout; let it give finite numbers") from None
             raise
-        acted = time.perf_counter()
-        self.act_seconds += acted - begin
         if self.state is not None and state is not None:
             self.state[rows] = state
-        self.vec.send(actions, group)
+        self.act_seconds += time.perf_counter() - begin
+        return partial(self._send, actions, group)
+
+    def _send(self, actions: np.ndarray | Callable[[], np.ndarray], group: int) -> None:
+        begin = time.perf_counter()
+        done = actions() if callable(actions) else actions
+        acted = time.perf_counter()
+        self.act_seconds += acted - begin
+        self.vec.send(done, group)
         self.env_seconds += time.perf_counter() - acted
 
     def _act_on_host(self, t: int, group: int, rows: slice, obs: np.ndarray, state: Tensor | None,
@@ -239,14 +265,16 @@ class Collector:
         return self.labeller is not None and self.labeller.mixer.greedy
 
     def _act_on_device(self, t: int, group: int, rows: slice, obs: np.ndarray, state: Tensor | None,
-                       noise: Noise) -> tuple[np.ndarray, Tensor | None]:
-        """The same with one synchronisation: observations go up from the page-locked buffer, what the policy says comes
-        down in one piece, and all of it stays on the device for the update."""
+                       noise: Noise) -> tuple[Callable[[], np.ndarray], Tensor | None]:
+        """The same with one synchronisation, which comes when the actions are asked for: observations go up from where
+        the environments have written them, or from the page-locked buffer, what the policy says comes down in one
+        piece, and all of it stays on the device for the update."""
         buffer, rollout = self.buffer, rollout_on(self.buffer, self.device)
-        pinned = buffer.obs[t, rows]
-        pinned[:] = obs
+        if not self._locked:
+            buffer.obs[t, rows] = obs
+            obs = buffer.obs[t, rows]
         seen = rollout.place("obs")[t, rows]
-        seen.copy_(torch.from_numpy(pinned), non_blocking=True)
+        seen.copy_(torch.from_numpy(obs), non_blocking=True)
         actions, logprobs, values, state = self.policy.act(seen, state, noise, rows.start)
         for name, tensor in (("actions", actions), ("logprobs", logprobs), ("values", values)):
             rollout.place(name)[t, rows].copy_(tensor)
@@ -255,13 +283,18 @@ class Collector:
             self._staging[group] = torch.from_numpy(self._allocate(tuple(packed.shape), np.float32))
         staging = self._staging[group]
         staging.copy_(packed, non_blocking=True)
-        if self.device.type == "cuda":
-            torch.cuda.current_stream(self.device).synchronize()
-        host = staging.numpy()
-        host_actions = np.ascontiguousarray(host[:, :-2]).view(buffer.actions.dtype)
-        buffer.write_actions(t, rows, pinned, host_actions, np.ascontiguousarray(host[:, -2]),
-                             np.ascontiguousarray(host[:, -1]))
-        return host_actions, state
+        stream = torch.cuda.current_stream(self.device) if self.device.type == "cuda" else None
+
+        def wait() -> np.ndarray:
+            if stream is not None:
+                stream.synchronize()
+            host = staging.numpy()
+            host_actions = np.ascontiguousarray(host[:, :-2]).view(buffer.actions.dtype)
+            buffer.write_actions(t, rows, obs, host_actions, np.ascontiguousarray(host[:, -2]),
+                                 np.ascontiguousarray(host[:, -1]))
+            return host_actions
+
+        return wait, state
 
     def _receive(self, t: int, group: int) -> None:
         begin = time.perf_counter()

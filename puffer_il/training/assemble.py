@@ -110,7 +110,7 @@ def assemble(config: Config, stack: ExitStack, *, demos: Demos | None = None,
         vec = stack.enter_context(make_vec(
             creator, num_envs=env.num_envs, backend=env.backend, num_workers=env.num_workers,
             num_groups=env.num_groups, seed=cfg.seed, clip_actions=env.clip_actions, resumable=True,
-            on_nan=env.on_nan, watch=watch_of(config),
+            on_nan=env.on_nan, watch=watch_of(config), groups_here=device.type != "cpu",
             starts=mixins.starts_of(mix, demos, env.name) if mix else None))
         buffer = RolloutBuffer(spec, cfg.num_steps, vec.num_envs, state_dim=getattr(policy, "state_dim", 0),
                                allocate=allocator(device), expert=expert is not None, shown=sliced)

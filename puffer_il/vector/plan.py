@@ -28,7 +28,7 @@ class Plan(NamedTuple):
 
 
 def make_plan(creator: Creator, facts: EnvFacts, watch: Watch, num_envs: int, backend: str, num_workers: int,
-              num_groups: int) -> Plan:
+              num_groups: int, groups_here: bool = False) -> Plan:
     """What `make_vec` was asked for, or chooses; InputError for what cannot be had."""
     if num_envs < 1 or num_envs % facts.rows:
         why = (f"each agent of {creator.name} is a row" if facts.each == 1 else
@@ -39,6 +39,11 @@ def make_plan(creator: Creator, facts: EnvFacts, watch: Watch, num_envs: int, ba
     backend, workers = _backend(creator, facts, watch, count, backend, num_workers)
     halves = workers >= GROUPED_WORKERS and workers % 2 == 0 and num_envs >= 2 * GROUP_ROWS
     groups = num_groups or (2 if halves else 1)
+    if groups > 1 and backend != "multiprocessing" and groups_here:
+        if count % groups:
+            raise InputError(f"env.num_groups = {groups} does not divide {count} environments; use "
+                             f"{_divisors(count, groups)}")
+        return Plan(backend, 0, groups, groups if backend == "native" else count)
     if groups > 1 and backend != "multiprocessing":
         raise InputError(f"env.num_groups = {groups}: groups are groups of workers but the backend is {backend}; set "
                          "env.num_groups = 0, or env.backend = 'multiprocessing'")

@@ -22,6 +22,7 @@ from puffer_il.core.frames import Pictures
 from puffer_il.core.spec import Array, Batch, EnvSpec, Starts
 from puffer_il.native.native_env import NativeEnv, pop_log_means
 from puffer_il.vector.exact import why_inexact
+from puffer_il.vector.groups import Groups
 from puffer_il.vector.make import Creator, EnvFacts, env_seed, find_creator
 from puffer_il.vector.plan import make_plan
 from puffer_il.vector.processes import apart
@@ -37,7 +38,7 @@ NO_RETURNS, NO_LENGTHS = np.empty(0), np.empty(0, np.int64)
 def make_vec(name: str | Callable, *, num_envs: int, backend: str = "auto", num_workers: int = 0, num_groups: int = 0,
              kwargs: dict[str, Any] | None = None, seed: int = 0, starts: Starts | None = None,
              clip_actions: bool = True, pictures: Pictures | None = None, resumable: bool = False,
-             on_nan: str = "stop", watch: Watch | None = None) -> Vec:
+             on_nan: str = "stop", watch: Watch | None = None, groups_here: bool = False) -> Vec:
     """A vector of `num_envs` rows (environments times agents) of one environment.
 
     name: a folder under envs/ or the path of one, a Gymnasium id, a function or module:function, where the function
@@ -55,7 +56,8 @@ def make_vec(name: str | Callable, *, num_envs: int, backend: str = "auto", num_
     how those of the observations are prepared. `resumable` has it found out whether the state of a Python environment
     can be saved exactly, of which `notices` tell. `on_nan` says what whoever steps the vector does about numbers that
     are not finite (rollout.finite). `watch` says what becomes of environments that do not answer, and whether those
-    that could crash step in this process.
+    that could crash step in this process. `groups_here` lets num_groups cut environments of this process too: their
+    steps take turns, which only somebody gains from who works elsewhere meanwhile.
     InputError names what cannot be had, EnvFailure tells how an environment broke. `seed` is used until `reset`.
     """
     watch = watch or Watch()
@@ -68,13 +70,15 @@ def make_vec(name: str | Callable, *, num_envs: int, backend: str = "auto", num_
         notice = (f"{creator.name}: a resumed run begins new episodes, as the state of this environment cannot be "
                   f"saved ({why})")
         facts = replace(facts, exact=not why, notices=(*facts.notices, *([notice] if why else [])))
-    plan = make_plan(creator, facts, watch, num_envs, backend, num_workers, num_groups)
+    plan = make_plan(creator, facts, watch, num_envs, backend, num_workers, num_groups, groups_here)
     if watch.guard and plan.backend == "serial" and not facts.native:
         notice = (f"{creator.name} steps in the process of the run (env.backend = 'serial'): if its C code crashes, "
                   "what came since the last checkpoint is lost; with env.backend = 'multiprocessing' nothing is")
         facts = replace(facts, notices=(*facts.notices, notice))
-    puffer: Serial | Workers
-    if plan.backend == "multiprocessing":
+    puffer: Serial | Workers | Groups
+    if plan.num_groups > 1 and plan.num_workers == 0:
+        puffer = Groups(creator, facts, plan.instances, num_envs, plan.num_groups, seed)
+    elif plan.backend == "multiprocessing":
         puffer = Workers(creator, facts, plan.instances, num_envs, plan.num_workers, plan.num_groups, seed, watch)
     else:
         puffer = Serial(creator, facts, plan.instances, allocate(facts, num_envs), seed)
@@ -121,8 +125,8 @@ class Vec:
     watch        what becomes of environments that do not answer
     """
 
-    def __init__(self, puffer: Serial | Workers, facts: EnvFacts, backend: str, num_envs: int, num_workers: int,
-                 num_groups: int, seed: int, clip_actions: bool = True, masks_nan: bool = False,
+    def __init__(self, puffer: Serial | Workers | Groups, facts: EnvFacts, backend: str, num_envs: int,
+                 num_workers: int, num_groups: int, seed: int, clip_actions: bool = True, masks_nan: bool = False,
                  watch: Watch | None = None) -> None:
         self.masks_nan = masks_nan
         self.spec: EnvSpec = facts.spec
@@ -157,7 +161,7 @@ class Vec:
     @property
     def envs(self) -> list[Any]:
         """The environments themselves, where they are in this process; none of those in workers."""
-        return list(self._puffer.envs) if isinstance(self._puffer, Serial) else []
+        return [] if isinstance(self._puffer, Workers) else list(self._puffer.envs)
 
     @property
     def dropped(self) -> list[slice]:
@@ -268,7 +272,7 @@ class Vec:
         own = self._puffer.get_state().shape if self._own_state else (self.num_workers or 1, saved.shape[-1])
         if saved.shape != own:
             raise InputError(f"environment {self.spec.name!r}: the saved state is {saved.shape} (workers, bytes), not "
-                             f"{own}; keep env.num_envs, env.backend and env.num_workers")
+                             f"{own}; keep env.num_envs, env.backend, env.num_workers and env.num_groups")
         known = {"returns": self._returns, "lengths": self._lengths}
         check_alike(known, {name: state[name] for name in known})
         self._puffer.set_state(saved)
@@ -300,7 +304,7 @@ class Vec:
         Call it after a reset, between a `recv` and the next `send`.
         """
         env = self.envs[0] if self.backend == "native" else None
-        if not isinstance(env, NativeEnv) or self._sent is None or any(self._sent):
+        if not isinstance(env, NativeEnv) or len(self.groups) > 1 or self._sent is None or any(self._sent):
             return None
         if self.spec.action.held is not None or self.spec.mask is not None or self.spec.frames is not None:
             return None  # a rollout in C knows none of them
@@ -320,7 +324,7 @@ class Vec:
         """What the environments of this process are at now, for another thread: a number that is another for everything
         else that they do, and who it is, and in what, for the user. None if they are at nothing, or in workers."""
         puffer, doing = self._puffer, self._doing
-        if not isinstance(puffer, Serial) or not doing:
+        if isinstance(puffer, Workers) or not doing:
             return None
         return self._step, puffer.who(f"step {self._step}" if doing == "step" else doing, self._seed)
 

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := $(wildcard setup.py pyproject.toml constraints.txt puffer_il/*/*.pxi puffer_il/*/*.pyx puffer_il/*/*/*.pyx puffer_il/native/glue.py puffer_il/native/envfile.py csrc/*.h csrc/*/*.h envs/*/*.h envs/*/env.toml)
 
-.PHONY: setup demo test lint fuzz sanitize bench scores quality faults soak pictures clean check-tools
+.PHONY: setup demo test lint fuzz sanitize bench gpu scores quality faults soak pictures clean check-tools
 
 setup: $(STAMP)
 
@@ -48,6 +48,11 @@ sanitize: setup
 bench: setup
 	@mkdir -p docs build
 	$(BIN)/puffer-il bench all --peers --markdown docs/benchmarks.md --json build/benchmarks.json
+
+# What a GPU gains, and whether it learns the same: at most eight minutes; without a GPU a line and exit code 2.
+gpu: setup
+	@mkdir -p build
+	@$(BIN)/python -m puffer_il.bench.gpu --json build/gpu.json --markdown build/gpu.md
 
 # Every algorithm on every environment of the table, over 5 seeds: hours; interrupted, it goes on where it was.
 scores: setup

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
-from puffer_il.core.errors import InputError
+import gymnasium
+
+from puffer_il.core.errors import EnvFailure, InputError
 from puffer_il.kernels.threads import cores
 from puffer_il.vector.make import Creator, EnvFacts
+from puffer_il.vector.step_cost import best_workers, step_seconds
 from puffer_il.vector.watch import Watch
 from puffer_il.vector.workers import START_METHOD
 
 BACKENDS = ("auto", "native", "vector", "serial", "multiprocessing")
-ENVS_PER_WORKER = 8  # fewer of the cheapest environments step faster in one process than they travel
+VECTOR_FROM = 16  # copies from which on a Gymnasium id's own vector steps faster: CartPole's takes as long for 8
 GROUPED_WORKERS = 4  # from so many on, one half of them steps while the other's actions are inferred
 GROUP_ROWS = 24  # of a group, or one that the cores' number makes would change what is learned: wide layers sum fewer
 # rows otherwise (FEW_ROWS of csrc/kernels/passes.h)
@@ -55,6 +59,29 @@ def make_plan(creator: Creator, facts: EnvFacts, watch: Watch, num_envs: int, ba
     return Plan(backend, workers, groups, count // (workers or 1))
 
 
+def with_own_vector(creator: Creator, facts: EnvFacts, watch: Watch, num_envs: int, backend: str, num_workers: int,
+                    num_groups: int) -> tuple[Creator, EnvFacts]:
+    """The same, or the vector that a Gymnasium id has registered beside the environment, where `auto` prefers that to
+    copies: it must declare the same spaces and time limit."""
+    if backend != "auto" or num_workers or num_groups or num_envs < VECTOR_FROM or watch.on_timeout == "restart" or (
+            creator.kind != "gymnasium" or creator.vector or creator.starts is not None):
+        return creator, facts
+    spec = gymnasium.spec(creator.target.rpartition(":")[2])
+    if spec.vector_entry_point is None or spec.additional_wrappers:
+        return creator, facts
+    own = replace(creator, vector=True)
+    try:
+        found = own.facts()
+    except (InputError, EnvFailure):  # of parameters that it does not know
+        return creator, facts
+    if any(getattr(found, name) != getattr(facts, name) for name in ("single_observation_space", "single_action_space",
+                                                                     "masked", "time_limit", "rows")):
+        return creator, facts
+    notice = (f"{creator.name} steps as the vector environment that comes with it, one batch, whose starts are drawn "
+              "from one generator; env.backend = 'serial' steps copies")
+    return own, replace(found, notices=(*found.notices, notice))
+
+
 def _backend(creator: Creator, facts: EnvFacts, watch: Watch, count: int, backend: str, num_workers: int
              ) -> tuple[str, int]:
     """The backend and its number of workers, 0 without processes, for `count` environments."""
@@ -62,10 +89,15 @@ def _backend(creator: Creator, facts: EnvFacts, watch: Watch, count: int, backen
         raise InputError(f"env.backend = {backend!r}: choose one of {', '.join(BACKENDS)}")
     whole_batch = facts.native and (facts.batched or count == 1)
     if backend == "auto":
-        several = _most_workers(count, count // ENVS_PER_WORKER) > 1 and not whole_batch
         elsewhere = watch.on_timeout == "restart" or (watch.guard and not facts.native and _travels(creator))
-        backend = "multiprocessing" if num_workers or several or elsewhere else "native" if whole_batch else "serial"
-        num_workers = num_workers or _most_workers(count, count // ENVS_PER_WORKER)
+        if not num_workers and whole_batch:
+            num_workers = _most_workers(count) if elsewhere else 0
+        elif not num_workers:
+            numbers = _numbers(count)
+            cost = step_seconds(creator, facts, watch) if max(numbers) > 1 else 0.0
+            several = best_workers(count * cost, numbers)
+            num_workers = several if several > 1 or elsewhere else 0
+        backend = "multiprocessing" if num_workers else "native" if whole_batch else "serial"
     elif backend in ("native", "vector") and not whole_batch:
         raise InputError(f"env.backend = {backend!r}: {creator.name} does not step {count} environments by itself; use "
                          "'auto', 'serial' or 'multiprocessing'")
@@ -77,7 +109,7 @@ def _backend(creator: Creator, facts: EnvFacts, watch: Watch, count: int, backen
                          "begin again; set env.backend = 'multiprocessing'")
     if backend != "multiprocessing":
         return "native" if backend == "vector" else backend, 0
-    workers = num_workers or _most_workers(count, count)
+    workers = num_workers or _most_workers(count)
     if count % workers:
         raise InputError(f"env.num_workers = {workers} does not divide {count} environments; use "
                          f"{_divisors(count, workers)}")
@@ -89,9 +121,13 @@ def _travels(creator: Creator) -> bool:
     return START_METHOD == "fork" or isinstance(creator.target, str)
 
 
-def _most_workers(count: int, limit: int) -> int:
-    """The largest number of workers that divides `count`, no more than there are cores or than `limit`."""
-    return max(d for d in range(1, max(1, min(cores(), limit)) + 1) if count % d == 0)
+def _numbers(count: int) -> list[int]:
+    """The numbers of workers that divide `count`, up to one for each core."""
+    return [d for d in range(1, min(cores(), count) + 1) if count % d == 0]
+
+
+def _most_workers(count: int) -> int:
+    return max(_numbers(count))
 
 
 def _divisors(number: int, near: int) -> str:

@@ -24,7 +24,7 @@ from puffer_il.native.native_env import NativeEnv, pop_log_means
 from puffer_il.vector.exact import why_inexact
 from puffer_il.vector.groups import Groups
 from puffer_il.vector.make import Creator, EnvFacts, env_seed, find_creator
-from puffer_il.vector.plan import make_plan
+from puffer_il.vector.plan import make_plan, with_own_vector
 from puffer_il.vector.processes import apart
 from puffer_il.vector.serial import Serial, allocate
 from puffer_il.vector.snapshot import Unreadable
@@ -46,7 +46,8 @@ def make_vec(name: str | Callable, *, num_envs: int, backend: str = "auto", num_
     class. `kwargs` are its parameters.
     backend: native for PufferEnvs and vectors that step any number of environments at once, vector for a Gymnasium id's
     vector entry point (another environment than its copies, as it draws otherwise), serial in this process, or
-    multiprocessing; auto takes native where it can and worker processes where they pay. num_workers=0 chooses by the
+    multiprocessing; auto takes native where it can, vector from plan.VECTOR_FROM copies on, and worker processes where
+    they pay. num_workers=0 chooses by the
     cores; num_groups=0 makes two groups of four workers or more, one otherwise. Row contents do not depend on backend,
     workers or groups for environments that draw their random numbers from the seed they are given (a third-party batch
     seeds its environments itself).
@@ -64,7 +65,7 @@ def make_vec(name: str | Callable, *, num_envs: int, backend: str = "auto", num_
     creator = replace(find_creator(name, kwargs, pictures), starts=starts)
     if backend == "vector" and creator.kind == "gymnasium":
         creator = replace(creator, vector=True)
-    facts = creator.facts()
+    creator, facts = with_own_vector(creator, creator.facts(), watch, num_envs, backend, num_workers, num_groups)
     if resumable and not facts.exact:
         why = _why_inexact(creator, facts, watch)
         notice = (f"{creator.name}: a resumed run begins new episodes, as the state of this environment cannot be "

@@ -54,6 +54,7 @@ from puffer_il.nn import (
 LEAST_PASS, PASS_NUMBERS = 64, 2**22
 WINDOW_RUNS = 256
 HEAD_TIMES = 9  # as long as the kernels torch's cloning takes, measured by bench cliffs
+ROWS_TIMES = 8  # the same for rows that the kernels do not read, measured by bench rows
 LEAST_VARIANCE = 1e-6  # of an action about the policy's mean, where the squared distance has gone to zero
 
 
@@ -206,7 +207,6 @@ class BC(Learner):
         Before the `first` order of an epoch, what precedes sequences is brought up to date."""
         data, size = self.train, self.config.batch_size
         if not self._covered(data):
-            self._tell()
             return None
         if isinstance(data, DemoSequences):
             if first:
@@ -216,14 +216,19 @@ class BC(Learner):
 
     def _tell(self) -> None:
         """A notice of what torch's cloning costs, where another key would leave it to the kernels."""
-        dist, policy = self.policy.dist, self.policy
-        if not (fused.enabled() and fused.readable(policy) and policy.flatten.covered):
+        dist, policy, flatten = self.policy.dist, self.policy, self.policy.flatten
+        if not (fused.enabled() and fused.readable(policy)) or flatten.images:
             return
-        if not policy.plain:
+        if not flatten.covered:
+            what = "action masks" if flatten.spec.mask is not None else (
+                "parts of several kinds" if flatten.spec.structured else f"{flatten.dim:,} numbers")
+            fused.fall_back(f"cloning of observations with {what}", ROWS_TIMES)
+        elif not policy.plain:
             what = "a flow" if isinstance(dist, Flow) else "a mixture" if isinstance(dist, Mixture) else "chunks"
             fused.fall_back(f"cloning of {what}", HEAD_TIMES)
 
     def _in_torch(self, order: Array) -> Array:
+        self._tell()
         size = self.config.batch_size
         batches = [order[i:i + size] for i in range(0, len(order), size)]
         return torch.stack([self._step(index) for index in batches]).mean(0).cpu().numpy()

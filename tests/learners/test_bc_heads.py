@@ -7,11 +7,14 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
 from puffer_il.core.errors import InputError
+from puffer_il.core.spaces import lay_out
 from puffer_il.core.spec import ActionSpec, EnvSpec
 from puffer_il.nn import fused
 from tests.learners.test_bc import fit, make
+from tests.support.demos import make_demos
 from tests.support.rollouts import sign_demos
 from tests.support.runs import final_state, run, same_state, scripted_cartpole_demos, tiny
 
@@ -57,6 +60,23 @@ def test_what_the_kernels_do_not_clone_is_told(policy, bc, said):
     learner.update(None, 0.0)
     notices = fused.take_notices()
     assert len(notices) == bool(said) and all(said in notice for notice in notices)
+
+
+@pytest.mark.parametrize(("space", "mask", "said"), [
+    (spaces.Dict({"a": spaces.Box(-1, 1, (2,)), "b": spaces.Discrete(4)}), 0, "parts of several kinds"),
+    (spaces.Box(-1, 1, (3,)), 3, "action masks"), (spaces.Dict({"a": spaces.Box(-1, 1, (2,))}), 0, "")])
+def test_rows_that_the_kernels_do_not_read_are_told(space, mask, said):
+    fused.forget()
+    fused.take_notices()
+    layout = lay_out(space, mask, mask)
+    spec = EnvSpec("rows", layout.shape, layout.dtype, ActionSpec(nvec=(3,)), layout.fields)
+    demos = make_demos((20, 20), obs_shape=layout.shape, obs_dtype=layout.dtype.str)
+    demos = dataclasses.replace(demos, obs=np.zeros_like(demos.obs), next_obs=np.zeros_like(demos.next_obs))
+    for field, target in layout.targets(demos.obs.copy()):
+        target[...] = field.mask
+    make(demos, spec, {}.items(), validation=0.0).update(None, 0.0)
+    notices = fused.take_notices()
+    assert len(notices) == bool(said) and all(f"cloning of observations with {said}: torch" in one for one in notices)
 
 
 @pytest.mark.parametrize("lstm", [0, 8])

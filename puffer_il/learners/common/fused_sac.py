@@ -48,7 +48,10 @@ class FusedSAC:
         if not fused.enabled() or torch.is_autocast_enabled("cpu") or not fused.readable(self.policy):
             return False
         actor = actor_layers(self.policy)
-        if actor is None or self.policy.encoder.convs:
+        if self.policy.encoder.convs:
+            return False
+        if actor is None or not self.critics[0].layers.hidden:
+            fused.fall_back("an actor or critics without hidden layers", fused.TORCH_TIMES)
             return False
         if self.policy.dist.kernel is None:
             tell_size(self.policy)

@@ -169,6 +169,17 @@ def test_what_is_too_large_is_learned_by_torch_with_a_notice(dims: int, layers: 
     assert notice.startswith(told)
 
 
+@pytest.mark.parametrize("keys", [{"hidden": (), "critic_hidden": (8,)}, {"critic_hidden": ()}])
+def test_networks_without_hidden_layers_are_learned_by_torch_with_a_notice(keys: dict[str, Any]) -> None:
+    fused.take_notices()
+    fused.forget()
+    spec = make_spec(2, 1)
+    engine = make_engine(spec, **keys)
+    assert torch.isfinite(engine.learn(make_rows(spec, 1, 8), 0.0)).all()
+    notice, = fused.take_notices()
+    assert notice.startswith("an actor or critics without hidden layers: torch computes this")
+
+
 def test_values_that_are_not_numbers_are_not_hidden() -> None:
     spec = make_spec(5, 3)
     rows = make_rows(spec, 1, 50)

@@ -14,4 +14,5 @@ def mask_logits(logits: Tensor, allowed: Tensor, nvec: Sequence[int]) -> Tensor:
     """Logits (n, Σ nvec) of which those that are not `allowed` (n, Σ nvec) bool are MASKED. A choice of which nothing
     is allowed, as in the last observation of an episode, is left as it is."""
     parts = [part | ~part.any(-1, keepdim=True) for part in allowed.split(list(nvec), -1)]
-    return torch.where(torch.cat(parts, -1), logits, MASKED)
+    # Not torch.where, which brings a number from Python to a GPU and waits for it.
+    return logits.masked_fill(~torch.cat(parts, -1), MASKED)

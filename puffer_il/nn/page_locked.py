@@ -1,6 +1,7 @@
 """Arrays on their way to a GPU: from page-locked memory, so that nobody waits for the copy."""
 
 import weakref
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -25,6 +26,8 @@ def lock(array: Array, owner: object) -> bool:
     runtime = torch.cuda.cudart()
     place = array.__array_interface__["data"][0]
     if int(runtime.cudaHostRegister(place, array.nbytes, 0)) != 0:
+        with suppress(RuntimeError):  # the next kernel reports it, and forgets it
+            torch.zeros(1, device="cuda")
         return False
     weakref.finalize(owner, runtime.cudaHostUnregister, place)
     return True

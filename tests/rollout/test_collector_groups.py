@@ -104,4 +104,10 @@ def test_memory_is_locked_while_its_owner_lives(monkeypatch):
     del owner
     assert calls == [(place, 20, 0), (place,)]
     runtime.cudaHostRegister = lambda *a: 1
-    assert not page_locked.lock(array, type("Owner", (), {})()) and len(calls) == 2
+
+    def reported(*_: Any, device: str) -> None:  # as by the first kernel after a call that has failed
+        calls.append((device,))
+        raise RuntimeError("CUDA error: part or all of the requested memory is already mapped")
+
+    monkeypatch.setattr(torch, "zeros", reported)
+    assert not page_locked.lock(array, type("Owner", (), {})()) and calls[2:] == [("cuda",)]

@@ -101,7 +101,7 @@ def test_code_files_that_the_code_names_exist():
 def test_config_keys_that_are_named_exist(page: Path):
     known = {f"{section}.{field.name}" for algo in usable_learners()[0] for section, cls in section_types(algo).items()
              for field in dataclasses.fields(cls)}
-    named = re.findall(r"--((?!env\.kwargs)[a-z_]+\.[a-z-]+)", page.read_text())
+    named = re.findall(r"--((?!env\.kwargs)[a-z_]+\.[a-z0-9-]+)", page.read_text())
     assert not {key for key in named if key.replace("-", "_") not in known | {"nearest.width"}}
 
 

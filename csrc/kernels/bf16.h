@@ -48,7 +48,8 @@ INLINE F V(add_pairs_emulated)(F sum, I a, I b) {
 #undef B
 
 #if LANES == 16 && defined(HAVE_BF16)
-BEGIN_TARGET("avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")
+END_TARGET  // of instruction_set.h, as clang's do not nest
+BEGIN_TARGET("avx512bf16," AVX512)
 #define B(name) V(name##_hardware)
 #define IN_HARDWARE
 INLINE I V(neighbours_hardware)(F x, F following) {
@@ -68,6 +69,7 @@ INLINE F V(add_pairs_hardware)(F sum, I a, I b) {
 #undef IN_HARDWARE
 #undef B
 END_TARGET
+BEGIN_TARGET(AVX512)
 #define BY_OPERANDS(name, ...)                                            \
     if (operands == BF16)                                                 \
         V(name##_hardware)(__VA_ARGS__);                                  \

@@ -92,10 +92,11 @@ typedef struct {
 #define HAVE_BF16
 #endif
 
+#define AVX512 "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"
 #define ISA avx512
 #define LANES 16
 #define TILE 4
-BEGIN_TARGET("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")
+BEGIN_TARGET(AVX512)
 #include "instruction_set.h"
 END_TARGET
 

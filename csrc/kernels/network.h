@@ -22,8 +22,8 @@ enum {
     OUTER_ROWS = 144, OUTER_COLUMNS = 384,  // rows and columns of a product over rows that are
 };
 
-/* Operands of a layer's products, where `wanted` are asked for: rounding them pays from some width on, measured by
- * bench mlp, and is in place up to some other. Heads keep floats. */
+/* Operands of a layer's products, where `wanted` are asked for: rounding them pays from LEAST_BF16 on (bench
+ * bf16), and rows of more than MOST_BF16 numbers do not fit into the room for it. Heads keep floats. */
 static inline int32_t operands_of(int32_t wanted, int32_t inputs, int32_t width) {
     const int32_t less = inputs < width ? inputs : width, more = inputs < width ? width : inputs;
     return less >= LEAST_BF16 && more <= MOST_BF16 ? wanted : FLOATS;

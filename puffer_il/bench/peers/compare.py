@@ -11,6 +11,7 @@ from puffer_il.bench.loops import GAIL_VARIANTS, Keys, Loop, time_to_expert
 from puffer_il.bench.measure import Say, figure
 from puffer_il.bench.peers.run import Entry, EntryResult, Sample, interleave, peer_entry, ratio
 from puffer_il.demos import shipped_path
+from puffer_il.kernels import _kernels as kernels
 from puffer_il.kernels.threads import cores
 from puffer_il.native.catalogue import env_folders
 from puffer_il.training.process import set_threads
@@ -62,16 +63,17 @@ def groups() -> list[Group]:
             *([theirs("imitation", "BC, its default batch of 32", mode="bc", demos=demos)] if batch == 256 else [])]))
     made += [Group(f"SAC, 2×{width}", "updates", [
         soft_updates(width, norm=False), soft_updates(width, norm=True),
+        *([soft_updates(width, norm=False, bf16="on")] if kernels.has_bf16() else []),
         theirs("sb3_sac", "SAC", net_arch=[width, width], batch_size=SOFT_ROWS, updates=SOFT_UPDATES, threads=1)])
         for width in (64, 256)]
     return made
 
 
-def soft_updates(width: int, norm: bool) -> Make:
-    """Gradient updates of SAC on Pendulum, on one thread, with and without normalised critics; the network is
+def soft_updates(width: int, norm: bool, bf16: str = "off") -> Make:
+    """Gradient updates of SAC on Pendulum, on one thread, with and without normalised critics and bf16; the network is
     Stable-Baselines3's: rectified units, a spread that depends on the state, a learned temperature."""
     keys: Keys = {"env.name": "pendulum", "env.num_envs": 64, "train.num_steps": 8, "train.threads": 1,
-                  "demos.source": "", "policy.hidden": [width, width], "policy.activation": "relu",
+                  "train.bf16": bf16, "demos.source": "", "policy.hidden": [width, width], "policy.activation": "relu",
                   "policy.squash": True, "policy.state_std": True, "sac.critic_hidden": [width, width],
                   "sac.critic_norm": norm, "sac.target_negentropy": 1.0, "sac.updates": 1, "sac.warmup": 0}
 
@@ -86,7 +88,7 @@ def soft_updates(width: int, norm: bool) -> Make:
                 learner.learn(learner.replay.sample(SOFT_UPDATES, SOFT_ROWS))
             return {"steps": SOFT_REPEATS * SOFT_UPDATES, "seconds": time.perf_counter() - begin}
 
-        return Entry(f"puffer_il SAC{', normalised critics' if norm else ''}", work)
+        return Entry(f"puffer_il SAC{', normalised critics' if norm else ''}{', bf16' if bf16 == 'on' else ''}", work)
 
     return make
 

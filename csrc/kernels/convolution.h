@@ -50,6 +50,8 @@ INLINE void V(sweep_tile)(const V(Sweep) *s, int row, int column, int channel, c
                     for (int j = 0; j < vectors; j++)
                         sum[(r * count + i) * vectors + j] += factor * weight[j];
                 }
+            // What neighbours read again one step later must not be kept: there is no register for it.
+            __asm__ volatile("" ::: "memory");
         }
     }
     const F zero = V(all)(0);

@@ -7,9 +7,27 @@ static void V(clear_border)(const Convolution *layer, float *read) {
     for (int y = 1; y <= 2 * layer->rows; y++) {
         float *row = read + (ptrdiff_t)y * pitch * in;
         const int filled = y <= layer->height ? layer->width : 0;
-        memset(row, 0, sizeof(float) * (size_t)in);
-        memset(row + (ptrdiff_t)(1 + filled) * in, 0, sizeof(float) * (size_t)(pitch - 1 - filled) * in);
+        for (int i = 0; i < in; i += LANES)
+            V(store)(row + i, V(all)(0));
+        for (int i = (1 + filled) * in; i < pitch * in; i += LANES)
+            V(store)(row + i, V(all)(0));
     }
+}
+
+typedef uint8_t V(BytesAt) __attribute__((vector_size(LANES), may_alias, aligned(1)));
+
+/* Pixels of a row that lie side by side, as floats. */
+INLINE void V(read_row)(const uint8_t *from, int width, float low, float scale, float *to) {
+    int x = 0;
+    for (; x + LANES <= width; x += LANES)
+        V(store)(to + x, (__builtin_convertvector(*(const V(BytesAt) *)(from + x), F) - low) * scale);
+    if (x < width && width >= LANES) {  // the last ones, some of them twice
+        x = width - LANES;
+        V(store)(to + x, (__builtin_convertvector(*(const V(BytesAt) *)(from + x), F) - low) * scale);
+        return;
+    }
+    for (; x < width; x++)
+        to[x] = (from[x] - low) * scale;
 }
 
 /* One picture's pixels as floats, plane by plane, with their border; of a change of pixels none is `low`. */
@@ -17,14 +35,15 @@ static void V(read_pixels)(const PicturePlan *plan, const void *pixels, bool byt
     const int pitch = 2 * plan->layer[0].columns + 1, rows = 2 * plan->layer[0].rows + 1, planes = plan->planes;
     const int step = plan->channels_last ? planes : 1;
     for (int plane = 0; plane < planes; plane++, to += (ptrdiff_t)rows * pitch) {
-        memset(to, 0, sizeof(float) * (size_t)rows * pitch);
+        memset(to, 0, sizeof(float) * (size_t)pitch);
+        memset(to + (ptrdiff_t)(rows - 1) * pitch, 0, sizeof(float) * (size_t)pitch);
         for (int y = 0; y < plan->height; y++) {
             float *row = to + (ptrdiff_t)(y + 1) * pitch + 1;
+            row[-1] = row[pitch - 2] = 0;  // the last is read where the width is odd, and written again where it is even
             const ptrdiff_t at = plan->channels_last ? (ptrdiff_t)y * plan->width * planes + plane
                                                      : ((ptrdiff_t)plane * plan->height + y) * plan->width;
             if (bytes && step == 1)
-                for (int x = 0; x < plan->width; x++)
-                    row[x] = (((const uint8_t *)pixels)[at + x] - low) * plan->scale;
+                V(read_row)((const uint8_t *)pixels + at, plan->width, low, plan->scale, row);
             else if (bytes)
                 for (int x = 0; x < plan->width; x++)
                     row[x] = (((const uint8_t *)pixels)[at + (ptrdiff_t)x * step] - low) * plan->scale;

@@ -198,7 +198,7 @@ class AIRL(Adversarial):
     def relabel(self, buffer: RolloutBuffer) -> Metrics:
         """As Adversarial's, with log π computed once for all batches: the policy does not change meanwhile."""
         if self.asks_all:
-            for part in passes(len(self.demo_obs)):
+            for part in passes(len(self.demo_obs), self.policy.spec):
                 self._ask_policy(part)
         metrics = super().relabel(buffer)
         self.average.add()

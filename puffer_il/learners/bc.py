@@ -32,7 +32,7 @@ from puffer_il.learners.common.cloning import (
 )
 from puffer_il.learners.common.demo_rows import DemoRows, DemoSequences, Examples, load_rows
 from puffer_il.learners.common.graphed_cloning import graphed_cloning
-from puffer_il.learners.common.inputs import PASS_ROWS
+from puffer_il.learners.common.inputs import LEAST_PASS, PASS_NUMBERS, PASS_ROWS
 from puffer_il.learners.registry import register
 from puffer_il.nn import (
     Categorical,
@@ -50,8 +50,6 @@ from puffer_il.nn import (
     total,
 )
 
-# Rows of one forward pass over all: as many numbers of observations, so that what is made of them fits the memory.
-LEAST_PASS, PASS_NUMBERS = 64, 2**22
 WINDOW_RUNS = 256
 HEAD_TIMES = 9  # as long as the kernels torch's cloning takes, measured by bench cliffs
 ROWS_TIMES = 8  # the same for rows that the kernels do not read, measured by bench rows

@@ -6,7 +6,8 @@ have the gradients and, for penalties of those by the pixels, the tangents of th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ MOST_SAVED = 64 << 20  # floats of activations; beyond, a backward pass computes
 MOST_SPARE = 2  # pieces of memory that wait for the next pass
 
 _spare: list[Tensor] = []
+_unwanted: set[str] = set()
 
 
 class Space:
@@ -37,6 +39,17 @@ class Space:
             _spare[:] = [self.memory, *_spare][:MOST_SPARE]
 
 
+@contextmanager
+def without(gradients: str) -> Iterator[None]:
+    """Gradients by "pixels" or by "parameters" are not computed by backward passes within: torch does not tell a
+    function of ours which of them are wanted. Nobody may ask for them there."""
+    _unwanted.add(gradients)
+    try:
+        yield
+    finally:
+        _unwanted.discard(gradients)
+
+
 class PictureLayers:
     """The kernels' side of a network of three convolutions and a linear layer, all rectified, for pictures (planes,
     height, width) or, with `channels_last`, (height, width, planes)."""
@@ -50,8 +63,8 @@ class PictureLayers:
         """True if the kernels can take this input now."""
         if torch.jit.is_tracing() or torch.compiler.is_compiling() or not fused.enabled():
             return False
-        parameters = all(p.dtype == torch.float32 and p.device.type == "cpu" for p in layers.parameters())
-        return (parameters and len(rows) > 0 and self.planes <= kernels.MOST_PICTURE_PLANES
+        return (all(p.dtype == torch.float32 and p.device.type == "cpu" for p in parameters_of(layers))
+                and rows.shape[0] > 0 and self.planes <= kernels.MOST_PICTURE_PLANES
                 and rows.device.type == "cpu" and not torch.is_autocast_enabled("cpu"))
 
     def network(self, raw: bool, low: float, high: float) -> Any:
@@ -67,7 +80,7 @@ class PictureLayers:
         """Rows (n, …) of uint8 whose pixels begin at byte `offset`, or of pixels (n, pixels) as floats → features
         (n, IMAGE_FEATURES)."""
         network = self.network(rows.dtype == torch.uint8, low, high)
-        parameters = [p.contiguous() for p in layers.parameters()]
+        parameters = [p.contiguous() for p in parameters_of(layers)]
         if rows.stride(1) != 1:
             rows = rows.contiguous()
         if torch.is_grad_enabled() and (rows.requires_grad or any(p.requires_grad for p in parameters)):
@@ -85,6 +98,12 @@ class PictureLayers:
         for weight, bias in zip(parameters[0:6:2], parameters[1:6:2], strict=True):
             x = torch.relu(nn.functional.conv2d(x, weight, bias, stride=2, padding=1))
         return torch.relu(nn.functional.linear(x.flatten(1), parameters[6], parameters[7]))
+
+
+def parameters_of(layers: nn.Sequential) -> list[Tensor]:
+    """Weights and biases in order. Sequential.parameters takes as long as a picture."""
+    return [p for layer in layers._modules.values() if layer is not None for p in layer._parameters.values()
+            if p is not None]
 
 
 def forward(network: Any, parameters: Sequence[Tensor], rows: Tensor, offset: int, out: Tensor,
@@ -112,8 +131,9 @@ class _Forward(torch.autograd.Function):
         if torch.is_grad_enabled():  # the gradient is to be differentiated in its turn
             found = _Backward.apply(ctx.given, ctx.space, out.detach(), out_gradients[0], rows, *parameters)
         else:
-            wanted = ctx.needs_input_grad[3], any(ctx.needs_input_grad[4:])
+            wanted = ctx.needs_input_grad[3] and "pixels" not in _unwanted, any(ctx.needs_input_grad[4:])
             found = backward(ctx.given, ctx.space, out, out_gradients[0], rows, parameters, *wanted)
+            ctx.space = None  # another pass computes them again, and whoever holds the graph does not hold them
         return (None, None, None, *found)
 
 
@@ -124,7 +144,8 @@ class _Backward(torch.autograd.Function):
         ctx.given, ctx.space = given, space
         ctx.save_for_backward(out, out_gradient, rows, *parameters)
         ctx.set_materialize_grads(False)
-        return backward(given, space, out, out_gradient, rows, parameters, rows.requires_grad, True)
+        wanted = rows.requires_grad, "parameters" not in _unwanted
+        return backward(given, space, out, out_gradient, rows, parameters, *wanted)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -138,6 +159,7 @@ class _Backward(torch.autograd.Function):
             return (None,) * (5 + len(parameters))
         dout = torch.empty_like(out)
         gradients = _in_pieces(ctx.given, ctx.space, out, out_gradient, rows, parameters, True, None, tangent, dout)
+        ctx.space = None
         return (None, None, None, dout, None, *gradients)
 
 

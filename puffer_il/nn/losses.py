@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from puffer_il.nn.fused_pictures import without
 from puffer_il.nn.masks import MASKED
 
 MAX_LOG_RATIO = 20.0  # beyond it exp overflows, and 0 · inf in the backward pass would be NaN
@@ -178,7 +179,8 @@ def gradient_penalty(discriminator: Callable[[Tensor], Tensor], expert: Tensor, 
     else:
         raise ValueError(f"gradient penalty {kind!r}: choose interpolated or zero_centred")
     x.requires_grad_()
-    gradient, = torch.autograd.grad(discriminator(x).sum(), x, create_graph=True)
+    with without("parameters"):
+        gradient, = torch.autograd.grad(discriminator(x).sum(), x, create_graph=True)
     norm = torch.linalg.vector_norm(gradient.flatten(1), dim=1)
     if kind == "zero_centred":
         return norm.square().mean(), norm.mean()

@@ -99,13 +99,10 @@ class Encoder(nn.Module):
         """Replace the pixels by convolutional features; the other columns pass."""
         if not self.convs:
             return x
-        start = self.num_numeric + self.num_onehot
-        parts = [x[:, :start]]
-        for conv in self.convs:
-            assert isinstance(conv, SmallCNN)
-            parts.append(conv(x[:, start:start + conv.pixels]))
-            start += conv.pixels
-        return torch.cat((*parts, x[:, start:]), dim=1)
+        sizes = [self.num_numeric + self.num_onehot, *(conv.pixels for conv in self.convs)]
+        before, *pixels, behind = x.split([*sizes, x.shape[1] - sum(sizes)], 1)  # type: ignore[arg-type]
+        features = [conv(seen) for conv, seen in zip(self.convs, pixels, strict=True)]
+        return torch.cat((before, *features, behind), 1)
 
     def update_norm(self, mean: Tensor, var: Tensor, count: float | Tensor) -> None:
         """Merge the moments of `count` rows' numeric columns, as `obs_moments` gives them, into the running statistics:

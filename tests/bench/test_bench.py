@@ -300,7 +300,7 @@ def test_groups_cover_what_is_promised(monkeypatch):
     names = [group.name for group in compare.groups()]
     assert names == ["GAIL", *(f"PPO, {e}, minibatches of {m}" for e in ("1 epoch", "4 epochs")
                                for m in ("32,768", "65,536")), "BC, batches of 256", "BC, batches of 4,096",
-                     "SAC, 2×64", "SAC, 2×256"]
+                     "SAC, 2×64", "SAC, 2×256", "Pictures of 4×21×21, PPO", "Pictures of 4×84×84, PPO"]
     results, ours = [], compare.ours("BC", "bc", {"bc.batch_size": 256})
     other = compare.Group("BC, batches of 256", "samples", [
         ours, lambda stack, say: Entry("imitation BC", lambda: {"steps": 1, "seconds": 1.0})])

@@ -165,7 +165,12 @@ def test_memory_of_activations_is_used_again_but_not_while_it_is_needed() -> Non
     assert len(fused_pictures._spare) == 0
     gradients = torch.autograd.grad(first, list(cnn.parameters()), g)
     assert all(map(torch.equal, gradients, expected[2:]))
-    del first, second
+    assert len(fused_pictures._spare) == 1  # though the graph is still there
+    again = cnn(x)
+    gradients = torch.autograd.grad(again, list(cnn.parameters()), g, retain_graph=True)
+    cnn(x + 1)  # may have the memory now
+    assert error(torch.autograd.grad(again, list(cnn.parameters()), g), gradients) < 1e-6
+    del first, second, again
     assert 1 <= len(fused_pictures._spare) <= fused_pictures.MOST_SPARE
     spare = {one.data_ptr() for one in fused_pictures._spare}
     out = cnn(x)

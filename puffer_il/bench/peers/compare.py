@@ -66,7 +66,20 @@ def groups() -> list[Group]:
         *([soft_updates(width, norm=False, bf16="on")] if kernels.has_bf16() else []),
         theirs("sb3_sac", "SAC", net_arch=[width, width], batch_size=SOFT_ROWS, updates=SOFT_UPDATES, threads=1)])
         for width in (64, 256)]
-    return made
+    return [*made, pictures(1, 16, 256), pictures(4, 8, 128)]
+
+
+def pictures(scale: int, num_envs: int, num_steps: int) -> Group:
+    """PPO on Breakout's four planes of 21·`scale` pixels, 4 epochs of 4 minibatches on one thread; actor and critic
+    share the convolutions and have a hidden layer of 64 units each."""
+    keys: Keys = {"env.name": "breakout", "env.kwargs": {"scale": scale}, "env.num_envs": num_envs,
+                  "train.num_steps": num_steps, "train.threads": 1, "train.torch_threads": 1, "demos.source": "",
+                  "ppo.update_epochs": 4, "ppo.num_minibatches": 4, "policy.hidden": [64], "policy.activation": "relu"}
+    size = 21 * scale
+    settings = {"size": size, "n_envs": num_envs, "n_steps": num_steps, "batch_size": num_envs * num_steps // 4}
+    return Group(f"Pictures of 4×{size}×{size}, PPO", "steps", [
+        ours("PPO", "ppo", keys), theirs("sb3_pictures", "PPO, the same network", **settings),
+        theirs("sb3_pictures", "PPO, NatureCNN", network="nature", **settings)])
 
 
 def soft_updates(width: int, norm: bool, bf16: str = "off") -> Make:

@@ -35,6 +35,7 @@ WORKERS = {  # peer → (virtual environment, script)
     "torchrl": ("torchrl", "torchrl_worker.py"),
     "sb3": ("imitation", "sb3_worker.py"),
     "sb3_sac": ("imitation", "sb3_sac_worker.py"),
+    "sb3_pictures": ("imitation", "sb3_pictures_worker.py"),
     "pufferlib": ("pufferlib", "pufferlib_worker.py"),
     "envpool": ("envpool", "envpool_worker.py"),
 }

@@ -28,12 +28,13 @@ from puffer_il.learners.common.absorbing import SCORES, UNSEEN, absorbing_share
 from puffer_il.learners.common.cuda_graphs import Graphs, wanted
 from puffer_il.learners.common.demo_rows import RowSampler, StoredOnce, moments_of, on_device, successors_on
 from puffer_il.learners.common.discriminator import Discriminator, discriminator_gradients
-from puffer_il.learners.common.inputs import PASS_ROWS, paired_with
+from puffer_il.learners.common.inputs import paired_with, pass_rows, passes
 from puffer_il.learners.common.learned_reward import NetworkReward
 from puffer_il.learners.common.ppo_on_reward import PPOOnReward, valid_rows
 from puffer_il.learners.common.rewards import AUTO, FORMS, REWARDS, SURVIVAL_BIAS, RewardScale, reward_from_logits
 from puffer_il.learners.common.row_ring import RowRing, parts_of
 from puffer_il.nn import FlatAdam, Policy, bernoulli_entropy, discriminator_loss, gradient_penalty, obs_moments
+from puffer_il.nn.fused_pictures import without
 from puffer_il.nn.page_locked import page_locked
 from puffer_il.rollout.buffer import RolloutBuffer
 from puffer_il.rollout.tensors import rollout_on
@@ -133,7 +134,7 @@ def executed_logprobs(policy: Policy, rollout: Any) -> Tensor:
     if policy.memory is not None or len(index) == 0:
         return logprobs
     obs, logprobs = rollout["obs"].flatten(0, 1), logprobs.clone()  # PPO needs the stored ones
-    for part in index.split(PASS_ROWS):
+    for part in index.split(pass_rows(policy.spec)):
         logprobs[part] = policy.dist.log_prob_executed(policy.action_params(obs[part]), actions[part])
     return logprobs
 
@@ -271,7 +272,21 @@ class Adversarial(PPOOnReward):
         """What a learner of this kind adds to the gradients of an update, which stand in the parameters' `.grad`."""
 
     def _gradients_in_torch(self, expert: Tensor, policy: Tensor, mix: Tensor | None) -> Tensor:
-        """What `discriminator_gradients` does, for every discriminator and device."""
+        """What `discriminator_gradients` does, for every discriminator and device. Pictures come a part at a time, so
+        that what is made of them is small."""
+        self.optimizer.zero_grad()
+        means = torch.zeros(len(DISC_METRICS), device=self.device)
+        for part in passes(len(expert), self.policy.spec):
+            here = expert[part]
+            loss, stats = self._loss_in_torch(here, policy[part], None if mix is None else mix[part])
+            share = len(here) / len(expert)
+            with without("pixels"):
+                (share * loss).backward()
+            means += share * stats
+        return means
+
+    def _loss_in_torch(self, expert: Tensor, policy: Tensor, mix: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The discriminator's loss, and what DISC_METRICS names."""
         cfg = self.config
         logits = self.discriminator(torch.cat((expert, policy)))
         expert_logits, policy_logits = logits.chunk(2)
@@ -281,10 +296,8 @@ class Adversarial(PPOOnReward):
         if cfg.gp_coef:
             penalty, norm = gradient_penalty(self.discriminator, expert, policy, cfg.gp_kind, cfg.gp_target, mix=mix)
             loss = loss + cfg.gp_coef * penalty
-        self.optimizer.zero_grad()
-        loss.backward()
         with torch.no_grad():
-            return torch.stack((verdict, (expert_logits > 0).float().mean(), (policy_logits < 0).float().mean(),
+            return loss, torch.stack((verdict, (expert_logits > 0).float().mean(), (policy_logits < 0).float().mean(),
                                 expert_logits.mean(), policy_logits.mean(), penalty, norm)).detach()
 
     def _drawn_demos(self) -> Tensor:

@@ -46,8 +46,8 @@ class Discriminator(Inputs):
         found = None if layers is None else self.by_kernels(*self.seen(obs, paired), layers=layers)
         if found is not None:
             return found
-        return torch.cat([self(self.rows(obs[part], None if paired is None else paired[part]))
-                          for part in passes(len(obs))])
+        parts = [(obs[part], None if paired is None else paired[part]) for part in passes(len(obs), self.flatten.spec)]
+        return torch.cat([self.net(self.encoded(*part)).squeeze(-1).float() for part in parts])
 
     def kernel_layers(self) -> Layers | None:
         """The network's layers if it is nothing but a fused one whose weights are its parameters."""

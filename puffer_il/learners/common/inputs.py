@@ -10,6 +10,7 @@ from puffer_il.core.spec import EnvSpec
 from puffer_il.nn import Encoder, Flatten, Layers, address, fused, make_distribution, one_hot
 
 PASS_ROWS = 65_536  # of one forward pass: enough to fill the cores, small enough to stay in memory
+LEAST_PASS, PASS_NUMBERS = 64, 2**22  # of pictures as many rows as have so many numbers, which then fit the memory
 INPUTS = ("state_action", "state_next_state", "state", "next_state")
 
 
@@ -18,9 +19,16 @@ def paired_with(kind: str, actions: Any, next_obs: Any) -> Any:
     return {"state_action": actions, "state": None}.get(kind, next_obs)
 
 
-def passes(rows: int) -> list[slice]:
-    """All rows, PASS_ROWS at a time."""
-    return [slice(first, first + PASS_ROWS) for first in range(0, rows, PASS_ROWS)]
+def pass_rows(spec: EnvSpec) -> int:
+    """Rows of one forward pass."""
+    pixels = sum(field.size for field in spec.obs_fields if field.image)
+    return max(LEAST_PASS, min(PASS_ROWS, PASS_NUMBERS // pixels)) if pixels else PASS_ROWS
+
+
+def passes(rows: int, spec: EnvSpec) -> list[slice]:
+    """All rows, as many at a time as one forward pass takes."""
+    most = pass_rows(spec)
+    return [slice(first, first + most) for first in range(0, rows, most)]
 
 
 class Inputs(nn.Module):
@@ -73,6 +81,20 @@ class Inputs(nn.Module):
         made = self.by_kernels(obs, paired, index, out)
         if made is not None:
             return made
+        n = len(obs) if index is None else len(index)
+        parts = passes(n, self.flatten.spec)
+        if len(parts) < 2:
+            return self._rows(obs, paired, index, out)
+        out = torch.empty((n, self.width), device=obs.device) if out is None else out
+        for part in parts:
+            if index is not None:
+                self._rows(obs, paired, index[part], out[part])
+            else:
+                self._rows(obs[part], None if paired is None else paired[part], None, out[part])
+        return out
+
+    def _rows(self, obs: Tensor, paired: Tensor | None, index: Tensor | None, out: Tensor | None) -> Tensor:
+        """`rows` by torch, of what `seen` gave."""
         if index is not None:
             obs, paired = obs[index], None if paired is None else paired[index]
         parts = [self.encoder.prepare(self.flatten(obs))]
@@ -117,13 +139,21 @@ class Inputs(nn.Module):
     def absorbing_rows(self, n: int) -> Tensor:
         return self.absorbing.repeat(n, 1)
 
+    def encoded(self, obs: Tensor, paired: Tensor | None) -> Tensor:
+        """`encode` of `rows`, without floats of pixels where the C kernels read those from raw rows."""
+        obs, paired = self.seen(obs, paired)
+        parts = [self.encoder.observe(self.flatten, obs)]
+        if self.kind == "state_action":
+            parts.append(self.actions.features(paired))
+        elif self.kind == "state_next_state":
+            assert paired is not None
+            parts.append(self.encoder.observe(self.flatten, paired))
+        return torch.cat((*parts, parts[0].new_zeros(len(obs), 1)), 1)
+
     def encode(self, rows: Tensor) -> Tensor:
         """Rows with their pixels convolved: (n, features)."""
         if not self.encoder.convs:
             return rows
-        dim = self.flatten.dim
-        parts, start = [self.encoder.encode(rows[:, :dim])], dim
-        if self.kind == "state_next_state":
-            parts.append(self.encoder.encode(rows[:, dim:2 * dim]))
-            start = 2 * dim
-        return torch.cat((*parts, rows[:, start:]), 1)
+        dims = [self.flatten.dim] * (2 if self.kind == "state_next_state" else 1)
+        *states, rest = rows.split([*dims, rows.shape[1] - sum(dims)], 1)
+        return torch.cat((*map(self.encoder.encode, states), rest), 1)

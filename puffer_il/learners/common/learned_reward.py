@@ -17,7 +17,7 @@ from puffer_il.core import checkpoint
 from puffer_il.core.errors import InputError
 from puffer_il.core.spec import Array, EnvSpec
 from puffer_il.learners.common.discriminator import Discriminator
-from puffer_il.learners.common.inputs import PASS_ROWS, paired_with
+from puffer_il.learners.common.inputs import paired_with, pass_rows
 from puffer_il.learners.common.rewards import reward_from_logits
 from puffer_il.learners.registry import get_learner, learner_names
 from puffer_il.rollout.buffer import RolloutBuffer
@@ -55,7 +55,7 @@ class LearnedReward(nn.Module):
     @torch.no_grad()
     def of_rows(self, obs: Tensor, actions: Tensor | None, next_obs: Tensor | None) -> Tensor:
         """The same of many rows, part by part, without gradients."""
-        parts = [None if x is None else x.split(PASS_ROWS) for x in (obs, actions, next_obs)]
+        parts = [None if x is None else x.split(pass_rows(self.spec)) for x in (obs, actions, next_obs)]
         count = len(parts[0] or ())
         return torch.cat([self(*(None if part is None else part[k] for part in parts)) for k in range(count)])
 

@@ -14,7 +14,7 @@ from puffer_il.core.spec import Array, EnvSpec
 from puffer_il.demos.dataset import Demos
 from puffer_il.learners.common.demo_rows import on_device
 from puffer_il.learners.common.discriminator import Discriminator, discriminator_gradients
-from puffer_il.learners.common.inputs import PASS_ROWS, paired_with
+from puffer_il.learners.common.inputs import paired_with, pass_rows
 from puffer_il.nn import FlatAdam, discriminator_loss, obs_moments
 
 FOLDS = 3
@@ -39,7 +39,7 @@ def row_logits(demos: Demos, known: Array, spec: EnvSpec, seed: int, device: tor
             learned, judged = fold != k, torch.from_numpy(np.flatnonzero(fold == k)).to(device)
             sides = [torch.from_numpy(np.flatnonzero(side & learned)).to(device) for side in (good, ~good)]
             _fit(network, obs, paired, sides, torch.Generator(device).manual_seed(seed + k))
-            for part in judged.split(PASS_ROWS):
+            for part in judged.split(pass_rows(spec)):
                 logits[part.cpu()] = network.logits(obs[part], paired[part]).cpu().numpy()
     return logits
 

@@ -79,7 +79,7 @@ def pictures(scale: int, num_envs: int, num_steps: int) -> Group:
     settings = {"size": size, "n_envs": num_envs, "n_steps": num_steps, "batch_size": num_envs * num_steps // 4}
     return Group(f"Pictures of 4×{size}×{size}, PPO", "steps", [
         ours("PPO", "ppo", keys), theirs("sb3_pictures", "PPO, the same network", **settings),
-        theirs("sb3_pictures", "PPO, NatureCNN", network="nature", **settings)])
+        *([theirs("sb3_pictures", "PPO, NatureCNN", network="nature", **settings)] if size >= 36 else [])])  # its least
 
 
 def soft_updates(width: int, norm: bool, bf16: str = "off") -> Make:

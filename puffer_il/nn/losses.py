@@ -54,7 +54,7 @@ def rarity(actions: Tensor, counts: Tensor | None, nvec: Sequence[int]) -> list[
     weights = []
     for k, choices in enumerate(nvec):
         chosen = actions[:, k] if counts is None else actions[counts[:, k], k]
-        found = torch.bincount(chosen.long(), minlength=choices).float()
+        found = torch.bincount(chosen.long(), minlength=choices).to(torch.float32)
         weights.append(torch.where(found > 0, len(chosen) / (found * (found > 0).sum()), 0))
     return weights
 

@@ -17,7 +17,6 @@ from puffer_il.demos.dataset import Demos
 from puffer_il.learners.base import Learner
 from puffer_il.learners.common import mixins
 from puffer_il.learners.common.row_logits import row_logits
-from puffer_il.learners.experiment import replaced
 from puffer_il.learners.registry import get_learner, usable_learners
 from puffer_il.rollout.actors import Actor
 from puffer_il.rollout.buffer import RolloutBuffer
@@ -113,8 +112,6 @@ def assemble(config: Config, stack: ExitStack, *, demos: Demos | None = None,
             num_groups=env.num_groups, seed=cfg.seed, clip_actions=env.clip_actions, resumable=True,
             on_nan=env.on_nan, watch=watch_of(config), groups_here=device.type != "cpu",
             starts=mixins.starts_of(mix, demos, env.name) if mix else None))
-        if env.backend == "auto" and not vec.native:  # measured, which a resumed run must not do again
-            config = replaced(config, {"env.backend": vec.backend, "env.num_workers": vec.num_workers})
         buffer = RolloutBuffer(spec, cfg.num_steps, vec.num_envs, state_dim=getattr(policy, "state_dim", 0),
                                allocate=allocator(device), expert=expert is not None, shown=sliced)
         share = None

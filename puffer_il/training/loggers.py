@@ -157,6 +157,8 @@ class JsonlLogger(Logger):
             self._waiting = self._waiting[-MOST_WAITING:].partition(b"\n")[2]
 
     def _write(self) -> None:
+        if not self._waiting:
+            return
         if self._file is None:
             self._open()
         assert self._file is not None

@@ -33,7 +33,7 @@ def why_inexact(creator: Creator, facts: EnvFacts) -> str:
     space = deepcopy(facts.single_action_space)
     space.seed(0)
     taken = [np.stack([space.sample() for _ in range(facts.rows)]) for _ in range(STEPS)]
-    with global_generators_kept(), ExitStack() as stack:
+    with _global_generators_kept(), ExitStack() as stack:
         try:
             one, other = (Serial(creator, facts, 1, allocate(facts, facts.rows), seed) for seed in (1, 2))
             for serial in (one, other):
@@ -77,7 +77,7 @@ def _played(serial: Serial, taken: list[Array], begin_anew: bool = False) -> lis
 
 
 @contextmanager
-def global_generators_kept() -> Iterator[None]:
+def _global_generators_kept() -> Iterator[None]:
     python, numpy = random.getstate(), np.random.get_state()
     try:
         yield

@@ -10,11 +10,11 @@ import gymnasium
 from puffer_il.core.errors import EnvFailure, InputError
 from puffer_il.kernels.threads import cores
 from puffer_il.vector.make import Creator, EnvFacts
-from puffer_il.vector.step_cost import best_workers, step_seconds
 from puffer_il.vector.watch import Watch
 from puffer_il.vector.workers import START_METHOD
 
 BACKENDS = ("auto", "native", "vector", "serial", "multiprocessing")
+ENVS_PER_WORKER = 8  # fewer of the cheapest environments step faster in one process than they travel
 VECTOR_FROM = 16  # copies from which on a Gymnasium id's own vector steps faster: CartPole's takes as long for 8
 GROUPED_WORKERS = 4  # from so many on, one half of them steps while the other's actions are inferred
 GROUP_ROWS = 24  # of a group, or one that the cores' number makes would change what is learned: wide layers sum fewer
@@ -90,14 +90,9 @@ def _backend(creator: Creator, facts: EnvFacts, watch: Watch, count: int, backen
     whole_batch = facts.native and (facts.batched or count == 1)
     if backend == "auto":
         elsewhere = watch.on_timeout == "restart" or (watch.guard and not facts.native and _travels(creator))
-        if not num_workers and whole_batch:
-            num_workers = _most_workers(count) if elsewhere else 0
-        elif not num_workers:
-            numbers = _numbers(count)
-            cost = step_seconds(creator, facts, watch) if max(numbers) > 1 else 0.0
-            several = best_workers(count * cost, numbers)
-            num_workers = several if several > 1 or elsewhere else 0
-        backend = "multiprocessing" if num_workers else "native" if whole_batch else "serial"
+        several = _most_workers(count, count // ENVS_PER_WORKER) > 1 and not whole_batch
+        backend = "multiprocessing" if num_workers or several or elsewhere else "native" if whole_batch else "serial"
+        num_workers = num_workers or _most_workers(count, count // ENVS_PER_WORKER)
     elif backend in ("native", "vector") and not whole_batch:
         raise InputError(f"env.backend = {backend!r}: {creator.name} does not step {count} environments by itself; use "
                          "'auto', 'serial' or 'multiprocessing'")
@@ -109,7 +104,7 @@ def _backend(creator: Creator, facts: EnvFacts, watch: Watch, count: int, backen
                          "begin again; set env.backend = 'multiprocessing'")
     if backend != "multiprocessing":
         return "native" if backend == "vector" else backend, 0
-    workers = num_workers or _most_workers(count)
+    workers = num_workers or _most_workers(count, count)
     if count % workers:
         raise InputError(f"env.num_workers = {workers} does not divide {count} environments; use "
                          f"{_divisors(count, workers)}")
@@ -121,13 +116,9 @@ def _travels(creator: Creator) -> bool:
     return START_METHOD == "fork" or isinstance(creator.target, str)
 
 
-def _numbers(count: int) -> list[int]:
-    """The numbers of workers that divide `count`, up to one for each core."""
-    return [d for d in range(1, min(cores(), count) + 1) if count % d == 0]
-
-
-def _most_workers(count: int) -> int:
-    return max(_numbers(count))
+def _most_workers(count: int, limit: int) -> int:
+    """The largest number of workers that divides `count`, no more than there are cores or than `limit`."""
+    return max(d for d in range(1, max(1, min(cores(), limit)) + 1) if count % d == 0)
 
 
 def _divisors(number: int, near: int) -> str:

@@ -15,7 +15,7 @@ from puffer_il.demos import read_demos
 from puffer_il.learners.experiment import replaced, section_types
 from puffer_il.learners.registry import learner_names
 from puffer_il.training.assemble import assemble
-from puffer_il.training.run_dir import load_config, prepare_run_dir
+from puffer_il.training.run_dir import prepare_run_dir
 from puffer_il.training.trainer import train
 from tests.support.runs import final_state, run, same_state, scripted_cartpole_demos, tiny
 
@@ -113,11 +113,3 @@ def test_the_seed_of_the_run_is_that_of_its_training_environments(tmp_path):
             return collector.collect().obs[0].copy()
 
     assert np.array_equal(first_obs(3), first_obs(3)) and not np.array_equal(first_obs(3), first_obs(4))
-
-
-def test_the_workers_that_were_measured_are_those_of_a_resumed_run(tmp_path):
-    run(tiny("ppo", tmp_path / "run", env__name="MountainCar-v0", env__num_envs=4))
-    env = load_config(tmp_path / "run").env
-    assert env.backend == "multiprocessing" and env.num_workers in (1, 2, 4)
-    run(tiny("ppo", tmp_path / "own", env__name="CartPole-v1", env__num_envs=16))
-    assert load_config(tmp_path / "own").env.backend == "auto"  # nothing to measure: one batch

@@ -55,7 +55,7 @@ def test_rows_of_another_shape_are_not_spread_over_environments(interrupted, par
 
 def test_lines_and_summaries_of_endless_lists_are_those_of_no_run(tmp_path):
     deep = b'{"step": ' + b"[" * 100_000
-    assert not _is_before(deep + b"\n", 5, False)
+    assert not _is_before(deep + b"\n", 5, False, 1)
     (tmp_path / "summary.json").write_bytes(deep)
     assert not run_dir.is_finished(tmp_path)
 

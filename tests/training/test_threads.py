@@ -105,7 +105,7 @@ def test_images_are_learned_from_alike_with_any_number_of_threads(tmp_path: Path
 def test_by_default_the_number_of_cores_does_not_matter_where_workers_step(num_envs: int, tmp_path: Path,
                                                                            monkeypatch: pytest.MonkeyPatch) -> None:
     """More cores mean more workers, and groups of them, whose rows are inferred apart."""
-    keys = {"env__name": "CartPole-v1", "env__num_envs": num_envs, "policy__hidden": [128, 128], "train__num_steps": 8,
+    keys = {"env__name": "Acrobot-v1", "env__num_envs": num_envs, "policy__hidden": [128, 128], "train__num_steps": 8,
             "train__total_steps": 16 * num_envs}
     weights, machines = [], []
     for count in (1, 8):

@@ -25,20 +25,33 @@ LOCK_TRIES, LOCK_WAIT_S = 20, 0.1
 
 def prepare_run_dir(config: Config) -> Path:
     """Create the run's directory and write the resolved config into it; InputError if that cannot be."""
-    train_cfg = config.train
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    short = re.sub(r"[^\w.]+", "-", config.env.name).strip("-.")
-    run_dir = Path(train_cfg.run_dir or f"runs/{short}-{config.algo}-{train_cfg.seed}-{stamp}")
-    if (run_dir / "config.toml").exists():
-        raise InputError(f"train.run_dir = {str(run_dir)!r} holds a run; continue it with --resume or choose another")
+    given, named = config.train.run_dir, f"train.run_dir = {config.train.run_dir!r}"
+    if given and (Path(given) / "config.toml").exists():
+        raise InputError(f"{named} holds a run; continue it with --resume or choose another")
     trust.remember(config.env.name, config.env.kwargs)
     try:
+        run_dir = Path(given) if given else _own_folder(config)
         run_dir.mkdir(parents=True, exist_ok=True)
         checkpoint.write_text(run_dir / "config.toml", config.to_toml())
     except OSError as error:
-        raise InputError(f"train.run_dir = {str(run_dir)!r} cannot be written ({error.strerror}); "
-                         "choose another") from None
+        where = named if given else f"the folder {str(Path.cwd() / 'runs')!r}"
+        raise InputError(f"{where} cannot be written ({error.strerror}); give another as train.run_dir") from None
     return run_dir
+
+
+def _own_folder(config: Config) -> Path:
+    """A new folder, whatever runs of the same name other processes begin in the same second."""
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    short = re.sub(r"[^\w.]+", "-", config.env.name).strip("-.")
+    name = f"{short}-{config.algo}-{config.train.seed}-{stamp}"
+    folder, number = Path("runs", name), 1
+    while True:
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            number += 1
+            folder = folder.with_name(f"{name}-{number}")
 
 
 @contextmanager

@@ -5,12 +5,17 @@ from __future__ import annotations
 import errno
 import shutil
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import puffer_il
 from puffer_il.core import checkpoint
+from puffer_il.core.errors import InputError
+from puffer_il.learners.experiment import replaced
+from puffer_il.training import run_dir
 from puffer_il.training.loggers import JsonlLogger
 from puffer_il.training.run_dir import prepare_run_dir
 from puffer_il.training.trainer import Outcome, train
@@ -145,3 +150,20 @@ def test_python_warns_of_results_that_are_elsewhere(tmp_path):
                               env={"num_envs": 8}, eval={"final_episodes": 2})
     assert run.dir != folder and (run.dir / "summary.json").is_file()
     shutil.rmtree(run.dir)
+
+
+def test_runs_that_begin_in_the_same_second_have_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run_dir, "datetime", SimpleNamespace(now=lambda: datetime(2026, 1, 2, 3, 4, 5)))
+    config = replaced(tiny("ppo", tmp_path), {"train.run_dir": ""})
+    folders = [prepare_run_dir(config) for _ in range(3)]
+    assert [str(folder) for folder in folders] == [f"runs/cartpole-ppo-{config.train.seed}-20260102-030405{more}"
+                                                   for more in ("", "-2", "-3")]
+    assert all((folder / "config.toml").is_file() for folder in folders)
+
+
+def test_a_folder_of_runs_that_is_none_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(InputError, match=rf"{tmp_path}/runs' cannot be written \(Not a directory\); give another"):
+        prepare_run_dir(replaced(tiny("ppo", tmp_path), {"train.run_dir": ""}))
